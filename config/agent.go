@@ -1,0 +1,130 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+)
+
+// AgentEnv is the environment variable in which an injected agent finds its Agent document. The document holds no secret:
+// it can be read in kubectl describe.
+const AgentEnv = "KMS_AGENT_CONFIG"
+
+// Agent is what an injected agent is told, as JSON. Identity is not in it: that travels in the ALIBABA_CLOUD_* environment
+// variables, which ack-pod-identity-webhook may have set already.
+type Agent struct {
+	Namespace       string   `json:"namespace"`      // of the pod, for the STS session's name and for messages
+	ServiceAccount  string   `json:"serviceAccount"` // of the pod, likewise
+	KMS             Endpoint `json:"kms"`
+	STS             Endpoint `json:"sts,omitzero"` // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag
+	SecretsDir      string   `json:"secretsDir"`   // the rendered files
+	StateDir        string   `json:"stateDir"`     // private to the agent: hand-over from init to sidecar
+	RefreshInterval Duration `json:"refreshInterval"`
+	LogLevel        string   `json:"logLevel"`  // debug, info, error
+	LogFormat       string   `json:"logFormat"` // json, text
+	Files           []File   `json:"files"`
+}
+
+// An Endpoint is a host of Alibaba Cloud and the certificates it is trusted by.
+type Endpoint struct {
+	Host     string `json:"host,omitempty"`     // without scheme, usually without port
+	CABundle string `json:"caBundle,omitempty"` // PEM, in addition to the system's roots
+}
+
+// A File is one rendered file.
+type File struct {
+	Path         string   `json:"path"` // below SecretsDir
+	Mode         FileMode `json:"mode"`
+	Secret       string   `json:"secret"` // name or ARN
+	VersionID    string   `json:"versionId,omitempty"`
+	VersionStage string   `json:"versionStage,omitempty"`
+	Format       Format   `json:"format"`
+	Keys         []Key    `json:"keys,omitempty"`
+	Optional     bool     `json:"optional,omitempty"`
+}
+
+// ReadAgent decodes and checks an Agent document. A field it does not know is an error: an agent that silently did less than it
+// was told would be worse than one that does not start.
+func ReadAgent(document []byte) (Agent, error) {
+	if len(document) == 0 {
+		return Agent{}, fmt.Errorf("%s is empty; the webhook sets it in the containers that it injects", AgentEnv)
+	}
+	dec := json.NewDecoder(bytes.NewReader(document))
+	dec.DisallowUnknownFields()
+	var a Agent
+	if err := dec.Decode(&a); err != nil {
+		return Agent{}, fmt.Errorf("decode %s (are the agent's image and the webhook of one version?): %w", AgentEnv, err)
+	}
+	if err := dec.Decode(&struct{}{}); !errors.Is(err, io.EOF) {
+		return Agent{}, fmt.Errorf("decode %s: something follows the document", AgentEnv)
+	}
+	return a, a.check()
+}
+
+func (a Agent) check() error {
+	var m Mistakes
+	for _, required := range []struct{ field, value string }{
+		{"kms.host", a.KMS.Host}, {"secretsDir", a.SecretsDir}, {"stateDir", a.StateDir},
+	} {
+		if required.value == "" {
+			m.add(required.field, "is missing")
+		}
+	}
+	if a.RefreshInterval < 0 {
+		m.add("refreshInterval", "is negative; 0 never refreshes")
+	}
+	if len(a.Files) == 0 {
+		m.add("files", "is empty: there is nothing to do")
+	}
+	seen := map[string]bool{}
+	for i, f := range a.Files {
+		at := func(field string) string { return fmt.Sprintf("files[%d].%s", i, field) }
+		if err := checkFilePath(f.Path); err != nil {
+			m.add(at("path"), "%s", err)
+		}
+		if seen[f.Path] {
+			m.add(at("path"), "%q is there twice", f.Path)
+		}
+		seen[f.Path] = true
+		if err := checkSecretName(f.Secret); err != nil {
+			m.add(at("secret"), "%s", err)
+		}
+		if err := checkFormat(f.Format); err != nil {
+			m.add(at("format"), "%s", err)
+		}
+	}
+	return m.err()
+}
+
+// A Duration is a time.Duration that is written as in Go: "5m0s".
+type Duration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	*d = Duration(parsed)
+	return err
+}
+
+// A FileMode is a file's permission bits, written in octal: "0440".
+type FileMode uint32
+
+// MarshalText implements encoding.TextMarshaler.
+func (m FileMode) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%04o", uint32(m)), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (m *FileMode) UnmarshalText(text []byte) error {
+	parsed, err := strconv.ParseUint(string(text), 8, 32)
+	if err != nil || parsed > 0o777 {
+		return fmt.Errorf("%q is not a file's mode in octal", text)
+	}
+	*m = FileMode(parsed)
+	return nil
+}

@@ -1,0 +1,261 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Prefix is that of all annotations and labels.
+const Prefix = "kms.alibabacloud.com/"
+
+// What the webhook itself writes or is selected by.
+const (
+	// InjectedAnnotation is written into an injected pod; its value is the injector's version.
+	InjectedAnnotation = Prefix + injectedKey
+	// NamespaceLabel with the value "enabled" has the webhook called for a namespace's annotated pods.
+	NamespaceLabel = Prefix + "injection"
+)
+
+const (
+	injectKey   = "inject"
+	injectedKey = "injected"
+)
+
+// A row is one annotation: its documentation and its parser in one place, so that neither can be forgotten.
+type row struct {
+	key     string // after Prefix; "secret." and "env." take an argument that follows the dot
+	value   string // what may be written, for the documentation
+	initial string // the default, for the documentation
+	doc     string
+	parse   func(p *parser, argument, value string) []error
+}
+
+// rows has the annotations in the order of the documentation. It is a function because a row's parser may ask for the rows.
+func rows() []row {
+	return []row{
+		{injectKey, `"true", "false"`, `–`, "this pod is injected; `\"false\"` is an explicit no", parseInject},
+		{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "`secret.<file>`: the KMS secret that the file `<file>` is made of", parseSecretRow},
+		{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", parseRoleARN},
+		{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", parseRoleName},
+		{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", parseTokenExpiration},
+		{"mode", "`sidecar`, `init`, `single`", "`sidecar`", "`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its startup probe", parseMode},
+		{"containers", "comma list", "all", "containers, init containers too, that get the files", list("containers", func(p *parser) *[]string { return &p.Containers })},
+		{"skip-containers", "comma list", "none", "containers that do not get the files", list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
+		{"mount-path", "absolute path", "`/var/run/kms/secrets`", "where the files are in the containers", parseMountPath},
+		{"refresh-interval", "Go duration, at least `10s`; `0`", "`5m`", "how often the values are fetched again; `0` never", parseRefreshInterval},
+		{"app-identity", `"true", "false"`, `"false"`, "RRSA environment variables and token in the application's containers too", boolean(func(p *parser) *bool { return &p.AppIdentity })},
+		{"init-position", "`first`, `last`", "`first`", "place among the pod's init containers", parseInitPosition},
+		{"agent-requests", "`cpu=10m,memory=16Mi`", "the operator's", "resource requests of the injected containers", quantities(func(p *parser) *map[string]string { return &p.AgentRequests })},
+		{"agent-limits", "`memory=64Mi`", "the operator's", "resource limits of the injected containers", quantities(func(p *parser) *map[string]string { return &p.AgentLimits })},
+		{"log-level", "`debug`, `info`, `error`", "`info`", "of the agent", oneOf(func(p *parser) *string { return &p.LogLevel }, "debug", "info", "error")},
+		{"log-format", "`json`, `text`", "`json`", "of the agent", oneOf(func(p *parser) *string { return &p.LogFormat }, "json", "text")},
+		{"region", "for example `cn-hangzhou`", "the cluster's", "region of KMS, if the operator allows it", parseRegion},
+		{"endpoint", "host name", "the operator's", "host of KMS, if the operator allows it", parseEndpoint},
+		later("env."), later("identity"), later("on-change"), later("api"), later("api-port"), later("api-socket"), later("api-allow"),
+	}
+}
+
+// later is a row of the contract that this version does not carry out.
+func later(key string) row {
+	return row{key: key, parse: func(*parser, string, string) []error { return []error{fmt.Errorf("is %w", errNotAvailable)} }}
+}
+
+// find returns the row of a key, without Prefix, and the argument after its dot.
+func find(key string) (row, string, error) {
+	all := rows()
+	for _, r := range all {
+		if r.key == key && !strings.HasSuffix(r.key, ".") {
+			return r, "", nil
+		}
+		if argument, found := strings.CutPrefix(key, r.key); found && strings.HasSuffix(r.key, ".") {
+			if argument == "" {
+				return r, "", fmt.Errorf("a name after the dot is missing; write for example %s%sdb", Prefix, r.key)
+			}
+			return r, argument, nil
+		}
+	}
+	return row{}, "", unknown(key, all)
+}
+
+// unknown suggests what a mistyped key was meant to be; "secrt.db" is compared by its part before the dot.
+func unknown(key string, all []row) error {
+	stem, argument, _ := strings.Cut(key, ".")
+	var known []string
+	for _, r := range all {
+		known = append(known, strings.TrimSuffix(r.key, "."))
+	}
+	near := nearest(stem, known)
+	if near == "" {
+		near = nearest(key, known)
+	}
+	if near == "" {
+		return fmt.Errorf("unknown annotation; the known ones are %s", strings.Join(known, ", "))
+	}
+	if slices.ContainsFunc(all, func(r row) bool { return r.key == near+"." }) {
+		if argument == "" {
+			argument = "<file>"
+		}
+		near += "." + argument
+	}
+	return fmt.Errorf("unknown annotation; did you mean %s%s?", Prefix, near)
+}
+
+func parseInject(p *parser, _, value string) []error {
+	return boolean(func(p *parser) *bool { return &p.Inject })(p, "", value)
+}
+
+func parseSecretRow(p *parser, file, value string) []error {
+	s, errs := parseSecret(file, value, p.checks)
+	if len(errs) == 0 {
+		p.Secrets = append(p.Secrets, s)
+	}
+	return errs
+}
+
+func parseRoleARN(p *parser, _, value string) []error {
+	if !arnRole.MatchString(value) {
+		return []error{fmt.Errorf("%q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", value)}
+	}
+	p.RoleARN = value
+	return nil
+}
+
+func parseRoleName(p *parser, _, value string) []error {
+	if !roleName.MatchString(value) {
+		return []error{fmt.Errorf("%q is not the name of a RAM role; a name has letters, digits and . _ @ -, at most 64; for an ARN use role-arn", value)}
+	}
+	p.RoleName = value
+	return nil
+}
+
+func parseTokenExpiration(p *parser, _, value string) []error {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n < 600 || n > 43200 {
+		return []error{fmt.Errorf("%q is not a number of seconds from 600 to 43200", value)}
+	}
+	p.TokenExpiration = n
+	return nil
+}
+
+func parseMode(p *parser, _, value string) []error {
+	modes := []string{string(ModeSidecar), string(ModeInit), string(ModeSingle)}
+	if !slices.Contains(modes, value) {
+		return []error{notOneOf(value, modes)}
+	}
+	p.Mode = Mode(value)
+	return nil
+}
+
+func parseMountPath(p *parser, _, value string) []error {
+	if !path.IsAbs(value) || path.Clean(value) != value || value == "/" || strings.ContainsAny(value, ":\x00\n") {
+		return []error{fmt.Errorf("%q is not a clean absolute path below /; write for example /etc/app/secrets", value)}
+	}
+	p.MountPath = value
+	return nil
+}
+
+func parseRefreshInterval(p *parser, _, value string) []error {
+	d, err := time.ParseDuration(value)
+	if err != nil || d < 0 || (d != 0 && d < 10*time.Second) {
+		return []error{fmt.Errorf("%q is not a duration of at least 10s, such as 90s, 5m or 1h, nor 0 for never", value)}
+	}
+	p.RefreshInterval = d
+	return nil
+}
+
+func parseInitPosition(p *parser, _, value string) []error {
+	switch value {
+	case "first", "last":
+		p.InitLast = value == "last"
+		return nil
+	}
+	return []error{notOneOf(value, []string{"first", "last"})}
+}
+
+func parseRegion(p *parser, _, value string) []error {
+	if !region.MatchString(value) {
+		return []error{fmt.Errorf("%q is not a region; write for example cn-hangzhou", value)}
+	}
+	p.Region = value
+	return nil
+}
+
+func parseEndpoint(p *parser, _, value string) []error {
+	if !hostName.MatchString(value) {
+		return []error{fmt.Errorf("%q is not a host name in small letters without scheme and port; write for example kms-vpc.cn-hangzhou.aliyuncs.com", value)}
+	}
+	p.Endpoint = value
+	return nil
+}
+
+func boolean(field func(*parser) *bool) func(*parser, string, string) []error {
+	return func(p *parser, _, value string) []error {
+		switch value {
+		case "true", "false":
+			*field(p) = value == "true"
+			return nil
+		}
+		return []error{fmt.Errorf(`%q is neither "true" nor "false" (with quotes, since an annotation's value is a string)`, value)}
+	}
+}
+
+func oneOf(field func(*parser) *string, allowed ...string) func(*parser, string, string) []error {
+	return func(p *parser, _, value string) []error {
+		if !slices.Contains(allowed, value) {
+			return []error{notOneOf(value, allowed)}
+		}
+		*field(p) = value
+		return nil
+	}
+}
+
+func notOneOf(value string, allowed []string) error {
+	err := fmt.Sprintf("%q is not one of %s", value, strings.Join(allowed, ", "))
+	if near := nearest(value, allowed); near != "" {
+		err += fmt.Sprintf("; did you mean %q?", near)
+	}
+	return errors.New(err)
+}
+
+func list(key string, field func(*parser) *[]string) func(*parser, string, string) []error {
+	return func(p *parser, _, value string) []error {
+		for name := range strings.SplitSeq(value, ",") {
+			name = strings.TrimSpace(name)
+			if name == "" {
+				return []error{fmt.Errorf("%q has an empty name in it; write names with commas between them, for example %s: web,worker", value, key)}
+			}
+			if !slices.Contains(*field(p), name) {
+				*field(p) = append(*field(p), name)
+			}
+		}
+		return nil
+	}
+}
+
+var resources = []string{"cpu", "memory", "ephemeral-storage"}
+
+func quantities(field func(*parser) *map[string]string) func(*parser, string, string) []error {
+	return func(p *parser, _, value string) []error {
+		parsed := map[string]string{}
+		for pair := range strings.SplitSeq(value, ",") {
+			name, amount, found := strings.Cut(strings.TrimSpace(pair), "=")
+			if !found {
+				return []error{fmt.Errorf("%q is not a list of <resource>=<quantity>; write for example cpu=10m,memory=16Mi", value)}
+			}
+			if !slices.Contains(resources, name) {
+				return []error{notOneOf(name, resources)}
+			}
+			if !quantity.MatchString(amount) {
+				return []error{fmt.Errorf("%q is not a quantity; write for example cpu=10m or memory=16Mi", pair)}
+			}
+			parsed[name] = amount
+		}
+		*field(p) = parsed
+		return nil
+	}
+}

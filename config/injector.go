@@ -1,0 +1,223 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Injector is what the operator of a cluster allows and defaults: the document of kms-webhook --config.
+type Injector struct {
+	AccountID       string `yaml:"accountID"`       // of the Alibaba Cloud account that the cluster belongs to; required
+	ClusterID       string `yaml:"clusterID"`       // of the ACK cluster; required unless oidcProviderARN is given
+	Region          string `yaml:"region"`          // of the cluster, for example cn-hangzhou; required
+	OIDCProviderARN string `yaml:"oidcProviderARN"` // default acs:ram::<accountID>:oidc-provider/ack-rrsa-<clusterID>
+	Network         string `yaml:"network"`         // vpc (default) or public: which of Alibaba Cloud's hosts the agents call
+
+	KMS Gateway `yaml:"kms"` // default host kms(-vpc).<region>.aliyuncs.com
+	STS Gateway `yaml:"sts"` // default host sts(-vpc).<region>.aliyuncs.com
+
+	Agent      AgentDefaults `yaml:"agent"`
+	Allow      Allow         `yaml:"allow"`
+	Namespaces []Namespace   `yaml:"namespaces"` // the first whose names match narrows or widens Allow
+}
+
+// A Gateway is a host of Alibaba Cloud as the operator sees it.
+type Gateway struct {
+	Endpoint string `yaml:"endpoint"` // host name; "" is the region's
+	CAFile   string `yaml:"caFile"`   // PEM file on the webhook, for a host with a private certificate authority
+
+	CABundle string `yaml:"-"` // the text of CAFile, filled in by whoever reads files
+}
+
+// AgentDefaults are what injected containers are made of.
+type AgentDefaults struct {
+	Image           string            `yaml:"image"`           // required
+	ImagePullPolicy string            `yaml:"imagePullPolicy"` // Always, IfNotPresent, Never; "" leaves it to Kubernetes
+	Requests        map[string]string `yaml:"requests"`        // default cpu=10m, memory=24Mi
+	Limits          map[string]string `yaml:"limits"`          // default memory=64Mi
+	MaxLimits       map[string]string `yaml:"maxLimits"`       // a pod's own requests and limits may not exceed these
+	VolumeSize      string            `yaml:"volumeSize"`      // sizeLimit of each tmpfs; default 16Mi
+	// NativeSidecar false runs the sidecar as a plain container, for virtual nodes that do not know
+	// restartPolicy: Always on init containers. Default true.
+	NativeSidecar *bool `yaml:"nativeSidecar"`
+}
+
+// Allow is what pods may ask for. A * in a pattern stands for any characters.
+type Allow struct {
+	PodRoles  *bool    `yaml:"podRoles"`  // may a pod's own annotation name its role? Default true
+	Roles     []string `yaml:"roles"`     // role ARNs; default the account's own
+	Secrets   []string `yaml:"secrets"`   // names and ARNs of secrets; default all
+	Regions   []string `yaml:"regions"`   // for the annotation region, besides the cluster's own; default none
+	Endpoints []string `yaml:"endpoints"` // for the annotation endpoint, besides the operator's own; default none
+}
+
+// A Namespace states what is different from Allow in some namespaces; what it leaves out stays.
+type Namespace struct {
+	Names []string `yaml:"names"` // patterns
+	Allow Allow    `yaml:"allow"`
+}
+
+// ReadInjector decodes and checks an operator's YAML document and fills in its defaults. CA files are not read. The error is a
+// Mistakes with all that is wrong at once, or says where the text is not YAML.
+func ReadInjector(document []byte) (Injector, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(document))
+	dec.KnownFields(true)
+	var in Injector
+	if err := dec.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
+		return Injector{}, yamlErrorNear(err, yamlFields(reflect.TypeFor[Injector](), nil))
+	}
+	in.fill()
+	return in, in.check()
+}
+
+func (in *Injector) fill() {
+	if in.OIDCProviderARN == "" && in.AccountID != "" && in.ClusterID != "" {
+		in.OIDCProviderARN = "acs:ram::" + in.AccountID + ":oidc-provider/ack-rrsa-" + in.ClusterID
+	}
+	if in.Network == "" {
+		in.Network = "vpc"
+	}
+	if in.KMS.Endpoint == "" {
+		in.KMS.Endpoint = in.KMSHost(in.Region)
+	}
+	if in.STS.Endpoint == "" {
+		in.STS.Endpoint = in.host("sts", in.Region)
+	}
+	if in.Agent.Requests == nil {
+		in.Agent.Requests = map[string]string{"cpu": "10m", "memory": "24Mi"}
+	}
+	if in.Agent.Limits == nil {
+		in.Agent.Limits = map[string]string{"memory": "64Mi"}
+	}
+	if in.Agent.VolumeSize == "" {
+		in.Agent.VolumeSize = "16Mi"
+	}
+	if in.Agent.NativeSidecar == nil {
+		in.Agent.NativeSidecar = new(true)
+	}
+	if in.Allow.PodRoles == nil {
+		in.Allow.PodRoles = new(true)
+	}
+	if in.Allow.Roles == nil {
+		in.Allow.Roles = []string{"acs:ram::" + in.AccountID + ":role/*"}
+	}
+	if in.Allow.Secrets == nil {
+		in.Allow.Secrets = []string{"*"}
+	}
+}
+
+// KMSHost is the host of the shared KMS gateway of a region on the operator's network.
+func (in Injector) KMSHost(region string) string { return in.host("kms", region) }
+
+// VPC reports whether the agents call Alibaba Cloud from inside its network.
+func (in Injector) VPC() bool { return in.Network == "vpc" }
+
+func (in Injector) host(service, region string) string {
+	if in.VPC() {
+		service += "-vpc"
+	}
+	return service + "." + region + ".aliyuncs.com"
+}
+
+func (in Injector) check() error {
+	var m Mistakes
+	must := func(where, value, example string, ok func(string) bool) {
+		switch {
+		case value == "":
+			m.add(where, "is missing; write for example %s", example)
+		case !ok(value):
+			m.add(where, "%q is not right; write for example %s", value, example)
+		}
+	}
+	must("accountID", in.AccountID, `"1234567890123456"`, account.MatchString)
+	must("region", in.Region, "cn-hangzhou", region.MatchString)
+	if in.ClusterID != "" {
+		must("clusterID", in.ClusterID, "c0123456789abcdef", clusterID.MatchString)
+	} else if in.OIDCProviderARN == "" && in.AccountID != "" {
+		m.add("clusterID", "is missing; write the ACK cluster's id, or oidcProviderARN")
+	}
+	if in.OIDCProviderARN != "" && !strings.HasPrefix(in.OIDCProviderARN, "acs:ram::") {
+		m.add("oidcProviderARN", "%q is not right; write acs:ram::<account>:oidc-provider/<name>", in.OIDCProviderARN)
+	}
+	if in.Network != "vpc" && in.Network != "public" {
+		m.add("network", "%s", notOneOf(in.Network, []string{"vpc", "public"}))
+	}
+	if in.Region != "" { // else the defaults of the hosts are wrong for that reason alone
+		must("kms.endpoint", in.KMS.Endpoint, "kms-vpc.cn-hangzhou.aliyuncs.com", hostName.MatchString)
+		must("sts.endpoint", in.STS.Endpoint, "sts-vpc.cn-hangzhou.aliyuncs.com", hostName.MatchString)
+	}
+	if in.Agent.Image == "" {
+		m.add("agent.image", "is missing; write the kms-agent image of the webhook's own version")
+	}
+	if policies := []string{"", "Always", "IfNotPresent", "Never"}; !slices.Contains(policies, in.Agent.ImagePullPolicy) {
+		m.add("agent.imagePullPolicy", "%s", notOneOf(in.Agent.ImagePullPolicy, policies[1:]))
+	}
+	if !quantity.MatchString(in.Agent.VolumeSize) {
+		m.add("agent.volumeSize", "%q is not a quantity; write for example 16Mi", in.Agent.VolumeSize)
+	}
+	for _, list := range []struct {
+		where string
+		of    map[string]string
+	}{{"agent.requests", in.Agent.Requests}, {"agent.limits", in.Agent.Limits}, {"agent.maxLimits", in.Agent.MaxLimits}} {
+		for _, name := range slices.Sorted(maps.Keys(list.of)) {
+			if !slices.Contains(resources, name) {
+				m.add(list.where+"."+name, "%s", notOneOf(name, resources))
+			} else if !quantity.MatchString(list.of[name]) {
+				m.add(list.where+"."+name, "%q is not a quantity; write for example 10m or 16Mi", list.of[name])
+			}
+		}
+	}
+	for i, ns := range in.Namespaces {
+		if len(ns.Names) == 0 {
+			m.add(fmt.Sprintf("namespaces[%d].names", i), "is missing; write for example [prod, team-a-*]")
+		}
+	}
+	return m.err()
+}
+
+// AllowIn is what pods of a namespace may ask for.
+func (in Injector) AllowIn(namespace string) Allow {
+	allow := in.Allow
+	for _, ns := range in.Namespaces {
+		if !anyMatches(ns.Names, namespace) {
+			continue
+		}
+		if ns.Allow.PodRoles != nil {
+			allow.PodRoles = ns.Allow.PodRoles
+		}
+		if ns.Allow.Roles != nil {
+			allow.Roles = ns.Allow.Roles
+		}
+		if ns.Allow.Secrets != nil {
+			allow.Secrets = ns.Allow.Secrets
+		}
+		if ns.Allow.Regions != nil {
+			allow.Regions = ns.Allow.Regions
+		}
+		if ns.Allow.Endpoints != nil {
+			allow.Endpoints = ns.Allow.Endpoints
+		}
+		break
+	}
+	return allow
+}
+
+// Role reports whether a role's ARN is allowed.
+func (a Allow) Role(arn string) bool { return anyMatches(a.Roles, arn) }
+
+// Secret reports whether a secret's name or ARN is allowed.
+func (a Allow) Secret(name string) bool { return anyMatches(a.Secrets, name) }
+
+// Region reports whether the annotation region may have this value.
+func (a Allow) Region(name string) bool { return anyMatches(a.Regions, name) }
+
+// Endpoint reports whether the annotation endpoint may have this value.
+func (a Allow) Endpoint(host string) bool { return anyMatches(a.Endpoints, host) }

@@ -1,0 +1,41 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Mistake is one thing that a person wrote wrong and what to write instead.
+type Mistake struct {
+	Where   string // the annotation's full key, or the path of a field: "kms.alibabacloud.com/mode", "allow.roles[0]"
+	Problem string // what is wrong with it, and what to do
+}
+
+// Mistakes are all that is wrong with a document, so that it can be mended in one go. As an error it is the text a person
+// sees: one line for one mistake, a numbered line each for several.
+type Mistakes []Mistake
+
+// Error implements error.
+func (m Mistakes) Error() string {
+	if len(m) == 1 {
+		return m[0].Where + ": " + m[0].Problem
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d mistakes:", len(m))
+	for i, one := range m {
+		fmt.Fprintf(&b, "\n  %d. %s: %s", i+1, one.Where, one.Problem)
+	}
+	return b.String()
+}
+
+func (m *Mistakes) add(where, format string, args ...any) {
+	*m = append(*m, Mistake{Where: where, Problem: fmt.Sprintf(format, args...)})
+}
+
+// err returns nil for no mistakes: a nil Mistakes in an error interface would not be nil.
+func (m Mistakes) err() error {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}

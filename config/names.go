@@ -1,0 +1,106 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The shapes of Alibaba Cloud's and Kubernetes' names, as far as a document can be checked without asking either.
+var (
+	arnRole   = regexp.MustCompile(`^acs:ram::[0-9]+:role/[A-Za-z0-9._@-]+$`)
+	arnSecret = regexp.MustCompile(`^acs:kms:[a-z0-9-]+:[0-9]+:secret/[^\s]+$`)
+	roleName  = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,64}$`)
+	region    = regexp.MustCompile(`^[a-z]{2}(-[a-z0-9]+)+$`)
+	account   = regexp.MustCompile(`^[0-9]+$`)
+	clusterID = regexp.MustCompile(`^[a-z0-9-]+$`)
+	// A bare host name. With a scheme, a port or capitals the request's signature is over another name than the server's.
+	hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+	// resource.Quantity's grammar: https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity, without a sign.
+	quantity = regexp.MustCompile(`^([0-9]+(\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?$`)
+)
+
+func checkSecretName(s string) error {
+	switch {
+	case s == "":
+		return errors.New("a KMS secret's name or ARN is missing; write for example app/prod/db")
+	case strings.HasPrefix(s, "acs:"):
+		if !arnSecret.MatchString(s) {
+			return fmt.Errorf("%q is not the ARN of a KMS secret; write acs:kms:<region>:<account>:secret/<name>", s)
+		}
+	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		return fmt.Errorf("%q is not the name of a KMS secret: it has white space in it", s)
+	case strings.ContainsAny(s, "#{}?&*"):
+		return fmt.Errorf("%q is not the name of a KMS secret; to write more than a name use the long form (a YAML mapping with name: …)", s)
+	}
+	return nil
+}
+
+// checkFilePath accepts a clean path below the mount path. ".." first in a segment is refused even where it would stay inside
+// ("..data"): those names belong to the atomic switch of the directory.
+func checkFilePath(p string) error {
+	switch {
+	case p == "":
+		return errors.New("the path is empty")
+	case strings.HasPrefix(p, "/"):
+		return fmt.Errorf("%q is absolute; write a path below the mount path, for example conf/db.env", p)
+	case len(p) > 512:
+		return fmt.Errorf("the path has %d bytes; at most 512 are allowed", len(p))
+	}
+	for segment := range strings.SplitSeq(p, "/") {
+		switch {
+		case segment == "..":
+			return fmt.Errorf("%q leaves the mount path; write a path below it, for example conf/db.env", p)
+		case strings.HasPrefix(segment, ".."):
+			return fmt.Errorf("%q: names that begin with two dots are used for switching the directory", p)
+		case len(segment) > 255:
+			return fmt.Errorf("%q has a name of %d bytes; at most 255 are allowed", p, len(segment))
+		}
+	}
+	if path.Clean(p) != p || p == "." {
+		return fmt.Errorf("%q is not a clean path; write %q", p, path.Clean(p))
+	}
+	if strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fmt.Errorf("%q has control characters in it", p)
+	}
+	return nil
+}
+
+func parseFileMode(s string) (uint32, error) {
+	m, err := strconv.ParseUint(s, 8, 32)
+	if err != nil || m > 0o777 || m&0o400 == 0 {
+		return 0, fmt.Errorf(`%q is not a mode of a file; write four octal digits that let the owner read, for example "0440"`, s)
+	}
+	return uint32(m), nil
+}
+
+// matches reports whether s matches a pattern in which * stands for any characters, "/" and ":" too, as in RAM policies.
+func matches(pattern, s string) bool {
+	first, rest, star := strings.Cut(pattern, "*")
+	if !star {
+		return pattern == s
+	}
+	if !strings.HasPrefix(s, first) {
+		return false
+	}
+	s = s[len(first):]
+	for {
+		part, more, star := strings.Cut(rest, "*")
+		if !star {
+			return strings.HasSuffix(s, part)
+		}
+		i := strings.Index(s, part)
+		if i < 0 {
+			return false
+		}
+		s, rest = s[i+len(part):], more
+	}
+}
+
+func anyMatches(patterns []string, s string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, s) })
+}
