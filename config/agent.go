@@ -14,6 +14,18 @@ import (
 // it can be read in kubectl describe.
 const AgentEnv = "KMS_AGENT_CONFIG"
 
+// PodNameEnv is the environment variable with the pod's name (downward API), which the webhook cannot know. It goes into the STS
+// session's name; without it the agent takes the host name.
+const PodNameEnv = "KMS_AGENT_POD_NAME"
+
+// The subcommands of kms-agent that the injector puts into containers: init and run, and ready as the startup probe of
+// ModeSingle, which exits 0 once SecretsDir has its first complete set of files, and 1 before.
+const (
+	CommandInit  = "init"
+	CommandRun   = "run"
+	CommandReady = "ready"
+)
+
 // Agent is what an injected agent is told, as JSON. Identity is not in it: that travels in the ALIBABA_CLOUD_* environment
 // variables, which ack-pod-identity-webhook may have set already.
 type Agent struct {

@@ -38,7 +38,7 @@ type row struct {
 // rows has the annotations in the order of the documentation. It is a function because a row's parser may ask for the rows.
 func rows() []row {
 	return []row{
-		{injectKey, `"true", "false"`, `–`, "this pod is injected; `\"false\"` is an explicit no", parseInject},
+		{injectKey, "`\"true\"`, `\"false\"`", "–", "this pod is injected; `\"false\"` is an explicit no", parseInject},
 		{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "`secret.<file>`: the KMS secret that the file `<file>` is made of", parseSecretRow},
 		{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", parseRoleARN},
 		{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", parseRoleName},
@@ -48,7 +48,7 @@ func rows() []row {
 		{"skip-containers", "comma list", "none", "containers that do not get the files", list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
 		{"mount-path", "absolute path", "`/var/run/kms/secrets`", "where the files are in the containers", parseMountPath},
 		{"refresh-interval", "Go duration, at least `10s`; `0`", "`5m`", "how often the values are fetched again; `0` never", parseRefreshInterval},
-		{"app-identity", `"true", "false"`, `"false"`, "RRSA environment variables and token in the application's containers too", boolean(func(p *parser) *bool { return &p.AppIdentity })},
+		{"app-identity", "`\"true\"`, `\"false\"`", "`\"false\"`", "RRSA environment variables and token in the application's containers too", boolean(func(p *parser) *bool { return &p.AppIdentity })},
 		{"init-position", "`first`, `last`", "`first`", "place among the pod's init containers", parseInitPosition},
 		{"agent-requests", "`cpu=10m,memory=16Mi`", "the operator's", "resource requests of the injected containers", quantities(func(p *parser) *map[string]string { return &p.AgentRequests })},
 		{"agent-limits", "`memory=64Mi`", "the operator's", "resource limits of the injected containers", quantities(func(p *parser) *map[string]string { return &p.AgentLimits })},

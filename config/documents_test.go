@@ -1,0 +1,148 @@
+package config
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestAgentRoundTrip(t *testing.T) {
+	want := Agent{
+		Namespace: "prod", ServiceAccount: "web", KMS: Endpoint{Host: "kms-vpc.cn-hangzhou.aliyuncs.com", CABundle: "PEM"},
+		SecretsDir: "/var/run/kms/secrets", StateDir: "/var/run/kms/agent", RefreshInterval: Duration(5 * time.Minute), LogLevel: "info", LogFormat: "json",
+		Files: []File{{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: Env, Keys: []Key{{"A", "b"}}, Optional: true}},
+	}
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, readable := range []string{`"5m0s"`, `"0440"`} {
+		if !strings.Contains(string(text), readable) {
+			t.Errorf("%s is not in %s", readable, text)
+		}
+	}
+	got, err := ReadAgent(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReadAgentMistakes(t *testing.T) {
+	for name, c := range map[string]struct{ document, want string }{
+		"empty":          {"", "KMS_AGENT_CONFIG is empty"},
+		"a newer field":  {`{"newer": 1}`, "newer"},
+		"two documents":  {`{"kms":{}} {}`, "something follows"},
+		"nothing to do":  {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b"}`, "files: is empty"},
+		"a path leaves":  {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"../x","mode":"0400","secret":"s","format":"raw"}]}`, "files[0].path"},
+		"unknown format": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"x","mode":"0400","secret":"s","format":"ini"}]}`, "files[0].format"},
+		"a bad mode":     {`{"files":[{"mode":"9"}]}`, "in octal"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := ReadAgent([]byte(c.document))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want something with %q", err, c.want)
+			}
+		})
+	}
+}
+
+const smallInjector = `
+accountID: "1234567890123456"
+clusterID: c0ffee
+region: cn-hangzhou
+agent: {image: kms-agent:v1}
+`
+
+func TestReadInjector(t *testing.T) {
+	in, err := ReadInjector([]byte(smallInjector))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ what, got, want string }{
+		{"OIDC provider", in.OIDCProviderARN, "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee"},
+		{"KMS", in.KMS.Endpoint, "kms-vpc.cn-hangzhou.aliyuncs.com"},
+		{"STS", in.STS.Endpoint, "sts-vpc.cn-hangzhou.aliyuncs.com"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %q, want %q", c.what, c.got, c.want)
+		}
+	}
+	if allow := in.AllowIn("any"); !allow.Role("acs:ram::1234567890123456:role/reader") || allow.Role("acs:ram::666:role/reader") ||
+		!allow.Secret("app/prod/db") || allow.Region("cn-beijing") || allow.Endpoint("evil.example.com") || !*allow.PodRoles {
+		t.Errorf("unexpected defaults: %+v", allow)
+	}
+}
+
+func TestAllowIn(t *testing.T) {
+	in, err := ReadInjector([]byte(smallInjector + `
+network: public
+allow: {secrets: ["shared/*"]}
+namespaces:
+- names: ["team-a-*"]
+  allow: {podRoles: false, secrets: ["team-a/*", "*:secret/team-a/*"]}
+- names: ["*"]
+  allow: {regions: [cn-beijing]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.KMS.Endpoint != "kms.cn-hangzhou.aliyuncs.com" {
+		t.Errorf("public KMS host: %q", in.KMS.Endpoint)
+	}
+	a, b := in.AllowIn("team-a-dev"), in.AllowIn("team-b")
+	if *a.PodRoles || !a.Secret("team-a/db") || !a.Secret("acs:kms:cn-hangzhou:1:secret/team-a/db") || a.Secret("shared/db") || a.Region("cn-beijing") {
+		t.Errorf("team-a: %+v", a)
+	}
+	if !*b.PodRoles || b.Secret("team-a/db") || !b.Secret("shared/db") || !b.Region("cn-beijing") {
+		t.Errorf("team-b: %+v", b)
+	}
+}
+
+func TestReadInjectorMistakes(t *testing.T) {
+	for name, c := range map[string]struct {
+		document string
+		want     []string
+	}{
+		"empty":         {"", []string{"accountID: is missing", "region: is missing", "agent.image: is missing"}},
+		"not YAML":      {"a: [", []string{"not YAML"}},
+		"a typo":        {smallInjector + "acount: 1\n", []string{`there is no field "acount"`}},
+		"no cluster":    {"accountID: '1'\nregion: cn-hangzhou\nagent: {image: x}\n", []string{"clusterID: is missing"}},
+		"an endpoint":   {smallInjector + "kms: {endpoint: 'https://kms'}\n", []string{"kms.endpoint"}},
+		"network":       {smallInjector + "network: vpn\n", []string{`did you mean "vpc"?`}},
+		"a quantity":    {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, limits: {memory: lots}, requests: {gpu: '1'}}\n", []string{"agent.limits.memory", "agent.requests.gpu"}},
+		"a pull policy": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, imagePullPolicy: Sometimes}\n", []string{"agent.imagePullPolicy"}},
+		"nameless":      {smallInjector + "namespaces: [{allow: {secrets: ['*']}}]\n", []string{"namespaces[0].names"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := ReadInjector([]byte(c.document))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q is not in:\n%s", want, err)
+				}
+			}
+		})
+	}
+}
+
+func TestMatches(t *testing.T) {
+	for _, c := range []struct {
+		pattern, s string
+		want       bool
+	}{
+		{"a", "a", true}, {"a", "ab", false}, {"*", "", true}, {"*", "a/b:c", true}, {"a*", "ab", true}, {"a*", "ba", false}, {"*a", "ba", true},
+		{"a*b", "ab", true}, {"a*b", "a/x/b", true}, {"a*b", "ax", false}, {"a*b*c", "a1b2c", true}, {"a*b*c", "acb", false}, {"a*a", "a", false}, {"**", "x", true},
+	} {
+		if got := matches(c.pattern, c.s); got != c.want {
+			t.Errorf("matches(%q, %q) = %v", c.pattern, c.s, got)
+		}
+	}
+}
