@@ -80,7 +80,7 @@ func parseSecret(file, value string, checks Checks) (Secret, []error) {
 		return s, []error{errors.New("a list is not a secret; write a name, or a mapping with name: …")}
 	}
 	s.Name = strings.TrimSpace(value)
-	return s, errorsOf(checkSecretName(s.Name))
+	return s, append(errorsOf(checkSecretName(s.Name)), errorsOf(checkFilePath(file))...)
 }
 
 func parseLongSecret(s Secret, value string, checks Checks) (Secret, []error) {

@@ -108,6 +108,7 @@ func TestParseMistakes(t *testing.T) {
 		"a path that hides":        {annotate("inject: true", "secret.db: {name: a, path: x/../../y}"), []string{"leaves the mount path"}},
 		"an absolute path":         {annotate("inject: true", "secret.db: {name: a, path: /etc/passwd}"), []string{"is absolute"}},
 		"the switch's own names":   {annotate("inject: true", "secret.db: {name: a, path: ..data/x}"), []string{"begin with two dots"}},
+		"the switch's own, short":  {annotate("inject: true", "secret...data: a"), []string{"begin with two dots"}},
 		"two secrets for one file": {annotate("inject: true", "secret.a: {name: x, path: f}", "secret.b: {name: y, path: f}"), []string{"secret.b: writes f, which secret.a writes too"}},
 		"a file that is a folder":  {annotate("inject: true", "secret.a: {name: x, path: f}", "secret.b: {name: y, path: f/g}"), []string{"a file and a folder"}},
 		"a bad mode of a file":     {annotate("inject: true", "secret.db: {name: a, mode: \"0999\"}"), []string{"mode:", "octal"}},
