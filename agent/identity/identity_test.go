@@ -1,0 +1,201 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// sts stands in for the exchange, so that hours pass in a synctest bubble.
+type sts struct {
+	calls atomic.Int64
+	fail  atomic.Bool
+	takes time.Duration
+	life  time.Duration
+}
+
+func (s *sts) assume() (Credentials, error) {
+	start := time.Now()
+	n := s.calls.Add(1)
+	time.Sleep(s.takes)
+	if s.fail.Load() {
+		return Credentials{}, errors.New("STS is away")
+	}
+	return Credentials{SecurityToken: fmt.Sprint("token-", n), Expires: start.Add(s.life)}, nil
+}
+
+func get(t *testing.T, s *Source) Credentials {
+	t.Helper()
+	c, err := s.Credentials(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestManyCallersOneExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &sts{takes: time.Second, life: time.Hour}
+		source := &Source{assume: server.assume}
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() { get(t, source) })
+		}
+		wg.Wait()
+		if n := server.calls.Load(); n != 1 {
+			t.Errorf("50 callers made %d calls of STS, want 1", n)
+		}
+	})
+}
+
+func TestRefreshesAfterThreeQuarters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &sts{life: time.Hour}
+		source := &Source{assume: server.assume}
+		get(t, source)
+		time.Sleep(40 * time.Minute) // earlier than 45 min - 10 %
+		get(t, source)
+		if n := server.calls.Load(); n != 1 {
+			t.Fatalf("%d calls after 40 minutes, want 1", n)
+		}
+		time.Sleep(10 * time.Minute) // later than 45 min + 10 %
+		if c := get(t, source); c.SecurityToken != "token-2" {
+			t.Errorf("after 50 minutes still %s", c.SecurityToken)
+		}
+	})
+}
+
+func TestOutageMattersOnlyAfterExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &sts{life: time.Hour}
+		source := &Source{assume: server.assume}
+		get(t, source)
+		server.fail.Store(true)
+		time.Sleep(59 * time.Minute)
+		for range 10 { // one attempt, then a pause: an outage must not be answered with a storm
+			if c := get(t, source); c.SecurityToken != "token-1" {
+				t.Fatalf("got %s", c.SecurityToken)
+			}
+		}
+		if n := server.calls.Load(); n != 2 {
+			t.Errorf("%d calls, want 2", n)
+		}
+		time.Sleep(time.Minute)
+		if _, err := source.Credentials(t.Context()); err == nil {
+			t.Error("expired credentials were handed out")
+		}
+		server.fail.Store(false)
+		if c := get(t, source); c.SecurityToken != "token-4" {
+			t.Errorf("after the outage: %s", c.SecurityToken)
+		}
+	})
+}
+
+func TestCallerLeavesWhenItsContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &sts{takes: time.Minute, life: time.Hour}
+		source := &Source{assume: server.assume}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := source.Credentials(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+			t.Errorf("after %s: %v", time.Since(start), err)
+		}
+		// The exchange goes on, and serves who comes later.
+		if c := get(t, source); c.SecurityToken != "token-1" {
+			t.Errorf("got %s", c.SecurityToken)
+		}
+		// A refresh that hangs does not keep anybody from credentials that are still valid.
+		time.Sleep(50 * time.Minute)
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if c, err := source.Credentials(ctx); err != nil || c.SecurityToken != "token-1" {
+			t.Errorf("got %s, %v", c.SecurityToken, err)
+		}
+		synctest.Wait()
+		time.Sleep(time.Minute) // lets the hanging exchange end with the bubble
+	})
+}
+
+func TestInvalidate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &sts{life: time.Hour}
+		source := &Source{assume: server.assume}
+		first := get(t, source)
+		source.Invalidate(first)
+		second := get(t, source)
+		if second.SecurityToken != "token-2" {
+			t.Fatalf("got %s", second.SecurityToken)
+		}
+		source.Invalidate(first) // a slow caller's late news
+		if c := get(t, source); c.SecurityToken != "token-2" {
+			t.Errorf("newer credentials were given up: %s", c.SecurityToken)
+		}
+	})
+}
+
+func TestPrintingHidesSecrets(t *testing.T) {
+	c := Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel-secret", SecurityToken: "sentinel-token"}
+	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+		for _, v := range []any{c, &c} {
+			if s := fmt.Sprintf(format, v); strings.Contains(s, "sentinel") {
+				t.Errorf("%s prints %s", format, s)
+			}
+		}
+	}
+}
+
+func TestSessionName(t *testing.T) {
+	long := strings.Repeat("n", 63)
+	for _, test := range []struct {
+		names []string
+		want  string
+	}{
+		{[]string{"shop", "web", "web-7d9c-x2x"}, "shop.web.web-7d9c-x2x"},
+		{nil, "kms-agent"},
+		{[]string{"a"}, "kms-agent"},
+		{[]string{"shop", "web:a/b", "x"}, "shop.web-a-b.x"},
+	} {
+		if got := SessionName(test.names...); got != test.want {
+			t.Errorf("SessionName(%q) = %q, want %q", test.names, got, test.want)
+		}
+	}
+	a, b := SessionName(long, "sa", "pod-a"), SessionName(long, "sa", "pod-b")
+	if len(a) != 64 || a == b {
+		t.Errorf("long names: %q and %q must be 64 long and differ", a, b)
+	}
+}
+
+func TestHost(t *testing.T) {
+	for _, test := range []struct {
+		config Config
+		want   string
+	}{
+		{Config{}, "sts.aliyuncs.com"},
+		{Config{VPC: true}, "sts.aliyuncs.com"},
+		{Config{Region: "cn-beijing"}, "sts.cn-beijing.aliyuncs.com"},
+		{Config{Region: "cn-beijing", VPC: true}, "sts-vpc.cn-beijing.aliyuncs.com"},
+		{Config{Region: "cn-hangzhou-finance", VPC: true}, "sts-vpc.cn-hangzhou.aliyuncs.com"},
+		{Config{Region: "cn-beijing", VPC: true, Endpoint: "sts.example:8443"}, "sts.example:8443"},
+	} {
+		if got := test.config.host(); got != test.want {
+			t.Errorf("%+v: %s, want %s", test.config, got, test.want)
+		}
+	}
+}
+
+func TestConfigMistakesAreReportedTogether(t *testing.T) {
+	_, err := New(Config{Endpoint: "https://sts.example"})
+	for _, want := range []string{envRoleARN, envProviderARN, envTokenFile, envEndpoint} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is not in: %v", want, err)
+		}
+	}
+}
