@@ -1,0 +1,92 @@
+package kms
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Class is what a caller can do about an Error.
+type Class int
+
+// The classes.
+const (
+	Permanent           Class = iota // fails again until somebody changes something
+	Retryable                        // may succeed later: throttling, an outage, the network
+	CredentialsRejected              // may succeed with new credentials
+	NotFound                         // KMS has no such secret, or no such version of it
+)
+
+// Error is a refusal by KMS, or a failure to reach it. It never holds a value, a token or an answer that was not
+// understood.
+type Error struct {
+	Ref       Ref
+	Status    int    // of HTTP; 0 if there was no answer
+	Code      string // KMS's error code; empty if Err says what went wrong
+	Message   string
+	RequestID string
+	Err       error
+}
+
+func (e *Error) Error() string {
+	switch {
+	case e.Code != "":
+		return fmt.Sprintf("get secret %s: %s (HTTP %d): %s (request %s)", e.Ref, e.Code, e.Status, e.Message, e.RequestID)
+	case e.Status != 0:
+		return fmt.Sprintf("get secret %s: HTTP %d: %v", e.Ref, e.Status, e.Err)
+	}
+	return fmt.Sprintf("get secret %s: %v", e.Ref, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// retryable are the codes that stand for a state of KMS, whatever status they come with.
+var retryable = []string{"ServiceUnavailableTemporary", "InternalFailure", "Rejected.Unavailable", "Rejected.Throttling"}
+
+// Class sorts by code first: the status that some codes come with is not documented.
+func (e *Error) Class() Class {
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case e.Code == "Forbidden.ResourceNotFound":
+		return NotFound
+	case strings.HasPrefix(e.Code, "InvalidSecurityToken"),
+		e.Code == "InvalidAccessKeyId.NotFound": // the key of a session that has ended
+		return CredentialsRejected
+	case strings.HasPrefix(e.Code, "Throttling"), slices.Contains(retryable, e.Code),
+		e.Status == http.StatusTooManyRequests, e.Status >= 500:
+		return Retryable
+	case errors.As(e.Err, &certificate):
+		return Permanent
+	case e.Code == "" && (e.Status == 0 || e.Status == http.StatusOK): // the network, or half an answer
+		return Retryable
+	}
+	return Permanent
+}
+
+// refusal reads an answer other than 200. A body that is not KMS's error document is left out: it is a proxy's, and
+// may hold anything.
+func refusal(status int, body []byte) *Error {
+	var doc struct{ Code, Message, RequestID string }
+	if json.Unmarshal(body, &doc) != nil || doc.Code == "" {
+		return &Error{Status: status, Err: errors.New("the answer is not an error of KMS; is there a proxy in between?")}
+	}
+	const most = 400 // bytes; it ends up in a termination message of limited size
+	if len(doc.Message) > most {
+		doc.Message = strings.ToValidUTF8(doc.Message[:most], "") + "…"
+	}
+	return &Error{Status: status, Code: doc.Code, Message: doc.Message, RequestID: doc.RequestID}
+}
+
+// failure adds the secret's name to what the SDK returned.
+func failure(ref Ref, err error) *Error {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Err: err}
+	}
+	e.Ref = ref
+	return e
+}
