@@ -1,0 +1,77 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jmespath/go-jmespath"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// CheckKey reports what is wrong with a JMESPath expression, without a document to try it on.
+func CheckKey(expression string) error {
+	if _, err := jmespath.Compile(expression); err != nil {
+		return fmt.Errorf("%w; a name with more than letters, digits and _ in it goes in double quotes: '\"api-key\"'", err)
+	}
+	return nil
+}
+
+// pick evaluates the keys' paths, and reports all that are missing at once.
+func pick(doc any, keys []config.Key) ([]field, error) {
+	picked := make([]field, 0, len(keys))
+	var errs []error
+	for _, key := range keys {
+		value, err := search(key.Path, doc)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("key %s: path %q: %w", key.Name, key.Path, err))
+		case value == nil:
+			errs = append(errs, fmt.Errorf("key %s: path %q is not in the secret, or is null; the secret has %s", key.Name, key.Path, available(doc)))
+		}
+		picked = append(picked, field{key.Name, value})
+	}
+	return picked, errors.Join(errs...)
+}
+
+// search evaluates an expression. The library's messages about arguments may quote a value, so they are not passed on.
+func search(expression string, doc any) (value any, err error) {
+	compiled, err := jmespath.Compile(expression)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		// The library's functions assert types that they did not check.
+		if recover() != nil {
+			value, err = nil, errCannotApply
+		}
+	}()
+	if value, err = compiled.Search(doc); err != nil {
+		return nil, errCannotApply
+	}
+	return value, nil
+}
+
+var errCannotApply = errors.New("the expression cannot be applied to this secret: it expects another type")
+
+// available lists the names, never the values, at the top of a document.
+func available(doc any) string {
+	switch doc := doc.(type) {
+	case map[string]any:
+		if len(doc) == 0 {
+			return "no keys"
+		}
+		const most = 20
+		names := slices.Sorted(maps.Keys(doc))
+		if len(names) > most {
+			return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+		}
+		return strings.Join(names, ", ")
+	case []any:
+		return fmt.Sprintf("a list of %d", len(doc))
+	}
+	return "no keys: it is a single value"
+}
