@@ -1,0 +1,92 @@
+package emulator
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/acs3"
+)
+
+// maxSkew is how far the date of a request may differ from the gateway's, and so how long a nonce must be remembered.
+const maxSkew = 15 * time.Minute
+
+// timeFormat is that of every date in requests and answers: ISO 8601 in UTC.
+const timeFormat = "2006-01-02T15:04:05Z"
+
+// authenticate checks the request's signature and session token and returns whose they are.
+func (e *Emulator) authenticate(c *call) (session, *problem) {
+	header := c.request.Header
+	if header.Get("Authorization") == "" {
+		return session{}, missingAccessKey()
+	}
+	auth, err := acs3.ParseAuthorization(header.Get("Authorization"))
+	if err != nil {
+		return session{}, incompleteSignature()
+	}
+	for _, name := range []string{"x-acs-date", "x-acs-content-sha256"} {
+		if header.Get(name) == "" {
+			return session{}, missingHeader(name)
+		}
+	}
+	if p := checkDate(header.Get("x-acs-date"), c.now); p != nil {
+		return session{}, p
+	}
+	caller, p := e.sessions.find(auth.AccessKeyID, header.Get("x-acs-security-token"))
+	if p != nil {
+		return session{}, p
+	}
+	canonical := acs3.CanonicalRequest(c.request, c.body)
+	toSign := acs3.StringToSign(canonical)
+	if !acs3.Equal(acs3.Sign(caller.secret, toSign), auth.Signature) ||
+		header.Get("x-acs-content-sha256") != acs3.HashBody(c.body) {
+		return session{}, wrongSignature(toSign, canonical)
+	}
+	if !c.now.Before(caller.expires) {
+		return session{}, expiredToken()
+	}
+	// Only a well signed request uses up its nonce; anyone could burn another's otherwise. It may have none.
+	if nonce := header.Get("x-acs-signature-nonce"); nonce != "" && !e.nonces.use(auth.AccessKeyID+" "+nonce, c.now) {
+		return session{}, usedNonce()
+	}
+	return caller, nil
+}
+
+func checkDate(date string, now time.Time) *problem {
+	t, err := time.Parse(timeFormat, date)
+	if err != nil {
+		return badTimestamp()
+	}
+	if now.Sub(t).Abs() > maxSkew {
+		return expiredTimestamp()
+	}
+	return nil
+}
+
+// nonces remembers which were used, for as long as a request with the same date would be accepted.
+type nonces struct {
+	mu    sync.Mutex
+	used  map[string]time.Time
+	swept time.Time
+}
+
+func (n *nonces) use(nonce string, now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if now.Sub(n.swept) > maxSkew {
+		for old, at := range n.used {
+			if now.Sub(at) > 2*maxSkew {
+				delete(n.used, old)
+			}
+		}
+		n.swept = now
+	}
+	if _, again := n.used[nonce]; again {
+		return false
+	}
+	n.used[nonce] = now
+	return true
+}
+
+// allowedMethod: RPC calls come by POST from the SDKs, and by GET from people.
+func allowedMethod(method string) bool { return method == http.MethodPost || method == http.MethodGet }

@@ -1,0 +1,130 @@
+package emulator
+
+import (
+	"cmp"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// maxBody is more than the largest request, an OIDC token of 20,000 characters and a policy.
+const maxBody = 1 << 20
+
+// call is one request to the cloud, read.
+type call struct {
+	id      string
+	request *http.Request
+	body    []byte
+	host    string
+	service service
+	region  string
+	action  string
+	version string
+	params  url.Values
+	// now is the time of the call's arrival by the cloud's clock.
+	now time.Time
+	// caller is whose the signature is; zero for unsigned operations.
+	caller session
+}
+
+// newCall reads a request in either style: action and version in x-acs- headers (V3), or as parameters (RPC).
+// Parameters may be in the query, the form body, or both.
+func (e *Emulator) newCall(w http.ResponseWriter, r *http.Request) (*call, *problem) {
+	c := &call{id: requestID(), request: r, host: hostname(r.Host), now: e.clock()}
+	var err error
+	if c.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+		return c, unreadableRequest()
+	}
+	if c.params, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+		return c, unreadableRequest()
+	}
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/x-www-form-urlencoded" {
+		form, err := url.ParseQuery(string(c.body))
+		if err != nil {
+			return c, unreadableRequest()
+		}
+		for name, values := range form {
+			c.params[name] = append(c.params[name], values...)
+		}
+	}
+	c.action, c.version = r.Header.Get("x-acs-action"), r.Header.Get("x-acs-version")
+	if c.action == "" {
+		c.action, c.version = c.params.Get("Action"), c.params.Get("Version")
+	}
+	c.service, c.region = endpoint(c.host)
+	if c.service == "" {
+		c.service = serviceOf(c.action)
+	}
+	if c.region == "" {
+		c.region = e.defaults.region
+	}
+	return c, nil
+}
+
+// operation finds what the call asks for.
+func (c *call) operation() (operation, *problem) {
+	if !allowedMethod(c.request.Method) {
+		return operation{}, unsupportedMethod()
+	}
+	op, ok := operations[c.service][c.action]
+	switch {
+	case !ok || c.request.URL.Path != "/" && c.request.URL.Path != "":
+		return operation{}, invalidAction()
+	case c.version != versions[c.service]:
+		return operation{}, invalidVersion()
+	}
+	return op, nil
+}
+
+// secret is the short name of the secret that the call is about, if any.
+func (c *call) secret() string { return shortName(c.params.Get("SecretName")) }
+
+// role is the ARN of the caller's role, or of the role to assume.
+func (c *call) role() string { return cmp.Or(c.caller.role, c.params.Get("RoleArn")) }
+
+// endpoint tells a public or VPC endpoint's service and region from its host name, as in kms-vpc.cn-hangzhou.aliyuncs.com
+// and sts.aliyuncs.com. Other hosts, such as 127.0.0.1, serve everything.
+func endpoint(host string) (service, string) {
+	prefix, ok := strings.CutSuffix(host, ".aliyuncs.com")
+	if !ok {
+		return "", ""
+	}
+	name, region, _ := strings.Cut(prefix, ".")
+	switch strings.TrimSuffix(name, "-vpc") {
+	case "sts":
+		return sts, region
+	case "kms":
+		return kms, region
+	}
+	return "", ""
+}
+
+func serviceOf(action string) service {
+	for service, actions := range operations {
+		if _, ok := actions[action]; ok {
+			return service
+		}
+	}
+	return ""
+}
+
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(host)
+}
+
+// requestID has the form of the real ones: a random UUID in capitals.
+func requestID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%X-%X-%X-%X-%X", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

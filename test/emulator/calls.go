@@ -1,0 +1,77 @@
+package emulator
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
+
+// CodeOK is the code of calls that succeeded.
+const CodeOK = "OK"
+
+// Call is what calls are counted by.
+type Call struct {
+	// Action as in GetSecretValue.
+	Action string `json:"action"`
+	// Secret is the short name of the secret asked for.
+	Secret string `json:"secret,omitempty"`
+	// Role is the ARN of the role of the caller, or of the role to assume.
+	Role string `json:"role,omitempty"`
+	// Code is the error code answered, OK for success, or Hang or Cut for those faults.
+	Code string `json:"code"`
+}
+
+// CallCount is how many calls were alike.
+type CallCount struct {
+	Call
+	Count int `json:"count"`
+}
+
+// CallCounts are the calls since the start or the last reset, sorted by action, secret, role and code.
+type CallCounts []CallCount
+
+// Sum counts the calls that are like the pattern; its empty fields match anything.
+func (c CallCounts) Sum(pattern Call) int {
+	like := func(want, have string) bool { return want == "" || want == have }
+	sum := 0
+	for _, n := range c {
+		if like(pattern.Action, n.Action) && like(pattern.Secret, n.Secret) && like(pattern.Role, n.Role) && like(pattern.Code, n.Code) {
+			sum += n.Count
+		}
+	}
+	return sum
+}
+
+// tally counts calls.
+type tally struct {
+	mu     sync.Mutex
+	counts map[Call]int
+}
+
+func (t *tally) add(c *call, code string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.counts[Call{Action: c.action, Secret: c.secret(), Role: c.role(), Code: code}]++
+}
+
+// Calls tells how often what was called.
+func (e *Emulator) Calls() CallCounts {
+	e.calls.mu.Lock()
+	defer e.calls.mu.Unlock()
+	list := make(CallCounts, 0, len(e.calls.counts))
+	for call, n := range e.calls.counts {
+		list = append(list, CallCount{call, n})
+	}
+	slices.SortFunc(list, func(a, b CallCount) int {
+		return cmp.Or(cmp.Compare(a.Action, b.Action), cmp.Compare(a.Secret, b.Secret),
+			cmp.Compare(a.Role, b.Role), cmp.Compare(a.Code, b.Code))
+	})
+	return list
+}
+
+// ResetCalls starts counting anew.
+func (e *Emulator) ResetCalls() {
+	e.calls.mu.Lock()
+	defer e.calls.mu.Unlock()
+	clear(e.calls.counts)
+}

@@ -1,0 +1,120 @@
+package emulator
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is what exists in the emulated cloud when it starts. The control API changes roles and secrets later.
+type Config struct {
+	// Account is the default owner of everything below: 16 digits, in quotes in YAML.
+	Account string `yaml:"account"`
+	// Region is the default of secrets, and of requests to a host that names none, such as 127.0.0.1.
+	// Default: cn-hangzhou.
+	Region string `yaml:"region"`
+	// OIDCProviders are the identity providers registered in RAM.
+	OIDCProviders []OIDCProvider `yaml:"oidcProviders"`
+	// Roles are the RAM roles.
+	Roles []Role `yaml:"roles"`
+	// Secrets are the KMS secrets.
+	Secrets []Secret `yaml:"secrets"`
+}
+
+// OIDCProvider is an identity provider whose tokens roles may trust.
+// Its ARN is acs:ram::<account>:oidc-provider/<name>.
+type OIDCProvider struct {
+	Account string `yaml:"account"`
+	// Name is ack-rrsa-<cluster ID> for an ACK cluster.
+	Name string `yaml:"name"`
+	// Issuer is what the tokens' iss claim must be.
+	Issuer string `yaml:"issuer"`
+	// ClientIDs are the audiences accepted. Default: sts.aliyuncs.com.
+	ClientIDs []string `yaml:"clientIDs"`
+	// JWKS says where the issuer's public keys are. Default: where its discovery document says.
+	JWKS JWKS `yaml:"jwks"`
+}
+
+// JWKS is the place of an issuer's public keys: at most one of Document, File and URL.
+type JWKS struct {
+	// Document is the key set itself.
+	Document string `yaml:"document"`
+	// File holds the key set; it is read once.
+	File string `yaml:"file"`
+	// URL of the key set, fetched when needed and again when a token names an unknown key.
+	URL string `yaml:"url"`
+	// CAFile is a PEM file with the certificate authorities to trust when fetching. Default: the system's.
+	CAFile string `yaml:"caFile"`
+	// TokenFile holds a bearer token to send when fetching, such as the pod's own ServiceAccount token.
+	TokenFile string `yaml:"tokenFile"`
+}
+
+// Role is a RAM role. Its ARN is acs:ram::<account>:role/<name>.
+type Role struct {
+	Account string `yaml:"account" json:"account,omitempty"`
+	Name    string `yaml:"name" json:"name"`
+	// TrustPolicy is the JSON text that says who may assume the role.
+	TrustPolicy string `yaml:"trustPolicy" json:"trustPolicy"`
+	// Policies are the JSON texts of the permission policies attached to the role.
+	Policies []string `yaml:"policies" json:"policies,omitempty"`
+	// MaxSessionDuration in seconds, 3600 to 43200. Default: 3600.
+	MaxSessionDuration int `yaml:"maxSessionDuration" json:"maxSessionDuration,omitempty"`
+}
+
+// LoadConfig reads a YAML file. A field that it does not know is an error.
+func LoadConfig(path string) (Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	config, err := ParseConfig(text)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration %s: %w", path, err)
+	}
+	return config, nil
+}
+
+// ParseConfig reads the text of a configuration file.
+func ParseConfig(text []byte) (Config, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	var config Config
+	if err := dec.Decode(&config); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, err
+	}
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return Config{}, errors.New("want one YAML document")
+	}
+	return config, nil
+}
+
+const (
+	defaultRegion   = "cn-hangzhou"
+	defaultAudience = "sts.aliyuncs.com"
+)
+
+// defaults fill the account and region that an entry leaves open.
+type defaults struct {
+	account, region string
+}
+
+func (c Config) defaults() (defaults, error) {
+	if !isAccount(c.Account) {
+		return defaults{}, fmt.Errorf("account %q: want the digits of an Alibaba Cloud account ID, in quotes", c.Account)
+	}
+	return defaults{account: c.Account, region: cmp.Or(c.Region, defaultRegion)}, nil
+}
+
+func isAccount(id string) bool {
+	for _, c := range id {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return id != ""
+}

@@ -1,0 +1,108 @@
+package emulator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/oidc"
+)
+
+// Emulator is an emulated cloud: an http.Handler for what SDKs send, and methods that control it.
+// It is safe for concurrent use.
+type Emulator struct {
+	clock    func() time.Time
+	log      *slog.Logger
+	defaults defaults
+
+	ram      ram
+	vault    vault
+	sessions sessions
+	nonces   nonces
+	calls    tally
+	faults   faults
+}
+
+// Option changes how an Emulator works.
+type Option func(*Emulator)
+
+// WithClock sets what time it is in the cloud. Default: time.Now.
+func WithClock(now func() time.Time) Option { return func(e *Emulator) { e.clock = now } }
+
+// WithLogger sets where requests are logged, one line each, without tokens or values. Default: nowhere.
+func WithLogger(log *slog.Logger) Option { return func(e *Emulator) { e.log = log } }
+
+// New makes a cloud of the configuration. It reports all mistakes in it together.
+func New(config Config, options ...Option) (*Emulator, error) {
+	e := &Emulator{
+		clock:    time.Now,
+		log:      slog.New(slog.DiscardHandler),
+		ram:      ram{roles: map[string]role{}, providers: map[string]oidc.Provider{}},
+		vault:    vault{secrets: map[string]Secret{}},
+		sessions: sessions{byKey: map[string]session{}, byToken: map[string]string{}},
+		nonces:   nonces{used: map[string]time.Time{}},
+		calls:    tally{counts: map[Call]int{}},
+	}
+	for _, option := range options {
+		option(e)
+	}
+	var err error
+	if e.defaults, err = config.defaults(); err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, in := range config.OIDCProviders {
+		arn, provider, err := newProvider(in, e.defaults)
+		if err == nil && e.ram.providers[arn].Issuer != "" {
+			err = fmt.Errorf("OIDC provider %s is listed twice", arn)
+		}
+		errs = append(errs, err)
+		e.ram.providers[arn] = provider
+	}
+	for _, in := range config.Roles {
+		r, err := newRole(in, e.defaults)
+		if err == nil && e.ram.roles[r.arn].arn != "" {
+			err = fmt.Errorf("role %s is listed twice", r.arn)
+		}
+		errs = append(errs, err)
+		e.ram.roles[r.arn] = r
+	}
+	for _, in := range config.Secrets {
+		err := in.complete(e.defaults, e.clock())
+		if _, again := e.vault.secrets[in.arn()]; err == nil && again {
+			err = fmt.Errorf("secret %s is listed twice", in.arn())
+		}
+		errs = append(errs, err)
+		e.vault.secrets[in.arn()] = in
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// operation is one API of one service.
+type operation struct {
+	// signed operations are refused without the signature of a session.
+	signed bool
+	serve  func(*Emulator, context.Context, *call) (any, *problem)
+}
+
+// service is a product as error bodies name it.
+type service string
+
+const (
+	sts service = "Sts"
+	kms service = "Kms"
+)
+
+// versions are the only API versions of each service.
+var versions = map[service]string{sts: "2015-04-01", kms: "2016-01-20"}
+
+// operations is all that the emulator can do.
+var operations = map[service]map[string]operation{
+	sts: {"AssumeRoleWithOIDC": {serve: (*Emulator).assumeRoleWithOIDC}},
+	kms: {"GetSecretValue": {serve: (*Emulator).getSecretValue, signed: true}},
+}

@@ -1,0 +1,131 @@
+// Package emulatortest runs the emulator inside a Go test.
+package emulatortest
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log"
+	"net/http/httptest"
+	"sync"
+	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/authority"
+)
+
+// What the cloud of Config consists of.
+const (
+	Account     = "1234567890123456"
+	Region      = "cn-hangzhou"
+	ProviderARN = "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee"
+	// RoleARN may be assumed by Subject alone, and may read the secrets that are tagged env=dev.
+	RoleARN = "acs:ram::1234567890123456:role/dev-role-for-rrsa"
+	Subject = "system:serviceaccount:rrsa-dev:dev-sa"
+	// Issuer signs the tokens of Subject; nothing listens at its address.
+	IssuerURL = "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c0ffee"
+)
+
+// Server is a running emulator. Its methods control it; see emulator.Emulator.
+type Server struct {
+	*emulator.Emulator
+	// Addr is host:port, the endpoint of both STS and KMS, over TLS.
+	Addr string
+	// Issuer signs tokens for the provider of Config.
+	Issuer *Issuer
+}
+
+// Config is a cloud with one OIDC provider, of the issuer, and one role, with the policies of Alibaba Cloud's own
+// example; it has no secrets. Tests change it before Start as they need.
+func Config(issuer *Issuer) emulator.Config {
+	return emulator.Config{
+		Account: Account,
+		Region:  Region,
+		OIDCProviders: []emulator.OIDCProvider{{
+			Name: "ack-rrsa-c0ffee", Issuer: issuer.URL, JWKS: emulator.JWKS{Document: string(issuer.JWKS())},
+		}},
+		Roles: []emulator.Role{{
+			Name: "dev-role-for-rrsa",
+			TrustPolicy: `{ "Statement": [ { "Action": "sts:AssumeRole", "Condition": { "StringEquals": {
+				"oidc:aud": [ "sts.aliyuncs.com" ], "oidc:iss": [ "` + issuer.URL + `" ],
+				"oidc:sub": [ "` + Subject + `" ] } },
+				"Effect": "Allow", "Principal": { "Federated": [ "` + ProviderARN + `" ] } } ], "Version": "1" }`,
+			Policies: []string{`{ "Version": "1", "Statement": [ { "Effect": "Allow",
+				"Action": [ "kms:Decrypt", "kms:GetSecretValue" ], "Resource": "*",
+				"Condition": { "StringEqualsIgnoreCase": { "kms:tag/env": [ "dev" ] } } } ] }`},
+		}},
+	}
+}
+
+// Start runs an emulator with Config on 127.0.0.1 until the test ends.
+func Start(t testing.TB, options ...emulator.Option) *Server {
+	t.Helper()
+	issuer := NewIssuer(t, IssuerURL)
+	return StartConfig(t, issuer, Config(issuer), options...)
+}
+
+// StartConfig runs an emulator with the given configuration.
+func StartConfig(t testing.TB, issuer *Issuer, config emulator.Config, options ...emulator.Option) *Server {
+	t.Helper()
+	cloud, err := emulator.New(config, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := sharedAuthority()
+	leaf, err := ca.Leaf("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(cloud)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{*leaf}, GetCertificate: ca.GetCertificate}
+	server.EnableHTTP2 = true
+	// Refused handshakes are what some tests are about.
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(func() {
+		cloud.ClearFaults()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return &Server{Emulator: cloud, Addr: server.Listener.Addr().String(), Issuer: issuer}
+}
+
+// sharedAuthority is the same for all servers of a test process, so that what trusts a certificate authority for the
+// whole process, as http.DefaultTransport under the STS SDK, can do so once in TestMain.
+var sharedAuthority = sync.OnceValue(func() *authority.Authority {
+	ca, err := authority.New()
+	if err != nil {
+		panic(err) // only without a source of random numbers
+	}
+	return ca
+})
+
+// CAPEM is the certificate authority of every server in this process.
+func CAPEM() []byte { return sharedAuthority().PEM() }
+
+// Roots is the pool with CAPEM alone.
+func Roots() *x509.CertPool {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(CAPEM())
+	return roots
+}
+
+// Put creates secrets or fails the test.
+func (s *Server) Put(t testing.TB, secrets ...emulator.Secret) {
+	t.Helper()
+	for _, secret := range secrets {
+		if err := s.PutSecret(secret); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Fault sets a fault or fails the test, and returns its ID.
+func (s *Server) Fault(t testing.TB, f emulator.Fault) string {
+	t.Helper()
+	id, err := s.AddFault(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}

@@ -1,0 +1,158 @@
+package emulator
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/policy"
+)
+
+type getSecretValueAnswer struct {
+	RequestID         string `json:"RequestId"`
+	SecretName        string
+	SecretType        string
+	SecretData        string
+	SecretDataType    string
+	VersionID         string `json:"VersionId"`
+	VersionStages     versionStages
+	CreateTime        string
+	AutomaticRotation string `json:",omitempty"`
+	RotationInterval  string `json:",omitempty"`
+	LastRotationDate  string `json:",omitempty"`
+	NextRotationDate  string `json:",omitempty"`
+	ExtendedConfig    string `json:",omitempty"`
+}
+
+// versionStages is nested like this on the shared gateway.
+type versionStages struct {
+	VersionStage []string
+}
+
+// getSecretValue answers with a version of a secret that the caller's role may read.
+// Facts: API reference KMS 2016-01-20 GetSecretValue. Of kms:GetSecretValue and kms:Decrypt, the shared gateway asks
+// for the former alone.
+func (e *Emulator) getSecretValue(_ context.Context, c *call) (any, *problem) {
+	name := c.params.Get("SecretName")
+	if name == "" {
+		return nil, missingKMSParameter("SecretName")
+	}
+	fetchExtended, p := boolean(c, "FetchExtendedConfig")
+	if p != nil {
+		return nil, p
+	}
+	arn := secretARN(name, defaults{account: c.caller.account, region: c.region})
+	s, ok := e.vault.get(arn)
+	// A region's endpoint knows that region's secrets only. Whether RAM or KMS is asked first about a secret that
+	// does not exist is UNVERIFIED.
+	if !ok || s.Region != c.region {
+		return nil, noResource()
+	}
+	if p := e.authorize(c.caller, "kms:GetSecretValue", &s); p != nil {
+		return nil, p
+	}
+	v, p := s.version(c.params.Get("VersionId"), c.params.Get("VersionStage"))
+	if p != nil {
+		return nil, p
+	}
+	a := getSecretValueAnswer{
+		RequestID: c.id, SecretName: s.Name, SecretType: s.Type, SecretData: v.Text, SecretDataType: "text",
+		VersionID: v.ID, VersionStages: versionStages{append([]string{}, v.Stages...)}, CreateTime: stamp(s.created),
+	}
+	if v.Binary != "" {
+		a.SecretData, a.SecretDataType = v.Binary, "binary"
+	}
+	if s.managed() {
+		a.AutomaticRotation = s.AutomaticRotation
+		a.LastRotationDate = date(s.lastRotation)
+		if s.AutomaticRotation == "Enabled" {
+			a.RotationInterval, a.NextRotationDate = s.RotationInterval, date(s.NextRotation)
+		}
+		if fetchExtended {
+			a.ExtendedConfig = s.ExtendedConfig
+		}
+	}
+	return a, nil
+}
+
+// version finds the version that the parameters name.
+func (s *Secret) version(id, stage string) (Version, *problem) {
+	if s.managed() {
+		id = "" // documented: ignored
+		if stage != "" && stage != stageCurrent && stage != stagePrevious {
+			return Version{}, badKMSParameter()
+		}
+	}
+	if id == "" && stage == "" {
+		stage = stageCurrent
+	}
+	i := slices.IndexFunc(s.Versions, func(v Version) bool {
+		return (id == "" || v.ID == id) && (stage == "" || slices.Contains(v.Stages, stage))
+	})
+	if i < 0 {
+		return Version{}, noResource()
+	}
+	return s.Versions[i], nil
+}
+
+// authorize asks the policies of the caller's role, and the policy that narrows the session.
+func (e *Emulator) authorize(caller session, action string, s *Secret) *problem {
+	request := policy.Request{Action: action, Resource: s.arn(), Context: map[string][]string{}}
+	for key, value := range s.Tags {
+		request.Context["kms:tag/"+key] = []string{value}
+	}
+	// A role deleted since has no permissions left.
+	r, _ := e.ram.role(caller.role)
+	decision, kind := policy.Decide(r.permissions, request), "AccountLevelIdentityBasedPolicy"
+	if decision == policy.Allow && caller.narrowed != nil {
+		decision, kind = policy.Decide([]policy.Document{*caller.narrowed}, request), "SessionPolicy"
+	}
+	// Another account's secret also needs that secret's own policy, which the emulator does not have.
+	if decision == policy.Allow && s.Account != caller.account {
+		decision, kind = policy.ImplicitDeny, "ResourceBasedPolicy"
+	}
+	if decision == policy.Allow {
+		return nil
+	}
+	return noPermission(caller, action, decision, kind)
+}
+
+func boolean(c *call, name string) (bool, *problem) {
+	switch strings.ToLower(c.params.Get(name)) {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, badKMSParameter()
+}
+
+func date(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return stamp(t)
+}
+
+func noResource() *problem {
+	return problemf(http.StatusNotFound, "Forbidden.ResourceNotFound", "Resource not found.")
+}
+
+func noPermission(caller session, action string, decision policy.Decision, policyType string) *problem {
+	p := problemf(http.StatusForbidden, "Forbidden.NoPermission", "This operation is forbidden by permission system.")
+	p.denied = &accessDenied{
+		AuthAction: action, AuthPrincipalDisplayName: caller.displayName(), AuthPrincipalOwnerID: caller.account,
+		AuthPrincipalType: "AssumedRoleUser", NoPermissionType: decision.String(), PolicyType: policyType,
+	}
+	return p
+}
+
+func missingKMSParameter(name string) *problem {
+	return problemf(http.StatusBadRequest, "MissingParameter", "The parameter  %s  needed but no provided.", name)
+}
+
+func badKMSParameter() *problem {
+	return problemf(http.StatusBadRequest, "InvalidParameter", "The specified parameter is not valid.")
+}

@@ -1,0 +1,74 @@
+package emulator
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// ServeHTTP answers as the gateway of STS and KMS does. Answers are always JSON; the real gateway gives XML to those who
+// do not ask for JSON, which no SDK does.
+func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	c, p := e.newCall(w, r)
+	fault := e.faults.strike(c)
+	c.now = c.now.Add(fault.skew)
+
+	var a answer
+	if fault.answers() {
+		a = fault.answer(c)
+	} else {
+		a = e.perform(c, p)
+	}
+	code := fault.outcome(a.code)
+	e.calls.add(c, code)
+	e.log.Info("call", "action", c.action, "secret", c.secret(), "role", c.role(), "status", a.status, "code", code,
+		"host", c.host, "requestID", c.id, "took", time.Since(start))
+	fault.send(w, r, a)
+}
+
+// perform runs the operation for its caller. A request that could not be read comes with the problem.
+func (e *Emulator) perform(c *call, p *problem) answer {
+	if p != nil {
+		return refusal(c, p)
+	}
+	op, p := c.operation()
+	if p != nil {
+		return refusal(c, p)
+	}
+	if op.signed {
+		if c.caller, p = e.authenticate(c); p != nil {
+			return refusal(c, p)
+		}
+	}
+	value, p := op.serve(e, c.request.Context(), c)
+	if p != nil {
+		return refusal(c, p)
+	}
+	return jsonAnswer(c, http.StatusOK, CodeOK, value)
+}
+
+// answer is what is sent back.
+type answer struct {
+	status int
+	code   string
+	header http.Header
+	body   []byte
+}
+
+func refusal(c *call, p *problem) answer { return jsonAnswer(c, p.status, p.code, p.body(c)) }
+
+func jsonAnswer(c *call, status int, code string, value any) answer {
+	// The values are structs of strings, which always encode.
+	body, _ := json.Marshal(value)
+	return newAnswer(c, status, code, "application/json;charset=utf-8", body)
+}
+
+func newAnswer(c *call, status int, code, contentType string, body []byte) answer {
+	return answer{status: status, code: code, body: body, header: http.Header{
+		"Content-Type":     {contentType},
+		"Content-Length":   {strconv.Itoa(len(body))},
+		"X-Acs-Request-Id": {c.id},
+	}}
+}

@@ -1,0 +1,92 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/policy"
+)
+
+// forgetAfter is how long an expired session is still known as expired. Later its access key is as unknown as any, as
+// KMS documents for the real one.
+const forgetAfter = time.Hour
+
+// session is a temporary identity that STS gave out.
+type session struct {
+	accessKeyID string
+	secret      string
+	token       string
+	role        string // ARN
+	roleName    string
+	name        string
+	account     string
+	expires     time.Time
+	// narrowed is the Policy parameter of the request: the session may do what the role and it both allow.
+	narrowed *policy.Document
+}
+
+// sessions holds what STS gave out, by access key ID.
+type sessions struct {
+	mu      sync.Mutex
+	byKey   map[string]session
+	byToken map[string]string
+}
+
+// add completes the session with credentials in the shape of STS's.
+func (s *sessions) add(new session, now time.Time) session {
+	new.accessKeyID = "STS.NT" + rand.Text()[:24]
+	new.secret = rand.Text() + rand.Text()[:18]
+	seed := make([]byte, 300)
+	rand.Read(seed)
+	new.token = "CAIS" + base64.StdEncoding.EncodeToString(seed)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, old := range s.byKey {
+		if now.Sub(old.expires) > forgetAfter {
+			delete(s.byKey, key)
+			delete(s.byToken, old.token)
+		}
+	}
+	s.byKey[new.accessKeyID] = new
+	s.byToken[new.token] = new.accessKeyID
+	return new
+}
+
+// find returns the session of the access key with the token that must come with it.
+func (s *sessions) find(accessKeyID, token string) (session, *problem) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found, ok := s.byKey[accessKeyID]
+	switch {
+	case !ok:
+		return session{}, unknownAccessKey()
+	case token == "":
+		return session{}, missingToken()
+	case token == found.token:
+		return found, nil
+	case s.byToken[token] != "":
+		return session{}, mismatchedToken()
+	default:
+		return session{}, malformedToken()
+	}
+}
+
+// ExpireSessions ends every session given out so far, as if its time were over.
+func (e *Emulator) ExpireSessions() {
+	e.sessions.mu.Lock()
+	defer e.sessions.mu.Unlock()
+	now := e.clock()
+	for key, s := range e.sessions.byKey {
+		if s.expires.After(now) {
+			s.expires = now
+			e.sessions.byKey[key] = s
+		}
+	}
+}
+
+// displayName is how RAM names the session in a refusal.
+func (s session) displayName() string { return strings.Join([]string{s.roleName, s.name}, ":") }
