@@ -1,0 +1,61 @@
+package injector
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// The names of what a pod gets. They are the contract with users' own manifests and with other webhooks: what exists under one
+// of them is used.
+const (
+	InitContainerName = "kms-agent-init"
+	ContainerName     = "kms-agent"
+	SecretsVolume     = "kms-secrets"
+	StateVolume       = "kms-agent"
+	TokenVolume       = "rrsa-oidc-token" // shared with ack-pod-identity-webhook
+)
+
+// An Injector plans injections under one operator's document. It never changes, so that any number of goroutines may use it.
+type Injector struct {
+	policy     config.Injector
+	version    string
+	defaults   corev1.ResourceRequirements
+	ceilings   corev1.ResourceList
+	volumeSize resource.Quantity
+}
+
+// New prepares a document that config.ReadInjector has checked, with its CABundle fields filled in. Version goes into the
+// pods' annotation config.InjectedAnnotation.
+func New(policy config.Injector, version string) (*Injector, error) {
+	in := &Injector{policy: policy, version: version}
+	var err error
+	if in.volumeSize, err = resource.ParseQuantity(policy.Agent.VolumeSize); err != nil {
+		return nil, fmt.Errorf("agent.volumeSize: %q: %w", policy.Agent.VolumeSize, err)
+	}
+	for _, list := range []struct {
+		where string
+		from  map[string]string
+		to    *corev1.ResourceList
+	}{
+		{"agent.requests", policy.Agent.Requests, &in.defaults.Requests},
+		{"agent.limits", policy.Agent.Limits, &in.defaults.Limits},
+		{"agent.maxLimits", policy.Agent.MaxLimits, &in.ceilings},
+	} {
+		if *list.to, err = parseResources(list.from); err != nil {
+			return nil, fmt.Errorf("%s: %w", list.where, err)
+		}
+	}
+	for name, limit := range in.defaults.Limits {
+		if request, found := in.defaults.Requests[name]; found && request.Cmp(limit) > 0 {
+			return nil, fmt.Errorf("agent.requests.%s: %s is more than agent.limits.%s, %s; no pod would be valid", name, request.String(), name, limit.String())
+		}
+	}
+	return in, nil
+}
+
+// Policy is the document that New was given.
+func (in *Injector) Policy() config.Injector { return in.policy }

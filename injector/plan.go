@@ -1,0 +1,165 @@
+package injector
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// A Request is a pod and what its own document does not say.
+type Request struct {
+	Pod       Pod
+	Namespace string      // of the pod; its metadata may leave it to the request
+	Spec      config.Spec // of its annotations; Inject is true
+	RoleARN   string      // that its ServiceAccount, or itself, assumes
+}
+
+func (r Request) serviceAccount() string { return ServiceAccountOf(r.Pod) }
+
+// ServiceAccountOf is the name of the ServiceAccount that a pod runs with.
+func ServiceAccountOf(pod Pod) string { return cmp.Or(pod.Spec.ServiceAccountName, "default") }
+
+// A Plan is what to add to a pod.
+type Plan struct {
+	Patch    []byte   // RFC 6902; nil: the pod has all that it needs
+	Warnings []string // for the person who made the pod
+}
+
+// Plan says what the pod needs. The error is a config.Mistakes if the pod's author has to change something.
+func (in *Injector) Plan(r Request) (Plan, error) {
+	readers, warnings, mistakes := readers(r)
+	resources, more := in.resources(r.Spec)
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers))
+	if len(mistakes) > 0 {
+		return Plan{}, mistakes
+	}
+	a := accessOf(r.Pod.Spec, readers)
+	agents, err := in.containers(r, a, resources)
+	if err != nil {
+		return Plan{}, err
+	}
+	warnings = slices.Concat(warnings, a.warnUnreadable(r.Spec.Secrets), in.warnSidecar(r), warnLate(r.Pod.Spec, readers, a))
+
+	var b builder
+	in.growContainers(&b, r)
+	in.addAgents(&b, r, agents)
+	for _, v := range []corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume), tokenVolume(r.Spec.TokenExpiration)} {
+		if _, exists := r.Pod.Spec.volume(v.Name); !exists {
+			grow(&b, "/spec/volumes", r.Pod.Spec.Volumes, v)
+		}
+	}
+	// An injected pod keeps the version that injected it; a pod that arrives with the annotation and nothing else does not.
+	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || len(b.operations) > 0 && !injected(r.Pod.Spec) {
+		b.set("/metadata/annotations", config.InjectedAnnotation, in.version)
+	}
+	patch, err := b.patch()
+	return Plan{Patch: patch, Warnings: warnings}, err
+}
+
+// growContainers gives the readers their mount and, with app-identity, what the RRSA SDKs look for.
+func (in *Injector) growContainers(b *builder, r Request) {
+	identity := in.identity(r.RoleARN)
+	for _, list := range []struct {
+		pointer    string
+		containers []Container
+	}{{"/spec/initContainers", r.Pod.Spec.InitContainers}, {"/spec/containers", r.Pod.Spec.Containers}} {
+		for i, c := range list.containers {
+			if !selected(r.Spec, c.Name) {
+				continue
+			}
+			pointer := fmt.Sprintf("%s/%d", list.pointer, i)
+			if !c.mounts(SecretsVolume) {
+				grow(b, pointer+"/volumeMounts", c.VolumeMounts, corev1.VolumeMount{Name: SecretsVolume, MountPath: r.Spec.MountPath, ReadOnly: true})
+			}
+			if !r.Spec.AppIdentity {
+				continue
+			}
+			if !c.mounts(TokenVolume) {
+				grow(b, pointer+"/volumeMounts", c.VolumeMounts, tokenMount())
+			}
+			for _, e := range identity {
+				if !c.hasEnv(e.Name) {
+					grow(b, pointer+"/env", c.Env, e)
+				}
+			}
+		}
+	}
+}
+
+// addAgents puts the agent's containers where they are missing: init containers, native sidecars too, one after the other at the
+// place that init-position says.
+func (in *Injector) addAgents(b *builder, r Request, agents []corev1.Container) {
+	existing := r.Pod.Spec.InitContainers
+	at, inserted := 0, 0
+	if r.Spec.InitLast {
+		at = len(existing)
+	}
+	for _, agent := range agents {
+		if agent.Name == ContainerName && agent.RestartPolicy == nil {
+			if index(r.Pod.Spec.Containers, agent.Name) < 0 {
+				grow(b, "/spec/containers", r.Pod.Spec.Containers, agent)
+			}
+			continue
+		}
+		if i := index(existing, agent.Name); i >= 0 {
+			at = i + inserted + 1
+			continue
+		}
+		insert(b, "/spec/initContainers", existing, at, agent)
+		at, inserted = at+1, inserted+1
+	}
+}
+
+// readers are the containers that get the files.
+func readers(r Request) (found []Container, warnings []string, mistakes config.Mistakes) {
+	var names []string
+	for _, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
+		if ours(c.Name) {
+			continue
+		}
+		names = append(names, c.Name)
+		if selected(r.Spec, c.Name) {
+			found = append(found, c)
+		}
+	}
+	unknown := func(asked []string) string {
+		asked = slices.DeleteFunc(slices.Clone(asked), func(name string) bool { return slices.Contains(names, name) })
+		return strings.Join(asked, ", ")
+	}
+	if missing := unknown(r.Spec.Containers); missing != "" {
+		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "containers", Problem: fmt.Sprintf(
+			"there is no container %s in the pod; its containers are %s", missing, strings.Join(names, ", "))})
+	}
+	// Not a mistake: the container may be one that another webhook adds later.
+	if missing := unknown(r.Spec.SkipContainers); missing != "" {
+		warnings = append(warnings, fmt.Sprintf("%sskip-containers: there is no container %s in the pod (yet); its containers are %s",
+			config.Prefix, missing, strings.Join(names, ", ")))
+	}
+	if len(found) == 0 && len(mistakes) == 0 {
+		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "skip-containers", Problem: fmt.Sprintf(
+			"leaves no container that gets the files; the pod's containers are %s", strings.Join(names, ", "))})
+	}
+	return found, warnings, mistakes
+}
+
+func selected(spec config.Spec, name string) bool {
+	if ours(name) {
+		return false
+	}
+	if len(spec.Containers) > 0 {
+		return slices.Contains(spec.Containers, name)
+	}
+	return !slices.Contains(spec.SkipContainers, name)
+}
+
+func ours(name string) bool { return name == InitContainerName || name == ContainerName }
+
+// injected reports whether the pod has a container of the agent's.
+func injected(pod PodSpec) bool {
+	return slices.ContainsFunc(slices.Concat(pod.InitContainers, pod.Containers), func(c Container) bool { return ours(c.Name) })
+}

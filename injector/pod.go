@@ -1,0 +1,105 @@
+package injector
+
+import (
+	"path"
+	"slices"
+)
+
+// Pod is what the decisions need of a pod's (or a pod template's) JSON. Decode into it wherever the JSON is met, at best in the
+// same pass as what surrounds it. It cannot be encoded back into a pod, and nothing here tries to.
+type Pod struct {
+	Metadata Metadata `json:"metadata"`
+	Spec     PodSpec  `json:"spec"`
+}
+
+// Metadata is the part of an object's metadata that matters here.
+type Metadata struct {
+	Annotations map[string]string `json:"annotations"`
+}
+
+// PodSpec is the part of a pod's spec that matters here.
+type PodSpec struct {
+	ServiceAccountName string          `json:"serviceAccountName"`
+	RestartPolicy      string          `json:"restartPolicy"` // "" is Always
+	SecurityContext    SecurityContext `json:"securityContext"`
+	OS                 struct {
+		Name string `json:"name"`
+	} `json:"os"`
+	NodeSelector   map[string]string `json:"nodeSelector"`
+	Volumes        []Volume          `json:"volumes"`
+	InitContainers []Container       `json:"initContainers"`
+	Containers     []Container       `json:"containers"`
+}
+
+// SecurityContext is who a pod's or a container's processes run as.
+type SecurityContext struct {
+	RunAsUser  *int64 `json:"runAsUser"`
+	RunAsGroup *int64 `json:"runAsGroup"`
+	FSGroup    *int64 `json:"fsGroup"` // of a pod only
+}
+
+// Volume is a volume's name and as much of its source as tells whether a name of ours is used for something else, and whether
+// a directory can be made in it.
+type Volume struct {
+	Name     string `json:"name"`
+	EmptyDir *struct {
+		Medium string `json:"medium"`
+	} `json:"emptyDir"`
+	ConfigMap   *struct{} `json:"configMap"`
+	Secret      *struct{} `json:"secret"`
+	DownwardAPI *struct{} `json:"downwardAPI"`
+	Projected   *struct{} `json:"projected"`
+	Image       *struct{} `json:"image"`
+}
+
+// readOnly reports whether the volume is read-only by its kind, whatever its mounts say.
+func (v Volume) readOnly() bool {
+	return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil || v.Image != nil
+}
+
+// Container is the part of an app or init container that matters here.
+type Container struct {
+	Name            string          `json:"name"`
+	SecurityContext SecurityContext `json:"securityContext"`
+	Env             []Named         `json:"env"`
+	VolumeMounts    []Mount         `json:"volumeMounts"`
+}
+
+// Named is anything that matters by its name only.
+type Named struct {
+	Name string `json:"name"`
+}
+
+// Mount is a volume's place in a container.
+type Mount struct {
+	Name      string `json:"name"`
+	MountPath string `json:"mountPath"`
+	ReadOnly  bool   `json:"readOnly"`
+}
+
+func (c Container) hasEnv(name string) bool {
+	return slices.ContainsFunc(c.Env, func(e Named) bool { return e.Name == name })
+}
+
+func (c Container) mounts(volume string) bool {
+	return slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == volume })
+}
+
+// path is the mount's place without a closing slash.
+func (m Mount) path() string { return path.Clean(m.MountPath) }
+
+func (s PodSpec) volume(name string) (Volume, bool) {
+	i := slices.IndexFunc(s.Volumes, func(v Volume) bool { return v.Name == name })
+	if i < 0 {
+		return Volume{}, false
+	}
+	return s.Volumes[i], true
+}
+
+func (s PodSpec) windows() bool {
+	return s.OS.Name == "windows" || s.NodeSelector["kubernetes.io/os"] == "windows"
+}
+
+func index(containers []Container, name string) int {
+	return slices.IndexFunc(containers, func(c Container) bool { return c.Name == name })
+}

@@ -1,0 +1,39 @@
+package injector
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// Allowed holds what a pod asks for to what the operator allows in its namespace. The error is a config.Mistakes. The role is
+// not looked at: it may come from the ServiceAccount (package rrsa).
+func (in *Injector) Allowed(spec config.Spec, namespace string) error {
+	var m config.Mistakes
+	allow := in.policy.AllowIn(namespace)
+	refuse := func(annotation, what string, allowed []string) {
+		problem := fmt.Sprintf("the operator of this cluster does not allow %s in namespace %s", what, namespace)
+		if len(allowed) > 0 {
+			problem += "; allowed: " + strings.Join(allowed, ", ")
+		} else {
+			problem += "; remove the annotation"
+		}
+		m = append(m, config.Mistake{Where: config.Prefix + annotation, Problem: problem})
+	}
+	for _, s := range spec.Secrets {
+		if !allow.Secret(s.Name) {
+			refuse("secret."+s.File, fmt.Sprintf("the secret %q", s.Name), allow.Secrets)
+		}
+	}
+	if spec.Region != "" && spec.Region != in.policy.Region && !allow.Region(spec.Region) {
+		refuse("region", fmt.Sprintf("the region %q", spec.Region), allow.Regions)
+	}
+	if spec.Endpoint != "" && spec.Endpoint != in.policy.KMS.Endpoint && !allow.Endpoint(spec.Endpoint) {
+		refuse("endpoint", fmt.Sprintf("the endpoint %q", spec.Endpoint), allow.Endpoints)
+	}
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}

@@ -1,0 +1,83 @@
+package injector
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+const (
+	requestsAnnotation = config.Prefix + "agent-requests"
+	limitsAnnotation   = config.Prefix + "agent-limits"
+)
+
+// resources merges a pod's wishes over the operator's defaults and holds them to the operator's ceilings. A request above its
+// limit would make the pod invalid, with a message that names a container its author has never heard of.
+func (in *Injector) resources(spec config.Spec) (corev1.ResourceRequirements, config.Mistakes) {
+	if len(spec.AgentRequests) == 0 && len(spec.AgentLimits) == 0 {
+		return in.defaults, nil
+	}
+	var mistakes config.Mistakes
+	merged := corev1.ResourceRequirements{}
+	for _, list := range []struct {
+		annotation string
+		wishes     map[string]string
+		defaults   corev1.ResourceList
+		to         *corev1.ResourceList
+	}{
+		{requestsAnnotation, spec.AgentRequests, in.defaults.Requests, &merged.Requests},
+		{limitsAnnotation, spec.AgentLimits, in.defaults.Limits, &merged.Limits},
+	} {
+		wished, err := parseResources(list.wishes)
+		if err != nil {
+			mistakes = append(mistakes, config.Mistake{Where: list.annotation, Problem: err.Error()})
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(wished)) {
+			amount, ceiling := wished[name], in.ceilings[name]
+			if _, capped := in.ceilings[name]; capped && amount.Cmp(ceiling) > 0 {
+				mistakes = append(mistakes, config.Mistake{Where: list.annotation, Problem: fmt.Sprintf(
+					"%s=%s is more than the operator allows, %s", name, amount.String(), ceiling.String())})
+			}
+		}
+		*list.to = maps.Clone(list.defaults)
+		if *list.to == nil {
+			*list.to = corev1.ResourceList{}
+		}
+		maps.Copy(*list.to, wished)
+	}
+	for _, name := range slices.Sorted(maps.Keys(merged.Limits)) {
+		request, limit := merged.Requests[name], merged.Limits[name]
+		if request.Cmp(limit) <= 0 {
+			continue
+		}
+		problem := config.Mistake{Where: requestsAnnotation, Problem: fmt.Sprintf(
+			"%s=%s is more than the limit of the agent's containers, %s; lower it, or raise the limit with %s", name, request.String(), limit.String(), limitsAnnotation)}
+		if _, own := spec.AgentRequests[string(name)]; !own {
+			problem = config.Mistake{Where: limitsAnnotation, Problem: fmt.Sprintf(
+				"%s=%s is less than the request of the agent's containers, %s; raise it, or lower the request with %s", name, limit.String(), request.String(), requestsAnnotation)}
+		}
+		mistakes = append(mistakes, problem)
+	}
+	return merged, mistakes
+}
+
+func parseResources(from map[string]string) (corev1.ResourceList, error) {
+	if len(from) == 0 {
+		return nil, nil
+	}
+	list := corev1.ResourceList{}
+	for _, name := range slices.Sorted(maps.Keys(from)) {
+		amount, err := resource.ParseQuantity(from[name])
+		if err != nil {
+			return nil, fmt.Errorf("%s=%s is not a quantity; write for example 10m or 16Mi", name, from[name])
+		}
+		list[corev1.ResourceName(name)] = amount
+	}
+	return list, nil
+}

@@ -1,0 +1,81 @@
+// Package rrsa decides which RAM role a pod assumes with its ServiceAccount's token.
+package rrsa
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// The annotations by which a ServiceAccount names its role, in the order in which they count. The first is that of Alibaba
+// Cloud's CSI provider and ack-secret-manager, the second that of ack-pod-identity-webhook.
+const (
+	RoleARNAnnotation  = "ack.alibabacloud.com/role-arn"
+	RoleNameAnnotation = "pod-identity.alibabacloud.com/role-name"
+)
+
+var (
+	roleARN  = regexp.MustCompile(`^acs:ram::[0-9]+:role/[A-Za-z0-9._@-]+$`)
+	roleName = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,64}$`)
+)
+
+// ServiceAccount is a ServiceAccount's identity and its annotations.
+type ServiceAccount struct {
+	Namespace, Name string
+	Annotations     map[string]string
+}
+
+// Role is the ARN of the role: the pod's own annotation's, where the operator lets pods choose, else its ServiceAccount's. The
+// error is for the pod's author and says what to change.
+func Role(spec config.Spec, policy config.Injector, sa ServiceAccount) (string, error) {
+	allow := policy.AllowIn(sa.Namespace)
+	arn, from, err := name(spec, policy, allow, sa)
+	if err != nil {
+		return "", err
+	}
+	if !allow.Role(arn) {
+		return "", fmt.Errorf("%s: the operator of this cluster does not allow the role %s in namespace %s; allowed: %s",
+			from, arn, sa.Namespace, strings.Join(allow.Roles, ", "))
+	}
+	return arn, nil
+}
+
+// FromPod reports whether the pod itself, not its ServiceAccount, names its role.
+func FromPod(spec config.Spec) bool { return spec.RoleARN != "" || spec.RoleName != "" }
+
+func name(spec config.Spec, policy config.Injector, allow config.Allow, sa ServiceAccount) (arn, from string, err error) {
+	ofAccount := func(role string) string { return "acs:ram::" + policy.AccountID + ":role/" + role }
+	if FromPod(spec) {
+		from, arn = config.Prefix+"role-arn", spec.RoleARN
+		if arn == "" {
+			from, arn = config.Prefix+"role-name", ofAccount(spec.RoleName)
+		}
+		if allow.PodRoles != nil && !*allow.PodRoles {
+			return "", "", fmt.Errorf("%s: the operator of this cluster does not let pods name their role; remove the annotation and give the role to the ServiceAccount:\n  %s",
+				from, sa.annotate(arn))
+		}
+		return arn, from, nil
+	}
+	from = fmt.Sprintf("ServiceAccount %s/%s, annotation ", sa.Namespace, sa.Name)
+	if arn := sa.Annotations[RoleARNAnnotation]; arn != "" {
+		if !roleARN.MatchString(arn) {
+			return "", "", fmt.Errorf("%s%s: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", from, RoleARNAnnotation, arn)
+		}
+		return arn, from + RoleARNAnnotation, nil
+	}
+	if role := sa.Annotations[RoleNameAnnotation]; role != "" {
+		if !roleName.MatchString(role) {
+			return "", "", fmt.Errorf("%s%s: %q is not the name of a RAM role; an ARN goes into %s", from, RoleNameAnnotation, role, RoleARNAnnotation)
+		}
+		return ofAccount(role), from + RoleNameAnnotation, nil
+	}
+	return "", "", fmt.Errorf("no RAM role is set for ServiceAccount %s/%s, with which the pod runs; name one that trusts this cluster's OIDC provider:\n  %s",
+		sa.Namespace, sa.Name, sa.annotate(ofAccount("<role>")))
+}
+
+// annotate is the command that gives a role to the ServiceAccount.
+func (sa ServiceAccount) annotate(arn string) string {
+	return fmt.Sprintf("kubectl annotate serviceaccount --namespace %s %s --overwrite %s=%s", sa.Namespace, sa.Name, RoleARNAnnotation, arn)
+}
