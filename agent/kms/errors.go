@@ -68,14 +68,17 @@ func (e *Error) Class() Class {
 }
 
 // refusal reads an answer other than 200. A body that is not KMS's error document is left out: it is a proxy's, and
-// may hold anything.
-func refusal(status int, body []byte) *Error {
+// may hold anything. So is a message about a signature: the gateway quotes the request there, session token and all.
+func refusal(status int, body []byte, token string) *Error {
 	var doc struct{ Code, Message, RequestID string }
 	if json.Unmarshal(body, &doc) != nil || doc.Code == "" {
 		return &Error{Status: status, Err: errors.New("the answer is not an error of KMS; is there a proxy in between?")}
 	}
 	const most = 400 // bytes; it ends up in a termination message of limited size
-	if len(doc.Message) > most {
+	switch {
+	case strings.Contains(doc.Code, "Signature"), token != "" && strings.Contains(doc.Message, token):
+		doc.Message = "(a message that quotes the request is not shown)"
+	case len(doc.Message) > most:
 		doc.Message = strings.ToValidUTF8(doc.Message[:most], "") + "…"
 	}
 	return &Error{Status: status, Code: doc.Code, Message: doc.Message, RequestID: doc.RequestID}

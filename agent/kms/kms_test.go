@@ -121,7 +121,6 @@ func TestErrors(t *testing.T) {
 		{404, doc("Forbidden.KeyNotFound"), "Forbidden.KeyNotFound", Permanent},
 		{403, doc("InvalidSecurityToken.Expired"), "InvalidSecurityToken.Expired", CredentialsRejected},
 		{404, doc("InvalidAccessKeyId.NotFound"), "InvalidAccessKeyId.NotFound", CredentialsRejected},
-		{400, doc("SignatureDoesNotMatch"), "SignatureDoesNotMatch", Permanent},
 		{400, doc("Throttling.User"), "Throttling.User", Retryable},
 		{429, doc("Rejected.Throttling"), "Rejected.Throttling", Retryable},
 		{429, doc("Unheard.Of"), "Unheard.Of", Retryable},
@@ -159,6 +158,20 @@ func TestErrors(t *testing.T) {
 				t.Errorf("%d requests, want 1: retrying is the caller's", n)
 			}
 		})
+	}
+}
+
+// The gateway quotes the request, with the session token, when it does not accept its signature.
+func TestMessagesThatQuoteTheRequest(t *testing.T) {
+	for _, code := range []string{"SignatureDoesNotMatch", "IncompleteSignature", "InvalidParameter"} {
+		_, cfg := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			quoted := "server CanonicalRequest is [x-acs-security-token:" + r.Header.Get("x-acs-security-token")
+			reply(400, `{"Code":"`+code+`","Message":"`+quoted+`","RequestId":"R1"}`)(w, r)
+		})
+		_, err := client(t, cfg).GetSecretValue(t.Context(), session, Ref{Name: "k"})
+		if err == nil || strings.Contains(err.Error(), "sentinel") || !strings.Contains(err.Error(), code) {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 

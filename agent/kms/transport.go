@@ -68,8 +68,16 @@ func (c *caller) Call(req *http.Request, _ *http.Transport) (*http.Response, err
 	case len(body) > maxAnswer:
 		return nil, &Error{Status: res.StatusCode, Err: fmt.Errorf("the answer has more than %d bytes", maxAnswer)}
 	case res.StatusCode != http.StatusOK:
-		return nil, refusal(res.StatusCode, body)
+		return nil, refusal(res.StatusCode, body, sessionToken(req))
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
+}
+
+// sessionToken is what the SDK put into the request, under a key that http.Header.Get does not find.
+func sessionToken(req *http.Request) string {
+	for _, value := range req.Header["x-acs-security-token"] {
+		return value
+	}
+	return ""
 }
