@@ -1,0 +1,41 @@
+# Everything here runs on a bare Debian machine with Go, make and root; what is missing is installed by the step that needs it.
+# `make` alone lists the targets.
+SHELL := /bin/bash -euo pipefail
+.DEFAULT_GOAL := help
+
+CLUSTER_DIR ?= $(CURDIR)/.cluster
+export CLUSTER_DIR
+# The packages of the project itself; test/cluster's nested modules are other modules.
+PACKAGES := ./...
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Show the whole path on a real Kubernetes, from an empty machine; leaves the cluster up.
+	@test/demo/run.sh
+
+test: ## Everything that continuous integration runs: checks, unit, integration and end-to-end tests.
+	@test/run.sh
+
+test-unit: ## Unit, property and integration tests with the race detector; needs no root.
+	go test -race $(PACKAGES)
+
+lint: ## Formatting, vet, golangci-lint, the chart's checks and generated files.
+	@test/run.sh lint
+
+e2e: ## The end-to-end suite on the test cluster, or on the cluster of KUBECONFIG.
+	@test/run.sh e2e
+
+bench: ## Benchmarks, as ratios within one run.
+	go test -run '^$$' -bench . -benchmem ./injector/... ./webhook/... ./agent/...
+
+cluster-up: ## Start the test cluster: a real one-node Kubernetes, built from source at the first time.
+	@go run ./test/cluster/cmd/cluster up
+
+cluster-down: ## Stop the test cluster and remove everything it left.
+	@go run ./test/cluster/cmd/cluster down
+
+images: ## Build the multi-arch OCI images into dist/images.
+	@go run ./deploy/images
+
+.PHONY: help demo test test-unit lint e2e bench cluster-up cluster-down images

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# The whole path, told on the screen; leaves the cluster up.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export CLUSTER_DIR=${CLUSTER_DIR:-$PWD/.cluster}
+. test/steps.sh
+. test/up.sh
+
+emulator() { show kubectl -n kms-emulator exec deploy/kms-emulator -- /kms-emulator "$@"; }
+first=first-$RANDOM$RANDOM second=second-$RANDOM$RANDOM
+
+cluster_up
+install_all
+kubectl delete namespace shop --ignore-not-found >/dev/null
+emulator reset >/dev/null
+
+step "Create a secret in KMS"
+emulator put-secret shop/prod/db --tag env=prod --value "$first"
+
+step "A namespace opts in; its ServiceAccount gets a RAM role"
+show kubectl apply -f test/demo/shop.yaml
+show kubectl label namespace shop kms.alibabacloud.com/injection=enabled
+show kubectl -n shop annotate serviceaccount web ack.alibabacloud.com/role-arn=acs:ram::1234567890123456:role/shop
+
+step "A plain Deployment with two annotations"
+show grep kms.alibabacloud.com test/demo/web.yaml
+show kubectl apply -f test/demo/web.yaml
+show kubectl -n shop rollout status deployment/web --timeout=60s
+show kubectl -n shop get pods
+
+step "The secret is a file in the container: on a tmpfs, read-only, the application's own"
+show kubectl -n shop exec deploy/web -c web -- cat /var/run/kms/secrets/db && echo
+show kubectl -n shop exec deploy/web -c web -- grep /var/run/kms /proc/mounts
+show kubectl -n shop exec deploy/web -c web -- stat -L -c '%A %u %n' /var/run/kms/secrets/db
+[[ $(kubectl -n shop exec deploy/web -c web -- cat /var/run/kms/secrets/db) == "$first" ]] || fail "the file does not hold the secret's value"
+
+step "The secret is rotated in KMS; the file follows"
+# Every five minutes is the default; ten seconds are for those who watch.
+show kubectl -n shop patch deployment web -p '{"spec":{"template":{"metadata":{"annotations":{"kms.alibabacloud.com/refresh-interval":"10s"}}}}}'
+show kubectl -n shop rollout status deployment/web --timeout=60s
+emulator rotate shop/prod/db --value "$second"
+follows() { [[ $(kubectl -n shop exec deploy/web -c web -- cat /var/run/kms/secrets/db) == "$second" ]]; }
+until_ok 60 "the file follows the rotation" follows
+show kubectl -n shop exec deploy/web -c web -- cat /var/run/kms/secrets/db && echo
+
+step "Another ServiceAccount may not: its init container says why"
+show kubectl apply -f test/demo/stranger.yaml
+refused() { [[ -n $(kubectl -n shop get pod stranger -o 'jsonpath={.status.initContainerStatuses[0].lastState.terminated.message}{.status.initContainerStatuses[0].state.terminated.message}') ]]; }
+until_ok 60 "the stranger's init container ends" refused
+show kubectl -n shop get pod stranger -o 'jsonpath={.status.initContainerStatuses[0].lastState.terminated.message}{.status.initContainerStatuses[0].state.terminated.message}' && echo
+kubectl -n shop delete pod stranger --wait=false >/dev/null
+
+step "A typing error is refused when it is typed"
+if show kubectl -n shop patch deployment web -p '{"spec":{"template":{"metadata":{"annotations":{"kms.alibabacloud.com/refresh-intervall":"1m"}}}}}'; then
+  fail "a Deployment with an unknown annotation was accepted"
+fi
+
+step "What STS and KMS counted"
+emulator calls
+
+step "The secret's values are nowhere in etcd"
+if $OWN_CLUSTER; then
+  for value in "$first" "$second"; do
+    show go run ./test/cluster/cmd/cluster etcd-search "$value" && fail "a secret's value is in etcd"
+  done
+else
+  kubectl get secrets,configmaps,pods,events,deployments,replicasets -A -o json | grep -c -e "$first" -e "$second" && fail "a secret's value is in an object of the cluster"
+fi
+
+step "Done. The cluster is left running."
+if $OWN_CLUSTER; then
+  cat <<TEXT
+Go on:      eval "\$(go run ./test/cluster/cmd/cluster env)"    # kubectl and KUBECONFIG for this shell
+            kubectl -n shop get pod -o yaml
+            kubectl -n kms-emulator exec deploy/kms-emulator -- /kms-emulator rotate shop/prod/db --value something-else
+Remove it:  make cluster-down
+TEXT
+else
+  cat <<TEXT
+Remove it:  kubectl delete namespace shop; kubectl delete -k ${CLUSTER_DIR#"$PWD"/}/install/webhook -k ${CLUSTER_DIR#"$PWD"/}/install/emulator
+TEXT
+fi

@@ -1,0 +1,96 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// The tests of this file strike STS and KMS for everybody or count everybody's calls, so they are not parallel.
+
+// One pod start costs one call of STS, and one of KMS for each distinct secret; the sidecar's start and restart cost none.
+func TestCallsOfAPodStart(t *testing.T) {
+	ns := namespace(t)
+	one, two := secretName("one"), secretName("two")
+	put(t, one, `{"a": "`+value()+`", "b": "`+value()+`"}`)
+	put(t, two, value())
+	sts := calls(t, "AssumeRoleWithOIDC", "")
+	apply(t, killable("web", "secret.one: "+one, "secret.one.json: {name: "+one+", format: json}", "secret.two: "+two).pod(ns))
+	ready(t, ns, "web")
+	check := func(when string) {
+		t.Helper()
+		if got := calls(t, "AssumeRoleWithOIDC", "") - sts; got != 1 {
+			t.Errorf("%s: %d calls of STS, want 1", when, got)
+		}
+		for _, name := range []string{one, two} {
+			if got := calls(t, "GetSecretValue", name); got != 1 {
+				t.Errorf("%s: %d calls of KMS for %s, want 1", when, got, name)
+			}
+		}
+	}
+	check("after the start")
+	killSidecar(t, ns, "web")
+	check("after a restart of the sidecar")
+}
+
+// An outage of both STS and KMS leaves the files as they were, also when the sidecar dies in the middle of it.
+func TestOutage(t *testing.T) {
+	ns := namespace(t)
+	name := secretName("outage")
+	first, second := value(), value()
+	put(t, name, first)
+	apply(t, killable("web", "secret.f: "+name, "refresh-interval: 10s").pod(ns))
+	ready(t, ns, "web")
+	cloud(t, "", "fault", "--status", "503")
+	t.Cleanup(func() { cloud(t, "", "clear-faults") })
+	rotate(t, name, second)
+
+	holds := func(when, want string) {
+		t.Helper()
+		if got := in(t, ns, "web", "app", "cat", dir+"/f"); got != want {
+			t.Errorf("%s: the file does not hold the value that it should", when)
+		}
+	}
+	eventually(t, 60*time.Second, func() error {
+		if !strings.Contains(kubectl(t, "-n", ns, "logs", "web", "-c", "kms-agent"), "503") {
+			return errNotYet
+		}
+		return nil
+	})
+	holds("during the outage", first)
+	killSidecar(t, ns, "web")
+	holds("after the sidecar's death", first)
+	if s := status(t, ns, "web"); !s.container("app").Ready {
+		t.Error("the outage made the application unready")
+	}
+	cloud(t, "", "clear-faults")
+	eventually(t, 90*time.Second, func() error {
+		if in(t, ns, "web", "app", "cat", dir+"/f") != second {
+			return errNotYet
+		}
+		return nil
+	})
+}
+
+// killable is a pod whose application can kill the agent: one process namespace, one user.
+func killable(name string, annotations ...string) workload {
+	return workload{
+		name: name, annotations: append([]string{`inject: "true"`}, annotations...),
+		podSecurity: "runAsUser: 2000", spec: "shareProcessNamespace: true",
+	}
+}
+
+// killSidecar ends the sidecar as the kernel's out-of-memory killer would, and waits until it runs again.
+func killSidecar(t *testing.T, namespace, pod string) {
+	t.Helper()
+	before := status(t, namespace, pod).container("kms-agent").RestartCount
+	in(t, namespace, pod, "app", "sh", "-c", "kill -9 $(pidof kms-agent)")
+	eventually(t, 60*time.Second, func() error {
+		if c := status(t, namespace, pod).container("kms-agent"); c.RestartCount == before || c.State.Running == nil {
+			return errNotYet
+		}
+		return nil
+	})
+}

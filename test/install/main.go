@@ -1,0 +1,106 @@
+// Command install writes the kustomizations that put the emulator and the webhook, told to trust it, into a cluster:
+//
+//	go run ./test/install -dir DIR -issuer ISSUER
+//	kubectl apply -k DIR/emulator
+//	kubectl apply -k DIR/webhook
+package main
+
+import (
+	"embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"text/template"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/authority"
+)
+
+//go:embed emulator webhook
+var templates embed.FS
+
+// values are what the templates need to know of the cluster.
+type values struct {
+	Issuer    string // of the cluster's ServiceAccount tokens
+	Direct    bool   // the cluster's DNS does not answer aliyuncs.com: call the emulator's Service by its own name
+	Manifests string // deploy/manifests, as seen from the webhook's kustomization
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "install:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	flags := flag.NewFlagSet("install", flag.ContinueOnError)
+	dir := flags.String("dir", "", "folder to write")
+	manifests := flags.String("manifests", "deploy/manifests", "folder of the webhook's manifests")
+	var v values
+	flags.StringVar(&v.Issuer, "issuer", "", "issuer of the cluster's ServiceAccount tokens")
+	flags.BoolVar(&v.Direct, "direct", false, "call the emulator by its Service's name, for a cluster whose DNS does not answer aliyuncs.com with it")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *dir == "" || v.Issuer == "" {
+		return errors.New("-dir and -issuer are needed; kubectl get --raw /.well-known/openid-configuration shows the issuer")
+	}
+	var err error
+	if v.Manifests, err = relative(filepath.Join(*dir, "webhook"), *manifests); err != nil {
+		return err
+	}
+	if err := write(*dir, v); err != nil {
+		return err
+	}
+	return writeAuthority(filepath.Join(*dir, "emulator"), filepath.Join(*dir, "webhook", "emulator-ca.pem"))
+}
+
+// relative is how a kustomization in from names the folder to: kustomize takes no absolute path.
+func relative(from, to string) (string, error) {
+	from, err := filepath.Abs(from)
+	if err != nil {
+		return "", err
+	}
+	if to, err = filepath.Abs(to); err != nil {
+		return "", err
+	}
+	return filepath.Rel(from, to)
+}
+
+func write(dir string, v values) error {
+	return fs.WalkDir(templates, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(dir, name)
+		if entry.IsDir() {
+			return os.MkdirAll(target, 0o700)
+		}
+		t, err := template.New(filepath.Base(name)).Option("missingkey=error").ParseFS(templates, name)
+		if err != nil {
+			return err
+		}
+		file, err := os.Create(target)
+		if err != nil {
+			return err
+		}
+		return errors.Join(t.Execute(file, v), file.Close())
+	})
+}
+
+// writeAuthority keeps the emulator's certificate authority when there is one: agents that run already trust it.
+func writeAuthority(dir, bundle string) error {
+	a, err := authority.Load(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if a, err = authority.New(); err == nil {
+			err = a.Save(dir)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(bundle, a.PEM(), 0o644)
+}
