@@ -1,2 +1,7 @@
 // Package emulator answers as Alibaba Cloud's STS and KMS do, on the wire, so that the real SDKs talk to it unchanged.
+//
+// It knows STS AssumeRoleWithOIDC and KMS GetSecretValue on the shared gateway. Tokens, signatures, sessions and
+// policies are checked as the cloud checks them, and refusals have its codes; where a fact could not be confirmed the
+// code says UNVERIFIED. The configuration is a YAML file: example.yaml shows all of it. What the cloud has no API for,
+// tests do through the methods of Emulator or, in another process, through package control.
 package emulator

@@ -1,0 +1,154 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+)
+
+// controlCommands talk to the control API of a running emulator: its image has no shell and no curl, so that
+// "kubectl exec deploy/kms-emulator -- /kms-emulator rotate NAME --value=…" is all that is needed.
+func controlCommands() []subcommand {
+	return []subcommand{
+		{name: "put-secret", operands: "NAME", about: "create or replace a secret", setup: putSecretCommand},
+		{name: "rotate", operands: "NAME", about: "give a secret a new version", setup: rotateCommand},
+		{name: "tag", operands: "NAME [key=value]...", about: "replace a secret's tags", setup: tagCommand},
+		{name: "delete-secret", operands: "NAME", about: "delete a secret at once", setup: deleteSecretCommand},
+		{name: "secrets", about: "list the secrets, without values", setup: secretsCommand},
+		{name: "put-role", about: "create or replace a role, given as JSON in the input", setup: putRoleCommand},
+		{name: "expire-sessions", about: "end all sessions that STS gave out", setup: expireCommand},
+		{name: "calls", about: "show how often what was called", setup: callsCommand},
+		{name: "fault", about: "make calls go wrong", setup: faultCommand},
+		{name: "faults", about: "list the faults that still strike", setup: faultsCommand},
+		{name: "remove-fault", operands: "ID", about: "remove a fault", setup: removeFaultCommand},
+		{name: "reset", about: "remove all faults and count calls anew", setup: resetCommand},
+	}
+}
+
+func expireCommand(flags *flag.FlagSet) runner {
+	client := controlFlag(flags)
+	return func(ctx context.Context, _ Streams, _ []string) error { return client().ExpireSessions(ctx) }
+}
+
+func callsCommand(flags *flag.FlagSet) runner {
+	client, output := controlFlag(flags), outputFlag(flags)
+	return func(ctx context.Context, s Streams, _ []string) error {
+		counts, err := client().Calls(ctx)
+		if err != nil {
+			return err
+		}
+		return output(s.Out, counts, "ACTION\tSECRET\tROLE\tCODE\tCALLS", func(row func(...any)) {
+			for _, c := range counts {
+				role := c.Role[strings.LastIndex(c.Role, "/")+1:]
+				row(c.Action, c.Secret, role, c.Code, c.Count)
+			}
+		})
+	}
+}
+
+func faultCommand(flags *flag.FlagSet) runner {
+	client := controlFlag(flags)
+	var f emulator.Fault
+	flags.StringVar(&f.Action, "action", "", "strike this `action` only, as in GetSecretValue")
+	flags.StringVar(&f.Secret, "secret", "", "strike calls for this secret's `name` only")
+	flags.IntVar(&f.Count, "count", 0, "strike so many calls; default: until removed")
+	flags.IntVar(&f.Status, "status", 0, "answer this HTTP `status`")
+	flags.StringVar(&f.Code, "code", "", "answer this error `code`, as in Throttling.User")
+	flags.StringVar(&f.Message, "message", "", "`text` that goes with the code")
+	flags.StringVar(&f.Body, "body", "", "answer this `text` instead of an error document")
+	flags.Var(durationFlag{&f.Latency}, "latency", "answer so much later, as in 500ms")
+	flags.StringVar(&f.Hang, "hang", "", "send nothing more until the client gives up: `headers|body`")
+	flags.StringVar(&f.Cut, "cut", "", "close the connection: `headers|body`")
+	flags.IntVar(&f.MaxQPS, "max-qps", 0, "throttle above so many calls a second")
+	flags.Var(durationFlag{&f.ClockSkew}, "clock-skew", "the cloud's clock is so far ahead, as in 20m or -20m")
+	return func(ctx context.Context, s Streams, _ []string) error {
+		id, err := client().AddFault(ctx, f)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(s.Out, "fault %s set\n", id)
+		return nil
+	}
+}
+
+func faultsCommand(flags *flag.FlagSet) runner {
+	client := controlFlag(flags)
+	return func(ctx context.Context, s Streams, _ []string) error {
+		list, err := client().Faults(ctx)
+		if err != nil {
+			return err
+		}
+		for _, f := range list {
+			text, err := json.Marshal(f)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(s.Out, string(text))
+		}
+		return nil
+	}
+}
+
+func removeFaultCommand(flags *flag.FlagSet) runner {
+	client := controlFlag(flags)
+	return func(ctx context.Context, _ Streams, operands []string) error {
+		return client().RemoveFault(ctx, operands[0])
+	}
+}
+
+func resetCommand(flags *flag.FlagSet) runner {
+	client := controlFlag(flags)
+	return func(ctx context.Context, _ Streams, _ []string) error {
+		return errors.Join(client().ClearFaults(ctx), client().ResetCalls(ctx))
+	}
+}
+
+// outputFlag declares the form of a list and returns what prints it: rows under a header, or JSON.
+func outputFlag(flags *flag.FlagSet) func(w io.Writer, list any, header string, rows func(func(...any))) error {
+	format := flags.String("o", "table", "table or json")
+	return func(w io.Writer, list any, header string, rows func(func(...any))) error {
+		switch *format {
+		case "json":
+			enc := json.NewEncoder(w)
+			enc.SetIndent("", "  ")
+			return enc.Encode(list)
+		case "table":
+			table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(table, header)
+			rows(func(cells ...any) {
+				for i, cell := range cells {
+					if i > 0 {
+						fmt.Fprint(table, "\t")
+					}
+					if text := fmt.Sprint(cell); text != "" {
+						fmt.Fprint(table, text)
+					} else {
+						fmt.Fprint(table, "-")
+					}
+				}
+				fmt.Fprintln(table)
+			})
+			return table.Flush()
+		}
+		return fmt.Errorf("-o %q: want table or json", *format)
+	}
+}
+
+type durationFlag struct{ to *emulator.Duration }
+
+func (d durationFlag) String() string {
+	if d.to == nil {
+		return ""
+	}
+	return time.Duration(*d.to).String()
+}
+
+func (d durationFlag) Set(text string) error { return d.to.UnmarshalText([]byte(text)) }

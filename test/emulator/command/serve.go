@@ -1,0 +1,143 @@
+package command
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/authority"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/control"
+)
+
+const (
+	// graceful is how long requests may go on after the program was told to end.
+	graceful      = 5 * time.Second
+	headerTimeout = 10 * time.Second
+)
+
+type serveOptions struct {
+	config, listen, controlListen, caDir, logFormat string
+}
+
+func serveCommand(flags *flag.FlagSet) runner {
+	var o serveOptions
+	flags.StringVar(&o.config, "config", "", "`file` that describes the cloud (required)")
+	flags.StringVar(&o.caDir, "ca-dir", "", "`folder` with ca.crt and ca.key, as made by \"kms-emulator ca\" (required)")
+	flags.StringVar(&o.listen, "listen", ":8443", "`address` of STS and KMS, over TLS")
+	flags.StringVar(&o.controlListen, "control-listen", "127.0.0.1:8090", "`address` of the control API, over plain HTTP")
+	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
+	return func(ctx context.Context, s Streams, _ []string) error { return serve(ctx, s, o) }
+}
+
+func serve(ctx context.Context, s Streams, o serveOptions) error {
+	log, err := newLogger(s.Err, o.logFormat)
+	if err != nil {
+		return err
+	}
+	if o.config == "" || o.caDir == "" {
+		return errors.New("serve: --config and --ca-dir are required")
+	}
+	config, err := emulator.LoadConfig(o.config)
+	if err != nil {
+		return err
+	}
+	cloud, err := emulator.New(config, emulator.WithLogger(log))
+	if err != nil {
+		return fmt.Errorf("configuration %s: %w", o.config, err)
+	}
+	ca, err := authority.Load(o.caDir)
+	if err != nil {
+		return err
+	}
+	cloudListener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("listen for STS and KMS: %w", err)
+	}
+	controlListener, err := net.Listen("tcp", o.controlListen)
+	if err != nil {
+		cloudListener.Close()
+		return fmt.Errorf("listen for the control API: %w", err)
+	}
+	log.Info("serving", "address", cloudListener.Addr().String(), "control", controlListener.Addr().String(),
+		"roles", len(cloud.Roles()), "secrets", len(cloud.Secrets()))
+
+	// One server for each listener: a server that serves both TLS and plain text races on its HTTP/2 set-up.
+	group, ctx := errgroup.WithContext(ctx)
+	run := func(h http.Handler, listener net.Listener, tlsConfig *tls.Config) {
+		server := &http.Server{
+			Handler:           h,
+			TLSConfig:         tlsConfig,
+			ReadHeaderTimeout: headerTimeout,
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		}
+		group.Go(func() error {
+			var err error
+			if tlsConfig != nil {
+				err = server.ServeTLS(listener, "", "")
+			} else {
+				err = server.Serve(listener)
+			}
+			if !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+		group.Go(func() error {
+			<-ctx.Done()
+			cloud.ClearFaults() // lets hanging calls go
+			limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), graceful)
+			defer cancel()
+			if err := server.Shutdown(limit); err != nil {
+				return server.Close()
+			}
+			return nil
+		})
+	}
+	run(cloud, cloudListener, &tls.Config{GetCertificate: ca.GetCertificate})
+	run(control.Handler(cloud), controlListener, nil)
+	return group.Wait()
+}
+
+func newLogger(w io.Writer, format string) (*slog.Logger, error) {
+	switch format {
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, nil)), nil
+	case "text":
+		return slog.New(slog.NewTextHandler(w, nil)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: want json or text", format)
+}
+
+func caCommand(flags *flag.FlagSet) runner {
+	dir := flags.String("dir", ".", "`folder` for ca.crt and ca.key; an authority that is there already is kept")
+	return func(_ context.Context, s Streams, _ []string) error {
+		_, err := authority.Load(*dir)
+		if err == nil {
+			fmt.Fprintf(s.Out, "%s has a certificate authority already\n", *dir)
+			return nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		ca, err := authority.New()
+		if err != nil {
+			return err
+		}
+		if err := ca.Save(*dir); err != nil {
+			return fmt.Errorf("save certificate authority: %w", err)
+		}
+		fmt.Fprintf(s.Out, "made %s and %s in %s\n", authority.CertFile, authority.KeyFile, *dir)
+		return nil
+	}
+}
