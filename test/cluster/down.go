@@ -1,0 +1,125 @@
+//go:build linux
+
+package cluster
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/cgroup"
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/node"
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
+)
+
+// cleanupTimeout bounds the wait for the kernel to let go of a killed cluster, usually a fraction of a second.
+const cleanupTimeout = 30 * time.Second
+
+// Down ends the cluster, whatever state it is in, and removes all that it made. It is no error if there is none.
+func Down(ctx context.Context, o Options) error {
+	o, err := o.locate()
+	if err != nil {
+		return err
+	}
+	log := progress.New(o.Output)
+	if _, err := os.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
+		// Somebody removed the directory by hand. If the cluster ran on, it is out of reach, and its cgroup cannot go.
+		log.Line("no cluster in %s", o.Dir)
+		return cgroup.Remove(ctx, cgroupName(o.Dir))
+	}
+	unlock, err := lockDir(ctx, o.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := clean(ctx, o.Dir); err != nil {
+		return err
+	}
+	if err := removeAll(o.Dir); err != nil {
+		return err
+	}
+	log.Line("cluster in %s is down, nothing of it is left", o.Dir)
+	return nil
+}
+
+// Down ends the cluster and removes all that it made.
+func (c *Cluster) Down(ctx context.Context) error { return Down(ctx, Options{Dir: c.dir}) }
+
+// clean ends every process of the cluster and removes what is outside its directory. The caller holds the lock.
+func clean(ctx context.Context, dir string) error {
+	process, err := node.Find(dir)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	defer cancel()
+	if process != nil {
+		if err := process.Kill(ctx); err != nil {
+			return err
+		}
+	}
+	return cgroup.Remove(ctx, cgroupName(dir))
+}
+
+// cgroupName is the cluster's own cgroup in each hierarchy. It follows from the directory alone, so that it can be found
+// without any record.
+func cgroupName(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return "kms-cluster-" + hex.EncodeToString(sum[:4])
+}
+
+// removeAll removes dir, the lock last, so that nobody takes a directory half removed for free.
+func removeAll(dir string) error {
+	if err := emptyDir(dir); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, lockFile)); err != nil {
+		return err
+	}
+	return os.Remove(dir)
+}
+
+// emptyDir removes all but the lock. It stops short of removing anything through a mount: those of the cluster were in its
+// own namespace and went with it.
+func emptyDir(dir string) error {
+	if err := refuseMounts(dir); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == lockFile {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove the cluster's state: %w", err)
+		}
+	}
+	return nil
+}
+
+func refuseMounts(dir string) error {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+			return fmt.Errorf("%s is a mount point: unmount it first, so that what it shows is not removed with the cluster", fields[4])
+		}
+	}
+	return lines.Err()
+}

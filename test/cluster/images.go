@@ -1,0 +1,86 @@
+//go:build linux
+
+package cluster
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/node"
+)
+
+// pauseImage is the container that holds a pod's namespaces. There is no registry to pull the usual one from.
+const pauseImage = "localhost/kms-cluster/pause:dev"
+
+// LoadImages gives the node images from tarballs, of OCI layouts or written by `docker save`. Pods find them under the
+// names in the tarballs; an image of the same name is replaced. Their imagePullPolicy must not be Always, since the
+// cluster reaches no registry.
+func (c *Cluster) LoadImages(ctx context.Context, tarballs ...string) error {
+	process, err := node.Find(c.dir)
+	if err != nil {
+		return err
+	}
+	if process == nil {
+		return fmt.Errorf("load images into %s: %w", c.dir, ErrNotRunning)
+	}
+	for _, file := range tarballs {
+		cmd := exec.CommandContext(ctx, filepath.Join(c.Containerd, "ctr"),
+			"--address", process.Path(node.ContainerdSocket), "--namespace", "k8s.io",
+			"images", "import", "--local", "--snapshotter", snapshotter(c.dir), file)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("load image %s: %w: %s", file, err, bytes.TrimSpace(out))
+		}
+	}
+	return nil
+}
+
+// writePauseImage makes the tarball of an image that has one file, the program.
+func writePauseImage(program, target string) error {
+	binary, err := os.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	var files bytes.Buffer
+	archive := tar.NewWriter(&files)
+	if err := archive.WriteHeader(&tar.Header{Name: "pause", Mode: 0o755, Size: int64(len(binary))}); err != nil {
+		return err
+	}
+	if _, err := archive.Write(binary); err != nil {
+		return err
+	}
+	if err := archive.Close(); err != nil {
+		return err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(files.Bytes())), nil })
+	if err != nil {
+		return err
+	}
+	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
+		OS: "linux", Architecture: runtime.GOARCH,
+		Config: v1.Config{Entrypoint: []string{"/pause"}, User: "65535:65535"},
+	})
+	if err != nil {
+		return err
+	}
+	if image, err = mutate.AppendLayers(image, layer); err != nil {
+		return err
+	}
+	ref, err := name.NewTag(pauseImage)
+	if err != nil {
+		return err
+	}
+	return tarball.WriteToFile(target, ref, image)
+}

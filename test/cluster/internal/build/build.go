@@ -1,0 +1,148 @@
+//go:build unix
+
+// Package build compiles the programs of a Go module once and keeps them in the user's cache directory.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
+)
+
+// Module is a set of programs that are compiled and cached together.
+type Module struct {
+	Name  string // of the cache entry
+	Dir   string // where its sources and, for a module of its own, go.mod are
+	Steps []Step // go build invocations
+	Links []Link // further names of its programs
+	Hint  string // what to expect of a first build, for the person who waits
+}
+
+// Step is one go build.
+type Step struct {
+	Packages []string // import paths, or "."; a program's file has the package's last element for a name
+	Tags     string   // comma list
+	LDFlags  string
+	Cgo      bool
+}
+
+// Link is a symbolic link to a program, for one that goes by the name it is called by.
+type Link struct{ Name, Program string }
+
+// Ensure returns the directory with the module's programs. It compiles them only if no earlier run, of anybody with the
+// same cache, did so from the same sources with the same flags and Go version. Two runs at once wait for each other.
+func (m Module) Ensure(ctx context.Context, cache string, log *progress.Printer) (string, error) {
+	key, err := m.key(ctx)
+	if err != nil {
+		return "", fmt.Errorf("identify the build of %s: %w", m.Name, err)
+	}
+	dir := filepath.Join(cache, m.Name+"-"+key)
+	if exists(dir) {
+		return dir, nil
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", err
+	}
+	unlock, err := lock(ctx, dir+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if exists(dir) { // the run we waited for built it
+		return dir, nil
+	}
+	if err := m.compileInto(ctx, dir, log); err != nil {
+		return "", fmt.Errorf("build %s: %w", m.Name, err)
+	}
+	return dir, nil
+}
+
+// Cached says whether Ensure has nothing to compile.
+func (m Module) Cached(ctx context.Context, cache string) (bool, error) {
+	key, err := m.key(ctx)
+	return err == nil && exists(filepath.Join(cache, m.Name+"-"+key)), err
+}
+
+// compileInto builds beside dir and renames, so that dir is complete or absent, also after a power cut of the build.
+func (m Module) compileInto(ctx context.Context, dir string, log *progress.Printer) error {
+	// Only the holder of the lock builds into this name: what lies there is of a run that was killed.
+	work := dir + ".partial"
+	if err := os.RemoveAll(work); err != nil {
+		return err
+	}
+	if err := os.Mkdir(work, 0o755); err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	for _, step := range m.Steps {
+		if err := m.compile(ctx, step, work, log); err != nil {
+			return err
+		}
+	}
+	for _, link := range m.Links {
+		if err := os.Symlink(link.Program, filepath.Join(work, link.Name)); err != nil {
+			return err
+		}
+	}
+	return os.Rename(work, dir)
+}
+
+func exists(dir string) bool {
+	info, err := os.Stat(dir)
+	return err == nil && info.IsDir()
+}
+
+// lock takes the file lock at path, waiting until ctx ends. The file stays: removing it would let two runs hold it.
+func lock(ctx context.Context, path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			f.Close()
+			return nil, &fs.PathError{Op: "lock", Path: path, Err: err}
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, context.Cause(ctx)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// goCommand runs the Go tool in the module's own directory, away from the caller's flags and work space: the same sources
+// must give the same programs whoever builds them.
+func (m Module) goCommand(ctx context.Context, cgo bool, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = m.Dir
+	for _, kv := range os.Environ() {
+		switch name, _, _ := strings.Cut(kv, "="); name {
+		case "GOFLAGS", "GOWORK", "GOOS", "GOARCH", "CGO_ENABLED", "GO111MODULE", "GOEXPERIMENT", "GODEBUG":
+		default:
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0")
+	if cgo {
+		cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
+	}
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // go removes its temporary files
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
+}

@@ -1,0 +1,106 @@
+//go:build linux
+
+package node
+
+import (
+	"context"
+	"path/filepath"
+)
+
+// component is a program that the node keeps running.
+type component struct {
+	name    string
+	program string // file
+	args    []string
+	after   func(context.Context) error // returns when it may start; nil: at once
+}
+
+// components lists them by what they wait for. kube-controller-manager ends at once if RBAC's bootstrap roles are missing,
+// and the others would only retry with growing pauses: they start when the API server says it is ready.
+func components(probe *probes) []component {
+	kubernetes := filepath.Join(kubernetesDir, "kubernetes")
+	clients := func(name string) []string {
+		file := pki(name + ".kubeconfig")
+		return []string{"--kubeconfig=" + file, "--authentication-kubeconfig=" + file, "--authorization-kubeconfig=" + file,
+			"--leader-elect=false", "--kube-api-qps=1000", "--kube-api-burst=2000", "--bind-address=127.0.0.1"}
+	}
+	return []component{
+		{name: "etcd", program: kubernetes, args: etcd()},
+		{name: "kube-apiserver", program: kubernetes, args: apiserver()},
+		{name: "containerd", program: filepath.Join(containerdDir, "containerd"), args: []string{"--config=" + conf("containerd.toml")}},
+		{name: "kube-controller-manager", program: kubernetes, after: probe.apiserver, args: append(clients("kube-controller-manager"),
+			"--service-account-private-key-file="+pki("sa.key"),
+			"--root-ca-file="+pki("ca.crt"),
+			"--cluster-signing-cert-file="+pki("ca.crt"),
+			"--cluster-signing-key-file="+pki("ca.key"),
+			"--use-service-account-credentials=true",
+		)},
+		{name: "kube-scheduler", program: kubernetes, after: probe.apiserver, args: clients("kube-scheduler")},
+		{name: "kubelet", program: kubernetes, after: all(probe.apiserver, probe.containerd), args: []string{
+			"--config=" + conf("kubelet.yaml"),
+			"--kubeconfig=" + pki("kubelet.kubeconfig"),
+			"--cert-dir=" + filepath.Join(stateDir, PKIDir),
+			"--hostname-override=" + Name,
+			"--node-ip=" + Address,
+		}},
+		{name: "kube-proxy", program: kubernetes, after: probe.apiserver, args: []string{"--config=" + conf("kube-proxy.yaml")}},
+		{name: "coredns", program: kubernetes, after: probe.apiserver, args: []string{"-conf", conf("Corefile")}},
+	}
+}
+
+// EtcdURL is where etcd answers in the node's network.
+const EtcdURL = "http://127.0.0.1:2379"
+
+func etcd() []string {
+	const client, peer = EtcdURL, "http://127.0.0.1:2380"
+	return []string{
+		"--data-dir=" + filepath.Join(stateDir, EtcdDir),
+		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer,
+		"--unsafe-no-fsync", // nothing in it outlives the cluster
+		"--log-level=warn",
+	}
+}
+
+// apiserver has the default admission plugins, PodSecurity among them, and NodeRestriction, as a production cluster has.
+func apiserver() []string {
+	return []string{
+		"--etcd-servers=http://127.0.0.1:2379",
+		"--bind-address=0.0.0.0",
+		"--secure-port=" + APIServerPort,
+		"--advertise-address=" + Address,
+		"--service-cluster-ip-range=" + ServiceRange,
+		"--allow-privileged=true",
+		"--authorization-mode=Node,RBAC",
+		"--enable-admission-plugins=NodeRestriction",
+		"--tls-cert-file=" + pki("kube-apiserver.crt"), "--tls-private-key-file=" + pki("kube-apiserver.key"),
+		"--client-ca-file=" + pki("ca.crt"),
+		"--kubelet-certificate-authority=" + pki("ca.crt"),
+		"--kubelet-client-certificate=" + pki("kubelet-client.crt"), "--kubelet-client-key=" + pki("kubelet-client.key"),
+		"--kubelet-preferred-address-types=InternalIP",
+		"--service-account-issuer=" + Issuer,
+		// The default names the node's address; a relying party in the cluster knows the Service's name.
+		"--service-account-jwks-uri=" + Issuer + "/openid/v1/jwks",
+		"--service-account-key-file=" + pki("sa.pub"), "--service-account-signing-key-file=" + pki("sa.key"),
+		"--requestheader-client-ca-file=" + pki("front-proxy-ca.crt"),
+		"--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + pki("front-proxy-client.crt"), "--proxy-client-key-file=" + pki("front-proxy-client.key"),
+	}
+}
+
+func conf(name string) string { return filepath.Join(stateDir, ConfDir, name) }
+func pki(name string) string  { return filepath.Join(stateDir, PKIDir, name) }
+
+func all(waits ...func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, wait := range waits {
+			if err := wait(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}

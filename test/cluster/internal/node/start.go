@@ -1,0 +1,85 @@
+//go:build linux
+
+package node
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Marker is the environment variable that tells a program that Start started it, and that it is to call Main.
+const Marker = "KMS_CLUSTER_NODE"
+
+// Starting is a node that is not ready yet and ends if this process does.
+type Starting struct {
+	control *os.File
+	process *Process
+}
+
+// Process is the node's PID 1.
+func (s *Starting) Process() *Process { return s.process }
+
+// Start runs this same program again as PID 1 of new mount, PID, network, host name and IPC namespaces, in a session of its
+// own. listener becomes the machine's door to the API server.
+func Start(cfg Config, listener *net.TCPListener) (*Starting, error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	door, err := listener.File()
+	if err != nil {
+		return nil, err
+	}
+	defer door.Close()
+	log, err := os.OpenFile(filepath.Join(cfg.Dir, LogDir, "node.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args[0] = "kms-cluster-node"
+	cmd.Env = append(environment(), Marker+"=1")
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{theirs, door} // controlFD, listenerFD
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		Setsid:     true,
+	}
+	if err := cmd.Start(); err != nil {
+		ours.Close()
+		return nil, fmt.Errorf("start the node's PID 1 in new namespaces: %w", err)
+	}
+	go cmd.Wait() //nolint:errcheck // only to reap it, in case this process lives longer; AwaitReady says why it ended
+
+	process, err := record(cfg.Dir, cmd.Process.Pid)
+	if err == nil {
+		err = json.NewEncoder(ours).Encode(cfg)
+	}
+	if err != nil {
+		ours.Close() // which ends the child
+		return nil, err
+	}
+	return &Starting{control: ours, process: process}, nil
+}
+
+func socketPair() (a, b *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a socket pair: %w", err)
+	}
+	// Non-blocking, so that Close interrupts a Read.
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+}

@@ -1,0 +1,102 @@
+//go:build linux
+
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Of the processes that start or stop one cluster, one works at a time: the holder of the lock on this file. The file also
+// says that the directory is a cluster's, and may be removed with all that is in it.
+const lockFile = "kms-cluster.lock"
+
+// lockDir makes sure that dir is a cluster's directory or a new one, and takes its lock, waiting until ctx ends.
+func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
+	path := filepath.Join(dir, lockFile)
+	for {
+		if err := claim(dir); err != nil {
+			return nil, err
+		}
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // just removed by a Down
+		}
+		if err != nil {
+			return nil, err
+		}
+		held, err := tryLock(f, path)
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
+		}
+		if held {
+			return func() { f.Close() }, nil
+		}
+		f.Close()
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for another process that starts or stops the cluster in %s: %w", dir, context.Cause(ctx))
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// tryLock locks f, but a lock on a file that has been removed since it was opened is worth nothing.
+func tryLock(f *os.File, path string) (bool, error) {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return false, nil
+		}
+		return false, err
+	}
+	ours, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	there, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(ours, there), err
+}
+
+// claim makes dir a cluster's directory, unless it is somebody else's.
+func claim(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	if ours, err := isClusterDir(dir); err != nil || ours {
+		return err
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%s is not empty and holds no cluster: `cluster down` would remove what is in it, so choose another directory (CLUSTER_DIR)", dir)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_WRONLY, 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // dir was removed in between: the caller comes again
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func isClusterDir(dir string) (bool, error) {
+	_, err := os.Stat(filepath.Join(dir, lockFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}

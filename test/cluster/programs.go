@@ -1,0 +1,123 @@
+//go:build linux
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/apt"
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/build"
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
+)
+
+// programs are the directories of what the node runs.
+type programs struct{ kubernetes, containerd, pause string }
+
+// The node's programs call these; runc is linked against libseccomp, for the seccomp profiles of pods.
+var (
+	runtimeNeeds = []apt.Need{
+		{Package: "iproute2", File: "ip"},
+		{Package: "nftables", File: "nft"}, // kube-proxy's
+		{Package: "mount", File: "mount"},  // kubelet's
+	}
+	runcNeeds = []apt.Need{
+		{Package: "gcc", File: "gcc"},
+		{Package: "libc6-dev", File: "/usr/include/stdlib.h"},
+		{Package: "pkg-config", File: "pkg-config"},
+		{Package: "libseccomp-dev", File: "/usr/lib/*/libseccomp.a"},
+	}
+)
+
+// ensurePrograms installs and builds what is missing.
+func ensurePrograms(ctx context.Context, source string, log *progress.Printer) (programs, error) {
+	var p programs
+	cache, err := cacheDir()
+	if err != nil {
+		return p, err
+	}
+	if err := apt.Ensure(ctx, log.Line, runtimeNeeds...); err != nil {
+		return p, err
+	}
+	kubernetes, err := kubernetesModule(source)
+	if err != nil {
+		return p, err
+	}
+	containerd := containerdModule(source)
+	if cached, err := containerd.Cached(ctx, cache); err != nil {
+		return p, err
+	} else if !cached {
+		if err := apt.Ensure(ctx, log.Line, runcNeeds...); err != nil {
+			return p, err
+		}
+	}
+	pause := build.Module{
+		Name:  "pause",
+		Dir:   filepath.Join(source, "test/cluster/pause"),
+		Steps: []build.Step{{Packages: []string{"."}, LDFlags: "-s -w"}},
+	}
+	for _, b := range []struct {
+		module build.Module
+		dir    *string
+	}{{containerd, &p.containerd}, {pause, &p.pause}, {kubernetes, &p.kubernetes}} {
+		if *b.dir, err = b.module.Ensure(ctx, cache, log); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func cacheDir() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find a place for built programs: %w", err)
+	}
+	return filepath.Join(cache, "kms-agent-injector"), nil
+}
+
+// kubernetesModule stamps the version as Kubernetes' own build does: without it the API server takes itself for v0.0.0 and
+// refuses features.
+func kubernetesModule(source string) (build.Module, error) {
+	dir := filepath.Join(source, "test/cluster/kubernetes")
+	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	if err != nil {
+		return build.Module{}, fmt.Errorf("find the sources of the cluster: %w", err)
+	}
+	version := regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v(\d+)\.(\d+)\S*)`).FindStringSubmatch(string(mod))
+	if version == nil {
+		return build.Module{}, fmt.Errorf("%s/go.mod requires no version of k8s.io/kubernetes", dir)
+	}
+	flags := []string{"-s", "-w"}
+	for _, value := range []string{"gitVersion=" + version[1], "gitMajor=" + version[2], "gitMinor=" + version[3]} {
+		flags = append(flags, "-X", "k8s.io/component-base/version."+value)
+	}
+	return build.Module{
+		Name:  "kubernetes",
+		Dir:   dir,
+		Steps: []build.Step{{Packages: []string{"."}, LDFlags: strings.Join(flags, " ")}},
+		Links: []build.Link{{Name: "kubectl", Program: "kubernetes"}},
+		Hint:  "the first build of Kubernetes takes 6 to 9 minutes on two cores; later runs reuse it",
+	}, nil
+}
+
+func containerdModule(source string) build.Module {
+	const containerd, cni = "github.com/containerd/containerd/v2/cmd/", "github.com/containernetworking/plugins/plugins/"
+	return build.Module{
+		Name: "containerd",
+		Dir:  filepath.Join(source, "test/cluster/containerd"),
+		Steps: []build.Step{
+			{
+				Packages: []string{containerd + "containerd", containerd + "containerd-shim-runc-v2", containerd + "ctr",
+					cni + "main/bridge", cni + "main/loopback", cni + "ipam/host-local"},
+				Tags:    "no_btrfs,no_devmapper,no_zfs", // snapshotters that need C libraries or a device
+				LDFlags: "-s -w",
+			},
+			{Packages: []string{"github.com/opencontainers/runc"}, Tags: "seccomp", LDFlags: "-s -w -linkmode external -extldflags -static", Cgo: true},
+		},
+		Hint: "one to two minutes, once",
+	}
+}
