@@ -39,7 +39,7 @@ type row struct {
 func rows() []row {
 	return []row{
 		{injectKey, "`\"true\"`, `\"false\"`", "–", "this pod is injected; `\"false\"` is an explicit no", parseInject},
-		{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "`secret.<file>`: the KMS secret that the file `<file>` is made of", parseSecretRow},
+		{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "the KMS secret that the file `<file>` is made of", parseSecretRow},
 		{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", parseRoleARN},
 		{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", parseRoleName},
 		{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", parseTokenExpiration},

@@ -43,8 +43,15 @@ func TestOutage(t *testing.T) {
 	put(t, name, first)
 	apply(t, killable("web", "secret.f: "+name, "refresh-interval: 10s").pod(ns))
 	ready(t, ns, "web")
-	cloud(t, "", "fault", "--status", "503")
-	t.Cleanup(func() { cloud(t, "", "clear-faults") })
+	fault := strings.Fields(cloud(t, "", "fault", "--status", "503"))[1]
+	var over bool
+	end := func() {
+		if !over {
+			cloud(t, "", "remove-fault", fault)
+		}
+		over = true
+	}
+	defer end()
 	rotate(t, name, second)
 
 	holds := func(when, want string) {
@@ -65,7 +72,7 @@ func TestOutage(t *testing.T) {
 	if s := status(t, ns, "web"); !s.container("app").Ready {
 		t.Error("the outage made the application unready")
 	}
-	cloud(t, "", "clear-faults")
+	end()
 	eventually(t, 90*time.Second, func() error {
 		if in(t, ns, "web", "app", "cat", dir+"/f") != second {
 			return errNotYet

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
 const (
@@ -93,6 +95,16 @@ func put(t testing.TB, name, value string) {
 func rotate(t testing.TB, name, value string) {
 	t.Helper()
 	cloud(t, value, "rotate", name, "--value-stdin")
+}
+
+// calls counts the calls of an action, for one secret if it is not "".
+func calls(t testing.TB, action, secret string) int {
+	t.Helper()
+	var counts emulator.CallCounts
+	if err := json.Unmarshal([]byte(cloud(t, "", "calls", "-o", "json")), &counts); err != nil {
+		t.Fatal(err)
+	}
+	return counts.Sum(emulator.Call{Action: action, Secret: secret})
 }
 
 // A workload is a pod to be: what the cases differ in.

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Puts the emulator and the webhook into the cluster of KUBECONFIG. OWN_CLUSTER=true: it is the project's own, of CLUSTER_DIR, and
+# gets the images too; the nodes of another must have them already.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. test/steps.sh
+
+CLUSTER_DIR=${CLUSTER_DIR:-$PWD/.cluster}
+dir=$CLUSTER_DIR/install
+direct=true
+if ${OWN_CLUSTER:-false}; then
+  direct=false
+  step "Build the images and load them into the node"
+  go run ./deploy/images --platforms "linux/$(go env GOARCH)" --out dist/cluster-images kms-webhook kms-agent kms-emulator demo-app
+  go run ./test/cluster/cmd/cluster load dist/cluster-images/*.tar
+else
+  step "Use the images that the nodes have (make images writes them to dist/images; demo-app comes of: go run ./deploy/images demo-app)"
+fi
+
+step "Install an emulator of Alibaba Cloud's STS and KMS, and the webhook"
+issuer=$(kubectl get --raw /.well-known/openid-configuration | sed -n 's/.*"issuer": *"\([^"]*\)".*/\1/p')
+go run ./test/install -dir "$dir" -issuer "$issuer" -direct="$direct"
+show kubectl apply -k "${dir#"$PWD"/}/emulator"
+show kubectl apply -k "${dir#"$PWD"/}/webhook"
+show kubectl -n kms-emulator rollout status deployment/kms-emulator --timeout=120s
+show kubectl -n kms-agent-injector rollout status deployment/kms-webhook --timeout=120s

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# What `make test` runs, in this order; an argument (lint, unit, e2e) chooses one part.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. test/steps.sh
+
+lint() {
+  step "Check formatting"
+  local files
+  files=$(git ls-files -z '*.go' | xargs -0 gofmt -l)
+  [[ -z $files ]] || fail "gofmt would change: $files"
+  step "Vet"
+  go vet ./...
+  go vet -tags e2e ./test/...
+  step "Lint (golangci-lint, built once)"
+  test/tools/run.sh golangci-lint run ./...
+  step "Check the chart and what is generated from it (helm, built once)"
+  deploy/verify.sh
+}
+
+unit() {
+  step "Unit, property and integration tests, with the race detector"
+  go test -race ./...
+}
+
+e2e() {
+  step "End-to-end tests on a real Kubernetes"
+  if [[ -z ${KUBECONFIG:-} && ($(uname -s) != Linux || $(id -u) != 0) ]]; then
+    echo "############################################################################################"
+    echo "# NOT RUN: the end-to-end suite needs Linux and root, or KUBECONFIG of a cluster to use.   #"
+    echo "# Nothing has shown that the whole works together.                                         #"
+    echo "############################################################################################"
+    [[ ${CI:-} != true ]] || fail "CI must run the end-to-end suite"
+    return 0
+  fi
+  go test -tags e2e -count=1 -timeout 30m -v ./test/...
+}
+
+case ${1:-all} in
+all)
+  lint
+  unit
+  e2e
+  step "All passed"
+  ;;
+lint | unit | e2e) "$1" ;;
+*) fail "usage: test/run.sh [lint | unit | e2e]" ;;
+esac
