@@ -1,0 +1,38 @@
+{{/*
+What a schema cannot say, or cannot say well. All mistakes are reported together; each names the value and what to write.
+*/}}
+{{- define "kms.checks" -}}
+{{- $mistakes := list }}
+{{- if not .Values.accountID }}
+{{- $mistakes = append $mistakes "accountID is missing: the id of the Alibaba Cloud account, for example --set accountID=1234567890123456" }}
+{{- end }}
+{{- if not .Values.region }}
+{{- $mistakes = append $mistakes "region is missing: the cluster's region, for example --set region=cn-hangzhou" }}
+{{- end }}
+{{- if not (or .Values.clusterID .Values.oidcProviderARN) }}
+{{- $mistakes = append $mistakes "clusterID is missing: the ACK cluster's id, for example --set clusterID=c0123456789abcdef" }}
+{{- end }}
+{{- range $service := list "kms" "sts" }}
+{{- $file := (get $.Values $service).caFile }}
+{{- if and $file (not (isAbs $file)) (not (hasKey $.Values.caFiles $file)) }}
+{{- $mistakes = append $mistakes (printf "%s.caFile is %q, which is not in caFiles; add it, for example --set-file 'caFiles.%s=%s'" $service $file (replace "." "\\." $file) $file) }}
+{{- end }}
+{{- end }}
+{{- $files := .Values.certificates.files }}
+{{- if eq .Values.certificates.mode "files" }}
+{{- if not $files.secretName }}
+{{- $mistakes = append $mistakes "certificates.files.secretName is missing: the Secret with tls.crt and tls.key" }}
+{{- end }}
+{{- if not (contains "-----BEGIN CERTIFICATE-----" $files.caBundle) }}
+{{- $mistakes = append $mistakes "certificates.files.caBundle is not PEM: give the authority's certificate, for example --set-file certificates.files.caBundle=ca.crt" }}
+{{- end }}
+{{- else if or $files.secretName $files.caBundle }}
+{{- $mistakes = append $mistakes (printf "certificates.files has no effect with certificates.mode %s; remove it or write mode: files" .Values.certificates.mode) }}
+{{- end }}
+{{- if and .Values.certificates.certManager.issuerRef (ne .Values.certificates.mode "cert-manager") }}
+{{- $mistakes = append $mistakes (printf "certificates.certManager has no effect with certificates.mode %s; remove it or write mode: cert-manager" .Values.certificates.mode) }}
+{{- end }}
+{{- with $mistakes }}
+{{- fail (printf "\n\n  - %s\n" (join "\n  - " .)) }}
+{{- end }}
+{{- end }}

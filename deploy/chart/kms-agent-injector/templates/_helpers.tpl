@@ -1,0 +1,64 @@
+{{/* What identifies the webhook's pods. It can never change: a Deployment's selector is immutable. */}}
+{{- define "kms.selector" -}}
+app.kubernetes.io/name: kms-agent-injector
+app.kubernetes.io/component: webhook
+{{- end }}
+
+{{- define "kms.labels" -}}
+{{ include "kms.selector" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* A reference to an image: takes a dictionary of the root and the image's name. */}}
+{{- define "kms.image" -}}
+{{- with .root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .root.Values.image.repository }}/{{ .name }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{/* The operator's document: the values that are part of it, with what the chart knows better filled in. */}}
+{{- define "kms.config" -}}
+{{- $config := pick .Values "accountID" "clusterID" "region" "oidcProviderARN" "network" "kms" "sts" "agent" "allow" "namespaces" | deepCopy }}
+{{- $agent := $config.agent }}
+{{- if not $agent.image }}
+{{- $_ := set $agent "image" (include "kms.image" (dict "root" . "name" "kms-agent")) }}
+{{- end }}
+{{- if not $agent.imagePullPolicy }}
+{{- $_ := set $agent "imagePullPolicy" .Values.image.pullPolicy }}
+{{- end }}
+{{- $_ := set $config "accountID" (include "kms.accountID" .) }}
+{{- toYaml $config }}
+{{- end }}
+
+{{/* Written without quotes, or with --set, the account's id is a number, and a large one would come out as 1.2e+15. */}}
+{{- define "kms.accountID" -}}
+{{- with .Values.accountID }}{{ int64 . }}{{ end }}
+{{- end }}
+
+{{/* Where the API server finds the webhook: takes a dictionary of the root and the path. */}}
+{{- define "kms.clientConfig" -}}
+service:
+  name: kms-webhook
+  namespace: {{ .root.Release.Namespace }}
+  path: {{ .path }}
+  port: 443
+{{- /*
+With self-signed and cert-manager there is no caBundle here, not even an empty one. It belongs to whoever writes it in the
+cluster, and neither helm upgrade nor kubectl apply touches a field that they never set.
+*/}}
+{{- if eq .root.Values.certificates.mode "files" }}
+caBundle: {{ b64enc .root.Values.certificates.files.caBundle }}
+{{- end }}
+{{- end }}
+
+{{/* The namespaces that have opted in, without those that the webhook must not stand in the way of. */}}
+{{- define "kms.namespaceSelector" -}}
+matchExpressions:
+  - key: kms.alibabacloud.com/injection
+    operator: In
+    values: [enabled]
+  - key: kubernetes.io/metadata.name
+    operator: NotIn
+    values: {{ append .Values.excludedNamespaces .Release.Namespace | uniq | sortAlpha | toJson }}
+{{- end }}

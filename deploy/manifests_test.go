@@ -1,0 +1,180 @@
+package deploy_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// manifestsNamespace is the namespace of the plain manifests.
+const manifestsNamespace = "kms-agent-injector"
+
+// kustomization is as much of a kustomization.yaml as the manifests use.
+type kustomization struct {
+	APIVersion         string   `json:"apiVersion"`
+	Kind               string   `json:"kind"`
+	Namespace          string   `json:"namespace"`
+	Resources          []string `json:"resources"`
+	ConfigMapGenerator []struct {
+		Name    string          `json:"name"`
+		Files   []string        `json:"files"`
+		Options map[string]bool `json:"options"`
+	} `json:"configMapGenerator"`
+}
+
+func readKustomization(t *testing.T) kustomization {
+	t.Helper()
+	text, err := os.ReadFile("manifests/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var k kustomization
+	if err := yaml.UnmarshalStrict(text, &k); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func TestManifests(t *testing.T) {
+	k := readKustomization(t)
+	var stream []byte
+	for _, name := range k.Resources {
+		text, err := os.ReadFile(filepath.Join("manifests", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream = append(append(stream, text...), "\n---\n"...)
+	}
+	o := decode(t, manifestsNamespace, stream)
+	o.check(t)
+	if got := only[*corev1.Namespace](t, o).Name; got != manifestsNamespace {
+		t.Errorf("the namespace is %q, want %q", got, manifestsNamespace)
+	}
+	if bytes.Contains(stream, []byte("Helm")) || bytes.Contains(stream, []byte("helm.sh/")) {
+		t.Error("the manifests say that Helm manages them")
+	}
+
+	// kubectl apply -k is given only what is listed.
+	files, err := filepath.Glob("manifests/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		name := filepath.Base(file)
+		if !slices.Contains(k.Resources, name) && name != "kustomization.yaml" && name != "config.yaml" {
+			t.Errorf("%s is not in kustomization.yaml", file)
+		}
+	}
+
+	generator := k.ConfigMapGenerator[0]
+	if generator.Name != "kms-webhook" || k.Namespace != manifestsNamespace || !generator.Options["disableNameSuffixHash"] {
+		t.Errorf("the generated ConfigMap is %+v, want kms-webhook, which the Deployment mounts", generator)
+	}
+}
+
+// The operator's document is refused as it comes, for what only its owner knows and for nothing else.
+func TestManifestsConfig(t *testing.T) {
+	text, err := os.ReadFile("manifests/config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = config.ReadInjector(text)
+	if err == nil {
+		t.Fatal("an account of nobody was accepted")
+	}
+	for _, line := range strings.Split(err.Error(), "\n")[1:] {
+		if !strings.Contains(line, "accountID: is missing") && !strings.Contains(line, "region: is missing") && !strings.Contains(line, "clusterID: is missing") {
+			t.Errorf("as it comes, the document has another mistake: %s", line)
+		}
+	}
+	if _, err := config.ReadInjector(filled(string(text))); err != nil {
+		t.Errorf("with account, cluster and region: %v", err)
+	}
+}
+
+// filled is what a person makes of the manifests' config.yaml.
+func filled(text string) []byte {
+	return []byte(strings.NewReplacer(
+		`accountID: ""`, `accountID: "1234567890123456"`,
+		`clusterID: ""`, `clusterID: c0ffee`,
+		`region: ""`, `region: cn-hangzhou`,
+	).Replace(text))
+}
+
+// A field that is added to the operator's document can be set through the chart, and one that is removed is refused.
+func TestSchemaHasTheOperatorsDocument(t *testing.T) {
+	text, err := os.ReadFile("chart/kms-agent-injector/values.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root schema
+	if err := json.Unmarshal(text, &root); err != nil {
+		t.Fatal(err)
+	}
+	chartsOwn := []string{
+		"global", "caFiles", "image", "certificates", "guard", "replicas", "podDisruptionBudget", "priorityClassName", "resources", "logLevel",
+		"podLabels", "podAnnotations", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "excludedNamespaces",
+	}
+	for _, key := range chartsOwn {
+		if _, ok := root.Properties[key]; !ok {
+			t.Errorf("the schema has no %s", key)
+		}
+		delete(root.Properties, key)
+	}
+	root.compare(t, "", root, reflect.TypeFor[config.Injector]())
+}
+
+// schema is as much of a JSON schema as the comparison needs.
+type schema struct {
+	Ref                  string            `json:"$ref"`
+	Defs                 map[string]schema `json:"$defs"`
+	Properties           map[string]schema `json:"properties"`
+	Items                *schema           `json:"items"`
+	AdditionalProperties any               `json:"additionalProperties"`
+}
+
+// compare wants a property for each field of a struct that YAML can set, and no other.
+func (s schema) compare(t *testing.T, path string, root schema, of reflect.Type) {
+	t.Helper()
+	if name, ok := strings.CutPrefix(s.Ref, "#/$defs/"); ok {
+		s = root.Defs[name]
+	}
+	switch of.Kind() {
+	case reflect.Slice:
+		if s.Items == nil {
+			t.Errorf("%s is a list without items", path)
+			return
+		}
+		s.Items.compare(t, path+"[]", root, of.Elem())
+		return
+	case reflect.Struct:
+	default:
+		return
+	}
+	if s.AdditionalProperties != false {
+		t.Errorf("%s: a typing error in a field's name would pass", path)
+	}
+	fields := map[string]reflect.Type{}
+	for field := range of.Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("yaml"), ","); name != "-" {
+			fields[name] = field.Type
+		}
+	}
+	if got, want := slices.Sorted(maps.Keys(s.Properties)), slices.Sorted(maps.Keys(fields)); !slices.Equal(got, want) {
+		t.Errorf("%s: the schema has %v, the document has %v", path, got, want)
+	}
+	for name, fieldType := range fields {
+		s.Properties[name].compare(t, path+"."+name, root, fieldType)
+	}
+}

@@ -1,0 +1,275 @@
+// Package deploy_test checks what is installed into a cluster: the chart, and the manifests made from it.
+package deploy_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+	psapi "k8s.io/pod-security-admission/api"
+	pspolicy "k8s.io/pod-security-admission/policy"
+)
+
+// objects are what one installation puts into a cluster.
+type objects struct {
+	namespace string
+	all       []runtime.Object
+}
+
+// decode reads a stream of YAML documents as strictly as the API server does: an unknown or doubled field is an error.
+func decode(t *testing.T, namespace string, stream []byte) objects {
+	t.Helper()
+	types := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, certmanagerv1.AddToScheme} {
+		if err := add(types); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decoder := serializer.NewCodecFactory(types, serializer.EnableStrict).UniversalDeserializer()
+	out := objects{namespace: namespace}
+	for documents := yaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(stream))); ; {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(bytes.TrimSpace(document)) == 0 {
+			continue
+		}
+		object, _, err := decoder.Decode(document, nil, nil)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, document)
+		}
+		out.all = append(out.all, object)
+	}
+}
+
+// only returns the one object of a type.
+func only[T runtime.Object](t *testing.T, in objects) T {
+	t.Helper()
+	found := every[T](in)
+	if len(found) != 1 {
+		t.Fatalf("there are %d objects of type %T, want 1", len(found), *new(T))
+	}
+	return found[0]
+}
+
+func every[T runtime.Object](in objects) []T {
+	var found []T
+	for _, o := range in.all {
+		if o, ok := o.(T); ok {
+			found = append(found, o)
+		}
+	}
+	return found
+}
+
+// check asserts what holds for every way to install.
+func (o objects) check(t *testing.T) {
+	t.Helper()
+	o.checkNamespaces(t)
+	o.checkDeployment(t)
+	o.checkWebhooks(t)
+}
+
+// checkNamespaces finds an object that would land in the namespace of whoever installs.
+func (o objects) checkNamespaces(t *testing.T) {
+	t.Helper()
+	for _, object := range o.all {
+		meta := object.(metav1.Object)
+		switch object.(type) {
+		case *rbacv1.ClusterRole, *rbacv1.ClusterRoleBinding, *corev1.Namespace,
+			*admissionv1.MutatingWebhookConfiguration, *admissionv1.ValidatingWebhookConfiguration,
+			*admissionv1.ValidatingAdmissionPolicy, *admissionv1.ValidatingAdmissionPolicyBinding:
+		default:
+			if meta.GetNamespace() != o.namespace {
+				t.Errorf("%T %s is in namespace %q, want %q", object, meta.GetName(), meta.GetNamespace(), o.namespace)
+			}
+		}
+	}
+}
+
+func (o objects) checkDeployment(t *testing.T) {
+	t.Helper()
+	d := only[*appsv1.Deployment](t, o)
+	pod := d.Spec.Template
+	if got := d.Spec.Strategy.RollingUpdate; got.MaxUnavailable.IntValue() != 0 || got.MaxSurge.IntValue() != 1 {
+		t.Errorf("the rolling update may take a replica away: %+v", got)
+	}
+	if only[*corev1.ServiceAccount](t, o).Name != pod.Spec.ServiceAccountName {
+		t.Errorf("the pods use the ServiceAccount %q", pod.Spec.ServiceAccountName)
+	}
+
+	evaluator, err := pspolicy.NewEvaluator(pspolicy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := psapi.LevelVersion{Level: psapi.LevelRestricted, Version: psapi.LatestVersion()}
+	if result := pspolicy.AggregateCheckResults(evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec)); !result.Allowed {
+		t.Errorf("Pod Security restricted refuses the webhook's pods: %s", result.ForbiddenDetail())
+	}
+	container := pod.Spec.Containers[0]
+	if sc := container.SecurityContext; sc.ReadOnlyRootFilesystem == nil || !*sc.ReadOnlyRootFilesystem {
+		t.Error("the webhook's root file system can be written")
+	}
+	if container.Resources.Requests.Cpu().IsZero() || container.Resources.Limits.Memory().IsZero() {
+		t.Error("the webhook has no CPU request or no memory limit")
+	}
+	for _, mount := range container.VolumeMounts {
+		if !slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == mount.Name }) {
+			t.Errorf("there is no volume %q", mount.Name)
+		}
+		if mount.SubPath != "" {
+			t.Errorf("%s is mounted by subPath and would not follow a change", mount.MountPath)
+		}
+	}
+
+	service := only[*corev1.Service](t, o)
+	for _, port := range service.Spec.Ports {
+		if !slices.ContainsFunc(container.Ports, func(p corev1.ContainerPort) bool { return p.Name == port.TargetPort.StrVal }) {
+			t.Errorf("the Service's port %d leads to %q, which the container does not have", port.Port, port.TargetPort.StrVal)
+		}
+	}
+	selectors := map[string]*metav1.LabelSelector{
+		"Deployment": d.Spec.Selector,
+		"Service":    {MatchLabels: service.Spec.Selector},
+	}
+	for _, budget := range every[*policyv1.PodDisruptionBudget](o) {
+		selectors["PodDisruptionBudget"] = budget.Spec.Selector
+	}
+	for i := range pod.Spec.TopologySpreadConstraints {
+		selectors["topology spread "+pod.Spec.TopologySpreadConstraints[i].TopologyKey] = pod.Spec.TopologySpreadConstraints[i].LabelSelector
+	}
+	for of, selector := range selectors {
+		if !selects(t, selector, pod.Labels) {
+			t.Errorf("the selector of the %s does not select the webhook's pods", of)
+		}
+	}
+}
+
+// checkWebhooks holds both configurations to the contract.
+func (o objects) checkWebhooks(t *testing.T) {
+	t.Helper()
+	service := only[*corev1.Service](t, o)
+	clients := map[string]admissionv1.WebhookClientConfig{}
+	namespaces := map[string]*metav1.LabelSelector{}
+
+	mutating := only[*admissionv1.MutatingWebhookConfiguration](t, o)
+	if mutating.Name != "kms-agent-injector" || len(mutating.Webhooks) != 1 {
+		t.Fatalf("mutating configuration %s has %d webhooks, want kms-agent-injector with 1", mutating.Name, len(mutating.Webhooks))
+	}
+	pods := mutating.Webhooks[0]
+	clients[pods.Name], namespaces[pods.Name] = pods.ClientConfig, pods.NamespaceSelector
+	if *pods.FailurePolicy != admissionv1.Fail || *pods.MatchPolicy != admissionv1.Equivalent || *pods.SideEffects != admissionv1.SideEffectClassNone ||
+		*pods.ReinvocationPolicy != admissionv1.IfNeededReinvocationPolicy || *pods.TimeoutSeconds != 5 {
+		t.Errorf("webhook %s does not keep the contract: %+v", pods.Name, pods)
+	}
+	if len(pods.Rules) != 1 || !slices.Equal(pods.Rules[0].Operations, []admissionv1.OperationType{admissionv1.Create}) || !slices.Equal(pods.Rules[0].Resources, []string{"pods"}) {
+		t.Errorf("webhook %s is called for %+v, want the creation of pods only", pods.Name, pods.Rules)
+	}
+	if len(pods.MatchConditions) == 0 {
+		t.Errorf("webhook %s has no matchConditions: every pod of the namespace would wait for it", pods.Name)
+	}
+
+	validating := only[*admissionv1.ValidatingWebhookConfiguration](t, o)
+	var checked []string
+	for _, w := range validating.Webhooks {
+		clients[w.Name], namespaces[w.Name] = w.ClientConfig, w.NamespaceSelector
+		for _, r := range w.Rules {
+			checked = append(checked, r.Resources...)
+		}
+		if *w.FailurePolicy != admissionv1.Ignore || *w.SideEffects != admissionv1.SideEffectClassNone || *w.TimeoutSeconds != 5 || len(w.MatchConditions) == 0 {
+			t.Errorf("webhook %s: %+v, want one that only advises, without side effects, for annotated workloads", w.Name, w)
+		}
+	}
+	slices.Sort(checked)
+	if want := []string{"cronjobs", "daemonsets", "deployments", "jobs", "replicasets", "statefulsets"}; !slices.Equal(checked, want) {
+		t.Errorf("workloads checked are %v, want %v", checked, want)
+	}
+
+	for name, client := range clients {
+		if client.Service == nil || client.Service.Name != service.Name || client.Service.Namespace != o.namespace || *client.Service.Port != 443 {
+			t.Errorf("webhook %s is called at %+v, want the Service %s/%s, port 443", name, client.Service, o.namespace, service.Name)
+		}
+		for namespace, want := range map[string]bool{"shop": true, "kube-system": false, "cert-manager": false, o.namespace: false} {
+			if got := selects(t, namespaces[name], labels.Set{corev1.LabelMetadataName: namespace, "kms.alibabacloud.com/injection": "enabled"}); got != want {
+				t.Errorf("webhook %s in the labelled namespace %s: called is %t, want %t", name, namespace, got, want)
+			}
+		}
+		if selects(t, namespaces[name], labels.Set{corev1.LabelMetadataName: "shop"}) {
+			t.Errorf("webhook %s is called in a namespace that has not opted in", name)
+		}
+	}
+}
+
+// caBundles are the authorities that the configurations bring with them.
+func (o objects) caBundles(t *testing.T) [][]byte {
+	t.Helper()
+	var bundles [][]byte
+	for _, w := range only[*admissionv1.MutatingWebhookConfiguration](t, o).Webhooks {
+		bundles = append(bundles, w.ClientConfig.CABundle)
+	}
+	for _, w := range only[*admissionv1.ValidatingWebhookConfiguration](t, o).Webhooks {
+		bundles = append(bundles, w.ClientConfig.CABundle)
+	}
+	return bundles
+}
+
+func selects(t *testing.T, selector *metav1.LabelSelector, of labels.Set) bool {
+	t.Helper()
+	s, err := metav1.LabelSelectorAsSelector(selector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return !s.Empty() && s.Matches(of)
+}
+
+// rules are all rules that the webhook's ServiceAccount gets, as lines that a reader can compare.
+func (o objects) rules(t *testing.T) []string {
+	t.Helper()
+	var lines []string
+	add := func(where string, rules []rbacv1.PolicyRule) {
+		for _, r := range rules {
+			lines = append(lines, fmt.Sprintf("%s: %v %v %q %v", where, r.Verbs, r.Resources, r.APIGroups, r.ResourceNames))
+		}
+	}
+	for _, r := range every[*rbacv1.ClusterRole](o) {
+		add("cluster", r.Rules)
+	}
+	for _, r := range every[*rbacv1.Role](o) {
+		add(r.Namespace, r.Rules)
+	}
+	for _, b := range every[*rbacv1.ClusterRoleBinding](o) {
+		checkSubjects(t, b.Subjects, o.namespace)
+	}
+	for _, b := range every[*rbacv1.RoleBinding](o) {
+		checkSubjects(t, b.Subjects, o.namespace)
+	}
+	return lines
+}
+
+func checkSubjects(t *testing.T, subjects []rbacv1.Subject, namespace string) {
+	t.Helper()
+	want := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "kms-webhook", Namespace: namespace}}
+	if !slices.Equal(subjects, want) {
+		t.Errorf("rights are given to %+v, want %+v", subjects, want)
+	}
+}
