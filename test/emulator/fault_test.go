@@ -77,22 +77,26 @@ func TestBrokenAnswers(t *testing.T) {
 		"page of HTML":       {emulator.Fault{Status: 502, Body: "<html>"}, "Body", isSyntax},
 		"garbage":            {emulator.Fault{Body: "{"}, "Body", anyError},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s.ResetCalls()
-			id := s.Fault(t, x.fault)
-			client := kmsClient(t, s, c, nil)
-			client.HttpClient.(*httpClient).Timeout = 300 * time.Millisecond
-			_, err := ask(client, &kms.GetSecretValueRequest{SecretName: tea.String("a")})
-			if err == nil || !x.broke(err) {
-				t.Errorf("got %T %v", err, err)
-			}
-			if n := s.Calls().Sum(emulator.Call{Action: "GetSecretValue", Code: x.code}); n != 1 {
-				t.Errorf("%d calls counted as %s, want 1: %v", n, x.code, s.Calls())
-			}
-			if err := s.RemoveFault(id); err != nil {
-				t.Error(err)
-			}
-		})
+		for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
+			t.Run(name+" "+protocol, func(t *testing.T) {
+				s.ResetCalls()
+				id := s.Fault(t, x.fault)
+				client := kmsClient(t, s, c, nil)
+				own := client.HttpClient.(*httpClient)
+				own.Timeout = 300 * time.Millisecond
+				own.Transport.(*http.Transport).ForceAttemptHTTP2 = protocol == "HTTP/2.0"
+				_, err := ask(client, &kms.GetSecretValueRequest{SecretName: tea.String("a")})
+				if err == nil || !x.broke(err) {
+					t.Errorf("got %T %v", err, err)
+				}
+				if n := s.Calls().Sum(emulator.Call{Action: "GetSecretValue", Code: x.code}); n != 1 {
+					t.Errorf("%d calls counted as %s, want 1: %v", n, x.code, s.Calls())
+				}
+				if err := s.RemoveFault(id); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 

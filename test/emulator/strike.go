@@ -91,11 +91,12 @@ func (s strike) send(w http.ResponseWriter, r *http.Request, a answer) {
 	}
 	w.WriteHeader(a.status)
 	if cmp.Or(s.fault.Hang, s.fault.Cut) == AtBody {
-		w.Write(a.body[:len(a.body)/2])
-		http.NewResponseController(w).Flush()
+		_, _ = w.Write(a.body[:len(a.body)/2])
+		_ = http.NewResponseController(w).Flush()
 		s.stop(r)
 	}
-	w.Write(a.body)
+	// A client that is gone has its own reasons.
+	_, _ = w.Write(a.body)
 }
 
 // stop ends the call without the rest of the answer, at once or after hanging.

@@ -83,11 +83,11 @@ func New() (*Authority, error) {
 func Load(dir string) (*Authority, error) {
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, CertFile), filepath.Join(dir, KeyFile))
 	if err != nil {
-		return nil, fmt.Errorf("load certificate authority from %s: %w", dir, err)
+		return nil, fmt.Errorf("load certificate authority, as made by \"kms-emulator ca --dir=%s\": %w", dir, err)
 	}
 	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok || !pair.Leaf.IsCA {
-		return nil, fmt.Errorf("load certificate authority from %s: want an ECDSA certificate authority, as made by \"kms-emulator ca\"", dir)
+		return nil, fmt.Errorf("load certificate authority from %s: want one with an ECDSA key, as made by \"kms-emulator ca\"", dir)
 	}
 	return &Authority{cert: pair.Leaf, key: key, leaves: map[string]*tls.Certificate{}}, nil
 }

@@ -66,7 +66,7 @@ func serve(ctx context.Context, s Streams, o serveOptions) error {
 	}
 	controlListener, err := net.Listen("tcp", o.controlListen)
 	if err != nil {
-		cloudListener.Close()
+		_ = cloudListener.Close()
 		return fmt.Errorf("listen for the control API: %w", err)
 	}
 	log.Info("serving", "address", cloudListener.Addr().String(), "control", controlListener.Addr().String(),
