@@ -3,22 +3,16 @@
 package cluster
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/image"
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/node"
 )
 
@@ -53,34 +47,6 @@ func writePauseImage(program, target string) error {
 	if err != nil {
 		return err
 	}
-	var files bytes.Buffer
-	archive := tar.NewWriter(&files)
-	if err := archive.WriteHeader(&tar.Header{Name: "pause", Mode: 0o755, Size: int64(len(binary))}); err != nil {
-		return err
-	}
-	if _, err := archive.Write(binary); err != nil {
-		return err
-	}
-	if err := archive.Close(); err != nil {
-		return err
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(files.Bytes())), nil })
-	if err != nil {
-		return err
-	}
-	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
-		OS: "linux", Architecture: runtime.GOARCH,
-		Config: v1.Config{Entrypoint: []string{"/pause"}, User: "65535:65535"},
-	})
-	if err != nil {
-		return err
-	}
-	if image, err = mutate.AppendLayers(image, layer); err != nil {
-		return err
-	}
-	ref, err := name.NewTag(pauseImage)
-	if err != nil {
-		return err
-	}
-	return tarball.WriteToFile(target, ref, image)
+	config := v1.Config{Entrypoint: []string{"/pause"}, User: "65535:65535"}
+	return image.Write(target, pauseImage, config, image.File{Path: "pause", Data: binary})
 }

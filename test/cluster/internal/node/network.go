@@ -4,7 +4,9 @@ package node
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,9 +16,9 @@ import (
 // setUpNetwork makes the pods' bridge in the node's own, so far empty, network namespace. There is no way out of it: the
 // cluster needs nothing from outside, and nothing outside can be reached by accident.
 //
-// Ports of the bridge are isolated (see the CNI configuration), so that packets between pods are routed by the node, and
-// a reply finds the address translation of its Service. Kubernetes usually has them seen by br_netfilter instead, a
-// module that is not loaded everywhere, and once loaded changes every bridge of the machine.
+// Ports of the bridge are isolated (see the CNI configuration), so that packets between pods are routed by the node, where
+// a reply finds the address translation of its Service. Elsewhere br_netfilter looks into bridged packets for that. It is
+// a module that not every machine has loaded, and once loaded it changes every bridge of the machine.
 func setUpNetwork() error {
 	for _, args := range []string{
 		"link set lo up",
@@ -32,16 +34,22 @@ func setUpNetwork() error {
 			return fmt.Errorf("ip %s: %w: %s", args, err, bytes.TrimSpace(out))
 		}
 	}
-	for name, value := range map[string]string{
-		"ipv4/ip_forward": "1",
-		// The node answers for pods on behalf of each other, as isolated ports do not hear each other's questions...
-		"ipv4/conf/" + bridge + "/proxy_arp_pvlan": "1",
+	for _, s := range []struct {
+		name, value string
+		optional    bool
+	}{
+		{name: "ipv4/ip_forward", value: "1"},
+		// The node answers for a pod that another asks for, as isolated ports do not hear each other...
+		{name: "ipv4/conf/" + bridge + "/proxy_arp_pvlan", value: "1"},
 		// ...and must not tell them to talk directly from then on.
-		"ipv4/conf/all/send_redirects":            "0",
-		"ipv4/conf/" + bridge + "/send_redirects": "0",
+		{name: "ipv4/conf/all/send_redirects", value: "0"},
+		{name: "ipv4/conf/" + bridge + "/send_redirects", value: "0"},
+		// Where br_netfilter is loaded, it would send a translated packet straight to an isolated port, which drops it.
+		{name: "bridge/bridge-nf-call-iptables", value: "0", optional: true},
 	} {
-		if err := os.WriteFile(filepath.Join("/proc/sys/net", name), []byte(value), 0o644); err != nil {
-			return fmt.Errorf("set net/%s: %w", name, err)
+		err := os.WriteFile(filepath.Join("/proc/sys/net", s.name), []byte(s.value), 0o644)
+		if err != nil && !(s.optional && errors.Is(err, fs.ErrNotExist)) {
+			return fmt.Errorf("set net/%s: %w", s.name, err)
 		}
 	}
 	return nil
