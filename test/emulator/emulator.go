@@ -52,35 +52,37 @@ func New(config Config, options ...Option) (*Emulator, error) {
 	if e.defaults, err = config.defaults(); err != nil {
 		return nil, err
 	}
+	if err := e.load(config); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Emulator) load(config Config) error {
 	var errs []error
 	for _, in := range config.OIDCProviders {
 		arn, provider, err := newProvider(in, e.defaults)
-		if err == nil && e.ram.providers[arn].Issuer != "" {
-			err = fmt.Errorf("OIDC provider %s is listed twice", arn)
-		}
-		errs = append(errs, err)
+		errs = append(errs, err, unique("OIDC provider", arn, e.ram.providers))
 		e.ram.providers[arn] = provider
 	}
 	for _, in := range config.Roles {
 		r, err := newRole(in, e.defaults)
-		if err == nil && e.ram.roles[r.arn].arn != "" {
-			err = fmt.Errorf("role %s is listed twice", r.arn)
-		}
-		errs = append(errs, err)
+		errs = append(errs, err, unique("role", r.arn, e.ram.roles))
 		e.ram.roles[r.arn] = r
 	}
 	for _, in := range config.Secrets {
-		err := in.complete(e.defaults, e.clock())
-		if _, again := e.vault.secrets[in.arn()]; err == nil && again {
-			err = fmt.Errorf("secret %s is listed twice", in.arn())
-		}
-		errs = append(errs, err)
+		errs = append(errs, in.complete(e.defaults, e.clock()), unique("secret", in.arn(), e.vault.secrets))
 		e.vault.secrets[in.arn()] = in
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	return errors.Join(errs...)
+}
+
+// unique refuses an ARN that is taken. Entries that have a mistake of their own have none yet.
+func unique[T any](kind, arn string, taken map[string]T) error {
+	if _, again := taken[arn]; again && arn != "" {
+		return fmt.Errorf("%s %s is listed twice", kind, arn)
 	}
-	return e, nil
+	return nil
 }
 
 // operation is one API of one service.

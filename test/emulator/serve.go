@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -60,9 +61,12 @@ type answer struct {
 func refusal(c *call, p *problem) answer { return jsonAnswer(c, p.status, p.code, p.body(c)) }
 
 func jsonAnswer(c *call, status int, code string, value any) answer {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
 	// The values are structs of strings, which always encode.
-	body, _ := json.Marshal(value)
-	return newAnswer(c, status, code, "application/json;charset=utf-8", body)
+	_ = enc.Encode(value)
+	return newAnswer(c, status, code, "application/json;charset=utf-8", bytes.TrimSpace(body.Bytes()))
 }
 
 func newAnswer(c *call, status int, code, contentType string, body []byte) answer {

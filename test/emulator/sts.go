@@ -70,27 +70,9 @@ func (e *Emulator) assumeRoleWithOIDC(ctx context.Context, c *call) (any, *probl
 	if p != nil {
 		return nil, p
 	}
-	provider, ok := e.ram.provider(c.params.Get("OIDCProviderArn"))
-	if !ok {
-		return nil, noOIDCProvider()
-	}
-	claims, err := provider.Verify(ctx, c.params.Get("OIDCToken"), c.now)
-	if err != nil {
-		return nil, refusedToken(err, provider)
-	}
-	r, ok := e.ram.role(c.params.Get("RoleArn"))
-	if !ok {
-		return nil, noRole(c.params.Get("RoleArn"))
-	}
-	trusted := policy.Decide([]policy.Document{r.trust}, policy.Request{
-		Action:    "sts:AssumeRole",
-		Federated: c.params.Get("OIDCProviderArn"),
-		Context: map[string][]string{
-			"oidc:iss": {claims.Issuer}, "oidc:aud": claims.Audience, "oidc:sub": {claims.Subject},
-		},
-	})
-	if trusted != policy.Allow {
-		return nil, notTrusted(r, claims.Subject, trusted)
+	r, claims, p := e.trusting(ctx, c)
+	if p != nil {
+		return nil, p
 	}
 	seconds, p := duration(c.params.Get("DurationSeconds"), r.MaxSessionDuration)
 	if p != nil {
@@ -111,6 +93,34 @@ func (e *Emulator) assumeRoleWithOIDC(ctx context.Context, c *call) (any, *probl
 			AccessKeyID: s.accessKeyID, AccessKeySecret: s.secret, SecurityToken: s.token, Expiration: stamp(s.expires),
 		},
 	}, nil
+}
+
+// trusting finds the role that the call asks for, if it trusts the call's token.
+func (e *Emulator) trusting(ctx context.Context, c *call) (role, oidc.Claims, *problem) {
+	providerARN := c.params.Get("OIDCProviderArn")
+	provider, ok := e.ram.provider(providerARN)
+	if !ok {
+		return role{}, oidc.Claims{}, noOIDCProvider()
+	}
+	claims, err := provider.Verify(ctx, c.params.Get("OIDCToken"), c.now)
+	if err != nil {
+		return role{}, oidc.Claims{}, refusedToken(err, provider)
+	}
+	r, ok := e.ram.role(c.params.Get("RoleArn"))
+	if !ok {
+		return role{}, oidc.Claims{}, noRole(c.params.Get("RoleArn"))
+	}
+	decision := policy.Decide([]policy.Document{r.trust}, policy.Request{
+		Action:    "sts:AssumeRole",
+		Federated: providerARN,
+		Context: map[string][]string{
+			"oidc:iss": {claims.Issuer}, "oidc:aud": claims.Audience, "oidc:sub": {claims.Subject},
+		},
+	})
+	if decision != policy.Allow {
+		return role{}, oidc.Claims{}, notTrusted(r, claims.Subject, decision)
+	}
+	return r, claims, nil
 }
 
 // checkAssumeParameters looks at the parameters alone, before anything is looked up.
