@@ -1,0 +1,157 @@
+// Package agent fetches a pod's secrets from KMS, renders them into files, and keeps the files fresh.
+//
+// Init and Run are one path: fetch everything, render everything, remember it, then switch the directory. If anything
+// fails on the way the files stay as they were. What is remembered, in a directory private to the agent, is where Run
+// starts, so that a pod's start costs one STS call and one KMS call for each distinct secret, and a restarted agent
+// needs neither.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// startLimit is how long the first files may take. Then the container fails, says why, and the kubelet tries again later.
+const startLimit = time.Minute
+
+// A reader reads one version of a secret. Its errors are *identity.Error, *identity.TokenError, *kms.Error, or ctx's.
+type reader interface {
+	read(ctx context.Context, ref kms.Ref) (kms.Secret, error)
+}
+
+// Agent serves one pod. One goroutine calls its methods.
+type Agent struct {
+	doc        config.Agent
+	reader     reader
+	role       string // for messages
+	startLimit time.Duration
+	log        *slog.Logger
+}
+
+// New returns the Agent that doc describes, with the identity that the environment gives. It calls nobody yet.
+func New(doc config.Agent, getenv func(string) string, log *slog.Logger) (*Agent, error) {
+	rrsa := identity.FromEnv(getenv)
+	rrsa.SessionName = identity.SessionName(doc.Namespace, doc.ServiceAccount, podName(getenv))
+	rrsa.CA = []byte(doc.STS.CABundle)
+	if doc.STS.Host != "" {
+		rrsa.Endpoint = doc.STS.Host
+	}
+	source, err := identity.New(rrsa)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kms.New(kms.Config{Endpoint: doc.KMS.Host, CA: []byte(doc.KMS.CABundle)})
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{
+		doc: doc, reader: &gateway{source, client}, role: rrsa.RoleARN, startLimit: startLimit, log: log,
+	}, nil
+}
+
+func podName(getenv func(string) string) string {
+	if name := getenv(config.PodNameEnv); name != "" {
+		return name
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// Init writes the files once. What may pass is tried again for a minute.
+func (a *Agent) Init(ctx context.Context) error {
+	dir, err := volume.Open(a.doc.SecretsDir)
+	if err != nil {
+		return fmt.Errorf("open the secrets' directory: %w", err)
+	}
+	defer dir.Close()
+	_, err = a.start(ctx, dir)
+	return err
+}
+
+// Ready returns nil once the files are there.
+func Ready(doc config.Agent) error {
+	dir, err := volume.Open(doc.SecretsDir)
+	if err != nil {
+		return fmt.Errorf("open the secrets' directory: %w", err)
+	}
+	defer dir.Close()
+	if !dir.Written() {
+		return errors.New("no files yet")
+	}
+	return nil
+}
+
+// start gets the first files.
+func (a *Agent) start(parent context.Context, dir *volume.Dir) (snapshot, error) {
+	ctx, cancel := context.WithTimeout(parent, a.startLimit)
+	defer cancel()
+	got := values{}
+	var last error
+	for attempt := 0; ; attempt++ {
+		held, _, err := a.refresh(ctx, dir, got)
+		if err == nil {
+			return held, nil
+		}
+		if ctx.Err() == nil {
+			last = err
+			if !transient(err) {
+				return snapshot{}, err
+			}
+			wait := backoff(attempt, 250*time.Millisecond, 10*time.Second)
+			a.log.Warn("no secrets yet, trying again", "in", wait, "error", err)
+			sleep(ctx, wait)
+		}
+		switch {
+		case parent.Err() != nil:
+			return snapshot{}, parent.Err()
+		case ctx.Err() != nil:
+			return snapshot{}, errors.Join(fmt.Errorf("no secrets within %s", a.startLimit), last)
+		}
+	}
+}
+
+// refresh brings the files up to date and returns what they are made of, and the paths that changed. Values in got are
+// not fetched again, so that an attempt after a throttled one asks only for the rest.
+func (a *Agent) refresh(ctx context.Context, dir *volume.Dir, got values) (snapshot, []string, error) {
+	if err := a.fetch(ctx, got); err != nil {
+		return snapshot{}, nil, err
+	}
+	held := snapshot{at: time.Now(), values: maps.Clone(got)}
+	clear(got) // complete: whatever comes of it, the next attempt asks anew
+	files, err := a.render(held.values)
+	if err != nil {
+		return snapshot{}, nil, err
+	}
+	// First the state: what is remembered is never older than the files.
+	if err := held.save(a.doc.StateDir); err != nil {
+		return snapshot{}, nil, fmt.Errorf("remember the secrets: %w", err)
+	}
+	changed, err := a.write(dir, files)
+	return held, changed, err
+}
+
+func (a *Agent) write(dir *volume.Dir, files []volume.File) ([]string, error) {
+	changed, err := dir.Write(files)
+	if err != nil {
+		return changed, fmt.Errorf("write the files in %s: %w", a.doc.SecretsDir, err)
+	}
+	if len(changed) > 0 {
+		a.log.Info("files changed", "files", changed)
+	} else {
+		a.log.Debug("no file changed")
+	}
+	return changed, nil
+}

@@ -1,0 +1,160 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+)
+
+// parallel is how many secrets are asked for at a time.
+const parallel = 4
+
+// values are what KMS answered, by what was asked: one entry for each distinct secret and version, however many files
+// are made of it.
+type values map[kms.Ref]value
+
+// value is a secret, or that there is none, which is for the files to judge: one may be optional, another not.
+type value struct {
+	secret kms.Secret
+	absent *kms.Error
+}
+
+// refs are the distinct secrets of the document, in its order.
+func (a *Agent) refs() []kms.Ref {
+	var refs []kms.Ref
+	for _, f := range a.doc.Files {
+		if ref := (kms.Ref{Name: f.Secret, VersionID: f.VersionID, VersionStage: f.VersionStage}); !slices.Contains(refs, ref) {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
+
+// fetch adds to got what it lacks. Secrets that are refused are all reported together.
+func (a *Agent) fetch(ctx context.Context, got values) error {
+	var missing []kms.Ref
+	for _, ref := range a.refs() {
+		if _, ok := got[ref]; !ok {
+			missing = append(missing, ref)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	answers, errs := make([]value, len(missing)), make([]error, len(missing))
+	ask := func(i int) {
+		answers[i], errs[i] = a.ask(ctx, missing[i])
+	}
+	// The first goes alone: it gets the credentials and the connection that the others share, and if STS or KMS cannot be
+	// reached it is the only one to find out.
+	if ask(0); errs[0] != nil && !refused(errs[0]) {
+		return errs[0]
+	}
+	var group errgroup.Group
+	group.SetLimit(parallel)
+	for i := 1; i < len(missing); i++ {
+		group.Go(func() error { ask(i); return nil })
+	}
+	group.Wait()
+	for i, ref := range missing {
+		if errs[i] == nil {
+			got[ref] = answers[i]
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ask reads one secret, and says for which files it was needed if that fails.
+func (a *Agent) ask(ctx context.Context, ref kms.Ref) (value, error) {
+	secret, err := a.reader.read(ctx, ref)
+	var refusal *kms.Error
+	switch {
+	case err == nil:
+		a.log.Debug("fetched", "secret", ref.String(), "version", secret.VersionID)
+		return value{secret: secret}, nil
+	case !errors.As(err, &refusal):
+		return value{}, err
+	case refusal.Class() == kms.NotFound:
+		return value{absent: refusal}, nil
+	}
+	return value{}, fmt.Errorf("file %s: %w", strings.Join(a.filesOf(ref), ", "), err)
+}
+
+func (a *Agent) filesOf(ref kms.Ref) []string {
+	var paths []string
+	for _, f := range a.doc.Files {
+		if f.Secret == ref.Name && f.VersionID == ref.VersionID && f.VersionStage == ref.VersionStage {
+			paths = append(paths, f.Path)
+		}
+	}
+	return paths
+}
+
+// refused reports whether KMS answered about this one secret, so that asking for others makes sense.
+func refused(err error) bool {
+	var e *kms.Error
+	return errors.As(err, &e) && e.Code != "" && e.Class() == kms.Permanent
+}
+
+// transient reports whether everything in err may pass without anybody changing anything.
+func transient(err error) bool {
+	for _, leaf := range leaves(err) {
+		var sts *identity.Error
+		var gateway *kms.Error
+		switch {
+		case errors.As(leaf, &sts) && sts.Retryable():
+		case errors.As(leaf, &gateway) && gateway.Class() == kms.Retryable:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// leaves takes joined errors apart.
+func leaves(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, leaves(e)...)
+	}
+	return all
+}
+
+// gateway reads from KMS as the pod's role.
+type gateway struct {
+	identity *identity.Source
+	kms      *kms.Client
+}
+
+// read gets new credentials, once, if KMS does not accept those in hand: STS may have ended their session early.
+func (g *gateway) read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
+	secret, used, err := g.try(ctx, ref)
+	var refusal *kms.Error
+	if errors.As(err, &refusal) && refusal.Class() == kms.CredentialsRejected {
+		g.identity.Invalidate(used)
+		secret, _, err = g.try(ctx, ref)
+	}
+	return secret, err
+}
+
+func (g *gateway) try(ctx context.Context, ref kms.Ref) (kms.Secret, identity.Credentials, error) {
+	creds, err := g.identity.Credentials(ctx)
+	if err != nil {
+		return kms.Secret{}, creds, err
+	}
+	secret, err := g.kms.GetSecretValue(ctx, kms.Credentials{
+		AccessKeyID: creds.AccessKeyID, AccessKeySecret: creds.AccessKeySecret, SecurityToken: creds.SecurityToken,
+	}, ref)
+	return secret, creds, err
+}

@@ -1,0 +1,258 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// clockwork is a reader that notes when it is asked, in a synctest bubble.
+type clockwork struct {
+	mu       sync.Mutex
+	asked    []time.Time
+	answer   func(n int, ref kms.Ref) (kms.Secret, error) // n counts from 1
+	rotation time.Time
+}
+
+func (c *clockwork) read(_ context.Context, ref kms.Ref) (kms.Secret, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = append(c.asked, time.Now())
+	if c.answer != nil {
+		return c.answer(len(c.asked), ref)
+	}
+	return kms.Secret{Name: ref.Name, VersionID: "v1", Data: []byte("x"), NextRotation: c.rotation}, nil
+}
+
+// pauses are the times between two questions.
+func (c *clockwork) pauses() []time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all []time.Duration
+	for i := 1; i < len(c.asked); i++ {
+		all = append(all, c.asked[i].Sub(c.asked[i-1]))
+	}
+	return all
+}
+
+var (
+	outage    = &kms.Error{Status: 503, Code: "ServiceUnavailableTemporary"}
+	forbidden = &kms.Error{Status: 403, Code: "Forbidden.NoPermission"}
+)
+
+func clockworkAgent(t *testing.T, c *clockwork, interval time.Duration, secrets ...string) *Agent {
+	doc := config.Agent{SecretsDir: t.TempDir(), StateDir: t.TempDir(), RefreshInterval: config.Duration(interval)}
+	for _, name := range secrets {
+		doc.Files = append(doc.Files, config.File{Path: name, Mode: 0o400, Secret: name, Format: config.Raw})
+	}
+	return &Agent{doc: doc, reader: c, startLimit: startLimit, log: NewLogger(&strings.Builder{}, doc)}
+}
+
+// runFor lets the agent run for d of the bubble's time.
+func runFor(t *testing.T, a *Agent, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := a.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRefreshKeepsItsIntervalWithATenthOfJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{}
+		runFor(t, clockworkAgent(t, c, 5*time.Minute, "k"), 24*time.Hour)
+		pauses := c.pauses()
+		if n := len(pauses); n < 24*12-30 || n > 24*12+30 {
+			t.Errorf("%d refreshes in a day", n)
+		}
+		if least, most := slices.Min(pauses), slices.Max(pauses); least < 270*time.Second || most > 331*time.Second || most-least < 30*time.Second {
+			t.Errorf("pauses from %s to %s, want 5 minutes give or take 30 s", least, most)
+		}
+	})
+}
+
+func TestIntervalZeroNeverRefreshes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{}
+		runFor(t, clockworkAgent(t, c, 0, "k"), 240*time.Hour)
+		if len(c.asked) != 1 {
+			t.Errorf("asked %d times", len(c.asked))
+		}
+	})
+}
+
+func TestRestartKeepsTheSchedule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{}
+		a := clockworkAgent(t, c, 5*time.Minute, "k")
+		for range 60 { // a sidecar that is killed every second asks no more often than one that is not
+			runFor(t, a, time.Second)
+		}
+		if len(c.asked) != 1 {
+			t.Errorf("asked %d times in a minute", len(c.asked))
+		}
+		runFor(t, a, 6*time.Minute)
+		if len(c.asked) != 2 {
+			t.Errorf("asked %d times after the interval", len(c.asked))
+		}
+	})
+}
+
+func TestRotationOfAManagedSecretIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rotation := time.Now().Add(20 * time.Minute)
+		c := &clockwork{rotation: rotation}
+		runFor(t, clockworkAgent(t, c, 2*time.Hour, "k"), time.Hour)
+		if len(c.asked) != 2 || c.asked[1].Before(rotation) || c.asked[1].After(rotation.Add(rotationGrace)) {
+			t.Errorf("asked at %v, want once soon after %v", c.asked, rotation)
+		}
+	})
+}
+
+// Each pause is at most twice the one allowed before, up to the interval, and they are spread: no fleet in step.
+func TestFailuresBackOffUpToTheInterval(t *testing.T) {
+	for _, cause := range []error{outage, forbidden} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &clockwork{answer: func(n int, ref kms.Ref) (kms.Secret, error) {
+				if n > 1 {
+					return kms.Secret{}, cause
+				}
+				return kms.Secret{VersionID: "v1"}, nil
+			}}
+			interval := 5 * time.Minute
+			runFor(t, clockworkAgent(t, c, interval, "k"), 48*time.Hour)
+			pauses := c.pauses()[1:]
+			for i, pause := range pauses {
+				if most := min(interval, time.Duration(math.Min(float64(firstRetry)*math.Pow(2, float64(i)), float64(interval)))); pause > most {
+					t.Errorf("pause %d is %s, want at most %s", i, pause, most)
+				}
+			}
+			late := pauses[10:]
+			var sum time.Duration
+			for _, pause := range late {
+				sum += pause
+			}
+			if mean := sum / time.Duration(len(late)); mean < 2*time.Minute || mean > 3*time.Minute {
+				t.Errorf("mean pause %s of %d, want about half the interval", mean, len(late))
+			}
+		})
+	}
+}
+
+func TestAfterAnOutageTheIntervalIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{answer: func(n int, ref kms.Ref) (kms.Secret, error) {
+			if n > 1 && n < 10 {
+				return kms.Secret{}, outage
+			}
+			return kms.Secret{VersionID: "v1"}, nil
+		}}
+		runFor(t, clockworkAgent(t, c, time.Minute, "k"), time.Hour)
+		for _, pause := range c.pauses()[9:] {
+			if pause < 54*time.Second || pause > 67*time.Second {
+				t.Errorf("pause %s after the outage", pause)
+			}
+		}
+	})
+}
+
+// An attempt after a throttled one asks for the rest only, but not with values that have become old.
+func TestRetryAsksForTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		count := map[string]int{}
+		c := &clockwork{}
+		c.answer = func(n int, ref kms.Ref) (kms.Secret, error) {
+			count[ref.Name]++
+			if ref.Name == "b" && count["b"] > 1 && count["b"] < 6 {
+				return kms.Secret{}, outage
+			}
+			return kms.Secret{VersionID: "v1"}, nil
+		}
+		runFor(t, clockworkAgent(t, c, 10*time.Minute, "a", "b", "c"), 12*time.Minute)
+		if count["b"] != 6 || count["a"] > 4 || count["c"] > 4 {
+			t.Errorf("asked %v", count)
+		}
+	})
+}
+
+func TestStartTriesForAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{answer: func(int, kms.Ref) (kms.Secret, error) { return kms.Secret{}, outage }}
+		begin := time.Now()
+		err := clockworkAgent(t, c, 0, "k").Init(t.Context())
+		if !errors.Is(err, outage) || !strings.Contains(err.Error(), "no secrets within 1m0s") || time.Since(begin) != time.Minute {
+			t.Errorf("after %s: %v", time.Since(begin), err)
+		}
+		if n := len(c.asked); n < 8 || n > 60 {
+			t.Errorf("%d attempts in a minute", n)
+		}
+	})
+}
+
+func TestStartDoesNotRepeatARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{answer: func(int, kms.Ref) (kms.Secret, error) { return kms.Secret{}, forbidden }}
+		begin := time.Now()
+		err := clockworkAgent(t, c, 0, "a", "b", "c").Init(t.Context())
+		if !errors.Is(err, forbidden) || len(c.asked) != 3 || time.Since(begin) != 0 {
+			t.Errorf("%d questions in %s: %v", len(c.asked), time.Since(begin), err)
+		}
+	})
+}
+
+func TestOutageIsFoundOutByOneQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{answer: func(int, kms.Ref) (kms.Secret, error) { return kms.Secret{}, outage }}
+		a := clockworkAgent(t, c, 0, "a", "b", "c", "d")
+		if err := a.fetch(t.Context(), values{}); !errors.Is(err, outage) || len(c.asked) != 1 {
+			t.Errorf("%d questions: %v", len(c.asked), err)
+		}
+	})
+}
+
+func TestStopEndsEverythingAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{answer: func(int, kms.Ref) (kms.Secret, error) { return kms.Secret{}, outage }}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		if err := clockworkAgent(t, c, time.Minute, "k").Run(ctx); err != nil || time.Since(begin) != time.Second {
+			t.Errorf("stopped while starting: after %s, %v", time.Since(begin), err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := clockworkAgent(t, c, time.Minute, "k").Init(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("init that was stopped: %v", err)
+		}
+	})
+}
+
+func TestSweepRemovesReplacedValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{answer: func(n int, _ kms.Ref) (kms.Secret, error) {
+			return kms.Secret{VersionID: fmt.Sprint("v", n), Data: fmt.Append(nil, n)}, nil
+		}}
+		a := clockworkAgent(t, c, time.Minute, "k")
+		runFor(t, a, 67*time.Second+sweepAfter) // one refresh, and before the next
+		sets := 0
+		for _, name := range list(t, a.doc.SecretsDir) {
+			if strings.HasPrefix(name, "..2") {
+				sets++
+			}
+		}
+		if len(c.asked) != 2 || sets != 1 {
+			t.Errorf("%d refreshes left %d sets", len(c.asked), sets)
+		}
+	})
+}

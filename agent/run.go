@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
+)
+
+const (
+	// sweepAfter is how long a replaced set of files stays for readers that are just walking through it.
+	sweepAfter = 5 * time.Second
+	// firstRetry is the longest pause after the first failed refresh; each further one doubles it, up to the interval.
+	firstRetry = 2 * time.Second
+	// freshFor is how long a value that one attempt fetched is good for the next ones of the same refresh.
+	freshFor = time.Minute
+)
+
+// Run keeps the files fresh until ctx ends, which is no error. It starts from what Init, or a Run before, remembered; if
+// there is nothing it does Init's work. Once there are files, nothing that fails ends it or touches them.
+func (a *Agent) Run(ctx context.Context) error {
+	dir, err := volume.Open(a.doc.SecretsDir)
+	if err != nil {
+		return fmt.Errorf("open the secrets' directory: %w", err)
+	}
+	defer dir.Close()
+
+	held, err := a.takeOver(dir)
+	if err != nil {
+		if held, err = a.start(ctx, dir); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+	if a.doc.RefreshInterval == 0 {
+		a.log.Info("refresh-interval is 0: the files stay as they are")
+		<-ctx.Done()
+		return nil
+	}
+	a.loop(ctx, dir, held)
+	return nil
+}
+
+// takeOver makes the files of what is remembered, without a call to anybody.
+func (a *Agent) takeOver(dir *volume.Dir) (snapshot, error) {
+	held, err := loadSnapshot(a.doc.StateDir)
+	if err == nil && !held.covers(a.refs()) {
+		err = errors.New("it is not about the secrets that this pod asks for")
+	}
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			a.log.Info("nothing remembered: fetching")
+		} else {
+			a.log.Warn("what is remembered cannot be used: fetching", "error", err)
+		}
+		return snapshot{}, err
+	}
+	files, err := a.render(held.values)
+	if err != nil {
+		a.log.Warn("what is remembered cannot be rendered: fetching", "error", err)
+		return snapshot{}, err
+	}
+	if _, err := a.write(dir, files); err != nil {
+		a.log.Error("files could not be restored", "error", a.Explain(err))
+	}
+	a.log.Info("took over without a call", "fetched", held.at)
+	return held, nil
+}
+
+func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
+	interval := time.Duration(a.doc.RefreshInterval)
+	due := time.NewTimer(time.Until(held.next(interval)))
+	defer due.Stop()
+	var sweep <-chan time.Time
+	got, begun, failures := values{}, time.Time{}, 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sweep:
+			if err := dir.Sweep(); err != nil {
+				a.log.Warn("replaced files could not be removed yet", "error", err)
+			}
+			sweep = nil
+			continue
+		case <-due.C:
+		}
+		if time.Since(begun) > freshFor {
+			clear(got)
+		}
+		if len(got) == 0 {
+			begun = time.Now()
+		}
+		next, changed, err := a.refresh(ctx, dir, got)
+		if len(changed) > 0 {
+			sweep = time.After(sweepAfter)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			wait := backoff(failures, firstRetry, interval)
+			failures++
+			a.log.Error("refresh failed, the files stay as they are",
+				"attempt", failures, "retry", wait, "fetched", held.at, "error", a.Explain(err))
+			due.Reset(wait)
+		default:
+			a.reportRefresh(held, next, failures)
+			held, failures = next, 0
+			due.Reset(time.Until(held.next(interval)))
+		}
+	}
+}
+
+func (a *Agent) reportRefresh(before, now snapshot, failures int) {
+	for ref, v := range now.values {
+		if old := before.values[ref].secret.VersionID; old != v.secret.VersionID {
+			a.log.Info("secret has another version", "secret", ref.String(), "version", v.secret.VersionID, "before", old)
+		}
+	}
+	if failures > 0 {
+		a.log.Info("refreshed again", "failures", failures)
+	} else {
+		a.log.Debug("refreshed")
+	}
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent"
+)
+
+// terminated tells the kubelet why, for kubectl describe. The file is there in a container only.
+func terminated(text string) {
+	file, err := os.OpenFile("/dev/termination-log", os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return
+	}
+	defer file.Close()
+	fmt.Fprint(file, agent.TerminationMessage(text))
+}
+
+// refuseLeaks stops before the SDKs print tokens: they read DEBUG when the process starts, so unsetting it is too late.
+func refuseLeaks(debug string) error {
+	for part := range strings.SplitSeq(debug, ",") {
+		if slices.Contains([]string{"tea", "dara", "credential"}, part) {
+			return fmt.Errorf("DEBUG=%s makes the Alibaba Cloud SDK print credentials; remove %q from DEBUG in the agent's containers", debug, part)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+// Command kms-agent gives the files of a pod its secrets from Alibaba Cloud KMS. The webhook puts it into pods:
+//
+//	kms-agent init      writes the files and exits
+//	kms-agent run       keeps them fresh until SIGTERM
+//	kms-agent ready     exits with 0 once the files are there
+//	kms-agent version   prints the version
+//
+// It is told what to do in KMS_AGENT_CONFIG, and who it is in the ALIBABA_CLOUD_* variables of RRSA.
+// Exit codes: 0 done; 1 the files could not be written, or are not there; 2 wrong call or configuration.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+const (
+	exitFailed = 1
+	exitMisuse = 2
+)
+
+func main() {
+	// A sidecar is multiplied by every pod. By default Go would take all cores of a node, and with them memory.
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 2 {
+		runtime.GOMAXPROCS(2)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	code, err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kms-agent:", err)
+		terminated(err.Error())
+	}
+	os.Exit(code)
+}
+
+// run returns an error only if it could not log it itself.
+func run(ctx context.Context, args []string) (int, error) {
+	if len(args) != 1 {
+		return exitMisuse, errors.New("say what to do: init, run, ready or version")
+	}
+	switch args[0] {
+	case "version", "--version":
+		info, _ := debug.ReadBuildInfo()
+		fmt.Println("kms-agent", info.Main.Version, info.GoVersion)
+		return 0, nil
+	case config.CommandInit, config.CommandRun, config.CommandReady:
+	default:
+		return exitMisuse, fmt.Errorf("%q is not a command: it is init, run, ready or version", args[0])
+	}
+	if err := refuseLeaks(os.Getenv("DEBUG")); err != nil {
+		return exitMisuse, err
+	}
+	doc, err := config.ReadAgent([]byte(os.Getenv(config.AgentEnv)))
+	if err != nil {
+		return exitMisuse, err
+	}
+	if args[0] == config.CommandReady {
+		if err := agent.Ready(doc); err != nil {
+			fmt.Fprintln(os.Stderr, "kms-agent:", err)
+			return exitFailed, nil // a probe must not write the container's termination message
+		}
+		return 0, nil
+	}
+	log := agent.NewLogger(os.Stderr, doc)
+	a, err := agent.New(doc, os.Getenv, log)
+	if err != nil {
+		return exitMisuse, err
+	}
+	work := a.Init
+	if args[0] == config.CommandRun {
+		work = a.Run
+	}
+	if err := work(ctx); err != nil {
+		text := a.Explain(err)
+		log.Error("no secrets", "command", args[0], "error", text)
+		terminated(text)
+		return exitFailed, nil
+	}
+	return 0, nil
+}
