@@ -9,9 +9,12 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
 )
 
-// terminated tells the kubelet why, for kubectl describe. The file is there in a container only.
-func terminated(text string) {
-	file, err := os.OpenFile("/dev/termination-log", os.O_WRONLY|os.O_TRUNC, 0)
+// terminationLog is where the kubelet reads a container's last words, for kubectl describe.
+const terminationLog = "/dev/termination-log"
+
+// terminated writes to path if it exists, as it does in a container only.
+func terminated(path, text string) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return
 	}

@@ -41,7 +41,7 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "kms-agent:", err)
-		terminated(err.Error())
+		terminated(terminationLog, err.Error())
 	}
 	os.Exit(code)
 }
@@ -86,7 +86,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	if err := work(ctx); err != nil {
 		text := a.Explain(err)
 		log.Error("no secrets", "command", args[0], "error", text)
-		terminated(text)
+		terminated(terminationLog, text)
 		return exitFailed, nil
 	}
 	return 0, nil
