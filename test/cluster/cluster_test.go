@@ -1,0 +1,242 @@
+//go:build e2e && linux
+
+package cluster_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster"
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/image"
+)
+
+func TestMain(m *testing.M) {
+	cluster.Reexec()
+	os.Exit(m.Run())
+}
+
+// A cluster from its start to its end, with everything in between that may kill a part of it.
+func TestCluster(t *testing.T) {
+	before := lookAtMachine(t)
+	probe := buildProbe(t)
+	options := cluster.Options{Dir: filepath.Join(t.TempDir(), "state"), Images: []string{probe}, Output: t.Output()}
+	began := time.Now()
+	c := up(t, options)
+	t.Logf("up after %s", time.Since(began).Round(time.Millisecond))
+	t.Cleanup(func() { down(t, options) })
+
+	began = time.Now()
+	up(t, options)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("Up of a running cluster took %s", took)
+	}
+
+	kubectl(t, c, "apply", "-f", "testdata/story.yaml")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/story", "pod/on-node", "--timeout=60s")
+	kubectl(t, c, "wait", "--for=condition=Ready", "pod/web", "-n=kms-emulator", "--timeout=60s")
+
+	t.Run("volumes", func(t *testing.T) { testVolumes(t, c) })
+	t.Run("network", func(t *testing.T) { testNetwork(t, c) })
+	t.Run("etcd", func(t *testing.T) { testEtcd(t, c) })
+	t.Run("two clusters", func(t *testing.T) { testTwo(t, c) })
+	for _, name := range []string{"kubelet", "containerd", "kube-apiserver", "etcd", "coredns", "kube-proxy", "kube-controller-manager"} {
+		t.Run("kill "+name, func(t *testing.T) { testKill(t, c, name) })
+	}
+
+	t.Run("kill all", func(t *testing.T) {
+		inside := pidNamespace(t, nodePID(t, c))
+		kill(t, nodePID(t, c))
+		down(t, options)
+		before.compare(t, inside)
+		down(t, options) // again
+	})
+	t.Run("start over the dead", func(t *testing.T) {
+		kill(t, nodePID(t, up(t, options)))
+		c := up(t, options)
+		kubectl(t, c, "apply", "-f", "testdata/story.yaml")
+		kubectl(t, c, "wait", "--for=condition=Ready", "pod/story", "--timeout=60s")
+		inside := pidNamespace(t, nodePID(t, c))
+		down(t, options)
+		before.compare(t, inside)
+		if _, err := os.Stat(options.Dir); !os.IsNotExist(err) {
+			t.Errorf("the state directory is left: %v", err)
+		}
+	})
+}
+
+func testVolumes(t *testing.T, c *cluster.Cluster) {
+	if got := kubectl(t, c, "exec", "story", "-c=app", "--", "/probe", "cat", "/shared/file"); got != "written by probe" {
+		t.Errorf("the init container's file has %q", got)
+	}
+	if got := kubectl(t, c, "exec", "story", "-c=app", "--", "/probe", "cat", "/proc/mounts"); !strings.Contains(got, "tmpfs /shared tmpfs ro,") {
+		t.Errorf("no read-only tmpfs at /shared:\n%s", got)
+	}
+	token := kubectl(t, c, "exec", "story", "-c=sidecar", "--", "/probe", "cat", "/token/token")
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims struct {
+		Aud      []string
+		Iss, Sub string
+	}
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(claims), "{[sts.aliyuncs.com] https://kubernetes.default.svc.cluster.local system:serviceaccount:default:default}"; got != want {
+		t.Errorf("token claims %s, want %s", got, want)
+	}
+}
+
+func testNetwork(t *testing.T, c *cluster.Cluster) {
+	service := kubectl(t, c, "get", "service", "kms-emulator", "-n=kms-emulator", "-o=jsonpath={.spec.clusterIP}")
+	pod := kubectl(t, c, "get", "pod", "story", "-o=jsonpath={.status.podIP}")
+	for _, host := range []string{"kms-emulator.kms-emulator", "sts-vpc.cn-hangzhou.aliyuncs.com", "kms.cn-hangzhou.aliyuncs.com", "abc.cryptoservice.kms.aliyuncs.com"} {
+		got := kubectl(t, c, "exec", "story", "-c=app", "--", "/probe", "get", "http://"+host+":443/")
+		if !strings.HasPrefix(got, pod+":") { // from the pod's own address, not the node's
+			t.Errorf("%s: %q, want a request from %s", host, got, pod)
+		}
+	}
+	if got := kubectl(t, c, "exec", "story", "-c=app", "--", "/probe", "resolve", "kms.cn-hangzhou.aliyuncs.com"); got != "["+service+"]\n" {
+		t.Errorf("kms.cn-hangzhou.aliyuncs.com is %s, want the emulator's Service, %s", got, service)
+	}
+	kubectl(t, c, "exec", "on-node", "--", "/probe", "get", "http://"+service+":443/")
+	kubectl(t, c, "exec", "web", "-n=kms-emulator", "--", "/probe", "get", "http://"+service+":443/") // itself, through its Service
+	for _, host := range []string{"example.com", "notaliyuncs.com", "absent.kms-emulator"} {
+		began := time.Now()
+		out, err := tryKubectl(t.Context(), c, "exec", "story", "-c=app", "--", "/probe", "resolve", host)
+		if err == nil || !strings.Contains(out, "no such host") || time.Since(began) > 3*time.Second {
+			t.Errorf("resolve %s: %s after %s, want to be told at once that there is no such host", host, out, time.Since(began))
+		}
+	}
+}
+
+func testEtcd(t *testing.T, c *cluster.Cluster) {
+	var dump bytes.Buffer
+	if err := c.EtcdDump(t.Context(), &dump); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(dump.Bytes(), []byte("this-is-in-etcd")) {
+		t.Errorf("the dump of %d bytes lacks the value of a ConfigMap", dump.Len())
+	}
+}
+
+// testTwo starts and ends a second cluster beside c, which must not notice.
+func testTwo(t *testing.T, c *cluster.Cluster) {
+	options := cluster.Options{Dir: filepath.Join(t.TempDir(), "second"), Output: t.Output()}
+	t.Cleanup(func() { down(t, options) })
+	kubectl(t, up(t, options), "get", "nodes")
+	kubectl(t, c, "exec", "story", "-c=app", "--", "/probe", "get", "http://kms.cn-hangzhou.aliyuncs.com:443/")
+	down(t, options)
+	testNetwork(t, c)
+}
+
+func testKill(t *testing.T, c *cluster.Cluster, name string) {
+	old := componentPID(t, c, name)
+	kill(t, old)
+	eventually(t, 30*time.Second, name+" runs again", func() bool {
+		pid := componentPID(t, c, name)
+		return pid != 0 && pid != old
+	})
+	var pod string
+	eventually(t, 60*time.Second, "a new pod is accepted", func() bool {
+		out, err := tryKubectl(t.Context(), c, "create", "-o=name", "-f=testdata/after.yaml")
+		pod = strings.TrimSpace(out)
+		return err == nil
+	})
+	kubectl(t, c, "wait", "--for=condition=Ready", pod, "--timeout=90s")
+	eventually(t, 30*time.Second, "the network works", func() bool {
+		_, err := tryKubectl(t.Context(), c, "exec", "story", "-c=app", "--", "/probe", "get", "http://kms.cn-hangzhou.aliyuncs.com:443/")
+		return err == nil
+	})
+}
+
+func up(t *testing.T, o cluster.Options) *cluster.Cluster {
+	t.Helper()
+	c, err := cluster.Up(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func down(t *testing.T, o cluster.Options) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // t's own has ended when Cleanup runs
+	defer cancel()
+	if err := cluster.Down(ctx, o); err != nil {
+		t.Error(err)
+	}
+}
+
+func kill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatalf("kill process %d: %v", pid, err)
+	}
+}
+
+func kubectl(t *testing.T, c *cluster.Cluster, args ...string) string {
+	t.Helper()
+	out, err := tryKubectl(t.Context(), c, args...)
+	if err != nil {
+		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+func tryKubectl(ctx context.Context, c *cluster.Cluster, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, c.Kubectl(), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
+	var out, problems bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &problems
+	if err := cmd.Run(); err != nil {
+		return out.String() + problems.String(), err
+	}
+	return out.String(), nil
+}
+
+func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(limit)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("not within %s: %s", limit, what)
+		}
+	}
+}
+
+func buildProbe(t *testing.T) (tarball string) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "probe")
+	cmd := exec.Command("go", "build", "-o", program, "./internal/probe")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the probe: %v\n%s", err, out)
+	}
+	data, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tarball = program + ".tar"
+	config := v1.Config{Entrypoint: []string{"/probe"}}
+	if err := image.Write(tarball, "cluster-test/probe:dev", config, image.File{Path: "probe", Data: data}); err != nil {
+		t.Fatal(err)
+	}
+	return tarball
+}
