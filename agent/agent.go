@@ -8,6 +8,7 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -42,21 +43,46 @@ type Agent struct {
 func New(doc config.Agent, getenv func(string) string, log *slog.Logger) (*Agent, error) {
 	rrsa := identity.FromEnv(getenv)
 	rrsa.SessionName = identity.SessionName(doc.Namespace, doc.ServiceAccount, podName(getenv))
-	rrsa.CA = []byte(doc.STS.CABundle)
 	if doc.STS.Host != "" {
 		rrsa.Endpoint = doc.STS.Host
+	}
+	gatewayRoots, err := roots(doc.KMS.CABundle)
+	if err != nil {
+		return nil, fmt.Errorf("kms.caBundle: %w", err)
+	}
+	rrsa.Roots = gatewayRoots
+	if doc.STS.CABundle != doc.KMS.CABundle {
+		if rrsa.Roots, err = roots(doc.STS.CABundle); err != nil {
+			return nil, fmt.Errorf("sts.caBundle: %w", err)
+		}
 	}
 	source, err := identity.New(rrsa)
 	if err != nil {
 		return nil, err
 	}
-	client, err := kms.New(kms.Config{Endpoint: doc.KMS.Host, CA: []byte(doc.KMS.CABundle)})
+	client, err := kms.New(kms.Config{Endpoint: doc.KMS.Host, Roots: gatewayRoots})
 	if err != nil {
 		return nil, err
 	}
 	return &Agent{
 		doc: doc, reader: &gateway{source, client}, role: rrsa.RoleARN, startLimit: startLimit, log: log,
 	}, nil
+}
+
+// roots are the system's and those of a PEM bundle. Without a bundle they are nil, which means the system's too, but
+// read only when a connection needs them.
+func roots(bundle string) (*x509.CertPool, error) {
+	if bundle == "" {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM([]byte(bundle)) {
+		return nil, errors.New("there is no PEM certificate in it")
+	}
+	return pool, nil
 }
 
 func podName(getenv func(string) string) string {

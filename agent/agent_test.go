@@ -390,3 +390,15 @@ func TestNothingLeaksIntoLogsOrErrors(t *testing.T) {
 		t.Error("the state is damaged")
 	}
 }
+
+func TestBundleThatIsNoPEM(t *testing.T) {
+	for _, change := range []func(*config.Agent){
+		func(d *config.Agent) { d.KMS.CABundle = "x" }, func(d *config.Agent) { d.STS.CABundle = "x" },
+	} {
+		p := newPod(t)
+		change(&p.doc)
+		if _, err := New(p.doc, os.Getenv, NewLogger(p.log, p.doc)); err == nil || !strings.Contains(err.Error(), "caBundle") {
+			t.Errorf("got %v", err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime/debug"
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
@@ -37,6 +38,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	debug.FreeOSMemory()
 	if a.doc.RefreshInterval == 0 {
 		a.log.Info("refresh-interval is 0: the files stay as they are")
 		<-ctx.Done()
@@ -114,6 +116,7 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 			held, failures = next, 0
 			due.Reset(time.Until(held.next(interval)))
 		}
+		debug.FreeOSMemory() // the agent sleeps for minutes, in every pod: what a refresh needed is others' now
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -48,10 +47,12 @@ func start(t *testing.T, handler http.HandlerFunc, onState ...func(net.Conn, htt
 		t.Fatal(err)
 	}
 	t.Setenv("ALIBABA_CLOUD_OIDC_TOKEN", "token-of-the-environment")
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
 	source, err := New(Config{
 		RoleARN: "acs:ram::1:role/web", ProviderARN: "acs:ram::1:oidc-provider/ack-rrsa-c", TokenFile: file,
 		SessionName: "shop.web.pod", Endpoint: server.Listener.Addr().String(),
-		CA:             pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}),
+		Roots:          roots,
 		ConnectTimeout: time.Second, Timeout: time.Second,
 	})
 	if err != nil {

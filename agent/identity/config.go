@@ -31,8 +31,8 @@ type Config struct {
 	TokenFile   string // projected ServiceAccount token; read again for every exchange, because the kubelet rotates it
 	Endpoint    string // host[:port] of STS, always over TLS; empty: by Region and VPC
 	Region      string
-	VPC         bool   // ask STS inside the VPC; needs Region
-	CA          []byte // PEM of a private CA that STS may use, in addition to the system's roots
+	VPC         bool           // ask STS inside the VPC; needs Region
+	Roots       *x509.CertPool // that STS may be certified by; nil: the system's
 
 	ConnectTimeout time.Duration // 0: 3s
 	Timeout        time.Duration // of the exchange after the connection stands; 0: 5s
@@ -93,24 +93,17 @@ func (c *Config) host() string {
 	}
 }
 
-// trust makes the SDK accept certificates of ca besides those of the system's roots. The SDK clones
-// http.DefaultTransport for every exchange and has no other setting; it never closes the clone either, so
-// connections must not be kept alive, or each exchange would hold one for 90 seconds.
-func trust(ca []byte) error {
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if len(ca) > 0 && !pool.AppendCertsFromPEM(ca) {
-		return errors.New("CA bundle of STS: no PEM certificate in it")
-	}
+// trust makes the SDK accept certificates of these roots. The SDK clones http.DefaultTransport for every exchange and has
+// no other setting; it never closes the clone either, so connections must not be kept alive, or each exchange would hold
+// one for 90 seconds.
+func trust(roots *x509.CertPool) error {
 	transport, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
 		return fmt.Errorf("http.DefaultTransport is a %T: the SDK needs an *http.Transport", http.DefaultTransport)
 	}
 	transport = transport.Clone()
 	transport.DisableKeepAlives = true
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	http.DefaultTransport = transport
 	return nil
 }

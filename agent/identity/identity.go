@@ -55,7 +55,7 @@ func New(cfg Config) (*Source, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	if err := trust(cfg.CA); err != nil {
+	if err := trust(cfg.Roots); err != nil {
 		return nil, err
 	}
 	return &Source{assume: cfg.assumeRole}, nil

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"encoding/pem"
 	"io"
 	"maps"
 	"net/http"
@@ -18,7 +19,7 @@ func TestSameRequestAsTheGeneratedClient(t *testing.T) {
 	type request struct{ method, uri, proto, body string }
 	var seen []request
 	var headers []http.Header
-	_, cfg := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	server, cfg := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		seen = append(seen, request{r.Method, r.RequestURI, r.Host, string(body)})
 		headers = append(headers, r.Header)
@@ -31,7 +32,7 @@ func TestSameRequestAsTheGeneratedClient(t *testing.T) {
 	}
 	generated, err := sdk.NewClient(&openapiutil.Config{
 		AccessKeyId: &session.AccessKeyID, AccessKeySecret: &session.AccessKeySecret, SecurityToken: &session.SecurityToken,
-		Endpoint: &cfg.Endpoint, Ca: dara.String(string(cfg.CA)),
+		Endpoint: &cfg.Endpoint, Ca: dara.String(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ package kms
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -27,8 +28,8 @@ type Config struct {
 	// Endpoint is the host[:port] of the shared gateway, kms[-vpc].<region>.aliyuncs.com, or of a KMS instance,
 	// <id>.cryptoservice.kms.aliyuncs.com. It is part of what is signed; always over TLS.
 	Endpoint string
-	// CA is the PEM of a private CA that the gateway may use, in addition to the system's roots. Instances have one.
-	CA []byte
+	// Roots are what the gateway may be certified by; nil: the system's. KMS instances have a private CA.
+	Roots *x509.CertPool
 
 	ConnectTimeout time.Duration // 0: 3s
 	Timeout        time.Duration // of a whole call; 0: 10s
@@ -90,11 +91,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Endpoint == "" || strings.ContainsAny(cfg.Endpoint, "/?#@ ") {
 		return nil, fmt.Errorf("KMS endpoint %q: it must be a host name, with a port or without, and no scheme", cfg.Endpoint)
 	}
-	caller, err := newCaller(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return &Client{endpoint: cfg.Endpoint, http: caller}, nil
+	return &Client{endpoint: cfg.Endpoint, http: newCaller(cfg)}, nil
 }
 
 // GetSecretValue reads one secret: one request, no retry. What KMS or the network refuses is an *Error; the end of ctx

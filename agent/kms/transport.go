@@ -3,7 +3,6 @@ package kms
 import (
 	"bytes"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -21,14 +20,7 @@ type caller struct {
 	client http.Client
 }
 
-func newCaller(cfg Config) (*caller, error) {
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if len(cfg.CA) > 0 && !pool.AppendCertsFromPEM(cfg.CA) {
-		return nil, errors.New("CA bundle of KMS: no PEM certificate in it")
-	}
+func newCaller(cfg Config) *caller {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 3 * time.Second
 	}
@@ -40,14 +32,14 @@ func newCaller(cfg Config) (*caller, error) {
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         (&net.Dialer{Timeout: cfg.ConnectTimeout}).DialContext,
-			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool},
+			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.Roots},
 			TLSHandshakeTimeout: cfg.ConnectTimeout,
 			ForceAttemptHTTP2:   true,
 			IdleConnTimeout:     10 * time.Second, // the calls of one refresh share a connection, two refreshes do not
 		},
 		// A redirect would carry the session token along.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
+	}}
 }
 
 // Call returns the answers with status 200, read to their end, and makes an *Error of the others.
