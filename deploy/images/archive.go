@@ -109,7 +109,7 @@ func packFile(w *tar.Writer, dir, path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func archiveKey(path string) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	r := tar.NewReader(f)
 	for {
 		h, err := r.Next()

@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch) //nolint:errcheck // a temporary folder
+	defer os.RemoveAll(scratch)
 	debian := debian{dir: scratch, kept: filepath.Join(s.out, "debian")}
 
 	var base []entry

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Checks the chart with the pinned Helm, and that the manifests are what it gives. With --update it writes them anew.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+test/tools/run.sh helm version --short >/dev/null # builds it where that has not been done, outside the tests' time limit
+if [[ ${1:-} == --update ]]; then
+  exec go test -count=1 -tags chart -run TestManifestsAreTheChart ./deploy -update
+fi
+go vet -tags chart ./deploy
+exec go test -count=1 -tags chart ./deploy
