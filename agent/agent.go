@@ -137,7 +137,7 @@ func (a *Agent) start(parent context.Context, dir *volume.Dir) (snapshot, error)
 				return snapshot{}, err
 			}
 			wait := backoff(attempt, 250*time.Millisecond, 10*time.Second)
-			a.log.Warn("no secrets yet, trying again", "in", wait, "error", err)
+			a.log.Warn("no secrets yet, trying again", "in", wait.String(), "error", err)
 			sleep(ctx, wait)
 		}
 		switch {

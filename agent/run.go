@@ -109,7 +109,7 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 			wait := backoff(failures, firstRetry, interval)
 			failures++
 			a.log.Error("refresh failed, the files stay as they are",
-				"attempt", failures, "retry", wait, "fetched", held.at, "error", a.Explain(err))
+				"attempt", failures, "in", wait.String(), "fetched", held.at, "error", a.Explain(err))
 			due.Reset(wait)
 		default:
 			a.reportRefresh(held, next, failures)

@@ -212,12 +212,17 @@ func (d *Dir) mkdirs(base, dir string, made map[string]bool) error {
 	return d.mkdir(path.Join(base, dir))
 }
 
-// mkdir lets everybody in: the files' modes say who reads them.
+// mkdir lets everybody in: the files' modes say who reads them. What fsGroup has set on the volume, that files belong to
+// its group, is inherited and stays.
 func (d *Dir) mkdir(name string) error {
 	if err := d.do(func() error { return d.root.Mkdir(name, 0o755) }); err != nil {
 		return err
 	}
-	return d.do(func() error { return d.root.Chmod(name, 0o755) })
+	info, err := d.root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	return d.do(func() error { return d.root.Chmod(name, 0o755|info.Mode()&fs.ModeSetgid) })
 }
 
 func (d *Dir) writeFile(name string, f File) error {

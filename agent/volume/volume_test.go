@@ -207,6 +207,31 @@ func TestUmaskDoesNotMatter(t *testing.T) {
 	}
 }
 
+// The kubelet gives a volume to the pod's fsGroup and sets its setgid bit, so that files in it are the group's.
+func TestFilesBelongToTheGroupOfTheVolume(t *testing.T) {
+	dir := t.TempDir()
+	group := os.Getegid()
+	if os.Geteuid() == 0 {
+		group = 4321
+	}
+	if err := os.Chown(dir, -1, group); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o777|fs.ModeSetgid); err != nil {
+		t.Fatal(err)
+	}
+	write(t, open(t, dir), file("conf/deep/a", "x"))
+	for _, name := range []string{"..data/", "conf/deep/", "conf/deep/a"} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gid := info.Sys().(*syscall.Stat_t).Gid; int(gid) != group || info.IsDir() && info.Mode()&fs.ModeSetgid == 0 {
+			t.Errorf("%s: %v of group %d, want %d", name, info.Mode(), gid, group)
+		}
+	}
+}
+
 func TestFullVolumeKeepsTheOldFiles(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, dir)
