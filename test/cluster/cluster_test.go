@@ -146,21 +146,26 @@ func testTwo(t *testing.T, c *cluster.Cluster) {
 func testKill(t *testing.T, c *cluster.Cluster, name string) {
 	old := componentPID(t, c, name)
 	kill(t, old)
-	eventually(t, 30*time.Second, name+" runs again", func() bool {
-		pid := componentPID(t, c, name)
-		return pid != 0 && pid != old
+	eventually(t, 30*time.Second, func() error {
+		if pid := componentPID(t, c, name); pid == 0 || pid == old {
+			return fmt.Errorf("%s does not run again", name)
+		}
+		return nil
 	})
 	var pod string
-	eventually(t, 60*time.Second, "a new pod is accepted", func() bool {
+	eventually(t, 60*time.Second, func() error {
 		out, err := tryKubectl(t.Context(), c, "create", "-o=name", "-f=testdata/after.yaml")
 		pod = strings.TrimSpace(out)
-		return err == nil
+		return err
 	})
 	kubectl(t, c, "wait", "--for=condition=Ready", pod, "--timeout=90s")
-	eventually(t, 30*time.Second, "the network works", func() bool {
+	eventually(t, 30*time.Second, func() error {
 		_, err := tryKubectl(t.Context(), c, "exec", "story", "-c=app", "--", "/probe", "get", "http://kms.cn-hangzhou.aliyuncs.com:443/")
-		return err == nil
+		return err
 	})
+	if t.Failed() {
+		t.Log(kubectl(t, c, "get", "nodes,pods,endpointslices", "-A", "-o=wide"))
+	}
 }
 
 func up(t *testing.T, o cluster.Options) *cluster.Cluster {
@@ -202,21 +207,27 @@ func tryKubectl(ctx context.Context, c *cluster.Cluster, args ...string) (string
 	var out, problems bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problems
 	if err := cmd.Run(); err != nil {
-		return out.String() + problems.String(), err
+		return out.String() + problems.String(), fmt.Errorf("%w: %s", err, problems.String())
 	}
 	return out.String(), nil
 }
 
-func eventually(t *testing.T, limit time.Duration, what string, ok func() bool) {
+// eventually tries until there is no error, and reports the last one when the time is over.
+func eventually(t *testing.T, limit time.Duration, try func() error) {
 	t.Helper()
 	deadline := time.After(limit)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for !ok() {
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("not within %s: %s", limit, what)
+			t.Errorf("still after %s: %v", limit, err)
+			return
 		}
 	}
 }
