@@ -28,6 +28,7 @@ func ServiceAccountOf(pod Pod) string { return cmp.Or(pod.Spec.ServiceAccountNam
 type Plan struct {
 	Patch    []byte   // RFC 6902; nil: the pod has all that it needs
 	Warnings []string // for the person who made the pod
+	Again    bool     // the pod had been injected before
 }
 
 // Plan says what the pod needs. The error is a config.Mistakes if the pod's author has to change something.
@@ -54,11 +55,12 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 		}
 	}
 	// An injected pod keeps the version that injected it; a pod that arrives with the annotation and nothing else does not.
-	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || len(b.operations) > 0 && !injected(r.Pod.Spec) {
+	again := injected(r.Pod.Spec)
+	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || len(b.operations) > 0 && !again {
 		b.set("/metadata/annotations", config.InjectedAnnotation, in.version)
 	}
 	patch, err := b.patch()
-	return Plan{Patch: patch, Warnings: warnings}, err
+	return Plan{Patch: patch, Warnings: warnings, Again: again}, err
 }
 
 // growContainers gives the readers their mount and, with app-identity, what the RRSA SDKs look for.

@@ -1,0 +1,101 @@
+// Command kms-webhook is the admission webhook that injects KMS secrets into pods.
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/zapr"
+	"go.uber.org/zap"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "kms-webhook:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	o := webhook.Options{Version: version(), Checks: config.Checks{Key: render.CheckKey}}
+	flags := flag.NewFlagSet("kms-webhook", flag.ContinueOnError)
+	flags.StringVar(&o.ConfigFile, "config", "", "file with the operator's configuration; required")
+	flags.IntVar(&o.Port, "port", 9443, "port of the admission server")
+	flags.StringVar(&o.Metrics, "metrics-bind-address", ":8080", "address of /metrics")
+	flags.StringVar(&o.Health, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
+	flags.DurationVar(&o.Drain, "drain", 5*time.Second, "how long to go on answering after SIGTERM")
+	mode := flags.String("cert-mode", "self-signed", "where the serving certificate comes from: self-signed, cert-manager, files")
+	dir := flags.String("cert-dir", "/etc/kms-webhook/tls", "folder of tls.crt and tls.key, with cert-manager and files")
+	namespace := flags.String("namespace", os.Getenv("POD_NAMESPACE"), "the webhook's namespace, with self-signed (default $POD_NAMESPACE)")
+	service := flags.String("service-name", "kms-webhook", "the Service by which the API server calls, with self-signed")
+	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server (default: as a pod)")
+	level := flags.String("log-level", "info", "debug, info, error")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if o.ConfigFile == "" {
+		return errors.New("--config is missing")
+	}
+
+	settings := zap.NewProductionConfig()
+	var err error
+	if settings.Level, err = zap.ParseAtomicLevel(*level); err != nil {
+		return fmt.Errorf("--log-level: %w", err)
+	}
+	logger, err := settings.Build()
+	if err != nil {
+		return fmt.Errorf("make a logger: %w", err)
+	}
+	o.Log = zapr.NewLogger(logger)
+	klog.SetLogger(o.Log)
+	ctrllog.SetLogger(o.Log)
+
+	if o.REST, err = clientcmd.BuildConfigFromFlags("", *kubeconfig); err != nil {
+		return fmt.Errorf("find the API server: %w", err)
+	}
+	switch *mode {
+	case "self-signed":
+		if *namespace == "" {
+			return errors.New("--namespace (or POD_NAMESPACE) is missing: the authority's Secret is kept there")
+		}
+		o.Certificate, err = certificate.NewSelfSigned(certificate.SelfSignedOptions{
+			REST: o.REST, Namespace: *namespace, Service: *service, Secret: *service + "-ca", Configuration: "kms-agent-injector", Log: o.Log,
+		})
+	case "cert-manager", "files":
+		o.Certificate, err = certificate.NewFiles(*dir)
+	default:
+		err = fmt.Errorf("--cert-mode: %q is not one of self-signed, cert-manager, files", *mode)
+	}
+	if err != nil {
+		return err
+	}
+	return webhook.Run(ctx, o)
+}
+
+// version is that of the module, or the commit of a build from a checkout.
+func version() string {
+	info, _ := debug.ReadBuildInfo()
+	if info == nil {
+		return "devel"
+	}
+	return strings.Trim(cmp.Or(info.Main.Version, "devel"), "()")
+}

@@ -1,0 +1,117 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+// maxBody is the largest review that can be real: an object and its old version of at most 3 MB each, and the rest of the
+// request. A longer body is refused before it fills the memory.
+const maxBody = 7 << 20
+
+// An admission is the HTTP handler around one decision.
+type admission[T any] struct {
+	decide   func(context.Context, *request[T]) verdict
+	observe  func(verdict, time.Duration)
+	log      logr.Logger
+	draining *atomic.Bool
+}
+
+// bodies are the buffers that reviews are read into. What is decoded from one keeps no part of it.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func (a *admission[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	var req request[T]
+	v := a.answer(r, &req)
+	a.observe(v, time.Since(start))
+	a.logVerdict(req.Namespace, v)
+
+	if v.reason == reasonBadReview {
+		http.Error(w, v.err.Error(), http.StatusBadRequest)
+		return
+	}
+	body, err := v.encode(req.UID)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if a.draining.Load() {
+		w.Header().Set("Connection", "close") // so that the API server's next request goes to another replica
+	}
+	w.Write(body) //nolint:errcheck // the API server is gone: nobody is left to tell
+}
+
+// answer reads the review into req and decides on it. A panic of the decision is an answer too.
+func (a *admission[T]) answer(r *http.Request, req *request[T]) (v verdict) {
+	body := bodies.Get().(*bytes.Buffer)
+	defer func() {
+		body.Reset()
+		bodies.Put(body)
+	}()
+	if err := read(r, body); err != nil {
+		return failed(reasonBadReview, err)
+	}
+	rv := review[T]{Request: req}
+	if err := json.Unmarshal(body.Bytes(), &rv); err != nil {
+		return failed(reasonBadReview, fmt.Errorf("decode the AdmissionReview: %w", err))
+	}
+	if rv.Request == nil || req.UID == "" {
+		return failed(reasonBadReview, errors.New("the AdmissionReview has no request"))
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			cause, known := p.(runtime.Error) // any other value may quote the pod
+			if !known {
+				cause = nil
+			}
+			a.log.Error(cause, "Panic while deciding", "namespace", req.Namespace, "stack", string(debug.Stack()))
+			v = failed(reasonPanic, errors.New("a bug: the log of kms-webhook has the details"))
+		}
+	}()
+	return a.decide(r.Context(), req)
+}
+
+func read(r *http.Request, into *bytes.Buffer) error {
+	if r.Method != http.MethodPost {
+		return fmt.Errorf("method %s; POST an AdmissionReview", r.Method)
+	}
+	if t := r.Header.Get("Content-Type"); t != "application/json" {
+		return fmt.Errorf("content type %q; POST application/json", t)
+	}
+	if r.ContentLength > 0 && r.ContentLength <= maxBody {
+		into.Grow(int(r.ContentLength) + bytes.MinRead) // MinRead: else reading the end would grow it once more
+	}
+	n, err := into.ReadFrom(io.LimitReader(r.Body, maxBody+1))
+	if err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	if n > maxBody {
+		return fmt.Errorf("the request is longer than %d bytes", maxBody)
+	}
+	return nil
+}
+
+func (a *admission[T]) logVerdict(namespace string, v verdict) {
+	switch v.result {
+	case resultError:
+		a.log.Error(v.err, "Not answered", "namespace", namespace, "reason", v.reason)
+	case resultDenied:
+		a.log.Info("Denied", "namespace", namespace, "reason", v.reason)
+	default:
+		a.log.V(1).Info("Allowed", "namespace", namespace, "result", v.result, "reason", v.reason)
+	}
+}

@@ -1,0 +1,41 @@
+package webhook
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// measures are the webhook's own metrics. Only pods are counted: workloads are in controller-runtime's metrics, by path.
+type measures struct {
+	registry   *prometheus.Registry
+	admissions *prometheus.CounterVec
+	duration   prometheus.Histogram
+}
+
+func newMeasures(expiry func() time.Time) *measures {
+	m := &measures{
+		registry: prometheus.NewRegistry(),
+		admissions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kms_webhook_admissions_total", Help: "Pods that were decided on, by what became of them and why.",
+		}, []string{"result", "reason"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "kms_webhook_admission_duration_seconds", Help: "Time from a pod's request to its answer.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}),
+	}
+	m.registry.MustRegister(m.admissions, m.duration, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "kms_webhook_certificate_expiry_timestamp_seconds", Help: "When the serving certificate expires, in Unix time; 0 without one.",
+	}, func() float64 {
+		if at := expiry(); !at.IsZero() {
+			return float64(at.Unix())
+		}
+		return 0
+	}))
+	return m
+}
+
+func (m *measures) pod(v verdict, took time.Duration) {
+	m.admissions.WithLabelValues(v.result, v.reason).Inc()
+	m.duration.Observe(took.Seconds())
+}

@@ -1,0 +1,97 @@
+package webhook
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// A review is an AdmissionReview of admission.k8s.io/v1 whose object is decoded as T in the same pass: a pod of 100 kB is
+// scanned once, and what no decision needs is never made into Go values.
+type review[T any] struct {
+	Request *request[T] `json:"request"`
+}
+
+type request[T any] struct {
+	UID       types.UID `json:"uid"`
+	Operation string    `json:"operation"`
+	Namespace string    `json:"namespace"`
+	Object    T         `json:"object"`
+	OldObject T         `json:"oldObject"`
+}
+
+// A verdict is what a request ends in. Result and reason are labels of a metric: both are from the fixed sets below.
+type verdict struct {
+	result, reason string
+	patch          []byte
+	warnings       []string
+	audit          map[string]string
+	err            error // for the person whose request is not allowed
+	code           int32 // HTTP status that goes with err
+}
+
+const (
+	resultInjected = "injected"
+	resultSkipped  = "skipped"
+	resultDenied   = "denied"
+	resultError    = "error"
+)
+
+// Reasons, by result.
+const (
+	reasonNew         = "new"       // injected: for the first time
+	reasonAgain       = "again"     // injected: what another webhook added since got its share, if anything
+	reasonNotAsked    = "not-asked" // skipped: inject is "false", or there is no annotation of ours
+	reasonMirror      = "mirror-pod"
+	reasonValid       = "valid"       // of a workload
+	reasonAnnotations = "annotations" // denied: an annotation is wrong
+	reasonPolicy      = "policy"      // denied: the operator does not allow it
+	reasonRole        = "role"        // denied: no role, or none that is allowed
+	reasonPod         = "pod"         // denied: the pod's own content is in the way
+	reasonKube        = "kubernetes"  // error: the API server could not be asked
+	reasonBadReview   = "bad-review"  // error: not an AdmissionReview
+	reasonPanic       = "panic"
+	reasonInternal    = "internal"
+)
+
+func skipped(reason string) verdict { return verdict{result: resultSkipped, reason: reason} }
+
+func denied(reason string, err error) verdict {
+	code := int32(http.StatusForbidden)
+	if reason == reasonAnnotations || reason == reasonPod {
+		code = http.StatusBadRequest
+	}
+	return verdict{result: resultDenied, reason: reason, err: err, code: code}
+}
+
+// failed is no answer to what was asked: the API server's caller should try again.
+func failed(reason string, err error) verdict {
+	return verdict{result: resultError, reason: reason, err: fmt.Errorf("kms-agent-injector: %w", err), code: http.StatusInternalServerError}
+}
+
+var statusReasons = map[int32]metav1.StatusReason{
+	http.StatusBadRequest:          metav1.StatusReasonBadRequest,
+	http.StatusForbidden:           metav1.StatusReasonForbidden,
+	http.StatusInternalServerError: metav1.StatusReasonInternalError,
+}
+
+// encode is the AdmissionReview that says the verdict.
+func (v verdict) encode(uid types.UID) ([]byte, error) {
+	response := admissionv1.AdmissionResponse{UID: uid, Allowed: v.err == nil, Warnings: v.warnings, AuditAnnotations: v.audit}
+	if v.err != nil {
+		response.Result = &metav1.Status{
+			Status: metav1.StatusFailure, Code: v.code, Reason: statusReasons[v.code], Message: v.err.Error(),
+		}
+	}
+	if v.err == nil && v.patch != nil {
+		response.Patch, response.PatchType = v.patch, new(admissionv1.PatchTypeJSONPatch)
+	}
+	return json.Marshal(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
+		Response: &response,
+	})
+}

@@ -1,0 +1,163 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	crwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
+)
+
+// The paths at which the API server calls.
+const (
+	MutatePath   = "/mutate-pods"
+	ValidatePath = "/validate-workloads"
+)
+
+// Options are what a webhook needs to know.
+type Options struct {
+	ConfigFile string        // the operator's document (config.Injector)
+	Port       int           // of the admission server
+	Metrics    string        // address of /metrics
+	Health     string        // address of /healthz and /readyz
+	Drain      time.Duration // how long it goes on answering after it was told to stop, until nobody calls it any more
+	Version    string        // for the annotation config.InjectedAnnotation
+
+	REST        *rest.Config
+	Certificate Certificate
+	Checks      config.Checks
+	Log         logr.Logger
+}
+
+// A Certificate is the admission server's. Run keeps it until its context ends; Ready is nil while the API server could accept
+// what GetCertificate returns.
+type Certificate interface {
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	Run(context.Context) error
+	Ready() error
+}
+
+var _, _ Certificate = (*certificate.Files)(nil), (*certificate.SelfSigned)(nil)
+
+// Run serves until ctx ends or a part fails. At the end it stops being ready, answers on for Options.Drain, finishes what it is
+// answering, and only then lets go of what the answers need.
+func Run(ctx context.Context, o Options) error {
+	policy, err := loadPolicy(o.ConfigFile, o.Version, o.Log)
+	if err != nil {
+		return err
+	}
+	informers, accounts, err := watchAccounts(o.REST)
+	if err != nil {
+		return err
+	}
+	judge := &judge{policy: policy, accounts: accounts, checks: o.Checks}
+	var draining, synced atomic.Bool
+	measures := newMeasures(func() time.Time { return expiry(o.Certificate) })
+
+	server := crwebhook.NewServer(crwebhook.Options{Port: o.Port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+		c.GetCertificate = o.Certificate.GetCertificate
+		c.MinVersion = tls.VersionTLS12
+		c.NextProtos = []string{"h2", "http/1.1"} // the API server calls webhooks by the latter
+	}}})
+	server.Register(MutatePath, &admission[injector.Pod]{decide: judge.pod, observe: measures.pod, log: o.Log, draining: &draining})
+	server.Register(ValidatePath, &admission[workload]{decide: judge.workload, observe: func(verdict, time.Duration) {}, log: o.Log, draining: &draining})
+
+	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
+	running, stop := context.WithCancel(running)
+	defer stop()
+	group.Go(func() error { return informers.Start(running) })
+	group.Go(func() error { synced.Store(informers.WaitForCacheSync(running)); return nil })
+	group.Go(func() error { return policy.watch(running) })
+	group.Go(func() error { return o.Certificate.Run(running) })
+	group.Go(func() error { return listen(running, o.Metrics, metricsHandler(measures.registry)) })
+	group.Go(func() error {
+		return listen(running, o.Health, healthHandler(map[string]healthz.Checker{
+			"stopping":    flag(func() bool { return !draining.Load() }, "the webhook was told to stop"),
+			"cache":       flag(synced.Load, "the ServiceAccounts have not been read yet"),
+			"certificate": func(*http.Request) error { return o.Certificate.Ready() },
+			"server":      server.StartedChecker(),
+		}))
+	})
+	serving, stopServing := context.WithCancel(running)
+	defer stopServing()
+	group.Go(func() error {
+		defer stop()
+		return server.Start(serving)
+	})
+	group.Go(func() error {
+		defer stopServing()
+		select {
+		case <-running.Done():
+			return nil
+		case <-ctx.Done():
+		}
+		draining.Store(true)
+		o.Log.Info("Stopping", "drain", o.Drain)
+		select {
+		case <-running.Done():
+		case <-time.After(o.Drain):
+		}
+		return nil
+	})
+	return group.Wait()
+}
+
+func expiry(c Certificate) time.Time {
+	current, err := c.GetCertificate(nil)
+	if err != nil || current == nil {
+		return time.Time{}
+	}
+	return current.Leaf.NotAfter
+}
+
+func metricsHandler(own *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{metrics.Registry, own}, promhttp.HandlerOpts{}))
+	return mux
+}
+
+func healthHandler(ready map[string]healthz.Checker) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/healthz", http.StripPrefix("/healthz", &healthz.Handler{})) // that it answers is all that it says
+	mux.Handle("/readyz", http.StripPrefix("/readyz", &healthz.Handler{Checks: ready}))
+	return mux
+}
+
+func flag(ok func() bool, otherwise string) healthz.Checker {
+	return func(*http.Request) error {
+		if ok() {
+			return nil
+		}
+		return errors.New(otherwise)
+	}
+}
+
+// listen serves plain HTTP until ctx ends.
+func listen(ctx context.Context, address string, handler http.Handler) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", address, err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	context.AfterFunc(ctx, func() { server.Close() })
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %s: %w", address, err)
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
+)
+
+// A workload is what makes pods: a Deployment, StatefulSet, DaemonSet, ReplicaSet or Job by its template, a CronJob by its
+// Jobs' template.
+type workload struct {
+	Metadata struct {
+		DeletionTimestamp string `json:"deletionTimestamp"`
+	} `json:"metadata"`
+	Spec struct {
+		Template    *injector.Pod `json:"template"`
+		JobTemplate *struct {
+			Spec struct {
+				Template *injector.Pod `json:"template"`
+			} `json:"spec"`
+		} `json:"jobTemplate"`
+	} `json:"spec"`
+}
+
+func (w workload) template() injector.Pod {
+	switch {
+	case w.Spec.Template != nil:
+		return *w.Spec.Template
+	case w.Spec.JobTemplate != nil && w.Spec.JobTemplate.Spec.Template != nil:
+		return *w.Spec.JobTemplate.Spec.Template
+	}
+	return injector.Pod{}
+}
+
+// workload decides on a workload by what would happen to its pods. What may be put right before they start is a warning. So is
+// everything about an update that leaves our annotations as they were: a workload that was made before us, or before the
+// operator's policy, must still be scaled, paused and deleted.
+func (j *judge) workload(ctx context.Context, req *request[workload]) verdict {
+	pod := req.Object.template()
+	v := j.template(ctx, req.Namespace, pod)
+	old := req.OldObject.template()
+	unchanged := req.Operation == "UPDATE" && maps.Equal(own(pod), own(old))
+	if v.err != nil && (unchanged || req.Object.Metadata.DeletionTimestamp != "") {
+		return verdict{result: resultSkipped, reason: v.reason, warnings: append(v.warnings, "its pods will be refused: "+v.err.Error())}
+	}
+	return v
+}
+
+func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod) verdict {
+	spec, err := config.Parse(pod.Metadata.Annotations, j.checks)
+	if err != nil {
+		return denied(reasonAnnotations, err)
+	}
+	if !spec.Inject {
+		return skipped(reasonNotAsked)
+	}
+	in := j.policy.current()
+	if err := in.Allowed(spec, namespace); err != nil {
+		return denied(reasonPolicy, err)
+	}
+	var warnings []string
+	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; marked {
+		warnings = append(warnings, config.InjectedAnnotation+" is written by the webhook into pods; remove it from the template")
+	}
+	role, err := j.accounts.role(ctx, spec, in.Policy(), namespace, injector.ServiceAccountOf(pod))
+	outage := new(outageError)
+	switch {
+	case errors.As(err, &outage):
+		warnings = append(warnings, fmt.Sprintf("its role was not checked: %s", err))
+	case err != nil && rrsa.FromPod(spec):
+		return denied(reasonRole, err)
+	case err != nil:
+		warnings = append(warnings, "its pods will be refused until this is put right: "+err.Error())
+	}
+	v := plan(in, injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: role})
+	if v.err == nil {
+		v = verdict{result: resultSkipped, reason: reasonValid, warnings: v.warnings}
+	}
+	v.warnings = append(warnings, v.warnings...)
+	return v
+}
+
+// own are the annotations that are our business.
+func own(pod injector.Pod) map[string]string {
+	found := map[string]string{}
+	for key, value := range pod.Metadata.Annotations {
+		if strings.HasPrefix(key, config.Prefix) {
+			found[key] = value
+		}
+	}
+	return found
+}
