@@ -22,7 +22,9 @@ import (
 func setUpNetwork() error {
 	for _, args := range []string{
 		"link set lo up",
-		"link add " + bridge + " type bridge",
+		// Without an address of its own a bridge takes its ports' lowest, and changes it when a pod comes whose is lower:
+		// all other pods then send to an address that is the node's no more.
+		"link add " + bridge + " address 02:00:0a:f4:00:01 type bridge",
 		"addr add " + Address + "/24 dev " + bridge,
 		"link set " + bridge + " up",
 		// kube-proxy translates Service addresses only once a packet has some way to go.
@@ -39,9 +41,10 @@ func setUpNetwork() error {
 		optional    bool
 	}{
 		{name: "ipv4/ip_forward", value: "1"},
-		// The node answers for a pod that another asks for, as isolated ports do not hear each other...
+		// The node answers for a pod that another asks for, as isolated ports do not hear each other,
 		{name: "ipv4/conf/" + bridge + "/proxy_arp_pvlan", value: "1"},
-		// ...and must not tell them to talk directly from then on.
+		{name: "ipv4/neigh/" + bridge + "/proxy_delay", value: "0"}, // at once, not after up to 0.8 s
+		// and must not tell them to talk directly from then on.
 		{name: "ipv4/conf/all/send_redirects", value: "0"},
 		{name: "ipv4/conf/" + bridge + "/send_redirects", value: "0"},
 		// Where br_netfilter is loaded, it would send a translated packet straight to an isolated port, which drops it.
