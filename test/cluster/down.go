@@ -55,16 +55,10 @@ func (c *Cluster) Down(ctx context.Context) error { return Down(ctx, Options{Dir
 
 // clean ends every process of the cluster and removes what is outside its directory. The caller holds the lock.
 func clean(ctx context.Context, dir string) error {
-	process, err := node.Find(dir)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
-	if process != nil {
-		if err := process.Kill(ctx); err != nil {
-			return err
-		}
+	if err := node.Kill(ctx, dir); err != nil {
+		return err
 	}
 	return cgroup.Remove(ctx, cgroupName(dir))
 }

@@ -29,7 +29,7 @@ type Process struct {
 
 // record writes down a child that is not reaped yet, so that its number is still its own.
 func record(dir string, pid int) (*Process, error) {
-	start, err := startTime(pid)
+	start, _, err := stat(pid)
 	if err != nil {
 		return nil, fmt.Errorf("identify the node's process: %w", err)
 	}
@@ -50,6 +50,27 @@ func record(dir string, pid int) (*Process, error) {
 
 // Find returns the running node whose state is in dir, or nil if there is none: never started, or dead.
 func Find(dir string) (*Process, error) {
+	p, err := recorded(dir)
+	if p == nil || err != nil {
+		return nil, err
+	}
+	if start, state, err := stat(p.PID); err != nil || start != p.Start || state == zombie {
+		return nil, nil
+	}
+	return p, nil
+}
+
+// Kill ends the node whose state is in dir, if there is one, and every process in it. It returns when all are gone.
+func Kill(ctx context.Context, dir string) error {
+	p, err := recorded(dir)
+	if p == nil || err != nil {
+		return err
+	}
+	return p.kill(ctx)
+}
+
+// recorded returns the process that the record in dir is about, or nil if there is no record of this boot.
+func recorded(dir string) (*Process, error) {
 	data, err := os.ReadFile(filepath.Join(dir, recordFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -62,22 +83,13 @@ func Find(dir string) (*Process, error) {
 		return nil, nil // the writer was killed while writing: its child got no configuration and ended with it
 	}
 	boot, err := bootID()
-	if err != nil {
+	if err != nil || p.Boot != boot {
 		return nil, err
-	}
-	if p.Boot != boot || !p.alive() {
-		return nil, nil
 	}
 	return &p, nil
 }
 
-func (p *Process) alive() bool {
-	start, err := startTime(p.PID)
-	return err == nil && start == p.Start
-}
-
-// Kill ends the node and every process in it, and returns when all are gone.
-func (p *Process) Kill(ctx context.Context) error {
+func (p *Process) kill(ctx context.Context) error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -86,8 +98,9 @@ func (p *Process) Kill(ctx context.Context) error {
 		return fmt.Errorf("open process %d: %w", p.PID, err)
 	}
 	defer unix.Close(fd)
-	// The descriptor holds on to whichever process has the number now. If that is ours, it stays ours.
-	if !p.alive() {
+	// The descriptor holds on to whichever process has the number now. If that is ours, it stays ours. It may be a zombie
+	// already, while the kernel is still busy killing the others.
+	if start, _, err := stat(p.PID); err != nil || start != p.Start {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -109,22 +122,22 @@ func (p *Process) Kill(ctx context.Context) error {
 	}
 }
 
-// startTime reads proc_pid_stat(5). The name in parentheses may contain anything, so fields are counted behind the last one.
-func startTime(pid int) (string, error) {
+const zombie = "Z"
+
+// stat reads the state and the start time from proc_pid_stat(5): fields 3 and 22. The name before them may contain
+// anything, so fields are counted from the last parenthesis.
+func stat(pid int) (start, state string, err error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	end := bytes.LastIndexByte(data, ')')
 	fields := strings.Fields(string(data[end+1:]))
-	const startField, firstField = 22, 3
-	if end < 0 || len(fields) <= startField-firstField {
-		return "", fmt.Errorf("/proc/%d/stat: malformed", pid)
+	const stateField, startField = 3, 22
+	if end < 0 || len(fields) <= startField-stateField {
+		return "", "", fmt.Errorf("/proc/%d/stat: malformed", pid)
 	}
-	if fields[0] == "Z" || fields[0] == "X" {
-		return "", fs.ErrNotExist // dead, and only its parent has not noticed
-	}
-	return fields[startField-firstField], nil
+	return fields[startField-stateField], fields[0], nil
 }
 
 func bootID() (string, error) {

@@ -36,7 +36,7 @@ func TestFindAndKill(t *testing.T) {
 		t.Fatalf("found %v, %v, want process %d", p, err, cmd.Process.Pid)
 	}
 	for range 2 { // the second time it is dead
-		if err := p.Kill(t.Context()); err != nil {
+		if err := Kill(t.Context(), dir); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -66,11 +66,11 @@ func TestReusedNumberIsNotOurs(t *testing.T) {
 		}
 	}
 	stale := Process{PID: p.PID, Start: p.Start + "0", Boot: p.Boot}
-	if err := stale.Kill(t.Context()); err != nil {
+	if err := stale.kill(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if !p.alive() {
-		t.Errorf("process %d was killed for another", cmd.Process.Pid)
+	if start, state, err := stat(cmd.Process.Pid); err != nil || start != p.Start || state == zombie {
+		t.Errorf("process %d was killed for another: state %q, %v", cmd.Process.Pid, state, err)
 	}
 }
 
