@@ -1,7 +1,6 @@
 package injector
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -24,7 +23,7 @@ type builder struct {
 
 // set adds a member to an object that the pod has.
 func (b *builder) set(object, key string, value any) {
-	b.add(object+"/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(key), value)
+	b.add(object+"/"+strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1"), value)
 }
 
 // grow appends values to the array at pointer, which has length elements, or nil for one that the pod lacks (or has as null).
@@ -72,11 +71,9 @@ func (b *builder) patch() ([]byte, error) {
 	if len(b.operations) == 0 {
 		return nil, nil
 	}
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(b.operations); err != nil {
+	patch, err := json.Marshal(b.operations)
+	if err != nil {
 		return nil, fmt.Errorf("encode the patch: %w", err)
 	}
-	return bytes.TrimRight(out.Bytes(), "\n"), nil
+	return patch, nil
 }

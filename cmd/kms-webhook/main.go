@@ -49,15 +49,15 @@ func run(ctx context.Context, args []string) error {
 	service := flags.String("service-name", "kms-webhook", "the Service by which the API server calls, with self-signed")
 	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server (default: as a pod)")
 	level := flags.String("log-level", "info", "debug, info, error")
-	if err := flags.Parse(args); err != nil {
-		return err
+	err := flags.Parse(args)
+	if err == nil && o.ConfigFile == "" {
+		err = errors.New("--config is missing")
 	}
-	if o.ConfigFile == "" {
-		return errors.New("--config is missing")
+	if err != nil {
+		return err
 	}
 
 	settings := zap.NewProductionConfig()
-	var err error
 	if settings.Level, err = zap.ParseAtomicLevel(*level); err != nil {
 		return fmt.Errorf("--log-level: %w", err)
 	}
