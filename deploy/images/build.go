@@ -40,6 +40,8 @@ func buildAll(ctx context.Context, p progress, s settings) (map[binaryKey]binary
 	}
 	for _, platform := range s.platforms {
 		start := time.Now()
+		what := fmt.Sprintf("%s for %s", strings.Join(commands, ", "), platform)
+		p.line("building", what+"; minutes when nothing has been compiled yet, else seconds")
 		dir := filepath.Join(s.out, "bin", platform.os+"_"+platform.arch)
 		if err := build(ctx, dir, platform, s.tag, packages); err != nil {
 			return nil, fmt.Errorf("build for %s: %w", platform, err)
@@ -51,7 +53,7 @@ func buildAll(ctx context.Context, p progress, s settings) (map[binaryKey]binary
 			}
 			binaries[binaryKey{command, platform}] = b
 		}
-		p.step("build", fmt.Sprintf("%s for %s", strings.Join(commands, ", "), platform), start)
+		p.step("built", what, start)
 	}
 	return binaries, nil
 }

@@ -220,20 +220,20 @@ func TestPublishSkipsWhatIsUnchanged(t *testing.T) {
 		}
 		return out.String()
 	}
-	if got := step(spec); !strings.Contains(got, "write") {
+	if got := step(spec); !strings.Contains(got, "wrote") {
 		t.Errorf("the first time: %q, want it written", got)
 	}
 	if got := step(spec); !strings.Contains(got, "unchanged") {
 		t.Errorf("the second time: %q, want it unchanged", got)
 	}
 	spec.platforms[0].layers[1][0].Data = append([]byte(nil), "another binary"...)
-	if got := step(spec); !strings.Contains(got, "write") {
+	if got := step(spec); !strings.Contains(got, "wrote") {
 		t.Errorf("with another binary: %q, want it written", got)
 	}
 	if err := os.WriteFile(path, []byte("torn"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got := step(spec); !strings.Contains(got, "write") {
+	if got := step(spec); !strings.Contains(got, "wrote") {
 		t.Errorf("over a broken archive: %q, want it written", got)
 	}
 	if left, _ := filepath.Glob(filepath.Join(s.out, ".*")); len(left) > 0 {

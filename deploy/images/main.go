@@ -131,7 +131,7 @@ func publish(ctx context.Context, p progress, s settings, spec imageSpec, path s
 	if err := writeArchive(path, spec, index); err != nil {
 		return err
 	}
-	p.step("write", fmt.Sprintf("%s (%s)", path, spec.ref), start)
+	p.step("wrote", fmt.Sprintf("%s (%s)", path, spec.ref), start)
 	if !s.push {
 		return nil
 	}
@@ -140,17 +140,21 @@ func publish(ctx context.Context, p progress, s settings, spec imageSpec, path s
 	if err != nil {
 		return err
 	}
-	p.step("push", spec.ref+"@"+digest, start)
+	p.step("pushed", spec.ref+"@"+digest, start)
 	return nil
 }
 
-// progress prints a line a step, with the time that it took and the time since the start.
+// progress prints a line a step, with the time since the start.
 type progress struct {
 	out   io.Writer
 	began time.Time
 }
 
+// step says what is done and how long it took.
 func (p progress) step(verb, what string, start time.Time) {
-	now := time.Now()
-	fmt.Fprintf(p.out, "%6.1fs  %-9s  %s (%.1fs)\n", now.Sub(p.began).Seconds(), verb, what, now.Sub(start).Seconds())
+	p.line(verb, fmt.Sprintf("%s (%.1fs)", what, time.Since(start).Seconds()))
+}
+
+func (p progress) line(verb, what string) {
+	fmt.Fprintf(p.out, "%6.1fs  %-9s  %s\n", time.Since(p.began).Seconds(), verb, what)
 }
