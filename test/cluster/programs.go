@@ -100,7 +100,7 @@ func kubernetesModule(source string) (build.Module, error) {
 		Dir:   dir,
 		Steps: []build.Step{{Packages: []string{"."}, LDFlags: strings.Join(flags, " ")}},
 		Links: []build.Link{{Name: "kubectl", Program: "kubernetes"}},
-		Hint:  "the first build of Kubernetes takes 6 to 9 minutes on two cores; later runs reuse it",
+		Hint:  "; the first build takes 6 to 9 minutes on two cores, later runs reuse it",
 	}, nil
 }
 
@@ -118,6 +118,6 @@ func containerdModule(source string) build.Module {
 			},
 			{Packages: []string{"github.com/opencontainers/runc"}, Tags: "seccomp", LDFlags: "-s -w -linkmode external -extldflags -static", Cgo: true},
 		},
-		Hint: "one to two minutes, once",
+		Hint: "; one to two minutes, once",
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster"
@@ -70,7 +71,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "kubectl":
 		err = kubectl(ctx, c, args, out)
 	case "env":
-		_, err = fmt.Fprintf(out, "export KUBECONFIG=%s\nexport PATH=%s:$PATH\n", c.Kubeconfig(), filepath.Dir(c.Kubectl()))
+		_, err = fmt.Fprintf(out, "export KUBECONFIG=%s\nexport PATH=%s:$PATH\n", quote(c.Kubeconfig()), quote(filepath.Dir(c.Kubectl())))
 	case "logs":
 		err = logs(c, args, out)
 	case "etcd":
@@ -80,6 +81,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	return err
 }
+
+// quote makes one word of s for a shell.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 func kubectl(ctx context.Context, c *cluster.Cluster, args []string, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, c.Kubectl(), args...)

@@ -25,7 +25,7 @@ type Module struct {
 	Dir   string // where its sources and, for a module of its own, go.mod are
 	Steps []Step // go build invocations
 	Links []Link // further names of its programs
-	Hint  string // what to expect of a first build, for the person who waits
+	Hint  string // what to expect of a first build, for the person who waits: ends the line that says it begins
 }
 
 // Step is one go build.
@@ -84,6 +84,7 @@ func (m Module) compileInto(ctx context.Context, dir string, log *progress.Print
 		return err
 	}
 	defer os.RemoveAll(work)
+	log.Line("%s: not built yet%s", m.Name, m.Hint)
 	for _, step := range m.Steps {
 		if err := m.compile(ctx, step, work, log); err != nil {
 			return err

@@ -18,7 +18,7 @@ import (
 // compiles; what the build cache has already is not named, so the count ends below the total.
 func (m Module) compile(ctx context.Context, step Step, into string, log *progress.Printer) error {
 	flags := []string{"-trimpath", "-buildvcs=false", "-tags=" + step.Tags}
-	report := log.Begin("%s: resolving %s%s", m.Name, m.programs(step), parenthesis(m.Hint))
+	report := log.Begin("%s: looking at the sources", m.Name)
 	began := time.Now()
 
 	total, err := m.countPackages(ctx, step, flags, report)
@@ -26,12 +26,13 @@ func (m Module) compile(ctx context.Context, step Step, into string, log *progre
 		report.Done("%s: stopped", m.Name)
 		return err
 	}
+	report.Update("%s: %d packages at most to compile", m.Name, total)
 	compiled := 0
 	args := append([]string{"build", "-v", "-o", into + "/", "-ldflags=" + step.LDFlags}, flags...)
 	err = m.follow(ctx, step, append(args, step.Packages...), io.Discard, func(line string) {
 		compiled++
 		report.Update("%s: compiled %d of at most %d packages", m.Name, compiled, total)
-		if strings.HasPrefix(line, "command-line-arguments") || strings.HasSuffix(line, "/"+m.Name) {
+		if strings.HasSuffix(line, "/"+m.Name) { // the program itself, which is the last
 			report.Update("%s: linking", m.Name)
 		}
 	}, report)
@@ -103,11 +104,4 @@ func (m Module) programs(step Step) string {
 		}
 	}
 	return strings.Join(names, ", ")
-}
-
-func parenthesis(s string) string {
-	if s == "" {
-		return ""
-	}
-	return " (" + s + ")"
 }

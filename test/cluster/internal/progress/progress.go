@@ -15,6 +15,9 @@ const (
 	heartbeatPlain    = 10 * time.Second
 )
 
+// width is what fits into the narrowest usual terminal: a line that wraps cannot be overwritten.
+const width = 79
+
 // Printer writes steps to one writer. A nil Printer writes nothing.
 type Printer struct {
 	out      io.Writer
@@ -55,6 +58,9 @@ func (p *Printer) Line(format string, args ...any) {
 
 func (p *Printer) print(text string, partial bool) {
 	line := fmt.Sprintf("%6.1fs  %s", time.Since(p.start).Seconds(), text)
+	if partial && len(line) > width {
+		line = line[:width]
+	}
 	if p.partial {
 		line = "\r\x1b[K" + line
 	}
