@@ -25,6 +25,7 @@ const maxBody = 7 << 20
 type admission[T any] struct {
 	decide   func(context.Context, *request[T]) verdict
 	observe  func(verdict, time.Duration)
+	advisory bool // what goes wrong here stops nobody
 	log      logr.Logger
 	draining *atomic.Bool
 }
@@ -42,6 +43,9 @@ func (a *admission[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if v.reason == reasonBadReview {
 		http.Error(w, v.err.Error(), http.StatusBadRequest)
 		return
+	}
+	if a.advisory {
+		v = v.advice()
 	}
 	body, err := v.encode(req.UID)
 	if err != nil {

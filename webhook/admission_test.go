@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	corev1 "k8s.io/api/core/v1"
@@ -161,6 +162,7 @@ func TestAccountsInMotion(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	f := start(t).ready(t)
+	f.account("bare", nil)
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"})
 	deployment := func(p map[string]any) map[string]any {
 		return map[string]any{"kind": "Deployment", "metadata": map[string]any{"name": "web"}, "spec": map[string]any{"template": p}}
@@ -188,9 +190,11 @@ func TestValidate(t *testing.T) {
 		{"update that makes it bad", "UPDATE", deployment(bad), deployment(good), false, `did you mean "sidecar"`},
 		{"update of what was bad", "UPDATE", deployment(bad), deployment(bad), true, `did you mean "sidecar"`},
 		{"what is being deleted", "UPDATE", deleted, deployment(good), true, `did you mean "sidecar"`},
-		{"ServiceAccount to come", "CREATE", deployment(pod("soon", map[string]any{"secret.db": "app/db"})), nil, true, "shop/soon"},
+		{"ServiceAccount to come", "CREATE", deployment(pod("soon", map[string]any{"secret.db": "app/db"})), nil, true, "does not exist"},
+		{"role to come", "CREATE", deployment(pod("bare", map[string]any{"secret.db": "app/db"})), nil, true, "kubectl annotate serviceaccount --namespace shop bare"},
 		{"role of the pod is not allowed", "CREATE", deployment(pod("soon", map[string]any{"secret.db": "app/db", "role-arn": "acs:ram::42:role/x"})), nil, false, "acs:ram::42:role/x"},
 		{"forbidden secret", "CREATE", deployment(pod("web", map[string]any{"secret.db": "finance/db"})), nil, false, "finance/db"},
+		{"a bug of ours", "CREATE", deployment(pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: panic}}"})), nil, true, "not checked"},
 		{"marked template", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "injected": "v1"})), nil, true, "remove it from the template"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -201,7 +205,10 @@ func TestValidate(t *testing.T) {
 			if r.Patch != nil {
 				t.Errorf("patch %s", r.Patch)
 			}
-			said := strings.Join(r.Warnings, "\n")
+			said := strings.Join(r.Warnings, "; ")
+			if strings.ContainsFunc(said, unicode.IsControl) {
+				t.Errorf("the API server would drop the warning %q", said)
+			}
 			if !r.Allowed {
 				said = r.Result.Message
 			}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
+	"unicode"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -79,9 +81,20 @@ var statusReasons = map[int32]metav1.StatusReason{
 	http.StatusInternalServerError: metav1.StatusReasonInternalError,
 }
 
+// advice is the verdict of somebody who is asked for advice only: what he cannot answer he lets pass.
+func (v verdict) advice() verdict {
+	if v.result != resultError {
+		return v
+	}
+	return verdict{result: v.result, reason: v.reason, warnings: append(v.warnings, "not checked: "+v.err.Error())}
+}
+
 // encode is the AdmissionReview that says the verdict.
 func (v verdict) encode(uid types.UID) ([]byte, error) {
-	response := admissionv1.AdmissionResponse{UID: uid, Allowed: v.err == nil, Warnings: v.warnings, AuditAnnotations: v.audit}
+	response := admissionv1.AdmissionResponse{UID: uid, Allowed: v.err == nil, AuditAnnotations: v.audit}
+	for _, w := range v.warnings {
+		response.Warnings = append(response.Warnings, oneLine(w))
+	}
 	if v.err != nil {
 		response.Result = &metav1.Status{
 			Status: metav1.StatusFailure, Code: v.code, Reason: statusReasons[v.code], Message: v.err.Error(),
@@ -94,4 +107,9 @@ func (v verdict) encode(uid types.UID) ([]byte, error) {
 		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
 		Response: &response,
 	})
+}
+
+// oneLine is a text without line breaks: they are control characters, and the API server drops a warning that has any.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 }

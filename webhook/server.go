@@ -76,7 +76,7 @@ func Run(ctx context.Context, o Options) error {
 		c.NextProtos = []string{"h2", "http/1.1"} // the API server calls webhooks by the latter
 	}}})
 	server.Register(MutatePath, &admission[injector.Pod]{decide: judge.pod, observe: measures.pod, log: o.Log, draining: &draining})
-	server.Register(ValidatePath, &admission[workload]{decide: judge.workload, observe: func(verdict, time.Duration) {}, log: o.Log, draining: &draining})
+	server.Register(ValidatePath, &admission[workload]{decide: judge.workload, observe: func(verdict, time.Duration) {}, advisory: true, log: o.Log, draining: &draining})
 
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
 	running, stop := context.WithCancel(running)
