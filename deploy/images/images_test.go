@@ -289,7 +289,11 @@ func TestParse(t *testing.T) {
 	if got, want := names(s.images), []string{"kms-agent", "demo-app"}; !slices.Equal(got, want) {
 		t.Errorf("with names: %v, want %v", got, want)
 	}
-	for _, args := range [][]string{{"--platforms=windows/amd64"}, {"--platforms=linux"}, {"kms-agnet"}} {
+	s = testSettings(t, "--registry=registry.example.com", "--repository=team", "--tag=v1", "kms-agent")
+	if got, want := newSpec(s.images[0], s).ref, "registry.example.com/team/kms-agent:v1"; got != want {
+		t.Errorf("the reference is %q, want %q", got, want)
+	}
+	for _, args := range [][]string{{"--platforms=windows/amd64"}, {"--platforms=linux"}, {"kms-agnet"}, {"--push"}} {
 		if _, err := parse(args, io.Discard); err == nil {
 			t.Errorf("%q was accepted", args)
 		}

@@ -37,7 +37,8 @@ func main() {
 type settings struct {
 	platforms  []platform
 	tag        string
-	repository string // what stands before the image's name: a registry's host, a path, or both
+	registry   string // host, perhaps with a path; "" leaves it to the nodes
+	repository string // what the images' names stand below
 	out        string
 	caRoots    string // PEM file; "" takes the certificates of Debian's package
 	push       bool
@@ -54,12 +55,16 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	}
 	platforms := flags.String("platforms", "linux/amd64,linux/arm64", "comma list of os/architecture")
 	flags.StringVar(&s.tag, "tag", devTag, "tag of the images; with any but \""+devTag+"\" the binaries carry the commit they were built from")
-	flags.StringVar(&s.repository, "repository", "kms-agent-injector", "what stands before an image's name, for example registry.example.com/team")
+	flags.StringVar(&s.registry, "registry", "", "registry of the images, for example registry.example.com; the chart's image.registry")
+	flags.StringVar(&s.repository, "repository", "kms-agent-injector", "what stands before the images' names; the chart's image.repository")
 	flags.StringVar(&s.out, "out", "dist/images", "directory of the archives")
 	flags.StringVar(&s.caRoots, "ca-roots", "", "PEM file of the certificate authorities that the images trust (default: those of Debian's package ca-certificates, fetched with apt-get)")
-	flags.BoolVar(&s.push, "push", false, "push the images to their repository too, with the credentials of the Docker configuration file")
+	flags.BoolVar(&s.push, "push", false, "push the images to their registry too, with the credentials of the Docker configuration file")
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
+	}
+	if s.push && s.registry == "" {
+		return settings{}, errors.New("--push needs a --registry to push to")
 	}
 	var err error
 	if s.platforms, err = parsePlatforms(*platforms); err != nil {
@@ -117,21 +122,24 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 // publish writes the archive, unless one of the same content is there, and pushes the image where that was asked for.
 func publish(ctx context.Context, p progress, s settings, spec imageSpec, path string) error {
-	if archiveKey(path) == spec.key() {
-		p.step("unchanged", path, time.Now())
+	start := time.Now()
+	unchanged := archiveKey(path) == spec.key()
+	if unchanged {
+		p.step("unchanged", path, start)
 		if !s.push {
 			return nil
 		}
 	}
-	start := time.Now()
 	index, err := spec.index()
 	if err != nil {
 		return err
 	}
-	if err := writeArchive(path, spec, index); err != nil {
-		return err
+	if !unchanged {
+		if err := writeArchive(path, spec, index); err != nil {
+			return err
+		}
+		p.step("wrote", fmt.Sprintf("%s (%s)", path, spec.ref), start)
 	}
-	p.step("wrote", fmt.Sprintf("%s (%s)", path, spec.ref), start)
 	if !s.push {
 		return nil
 	}
