@@ -88,11 +88,11 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	f.stop = stop
 	go func() { f.done <- webhook.Run(ctx, o) }()
 	t.Cleanup(func() {
+		f.client.CloseIdleConnections() // a server waits 5 s for connections that nobody has used yet
 		stop()
 		if err := <-f.done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		f.client.CloseIdleConnections()
 	})
 	return f
 }
