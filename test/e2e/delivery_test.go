@@ -23,10 +23,10 @@ func TestFiles(t *testing.T) {
 		name:        "web",
 		podSecurity: "runAsUser: 12345\nrunAsGroup: 12345",
 		annotations: []string{
-			`inject: "true"`,
+			"inject: true",
 			"secret.api-key: " + api,
-			"secret.db.json: |\n  name: " + db + "\n  format: json",
-			"secret.db.env: |\n  name: " + db + "\n  format: env\n  keys: {DB_USER: AccountName, DB_PASSWORD: AccountPassword}\n  path: conf/db.env",
+			"secret.db.json: name: " + db + "\nformat: json",
+			"secret.db.env: name: " + db + "\nformat: env\nkeys: {DB_USER: AccountName, DB_PASSWORD: AccountPassword}\npath: conf/db.env",
 			"secret.db.properties: {name: " + db + ", format: properties, mode: \"0440\"}",
 			"secret.db.yaml: {name: " + db + ", format: yaml}",
 		},
@@ -84,7 +84,7 @@ func TestContainers(t *testing.T) {
 	put(t, name, value())
 	apply(t, workload{
 		name:        "some",
-		annotations: []string{`inject: "true"`, "secret.only: " + name, "containers: app", "mount-path: /etc/app/secrets"},
+		annotations: []string{"inject: true", "secret.only: " + name, "containers: app", "mount-path: /etc/app/secrets"},
 		containers:  container("app") + container("other"),
 	}.pod(ns))
 	ready(t, ns, "some")
@@ -102,7 +102,7 @@ func TestModes(t *testing.T) {
 			ns := namespace(t)
 			name, want := secretName("mode"), value()
 			put(t, name, want)
-			apply(t, workload{name: "p", annotations: []string{`inject: "true"`, "secret.f: " + name, "mode: " + mode}}.pod(ns))
+			apply(t, workload{name: "p", annotations: []string{"inject: true", "secret.f: " + name, "mode: " + mode}}.pod(ns))
 			ready(t, ns, "p")
 			if got := in(t, ns, "p", "app", "cat", dir+"/f"); got != want {
 				t.Errorf("got %d bytes, want the value", len(got))
@@ -128,7 +128,7 @@ func TestJobCompletes(t *testing.T) {
 	name := secretName("job")
 	put(t, name, value())
 	w := workload{
-		name: "once", annotations: []string{`inject: "true"`, "secret.f: " + name}, spec: "restartPolicy: Never",
+		name: "once", annotations: []string{"inject: true", "secret.f: " + name}, spec: "restartPolicy: Never",
 		containers: strings.Replace(container("app"), `[sleep, "100000"]`, "[test, -s, "+dir+"/f]", 1),
 	}
 	apply(t, "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: once\n  namespace: "+ns+"\nspec:\n  template:\n"+w.body(ns, "    "))
@@ -143,7 +143,7 @@ func TestRotation(t *testing.T) {
 	first, second := value(), value()
 	put(t, moving, first)
 	put(t, still, value())
-	apply(t, workload{name: "web", annotations: []string{`inject: "true"`, "secret.moving: " + moving, "secret.still: " + still, "refresh-interval: 10s"}}.pod(ns))
+	apply(t, workload{name: "web", annotations: []string{"inject: true", "secret.moving: " + moving, "secret.still: " + still, "refresh-interval: 10s"}}.pod(ns))
 	ready(t, ns, "web")
 	inode := func(file string) string { return in(t, ns, "web", "app", "stat", "-L", "-c", "%i %Y", dir+"/"+file) }
 	before := inode("still")
@@ -169,7 +169,7 @@ func TestOptional(t *testing.T) {
 	ns := namespace(t)
 	name := secretName("there")
 	put(t, name, value())
-	apply(t, workload{name: "web", annotations: []string{`inject: "true"`, "secret.there: " + name, "secret.missing: {name: " + secretName("nowhere") + ", optional: true}"}}.pod(ns))
+	apply(t, workload{name: "web", annotations: []string{"inject: true", "secret.there: " + name, "secret.missing: {name: " + secretName("nowhere") + ", optional: true}"}}.pod(ns))
 	ready(t, ns, "web")
 	if got := strings.Fields(in(t, ns, "web", "app", "ls", dir)); len(got) != 1 || got[0] != "there" {
 		t.Errorf("files: %v, want only the one that exists", got)

@@ -61,7 +61,7 @@ func TestOutage(t *testing.T) {
 		}
 	}
 	eventually(t, 60*time.Second, func() error {
-		if !strings.Contains(kubectl(t, "-n", ns, "logs", "web", "-c", "kms-agent"), "503") {
+		if !strings.Contains(kubectl(t, "-n", ns, "logs", "web", "-c", "kms-agent"), "ServiceUnavailableTemporary") {
 			return errNotYet
 		}
 		return nil
@@ -84,7 +84,7 @@ func TestOutage(t *testing.T) {
 // killable is a pod whose application can kill the agent: one process namespace, one user.
 func killable(name string, annotations ...string) workload {
 	return workload{
-		name: name, annotations: append([]string{`inject: "true"`}, annotations...),
+		name: name, annotations: append([]string{"inject: true"}, annotations...),
 		podSecurity: "runAsUser: 2000", spec: "shareProcessNamespace: true",
 	}
 }

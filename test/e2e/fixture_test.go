@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -111,7 +112,7 @@ func calls(t testing.TB, action, secret string) int {
 type workload struct {
 	name           string
 	serviceAccount string   // default app
-	annotations    []string // "key: value" without the prefix; the value in YAML
+	annotations    []string // "key: value", the key without the prefix
 	podSecurity    string   // lines of the pod's securityContext, besides what "restricted" needs
 	spec           string   // further lines of the pod's spec
 	containers     string   // YAML list; default one container "app" that sleeps
@@ -130,9 +131,10 @@ func (w workload) body(namespace, indent string) string {
 		w.containers = container("app")
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "metadata:\n  name: %s\n  namespace: %s\n  labels: {app: %s}\n  annotations:\n", w.name, namespace, w.name)
+	fmt.Fprintf(&b, "metadata:\n  name: %s\n  namespace: %s\n  labels: {app: %s}\n  annotations:\n    example.com/of: nobody\n", w.name, namespace, w.name)
 	for _, a := range w.annotations {
-		fmt.Fprintf(&b, "    kms.alibabacloud.com/%s\n", strings.ReplaceAll(a, "\n", "\n    "))
+		key, value, _ := strings.Cut(a, ": ")
+		fmt.Fprintf(&b, "    kms.alibabacloud.com/%s: %s\n", key, strconv.Quote(value))
 	}
 	fmt.Fprintf(&b, "spec:\n  serviceAccountName: %s\n  terminationGracePeriodSeconds: 1\n  securityContext:\n    runAsNonRoot: true\n    seccompProfile: {type: RuntimeDefault}\n", w.serviceAccount)
 	b.WriteString(block(w.podSecurity, "    "))

@@ -84,6 +84,14 @@ func install(ctx context.Context) error {
 	return cmd.Run()
 }
 
+// stateDir is where install.sh keeps what it made.
+func stateDir() string {
+	if own != nil {
+		return own.Dir()
+	}
+	return filepath.Join(repository, ".cluster")
+}
+
 // searchEtcd looks for every secret value of the run in the whole of etcd. Of the user's cluster only the API server can be
 // asked, for the objects that pods, controllers and the webhook write.
 func searchEtcd(ctx context.Context) error {

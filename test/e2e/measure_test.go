@@ -41,9 +41,9 @@ func TestStartCost(t *testing.T) {
 	const pods = 10
 	var plain, injected, agent []time.Duration
 	for i := range pods {
-		p := workload{name: fmt.Sprintf("plain-%d", i), annotations: []string{`inject: "false"`}}
+		p := workload{name: fmt.Sprintf("plain-%d", i), annotations: []string{"inject: false"}}
 		plain = append(plain, startTime(t, client, ns, p))
-		p = workload{name: fmt.Sprintf("injected-%d", i), annotations: []string{`inject: "true"`, "secret.f: " + name}}
+		p = workload{name: fmt.Sprintf("injected-%d", i), annotations: []string{"inject: true", "secret.f: " + name}}
 		injected = append(injected, startTime(t, client, ns, p))
 		agent = append(agent, agentTime(t, ns, p.name))
 	}

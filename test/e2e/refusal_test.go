@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What can be known at admission is refused there, by a message that names what to change.
@@ -16,15 +18,15 @@ func TestDenials(t *testing.T) {
 		workload
 		want []string
 	}{
-		"unknown annotation": {workload{annotations: []string{`inject: "true"`, "secret.a: x", "refresh-intervall: 1m"}}, []string{"did you mean kms.alibabacloud.com/refresh-interval?"}},
-		"malformed YAML":     {workload{annotations: []string{`inject: "true"`, "secret.a: '{name: x'"}}, []string{"kms.alibabacloud.com/secret.a", "not YAML"}},
-		"two for one file":   {workload{annotations: []string{`inject: "true"`, "secret.a: {name: x, path: f}", "secret.b: {name: y, path: f}"}}, []string{"secret.b", "secret.a writes too"}},
-		"a path that leaves": {workload{annotations: []string{`inject: "true"`, "secret.a: {name: x, path: ../../etc/passwd}"}}, []string{"leaves the mount path"}},
+		"unknown annotation": {workload{annotations: []string{"inject: true", "secret.a: x", "refresh-intervall: 1m"}}, []string{"did you mean kms.alibabacloud.com/refresh-interval?"}},
+		"malformed YAML":     {workload{annotations: []string{"inject: true", "secret.a: {name: x"}}, []string{"kms.alibabacloud.com/secret.a", "not YAML"}},
+		"two for one file":   {workload{annotations: []string{"inject: true", "secret.a: {name: x, path: f}", "secret.b: {name: y, path: f}"}}, []string{"secret.b", "secret.a writes too"}},
+		"a path that leaves": {workload{annotations: []string{"inject: true", "secret.a: {name: x, path: ../../etc/passwd}"}}, []string{"leaves the mount path"}},
 		"no inject":          {workload{annotations: []string{"secret.a: x"}}, []string{"kms.alibabacloud.com/inject"}},
-		"bad JMESPath":       {workload{annotations: []string{`inject: "true"`, "secret.a: {name: x, format: env, keys: {A: 'b[['}}"}}, []string{"JMESPath"}},
-		"no role":            {workload{serviceAccount: "roleless", annotations: []string{`inject: "true"`, "secret.a: x"}}, []string{"roleless", "ack.alibabacloud.com/role-arn", "kubectl annotate serviceaccount"}},
-		"another account":    {workload{annotations: []string{`inject: "true"`, "secret.a: x", "role-arn: acs:ram::666:role/e2e"}}, []string{"acs:ram::666:role/e2e"}},
-		"no such container":  {workload{annotations: []string{`inject: "true"`, "secret.a: x", "containers: nobody"}}, []string{"nobody", "app"}},
+		"bad JMESPath":       {workload{annotations: []string{"inject: true", "secret.a: {name: x, format: env, keys: {A: 'b[['}}"}}, []string{"JMESPath"}},
+		"no role":            {workload{serviceAccount: "roleless", annotations: []string{"inject: true", "secret.a: x"}}, []string{"roleless", "ack.alibabacloud.com/role-arn", "kubectl annotate serviceaccount"}},
+		"another account":    {workload{annotations: []string{"inject: true", "secret.a: x", "role-arn: acs:ram::666:role/e2e"}}, []string{"acs:ram::666:role/e2e"}},
+		"no such container":  {workload{annotations: []string{"inject: true", "secret.a: x", "containers: nobody"}}, []string{"nobody", "app"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -74,16 +76,19 @@ func TestInitSaysWhy(t *testing.T) {
 			case "a key that is missing":
 				secret = "secret.f: {name: " + c.secret + ", format: env, keys: {A: nokey}}"
 			}
-			apply(t, workload{name: "p", serviceAccount: c.serviceAccount, annotations: []string{`inject: "true"`, secret}}.pod(ns))
+			apply(t, workload{name: "p", serviceAccount: c.serviceAccount, annotations: []string{"inject: true", secret}}.pod(ns))
 			message := whyNot(t, ns, "p")
 			for _, want := range c.want {
 				if !strings.Contains(message, want) {
 					t.Errorf("%q is not in the termination message:\n%s", want, message)
 				}
 			}
-			if logs := kubectl(t, "-n", ns, "logs", "p", "-c", "kms-agent-init"); !strings.Contains(logs, c.want[0]) {
-				t.Errorf("%q is not in the log:\n%s", c.want[0], logs)
-			}
+			eventually(t, time.Minute, func() error { // the container that is there may have started just now
+				if logs := kubectl(t, "-n", ns, "logs", "p", "-c", "kms-agent-init"); !strings.Contains(logs, c.want[0]) {
+					return fmt.Errorf("%q is not in the log: %s", c.want[0], logs)
+				}
+				return nil
+			})
 		})
 	}
 }
@@ -92,15 +97,10 @@ func TestInitSaysWhy(t *testing.T) {
 func TestNotInjected(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
-	for name, annotations := range map[string][]string{"nothing": {}, "no": {`inject: "false"`, "secret.a: x"}} {
-		w := workload{name: name, annotations: annotations}
-		manifest := w.pod(ns)
-		if len(annotations) == 0 {
-			manifest = strings.Replace(manifest, "  annotations:\n", "", 1)
-		}
-		apply(t, manifest)
-		if spec := kubectl(t, "-n", ns, "get", "pod", name, "-o", "jsonpath={.spec}"); strings.Contains(spec, "kms-") {
-			t.Errorf("%s: injected: %s", name, spec)
+	for name, annotations := range map[string][]string{"nothing": {}, "no": {"inject: false", "secret.a: x"}} {
+		apply(t, workload{name: name, annotations: annotations}.pod(ns))
+		if volumes := kubectl(t, "-n", ns, "get", "pod", name, "-o", "jsonpath={.spec.volumes[*].name}"); strings.Contains(volumes, "kms-") {
+			t.Errorf("%s: injected: it has the volumes %s", name, volumes)
 		}
 	}
 }
