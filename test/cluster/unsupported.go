@@ -28,6 +28,9 @@ func Down(context.Context, Options) error { return errUnsupported }
 // Down cannot work here.
 func (c *Cluster) Down(context.Context) error { return errUnsupported }
 
+// Healthy cannot work here.
+func (c *Cluster) Healthy(context.Context) error { return errUnsupported }
+
 // LoadImages cannot work here.
 func (c *Cluster) LoadImages(context.Context, ...string) error { return errUnsupported }
 

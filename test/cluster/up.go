@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,7 +75,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 func reuse(ctx context.Context, o Options, log *progress.Printer) (*Cluster, error) {
 	c, err := Open(o.Dir)
 	if err == nil {
-		if err = c.healthy(ctx); err == nil {
+		if err = c.Healthy(ctx); err == nil {
 			log.Line("cluster in %s is up already", c.dir)
 			return c, c.LoadImages(ctx, o.Images...)
 		}
@@ -115,12 +116,12 @@ func Open(dir string) (*Cluster, error) {
 
 func (c *Cluster) descriptionFile() string { return filepath.Join(c.dir, "cluster.json") }
 
-// healthy asks the API server, through the door that users take, for a Ready node.
-func (c *Cluster) healthy(ctx context.Context) error {
+// Healthy asks the API server, through the door that users take, for a Ready node, for up to twenty seconds.
+func (c *Cluster) Healthy(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, c.Kubectl(), "--kubeconfig", c.Kubeconfig(),
 		"wait", "--for=condition=Ready", "node/"+node.Name, "--timeout=20s", "--request-timeout=25s").CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+		return fmt.Errorf("ask for the node: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ const usage = `usage: cluster COMMAND
 
   up              start the cluster, or do nothing if it runs; builds it first if need be
   down            stop it and remove all that it made
-  status          say whether it runs; status 1 if not
+  status          say whether it runs and works; status 1 if not
   load FILE...    give the node images from tarballs
   kubectl ARG...  run the cluster's kubectl as administrator
   env             print shell commands that point kubectl at it
@@ -65,7 +65,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	switch name {
 	case "status":
-		_, err = fmt.Fprintf(out, "cluster in %s is up at %s\n", c.Dir(), c.Server)
+		if err = c.Healthy(ctx); err == nil {
+			fmt.Fprintf(out, "cluster in %s is up at %s\n", c.Dir(), c.Server)
+		}
 	case "load":
 		err = c.LoadImages(ctx, args...)
 	case "kubectl":

@@ -44,22 +44,25 @@ func Create(name string) error {
 	return nil
 }
 
-// enableControllers enables every controller that root offers in each of dirs, root itself first.
+// needed are the controllers without which no pod's limits can be set.
+var needed = []string{"cpu", "memory", "pids"}
+
+// enableControllers hands down every controller that root offers: to its children, and to those of dir, one of them.
 func enableControllers(root, dir string) error {
 	data, err := os.ReadFile(filepath.Join(root, "cgroup.controllers"))
 	if err != nil {
 		return fmt.Errorf("list cgroup controllers: %w", err)
 	}
 	offered := strings.Fields(string(data))
-	for _, needed := range []string{"cpu", "memory", "pids"} {
-		if !slices.Contains(offered, needed) {
-			return fmt.Errorf("cgroup controller %s is not available in %s (it has %q): run where it is delegated, for example on the machine itself instead of in a container", needed, root, offered)
+	for _, controller := range needed {
+		if !slices.Contains(offered, controller) {
+			return fmt.Errorf("cgroup controller %s is not available in %s (it has %q): run where it is delegated, for example on the machine itself instead of in a container", controller, root, offered)
 		}
 	}
 	for _, d := range []string{root, dir} {
 		for _, controller := range offered { // one by one: a single refused controller must not take the others with it
 			err := os.WriteFile(filepath.Join(d, "cgroup.subtree_control"), []byte("+"+controller), 0o644)
-			if err != nil && slices.Contains([]string{"cpu", "memory", "pids"}, controller) {
+			if err != nil && slices.Contains(needed, controller) {
 				return fmt.Errorf("enable cgroup controller %s below %s: %w", controller, d, err)
 			}
 		}

@@ -33,11 +33,10 @@ type message struct {
 
 var sending sync.Mutex
 
-// send ignores that nobody listens any more: after the starter has detached, all is said.
 func send(control io.Writer, m message) {
 	sending.Lock()
 	defer sending.Unlock()
-	json.NewEncoder(control).Encode(m) //nolint:errcheck
+	json.NewEncoder(control).Encode(m) //nolint:errcheck // nobody listens after the starter has detached
 }
 
 // AwaitReady passes on what the node reports until it is ready, has failed, or died.

@@ -34,6 +34,6 @@ func forward(listener net.Listener, target string) {
 func splice(to, from net.Conn) {
 	io.Copy(to, from) //nolint:errcheck // either side may end it at any time
 	if half, ok := to.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite() //nolint:errcheck
+		half.CloseWrite() //nolint:errcheck // as above
 	}
 }

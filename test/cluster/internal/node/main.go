@@ -64,8 +64,7 @@ func serve(control *os.File, listener net.Listener) error {
 	if err := mountAll(cfg); err != nil {
 		return err
 	}
-	// ps would call it "exe". Nothing depends on it.
-	os.WriteFile("/proc/self/comm", []byte("kms-cluster"), 0) //nolint:errcheck
+	os.WriteFile("/proc/self/comm", []byte("kms-cluster"), 0) //nolint:errcheck // for ps, which would say "exe"
 	if err := unix.Sethostname([]byte(Name)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}

@@ -50,7 +50,7 @@ func run(args []string) error {
 		return nil
 	case "cat":
 		data, err := os.ReadFile(arg)
-		os.Stdout.Write(data)
+		fmt.Print(string(data))
 		return err
 	case "write":
 		return os.WriteFile(arg, []byte("written by probe"), 0o644)
