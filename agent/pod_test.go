@@ -171,14 +171,20 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// wait returns the next line with the message; the test's own time limit ends it.
-func (j *journal) wait(message string) string {
-	for line := range j.lines {
-		if strings.Contains(line, `"msg":"`+message) {
-			return line
+// waitFor returns the next line of the log with the message.
+func (p *pod) waitFor(message string) string {
+	p.t.Helper()
+	deadline := time.After(30 * time.Second)
+	for {
+		select {
+		case line := <-p.log.lines:
+			if strings.Contains(line, `"msg":"`+message) {
+				return line
+			}
+		case <-deadline:
+			p.t.Fatalf("nobody logged %q:\n%s", message, p.log)
 		}
 	}
-	return ""
 }
 
 func list(t *testing.T, directory string) []string {

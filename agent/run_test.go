@@ -26,7 +26,7 @@ func TestSidecarTakesOverWithoutACall(t *testing.T) {
 	}
 
 	stop := p.run()
-	p.log.wait("took over")
+	p.waitFor("took over")
 	stop()
 	p.wantFiles(firstFiles)
 	if after, err := os.Stat(api); err != nil || !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) {
@@ -44,7 +44,7 @@ func TestSidecarTakesOverWithoutACall(t *testing.T) {
 		}
 	}
 	p.run()
-	p.log.wait("took over")
+	p.waitFor("took over")
 	p.wantFiles(firstFiles)
 	p.wantCalls(0, 0)
 }
@@ -65,7 +65,7 @@ func TestSidecarWithoutStateDoesInitsWork(t *testing.T) {
 				t.Fatal(err)
 			}
 			stop := p.run()
-			p.log.wait("refresh-interval is 0")
+			p.waitFor("refresh-interval is 0")
 			stop()
 			p.wantFiles(firstFiles)
 			p.wantCalls(1, 2)
@@ -77,7 +77,7 @@ func TestFilesFollowARotation(t *testing.T) {
 	p := newPod(t)
 	p.init()
 	stop := p.run()
-	p.log.wait("refreshed")
+	p.waitFor("refreshed")
 	key, err := os.Stat(filepath.Join(p.doc.SecretsDir, "api-key"))
 	if err != nil {
 		t.Fatal(err)
@@ -85,10 +85,10 @@ func TestFilesFollowARotation(t *testing.T) {
 	if err := p.cloud.Rotate("app/db", emulator.Version{Value: emulator.Value{Text: `{"AccountName":"app_clone","AccountPassword":"sentinel-2"}`}}); err != nil {
 		t.Fatal(err)
 	}
-	if line := p.log.wait("files changed"); !strings.Contains(line, `["conf/db.env","conf/db.json"]`) {
+	if line := p.waitFor("files changed"); !strings.Contains(line, `["conf/db.env","conf/db.json"]`) {
 		t.Errorf("log: %s", line)
 	}
-	p.log.wait("secret has another version")
+	p.waitFor("secret has another version")
 	stop()
 	want := maps.Clone(firstFiles)
 	want["conf/db.env"] = "AccountName=app_clone\nAccountPassword=sentinel-2\n"
@@ -118,11 +118,11 @@ func TestOutageAfterStartLeavesTheFiles(t *testing.T) {
 			p.cloud.Fault(t, fault)
 			p.run()
 			for range 3 {
-				p.log.wait("refresh failed")
+				p.waitFor("refresh failed")
 			}
 			p.wantFiles(firstFiles)
 			p.cloud.ClearFaults()
-			p.log.wait("refreshed again")
+			p.waitFor("refreshed again")
 			p.wantFiles(firstFiles)
 		})
 	}
@@ -136,11 +136,11 @@ func TestVersionThatCannotBeRendered(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := p.run()
-	p.log.wait("refresh failed")
+	p.waitFor("refresh failed")
 	stop()
 	p.wantFiles(firstFiles)
 	p.run()
-	p.log.wait("took over")
+	p.waitFor("took over")
 	p.wantFiles(firstFiles)
 }
 
@@ -148,11 +148,11 @@ func TestSessionThatEndsEarlyIsReplacedOnce(t *testing.T) {
 	p := newPod(t)
 	p.init()
 	stop := p.run()
-	p.log.wait("refreshed")
+	p.waitFor("refreshed")
 	p.cloud.ExpireSessions()
 	p.cloud.ResetCalls()
 	for range 3 {
-		p.log.wait("refreshed")
+		p.waitFor("refreshed")
 	}
 	stop()
 	calls := p.cloud.Calls()
@@ -176,20 +176,20 @@ func TestNothingLeaksIntoLogsOrErrors(t *testing.T) {
 	}
 	p.init()
 	p.run()
-	p.log.wait("refreshed")
+	p.waitFor("refreshed")
 	for _, fault := range []emulator.Fault{
 		{Status: 500, Body: "sentinel"}, {Body: `{"SecretData":"sentinel"}`}, {Code: "SignatureDoesNotMatch"}, {Cut: emulator.AtBody},
 	} {
 		p.cloud.ExpireSessions()
 		p.cloud.Fault(t, fault)
-		p.log.wait("refresh failed")
+		p.waitFor("refresh failed")
 		p.cloud.ClearFaults()
-		p.log.wait("refreshed again")
+		p.waitFor("refreshed again")
 	}
 	if err := p.cloud.Rotate("app/db", emulator.Version{Value: emulator.Value{Text: `{"sentinel-in-list":["sentinel"]}`}}); err != nil {
 		t.Fatal(err)
 	}
-	p.log.wait("refresh failed")
+	p.waitFor("refresh failed")
 	text := p.log.String()
 	state, err := os.ReadFile(filepath.Join(p.doc.StateDir, stateFile))
 	if err != nil {

@@ -181,9 +181,9 @@ func TestOptionalSecretMayBeAbsentAndComeLater(t *testing.T) {
 	p.init()
 	p.wantFiles(map[string]string{"key": "sentinel-key-1"})
 	stop := p.run()
-	p.log.wait("took over")
+	p.waitFor("took over")
 	p.cloud.Put(t, emulator.Secret{Name: "app/extra", Tags: dev, Value: emulator.Value{Text: "x"}})
-	p.log.wait("files changed")
+	p.waitFor("files changed")
 	stop()
 	p.wantFiles(map[string]string{"key": "sentinel-key-1", "extra": "x"})
 }
