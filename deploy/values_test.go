@@ -1,0 +1,210 @@
+//go:build chart
+
+package deploy_test
+
+import (
+	"encoding/pem"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+)
+
+func TestCertificates(t *testing.T) {
+	const serviceAccounts = `cluster: [get list watch] [serviceaccounts] [""] []`
+	pemFile, pemText := authority(t)
+	for _, tt := range []struct {
+		mode      string
+		args      []string
+		rules     []string
+		caBundle  string
+		secret    string // mounted
+		requested int    // Certificates
+	}{{
+		mode: "self-signed",
+		rules: []string{
+			serviceAccounts,
+			`cluster: [get list watch patch] [mutatingwebhookconfigurations validatingwebhookconfigurations] ["admissionregistration.k8s.io"] [kms-agent-injector]`,
+			`kms: [get list watch update] [secrets] [""] [kms-webhook-ca]`,
+			`kms: [create] [secrets] [""] []`,
+		},
+	}, {
+		mode: "cert-manager", rules: []string{serviceAccounts}, secret: "kms-webhook-tls", requested: 2,
+	}, {
+		mode: "cert-manager", args: []string{"--set", "certificates.certManager.issuerRef.name=corp,certificates.certManager.issuerRef.kind=ClusterIssuer"},
+		rules: []string{serviceAccounts}, secret: "kms-webhook-tls", requested: 1,
+	}, {
+		mode: "files", args: []string{"--set", "certificates.files.secretName=own", "--set-file", "certificates.files.caBundle=" + pemFile},
+		rules: []string{serviceAccounts}, secret: "own", caBundle: pemText,
+	}} {
+		t.Run(tt.mode, func(t *testing.T) {
+			o, text := render(t, "kms", append(tt.args, "--set", "certificates.mode="+tt.mode)...)
+			o.check(t)
+			if got := o.rules(t); !slices.Equal(got, tt.rules) {
+				t.Errorf("the webhook may\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.rules, "\n"))
+			}
+			for _, got := range o.caBundles(t) {
+				if string(got) != tt.caBundle {
+					t.Errorf("caBundle is %q, want %q", got, tt.caBundle)
+				}
+			}
+			// An empty caBundle would be worse than none: applying it takes away what was written in the cluster.
+			if got, want := strings.Contains(text, "caBundle:"), tt.caBundle != ""; got != want {
+				t.Errorf("the output sets a caBundle: %t, want %t", got, want)
+			}
+			pod := only[*appsv1.Deployment](t, o).Spec.Template.Spec
+			if !slices.Contains(pod.Containers[0].Args, "--cert-mode="+tt.mode) {
+				t.Errorf("arguments are %q", pod.Containers[0].Args)
+			}
+			var secret string
+			for _, v := range pod.Volumes {
+				if v.Secret != nil {
+					secret = v.Secret.SecretName
+				}
+			}
+			if secret != tt.secret {
+				t.Errorf("mounted Secret is %q, want %q", secret, tt.secret)
+			}
+
+			certificates := every[*certmanagerv1.Certificate](o)
+			if len(certificates) != tt.requested {
+				t.Errorf("there are %d Certificates, want %d", len(certificates), tt.requested)
+			}
+			injected := only[*admissionv1.MutatingWebhookConfiguration](t, o).Annotations["cert-manager.io/inject-ca-from"]
+			if want := map[bool]string{true: "kms/kms-webhook"}[tt.requested > 0]; injected != want {
+				t.Errorf("the authority is injected from %q, want %q", injected, want)
+			}
+		})
+	}
+}
+
+// authority is a certificate in a file, as --set-file wants it.
+func authority(t *testing.T) (file, text string) {
+	t.Helper()
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	encoded := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	file = filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, encoded, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, string(encoded)
+}
+
+func TestPrivateAuthorityOfKMS(t *testing.T) {
+	file, text := authority(t)
+	o, _ := render(t, "kms", "--set-file", `caFiles.kms-ca\.pem=`+file, "--set", "kms.caFile=kms-ca.pem,sts.caFile=kms-ca.pem")
+	o.check(t)
+	if got := only[*corev1.ConfigMap](t, o).Data["kms-ca.pem"]; got != text {
+		t.Errorf("the file is %q, want %q", got, text)
+	}
+	if in := readConfig(t, o); in.KMS.CAFile != "kms-ca.pem" || in.STS.CAFile != "kms-ca.pem" {
+		t.Errorf("the document names %q and %q", in.KMS.CAFile, in.STS.CAFile)
+	}
+}
+
+func TestValues(t *testing.T) {
+	values := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(values, []byte(`
+accountID: 1234567890123456 # without quotes: a number
+network: public
+allow: {podRoles: false, roles: ["acs:ram::1234567890123456:role/kms-*"]}
+namespaces:
+  - names: [team-a-*]
+    allow: {secrets: [team-a/*]}
+image: {registry: registry.example.com, repository: team, tag: v1.2.3, pullSecrets: [pull]}
+guard: {enabled: true}
+replicas: 3
+podDisruptionBudget: {enabled: false}
+priorityClassName: ""
+tolerations: [{key: a, operator: Exists}]
+affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: b, operator: Exists}]}]}}}
+podLabels: {team: platform}
+podAnnotations: {note: x}
+excludedNamespaces: [kube-system, cert-manager, istio-system]
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, _ := render(t, "kms", "--values", values)
+	o.check(t)
+
+	in := readConfig(t, o)
+	if in.AccountID != "1234567890123456" {
+		t.Errorf("account is %q, want its digits", in.AccountID)
+	}
+	if got, want := in.Agent.Image, "registry.example.com/team/kms-agent:v1.2.3"; got != want {
+		t.Errorf("the agent's image is %q, want %q", got, want)
+	}
+	if in.VPC() || in.AllowIn("other").Role("acs:ram::1234567890123456:role/admin") || in.AllowIn("team-a-x").Secret("team-b/db") {
+		t.Errorf("network, roles or namespaces did not arrive: %+v", in)
+	}
+	pod := only[*appsv1.Deployment](t, o).Spec.Template
+	if got, want := pod.Spec.Containers[0].Image, "registry.example.com/team/kms-webhook:v1.2.3"; got != want {
+		t.Errorf("the webhook's image is %q, want %q", got, want)
+	}
+	if len(pod.Spec.ImagePullSecrets) != 1 || len(pod.Spec.Tolerations) != 1 || pod.Spec.Affinity == nil || pod.Labels["team"] != "platform" ||
+		pod.Annotations["note"] != "x" || pod.Spec.PriorityClassName != "" {
+		t.Errorf("the pod is %+v", pod)
+	}
+	if n := len(every[*policyv1.PodDisruptionBudget](o)); n != 0 {
+		t.Errorf("there are %d PodDisruptionBudgets, want none", n)
+	}
+	guard := only[*admissionv1.ValidatingAdmissionPolicy](t, o)
+	if guard.Spec.MatchConstraints.NamespaceSelector.String() != only[*admissionv1.MutatingWebhookConfiguration](t, o).Webhooks[0].NamespaceSelector.String() {
+		t.Error("the guard watches other namespaces than the webhook")
+	}
+}
+
+// A mistake ends the installation with a text that names the value and what to write.
+func TestMistakes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"nothing set":          {[]string{"--set", "accountID=,clusterID=,region="}, []string{"accountID is missing", "clusterID is missing", "region is missing"}},
+		"typing error":         {[]string{"--set", "acountID=1"}, []string{"acountID"}},
+		"unknown network":      {[]string{"--set", "network=vcp"}, []string{"/network", "'vpc', 'public'"}},
+		"scheme in a host":     {[]string{"--set", "kms.endpoint=https://kms.example.com"}, []string{"/kms/endpoint"}},
+		"unknown resource":     {[]string{"--set", "agent.requests.cpus=1"}, []string{"/agent/requests", "cpus"}},
+		"file that is missing": {[]string{"--set", "kms.caFile=ca.pem"}, []string{"kms.caFile", `--set-file 'caFiles.ca\.pem=ca.pem'`}},
+		"files without any":    {[]string{"--set", "certificates.mode=files"}, []string{"certificates.files.secretName is missing", "certificates.files.caBundle is not PEM"}},
+		"files unused":         {[]string{"--set", "certificates.files.secretName=own"}, []string{"has no effect"}},
+		"issuer unused":        {[]string{"--set", "certificates.certManager.issuerRef.name=corp"}, []string{"has no effect"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart}, required, tt.args)...)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the error does not say %q:\n%v", want, err)
+				}
+			}
+		})
+	}
+}
+
+func TestNotesHaveTheTrustPolicy(t *testing.T) {
+	notes, err := helm(t, slices.Concat([]string{"install", "kms-agent-injector", chart, "--dry-run=client", "--namespace", "kms"}, required)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee"`,
+		`"https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c0ffee"`,
+		"kms.alibabacloud.com/injection=enabled",
+	} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("the notes do not have %s", want)
+		}
+	}
+}
