@@ -167,7 +167,7 @@ func TestAfterAnOutageTheIntervalIsBack(t *testing.T) {
 	})
 }
 
-// An attempt after a throttled one asks for the rest only, but not with values that have become old.
+// An attempt after a throttled one asks for the rest only.
 func TestRetryAsksForTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		count := map[string]int{}
@@ -181,6 +181,24 @@ func TestRetryAsksForTheRest(t *testing.T) {
 		}
 		runFor(t, clockworkAgent(t, c, 10*time.Minute, "a", "b", "c"), 12*time.Minute)
 		if count["b"] != 6 || count["a"] > 4 || count["c"] > 4 {
+			t.Errorf("asked %v", count)
+		}
+	})
+}
+
+func TestValuesOfALongFailureAreAskedForAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		count := map[string]int{}
+		c := &clockwork{}
+		c.answer = func(n int, ref kms.Ref) (kms.Secret, error) {
+			count[ref.Name]++
+			if ref.Name == "b" && count["b"] > 1 {
+				return kms.Secret{}, outage
+			}
+			return kms.Secret{VersionID: "v1"}, nil
+		}
+		runFor(t, clockworkAgent(t, c, 5*time.Minute, "a", "b"), 2*time.Hour)
+		if count["a"] < 10 || count["a"] >= count["b"] {
 			t.Errorf("asked %v", count)
 		}
 	})
