@@ -103,8 +103,13 @@ func (a *Agent) Init(ctx context.Context) error {
 		return fmt.Errorf("open the secrets' directory: %w", err)
 	}
 	defer dir.Close()
-	_, err = a.start(ctx, dir)
-	return err
+	begun := time.Now()
+	held, err := a.start(ctx, dir)
+	if err != nil {
+		return err
+	}
+	a.log.Info("the pod has its secrets", "files", len(a.doc.Files), "secrets", len(held.values), "took", time.Since(begun).String())
+	return nil
 }
 
 // Ready returns nil once the files are there.

@@ -54,7 +54,7 @@ Start of a pod, creation to Ready, median of %d:
   without injection     %8s
   with injection        %8s   (%.2f times)
   of which the webhook  %8s   (mean of its own measurement)
-  of which the agent    %8s   (start of kms-agent init to its end; the rest is two more containers)
+  of which the agent    %8s   (what kms-agent init says it took; the rest is two more containers to start)
 
 `, pods, ms(median(plain)), ms(median(injected)), float64(median(injected))/float64(median(plain)), ms(perAdmission), ms(median(agent)))
 }

@@ -55,7 +55,7 @@ func TestDenials(t *testing.T) {
 func TestInitSaysWhy(t *testing.T) {
 	t.Parallel()
 	known := secretName("known")
-	put(t, known, value())
+	put(t, known, `{"password": "`+value()+`"}`)
 	for name, c := range map[string]struct {
 		serviceAccount, secret string
 		want                   []string
@@ -97,7 +97,7 @@ func TestInitSaysWhy(t *testing.T) {
 func TestNotInjected(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
-	for name, annotations := range map[string][]string{"nothing": {}, "no": {"inject: false", "secret.a: x"}} {
+	for name, annotations := range map[string][]string{"asked-nothing": {}, "said-no": {"inject: false", "secret.a: x"}} {
 		apply(t, workload{name: name, annotations: annotations}.pod(ns))
 		if volumes := kubectl(t, "-n", ns, "get", "pod", name, "-o", "jsonpath={.spec.volumes[*].name}"); strings.Contains(volumes, "kms-") {
 			t.Errorf("%s: injected: it has the volumes %s", name, volumes)
