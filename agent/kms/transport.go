@@ -46,6 +46,8 @@ func newCaller(cfg Config) *caller {
 func (c *caller) Call(req *http.Request, _ *http.Transport) (*http.Response, error) {
 	res, err := c.client.Do(req)
 	if err != nil {
+		// A connection that died silently would fail the next attempts too: over HTTP/2 a time-out leaves it open.
+		c.client.CloseIdleConnections()
 		var wrapped *url.Error // repeats the URL
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
