@@ -62,7 +62,7 @@ func (a *Agent) fetch(ctx context.Context, got values) error {
 	for i := 1; i < len(missing); i++ {
 		group.Go(func() error { ask(i); return nil })
 	}
-	group.Wait()
+	_ = group.Wait() // ask has kept the errors, each for its secret
 	for i, ref := range missing {
 		if errs[i] == nil {
 			got[ref] = answers[i]
