@@ -80,6 +80,7 @@ func (in *Injector) containers(r Request, a access, resources corev1.ResourceReq
 			{Name: SecretsVolume, MountPath: secretsDir},
 			{Name: StateVolume, MountPath: stateDir},
 			tokenMount(),
+			noAPIToken(),
 		},
 		Resources: resources,
 		// The agent writes why it stopped; its log is the next best if it could not even do that.

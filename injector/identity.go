@@ -32,6 +32,12 @@ func tokenMount() corev1.VolumeMount {
 	return corev1.VolumeMount{Name: TokenVolume, MountPath: tokenDir, ReadOnly: true}
 }
 
+// noAPIToken takes the place at which the API server would mount a token for itself into the agent's containers: they have no use
+// for one, and its mount would have the API server call every webhook a second time. What is there instead is good for STS only.
+func noAPIToken() corev1.VolumeMount {
+	return corev1.VolumeMount{Name: TokenVolume, MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true}
+}
+
 // tokenVolume projects a token of the pod's ServiceAccount. DefaultMode is what the kubelet uses when neither fsGroup nor one
 // user for all containers lets it narrow the file by itself; then it makes the file 0600 and that user's, or adds the group.
 func tokenVolume(expirationSeconds int64) corev1.Volume {

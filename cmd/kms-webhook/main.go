@@ -14,11 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-logr/zapr"
-	"go.uber.org/zap"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -57,18 +53,9 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 
-	settings := zap.NewProductionConfig()
-	if settings.Level, err = zap.ParseAtomicLevel(*level); err != nil {
-		return fmt.Errorf("--log-level: %w", err)
+	if o.Log, err = newLogger(*level); err != nil {
+		return err
 	}
-	logger, err := settings.Build()
-	if err != nil {
-		return fmt.Errorf("make a logger: %w", err)
-	}
-	o.Log = zapr.NewLogger(logger)
-	klog.SetLogger(o.Log)
-	ctrllog.SetLogger(o.Log)
-
 	if o.REST, err = clientcmd.BuildConfigFromFlags("", *kubeconfig); err != nil {
 		return fmt.Errorf("find the API server: %w", err)
 	}
