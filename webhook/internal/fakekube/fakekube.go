@@ -194,7 +194,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		kind, version := about.kind()
 		respond(w, http.StatusOK, Object{"apiVersion": version, "kind": kind + "List", "metadata": Object{"resourceVersion": strconv.Itoa(s.version)}, "items": s.list(about)})
 	default:
-		s.one(w, r, about, name)
+		s.one(w, r, about)
 	}
 }
 
@@ -208,7 +208,7 @@ func (s *Server) list(about watch) []Object {
 	return items
 }
 
-func (s *Server) one(w http.ResponseWriter, r *http.Request, about watch, name string) {
+func (s *Server) one(w http.ResponseWriter, r *http.Request, about watch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	path := r.URL.Path
