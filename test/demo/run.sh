@@ -80,7 +80,7 @@ search() {
     echo "$ kubectl get secrets,configmaps,pods,events,deployments,replicasets -A -o yaml | grep -c $1"
     dump=(kubectl get secrets,configmaps,pods,events,deployments,replicasets -A -o yaml)
   fi
-  found=$("${dump[@]}" | { grep -a -c -e "$1" || true; })
+  found=$("${dump[@]}" | { grep -a -c -e "$1" || true; }) || return
   echo "$found"
   [[ $2 == none && $found == 0 || $2 == some && $found != 0 ]]
 }
