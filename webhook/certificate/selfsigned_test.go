@@ -50,6 +50,20 @@ func TestReplicasShareOneAuthority(t *testing.T) {
 	// Whoever empties a bundle gets it back.
 	installConfigurations(kube)
 	eventually(t, "trusted again", func() error { return firstError(trustedByAll(kube, a), trustedByAll(kube, b)) })
+	// Without their Secret they agree on another authority.
+	kube.Delete(secretPath)
+	eventually(t, "one new authority", func() error {
+		for _, s := range []*SelfSigned{a, b} {
+			ca, err := authorityOf(kube)
+			if err != nil {
+				return err
+			}
+			if c, err := s.GetCertificate(nil); err != nil || !trusts(ca, c.Leaf, serverName, time.Now()) {
+				return fmt.Errorf("not signed by the authority in the Secret: %v", err)
+			}
+		}
+		return firstError(trustedByAll(kube, a), trustedByAll(kube, b), a.Ready(), b.Ready())
+	})
 }
 
 // TestRotationDropsNoRequest replaces the authority while a client, which sees the configurations late, keeps connecting.
@@ -208,6 +222,14 @@ func trustedByAll(kube *fakekube.Server, s *SelfSigned) error {
 		}
 	}
 	return nil
+}
+
+func authorityOf(kube *fakekube.Server) ([]byte, error) {
+	secret := kube.Get(secretPath)
+	if secret == nil {
+		return nil, fmt.Errorf("there is no Secret")
+	}
+	return base64.StdEncoding.DecodeString(secret["data"].(fakekube.Object)["ca.crt"].(string))
 }
 
 func bundleOf(kube *fakekube.Server, path string, i int) []byte {
