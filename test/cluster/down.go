@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/cgroup"
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/node"
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
@@ -78,7 +80,10 @@ func removeAll(dir string) error {
 	if err := os.Remove(filepath.Join(dir, lockFile)); err != nil {
 		return err
 	}
-	return os.Remove(dir)
+	if err := os.Remove(dir); !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	return nil // somebody who waited for the lock has claimed the directory anew
 }
 
 // emptyDir removes all but the lock. It stops short of removing anything through a mount: those of the cluster were in its
