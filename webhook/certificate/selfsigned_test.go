@@ -59,7 +59,7 @@ func TestReplicasShareOneAuthority(t *testing.T) {
 				return err
 			}
 			if c, err := s.GetCertificate(nil); err != nil || !trusts(ca, c.Leaf, serverName, time.Now()) {
-				return fmt.Errorf("not signed by the authority in the Secret: %v", err)
+				return fmt.Errorf("not signed by the authority in the Secret: %w", err)
 			}
 		}
 		return firstError(trustedByAll(kube, a), trustedByAll(kube, b), a.Ready(), b.Ready())
