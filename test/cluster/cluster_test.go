@@ -50,10 +50,10 @@ func TestCluster(t *testing.T) {
 	}
 
 	t.Run("kill all", func(t *testing.T) {
-		inside := pidNamespace(t, nodePID(t, c))
+		left := tracesOf(t, c)
 		kill(t, nodePID(t, c))
 		down(t, options)
-		before.compare(t, inside)
+		before.compare(t, left)
 		down(t, options) // again
 	})
 	t.Run("start over the dead", func(t *testing.T) {
@@ -61,9 +61,9 @@ func TestCluster(t *testing.T) {
 		c := up(t, options)
 		kubectl(t, c, "apply", "-f", "testdata/story.yaml")
 		kubectl(t, c, "wait", "--for=condition=Ready", "pod/story", "--timeout=60s")
-		inside := pidNamespace(t, nodePID(t, c))
+		left := tracesOf(t, c)
 		down(t, options)
-		before.compare(t, inside)
+		before.compare(t, left)
 		if _, err := os.Stat(options.Dir); !os.IsNotExist(err) {
 			t.Errorf("the state directory is left: %v", err)
 		}

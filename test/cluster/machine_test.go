@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,17 +49,35 @@ func lookAtMachine(t *testing.T) machine {
 		_, err := os.Stat(dir)
 		m[dir] = fmt.Sprint(err)
 	}
-	m["cgroups"] = strings.Join(clusterCgroups(t), "\n")
 	return m
 }
 
-// clusterCgroups are those of other clusters too: one may run already when the test starts.
-func clusterCgroups(t *testing.T) []string {
+// traces are what a cluster's leftovers would be known by. Other clusters may come and go on the machine meanwhile.
+type traces struct{ pidNamespace, cgroup string }
+
+func tracesOf(t *testing.T, c *cluster.Cluster) traces {
+	t.Helper()
+	kubelet, err := os.ReadFile(filepath.Join(c.Dir(), "conf/kubelet.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := regexp.MustCompile(`cgroupRoot: /(\S+)`).FindSubmatch(kubelet)
+	if root == nil {
+		t.Fatalf("kubelet's configuration names no cgroup:\n%s", kubelet)
+	}
+	found := traces{pidNamespace: pidNamespace(t, nodePID(t, c)), cgroup: string(root[1])}
+	if len(found.cgroups(t)) == 0 {
+		t.Fatalf("a running cluster has no cgroup %s", found.cgroup)
+	}
+	return found
+}
+
+func (c traces) cgroups(t *testing.T) []string {
+	t.Helper()
 	var found []string
 	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "kms-cluster-") {
+		if err == nil && d.IsDir() && d.Name() == c.cgroup {
 			found = append(found, path)
-			return fs.SkipDir
 		}
 		return nil // cgroups come and go while we look
 	})
@@ -68,8 +87,8 @@ func clusterCgroups(t *testing.T) []string {
 	return found
 }
 
-// compare reports what is different now, and processes of the PID namespace inside.
-func (m machine) compare(t *testing.T, inside string) {
+// compare reports what is different now, and traces of the cluster.
+func (m machine) compare(t *testing.T, cluster traces) {
 	t.Helper()
 	now := lookAtMachine(t)
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -77,8 +96,11 @@ func (m machine) compare(t *testing.T, inside string) {
 			t.Errorf("the cluster changed %s of the machine:\nbefore:\n%s\nafter:\n%s", name, m[name], now[name])
 		}
 	}
+	if left := cluster.cgroups(t); len(left) > 0 {
+		t.Errorf("cgroups are left: %q", left)
+	}
 	for _, pid := range pids(t) {
-		if namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err == nil && namespace == inside {
+		if namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err == nil && namespace == cluster.pidNamespace {
 			t.Errorf("process %d of the cluster still runs", pid)
 		}
 	}
