@@ -35,29 +35,27 @@ type row struct {
 	parse   func(p *parser, argument, value string) []error
 }
 
-// rows has the annotations in the order of the documentation. It is a function because a row's parser may ask for the rows.
-func rows() []row {
-	return []row{
-		{injectKey, "`\"true\"`, `\"false\"`", "–", "this pod is injected; `\"false\"` is an explicit no", parseInject},
-		{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "the KMS secret that the file `<file>` is made of", parseSecretRow},
-		{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", parseRoleARN},
-		{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", parseRoleName},
-		{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", parseTokenExpiration},
-		{"mode", "`sidecar`, `init`, `single`", "`sidecar`", "`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its startup probe", parseMode},
-		{"containers", "comma list", "all", "containers, init containers too, that get the files", list("containers", func(p *parser) *[]string { return &p.Containers })},
-		{"skip-containers", "comma list", "none", "containers that do not get the files", list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
-		{"mount-path", "absolute path", "`/var/run/kms/secrets`", "where the files are in the containers", parseMountPath},
-		{"refresh-interval", "Go duration, at least `10s`; `0`", "`5m`", "how often the values are fetched again; `0` never", parseRefreshInterval},
-		{"app-identity", "`\"true\"`, `\"false\"`", "`\"false\"`", "RRSA environment variables and token in the application's containers too", boolean(func(p *parser) *bool { return &p.AppIdentity })},
-		{"init-position", "`first`, `last`", "`first`", "place among the pod's init containers", parseInitPosition},
-		{"agent-requests", "`cpu=10m,memory=16Mi`", "the operator's", "resource requests of the injected containers", quantities(func(p *parser) *map[string]string { return &p.AgentRequests })},
-		{"agent-limits", "`memory=64Mi`", "the operator's", "resource limits of the injected containers", quantities(func(p *parser) *map[string]string { return &p.AgentLimits })},
-		{"log-level", "`debug`, `info`, `error`", "`info`", "of the agent", oneOf(func(p *parser) *string { return &p.LogLevel }, "debug", "info", "error")},
-		{"log-format", "`json`, `text`", "`json`", "of the agent", oneOf(func(p *parser) *string { return &p.LogFormat }, "json", "text")},
-		{"region", "for example `cn-hangzhou`", "the cluster's", "region of KMS, if the operator allows it", parseRegion},
-		{"endpoint", "host name", "the operator's", "host of KMS, if the operator allows it", parseEndpoint},
-		later("env."), later("identity"), later("on-change"), later("api"), later("api-port"), later("api-socket"), later("api-allow"),
-	}
+// rows has the annotations in the order of the documentation.
+var rows = []row{
+	{injectKey, "`\"true\"`, `\"false\"`", "–", "this pod is injected; `\"false\"` is an explicit no", parseInject},
+	{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "the KMS secret that the file `<file>` is made of", parseSecretRow},
+	{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", parseRoleARN},
+	{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", parseRoleName},
+	{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", parseTokenExpiration},
+	{"mode", "`sidecar`, `init`, `single`", "`sidecar`", "`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its startup probe", parseMode},
+	{"containers", "comma list", "all", "containers, init containers too, that get the files", list("containers", func(p *parser) *[]string { return &p.Containers })},
+	{"skip-containers", "comma list", "none", "containers that do not get the files", list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
+	{"mount-path", "absolute path", "`/var/run/kms/secrets`", "where the files are in the containers", parseMountPath},
+	{"refresh-interval", "Go duration, at least `10s`; `0`", "`5m`", "how often the values are fetched again; `0` never", parseRefreshInterval},
+	{"app-identity", "`\"true\"`, `\"false\"`", "`\"false\"`", "RRSA environment variables and token in the application's containers too", boolean(func(p *parser) *bool { return &p.AppIdentity })},
+	{"init-position", "`first`, `last`", "`first`", "place among the pod's init containers", parseInitPosition},
+	{"agent-requests", "`cpu=10m,memory=16Mi`", "the operator's", "resource requests of the injected containers", quantities(func(p *parser) *map[string]string { return &p.AgentRequests })},
+	{"agent-limits", "`memory=64Mi`", "the operator's", "resource limits of the injected containers", quantities(func(p *parser) *map[string]string { return &p.AgentLimits })},
+	{"log-level", "`debug`, `info`, `error`", "`info`", "of the agent", oneOf(func(p *parser) *string { return &p.LogLevel }, "debug", "info", "error")},
+	{"log-format", "`json`, `text`", "`json`", "of the agent", oneOf(func(p *parser) *string { return &p.LogFormat }, "json", "text")},
+	{"region", "for example `cn-hangzhou`", "the cluster's", "region of KMS, if the operator allows it", parseRegion},
+	{"endpoint", "host name", "the operator's", "host of KMS, if the operator allows it", parseEndpoint},
+	later("env."), later("identity"), later("on-change"), later("api"), later("api-port"), later("api-socket"), later("api-allow"),
 }
 
 // later is a row of the contract that this version does not carry out.
@@ -67,8 +65,7 @@ func later(key string) row {
 
 // find returns the row of a key, without Prefix, and the argument after its dot.
 func find(key string) (row, string, error) {
-	all := rows()
-	for _, r := range all {
+	for _, r := range rows {
 		if r.key == key && !strings.HasSuffix(r.key, ".") {
 			return r, "", nil
 		}
@@ -79,14 +76,14 @@ func find(key string) (row, string, error) {
 			return r, argument, nil
 		}
 	}
-	return row{}, "", unknown(key, all)
+	return row{}, "", unknown(key)
 }
 
 // unknown suggests what a mistyped key was meant to be; "secrt.db" is compared by its part before the dot.
-func unknown(key string, all []row) error {
+func unknown(key string) error {
 	stem, argument, _ := strings.Cut(key, ".")
 	var known []string
-	for _, r := range all {
+	for _, r := range rows {
 		known = append(known, strings.TrimSuffix(r.key, "."))
 	}
 	near := nearest(stem, known)
@@ -96,7 +93,7 @@ func unknown(key string, all []row) error {
 	if near == "" {
 		return fmt.Errorf("unknown annotation; the known ones are %s", strings.Join(known, ", "))
 	}
-	if slices.ContainsFunc(all, func(r row) bool { return r.key == near+"." }) {
+	if slices.ContainsFunc(rows, func(r row) bool { return r.key == near+"." }) {
 		if argument == "" {
 			argument = "<file>"
 		}
@@ -118,7 +115,7 @@ func parseSecretRow(p *parser, file, value string) []error {
 }
 
 func parseRoleARN(p *parser, _, value string) []error {
-	if !arnRole.MatchString(value) {
+	if !arnRole(value) {
 		return []error{fmt.Errorf("%q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", value)}
 	}
 	p.RoleARN = value
@@ -126,7 +123,7 @@ func parseRoleARN(p *parser, _, value string) []error {
 }
 
 func parseRoleName(p *parser, _, value string) []error {
-	if !roleName.MatchString(value) {
+	if !roleName(value) {
 		return []error{fmt.Errorf("%q is not the name of a RAM role; a name has letters, digits and . _ @ -, at most 64; for an ARN use role-arn", value)}
 	}
 	p.RoleName = value
@@ -178,7 +175,7 @@ func parseInitPosition(p *parser, _, value string) []error {
 }
 
 func parseRegion(p *parser, _, value string) []error {
-	if !region.MatchString(value) {
+	if !region(value) {
 		return []error{fmt.Errorf("%q is not a region; write for example cn-hangzhou", value)}
 	}
 	p.Region = value
@@ -186,7 +183,7 @@ func parseRegion(p *parser, _, value string) []error {
 }
 
 func parseEndpoint(p *parser, _, value string) []error {
-	if !hostName.MatchString(value) {
+	if !hostName(value) {
 		return []error{fmt.Errorf("%q is not a host name in small letters without scheme and port; write for example kms-vpc.cn-hangzhou.aliyuncs.com", value)}
 	}
 	p.Endpoint = value
@@ -250,7 +247,7 @@ func quantities(field func(*parser) *map[string]string) func(*parser, string, st
 			if !slices.Contains(resources, name) {
 				return []error{notOneOf(name, resources)}
 			}
-			if !quantity.MatchString(amount) {
+			if !quantity(amount) {
 				return []error{fmt.Errorf("%q is not a quantity; write for example cpu=10m or memory=16Mi", pair)}
 			}
 			parsed[name] = amount

@@ -137,10 +137,10 @@ func (in Injector) check() error {
 			m.add(where, "%q is not right; write for example %s", value, example)
 		}
 	}
-	must("accountID", in.AccountID, `"1234567890123456"`, account.MatchString)
-	must("region", in.Region, "cn-hangzhou", region.MatchString)
+	must("accountID", in.AccountID, `"1234567890123456"`, account)
+	must("region", in.Region, "cn-hangzhou", region)
 	if in.ClusterID != "" {
-		must("clusterID", in.ClusterID, "c0123456789abcdef", clusterID.MatchString)
+		must("clusterID", in.ClusterID, "c0123456789abcdef", clusterID)
 	} else if in.OIDCProviderARN == "" && in.AccountID != "" {
 		m.add("clusterID", "is missing; write the ACK cluster's id, or oidcProviderARN")
 	}
@@ -151,8 +151,8 @@ func (in Injector) check() error {
 		m.add("network", "%s", notOneOf(in.Network, []string{"vpc", "public"}))
 	}
 	if in.Region != "" { // else the defaults of the hosts are wrong for that reason alone
-		must("kms.endpoint", in.KMS.Endpoint, "kms-vpc.cn-hangzhou.aliyuncs.com", hostName.MatchString)
-		must("sts.endpoint", in.STS.Endpoint, "sts-vpc.cn-hangzhou.aliyuncs.com", hostName.MatchString)
+		must("kms.endpoint", in.KMS.Endpoint, "kms-vpc.cn-hangzhou.aliyuncs.com", hostName)
+		must("sts.endpoint", in.STS.Endpoint, "sts-vpc.cn-hangzhou.aliyuncs.com", hostName)
 	}
 	if in.Agent.Image == "" {
 		m.add("agent.image", "is missing; write the kms-agent image of the webhook's own version")
@@ -160,7 +160,7 @@ func (in Injector) check() error {
 	if policies := []string{"", "Always", "IfNotPresent", "Never"}; !slices.Contains(policies, in.Agent.ImagePullPolicy) {
 		m.add("agent.imagePullPolicy", "%s", notOneOf(in.Agent.ImagePullPolicy, policies[1:]))
 	}
-	if !quantity.MatchString(in.Agent.VolumeSize) {
+	if !quantity(in.Agent.VolumeSize) {
 		m.add("agent.volumeSize", "%q is not a quantity; write for example 16Mi", in.Agent.VolumeSize)
 	}
 	for _, list := range []struct {
@@ -170,7 +170,7 @@ func (in Injector) check() error {
 		for _, name := range slices.Sorted(maps.Keys(list.of)) {
 			if !slices.Contains(resources, name) {
 				m.add(list.where+"."+name, "%s", notOneOf(name, resources))
-			} else if !quantity.MatchString(list.of[name]) {
+			} else if !quantity(list.of[name]) {
 				m.add(list.where+"."+name, "%q is not a quantity; write for example 10m or 16Mi", list.of[name])
 			}
 		}

@@ -9,7 +9,7 @@ import (
 func AnnotationTable() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| annotation `%s…` | value | default | effect |\n|---|---|---|---|\n", Prefix)
-	for _, r := range rows() {
+	for _, r := range rows {
 		if r.doc == "" { // not available in this version
 			continue
 		}

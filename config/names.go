@@ -8,28 +8,35 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // The shapes of Alibaba Cloud's and Kubernetes' names, as far as a document can be checked without asking either.
 var (
-	arnRole   = regexp.MustCompile(`^acs:ram::[0-9]+:role/[A-Za-z0-9._@-]+$`)
-	arnSecret = regexp.MustCompile(`^acs:kms:[a-z0-9-]+:[0-9]+:secret/[^\s]+$`)
-	roleName  = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,64}$`)
-	region    = regexp.MustCompile(`^[a-z]{2}(-[a-z0-9]+)+$`)
-	account   = regexp.MustCompile(`^[0-9]+$`)
-	clusterID = regexp.MustCompile(`^[a-z0-9-]+$`)
+	arnRole   = shape(`^acs:ram::[0-9]+:role/[A-Za-z0-9._@-]+$`)
+	arnSecret = shape(`^acs:kms:[a-z0-9-]+:[0-9]+:secret/[^\s]+$`)
+	roleName  = shape(`^[A-Za-z0-9._@-]{1,64}$`)
+	region    = shape(`^[a-z]{2}(-[a-z0-9]+)+$`)
+	account   = shape(`^[0-9]+$`)
+	clusterID = shape(`^[a-z0-9-]+$`)
 	// A bare host name. With a scheme, a port or capitals the request's signature is over another name than the server's.
-	hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+	hostName = shape(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 	// resource.Quantity's grammar: https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity, without a sign.
-	quantity = regexp.MustCompile(`^([0-9]+(\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?$`)
+	quantity = shape(`^([0-9]+(\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?$`)
 )
+
+// shape is compiled when it is first asked: the agent, which starts in every pod, asks for hardly any.
+func shape(expression string) func(string) bool {
+	compiled := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+	return func(s string) bool { return compiled().MatchString(s) }
+}
 
 func checkSecretName(s string) error {
 	switch {
 	case s == "":
 		return errors.New("a KMS secret's name or ARN is missing; write for example app/prod/db")
 	case strings.HasPrefix(s, "acs:"):
-		if !arnSecret.MatchString(s) {
+		if !arnSecret(s) {
 			return fmt.Errorf("%q is not the ARN of a KMS secret; write acs:kms:<region>:<account>:secret/<name>", s)
 		}
 	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }):

@@ -66,6 +66,10 @@ var longSecretFields = []string{"name", "versionId", "versionStage", "format", "
 // parseSecret reads the value of secret.<file>: a bare name, or a YAML mapping.
 func parseSecret(file, value string, checks Checks) (Secret, []error) {
 	s := Secret{File: file, Format: Raw, Path: file}
+	if plain := strings.TrimSpace(value); plainName(plain) { // nearly all are, and YAML costs more than all the rest
+		s.Name = plain
+		return s, append(errorsOf(checkSecretName(s.Name)), errorsOf(checkFilePath(file))...)
+	}
 	var node yaml.Node
 	err := yaml.Unmarshal([]byte(value), &node)
 	if err != nil && !strings.ContainsAny(value, "\n{") {
@@ -81,6 +85,19 @@ func parseSecret(file, value string, checks Checks) (Secret, []error) {
 	}
 	s.Name = strings.TrimSpace(value)
 	return s, append(errorsOf(checkSecretName(s.Name)), errorsOf(checkFilePath(file))...)
+}
+
+// plainName reports whether a value is a name in the short form beyond doubt: YAML would read a single word too.
+func plainName(s string) bool {
+	if s == "" || s[len(s)-1] == ':' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("/_+=.:-", c) >= 0) {
+			return false
+		}
+	}
+	return s[0] != '-' && s[0] != '='
 }
 
 func parseLongSecret(s Secret, value string, checks Checks) (Secret, []error) {

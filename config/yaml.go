@@ -7,13 +7,16 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
 
 var (
-	unknownField = regexp.MustCompile(`^line ([0-9]+): field (\S+) not found in type \S+$`)
-	goType       = regexp.MustCompile(`into (\*?)(config\.)?(\S+)$`)
+	unknownField = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^line ([0-9]+): field (\S+) not found in type \S+$`)
+	})
+	goType = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`into (\*?)(config\.)?(\S+)$`) })
 )
 
 // yamlError is err in the words of the person who wrote the YAML: without the names of this program's types.
@@ -27,7 +30,7 @@ func yamlErrorNear(err error, fields []string) error {
 	}
 	var lines []string
 	for _, line := range types.Errors {
-		if m := unknownField.FindStringSubmatch(line); m != nil {
+		if m := unknownField().FindStringSubmatch(line); m != nil {
 			line = fmt.Sprintf("line %s: there is no field %q", m[1], m[2])
 			if near := nearest(m[2], fields); near != "" {
 				line += fmt.Sprintf("; did you mean %q?", near)
@@ -35,7 +38,7 @@ func yamlErrorNear(err error, fields []string) error {
 				line += "; the fields are " + strings.Join(fields, ", ")
 			}
 		}
-		lines = append(lines, goType.ReplaceAllString(line, "where $3 is expected"))
+		lines = append(lines, goType().ReplaceAllString(line, "where $3 is expected"))
 	}
 	return errors.New(strings.Join(lines, "; "))
 }
