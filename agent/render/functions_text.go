@@ -113,7 +113,7 @@ func printf(a []any) (any, error) {
 		if !found {
 			break
 		}
-		if after == "" || !strings.Contains("svdq%", after[:1]) {
+		if after == "" || strings.IndexByte("svdq%", after[0]) < 0 {
 			return nil, errors.New("printf knows %s, %v, %d, %q and %%, without widths")
 		}
 		verb := after[0]

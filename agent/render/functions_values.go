@@ -47,7 +47,7 @@ func index(a []any) (any, error) {
 }
 
 func length(a []any) (any, error) {
-	n := 0
+	var n int
 	switch v := a[0].(type) {
 	case string:
 		n = len(v)
