@@ -37,7 +37,7 @@ type Agent struct {
 	role       string // for messages
 	startLimit time.Duration
 	log        *slog.Logger
-	observers  []func(context.Context, Refresh)
+	hooks      []Hooks
 }
 
 // New returns the Agent that doc describes, with the identity that the environment gives. It calls nobody yet.
@@ -162,6 +162,12 @@ func (a *Agent) start(parent context.Context, dir *volume.Dir) (snapshot, error)
 // refresh brings the files up to date and returns what they are made of, and the paths that changed. Values in got are
 // not fetched again, so that an attempt after a throttled one asks only for the rest.
 func (a *Agent) refresh(ctx context.Context, dir *volume.Dir, got values) (snapshot, []string, error) {
+	held, changed, err := a.attempt(ctx, dir, got)
+	a.attempted(held, len(changed), err)
+	return held, changed, err
+}
+
+func (a *Agent) attempt(ctx context.Context, dir *volume.Dir, got values) (snapshot, []string, error) {
 	if err := a.fetch(ctx, got); err != nil {
 		return snapshot{}, nil, err
 	}

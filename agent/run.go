@@ -75,8 +75,9 @@ func (a *Agent) takeOver(ctx context.Context, dir *volume.Dir) (snapshot, error)
 		a.log.Error("files could not be restored", "error", a.Explain(err))
 	}
 	if written {
-		a.observed(ctx, nil, held, changed)
+		a.changed(ctx, nil, held, changed)
 	}
+	a.holds(held)
 	a.log.Info("took over without a call", "fetched", held.at)
 	return held, nil
 }
@@ -88,6 +89,7 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 	var sweep <-chan time.Time
 	var got values
 	var begun time.Time
+	var paths []string // that changed since Changed was last called: an attempt may fail after it wrote
 	for {
 		select {
 		case <-ctx.Done():
@@ -104,6 +106,7 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 			begun, got = time.Now(), held.lasting()
 		}
 		next, changed, err := a.refresh(ctx, dir, got)
+		paths = append(paths, changed...)
 		if len(changed) > 0 {
 			sweep = time.After(sweepAfter)
 		}
@@ -121,8 +124,8 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 			} else {
 				a.log.Debug("refreshed")
 			}
-			a.observed(ctx, held.values, next, changed)
-			held = next
+			a.changed(ctx, held.values, next, paths)
+			held, paths = next, nil
 			due.Reset(s.succeeded(held, time.Now()))
 		}
 		debug.FreeOSMemory() // the agent sleeps for minutes, in every pod: what a refresh needed is others' now
