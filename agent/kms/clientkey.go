@@ -70,6 +70,7 @@ func (c *ClientKeyClient) GetSecretValue(ctx context.Context, ref Ref) (Secret, 
 	case err != nil:
 		return Secret{}, failure(ref, err)
 	}
+	defer res.Body.Close()
 	secret, err := decodeProtobuf(res.Body)
 	if err != nil {
 		return Secret{}, &Error{Ref: ref, Status: http.StatusOK, Err: err}

@@ -48,6 +48,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// RetryAfterHint is RetryAfter, for callers that know errors of several kinds.
+func (e *Error) RetryAfterHint() time.Duration { return e.RetryAfter }
+
 // retryable are the codes that stand for a state of KMS, whatever status they come with.
 var retryable = []string{"ServiceUnavailableTemporary", "InternalFailure", "Rejected.Unavailable", "Rejected.Throttling"}
 
