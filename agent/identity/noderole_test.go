@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
-	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
 
 func TestNodeRole(t *testing.T) {
@@ -29,9 +28,6 @@ func TestNodeRole(t *testing.T) {
 	// A node's role can be the first of two.
 	roles, err := NewRoles(source, "the node's role", where(s))
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := trust(emulatortest.Roots()); err != nil {
 		t.Fatal(err)
 	}
 	reader, err := roles.Source(readerARN)
