@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// firstHold is the longest pause after the first throttled call; each further one doubles it.
-	firstHold = time.Second
+	// firstHold is the longest pause after the first throttled call; each further one doubles it. STS counts by the minute:
+	// who comes back sooner is refused again.
+	firstHold = 5 * time.Second
 	// longestHold bounds every pause, also one that an answer asks for.
 	longestHold = 5 * time.Minute
 )

@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// rotationGrace spreads the refreshes that a managed secret's rotation causes over this time after it.
-	rotationGrace = 30 * time.Second
+	// rotationGrace spreads the refreshes that a managed secret's rotation causes over this time after it, so that a thousand
+	// pods that all need a new session for it stay below the 500 a minute that STS gives.
+	rotationGrace = 3 * time.Minute
 	// firstRetry is the longest pause after the first failed refresh; each further one doubles it.
 	firstRetry = 2 * time.Second
 	// catchUp is the longest that the pauses get, and with it the time over which a fleet comes back after an outage.
@@ -52,14 +53,15 @@ func (s *schedule) longest() time.Duration { return min(6*s.interval, catchUp) }
 // that started together do not stay together, or soon after KMS rotates one of them, if that is earlier.
 func (s *schedule) until(held snapshot, now time.Time) time.Duration {
 	due := held.at.Add(s.interval - s.interval/10 + rand.N(s.interval/5+1))
+	var rotation time.Time // the first to come; one chance for all, or a pod with many secrets would always be early
 	for _, v := range held.values {
-		rotation := v.secret.NextRotation
-		if !rotation.After(held.at) {
-			continue // has none, or KMS is late with it
+		next := v.secret.NextRotation
+		if next.After(held.at) && (rotation.IsZero() || next.Before(rotation)) { // else it has none, or KMS is late with it
+			rotation = next
 		}
-		if rotation = rotation.Add(rand.N(rotationGrace)); rotation.Before(due) {
-			due = rotation
-		}
+	}
+	if rotation = rotation.Add(rand.N(rotationGrace)); rotation.After(held.at) && rotation.Before(due) {
+		due = rotation
 	}
 	return due.Sub(now)
 }
