@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
 // asking is an error that came with Retry-After.
@@ -90,4 +92,22 @@ func TestHoldCountsABurstOnce(t *testing.T) {
 			t.Errorf("%s remain", h.remaining())
 		}
 	})
+}
+
+// As it is on the wire: the pause covers the secrets that were not refused too.
+func TestRetryAfterOfKMS(t *testing.T) {
+	p := newPod(t)
+	p.init()
+	p.wantCalls(1, 2)
+	p.cloud.Fault(t, emulator.Fault{Action: "GetSecretValue", Status: 429, Code: "Rejected.Throttling", RetryAfter: emulator.Duration(time.Minute)})
+	stop := p.run()
+	var line struct{ In string }
+	if err := json.Unmarshal([]byte(p.waitFor("refresh failed")), &line); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if wait, err := time.ParseDuration(line.In); err != nil || wait < 59*time.Second || wait > time.Minute+firstHold+firstRetry {
+		t.Errorf("the agent asks again in %s, %v", line.In, err)
+	}
+	p.wantCalls(1, 1)
 }
