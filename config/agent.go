@@ -20,7 +20,8 @@ const AgentEnv = "KMS_AGENT_CONFIG"
 const PodNameEnv = "KMS_AGENT_POD_NAME"
 
 // The subcommands of kms-agent that the injector puts into containers: init and run, and ready as the startup probe of
-// ModeSingle, which exits 0 once SecretsDir has its first complete set of files, and 1 before.
+// ModeSingle and of an agent with API, which exits 0 once SecretsDir has its first complete set of files, if there are any, and
+// the API answers, and 1 before.
 const (
 	CommandInit  = "init"
 	CommandRun   = "run"

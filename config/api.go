@@ -25,7 +25,7 @@ type LocalAPI struct {
 	Port      int      `json:"port,omitempty"`   // on 127.0.0.1; 0 with Socket
 	Socket    string   `json:"socket,omitempty"` // path of a Unix socket in APITokenDir, instead of Port
 	Allow     []string `json:"allow,omitempty"`  // patterns of names and ARNs, in which * stands for any characters
-	TokenFile string   `json:"tokenFile"`        // the agent makes it; without a newline at its end
+	TokenFile string   `json:"tokenFile"`        // the agent makes it, without a newline at its end; only containers that may read it mount it
 }
 
 // Serves reports whether a pattern of Allow matches a secret's name or ARN.

@@ -192,6 +192,7 @@ func TestReadInjectorMistakes(t *testing.T) {
 		"an identity":    {smallInjector + "allow: {identities: [rrsa, node-rol, 'node-role:x', 'access-key:']}\n", []string{"4 mistakes", "allow.identities[0]", `did you mean "node-role"?`}},
 		"of a namespace": {smallInjector + "namespaces: [{names: [a], allow: {identities: [x]}}]\n", []string{"namespaces[0].allow.identities[0]"}},
 		"metrics":        {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 80}\n", []string{"agent.metricsPort"}},
+		"metrics, taken": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 2025}\n", []string{"is the port of the agents' API"}},
 		"nameless":       {smallInjector + "namespaces: [{allow: {secrets: ['*']}}]\n", []string{"namespaces[0].names"}},
 	} {
 		t.Run(name, func(t *testing.T) {

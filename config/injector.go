@@ -175,6 +175,9 @@ func (in Injector) check() error {
 	if port := in.Agent.MetricsPort; port != 0 && !unprivileged(port) {
 		m.add("agent.metricsPort", "%d is not a port from 1024 to 65535, nor 0 for none", port)
 	}
+	if in.Agent.MetricsPort == DefaultAPIPort {
+		m.add("agent.metricsPort", "%d is the port of the agents' API; choose another", DefaultAPIPort)
+	}
 	in.Allow.check(&m, "allow")
 	for i, ns := range in.Namespaces {
 		ns.Allow.check(&m, fmt.Sprintf("namespaces[%d].allow", i))
