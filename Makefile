@@ -5,9 +5,6 @@ SHELL := /bin/bash -euo pipefail
 
 CLUSTER_DIR ?= $(CURDIR)/.cluster
 export CLUSTER_DIR
-# The packages of the project itself; test/cluster's nested modules are other modules.
-PACKAGES := ./...
-
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -18,7 +15,7 @@ test: ## Everything that continuous integration runs: checks, unit, integration 
 	@test/run.sh
 
 test-unit: ## Unit, property and integration tests with the race detector; needs no root.
-	go test -race $(PACKAGES)
+	go test -race ./...
 
 lint: ## Formatting, vet, golangci-lint, the chart's checks and generated files.
 	@test/run.sh lint
@@ -27,7 +24,7 @@ e2e: ## The end-to-end suite on the test cluster, or on the cluster of KUBECONFI
 	@test/run.sh e2e
 
 bench: ## Benchmarks, as ratios within one run.
-	go test -run '^$$' -bench . -benchmem ./injector/... ./webhook/... ./agent/...
+	@test/bench.sh
 
 cluster-up: ## Start the test cluster: a real one-node Kubernetes, built from source at the first time.
 	@go run ./test/cluster/cmd/cluster up
@@ -38,4 +35,7 @@ cluster-down: ## Stop the test cluster and remove everything it left.
 images: ## Build the multi-arch OCI images into dist/images.
 	@go run ./deploy/images
 
-.PHONY: help demo test test-unit lint e2e bench cluster-up cluster-down images
+manifests: ## Make deploy/manifests anew from the chart.
+	@deploy/verify.sh --update
+
+.PHONY: manifests help demo test test-unit lint e2e bench cluster-up cluster-down images

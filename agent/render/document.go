@@ -18,8 +18,14 @@ type field struct {
 
 var errNotJSON = errors.New("needs a value that is a JSON object, and this secret's value is not JSON; use format raw")
 
-// decode reads a JSON value. Its errors hold nothing of the value.
+// decode reads a JSON value for JMESPath. Its errors hold nothing of the value.
 func decode(value []byte) (any, error) {
+	doc, err := decodeExact(value)
+	return numbers(doc), err
+}
+
+// decodeExact leaves all numbers as they are written.
+func decodeExact(value []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(value))
 	dec.UseNumber()
 	var doc any
@@ -29,7 +35,7 @@ func decode(value []byte) (any, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errNotJSON
 	}
-	return numbers(doc), nil
+	return doc, nil
 }
 
 // numbers makes a float64, which JMESPath calculates with, of every number that a float64 writes back as it was. The

@@ -52,10 +52,13 @@ func search(expression string, doc any) (value any, err error) {
 	if value, err = compiled.Search(doc); err != nil {
 		return nil, errCannotApply
 	}
+	if _, err := encodeJSON(value); err != nil { // not a number: the average of none
+		return nil, errCannotApply
+	}
 	return value, nil
 }
 
-var errCannotApply = errors.New("the expression cannot be applied to this secret: it expects another type")
+var errCannotApply = errors.New("the expression cannot be applied to this secret: it expects another type, or has no result")
 
 // available lists the names, never the values, at the top of a document.
 func available(doc any) string {

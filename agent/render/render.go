@@ -6,9 +6,10 @@
 //   - json: one line of JSON, object keys sorted, numbers as they were written.
 //   - env: NAME=value lines that a POSIX shell reads back exactly, see quoteEnv for what else can read them.
 //   - properties: key=value lines as java.util.Properties.load reads them.
+//   - template: a text/template over one secret or several, see Template and functions.
 //   - yaml: a document whose strings stay strings in YAML 1.1 and 1.2 ("yes", "0123"), keys sorted, numbers as they were written.
 //
-// All but raw need a value that is JSON; without keys, a JSON object. Keys pick and rename by JMESPath. A key that is not there, or
+// All but raw and template need a value that is JSON; without keys, a JSON object. Keys pick and rename by JMESPath. A key that is not there, or
 // is null, is an error that names it and lists those that are there; values are in no error.
 package render
 

@@ -59,6 +59,43 @@ func TestRender(t *testing.T) {
 	}
 }
 
+// A JMESPath expression may have a result of any type of JSON. Null is an error in every format.
+func TestKeysOfEveryType(t *testing.T) {
+	const value = `{"s":"x","n":1.50,"l":[1,"a",{"k":null}],"o":{"b":1,"a":[]},"none":[]}`
+	for _, test := range []struct{ path, json, env, yaml string }{
+		{"s", `"x"`, "x", "x\n"},
+		{"n", "1.50", "1.50", "1.50\n"},
+		{"length(l)", "3", "3", "3\n"},
+		{"`1.25`", "1.25", "1.25", "1.25\n"},
+		{"n > `1`", "", "", ""}, // 1.50 is no number that can be written back as it was, once compared
+		{"length(l) > `1`", "true", "true", "true\n"},
+		{"`false`", "false", "false", "false\n"},
+		{"l[0:2]", `[1,"a"]`, `'[1,"a"]'`, "\n    - 1\n    - a\n"},
+		{"l[2]", `{"k":null}`, `'{"k":null}'`, "\n    k: null\n"},
+		{"none", "[]", "'[]'", "[]\n"},
+		{"keys(o) | sort(@)", `["a","b"]`, `'["a","b"]'`, "\n    - a\n    - b\n"},
+		{"{p: s, q: o.b}", `{"p":"x","q":1}`, `'{"p":"x","q":1}'`, "\n    p: x\n    q: 1\n"},
+		{"to_string(o.b)", `"1"`, "1", "\"1\"\n"},
+		{"nothing", "", "", ""},
+		{"l[2].k", "", "", ""},
+		{"avg(none)", "", "", ""}, // 0/0
+		{"{x: avg(none)}", "", "", ""},
+	} {
+		for format, want := range map[config.Format]string{
+			config.Raw: strings.Trim(test.json, `"`), config.JSON: `{"K":` + test.json + "}\n",
+			config.Env: "K=" + test.env + "\n", config.YAML: "K: " + test.yaml,
+		} {
+			got, err := Render(format, keys("K", test.path), []byte(value), false)
+			switch {
+			case test.json == "" && err == nil:
+				t.Errorf("%s of %s: got %q", format, test.path, got)
+			case test.json != "" && (err != nil || string(got) != strings.ReplaceAll(want, ": \n", ":\n")):
+				t.Errorf("%s of %s: got %q, %v, want %q", format, test.path, got, err, want)
+			}
+		}
+	}
+}
+
 func TestMistakesAreNamedWithoutValues(t *testing.T) {
 	const secret = `{"user":"sentinel-1","n":null,"two-words":"sentinel-2"}`
 	for _, test := range []struct {

@@ -98,6 +98,8 @@ Remove it:  make cluster-down
 TEXT
 else
   cat <<TEXT
-Remove it:  kubectl delete namespace shop; kubectl delete -k ${CLUSTER_DIR#"$PWD"/}/install/webhook -k ${CLUSTER_DIR#"$PWD"/}/install/emulator
+Remove it:  kubectl delete namespace shop
+            kubectl delete -k dist/install/webhook
+            kubectl delete -k dist/install/emulator
 TEXT
 fi

@@ -84,12 +84,12 @@ func install(ctx context.Context) error {
 	return cmd.Run()
 }
 
-// stateDir is where install.sh keeps what it made.
-func stateDir() string {
+// installDir is where install.sh writes its kustomizations.
+func installDir() string {
 	if own != nil {
-		return own.Dir()
+		return filepath.Join(own.Dir(), "install")
 	}
-	return filepath.Join(repository, ".cluster")
+	return filepath.Join(repository, "dist", "install")
 }
 
 // searchEtcd looks for every secret value of the run in the whole of etcd. Of the user's cluster only the API server can be

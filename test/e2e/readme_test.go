@@ -51,7 +51,7 @@ func TestDemo(t *testing.T) {
 // The commands of the quickstart do what it says, with its placeholders filled in: the webhook is installed by Helm instead, and
 // injects.
 func TestQuickstart(t *testing.T) {
-	kustomization := filepath.Join(stateDir(), "install", "webhook")
+	kustomization := filepath.Join(installDir(), "webhook")
 	kubectl(t, "delete", "-k", kustomization, "--timeout=60s")
 	defer func() {
 		helm(t, "uninstall", "kms-agent-injector", "--namespace", "kms-agent-injector", "--ignore-not-found", "--wait")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/acs3"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/rpc"
 )
 
 // maxSkew is how far the date of a request may differ from the gateway's, and so how long a nonce must be remembered.
@@ -14,12 +15,22 @@ const maxSkew = 15 * time.Minute
 // timeFormat is that of every date in requests and answers: ISO 8601 in UTC.
 const timeFormat = "2006-01-02T15:04:05Z"
 
-// authenticate checks the request's signature and session token and returns whose they are.
+// authenticate checks the request's signature, in whichever of the three ways it is signed, and returns whose it is.
 func (e *Emulator) authenticate(c *call) (session, *problem) {
-	header := c.request.Header
-	if header.Get("Authorization") == "" {
-		return session{}, missingAccessKey()
+	switch header := c.request.Header; {
+	case c.protobuf:
+		return e.authenticateClientKey(c)
+	case header.Get("Authorization") != "":
+		return e.authenticateACS3(c)
+	case c.params.Get("Signature") != "":
+		return e.authenticateRPC(c)
 	}
+	return session{}, missingAccessKey()
+}
+
+// authenticateACS3 checks a signature of the V3 style, in the headers.
+func (e *Emulator) authenticateACS3(c *call) (session, *problem) {
+	header := c.request.Header
 	auth, err := acs3.ParseAuthorization(header.Get("Authorization"))
 	if err != nil {
 		return session{}, incompleteSignature()
@@ -32,7 +43,7 @@ func (e *Emulator) authenticate(c *call) (session, *problem) {
 	if p := checkDate(header.Get("x-acs-date"), c.now); p != nil {
 		return session{}, p
 	}
-	caller, p := e.sessions.find(auth.AccessKeyID, header.Get("x-acs-security-token"))
+	caller, p := e.caller(auth.AccessKeyID, header.Get("x-acs-security-token"))
 	if p != nil {
 		return session{}, p
 	}
@@ -42,11 +53,52 @@ func (e *Emulator) authenticate(c *call) (session, *problem) {
 		header.Get("x-acs-content-sha256") != acs3.HashBody(c.body) {
 		return session{}, wrongSignature(toSign, canonical)
 	}
-	if !c.now.Before(caller.expires) {
+	return e.admit(c, caller, header.Get("x-acs-signature-nonce"))
+}
+
+// authenticateRPC checks a signature of the RPC style, among the parameters.
+func (e *Emulator) authenticateRPC(c *call) (session, *problem) {
+	if c.params.Get("SignatureMethod") != rpc.Method || c.params.Get("SignatureVersion") != rpc.Version {
+		return session{}, incompleteSignature()
+	}
+	for _, name := range []string{"AccessKeyId", "Timestamp", "SignatureNonce"} {
+		if c.params.Get(name) == "" {
+			return session{}, missingHeader(name)
+		}
+	}
+	if p := checkDate(c.params.Get("Timestamp"), c.now); p != nil {
+		return session{}, p
+	}
+	caller, p := e.caller(c.params.Get("AccessKeyId"), c.params.Get("SecurityToken"))
+	if p != nil {
+		return session{}, p
+	}
+	toSign := rpc.StringToSign(c.request.Method, c.params)
+	if !rpc.Equal(rpc.Sign(caller.secret, toSign), c.params.Get("Signature")) {
+		return session{}, wrongSignature(toSign, "")
+	}
+	return e.admit(c, caller, c.params.Get("SignatureNonce"))
+}
+
+// caller finds whose access key it is: that of a RAM user, or of a session, which must show its token.
+func (e *Emulator) caller(accessKeyID, token string) (session, *problem) {
+	user, ok := e.ram.accessKey(accessKeyID)
+	switch {
+	case !ok:
+		return e.sessions.find(accessKeyID, token)
+	case token != "":
+		return session{}, mismatchedToken()
+	}
+	return user, nil
+}
+
+// admit lets the bearer of a right signature in, unless its session is over or the request is a copy.
+func (e *Emulator) admit(c *call, caller session, nonce string) (session, *problem) {
+	if caller.ended(c.now) {
 		return session{}, expiredToken()
 	}
 	// Only a well signed request uses up its nonce; anyone could burn another's otherwise. It may have none.
-	if nonce := header.Get("x-acs-signature-nonce"); nonce != "" && !e.nonces.use(auth.AccessKeyID+" "+nonce, c.now) {
+	if nonce != "" && !e.nonces.use(caller.accessKeyID+" "+nonce, c.now) {
 		return session{}, usedNonce()
 	}
 	return caller, nil

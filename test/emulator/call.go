@@ -27,6 +27,10 @@ type call struct {
 	action  string
 	version string
 	params  url.Values
+	// instance is the ID of the KMS instance that was called, if it was one's gateway.
+	instance string
+	// protobuf is set if the call and its answer are in the instance gateway's own format, not the OpenAPI's.
+	protobuf bool
 	// now is the time of the call's arrival by the cloud's clock.
 	now time.Time
 	// caller is whose the signature is; zero for unsigned operations.
@@ -35,8 +39,8 @@ type call struct {
 
 // newCall reads a request in either style: action and version in x-acs- headers (V3), or as parameters (RPC).
 // Parameters may be in the query, the form body, or both.
-func (e *Emulator) newCall(w http.ResponseWriter, r *http.Request) (*call, *problem) {
-	c := &call{id: requestID(), request: r, host: hostname(r.Host), now: e.clock()}
+func (e *Emulator) newCall(w http.ResponseWriter, r *http.Request, instance string) (*call, *problem) {
+	c := &call{id: requestID(), request: r, host: hostname(r.Host), now: e.clock(), instance: instance}
 	var err error
 	if c.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
 		return c, unreadableRequest()
@@ -44,7 +48,10 @@ func (e *Emulator) newCall(w http.ResponseWriter, r *http.Request) (*call, *prob
 	if c.params, err = url.ParseQuery(r.URL.RawQuery); err != nil {
 		return c, unreadableRequest()
 	}
-	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/x-www-form-urlencoded" {
+	switch media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media {
+	case protobufType:
+		return c, e.readProtobuf(c)
+	case "application/x-www-form-urlencoded":
 		form, err := url.ParseQuery(string(c.body))
 		if err != nil {
 			return c, unreadableRequest()
@@ -58,6 +65,12 @@ func (e *Emulator) newCall(w http.ResponseWriter, r *http.Request) (*call, *prob
 		c.action, c.version = c.params.Get("Action"), c.params.Get("Version")
 	}
 	c.service, c.region = endpoint(c.host)
+	if c.instance == "" {
+		c.instance = instanceID(c.host)
+	}
+	if c.instance != "" {
+		c.service, c.region = kms, e.instances[c.instance].Region
+	}
 	if c.service == "" {
 		c.service = serviceOf(c.action)
 	}
@@ -82,6 +95,14 @@ func (c *call) operation() (operation, *problem) {
 	return op, nil
 }
 
+// called checks that the KMS instance exists. In the cloud, the host name of one that does not has no address.
+func (e *Emulator) called(c *call) *problem {
+	if _, ok := e.instances[c.instance]; c.instance != "" && !ok {
+		return noInstance(c.instance)
+	}
+	return nil
+}
+
 // secret is the short name of the secret that the call is about, if any.
 func (c *call) secret() string { return shortName(c.params.Get("SecretName")) }
 
@@ -103,6 +124,15 @@ func endpoint(host string) (service, string) {
 		return kms, region
 	}
 	return "", ""
+}
+
+// instanceID is the ID in the host name of a KMS instance's gateway.
+func instanceID(host string) string {
+	id, ok := strings.CutSuffix(host, ".cryptoservice.kms.aliyuncs.com")
+	if !ok || strings.Contains(id, ".") {
+		return ""
+	}
+	return id
 }
 
 func serviceOf(action string) service {

@@ -22,6 +22,12 @@ type Config struct {
 	OIDCProviders []OIDCProvider `yaml:"oidcProviders"`
 	// Roles are the RAM roles.
 	Roles []Role `yaml:"roles"`
+	// Users are the RAM users.
+	Users []User `yaml:"users"`
+	// Node is the ECS instance whose metadata service is served.
+	Node Node `yaml:"node"`
+	// Instances are the KMS instances.
+	Instances []Instance `yaml:"instances"`
 	// Secrets are the KMS secrets.
 	Secrets []Secret `yaml:"secrets"`
 }
@@ -64,6 +70,57 @@ type Role struct {
 	Policies []string `yaml:"policies" json:"policies,omitempty"`
 	// MaxSessionDuration in seconds, 3600 to 43200. Default: 3600.
 	MaxSessionDuration int `yaml:"maxSessionDuration" json:"maxSessionDuration,omitempty"`
+}
+
+// User is a RAM user. Its ARN is acs:ram::<account>:user/<name>.
+type User struct {
+	Account string `yaml:"account"`
+	Name    string `yaml:"name"`
+	// AccessKeys that sign for the user.
+	AccessKeys []AccessKey `yaml:"accessKeys"`
+	// Policies are the JSON texts of the permission policies attached to the user.
+	Policies []string `yaml:"policies"`
+}
+
+// AccessKey is a long-lived pair that signs requests.
+type AccessKey struct {
+	ID     string `yaml:"id"`
+	Secret string `yaml:"secret"`
+}
+
+// Node is an ECS instance.
+type Node struct {
+	// Role is the name or ARN of the RAM role attached to the instance; its trust policy must name the service
+	// ecs.aliyuncs.com. Default: none is attached.
+	Role string `yaml:"role"`
+}
+
+// Instance is a KMS instance. Its gateway, <id>.cryptoservice.kms.aliyuncs.com, gives out the secrets of the instance's
+// account and region, to RAM identities (ACS3) as well as to client keys (protobuf).
+type Instance struct {
+	Account string `yaml:"account"`
+	Region  string `yaml:"region"`
+	// ID as in kst-hzz62ee817bvyyr5x.
+	ID string `yaml:"id"`
+	// AccessPoints are the application access points, the identities of those who have no RAM identity.
+	AccessPoints []AccessPoint `yaml:"accessPoints"`
+}
+
+// AccessPoint is an application access point of an instance.
+type AccessPoint struct {
+	Name string `yaml:"name"`
+	// Secrets that it may read, by name; * stands for any characters.
+	Secrets []string `yaml:"secrets"`
+	// ClientKeys that sign for it.
+	ClientKeys []ClientKey `yaml:"clientKeys"`
+}
+
+// ClientKey is the part of a client key that KMS keeps. "kms-emulator client-key" makes both parts.
+type ClientKey struct {
+	// ID as in KAAP.1c2e….
+	ID string `yaml:"id"`
+	// Certificate is PEM; the key is good for as long as it is valid.
+	Certificate string `yaml:"certificate"`
 }
 
 // LoadConfig reads a YAML file. A field that it does not know is an error.

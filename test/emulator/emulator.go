@@ -23,6 +23,10 @@ type Emulator struct {
 	nonces   nonces
 	calls    tally
 	faults   faults
+	metadata metadata
+
+	node      string              // ARN of the node's role, if any
+	instances map[string]instance // by ID
 }
 
 // Option changes how an Emulator works.
@@ -39,11 +43,13 @@ func New(config Config, options ...Option) (*Emulator, error) {
 	e := &Emulator{
 		clock:    time.Now,
 		log:      slog.New(slog.DiscardHandler),
-		ram:      ram{roles: map[string]role{}, providers: map[string]oidc.Provider{}},
+		ram:      ram{roles: map[string]role{}, providers: map[string]oidc.Provider{}, users: map[string]user{}, keys: map[string]accessKey{}},
 		vault:    vault{secrets: map[string]Secret{}},
 		sessions: sessions{byKey: map[string]session{}, byToken: map[string]string{}},
 		nonces:   nonces{used: map[string]time.Time{}},
 		calls:    tally{counts: map[Call]int{}},
+
+		instances: map[string]instance{},
 	}
 	for _, option := range options {
 		option(e)
@@ -69,6 +75,20 @@ func (e *Emulator) load(config Config) error {
 		r, err := newRole(in, e.defaults)
 		errs = append(errs, err, unique("role", r.arn, e.ram.roles))
 		e.ram.roles[r.arn] = r
+	}
+	for _, in := range config.Users {
+		errs = append(errs, e.ram.addUser(in, e.defaults))
+	}
+	if config.Node.Role != "" {
+		e.node = roleARN(config.Node.Role, e.defaults.account)
+		if _, ok := e.ram.role(e.node); !ok {
+			errs = append(errs, fmt.Errorf("node: there is no role %s", e.node))
+		}
+	}
+	for _, in := range config.Instances {
+		i, err := newInstance(in, e.defaults)
+		errs = append(errs, err, unique("KMS instance", in.ID, e.instances))
+		e.instances[in.ID] = i
 	}
 	for _, in := range config.Secrets {
 		errs = append(errs, in.complete(e.defaults, e.clock()), unique("secret", in.arn(), e.vault.secrets))
@@ -105,6 +125,9 @@ var versions = map[service]string{sts: "2015-04-01", kms: "2016-01-20"}
 
 // operations is all that the emulator can do.
 var operations = map[service]map[string]operation{
-	sts: {"AssumeRoleWithOIDC": {serve: (*Emulator).assumeRoleWithOIDC}},
+	sts: {
+		"AssumeRoleWithOIDC": {serve: (*Emulator).assumeRoleWithOIDC},
+		"AssumeRole":         {serve: (*Emulator).assumeRole, signed: true},
+	},
 	kms: {"GetSecretValue": {serve: (*Emulator).getSecretValue, signed: true}},
 }

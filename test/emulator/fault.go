@@ -43,6 +43,8 @@ type Fault struct {
 	Message string `json:"message,omitempty"`
 	// Body is sent as it is instead of an error document, with Status (default 200).
 	Body string `json:"body,omitempty"`
+	// RetryAfter is sent as the header of that name, in whole seconds.
+	RetryAfter Duration `json:"retryAfter,omitempty"`
 	// Latency is added before the answer.
 	Latency Duration `json:"latency,omitempty"`
 	// Hang sends nothing, or half of the body, until the client gives up or the fault is removed: "headers" or "body".
@@ -104,8 +106,10 @@ func (f *Fault) complete() error {
 		return fmt.Errorf("fault: status %d: want 200 to 599", f.Status)
 	case f.MaxQPS != 0 && f.Status != 0:
 		return errors.New("fault: maxQPS has its own status and code")
-	case f.Count < 0 || f.MaxQPS < 0 || f.Latency < 0:
-		return errors.New("fault: count, maxQPS and latency cannot be negative")
+	case f.Count < 0 || f.MaxQPS < 0 || f.Latency < 0 || f.RetryAfter < 0:
+		return errors.New("fault: count, maxQPS, latency and retryAfter cannot be negative")
+	case f.RetryAfter > 0 && f.Status == 0 && f.MaxQPS == 0:
+		return errors.New("fault: retryAfter goes with status, code or maxQPS")
 	case f.Status == 0 && f.Latency == 0 && f.Hang == "" && f.Cut == "" && f.MaxQPS == 0 && f.ClockSkew == 0:
 		return errors.New("fault: want what goes wrong: status, code, body, latency, hang, cut, maxQPS or clockSkew")
 	}

@@ -32,8 +32,7 @@ type versionStages struct {
 }
 
 // getSecretValue answers with a version of a secret that the caller's role may read.
-// Facts: API reference KMS 2016-01-20 GetSecretValue. Of kms:GetSecretValue and kms:Decrypt, the shared gateway asks
-// for the former alone.
+// Facts: API reference KMS 2016-01-20 GetSecretValue.
 func (e *Emulator) getSecretValue(_ context.Context, c *call) (any, *problem) {
 	name := c.params.Get("SecretName")
 	if name == "" {
@@ -50,8 +49,10 @@ func (e *Emulator) getSecretValue(_ context.Context, c *call) (any, *problem) {
 	if !ok || s.Region != c.region {
 		return nil, noResource()
 	}
-	if p := e.authorize(c.caller, "kms:GetSecretValue", &s); p != nil {
-		return nil, p
+	for _, action := range c.actions() {
+		if p := e.authorize(c.caller, action, &s); p != nil {
+			return nil, p
+		}
 	}
 	v, p := s.version(c.params.Get("VersionId"), c.params.Get("VersionStage"))
 	if p != nil {
@@ -97,18 +98,28 @@ func (s *Secret) version(id, stage string) (Version, *problem) {
 	return s.Versions[i], nil
 }
 
-// authorize asks the policies of the caller's role, and the policy that narrows the session.
+// actions are what the caller must be allowed: the shared gateway asks for kms:GetSecretValue alone, that of an instance
+// for both.
+func (c *call) actions() []string {
+	if c.instance != "" {
+		return []string{"kms:GetSecretValue", "kms:Decrypt"}
+	}
+	return []string{"kms:GetSecretValue"}
+}
+
+// authorize asks the policies of the caller, and the policy that narrows the session.
 func (e *Emulator) authorize(caller session, action string, s *Secret) *problem {
+	if caller.point != nil {
+		if caller.point.reads(s.Name) {
+			return nil
+		}
+		return noPermission(caller, action, policy.ImplicitDeny, "AccessPointPolicy")
+	}
 	request := policy.Request{Action: action, Resource: s.arn(), Context: map[string][]string{}}
 	for key, value := range s.Tags {
 		request.Context["kms:tag/"+key] = []string{value}
 	}
-	// A role deleted since has no permissions left.
-	r, _ := e.ram.role(caller.role)
-	decision, kind := policy.Decide(r.permissions, request), "AccountLevelIdentityBasedPolicy"
-	if decision == policy.Allow && caller.narrowed != nil {
-		decision, kind = policy.Decide([]policy.Document{*caller.narrowed}, request), "SessionPolicy"
-	}
+	decision, kind := e.decide(caller, request)
 	// Another account's secret also needs that secret's own policy, which the emulator does not have.
 	if decision == policy.Allow && s.Account != caller.account {
 		decision, kind = policy.ImplicitDeny, "ResourceBasedPolicy"
@@ -117,6 +128,15 @@ func (e *Emulator) authorize(caller session, action string, s *Secret) *problem 
 		return nil
 	}
 	return noPermission(caller, action, decision, kind)
+}
+
+// decide asks what is attached to the caller's role or user, and what narrows its session.
+func (e *Emulator) decide(caller session, request policy.Request) (decision policy.Decision, kind string) {
+	decision = policy.Decide(e.ram.permissions(caller), request)
+	if decision == policy.Allow && caller.narrowed != nil {
+		return policy.Decide([]policy.Document{*caller.narrowed}, request), "SessionPolicy"
+	}
+	return decision, "AccountLevelIdentityBasedPolicy"
 }
 
 func boolean(c *call, name string) (bool, *problem) {
@@ -144,7 +164,7 @@ func noPermission(caller session, action string, decision policy.Decision, polic
 	p := problemf(http.StatusForbidden, "Forbidden.NoPermission", "This operation is forbidden by permission system.")
 	p.denied = &accessDenied{
 		AuthAction: action, AuthPrincipalDisplayName: caller.displayName(), AuthPrincipalOwnerID: caller.account,
-		AuthPrincipalType: "AssumedRoleUser", NoPermissionType: decision.String(), PolicyType: policyType,
+		AuthPrincipalType: caller.kind(), NoPermissionType: decision.String(), PolicyType: policyType,
 	}
 	return p
 }

@@ -36,6 +36,8 @@ type ram struct {
 	mu        sync.RWMutex
 	roles     map[string]role
 	providers map[string]oidc.Provider
+	users     map[string]user
+	keys      map[string]accessKey // by their IDs
 }
 
 func (r *ram) role(arn string) (role, bool) {

@@ -10,9 +10,24 @@ import (
 
 // ServeHTTP answers as the gateway of STS and KMS does. Answers are always JSON; the real gateway gives XML to those who
 // do not ask for JSON, which no SDK does.
-func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.serve(w, r, "") }
+
+// Instance serves the gateway of one KMS instance under any host name.
+func (e *Emulator) Instance(id string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { e.serve(w, r, id) })
+}
+
+func (e *Emulator) serve(w http.ResponseWriter, r *http.Request, instance string) {
+	c, p := e.newCall(w, r, instance)
+	if p == nil {
+		p = e.called(c)
+	}
+	e.finish(w, r, c, func() answer { return e.perform(c, p) })
+}
+
+// finish answers a call, by a fault or by what perform returns, and counts it.
+func (e *Emulator) finish(w http.ResponseWriter, r *http.Request, c *call, perform func() answer) {
 	start := time.Now()
-	c, p := e.newCall(w, r)
 	fault := e.faults.strike(c)
 	c.now = c.now.Add(fault.skew)
 
@@ -20,7 +35,7 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault.answers() {
 		a = fault.answer(c)
 	} else {
-		a = e.perform(c, p)
+		a = perform()
 	}
 	code := fault.outcome(a.code)
 	e.calls.add(c, code)
@@ -47,6 +62,9 @@ func (e *Emulator) perform(c *call, p *problem) answer {
 	if p != nil {
 		return refusal(c, p)
 	}
+	if c.protobuf {
+		return newAnswer(c, http.StatusOK, CodeOK, protobufType, value.(getSecretValueAnswer).protobuf())
+	}
 	return jsonAnswer(c, http.StatusOK, CodeOK, value)
 }
 
@@ -58,7 +76,12 @@ type answer struct {
 	body   []byte
 }
 
-func refusal(c *call, p *problem) answer { return jsonAnswer(c, p.status, p.code, p.body(c)) }
+func refusal(c *call, p *problem) answer {
+	if c.protobuf {
+		return newAnswer(c, p.status, p.code, protobufType, p.protobuf(c))
+	}
+	return jsonAnswer(c, p.status, p.code, p.body(c))
+}
 
 func jsonAnswer(c *call, status int, code string, value any) answer {
 	var body bytes.Buffer

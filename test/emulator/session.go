@@ -14,7 +14,8 @@ import (
 // KMS documents for the real one.
 const forgetAfter = time.Hour
 
-// session is a temporary identity that STS gave out.
+// session is who signs a call: a temporary identity that STS gave out, a RAM user by an access key of its own, or an
+// application access point by its client key.
 type session struct {
 	accessKeyID string
 	secret      string
@@ -23,9 +24,37 @@ type session struct {
 	roleName    string
 	name        string
 	account     string
-	expires     time.Time
+	expires     time.Time // zero for keys, which do not end
 	// narrowed is the Policy parameter of the request: the session may do what the role and it both allow.
 	narrowed *policy.Document
+
+	user  string       // ARN of the RAM user whose access key it is
+	point *accessPoint // whose client key it is
+}
+
+// ended reports whether a session's time is over.
+func (s session) ended(now time.Time) bool { return !s.expires.IsZero() && !now.Before(s.expires) }
+
+// arns are the names by which a trust policy may mean the caller.
+func (s session) arns() []string {
+	names := []string{"acs:ram::" + s.account + ":root"}
+	for _, arn := range []string{s.user, s.role} {
+		if arn != "" {
+			names = append(names, arn)
+		}
+	}
+	return names
+}
+
+// kind is the caller's type as RAM calls it in a refusal.
+func (s session) kind() string {
+	switch {
+	case s.user != "":
+		return "SubUser"
+	case s.point != nil:
+		return "ApplicationAccessPoint"
+	}
+	return "AssumedRoleUser"
 }
 
 // sessions holds what STS gave out, by access key ID.
@@ -89,4 +118,9 @@ func (e *Emulator) ExpireSessions() {
 }
 
 // displayName is how RAM names the session in a refusal.
-func (s session) displayName() string { return strings.Join([]string{s.roleName, s.name}, ":") }
+func (s session) displayName() string {
+	if s.role == "" {
+		return s.name
+	}
+	return strings.Join([]string{s.roleName, s.name}, ":")
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -88,6 +89,9 @@ func (s strike) send(w http.ResponseWriter, r *http.Request, a answer) {
 	}
 	for name, values := range a.header {
 		w.Header()[name] = values
+	}
+	if s.answers() && s.fault.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(time.Duration(s.fault.RetryAfter).Seconds())))
 	}
 	w.WriteHeader(a.status)
 	if cmp.Or(s.fault.Hang, s.fault.Cut) == AtBody {

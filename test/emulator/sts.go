@@ -74,25 +74,40 @@ func (e *Emulator) assumeRoleWithOIDC(ctx context.Context, c *call) (any, *probl
 	if p != nil {
 		return nil, p
 	}
-	seconds, p := duration(c.params.Get("DurationSeconds"), r.MaxSessionDuration)
+	s, p := e.giveSession(c, r, narrowed)
 	if p != nil {
 		return nil, p
 	}
-	s := e.sessions.add(session{
-		role: r.arn, roleName: r.Name, name: c.params.Get("RoleSessionName"), account: r.Account,
-		expires: c.now.Add(time.Duration(seconds) * time.Second), narrowed: narrowed,
-	}, c.now)
 	return assumeRoleWithOIDCAnswer{
 		RequestID: c.id,
 		OIDCTokenInfo: oidcTokenInfo{
 			Subject: claims.Subject, Issuer: claims.Issuer, ClientIDs: strings.Join(claims.Audience, ","),
 			IssuanceTime: stamp(claims.IssuedAt), ExpirationTime: stamp(claims.Expiry), VerificationInfo: "Success",
 		},
-		AssumedRoleUser: assumedRoleUser{Arn: r.arn + "/" + s.name, AssumedRoleID: r.id() + ":" + s.name},
-		Credentials: credentials{
-			AccessKeyID: s.accessKeyID, AccessKeySecret: s.secret, SecurityToken: s.token, Expiration: stamp(s.expires),
-		},
+		AssumedRoleUser: r.as(s), Credentials: s.credentials(),
 	}, nil
+}
+
+// giveSession makes a session of the role, for as long as the call asks.
+func (e *Emulator) giveSession(c *call, r role, narrowed *policy.Document) (session, *problem) {
+	seconds, p := duration(c.params.Get("DurationSeconds"), r.MaxSessionDuration)
+	if p != nil {
+		return session{}, p
+	}
+	return e.sessions.add(session{
+		role: r.arn, roleName: r.Name, name: c.params.Get("RoleSessionName"), account: r.Account,
+		expires: c.now.Add(time.Duration(seconds) * time.Second), narrowed: narrowed,
+	}, c.now), nil
+}
+
+func (r role) as(s session) assumedRoleUser {
+	return assumedRoleUser{Arn: r.arn + "/" + s.name, AssumedRoleID: r.id() + ":" + s.name}
+}
+
+func (s session) credentials() credentials {
+	return credentials{
+		AccessKeyID: s.accessKeyID, AccessKeySecret: s.secret, SecurityToken: s.token, Expiration: stamp(s.expires),
+	}
 }
 
 // trusting finds the role that the call asks for, if it trusts the call's token.
@@ -130,7 +145,22 @@ func checkAssumeParameters(c *call) (narrowed *policy.Document, p *problem) {
 			return nil, missingSTSParameter(name)
 		}
 	}
-	name, token := c.params.Get("RoleSessionName"), len(c.params.Get("OIDCToken"))
+	if narrowed, p = checkSessionParameters(c); p != nil {
+		return nil, p
+	}
+	token := len(c.params.Get("OIDCToken"))
+	switch {
+	case !anyProviderARN.MatchString(c.params.Get("OIDCProviderArn")):
+		return nil, badProviderARN()
+	case token < minTokenLength || token > maxTokenLength:
+		return nil, invalidToken()
+	}
+	return narrowed, nil
+}
+
+// checkSessionParameters looks at what all operations that give out sessions take.
+func checkSessionParameters(c *call) (narrowed *policy.Document, p *problem) {
+	name := c.params.Get("RoleSessionName")
 	switch {
 	case name == "":
 		return nil, missingSessionName()
@@ -138,10 +168,6 @@ func checkAssumeParameters(c *call) (narrowed *policy.Document, p *problem) {
 		return nil, badSTSParameter("RoleSessionName", "The parameter RoleSessionName is wrongly formed.")
 	case !anyRoleARN.MatchString(c.params.Get("RoleArn")):
 		return nil, badSTSParameter("RoleArn", "The parameter RoleArn is wrongly formed.")
-	case !anyProviderARN.MatchString(c.params.Get("OIDCProviderArn")):
-		return nil, badProviderARN()
-	case token < minTokenLength || token > maxTokenLength:
-		return nil, invalidToken()
 	}
 	text := c.params.Get("Policy")
 	if text == "" {

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Puts the emulator and the webhook into the cluster of KUBECONFIG. OWN_CLUSTER=true: it is the project's own, of CLUSTER_DIR, and
-# gets the images too; the nodes of another must have them already.
+# Puts the emulator and the webhook into the cluster of KUBECONFIG, out of kustomizations that it writes. OWN_CLUSTER=true: the
+# cluster is the project's own, of CLUSTER_DIR, and gets the images too; the nodes of another must have them already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . test/steps.sh
 
-CLUSTER_DIR=${CLUSTER_DIR:-$PWD/.cluster}
-dir=$CLUSTER_DIR/install
+dir=$PWD/dist/install
 direct=true
 if ${OWN_CLUSTER:-false}; then
+  dir=${CLUSTER_DIR:-$PWD/.cluster}/install
   direct=false
   step "Build the images and load them into the node"
   go run ./deploy/images --platforms "linux/$(go env GOARCH)" --out dist/cluster-images kms-webhook kms-agent kms-emulator demo-app

@@ -64,6 +64,7 @@ func faultCommand(flags *flag.FlagSet) runner {
 	flags.StringVar(&f.Code, "code", "", "answer this error `code`, as in Throttling.User")
 	flags.StringVar(&f.Message, "message", "", "`text` that goes with the code")
 	flags.StringVar(&f.Body, "body", "", "answer this `text` instead of an error document")
+	flags.Var(durationFlag{&f.RetryAfter}, "retry-after", "send the header Retry-After, as in 30s")
 	flags.Var(durationFlag{&f.Latency}, "latency", "answer so much later, as in 500ms")
 	flags.StringVar(&f.Hang, "hang", "", "send nothing more until the client gives up: `headers|body`")
 	flags.StringVar(&f.Cut, "cut", "", "close the connection: `headers|body`")

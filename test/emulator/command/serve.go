@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,7 +28,7 @@ const (
 )
 
 type serveOptions struct {
-	config, listen, controlListen, caDir, logFormat string
+	config, listen, controlListen, metadataListen, caDir, instanceCADir, logFormat string
 }
 
 func serveCommand(flags *flag.FlagSet) runner {
@@ -36,6 +37,8 @@ func serveCommand(flags *flag.FlagSet) runner {
 	flags.StringVar(&o.caDir, "ca-dir", "", "`folder` with ca.crt and ca.key, as made by \"kms-emulator ca\" (required)")
 	flags.StringVar(&o.listen, "listen", ":8443", "`address` of STS and KMS, over TLS")
 	flags.StringVar(&o.controlListen, "control-listen", "127.0.0.1:8090", "`address` of the control API, over plain HTTP")
+	flags.StringVar(&o.instanceCADir, "instance-ca-dir", "", "`folder` like --ca-dir with the private authority of KMS instances' gateways; default: the same authority")
+	flags.StringVar(&o.metadataListen, "metadata-listen", "", "`address` of the node's metadata service, over plain HTTP; default: nowhere")
 	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
 	return func(ctx context.Context, s Streams, _ []string) error { return serve(ctx, s, o) }
 }
@@ -56,7 +59,7 @@ func serve(ctx context.Context, s Streams, o serveOptions) error {
 	if err != nil {
 		return fmt.Errorf("configuration %s: %w", o.config, err)
 	}
-	ca, err := authority.Load(o.caDir)
+	certificates, err := loadAuthorities(o)
 	if err != nil {
 		return err
 	}
@@ -68,6 +71,13 @@ func serve(ctx context.Context, s Streams, o serveOptions) error {
 	if err != nil {
 		_ = cloudListener.Close()
 		return fmt.Errorf("listen for the control API: %w", err)
+	}
+	var metadataListener net.Listener
+	if o.metadataListen != "" {
+		if metadataListener, err = net.Listen("tcp", o.metadataListen); err != nil {
+			_, _ = cloudListener.Close(), controlListener.Close()
+			return fmt.Errorf("listen for the metadata service: %w", err)
+		}
 	}
 	log.Info("serving", "address", cloudListener.Addr().String(), "control", controlListener.Addr().String(),
 		"roles", len(cloud.Roles()), "secrets", len(cloud.Secrets()))
@@ -104,9 +114,32 @@ func serve(ctx context.Context, s Streams, o serveOptions) error {
 			return nil
 		})
 	}
-	run(cloud, cloudListener, &tls.Config{GetCertificate: ca.GetCertificate})
+	run(cloud, cloudListener, &tls.Config{GetCertificate: certificates})
 	run(control.Handler(cloud), controlListener, nil)
+	if metadataListener != nil {
+		run(cloud.Metadata(), metadataListener, nil)
+	}
 	return group.Wait()
+}
+
+// loadAuthorities tells who signs for a host name: KMS instances have a private authority of their own.
+func loadAuthorities(o serveOptions) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+	public, err := authority.Load(o.caDir)
+	if err != nil {
+		return nil, err
+	}
+	private := public
+	if o.instanceCADir != "" {
+		if private, err = authority.Load(o.instanceCADir); err != nil {
+			return nil, err
+		}
+	}
+	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if strings.HasSuffix(hello.ServerName, ".cryptoservice.kms.aliyuncs.com") {
+			return private.GetCertificate(hello)
+		}
+		return public.GetCertificate(hello)
+	}, nil
 }
 
 func newLogger(w io.Writer, format string) (*slog.Logger, error) {

@@ -9,9 +9,11 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/authority"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/clientkey"
 )
 
 // What the cloud of Config consists of.
@@ -109,6 +111,70 @@ func Roots() *x509.CertPool {
 	roots.AppendCertsFromPEM(CAPEM())
 	return roots
 }
+
+// InstanceID is the KMS instance of WithInstance.
+const InstanceID = "kst-hzz0123456789"
+
+// WithInstance adds a KMS instance with one application access point that may read the secrets given, and returns the
+// client key of that access point.
+func WithInstance(t testing.TB, config *emulator.Config, secrets ...string) clientkey.Key {
+	t.Helper()
+	key, err := clientkey.New(time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Instances = append(config.Instances, emulator.Instance{ID: InstanceID, AccessPoints: []emulator.AccessPoint{{
+		Name: "shop", Secrets: secrets,
+		ClientKeys: []emulator.ClientKey{{ID: key.ID, Certificate: string(key.Certificate)}},
+	}}})
+	return key
+}
+
+// StartInstance serves the gateway of the instance of WithInstance until the test ends, certified by the private
+// authority of InstanceCAPEM, and returns its host:port.
+func (s *Server) StartInstance(t testing.TB) (addr string) {
+	t.Helper()
+	leaf, err := sharedInstanceAuthority().Leaf("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(s.Instance(InstanceID))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{*leaf}}
+	server.EnableHTTP2 = true
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(func() {
+		s.ClearFaults()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return server.Listener.Addr().String()
+}
+
+// StartMetadata serves the node's metadata service until the test ends, and returns its address for a client's HTTP
+// proxy option.
+func (s *Server) StartMetadata(t testing.TB) (url string) {
+	t.Helper()
+	server := httptest.NewServer(s.Metadata())
+	t.Cleanup(func() {
+		s.ClearFaults()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return server.URL
+}
+
+// sharedInstanceAuthority signs for the gateways of KMS instances.
+var sharedInstanceAuthority = sync.OnceValue(func() *authority.Authority {
+	ca, err := authority.New()
+	if err != nil {
+		panic(err) // only without a source of random numbers
+	}
+	return ca
+})
+
+// InstanceCAPEM is the private certificate authority of every instance's gateway in this process.
+func InstanceCAPEM() []byte { return sharedInstanceAuthority().PEM() }
 
 // Put creates secrets or fails the test.
 func (s *Server) Put(t testing.TB, secrets ...emulator.Secret) {

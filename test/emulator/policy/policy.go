@@ -43,6 +43,10 @@ type Request struct {
 	Resource string
 	// Federated is the ARN of the OIDC provider that vouches for the caller. Permission policies have none.
 	Federated string
+	// RAM are the ARNs by which a trust policy may name the caller: its user or role, and its account's root.
+	RAM []string
+	// Service is the cloud service that asks for itself, as in ecs.aliyuncs.com.
+	Service string
 	// Context holds the values of condition keys, as in kms:tag/env or oidc:sub.
 	Context map[string][]string
 }
@@ -160,7 +164,7 @@ func Decide(docs []Document, r Request) Decision {
 }
 
 func (s statement) matches(r Request) bool {
-	if s.Principal != nil && !slices.Contains(s.Principal.Federated, r.Federated) {
+	if s.Principal != nil && !s.Principal.includes(r) {
 		return false
 	}
 	// Whether RAM minds the case of action names is UNVERIFIED; consoles write them in either.
@@ -176,6 +180,11 @@ func (s statement) matches(r Request) bool {
 		}
 	}
 	return true
+}
+
+func (p principal) includes(r Request) bool {
+	return slices.Contains(p.Federated, r.Federated) || slices.Contains(p.Service, r.Service) ||
+		slices.ContainsFunc(r.RAM, func(arn string) bool { return slices.Contains(p.RAM, arn) })
 }
 
 // texts is a JSON string or a list of them.

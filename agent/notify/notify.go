@@ -1,0 +1,167 @@
+// Package notify tells a program of the same pod that its files have changed.
+package notify
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	attempts   = 6                // until the next change
+	firstPause = time.Second      // the longest after the first failure; each further one doubles it
+	callLimit  = 5 * time.Second  // for one attempt
+	largest    = 30 * time.Second // of the pauses
+)
+
+// A Change is what a target is told: one refresh, or several that came while it could not be reached.
+type Change struct {
+	Files []File    `json:"files"`
+	At    time.Time `json:"at"` // of the newest
+}
+
+// A File has changed because a secret has. A file of several secrets is there once for each that changed.
+type File struct {
+	Path            string `json:"path"` // below the secrets' directory
+	Secret          string `json:"secret"`
+	Version         string `json:"version,omitempty"`         // empty: the secret is gone
+	PreviousVersion string `json:"previousVersion,omitempty"` // empty: it was not there
+}
+
+// merge adds a later change. What a file was before is what the target last heard of.
+func (c *Change) merge(later Change) {
+	c.At = later.At
+next:
+	for _, f := range later.Files {
+		for i, known := range c.Files {
+			if known.Path == f.Path && known.Secret == f.Secret {
+				c.Files[i].Version = f.Version
+				continue next
+			}
+		}
+		c.Files = append(c.Files, f)
+	}
+}
+
+// Notifier delivers changes. Its zero value is not usable; its methods may be called at the same time.
+type Notifier struct {
+	log    *slog.Logger
+	client *http.Client
+	proc   string
+
+	group     sync.WaitGroup
+	mu        sync.Mutex
+	pending   map[Target]*Change // an entry while a goroutine delivers to the target; nil when it has taken the change
+	delivered atomic.Uint64
+	failed    atomic.Uint64
+}
+
+// New returns a Notifier that writes what it does to log.
+func New(log *slog.Logger) *Notifier {
+	return &Notifier{log: log, client: newClient(), proc: "/proc", pending: map[Target]*Change{}}
+}
+
+// Notify tells target, in the background until ctx ends, and returns at once. A change that comes before the one before
+// is delivered is delivered with it, so that a target hears of the newest and never of an older one after it.
+func (n *Notifier) Notify(ctx context.Context, target Target, change Change) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	waiting, busy := n.pending[target]
+	if waiting != nil {
+		waiting.merge(change)
+		return
+	}
+	own := Change{At: change.At}
+	own.merge(change)
+	n.pending[target] = &own
+	if !busy {
+		n.group.Go(func() { n.serve(ctx, target) })
+	}
+}
+
+// Wait returns when nothing is under way any more, which it soon is after the end of the contexts.
+func (n *Notifier) Wait() { n.group.Wait() }
+
+// Counts returns how many attempts have succeeded and failed.
+func (n *Notifier) Counts() (delivered, failed uint64) { return n.delivered.Load(), n.failed.Load() }
+
+// serve delivers until nothing is left for the target.
+func (n *Notifier) serve(ctx context.Context, target Target) {
+	var change Change
+	for failures := 0; ; {
+		switch {
+		case n.take(target, &change):
+			failures = 0 // something new is worth as many attempts again
+		case failures == 0 && n.idle(target):
+			return
+		case failures == 0:
+			continue
+		}
+		err := n.deliver(ctx, target, change)
+		if ctx.Err() != nil {
+			n.forget(target)
+			return
+		}
+		if err == nil {
+			n.delivered.Add(1)
+			n.log.Info("told of the change", "target", target.String(), "files", len(change.Files))
+			change, failures = Change{}, 0
+			continue
+		}
+		n.failed.Add(1)
+		if failures++; failures == attempts {
+			n.log.Error("nobody was told of the change; given up until the next", "target", target.String(), "attempts", failures, "error", err)
+			change, failures = Change{}, 0
+			continue
+		}
+		wait := rand.N(min(firstPause<<(failures-1), largest) + 1)
+		n.log.Warn("target not told of the change yet", "target", target.String(), "attempt", failures, "in", wait.String(), "error", err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			n.forget(target)
+			return
+		}
+	}
+}
+
+// take moves what is pending into change.
+func (n *Notifier) take(target Target, change *Change) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	waiting := n.pending[target]
+	if waiting == nil {
+		return false
+	}
+	change.merge(*waiting)
+	n.pending[target] = nil
+	return true
+}
+
+// idle ends the service of a target, unless something came in.
+func (n *Notifier) idle(target Target) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pending[target] != nil {
+		return false
+	}
+	delete(n.pending, target)
+	return true
+}
+
+func (n *Notifier) forget(target Target) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.pending, target)
+}
+
+func (n *Notifier) deliver(ctx context.Context, target Target, change Change) error {
+	if target.url != "" {
+		return n.post(ctx, target.url, change)
+	}
+	return n.send(target.signal, target.process)
+}

@@ -1,0 +1,156 @@
+package render
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// errLarge stops functions that can make much of little before they do.
+var errLarge = fmt.Errorf("the result would have more than %d bytes", maxOutput)
+
+func indent(begin string) func([]any) (any, error) {
+	return func(a []any) (any, error) {
+		width, err := count(a[0])
+		if err != nil {
+			return nil, err
+		}
+		s, err := scalar(a[1])
+		if err != nil {
+			return nil, err
+		}
+		if width > maxOutput || (strings.Count(s, "\n")+1)*width+len(s) > maxOutput {
+			return nil, errLarge
+		}
+		pad := strings.Repeat(" ", width)
+		return begin + pad + strings.ReplaceAll(s, "\n", "\n"+pad), nil
+	}
+}
+
+func count(v any) (int, error) {
+	number, ok := v.(json.Number)
+	n, err := number.Int64()
+	if !ok || err != nil || n < 0 || n > maxOutput {
+		return 0, errors.New("a whole number, 0 or more, must say how many")
+	}
+	return int(n), nil
+}
+
+func replace(a []any) (any, error) {
+	s, err := texts(a)
+	if err != nil {
+		return nil, err
+	}
+	if strings.Count(s[2], s[0])*len(s[1])+len(s[2]) > maxOutput {
+		return nil, errLarge
+	}
+	return strings.ReplaceAll(s[2], s[0], s[1]), nil
+}
+
+func splitList(a []any) (any, error) {
+	s, err := texts(a)
+	if err != nil {
+		return nil, err
+	}
+	const most = 10_000 // parts take more memory than the text
+	if strings.Count(s[1], s[0]) >= most {
+		return nil, fmt.Errorf("there are more than %d parts", most)
+	}
+	list := []any{}
+	for _, part := range strings.Split(s[1], s[0]) {
+		list = append(list, part)
+	}
+	return list, nil
+}
+
+func split(a []any) (any, error) {
+	list, err := splitList(a)
+	if err != nil {
+		return nil, err
+	}
+	object := map[string]any{}
+	for i, part := range list.([]any) {
+		object[fmt.Sprint("_", i)] = part
+	}
+	return object, nil
+}
+
+func join(a []any) (any, error) {
+	separator, err := scalar(a[0])
+	if err != nil {
+		return nil, err
+	}
+	list, ok := a[1].([]any)
+	if !ok {
+		return nil, fmt.Errorf("join needs a list, and this is %s", kind(a[1]))
+	}
+	parts, err := texts(list)
+	if err != nil {
+		return nil, err
+	}
+	size := len(parts) * len(separator)
+	for _, part := range parts {
+		size += len(part)
+	}
+	if size > maxOutput {
+		return nil, errLarge
+	}
+	return strings.Join(parts, separator), nil
+}
+
+// printf has no widths, so that there is nothing to be had wrong: fmt would write its complaints into the file.
+func printf(a []any) (any, error) {
+	format, ok := a[0].(string)
+	if !ok {
+		return nil, errors.New("printf begins with a text")
+	}
+	var out strings.Builder
+	rest := a[1:]
+	for {
+		before, after, found := strings.Cut(format, "%")
+		out.WriteString(before)
+		if !found {
+			break
+		}
+		if after == "" || strings.IndexByte("svdq%", after[0]) < 0 {
+			return nil, errors.New("printf knows %s, %v, %d, %q and %%, without widths")
+		}
+		verb := after[0]
+		format = after[1:]
+		if verb == '%' {
+			out.WriteByte('%')
+			continue
+		}
+		if len(rest) == 0 {
+			return nil, errors.New("printf has fewer values than its text has places")
+		}
+		s, err := verbText(verb, rest[0])
+		if err != nil {
+			return nil, err
+		}
+		rest = rest[1:]
+		if out.Len()+len(s)+len(format) > maxOutput {
+			return nil, errLarge
+		}
+		out.WriteString(s)
+	}
+	if len(rest) > 0 {
+		return nil, errors.New("printf has more values than its text has places")
+	}
+	return out.String(), nil
+}
+
+func verbText(verb byte, v any) (string, error) {
+	s, err := scalar(v)
+	if err != nil {
+		return "", err
+	}
+	if _, number := v.(json.Number); verb == 'd' && !number {
+		return "", fmt.Errorf("%%d writes a number, and this is %s", kind(v))
+	}
+	if verb == 'q' {
+		return quote(s)
+	}
+	return s, nil
+}

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs the benchmarks and prints each as a ratio to the "bare" one of its group, in the same run: a bare net/http handler.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+go test -run '^$' -bench . -benchmem ./webhook/... ./agent/... ./injector/... | tee /dev/stderr | awk '
+  /^Benchmark/ {
+    name = $1; sub(/-[0-9]+$/, "", name)
+    group = name; sub(/\/[^\/]*$/, "", group)
+    for (i = 3; i < NF; i += 2) {
+      unit = $(i + 1)
+      if (unit == "ns/op" || unit == "cpu-ns/op" || unit == "B/op") value[name, unit] = $i
+    }
+    names[++n] = name; groups[n] = group
+  }
+  END {
+    print "\nRatios to the bare handler of the same run:"
+    for (i = 1; i <= n; i++) {
+      bare = groups[i] "/bare" (names[i] ~ /without-TLS$/ ? "-without-TLS" : "")
+      if (names[i] == bare || !((bare, "ns/op") in value)) continue
+      printf "  %-46s time %.2f", names[i], value[names[i], "ns/op"] / value[bare, "ns/op"]
+      if ((bare, "cpu-ns/op") in value) printf "  CPU %.2f", value[names[i], "cpu-ns/op"] / value[bare, "cpu-ns/op"]
+      printf "  memory %.2f\n", value[names[i], "B/op"] / value[bare, "B/op"]
+    }
+  }'
