@@ -28,9 +28,6 @@ type LocalAPI struct {
 	TokenFile string   `json:"tokenFile"`        // the agent makes it, without a newline at its end; only containers that may read it mount it
 }
 
-// Serves reports whether a pattern of Allow matches a secret's name or ARN.
-func (a LocalAPI) Serves(name string) bool { return anyMatches(a.Allow, name) }
-
 func (a LocalAPI) check(m *Mistakes) {
 	switch {
 	case (a.Port == 0) == (a.Socket == ""):

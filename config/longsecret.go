@@ -76,7 +76,7 @@ func parseLongSecret(s Secret, value string, checks Checks) (Secret, []error) {
 	if long.Template != nil {
 		s.Template = *long.Template
 		if checks.Template != nil {
-			mistake("template: ", checks.Template(s.Template))
+			mistake("", checks.Template(s.Template))
 		}
 	}
 	return s, append(errs, long.contradictions(s)...)

@@ -108,7 +108,7 @@ func TestParseMistakes(t *testing.T) {
 		return nil
 	}, Template: func(text string) error {
 		if text == "{{" {
-			return errors.New("line 1: unclosed action")
+			return errors.New("template line 1: unclosed action")
 		}
 		return nil
 	}}
@@ -197,7 +197,7 @@ func TestParseMistakes(t *testing.T) {
 		"template without format":  {annotate("inject: true", "secret.db: {name: a, template: x}"), []string{"template needs format: template"}},
 		"template without text":    {annotate("inject: true", "secret.db: {name: a, format: template}"), []string{"needs the text in the field template"}},
 		"template and keys":        {annotate("inject: true", "secret.db: {name: a, format: template, template: x, keys: {a: b}}"), []string{"keys has no effect with format template"}},
-		"template, its check":      {annotate("inject: true", "secret.db: {name: a, format: template, template: '{{'}"), []string{"template: line 1: unclosed action"}},
+		"template, its check":      {annotate("inject: true", "secret.db: {name: a, format: template, template: '{{'}"), []string{"secret.db: template line 1: unclosed action"}},
 		"from without template":    {annotate("inject: true", "secret.db: {from: {a: b}}"), []string{"from, several secrets in one file, needs format: template"}},
 		"from and name":            {annotate("inject: true", "secret.db: {name: a, from: {a: b}, format: template, template: x}"), []string{"from contradicts name"}},
 		"from and a version":       {annotate("inject: true", "secret.db: {from: {a: b}, versionId: v1, format: template, template: x}"), []string{"which of the secrets of from"}},

@@ -54,7 +54,7 @@ func TestMutate(t *testing.T) {
 		{"role of the node, no ServiceAccount", pod("nobody", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true, ""},
 		{"forbidden identity", pod("web", map[string]any{"secret.db": "app/db", "identity": "access-key:x"}), 403, []string{"identity", "access-key:x", "allowed: rrsa, node-role"}, false, `result="denied",reason="policy"`},
 		{"forbidden secrets of the API", pod("web", map[string]any{"secret.db": "app/db", "api": "true", "api-allow": "*"}), 403, []string{"api-allow", "app/*"}, false, ""},
-		{"bad template", pod("web", map[string]any{"secret.db": "{name: app/db, format: template, template: '{{'}"}), 400, []string{"secret.db", "template: line 1: unclosed action"}, false, ""},
+		{"bad template", pod("web", map[string]any{"secret.db": "{name: app/db, format: template, template: '{{'}"}), 400, []string{"secret.db", "template line 1: unclosed action"}, false, ""},
 		{"unknown container", pod("web", map[string]any{"secret.db": "app/db", "containers": "wbe"}), 400, []string{"wbe", "its containers are web"}, false, `result="denied",reason="pod"`},
 		{"a bug of ours", pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: panic}}"}), 500, []string{"a bug"}, false, `result="error",reason="panic"`},
 	} {

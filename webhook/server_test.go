@@ -78,7 +78,7 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 			return nil
 		}, Template: func(text string) error {
 			if text == "{{" {
-				return errors.New("line 1: unclosed action")
+				return errors.New("template line 1: unclosed action")
 			}
 			return nil
 		}},
