@@ -58,7 +58,7 @@ func (p *parser) identityContradictions() {
 
 // refreshContradictions are wishes for what comes after the first files, in a pod that has the first files only.
 func (p *parser) refreshContradictions() {
-	never, cure := "", ""
+	var never, cure string
 	switch {
 	case p.Mode == ModeInit:
 		never, cure = "mode: init, in which nothing refreshes", "use mode: sidecar"

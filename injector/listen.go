@@ -45,7 +45,7 @@ func (in *Injector) unreachable(r Request) config.Mistakes {
 	if api == nil || api.Port == 0 {
 		return nil
 	}
-	problem := ""
+	var problem string
 	switch {
 	case r.Pod.Spec.HostNetwork:
 		return config.Mistakes{{Where: config.Prefix + "api", Problem: fmt.Sprintf(
