@@ -101,8 +101,10 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (V, error) {
 	for f != nil && f.number <= asked {
 		// That one may already have read what the caller knows to be old. Whoever waits here shares the next.
 		c.mu.Unlock()
-		if value, err := f.wait(ctx); ctx.Err() != nil {
-			return value, err
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return f.wait(ctx)
 		}
 		c.mu.Lock()
 		f = c.flights[key]

@@ -1,19 +1,13 @@
 package identity
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/aliyun/credentials-go/credentials/providers"
 )
-
-// sdkFailure is how the SDK's error for an answer other than 200 begins; the answer's raw body follows.
-const sdkFailure = "get session token failed: "
 
 // assumeRole exchanges the pod's token for a session. Each exchange has a provider of its own, which makes the
 // expiry ours to know: the SDK does not tell it.
@@ -23,35 +17,40 @@ func (c *Config) assumeRole() (creds Credentials, err error) {
 		return Credentials{}, err
 	}
 	claims := parseClaims(token)
-	fail := func(cause error) (Credentials, error) {
-		return Credentials{}, c.failure(cause, token, claims)
+	about := Error{
+		Action: AssumeRoleWithOIDC, Host: c.host(), RoleARN: c.RoleARN, ProviderARN: c.ProviderARN,
+		Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience,
 	}
+	return exchange(about, []string{token}, func() (providers.CredentialsProvider, error) {
+		return providers.NewOIDCCredentialsProviderBuilder().
+			WithRoleArn(c.RoleARN).
+			WithOIDCProviderARN(c.ProviderARN).
+			WithOIDCToken(token). // given here, it wins over a token in the environment
+			WithRoleSessionName(c.SessionName).
+			WithDurationSeconds(int(sessionDuration / time.Second)).
+			WithPolicy(c.Policy).
+			WithSTSEndpoint(c.host()).
+			WithHttpOptions(c.httpOptions()).
+			Build()
+	})
+}
+
+// exchange asks a provider of the SDK once. What fails is told of about; none of the secrets gets into it.
+func exchange(about Error, secrets []string, build func() (providers.CredentialsProvider, error)) (creds Credentials, err error) {
 	defer func() {
 		// The SDK dereferences a missing Expiration.
 		if r := recover(); r != nil {
-			creds, err = fail(errors.New("incomplete answer"))
+			creds, err = Credentials{}, about.with(errors.New("incomplete answer"), secrets)
 		}
 	}()
-
-	provider, err := providers.NewOIDCCredentialsProviderBuilder().
-		WithRoleArn(c.RoleARN).
-		WithOIDCProviderARN(c.ProviderARN).
-		WithOIDCToken(token). // given here, it wins over a token in the environment
-		WithRoleSessionName(c.SessionName).
-		WithDurationSeconds(int(sessionDuration / time.Second)).
-		WithSTSEndpoint(c.host()).
-		WithHttpOptions(&providers.HttpOptions{
-			ConnectTimeout: int(c.ConnectTimeout / time.Millisecond),
-			ReadTimeout:    int(c.Timeout / time.Millisecond),
-		}).
-		Build()
+	provider, err := build()
 	if err != nil {
-		return fail(err)
+		return Credentials{}, about.with(err, secrets)
 	}
 	start := time.Now()
 	got, err := provider.GetCredentials()
 	if err != nil {
-		return fail(err)
+		return Credentials{}, about.with(err, secrets)
 	}
 	return Credentials{
 		AccessKeyID:     got.AccessKeyId,
@@ -72,40 +71,4 @@ func readToken(path string) (string, error) {
 		return "", &TokenError{Path: path, Err: errors.New("the file is empty")}
 	}
 	return token, nil
-}
-
-// failure makes a typed error of what the SDK returned. Nothing of an answer that is not an STS error document gets
-// into it: a proxy's page or a half answer may hold anything.
-func (c *Config) failure(cause error, token string, claims claims) *Error {
-	e := &Error{
-		Host: c.host(), RoleARN: c.RoleARN, ProviderARN: c.ProviderARN,
-		Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience,
-	}
-	var transport *url.Error
-	if errors.As(cause, &transport) {
-		e.Err = transport.Err
-		return e
-	}
-	body, answered := strings.CutPrefix(cause.Error(), sdkFailure)
-	if !answered {
-		e.Err = errors.New("the answer was cut off or is not one of STS")
-		return e
-	}
-	var doc struct{ Code, Message, RequestID string }
-	if json.Unmarshal([]byte(body), &doc) != nil || doc.Code == "" {
-		e.Err = errors.New("the answer is neither credentials nor an STS error")
-		return e
-	}
-	e.Code, e.RequestID = doc.Code, doc.RequestID
-	e.Message = shorten(strings.ReplaceAll(doc.Message, token, "[token]"))
-	return e
-}
-
-// shorten bounds a remote message: it ends up in a termination message of limited size.
-func shorten(s string) string {
-	const most = 400
-	if len(s) <= most {
-		return s
-	}
-	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:most], ""), len(s))
 }

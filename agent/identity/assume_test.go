@@ -50,10 +50,10 @@ func start(t *testing.T, handler http.HandlerFunc, onState ...func(net.Conn, htt
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
 	source, err := New(Config{
-		RoleARN: "acs:ram::1:role/web", ProviderARN: "acs:ram::1:oidc-provider/ack-rrsa-c", TokenFile: file,
-		SessionName: "shop.web.pod", Endpoint: server.Listener.Addr().String(),
-		Roots:          roots,
-		ConnectTimeout: time.Second, Timeout: time.Second,
+		RoleARN: "acs:ram::1:role/web", ProviderARN: "acs:ram::1:oidc-provider/ack-rrsa-c", TokenFile: file, STS: STS{
+			SessionName: "shop.web.pod", Endpoint: server.Listener.Addr().String(),
+			Roots:          roots,
+			ConnectTimeout: time.Second, Timeout: time.Second},
 	})
 	if err != nil {
 		t.Fatal(err)

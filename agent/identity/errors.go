@@ -7,12 +7,28 @@ import (
 	"strings"
 )
 
-// Error is a refusal by STS, or a failure to reach it. It names what the role's trust policy is compared with, and
-// never holds a token, a credential or an answer that was not understood.
+// Action is what was asked for.
+type Action string
+
+// The actions: two of STS, and that of the node's metadata service.
+const (
+	AssumeRoleWithOIDC Action = "AssumeRoleWithOIDC"
+	AssumeRole         Action = "AssumeRole"
+	GetNodeRole        Action = "GetNodeRole"
+)
+
+// CodeMetadataDisabled is the Code when the environment forbids to ask the metadata service. Its other codes are "HTTP "
+// and a status, because it has none.
+const CodeMetadataDisabled = "MetadataDisabled"
+
+// Error is a refusal by STS or the node's metadata service, or a failure to reach it. It names what the role's trust
+// policy is compared with, and never holds a token, a credential or an answer that was not understood.
 type Error struct {
-	Host        string // where STS was asked
-	RoleARN     string
-	ProviderARN string
+	Action      Action
+	Host        string // who was asked
+	RoleARN     string // empty for the node's role
+	ProviderARN string // of AssumeRoleWithOIDC
+	Caller      string // of AssumeRole: who asked for the role, in words
 
 	Code      string // STS's error code; empty if Err says what went wrong
 	Message   string
@@ -27,10 +43,24 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	if e.Code == "" {
-		return fmt.Sprintf("assume %s at %s: %v", e.RoleARN, e.Host, e.Err)
+	var b strings.Builder
+	switch {
+	case e.Action == GetNodeRole:
+		fmt.Fprintf(&b, "get the node's role at %s: ", e.Host)
+	case e.Caller != "":
+		fmt.Fprintf(&b, "assume %s as %s at %s: ", e.RoleARN, e.Caller, e.Host)
+	default:
+		fmt.Fprintf(&b, "assume %s at %s: ", e.RoleARN, e.Host)
 	}
-	return fmt.Sprintf("assume %s at %s: %s: %s (request %s)", e.RoleARN, e.Host, e.Code, e.Message, e.RequestID)
+	if e.Code == "" {
+		fmt.Fprint(&b, e.Err)
+		return b.String()
+	}
+	fmt.Fprintf(&b, "%s: %s", e.Code, e.Message)
+	if e.RequestID != "" {
+		fmt.Fprintf(&b, " (request %s)", e.RequestID)
+	}
+	return b.String()
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -40,7 +70,8 @@ func (e *Error) Retryable() bool {
 	if e.Code != "" {
 		return strings.HasPrefix(e.Code, "Throttling") ||
 			e.Code == "ServiceUnavailable" || e.Code == "ServiceUnavailableTemporary" ||
-			e.Code == "InternalError" || e.Code == "InternalFailure"
+			e.Code == "InternalError" || e.Code == "InternalFailure" ||
+			strings.HasPrefix(e.Code, "HTTP 5") || e.Code == "HTTP 429"
 	}
 	var certificate *tls.CertificateVerificationError
 	return !errors.As(e.Err, &certificate)

@@ -1,12 +1,14 @@
-// Package identity obtains Alibaba Cloud credentials for the pod's ServiceAccount (RRSA) and keeps them valid.
+// Package identity obtains Alibaba Cloud credentials for a pod and keeps them valid.
 //
-// The token exchange itself is the SDK's OIDC provider. Everything around it is here, because that provider has no
-// lock, no context, no early refresh, and fails while the credentials it holds are still valid. There is one way to
-// get credentials and no fall-back: a pod must never end up as the node it runs on.
+// A pod's identity is its ServiceAccount (RRSA), an access key, or its node's role; from each, further roles can be
+// assumed. The exchanges are the SDK's providers. Everything around them is here, because those have no lock, no context,
+// no early refresh, and fail while the credentials that they hold are still valid. A pod has one identity and no
+// fall-back: it must never end up as the node it runs on unless it asked for that.
 package identity
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -18,17 +20,30 @@ import (
 // retryPause is how long still valid credentials are served before STS is asked again after a failed early refresh.
 const retryPause = 30 * time.Second
 
-// Credentials are one STS session. The three strings belong together: they are only ever handed out as a set.
+// Credentials are an STS session or an access key. The three strings belong together: they are only ever handed out as a
+// set.
 type Credentials struct {
 	AccessKeyID     string
 	AccessKeySecret string
-	SecurityToken   string
-	// Expires is when the session ends, by this machine's clock at the time of the request.
+	SecurityToken   string // empty for an access key
+	// Expires is when the session ends, by this machine's clock at the time of the request. An access key does not end:
+	// zero.
 	Expires time.Time
+}
+
+// valid reports whether these are credentials and have not expired.
+func (c Credentials) valid(now time.Time) bool {
+	if c.Expires.IsZero() {
+		return c.AccessKeyID != ""
+	}
+	return now.Before(c.Expires)
 }
 
 // String hides the secret parts from every %v.
 func (c Credentials) String() string {
+	if c.Expires.IsZero() {
+		return "credentials(do not expire)"
+	}
 	return "credentials(expire " + c.Expires.Format(time.RFC3339) + ")"
 }
 
@@ -38,19 +53,41 @@ func (c Credentials) GoString() string { return c.String() }
 // LogValue hides the secret parts from slog.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// Source hands out the credentials of one role. It is safe for concurrent use.
+// Source hands out the credentials of one role or access key. It is safe for concurrent use.
 type Source struct {
-	assume  func() (Credentials, error)
-	flights singleflight.Group
+	assume     func() (Credentials, error)
+	renewAfter time.Duration // when credentials are due for replacement; 0: at three quarters of their life
+	flights    singleflight.Group
 
 	mu        sync.Mutex
 	current   Credentials
 	refreshAt time.Time // when current is due for replacement; before that nobody calls STS
 }
 
+// Open returns the Source of an identity of a kind, which is as in the pod's annotation: "rrsa" or "" for that of the
+// pod's ServiceAccount, "access-key" or "node-role". What else the kind needs is in the environment. It calls nobody yet.
+func Open(kind string, getenv func(string) string, sts STS) (*Source, error) {
+	switch kind {
+	case "", "rrsa":
+		cfg := FromEnv(getenv)
+		cfg.STS = sts
+		return New(cfg)
+	case "access-key":
+		cfg := AccessKeyFromEnv(getenv)
+		sessionName := cfg.SessionName
+		if cfg.STS = sts; sessionName != "" {
+			cfg.SessionName = sessionName
+		}
+		return NewAccessKey(cfg)
+	case "node-role":
+		return NewNodeRole(NodeRoleFromEnv(getenv))
+	}
+	return nil, fmt.Errorf("identity %q: want rrsa, access-key or node-role", kind)
+}
+
 // New returns a Source for cfg. It does not call STS yet.
 //
-// A process has one Source: the SDK takes its TLS trust from http.DefaultTransport only, so New replaces that.
+// A process has one STS: the SDK takes its TLS trust from http.DefaultTransport only, so New replaces that.
 func New(cfg Config) (*Source, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -87,7 +124,7 @@ func (s *Source) Credentials(ctx context.Context) (Credentials, error) {
 func (s *Source) Invalidate(c Credentials) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current.SecurityToken == c.SecurityToken {
+	if s.current.AccessKeyID == c.AccessKeyID && s.current.SecurityToken == c.SecurityToken {
 		s.current = Credentials{}
 	}
 }
@@ -97,14 +134,14 @@ func (s *Source) fresh() (Credentials, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	return s.current, now.Before(s.current.Expires) && now.Before(s.refreshAt)
+	return s.current, s.current.valid(now) && (s.refreshAt.IsZero() || now.Before(s.refreshAt))
 }
 
 // valid returns the credentials in hand if they have not expired.
 func (s *Source) valid() (Credentials, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.current, time.Now().Before(s.current.Expires)
+	return s.current, s.current.valid(time.Now())
 }
 
 func (s *Source) refresh() (Credentials, error) {
@@ -119,14 +156,20 @@ func (s *Source) refresh() (Credentials, error) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	if err != nil {
-		if now.Before(s.current.Expires) {
+		if s.current.valid(now) {
 			s.refreshAt = now.Add(jitter(retryPause))
 			return s.current, nil
 		}
 		return Credentials{}, err
 	}
-	s.current = c
-	s.refreshAt = start.Add(jitter(c.Expires.Sub(start) * 3 / 4))
+	s.current, s.refreshAt = c, time.Time{}
+	switch {
+	case c.Expires.IsZero(): // never due
+	case s.renewAfter > 0:
+		s.refreshAt = start.Add(jitter(s.renewAfter))
+	default:
+		s.refreshAt = start.Add(jitter(c.Expires.Sub(start) * 3 / 4))
+	}
 	return c, nil
 }
 

@@ -175,15 +175,15 @@ func TestSessionName(t *testing.T) {
 
 func TestHost(t *testing.T) {
 	for _, test := range []struct {
-		config Config
+		config STS
 		want   string
 	}{
-		{Config{}, "sts.aliyuncs.com"},
-		{Config{VPC: true}, "sts.aliyuncs.com"},
-		{Config{Region: "cn-beijing"}, "sts.cn-beijing.aliyuncs.com"},
-		{Config{Region: "cn-beijing", VPC: true}, "sts-vpc.cn-beijing.aliyuncs.com"},
-		{Config{Region: "cn-hangzhou-finance", VPC: true}, "sts-vpc.cn-hangzhou.aliyuncs.com"},
-		{Config{Region: "cn-beijing", VPC: true, Endpoint: "sts.example:8443"}, "sts.example:8443"},
+		{STS{}, "sts.aliyuncs.com"},
+		{STS{VPC: true}, "sts.aliyuncs.com"},
+		{STS{Region: "cn-beijing"}, "sts.cn-beijing.aliyuncs.com"},
+		{STS{Region: "cn-beijing", VPC: true}, "sts-vpc.cn-beijing.aliyuncs.com"},
+		{STS{Region: "cn-hangzhou-finance", VPC: true}, "sts-vpc.cn-hangzhou.aliyuncs.com"},
+		{STS{Region: "cn-beijing", VPC: true, Endpoint: "sts.example:8443"}, "sts.example:8443"},
 	} {
 		if got := test.config.host(); got != test.want {
 			t.Errorf("%+v: %s, want %s", test.config, got, test.want)
@@ -192,7 +192,7 @@ func TestHost(t *testing.T) {
 }
 
 func TestConfigMistakesAreReportedTogether(t *testing.T) {
-	_, err := New(Config{Endpoint: "https://sts.example"})
+	_, err := New(Config{STS: STS{Endpoint: "https://sts.example"}})
 	for _, want := range []string{envRoleARN, envProviderARN, envTokenFile, envEndpoint} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not in: %v", want, err)

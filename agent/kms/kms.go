@@ -69,6 +69,18 @@ type Secret struct {
 	Data         []byte // the value; decoded, if it is binary
 	Binary       bool
 	NextRotation time.Time // when KMS will rotate it; zero if it will not
+	Answer       Answer
+}
+
+// Answer is what else GetSecretValue said, as it was on the wire; empty what it did not say.
+type Answer struct {
+	RequestID         string `json:"RequestId"`
+	CreateTime        string
+	AutomaticRotation string
+	RotationInterval  string
+	LastRotationDate  string
+	NextRotationDate  string
+	ExtendedConfig    string
 }
 
 // String hides the value from every %v.
@@ -156,8 +168,8 @@ func decode(body io.Reader) (Secret, error) {
 		SecretName, SecretType, VersionID string
 		SecretData                        *string
 		SecretDataType                    string
-		NextRotationDate                  string
 		VersionStages                     struct{ VersionStage []string }
+		Answer
 	}
 	if err := json.NewDecoder(body).Decode(&doc); err != nil {
 		return Secret{}, errors.New("the answer is not the JSON of GetSecretValue")
@@ -167,7 +179,7 @@ func decode(body io.Reader) (Secret, error) {
 	}
 	s := Secret{
 		Name: doc.SecretName, Type: doc.SecretType, VersionID: doc.VersionID,
-		Stages: doc.VersionStages.VersionStage, Data: []byte(*doc.SecretData),
+		Stages: doc.VersionStages.VersionStage, Data: []byte(*doc.SecretData), Answer: doc.Answer,
 	}
 	if doc.SecretDataType == "binary" {
 		data, err := base64.StdEncoding.DecodeString(*doc.SecretData)

@@ -106,8 +106,8 @@ func (e *Emulator) called(c *call) *problem {
 // secret is the short name of the secret that the call is about, if any.
 func (c *call) secret() string { return shortName(c.params.Get("SecretName")) }
 
-// role is the ARN of the caller's role, or of the role to assume.
-func (c *call) role() string { return cmp.Or(c.caller.role, c.params.Get("RoleArn")) }
+// role is the ARN of the role to assume, or of the caller's role.
+func (c *call) role() string { return cmp.Or(c.params.Get("RoleArn"), c.caller.role) }
 
 // endpoint tells a public or VPC endpoint's service and region from its host name, as in kms-vpc.cn-hangzhou.aliyuncs.com
 // and sts.aliyuncs.com. Other hosts, such as 127.0.0.1, serve everything.

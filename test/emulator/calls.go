@@ -15,7 +15,7 @@ type Call struct {
 	Action string `json:"action"`
 	// Secret is the short name of the secret asked for.
 	Secret string `json:"secret,omitempty"`
-	// Role is the ARN of the role of the caller, or of the role to assume.
+	// Role is the ARN of the role to assume, or of the role of the caller.
 	Role string `json:"role,omitempty"`
 	// Code is the error code answered, OK for success, or Hang or Cut for those faults.
 	Code string `json:"code"`

@@ -1,0 +1,57 @@
+package httpapi
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestAllowList(t *testing.T) {
+	const arn = "acs:kms:cn-hangzhou:1:secret/app/db"
+	for _, c := range []struct {
+		entry, id string
+		want      bool
+	}{
+		{"app/db", "app/db", true},
+		{"app/db", "app/DB", false},
+		{"app/db", "app/db2", false},
+		{"app/db", arn, false},
+		{arn, arn, true},
+		{arn, "app/db", false},
+		{"app/*", "app/db", true},
+		{"app/*", "app/", true},
+		{"app/*", "app", false},
+		{"app/*", "other/app/db", false},
+		{"*/db", "app/db", true},
+		{"*/db", arn, false}, // names only
+		{"a*s:*", arn, false},
+		{"acs:kms:cn-hangzhou:1:secret/*", arn, true},
+		{"acs:kms:*:2:secret/*", arn, false},
+		{"*", "app/db", true},
+		{"*", arn, true},
+		{"a*a", "a", false},
+		{"a*b*c", "a-b-b-c", true},
+		{"a*b*c", "a-c-b", false},
+		{"", "", true},
+	} {
+		if got := newAllowList([]string{"x/y", c.entry}).allows(c.id); got != c.want {
+			t.Errorf("%q allows %q: %v", c.entry, c.id, got)
+		}
+	}
+	if newAllowList(nil).allows("app/db") {
+		t.Error("an empty list allows")
+	}
+}
+
+func TestMatchIsTheRegularExpression(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pattern := rapid.StringMatching(`[ab*]{1,8}\*[ab*]{0,4}`).Draw(t, "pattern")
+		text := rapid.StringMatching(`[ab]{0,12}`).Draw(t, "text")
+		oracle := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$")
+		if got, want := match(pattern, text), oracle.MatchString(text); got != want {
+			t.Fatalf("match(%q, %q) = %v", pattern, text, got)
+		}
+	})
+}

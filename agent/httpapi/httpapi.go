@@ -1,0 +1,107 @@
+// Package httpapi serves secrets to the containers of a pod over HTTP, as the KMS Agent of Alibaba Cloud does.
+//
+// Whoever may read the token file may read the allowed secrets. A request passes these checks, in this order, which is
+// that of the agent the KMS Agent is modelled on: number of connections, X-Forwarded-For, token, method, path,
+// parameters, allow-list. Only /ping needs no token. No value and no token is ever logged.
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+)
+
+// A Request names a version of a secret. It is comparable, so that a cache can have it as its key.
+type Request struct {
+	SecretID     string // name, or ARN for another account's
+	VersionID    string // empty: the version at VersionStage
+	VersionStage string // empty: ACSCurrent
+	RefreshNow   bool   // ask KMS, whatever is cached
+}
+
+func (r Request) String() string {
+	var b strings.Builder
+	b.WriteString(r.SecretID)
+	if r.VersionID != "" {
+		b.WriteString(" version " + r.VersionID)
+	}
+	if r.VersionStage != "" {
+		b.WriteString(" stage " + r.VersionStage)
+	}
+	return b.String()
+}
+
+// A Secret is what KMS's GetSecretValue answers, as it was on the wire.
+type Secret struct {
+	RequestID  string
+	ARN        string // not KMS's; empty if it is not known
+	Name       string
+	Type       string // Generic, Rds, RAMCredentials, ECS, …
+	Data       string // base64 if DataType is binary
+	DataType   string // text or binary
+	VersionID  string
+	Stages     []string
+	CreateTime string // RFC 3339
+
+	// Of managed secrets.
+	AutomaticRotation string
+	RotationInterval  string
+	LastRotationDate  string
+	NextRotationDate  string
+	ExtendedConfig    string
+
+	encoded [ShapeVault + 1]atomic.Pointer[[]byte] // the answers made of it, one for each ResponseType
+}
+
+// String hides the value from every %v.
+func (s *Secret) String() string { return fmt.Sprintf("secret %s version %s", s.Name, s.VersionID) }
+
+// GoString hides the value from %#v.
+func (s *Secret) GoString() string { return s.String() }
+
+// LogValue hides the value from slog.
+func (s *Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// A Source has the secrets. It is safe for concurrent use, and nobody changes a Secret that it has handed out.
+type Source interface {
+	// Get returns a secret. Its error is an *Error, which becomes the answer; context.DeadlineExceeded, which becomes 504;
+	// or anything else, which becomes 500 and is logged.
+	Get(ctx context.Context, r Request) (*Secret, error)
+	// Watch sends the secret as it is, and again each time that it has another version, until ctx ends. A receiver that
+	// is slow misses versions, but never the last one.
+	Watch(ctx context.Context, r Request) <-chan *Secret
+}
+
+// Error is an answer other than 200, in the form of KMS's own errors.
+type Error struct {
+	Status    int    `json:"-"` // of HTTP
+	Code      string // KMS's, or one of those below
+	Message   string
+	RequestID string `json:"RequestId"`           // KMS's; empty if the agent itself refuses
+	Recommend string `json:"Recommend,omitempty"` // why, and what to change
+}
+
+func (e *Error) Error() string {
+	text := fmt.Sprintf("%s (HTTP %d): %s", e.Code, e.Status, e.Message)
+	if e.RequestID != "" {
+		text += " (request " + e.RequestID + ")"
+	}
+	return text
+}
+
+// The codes of the agent's own refusals.
+const (
+	CodeTooManyConnections = "Rejected.TooManyConnections" // 429
+	CodeForwarded          = "Forbidden.Forwarded"         // 400
+	CodeBadToken           = "Forbidden.BadToken"          // 403
+	CodeMethod             = "MethodNotAllowed"            // 405
+	CodePath               = "PathNotFound"                // 404
+	CodeMissingParameter   = "MissingParameter"            // 400
+	CodeInvalidParameter   = "InvalidParameter"            // 400
+	CodeNotAllowed         = "Forbidden.SecretNotAllowed"  // 403
+	CodeConnection         = "ConnectionError"             // 502: KMS or STS cannot be reached, and nothing is cached
+	CodeTimeout            = "TimeoutError"                // 504: they did not answer in time
+	CodeInternal           = "InternalFailure"             // 500
+)

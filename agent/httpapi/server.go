@@ -1,0 +1,220 @@
+package httpapi
+
+import (
+	"cmp"
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Config says what to serve to whom.
+type Config struct {
+	Source Source
+	Token  string // what a request must bring
+	// Allow are the secrets that may be asked for: names, ARNs, patterns with * for any characters. Nothing else is served;
+	// "*" alone is all that the role may read.
+	Allow        []string
+	Headers      []string // that the token may be in; nil: X-KMS-Token and X-Vault-Token
+	PathPrefix   string   // of requests that name the secret in their path; empty: /v1/
+	MaxConn      int      // connections at a time; 0: 800
+	ResponseType ResponseType
+	Heartbeat    time.Duration // between the comments that keep a watch open; 0: 15s
+	Log          *slog.Logger  // nil: slog.Default
+}
+
+// DefaultHeaders are the headers that the token may be in.
+func DefaultHeaders() []string { return []string{"X-KMS-Token", "X-Vault-Token"} }
+
+// What DefaultMaxConn and DefaultPathPrefix say is the KMS Agent's default.
+const (
+	DefaultMaxConn    = 800
+	DefaultPathPrefix = "/v1/"
+)
+
+// pingSlots are the connections over MaxConn that still get an answer to /ping: a busy agent is not an ill one.
+const pingSlots = 2
+
+// Server answers requests. It is an http.Handler; MaxConn is kept by Serve.
+type Server struct {
+	source     Source
+	token      []byte
+	allow      allowList
+	headers    []string // canonical
+	prefix     string
+	watchPath  string
+	maxConn    int64
+	connected  atomic.Int64
+	shape      ResponseType
+	heartbeat  time.Duration
+	writeLimit time.Duration
+	log        *slog.Logger
+}
+
+// New checks cfg and returns a Server for it.
+func New(cfg Config) (*Server, error) {
+	prefix := cmp.Or(cfg.PathPrefix, DefaultPathPrefix)
+	headers := cfg.Headers
+	if len(headers) == 0 {
+		headers = DefaultHeaders()
+	}
+	var canonical []string
+	for _, h := range headers {
+		canonical = append(canonical, textproto.CanonicalMIMEHeaderKey(h))
+	}
+	switch {
+	case cfg.Token == "":
+		return nil, errors.New("the local API needs a token: without one, whoever can make a process of this pod send a request reads its secrets")
+	case !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/"):
+		return nil, fmt.Errorf("path prefix %q: it must begin and end with /, as /v1/ does", prefix)
+	case cfg.ResponseType < ShapeKMS || cfg.ResponseType > ShapeVault:
+		return nil, fmt.Errorf("response type %d: it is 0 (KMS), 1 (AWS Secrets Manager) or 2 (HashiCorp Vault KV)", cfg.ResponseType)
+	}
+	return &Server{
+		source: cfg.Source, token: []byte(cfg.Token), allow: newAllowList(cfg.Allow), headers: canonical,
+		prefix: prefix, watchPath: prefix + "watch", maxConn: int64(cmp.Or(cfg.MaxConn, DefaultMaxConn)),
+		shape: cfg.ResponseType, heartbeat: cmp.Or(cfg.Heartbeat, 15*time.Second), writeLimit: 10 * time.Second,
+		log: cmp.Or(cfg.Log, slog.Default()),
+	}, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := s.answer(w, r); err != nil {
+		s.refuse(w, r, err)
+	}
+}
+
+// answer returns an error if it has written nothing.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
+	path := r.URL.Path
+	if err := s.admit(r, path == "/ping"); err != nil {
+		return err
+	}
+	if r.Method != http.MethodGet {
+		w.Header().Set("Allow", http.MethodGet)
+		return &Error{Status: http.StatusMethodNotAllowed, Code: CodeMethod, Message: "only GET is allowed"}
+	}
+	switch {
+	case path == "/ping":
+		w.Header()["Content-Type"] = textType
+		_, _ = w.Write([]byte("healthy")) // a client that has gone away needs no answer
+		return nil
+	case path == queryPath:
+		return s.get(w, r, "", queryParameters)
+	case path == s.watchPath:
+		return s.watch(w, r)
+	case strings.HasPrefix(path, s.prefix) && path != s.prefix:
+		return s.get(w, r, path[len(s.prefix):], pathParameters)
+	}
+	return &Error{
+		Status: http.StatusNotFound, Code: CodePath,
+		Message: "there is only " + queryPath + "?secretId=…, " + s.prefix + "<secretId>, " + s.watchPath + "?secretId=… and /ping",
+	}
+}
+
+// admit checks what has nothing to do with the secret.
+func (s *Server) admit(r *http.Request, ping bool) *Error {
+	limit := s.maxConn
+	if ping {
+		limit += pingSlots
+	}
+	if connectionOf(r).number > limit {
+		return &Error{Status: http.StatusTooManyRequests, Code: CodeTooManyConnections, Message: fmt.Sprintf(
+			"connection limit exceeded: there are more than %d; keep connections open and use them again, or raise MaxConn", s.maxConn)}
+	}
+	if ping {
+		return nil
+	}
+	if _, forwarded := r.Header["X-Forwarded-For"]; forwarded {
+		return &Error{Status: http.StatusBadRequest, Code: CodeForwarded, Message: "a forwarded request (X-Forwarded-For) gets no secret"}
+	}
+	for _, name := range s.headers {
+		for _, value := range r.Header[name] {
+			if subtle.ConstantTimeCompare([]byte(value), s.token) == 1 {
+				return nil
+			}
+		}
+	}
+	return &Error{
+		Status: http.StatusForbidden, Code: CodeBadToken,
+		Message: "bad token: send what is in the token file, without a line break, in the header " + strings.Join(s.headers, " or "),
+	}
+}
+
+func (s *Server) permit(r Request) *Error {
+	if s.allow.allows(r.SecretID) {
+		return nil
+	}
+	return &Error{
+		Status: http.StatusForbidden, Code: CodeNotAllowed,
+		Message:   "this agent does not serve the secret " + r.SecretID,
+		Recommend: "declare the secret in the pod, or add a pattern for it to the annotation kms.alibabacloud.com/api-allow; capitals count, and a name and its ARN are two",
+	}
+}
+
+func (s *Server) get(w http.ResponseWriter, r *http.Request, id string, known []string) error {
+	request, refusal := parse(r, id, known)
+	if refusal == nil {
+		refusal = s.permit(request)
+	}
+	if refusal != nil {
+		return refusal
+	}
+	secret, err := s.source.Get(r.Context(), request)
+	if err != nil {
+		return err
+	}
+	body, err := s.shape.body(secret)
+	if err != nil {
+		return err
+	}
+	write(w, http.StatusOK, body)
+	return nil
+}
+
+// refuse answers with err. Neither the token nor a value can be in it.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var refusal *Error
+	switch {
+	case errors.As(err, &refusal):
+	case r.Context().Err() != nil:
+		return // the client has gone
+	case errors.Is(err, context.DeadlineExceeded):
+		refusal = &Error{Status: http.StatusGatewayTimeout, Code: CodeTimeout, Message: "KMS did not answer in time"}
+	default:
+		s.log.Error("request failed", "path", r.URL.Path, "error", err)
+		refusal = &Error{Status: http.StatusInternalServerError, Code: CodeInternal, Message: "the agent's log says what went wrong"}
+	}
+	s.log.Debug("request refused", "path", r.URL.Path, "status", refusal.Status, "code", refusal.Code)
+	if refusal.Code == CodeTooManyConnections {
+		w.Header().Set("Connection", "close") // or it would stay one too many
+	}
+	body, err := encode(refusal)
+	if err != nil {
+		s.log.Error("answer could not be encoded", "error", err)
+	}
+	write(w, refusal.Status, body)
+}
+
+// Header values that all answers share: net/http only reads them.
+var (
+	jsonType = []string{"application/json"}
+	textType = []string{"text/plain; charset=utf-8"}
+	noStore  = []string{"no-store"}
+)
+
+func write(w http.ResponseWriter, status int, body []byte) {
+	header := w.Header()
+	header["Content-Type"], header["Cache-Control"] = jsonType, noStore
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that has gone away needs no answer
+}

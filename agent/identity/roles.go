@@ -1,0 +1,75 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+var anyRoleARN = regexp.MustCompile(`^acs:ram::[0-9]+:role/[A-Za-z0-9._-]+$`)
+
+// firstTimeout bounds the wait for the credentials that a role is assumed with. They have time limits of their own.
+const firstTimeout = 30 * time.Second
+
+// Roles are the second roles of a pod: assumed with the credentials of its identity, often in another account. Each has
+// one Source, however many secrets are read as it. It is safe for concurrent use.
+type Roles struct {
+	first  *Source
+	caller string
+	sts    STS
+
+	mu     sync.Mutex
+	second map[string]*Source // by ARN
+}
+
+// NewRoles returns the roles that first can assume. Caller says in words who first is, for errors: a role's ARN, mostly.
+// The SDK trusts what the constructor of first set.
+func NewRoles(first *Source, caller string, sts STS) (*Roles, error) {
+	if err := sts.check(); err != nil {
+		return nil, err
+	}
+	return &Roles{first: first, caller: caller, sts: sts, second: map[string]*Source{}}, nil
+}
+
+// Source returns the Source of a role. It does not call STS yet.
+func (r *Roles) Source(arn string) (*Source, error) {
+	if !anyRoleARN.MatchString(arn) {
+		return nil, fmt.Errorf("roleArn %q: want acs:ram::<account>:role/<name>", arn)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.second[arn]
+	if !ok {
+		s = &Source{assume: func() (Credentials, error) { return r.assume(arn) }}
+		r.second[arn] = s
+	}
+	return s, nil
+}
+
+// assume gets a session of the role with the first credentials, and once more with new ones if STS does not accept those
+// in hand: their session may have been ended early.
+func (r *Roles) assume(arn string) (Credentials, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), firstTimeout)
+	defer cancel()
+	for again := true; ; again = false {
+		with, err := r.first.Credentials(ctx)
+		if err != nil {
+			return Credentials{}, err
+		}
+		got, err := r.sts.assumeRole(with, r.caller, arn)
+		var refusal *Error
+		if !again || !errors.As(err, &refusal) || !refusal.sessionRejected() {
+			return got, err
+		}
+		r.first.Invalidate(with)
+	}
+}
+
+// sessionRejected reports whether STS did not accept the credentials of the caller.
+func (e *Error) sessionRejected() bool {
+	return strings.HasPrefix(e.Code, "InvalidSecurityToken") || e.Code == "InvalidAccessKeyId.NotFound"
+}
