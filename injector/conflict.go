@@ -60,6 +60,9 @@ func (in *Injector) warnSidecar(r Request) []string {
 	if r.Spec.Mode != config.ModeInit && !in.native() && !restarts {
 		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, which never ends, so that the pod will not complete; set %smode: init", ContainerName, config.Prefix))
 	}
+	if r.Spec.API != nil && !in.native() {
+		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, so that its API may come after the application's start; wait for %s", ContainerName, config.APITokenFile))
+	}
 	if r.Spec.Mode == config.ModeSidecar && r.Spec.RefreshInterval == 0 && r.Spec.API == nil {
 		warnings = append(warnings, fmt.Sprintf("%srefresh-interval is 0, so that the sidecar %s never does anything; set %smode: init to be without it", config.Prefix, ContainerName, config.Prefix))
 	}
