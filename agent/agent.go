@@ -33,14 +33,15 @@ type reader interface {
 // Agent serves one pod. One goroutine calls its methods.
 type Agent struct {
 	doc        config.Agent
-	reader     reader
+	reader     *hold
 	role       string // for messages
 	startLimit time.Duration
 	log        *slog.Logger
+	observers  []func(context.Context, Refresh)
 }
 
 // New returns the Agent that doc describes, with the identity that the environment gives. It calls nobody yet.
-func New(doc config.Agent, getenv func(string) string, log *slog.Logger) (*Agent, error) {
+func New(doc config.Agent, getenv func(string) string, log *slog.Logger, options ...Option) (*Agent, error) {
 	rrsa := identity.FromEnv(getenv)
 	rrsa.SessionName = identity.SessionName(doc.Namespace, doc.ServiceAccount, podName(getenv))
 	if doc.STS.Host != "" {
@@ -64,9 +65,13 @@ func New(doc config.Agent, getenv func(string) string, log *slog.Logger) (*Agent
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{
-		doc: doc, reader: &gateway{source, client}, role: rrsa.RoleARN, startLimit: startLimit, log: log,
-	}, nil
+	a := &Agent{
+		doc: doc, reader: &hold{reader: &gateway{source, client}}, role: rrsa.RoleARN, startLimit: startLimit, log: log,
+	}
+	for _, option := range options {
+		option(a)
+	}
+	return a, nil
 }
 
 // roots are the system's and those of a PEM bundle. Without a bundle they are nil, which means the system's too, but
@@ -141,7 +146,7 @@ func (a *Agent) start(parent context.Context, dir *volume.Dir) (snapshot, error)
 			if !transient(err) {
 				return snapshot{}, err
 			}
-			wait := backoff(attempt, 250*time.Millisecond, 10*time.Second)
+			wait := a.reader.remaining() + backoff(attempt, 250*time.Millisecond, 10*time.Second)
 			a.log.Warn("no secrets yet, trying again", "in", wait.String(), "error", err)
 			sleep(ctx, wait)
 		}
@@ -161,7 +166,8 @@ func (a *Agent) refresh(ctx context.Context, dir *volume.Dir, got values) (snaps
 		return snapshot{}, nil, err
 	}
 	held := snapshot{at: time.Now(), values: maps.Clone(got)}
-	clear(got) // complete: whatever comes of it, the next attempt asks anew
+	// Complete: whatever comes of it, the next attempt asks anew for all that can be another.
+	maps.DeleteFunc(got, func(ref kms.Ref, v value) bool { return !lasts(ref, v) })
 	files, err := a.render(held.values)
 	if err != nil {
 		return snapshot{}, nil, err

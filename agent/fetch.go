@@ -30,8 +30,10 @@ type value struct {
 func (a *Agent) refs() []kms.Ref {
 	var refs []kms.Ref
 	for _, f := range a.doc.Files {
-		if ref := (kms.Ref{Name: f.Secret, VersionID: f.VersionID, VersionStage: f.VersionStage}); !slices.Contains(refs, ref) {
-			refs = append(refs, ref)
+		for _, s := range sources(f) {
+			if !slices.Contains(refs, s.ref) {
+				refs = append(refs, s.ref)
+			}
 		}
 	}
 	return refs
@@ -90,7 +92,7 @@ func (a *Agent) ask(ctx context.Context, ref kms.Ref) (value, error) {
 func (a *Agent) filesOf(ref kms.Ref) []string {
 	var paths []string
 	for _, f := range a.doc.Files {
-		if f.Secret == ref.Name && f.VersionID == ref.VersionID && f.VersionStage == ref.VersionStage {
+		if slices.ContainsFunc(sources(f), func(s source) bool { return s.ref == ref }) {
 			paths = append(paths, f.Path)
 		}
 	}

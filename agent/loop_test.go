@@ -55,7 +55,7 @@ func clockworkAgent(t *testing.T, c *clockwork, interval time.Duration, secrets 
 	for _, name := range secrets {
 		doc.Files = append(doc.Files, config.File{Path: name, Mode: 0o400, Secret: name, Format: config.Raw})
 	}
-	return &Agent{doc: doc, reader: c, startLimit: startLimit, log: NewLogger(&strings.Builder{}, doc)}
+	return &Agent{doc: doc, reader: &hold{reader: c}, startLimit: startLimit, log: NewLogger(&strings.Builder{}, doc)}
 }
 
 // runFor lets the agent run for d of the bubble's time.

@@ -14,8 +14,6 @@ import (
 const (
 	// sweepAfter is how long a replaced set of files stays for readers that are just walking through it.
 	sweepAfter = 5 * time.Second
-	// firstRetry is the longest pause after the first failed refresh; each further one doubles it, up to the interval.
-	firstRetry = 2 * time.Second
 	// freshFor is how long a value that one attempt fetched is good for the next ones of the same refresh.
 	freshFor = time.Minute
 )
@@ -29,7 +27,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer dir.Close()
 
-	held, err := a.takeOver(dir)
+	held, err := a.takeOver(ctx, dir)
 	if err != nil {
 		if held, err = a.start(ctx, dir); err != nil {
 			if ctx.Err() != nil {
@@ -39,17 +37,21 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	}
 	debug.FreeOSMemory()
-	if a.doc.RefreshInterval == 0 {
+	switch {
+	case a.doc.RefreshInterval == 0:
 		a.log.Info("refresh-interval is 0: the files stay as they are")
 		<-ctx.Done()
-		return nil
+	case len(held.lasting()) == len(held.values):
+		a.log.Info("all secrets are versions that never change: the files stay as they are")
+		<-ctx.Done()
+	default:
+		a.loop(ctx, dir, held)
 	}
-	a.loop(ctx, dir, held)
 	return nil
 }
 
 // takeOver makes the files of what is remembered, without a call to anybody.
-func (a *Agent) takeOver(dir *volume.Dir) (snapshot, error) {
+func (a *Agent) takeOver(ctx context.Context, dir *volume.Dir) (snapshot, error) {
 	held, err := loadSnapshot(a.doc.StateDir)
 	if err == nil && !held.covers(a.refs()) {
 		err = errors.New("it is not about the secrets that this pod asks for")
@@ -67,19 +69,25 @@ func (a *Agent) takeOver(dir *volume.Dir) (snapshot, error) {
 		a.log.Warn("what is remembered cannot be rendered: fetching", "error", err)
 		return snapshot{}, err
 	}
-	if _, err := a.write(dir, files); err != nil {
+	written := dir.Written()
+	changed, err := a.write(dir, files)
+	if err != nil {
 		a.log.Error("files could not be restored", "error", a.Explain(err))
+	}
+	if written {
+		a.observed(ctx, nil, held, changed)
 	}
 	a.log.Info("took over without a call", "fetched", held.at)
 	return held, nil
 }
 
 func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
-	interval := time.Duration(a.doc.RefreshInterval)
-	due := time.NewTimer(time.Until(held.next(interval)))
+	s := schedule{interval: time.Duration(a.doc.RefreshInterval)}
+	due := time.NewTimer(s.first(held, time.Now()))
 	defer due.Stop()
 	var sweep <-chan time.Time
-	got, begun, failures := values{}, time.Time{}, 0
+	var got values
+	var begun time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,11 +100,8 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 			continue
 		case <-due.C:
 		}
-		if time.Since(begun) > freshFor {
-			clear(got)
-		}
-		if len(got) == 0 {
-			begun = time.Now()
+		if s.failures == 0 || time.Since(begun) > freshFor {
+			begun, got = time.Now(), held.lasting()
 		}
 		next, changed, err := a.refresh(ctx, dir, got)
 		if len(changed) > 0 {
@@ -106,29 +111,20 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			wait := backoff(failures, firstRetry, interval)
-			failures++
+			wait := s.failed(a.reader.remaining())
 			a.log.Error("refresh failed, the files stay as they are",
-				"attempt", failures, "in", wait.String(), "fetched", held.at, "error", a.Explain(err))
+				"attempt", s.failures, "in", wait.String(), "fetched", held.at, "error", a.Explain(err))
 			due.Reset(wait)
 		default:
-			a.reportRefresh(held, next, failures)
-			held, failures = next, 0
-			due.Reset(time.Until(held.next(interval)))
+			if s.failures > 0 {
+				a.log.Info("refreshed again", "failures", s.failures)
+			} else {
+				a.log.Debug("refreshed")
+			}
+			a.observed(ctx, held.values, next, changed)
+			held = next
+			due.Reset(s.succeeded(held, time.Now()))
 		}
 		debug.FreeOSMemory() // the agent sleeps for minutes, in every pod: what a refresh needed is others' now
-	}
-}
-
-func (a *Agent) reportRefresh(before, now snapshot, failures int) {
-	for ref, v := range now.values {
-		if old := before.values[ref].secret.VersionID; old != v.secret.VersionID {
-			a.log.Info("secret has another version", "secret", ref.String(), "version", v.secret.VersionID, "before", old)
-		}
-	}
-	if failures > 0 {
-		a.log.Info("refreshed again", "failures", failures)
-	} else {
-		a.log.Debug("refreshed")
 	}
 }

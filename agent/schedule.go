@@ -4,25 +4,81 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 )
 
-// rotationGrace spreads the refreshes that a managed secret's rotation causes over this time after it.
-const rotationGrace = 30 * time.Second
+const (
+	// rotationGrace spreads the refreshes that a managed secret's rotation causes over this time after it.
+	rotationGrace = 30 * time.Second
+	// firstRetry is the longest pause after the first failed refresh; each further one doubles it.
+	firstRetry = 2 * time.Second
+	// catchUp is the longest that the pauses get, and with it the time over which a fleet comes back after an outage.
+	catchUp = 5 * time.Minute
+)
 
-// next is when the values are due to be fetched again: after the interval, give or take a tenth so that pods that started
-// together do not stay together, or soon after KMS rotates one of them, if that is earlier.
-func (s snapshot) next(interval time.Duration) time.Time {
-	due := s.at.Add(interval - interval/10 + rand.N(interval/5+1))
-	for _, v := range s.values {
+// schedule says when an agent asks for its secrets. A fleet of agents has no other coordination than the chance in it.
+type schedule struct {
+	interval time.Duration // 0: never
+	failures int           // since the last success
+}
+
+// first is the pause until the first refresh of an agent that took over what was held. One that is late, as all of a node
+// are that was suspended, comes at any time in the next interval.
+func (s *schedule) first(held snapshot, now time.Time) time.Duration {
+	if wait := s.until(held, now); wait > 0 {
+		return wait
+	}
+	return rand.N(min(s.interval, catchUp))
+}
+
+// succeeded is the pause after a refresh that brought held.
+func (s *schedule) succeeded(held snapshot, now time.Time) time.Duration {
+	s.failures = 0
+	return s.until(held, now)
+}
+
+// failed is the pause after a failed refresh; the cloud may have asked for one, which the agent's own comes on top of.
+func (s *schedule) failed(asked time.Duration) time.Duration {
+	wait := asked + backoff(s.failures, firstRetry, s.longest())
+	s.failures++
+	return wait
+}
+
+// longest follows the interval where that is short, so that a pod which wants fresh values soon gets them soon.
+func (s *schedule) longest() time.Duration { return min(6*s.interval, catchUp) }
+
+// until is the time until the values are due to be fetched again: after the interval, give or take a tenth so that pods
+// that started together do not stay together, or soon after KMS rotates one of them, if that is earlier.
+func (s *schedule) until(held snapshot, now time.Time) time.Duration {
+	due := held.at.Add(s.interval - s.interval/10 + rand.N(s.interval/5+1))
+	for _, v := range held.values {
 		rotation := v.secret.NextRotation
-		if !rotation.After(s.at) {
+		if !rotation.After(held.at) {
 			continue // has none, or KMS is late with it
 		}
 		if rotation = rotation.Add(rand.N(rotationGrace)); rotation.Before(due) {
 			due = rotation
 		}
 	}
-	return due
+	return due.Sub(now)
+}
+
+// lasts reports whether a value can never be another: a version of a generic secret keeps its value, and was asked for by
+// its identifier. A version of a managed secret may still get its value from a rotation under way.
+func lasts(ref kms.Ref, v value) bool {
+	return ref.VersionID != "" && v.absent == nil && v.secret.Type == "Generic"
+}
+
+// lasting are the values that need not be asked for again.
+func (s snapshot) lasting() values {
+	kept := values{}
+	for ref, v := range s.values {
+		if lasts(ref, v) {
+			kept[ref] = v
+		}
+	}
+	return kept
 }
 
 // backoff is the pause before the attempt after the n-th failure, counted from 0: anything up to first, doubled n times,

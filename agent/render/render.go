@@ -6,7 +6,7 @@
 //   - json: one line of JSON, object keys sorted, numbers as they were written.
 //   - env: NAME=value lines that a POSIX shell reads back exactly, see quoteEnv for what else can read them.
 //   - properties: key=value lines as java.util.Properties.load reads them.
-//   - template: a text/template over one secret or several, see Template and functions.
+//   - template: a text/template over one secret or several, see renderTemplate and functions.
 //   - yaml: a document whose strings stay strings in YAML 1.1 and 1.2 ("yes", "0123"), keys sorted, numbers as they were written.
 //
 // All but raw and template need a value that is JSON; without keys, a JSON object. Keys pick and rename by JMESPath. A key that is not there, or
@@ -24,9 +24,35 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// Render returns the content of a file in the given format. Binary says that value is not text, which only raw can
-// carry. Keys keep their order in env and properties files; without keys it is alphabetical.
-func Render(format config.Format, keys []config.Key, value []byte, binary bool) ([]byte, error) {
+// A Spec says what to make of secrets.
+type Spec struct {
+	Format   config.Format
+	Keys     []config.Key // their order is that of env and properties files; without keys it is alphabetical
+	Template string       // of format template
+}
+
+// An Input is a secret's value.
+type Input struct {
+	Alias  string // its key in the root of a template of several secrets
+	Data   []byte
+	Binary bool // Data is not text, which only raw and template can carry
+}
+
+// templated is the format of a Spec with a Template.
+const templated config.Format = "template"
+
+// Render returns the content of a file. All formats but template are of one secret.
+func Render(spec Spec, inputs ...Input) ([]byte, error) {
+	if spec.Format == templated {
+		return renderTemplate(spec.Template, inputs)
+	}
+	if len(inputs) != 1 {
+		return nil, fmt.Errorf("format %s is for one secret, not %d; use format template", spec.Format, len(inputs))
+	}
+	return renderOne(spec.Format, spec.Keys, inputs[0].Data, inputs[0].Binary)
+}
+
+func renderOne(format config.Format, keys []config.Key, value []byte, binary bool) ([]byte, error) {
 	if format == config.Raw && len(keys) == 0 {
 		return value, nil
 	}

@@ -48,7 +48,7 @@ func TestRender(t *testing.T) {
 		{"alternative of a missing key", config.JSON, keys("h", "Host || Nested.Host"), db, `{"h":"db.local"}` + "\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := Render(test.format, test.keys, []byte(test.value), false)
+			got, err := renderOne(test.format, test.keys, []byte(test.value), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +85,7 @@ func TestKeysOfEveryType(t *testing.T) {
 			config.Raw: strings.Trim(test.json, `"`), config.JSON: `{"K":` + test.json + "}\n",
 			config.Env: "K=" + test.env + "\n", config.YAML: "K: " + test.yaml,
 		} {
-			got, err := Render(format, keys("K", test.path), []byte(value), false)
+			got, err := renderOne(format, keys("K", test.path), []byte(value), false)
 			switch {
 			case test.json == "" && err == nil:
 				t.Errorf("%s of %s: got %q", format, test.path, got)
@@ -121,7 +121,7 @@ func TestMistakesAreNamedWithoutValues(t *testing.T) {
 		{"path of a list", config.JSON, keys("A", "user"), `["sentinel"]`, false, []string{"a list of 1"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			out, err := Render(test.format, test.keys, []byte(test.value), test.binary)
+			out, err := renderOne(test.format, test.keys, []byte(test.value), test.binary)
 			if err == nil {
 				t.Fatalf("rendered %q", out)
 			}

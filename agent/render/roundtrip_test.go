@@ -43,7 +43,7 @@ func rendered(t *rapid.T, format config.Format, doc any) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := Render(format, nil, value, false)
+	out, err := renderOne(format, nil, value, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestEnvIsReadBackByTheShell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := Render(config.Env, nil, value, false)
+	out, err := renderOne(config.Env, nil, value, false)
 	if err != nil {
 		t.Fatal(err)
 	}

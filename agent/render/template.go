@@ -23,16 +23,10 @@ type template struct {
 	tree *parse.Tree
 }
 
-// An Input is a secret's value for a template.
-type Input struct {
-	Alias  string // its key in the template's root; empty if it is the root
-	Data   []byte
-	Binary bool // Data is not text
-}
-
-// Template renders a template over secrets. A value that is a JSON object or array is that in the template, any other is a
-// string. A key that does not exist is an error that names it and those that exist; values are in no error.
-func Template(text string, inputs ...Input) ([]byte, error) {
+// renderTemplate renders a template. A value that is a JSON object or array is that in the template, any other is a string.
+// The root has the values by their aliases, or is the value if there is one without. A key that does not exist is an error
+// that names it and those that exist; values are in no error.
+func renderTemplate(text string, inputs []Input) ([]byte, error) {
 	t, err := parseTemplate(text)
 	if err != nil {
 		return nil, err

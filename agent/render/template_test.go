@@ -19,6 +19,10 @@ func inputs(pairs ...string) []Input {
 	return out
 }
 
+func fromTemplate(text string, inputs ...Input) ([]byte, error) {
+	return Render(Spec{Format: templated, Template: text}, inputs...)
+}
+
 var two = inputs("db", db, "api", "k-'\"1")
 
 func TestTemplate(t *testing.T) {
@@ -49,7 +53,7 @@ func TestTemplate(t *testing.T) {
 		{"null is asked for", `{{if eq nil nil}}x{{end}}`, "x"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := Template(test.text, two...)
+			got, err := fromTemplate(test.text, two...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,19 +68,19 @@ func TestTemplateOfOneSecret(t *testing.T) {
 	for value, want := range map[string]string{
 		`{"a":{"b":1.0}}`: "1.0", // an object is its own root
 	} {
-		if got, err := Template("{{.a.b}}", Input{Data: []byte(value)}); err != nil || string(got) != want {
+		if got, err := fromTemplate("{{.a.b}}", Input{Data: []byte(value)}); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", value, got, err)
 		}
 	}
 	for value, want := range map[string]string{
 		"plain": "plain", "12": "12", `"text"`: `"text"`, "null": "null", `{"a":1}{`: `{"a":1}{`, "": "",
 	} { // anything else is its text
-		if got, err := Template("{{.}}", Input{Data: []byte(value)}); err != nil || string(got) != want {
+		if got, err := fromTemplate("{{.}}", Input{Data: []byte(value)}); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", value, got, err)
 		}
 	}
 	binary := Input{Alias: "k", Data: []byte("{}\xff\x00"), Binary: true}
-	if got, err := Template("{{.k}} {{b64enc .k}}", binary); err != nil || string(got) != "{}\xff\x00 e33/AA==" {
+	if got, err := fromTemplate("{{.k}} {{b64enc .k}}", binary); err != nil || string(got) != "{}\xff\x00 e33/AA==" {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -157,7 +161,7 @@ func TestTemplateFailsWithNamesAndWithoutValues(t *testing.T) {
 		`{{ hasKey .db 1 }}`:                   "a key is a text",
 		`{{ len .db.num }}`:                    "has no length",
 	} {
-		got, err := Template(text, inputs("db", secret, "api", "sentinel-5")...)
+		got, err := fromTemplate(text, inputs("db", secret, "api", "sentinel-5")...)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %q, %v, want %q", text, got, err, want)
 			continue
@@ -184,7 +188,7 @@ func TestTemplateIsBounded(t *testing.T) {
 		"many parts":         `{{$x := splitList "" .s}}`,
 		"many variables":     `{{range .l}}` + strings.Repeat(`{{$x := replace "a" "" $.s}}`, 1000) + `{{end}}`,
 	} {
-		if _, err := Template(text, Input{Alias: "s", Data: []byte(long)}, Input{Alias: "l", Data: list}); err == nil {
+		if _, err := fromTemplate(text, Input{Alias: "s", Data: []byte(long)}, Input{Alias: "l", Data: list}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -194,7 +198,7 @@ func TestTemplateIsBounded(t *testing.T) {
 		"elses":       strings.Repeat("{{if .s}}{{else}}", 2000) + strings.Repeat("{{end}}", 2000),
 	} {
 		if err := CheckTemplate(text); err == nil {
-			if _, err = Template(text, Input{Alias: "s", Data: []byte("x")}); err != nil {
+			if _, err = fromTemplate(text, Input{Alias: "s", Data: []byte("x")}); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -252,7 +256,7 @@ func TestTemplateAgreesWithTheStandardLibrary(t *testing.T) {
 	succeeded := 0
 	rapid.Check(t, func(t *rapid.T) {
 		text := "{{$x := .s}}" + templates(2).Draw(t, "template")
-		got, err := Template(text, Input{Data: []byte(root)})
+		got, err := fromTemplate(text, Input{Data: []byte(root)})
 		if err != nil {
 			return
 		}
@@ -278,7 +282,7 @@ func FuzzTemplate(f *testing.F) {
 	}
 	in := inputs("db", `{"user":"s3ntinel","l":[{"x":"s3ntinel"}],"n":null,"i":1e400}`, "api", "s3ntinel")
 	f.Fuzz(func(t *testing.T, text string) {
-		out, err := Template(text, in...)
+		out, err := fromTemplate(text, in...)
 		if err != nil && !strings.Contains(text, "s3ntinel") && strings.Contains(err.Error(), "s3ntinel") {
 			t.Errorf("%q: %v", text, err)
 		}
