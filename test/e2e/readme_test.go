@@ -48,6 +48,23 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// The steps of make test that the README shows are those of its script.
+func TestReadmeSteps(t *testing.T) {
+	script, err := os.ReadFile(filepath.Join(repository, "test/run.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := regexp.MustCompile(`(?m)^\[ *[0-9.]+s\] (.*)$`).FindAllStringSubmatch(section(t, "test"), -1)
+	if len(steps) < 6 {
+		t.Fatalf("the README shows only %d steps of make test", len(steps))
+	}
+	for _, s := range steps {
+		if !strings.Contains(string(script), `step "`+s[1]+`"`) {
+			t.Errorf("the README shows a step that make test does not have: %s", s[1])
+		}
+	}
+}
+
 // The commands of the quickstart do what it says, with its placeholders filled in: the webhook is installed by Helm instead, and
 // injects.
 func TestQuickstart(t *testing.T) {
