@@ -8,6 +8,9 @@ import (
 	"runtime/debug"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 )
 
@@ -36,18 +39,32 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	a.keep(held)
 	debug.FreeOSMemory()
+	group, ctx := errgroup.WithContext(ctx)
+	if err := a.serve(ctx, group); err != nil {
+		return err
+	}
+	group.Go(func() error {
+		a.stayFresh(ctx, dir, held)
+		return nil
+	})
+	defer a.notifier.Wait()
+	return group.Wait()
+}
+
+// stayFresh refreshes until ctx ends, if there is anything that can change.
+func (a *Agent) stayFresh(ctx context.Context, dir *volume.Dir, held snapshot) {
 	switch {
 	case a.doc.RefreshInterval == 0:
 		a.log.Info("refresh-interval is 0: the files stay as they are")
 		<-ctx.Done()
 	case len(held.lasting()) == len(held.values):
-		a.log.Info("all secrets are versions that never change: the files stay as they are")
+		a.log.Info("there is no secret that can change: the files stay as they are")
 		<-ctx.Done()
 	default:
 		a.loop(ctx, dir, held)
 	}
-	return nil
 }
 
 // takeOver makes the files of what is remembered, without a call to anybody.
@@ -112,6 +129,7 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 			return
 		case err != nil:
 			wait := s.failed(a.reader.remaining())
+			a.measures.Refreshed("failure", code(err))
 			a.log.Error("refresh failed, the files stay as they are",
 				"attempt", s.failures, "in", wait.String(), "fetched", held.at, "error", a.Explain(err))
 			due.Reset(wait)
@@ -121,6 +139,8 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 			} else {
 				a.log.Debug("refreshed")
 			}
+			a.measures.Refreshed("success", metrics.OK)
+			a.keep(next)
 			a.observed(ctx, held.values, next, changed)
 			held = next
 			due.Reset(s.succeeded(held, time.Now()))
