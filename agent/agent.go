@@ -36,7 +36,7 @@ type Agent struct {
 	role       string // for messages
 	startLimit time.Duration
 	log        *slog.Logger
-	observers  []func(context.Context, Refresh)
+	hooks      []Hooks
 	notifier   *notify.Notifier
 	measures   *metrics.Agent
 	local      *Secrets // what the local API serves; nil without one
@@ -54,8 +54,15 @@ func New(doc config.Agent, getenv func(string) string, log *slog.Logger, options
 	if err != nil {
 		return nil, err
 	}
-	a.observers = append(a.observers, func(ctx context.Context, r Refresh) {
-		router.Tell(ctx, notify.Change{Files: r.Files, At: r.At})
+	a.hooks = append(a.hooks, Hooks{
+		Attempted: func(written int, err error) {
+			a.measures.FilesWritten(written)
+			a.measures.Refreshed(result(err), code(err))
+		},
+		Holds: a.keep,
+		Changed: func(ctx context.Context, r Refresh) {
+			router.Tell(ctx, notify.Change{Files: r.Files, At: r.At})
+		},
 	})
 	if doc.API != nil {
 		a.local = a.Secrets(localSecrets(doc))
@@ -114,6 +121,12 @@ func (a *Agent) start(parent context.Context, dir *volume.Dir) (snapshot, error)
 // refresh brings the files up to date and returns what they are made of, and the paths that changed. Values in got are
 // not fetched again, so that an attempt after a throttled one asks only for the rest.
 func (a *Agent) refresh(ctx context.Context, dir *volume.Dir, got values) (snapshot, []string, error) {
+	held, changed, err := a.attempt(ctx, dir, got)
+	a.attempted(held, len(changed), err)
+	return held, changed, err
+}
+
+func (a *Agent) attempt(ctx context.Context, dir *volume.Dir, got values) (snapshot, []string, error) {
 	if err := a.fetch(ctx, got); err != nil {
 		return snapshot{}, nil, err
 	}
@@ -134,7 +147,6 @@ func (a *Agent) refresh(ctx context.Context, dir *volume.Dir, got values) (snaps
 
 func (a *Agent) write(dir *volume.Dir, files []volume.File) ([]string, error) {
 	changed, err := dir.Write(files)
-	a.measures.FilesWritten(len(changed))
 	if err != nil {
 		return changed, fmt.Errorf("write the files in %s: %w", a.doc.SecretsDir, err)
 	}

@@ -11,73 +11,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 )
 
-// advice is one entry of the catalogue: why a refusal happens, and what to do about it. In both, {role}, {provider},
-// {subject}, {issuer}, {audience}, {trust}, {secret}, {resource} and {host} are filled in from the refusal.
-type advice struct {
-	code  string // exact, or the beginning if it ends in *
-	cause string
-	cure  string
-}
-
-// stsAdvice is about AssumeRoleWithOIDC; the codes are from its API reference. The first match counts.
-var stsAdvice = []advice{
-	{"AuthenticationFail.NoPermission",
-		"the trust policy of {role} does not let this pod in, or the OIDC provider {provider} does not exist",
-		"the trust policy must allow oidc:sub {subject}, oidc:iss {issuer}, oidc:aud {audience}; this statement does: {trust}. " +
-			"Or give the pod a ServiceAccount that the role trusts, or the ServiceAccount another role"},
-	{"AuthenticationFail.OIDCToken.Expired",
-		"the pod's ServiceAccount token has expired; the kubelet renews it, unless the node's clock is wrong",
-		"check the clock and the kubelet of the node, then delete the pod"},
-	{"AuthenticationFail.OIDCToken.AudienceNotMatch",
-		"the token is for the audience {audience}, which the OIDC provider {provider} does not list",
-		"the audience of the volume rrsa-oidc-token and the provider's client ID must both be sts.aliyuncs.com"},
-	{"AuthenticationFail.OIDCToken.IssuerNotMatch",
-		"the token is issued by {issuer}, which is not the issuer of {provider}",
-		"check that the operator's cluster ID is this cluster's, so that {provider} is this cluster's provider"},
-	{"AuthenticationFail.OIDCToken*",
-		"STS cannot verify the token of {subject} against the provider {provider}",
-		"check that RRSA is enabled for this cluster, and that {provider} has the issuer {issuer} and its keys"},
-	{"EntityNotExist.Role*",
-		"the role {role} does not exist",
-		"create it, or correct the annotation ack.alibabacloud.com/role-arn or pod-identity.alibabacloud.com/role-name of the ServiceAccount"},
-	{"EntityNotExist*",
-		"the role {role} or the OIDC provider {provider} does not exist",
-		"check both names in RAM; the provider exists once RRSA is enabled for the cluster"},
-	{"Throttling*",
-		"STS is asked too often in this account",
-		"nothing for a while: the agent tries again; if it persists, roll pods out more slowly"},
-	{"InvalidParameter*",
-		"STS does not accept a parameter; the role is {role}, the provider {provider}",
-		"check both ARNs"},
-}
-
-// kmsAdvice is about GetSecretValue; the codes are from its API reference and the gateway's.
-var kmsAdvice = []advice{
-	{"Forbidden.ResourceNotFound",
-		"{host} has no secret {secret}, or not in that version",
-		"check the name (capitals count), the version or stage, and the region; or set optional: true if the pod can do without"},
-	{"Forbidden.KeyNotFound",
-		"the key that encrypts {secret} does not exist any more",
-		"restore the key in KMS, or write the secret anew under another"},
-	{"Forbidden*",
-		"the role {role} may not read {secret}",
-		"a policy of the role must allow kms:GetSecretValue and kms:Decrypt on {resource}; if it has a condition on kms:tag/…, the secret's tags must satisfy it"},
-	{"Rejected.Disabled",
-		"the key that encrypts {secret} is disabled, or the KMS instance is",
-		"enable it in the KMS console"},
-	{"InvalidSecurityToken*",
-		"KMS does not accept the session that STS gave to {role}, twice",
-		"check the node's clock, and that nobody has revoked the role's sessions"},
-	{"InvalidTimeStamp*",
-		"the clock of the node differs from that of KMS by more than 15 minutes",
-		"set the node's clock"},
-	{"Signature*",
-		"KMS computes another signature for the request to {host}; something in between changes it",
-		"check for a proxy that rewrites requests, and that the endpoint is the name that KMS answers to"},
-	{"Throttling*", "KMS is asked too often in this account and region", "nothing for a while: the agent tries again"},
-	{"Rejected.Throttling", "KMS is asked too often in this account and region", "nothing for a while: the agent tries again"},
-}
-
 // Explain says what failed, on what, why, and what to change, for all that is in err, a paragraph each. It holds no
 // value of a secret, because no error of the agent does.
 func (a *Agent) Explain(err error) string {
@@ -96,7 +29,16 @@ func (a *Agent) advise(err error) (cause, cure string) {
 	var sts *identity.Error
 	var token *identity.TokenError
 	var gateway *kms.Error
+	var key *kms.KeyError
 	switch {
+	case errors.As(err, &sts) && sts.Action == identity.GetNodeRole && sts.Err != nil:
+		return "the metadata service could not be reached, or something else answered in its place",
+			"only ECS instances have one; check that network policies let the pod reach " + sts.Host + " on port 80, or use the identity rrsa"
+	case errors.As(err, &sts) && sts.Action == identity.GetNodeRole:
+		return find(nodeAdvice, sts.Code, nil, "", "", strings.NewReplacer("{host}", sts.Host))
+	case errors.As(err, &sts) && sts.Action == identity.AssumeRole:
+		return find(chainAdvice, sts.Code, sts.Err, "STS", "sts.caBundle", strings.NewReplacer(
+			"{role}", sts.RoleARN, "{caller}", sts.Caller, "{host}", sts.Host))
 	case errors.As(err, &sts):
 		return find(stsAdvice, sts.Code, sts.Err, "STS", "sts.caBundle", strings.NewReplacer(
 			"{role}", sts.RoleARN, "{provider}", sts.ProviderARN, "{host}", sts.Host, "{subject}", known(sts.Subject),
@@ -107,6 +49,15 @@ func (a *Agent) advise(err error) (cause, cure string) {
 	case errors.As(err, &token):
 		return "the projected ServiceAccount token is not there",
 			"the volume rrsa-oidc-token must be mounted in the agent's containers; the webhook does it, unless the pod brings its own"
+	case errors.Is(err, kms.ErrPassword):
+		return "the file password beside the client key is another key's",
+			"clientKey and password in the Secret that the annotation identity names must be of one client key"
+	case errors.Is(err, kms.ErrExpired):
+		return "client keys are valid for a limited time, and KMS keeps no copy that could be renewed",
+			"create another client key of the same application access point in the KMS console, and put it and its password into the Secret"
+	case errors.As(err, &key):
+		return "the Secret that the annotation identity names does not hold a client key",
+			"it needs two keys: clientKey, the JSON file that the KMS console gives out, and password"
 	case errors.As(err, &gateway):
 		return find(kmsAdvice, gateway.Code, gateway.Err, "KMS", "kms.caBundle", strings.NewReplacer(
 			"{role}", a.role, "{secret}", gateway.Ref.String(), "{resource}", resource(gateway.Ref.Name), "{host}", a.doc.KMS.Host))

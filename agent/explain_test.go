@@ -32,6 +32,19 @@ func TestCatalogue(t *testing.T) {
 	}
 }
 
+func TestCatalogueOfOtherIdentities(t *testing.T) {
+	for action, catalogue := range map[identity.Action][]advice{identity.AssumeRole: chainAdvice, identity.GetNodeRole: nodeAdvice} {
+		for _, entry := range catalogue {
+			code := strings.Replace(entry.code, "*", ".Suffix", 1)
+			text := (&Agent{}).Explain(&identity.Error{Action: action, Host: "HOST", RoleARN: "ROLE", Caller: "CALLER", Code: code})
+			begin, _, _ := strings.Cut(entry.cure, "{")
+			if !strings.Contains(text, begin) || strings.Contains(text, "{") {
+				t.Errorf("%s %s: not advised, or not filled in:\n%s", action, entry.code, text)
+			}
+		}
+	}
+}
+
 func TestErrorsWithoutACode(t *testing.T) {
 	a := &Agent{doc: config.Agent{KMS: config.Endpoint{Host: "kms.example"}}}
 	for _, test := range []struct {
@@ -41,6 +54,11 @@ func TestErrorsWithoutACode(t *testing.T) {
 		{&identity.Error{Host: "sts.example", Err: errors.New("no such host")}, "check that pods reach sts.example on port 443"},
 		{&kms.Error{Status: 502, Err: errors.New("not KMS")}, "check that pods reach kms.example on port 443"},
 		{&identity.TokenError{Path: "/token", Err: fs.ErrPermission}, "fsGroup"},
+		{&identity.Error{Action: identity.AssumeRole, Host: "sts.example", Err: errors.New("no such host")}, "check that pods reach sts.example on port 443"},
+		{&identity.Error{Action: identity.GetNodeRole, Host: "metadata.example", Err: errors.New("no route")}, "reach metadata.example on port 80"},
+		{&kms.KeyError{File: "/key", Err: kms.ErrPassword}, "must be of one client key"},
+		{&kms.KeyError{File: "/key", Err: fmt.Errorf("%w on 2026-01-02", kms.ErrExpired)}, "create another client key"},
+		{&kms.KeyError{File: "/key", Err: fs.ErrNotExist}, "it needs two keys: clientKey"},
 		{&kms.Error{Code: "Never.Heard", Message: "of"}, "get secret : Never.Heard"},
 		{errors.New("anything else"), "anything else"},
 	} {

@@ -129,6 +129,14 @@ func (m *measured) read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
 	return secret, err
 }
 
+// result is what metrics count an attempt by.
+func result(err error) string {
+	if err != nil {
+		return "failure"
+	}
+	return "success"
+}
+
 // code is what metrics count an outcome by: the cloud's own code, where it said one.
 func code(err error) string {
 	var gateway *kms.Error

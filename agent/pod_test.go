@@ -26,6 +26,8 @@ type pod struct {
 	doc   config.Agent
 	env   map[string]string
 	log   *journal
+
+	options []Option
 }
 
 // newPod makes a pod of the ServiceAccount that the emulated role trusts, with two secrets that it may read.
@@ -64,7 +66,7 @@ func newPod(t *testing.T, files ...config.File) *pod {
 // agent is a new process in the pod.
 func (p *pod) agent() *Agent {
 	p.t.Helper()
-	a, err := New(p.doc, func(name string) string { return p.env[name] }, NewLogger(p.log, p.doc))
+	a, err := New(p.doc, func(name string) string { return p.env[name] }, NewLogger(p.log, p.doc), p.options...)
 	if err != nil {
 		p.t.Fatal(err)
 	}

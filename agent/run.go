@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 )
 
@@ -39,7 +38,6 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	a.keep(held)
 	debug.FreeOSMemory()
 	group, ctx := errgroup.WithContext(ctx)
 	if err := a.serve(ctx, group); err != nil {
@@ -92,8 +90,9 @@ func (a *Agent) takeOver(ctx context.Context, dir *volume.Dir) (snapshot, error)
 		a.log.Error("files could not be restored", "error", a.Explain(err))
 	}
 	if written {
-		a.observed(ctx, nil, held, changed)
+		a.changed(ctx, nil, held, changed)
 	}
+	a.holds(held)
 	a.log.Info("took over without a call", "fetched", held.at)
 	return held, nil
 }
@@ -105,6 +104,7 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 	var sweep <-chan time.Time
 	var got values
 	var begun time.Time
+	var paths []string // that changed since Changed was last called: an attempt may fail after it wrote
 	for {
 		select {
 		case <-ctx.Done():
@@ -121,6 +121,7 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 			begun, got = time.Now(), held.lasting()
 		}
 		next, changed, err := a.refresh(ctx, dir, got)
+		paths = append(paths, changed...)
 		if len(changed) > 0 {
 			sweep = time.After(sweepAfter)
 		}
@@ -129,7 +130,6 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 			return
 		case err != nil:
 			wait := s.failed(a.reader.remaining())
-			a.measures.Refreshed("failure", code(err))
 			a.log.Error("refresh failed, the files stay as they are",
 				"attempt", s.failures, "in", wait.String(), "fetched", held.at, "error", a.Explain(err))
 			due.Reset(wait)
@@ -139,10 +139,8 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 			} else {
 				a.log.Debug("refreshed")
 			}
-			a.measures.Refreshed("success", metrics.OK)
-			a.keep(next)
-			a.observed(ctx, held.values, next, changed)
-			held = next
+			a.changed(ctx, held.values, next, paths)
+			held, paths = next, nil
 			due.Reset(s.succeeded(held, time.Now()))
 		}
 		debug.FreeOSMemory() // the agent sleeps for minutes, in every pod: what a refresh needed is others' now

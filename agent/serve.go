@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/httpapi"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
@@ -28,15 +29,12 @@ func localSecrets(doc config.Agent) SecretsConfig {
 	return SecretsConfig{TTL: interval * 3 / 2, Size: localSize, Stale: true}
 }
 
-// keep hands what a refresh has fetched on to the local API and to the metrics.
-func (a *Agent) keep(held snapshot) {
-	for ref, v := range held.values {
-		if v.absent != nil {
-			continue
-		}
-		a.measures.Fetched(ref.Name, held.at)
-		if a.local != nil && ref.RoleARN == "" {
-			a.local.Put(ref, v.secret)
+// keep hands what is held on to the local API and to the metrics.
+func (a *Agent) keep(fetched time.Time, secrets map[kms.Ref]kms.Secret) {
+	for ref, secret := range secrets {
+		a.measures.Fetched(ref.Name, fetched)
+		if a.local != nil && ref.RoleARN == "" { // the API reads as the pod itself
+			a.local.Put(ref, secret)
 		}
 	}
 }
@@ -74,7 +72,7 @@ func (a *Agent) listenAPI(ctx context.Context) (func() error, error) {
 	}
 	allow := append([]string(nil), api.Allow...)
 	for _, f := range a.doc.Files {
-		if f.RoleARN == "" { // the API reads as the pod itself
+		if f.RoleARN == "" {
 			allow = append(allow, f.Secrets()...)
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Class is what a caller can do about an Error.
@@ -29,7 +31,9 @@ type Error struct {
 	Code      string // KMS's error code; empty if Err says what went wrong
 	Message   string
 	RequestID string
-	Err       error
+	// RetryAfter is how long KMS, or something in between, asked to be left alone; 0 if it did not say.
+	RetryAfter time.Duration
+	Err        error
 }
 
 func (e *Error) Error() string {
@@ -43,6 +47,9 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// RetryAfterHint is RetryAfter, for callers that know errors of several kinds.
+func (e *Error) RetryAfterHint() time.Duration { return e.RetryAfter }
 
 // retryable are the codes that stand for a state of KMS, whatever status they come with.
 var retryable = []string{"ServiceUnavailableTemporary", "InternalFailure", "Rejected.Unavailable", "Rejected.Throttling"}
@@ -67,11 +74,22 @@ func (e *Error) Class() Class {
 	return Permanent
 }
 
-// refusal reads an answer other than 200. A body that is not KMS's error document is left out: it is a proxy's, and
-// may hold anything. So is a message about a signature: the gateway quotes the request there, session token and all.
-func refusal(status int, body []byte, token string) *Error {
-	var doc struct{ Code, Message, RequestID string }
-	if json.Unmarshal(body, &doc) != nil || doc.Code == "" {
+// errorDocument is what KMS says when it refuses.
+type errorDocument struct{ Code, Message, RequestID string }
+
+// readJSON reads the error document of the OpenAPI.
+func readJSON(body []byte) (doc errorDocument) {
+	if json.Unmarshal(body, &doc) != nil {
+		return errorDocument{}
+	}
+	return doc
+}
+
+// refusal makes an error of an answer other than 200. A body that is not KMS's error document is left out: it is a
+// proxy's, and may hold anything. So is a message about a signature: the gateway quotes the request there, session token
+// and all.
+func refusal(status int, doc errorDocument, token string) *Error {
+	if doc.Code == "" {
 		return &Error{Status: status, Err: errors.New("the answer is not an error of KMS; is there a proxy in between?")}
 	}
 	const most = 400 // bytes; it ends up in a termination message of limited size
@@ -92,4 +110,16 @@ func failure(ref Ref, err error) *Error {
 	}
 	e.Ref = ref
 	return e
+}
+
+// retryAfter reads the header Retry-After: seconds, or a date.
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	text := header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(text); err == nil {
+		return max(0, time.Duration(min(seconds, 1<<20))*time.Second)
+	}
+	if date, err := http.ParseTime(text); err == nil {
+		return max(0, date.Sub(now))
+	}
+	return 0
 }

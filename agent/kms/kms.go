@@ -1,15 +1,14 @@
-// Package kms reads secret values from Alibaba Cloud KMS through its OpenAPI gateway.
+// Package kms reads secret values from Alibaba Cloud KMS: with RAM credentials through the OpenAPI, at the shared gateway
+// or that of a KMS instance, or with a client key through an instance's own protocol.
 //
-// The SDK builds and signs the request. Transport, time limits, the size of answers and errors are here: the SDK's own
-// HTTP client ignores a changed CA, has no time limit, loses the status of answers that are not JSON, and prints
-// tokens when DEBUG says so (which the agent's main refuses).
+// The SDKs build and sign the requests. Transport, time limits, the size of answers and errors are here: the SDKs' own
+// HTTP client ignores a changed CA or client key, has no time limit, loses the status of answers that it does not
+// understand, and prints tokens when DEBUG says so (which the agent's main refuses).
 package kms
 
 import (
 	"context"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +29,10 @@ type Config struct {
 	Endpoint string
 	// Roots are what the gateway may be certified by; nil: the system's. KMS instances have a private CA.
 	Roots *x509.CertPool
+	// CAFile is a PEM file with more of them, read again when it changes; optional.
+	CAFile string
+	// ExtendedConfig asks for the ExtendedConfig of managed secrets.
+	ExtendedConfig bool
 
 	ConnectTimeout time.Duration // 0: 3s
 	Timeout        time.Duration // of a whole call; 0: 10s
@@ -98,15 +101,27 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // Client calls one gateway. It is safe for concurrent use and keeps connections for the calls of one refresh.
 type Client struct {
 	endpoint string
+	extended bool
 	http     *caller
 }
 
 // New returns a Client for cfg. It does not connect yet.
 func New(cfg Config) (*Client, error) {
-	if cfg.Endpoint == "" || strings.ContainsAny(cfg.Endpoint, "/?#@ ") {
-		return nil, fmt.Errorf("KMS endpoint %q: it must be a host name, with a port or without, and no scheme", cfg.Endpoint)
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
-	return &Client{endpoint: cfg.Endpoint, http: newCaller(cfg)}, nil
+	http := &caller{cfg: cfg, http2: true, readError: readJSON}
+	if err := http.start(); err != nil {
+		return nil, err
+	}
+	return &Client{endpoint: cfg.Endpoint, extended: cfg.ExtendedConfig, http: http}, nil
+}
+
+func (c *Config) check() error {
+	if c.Endpoint == "" || strings.ContainsAny(c.Endpoint, "/?#@ ") {
+		return fmt.Errorf("KMS endpoint %q: it must be a host name, with a port or without, and no scheme", c.Endpoint)
+	}
+	return nil
 }
 
 // GetSecretValue reads one secret: one request, no retry. What KMS or the network refuses is an *Error; the end of ctx
@@ -136,7 +151,7 @@ func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref)
 		AuthType:    dara.String("AK"),
 		ReqBodyType: dara.String("formData"),
 		BodyType:    dara.String("binary"), // the answer as it is, to be decoded once
-	}, &openapiutil.OpenApiRequest{Query: ref.query()}, &dara.RuntimeOptions{})
+	}, &openapiutil.OpenApiRequest{Query: c.query(ref)}, &dara.RuntimeOptions{})
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return Secret{}, ctx.Err()
@@ -154,8 +169,11 @@ func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref)
 	return secret, nil
 }
 
-func (r Ref) query() map[string]*string {
+func (c *Client) query(r Ref) map[string]*string {
 	q := map[string]*string{"SecretName": &r.Name}
+	if c.extended {
+		q["FetchExtendedConfig"] = dara.String("true")
+	}
 	if r.VersionID != "" {
 		q["VersionId"] = &r.VersionID
 	}
@@ -163,35 +181,4 @@ func (r Ref) query() map[string]*string {
 		q["VersionStage"] = &r.VersionStage
 	}
 	return q
-}
-
-// decode reads the answer of GetSecretValue. Its errors hold nothing of the answer.
-func decode(body io.Reader) (Secret, error) {
-	var doc struct {
-		SecretName, SecretType, VersionID string
-		SecretData                        *string
-		SecretDataType                    string
-		VersionStages                     struct{ VersionStage []string }
-		Answer
-	}
-	if err := json.NewDecoder(body).Decode(&doc); err != nil {
-		return Secret{}, errors.New("the answer is not the JSON of GetSecretValue")
-	}
-	if doc.SecretData == nil || doc.VersionID == "" {
-		return Secret{}, errors.New("the answer has no SecretData or no VersionId")
-	}
-	s := Secret{
-		Name: doc.SecretName, Type: doc.SecretType, VersionID: doc.VersionID,
-		Stages: doc.VersionStages.VersionStage, Data: []byte(*doc.SecretData), Answer: doc.Answer,
-	}
-	if doc.SecretDataType == "binary" {
-		data, err := base64.StdEncoding.DecodeString(*doc.SecretData)
-		if err != nil {
-			return Secret{}, errors.New("the answer's SecretDataType is binary, but SecretData is not base64")
-		}
-		s.Data, s.Binary = data, true
-	}
-	// Absent for secrets that do not rotate. It only says when to look again, so a form not known is no error.
-	s.NextRotation, _ = time.Parse(time.RFC3339, doc.NextRotationDate)
-	return s, nil
 }

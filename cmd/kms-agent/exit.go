@@ -9,6 +9,13 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
 )
 
+const (
+	exitFailed = 1
+	exitMisuse = 2
+)
+
+const commands = "init, run, ready, get, token, agent or version"
+
 // terminationLog is where the kubelet reads a container's last words, for kubectl describe.
 const terminationLog = "/dev/termination-log"
 

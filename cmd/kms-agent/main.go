@@ -1,11 +1,16 @@
-// Command kms-agent gives the files of a pod its secrets from Alibaba Cloud KMS. The webhook puts it into pods:
+// Command kms-agent gives a pod its secrets from Alibaba Cloud KMS. The webhook puts it into pods:
 //
 //	kms-agent init      writes the files and exits
 //	kms-agent run       keeps them fresh until SIGTERM
 //	kms-agent ready     exits with 0 once the files are there
 //	kms-agent version   prints the version
 //
-// It is told what to do in KMS_AGENT_CONFIG, and who it is in the ALIBABA_CLOUD_* variables of RRSA.
+// It is told what to do in KMS_AGENT_CONFIG, and who it is in the ALIBABA_CLOUD_* variables of RRSA. Without the webhook:
+//
+//	kms-agent agent [--token-file=PATH] <config.toml>   serves the local API until SIGTERM
+//	kms-agent token <path>                              writes a token for it
+//	kms-agent get <secretId>                            asks it and prints the value
+//
 // Exit codes: 0 done; 1 the files could not be written, or are not there; 2 wrong call or configuration.
 package main
 
@@ -20,12 +25,8 @@ import (
 	"syscall"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/standalone"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-)
-
-const (
-	exitFailed = 1
-	exitMisuse = 2
 )
 
 func main() {
@@ -48,8 +49,11 @@ func main() {
 
 // run returns an error only if it could not log it itself.
 func run(ctx context.Context, args []string) (int, error) {
+	if len(args) > 0 && standalone.Commands()[args[0]] != nil {
+		return runStandalone(ctx, args[0], args[1:])
+	}
 	if len(args) != 1 {
-		return exitMisuse, errors.New("say what to do: init, run, ready or version")
+		return exitMisuse, errors.New("say what to do: " + commands)
 	}
 	switch args[0] {
 	case "version", "--version":
@@ -58,7 +62,7 @@ func run(ctx context.Context, args []string) (int, error) {
 		return 0, nil
 	case config.CommandInit, config.CommandRun, config.CommandReady:
 	default:
-		return exitMisuse, fmt.Errorf("%q is not a command: it is init, run, ready or version", args[0])
+		return exitMisuse, fmt.Errorf("%q is not a command: it is %s", args[0], commands)
 	}
 	if err := refuseLeaks(os.Getenv("DEBUG")); err != nil {
 		return exitMisuse, err
@@ -68,7 +72,7 @@ func run(ctx context.Context, args []string) (int, error) {
 		return exitMisuse, err
 	}
 	if args[0] == config.CommandReady {
-		if err := agent.Ready(doc); err != nil {
+		if err := agent.Ready(ctx, doc); err != nil {
 			fmt.Fprintln(os.Stderr, "kms-agent:", err)
 			return exitFailed, nil // a probe must not write the container's termination message
 		}
@@ -85,7 +89,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	}
 	if err := work(ctx); err != nil {
 		text := a.Explain(err)
-		log.Error("no secrets", "command", args[0], "error", text)
+		log.Error("the agent ends", "command", args[0], "error", text)
 		terminated(terminationLog, text)
 		return exitFailed, nil
 	}

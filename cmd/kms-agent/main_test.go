@@ -80,9 +80,9 @@ func TestMisuseTeaches(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, nil, "init, run, ready or version"},
+		{nil, nil, commands},
 		{nil, []string{"start"}, `"start" is not a command`},
-		{nil, []string{"init", "now"}, "init, run, ready or version"},
+		{nil, []string{"init", "now"}, commands},
 		{nil, []string{"init"}, "KMS_AGENT_CONFIG is empty"},
 		{[]string{config.AgentEnv + `={"secretDir":"/x"}`}, []string{"run"}, "secretDir"},
 		{env[:1], []string{"init"}, "ALIBABA_CLOUD_ROLE_ARN is not set"},

@@ -24,18 +24,56 @@ type NewVersion struct {
 	PreviousVersion string // empty: it was not there
 }
 
+// Hooks are what an Agent calls while it works, where it works: it waits for them, so what takes time belongs into a
+// goroutine. A hook may be nil.
+type Hooks struct {
+	// Attempted is called after every attempt to fetch all secrets and write the files, with its error and how many it wrote.
+	Attempted func(written int, err error)
+	// Holds is called with all that the agent has when it took over what was remembered, and after each attempt that
+	// succeeded. Secrets that KMS does not have are left out. The map is the hook's to keep.
+	Holds func(fetched time.Time, secrets map[kms.Ref]kms.Secret)
+	// Changed is called after a refresh that changed something, with Run's context. The first files are no change, but those
+	// that an agent before fetched and did not come to write are.
+	Changed func(context.Context, Refresh)
+}
+
 // An Option changes how New makes an Agent.
 type Option func(*Agent)
 
-// WithObserver has an Agent call f after each refresh that changed something, with Run's context, which ends with the agent.
-// The first files are no change, but files that another agent fetched and was ended before writing are. Run waits for f:
-// what takes time belongs into a goroutine.
-func WithObserver(f func(context.Context, Refresh)) Option {
-	return func(a *Agent) { a.observers = append(a.observers, f) }
+// WithHooks has an Agent call hooks, besides those that it has already.
+func WithHooks(hooks Hooks) Option {
+	return func(a *Agent) { a.hooks = append(a.hooks, hooks) }
 }
 
-// observed tells the observers, if there is something to tell. Without before it is not known what there was.
-func (a *Agent) observed(ctx context.Context, before values, now snapshot, paths []string) {
+// attempted tells of an attempt to get the files up to date.
+func (a *Agent) attempted(held snapshot, written int, err error) {
+	for _, h := range a.hooks {
+		if h.Attempted != nil {
+			h.Attempted(written, err)
+		}
+	}
+	if err == nil {
+		a.holds(held)
+	}
+}
+
+func (a *Agent) holds(held snapshot) {
+	for _, h := range a.hooks {
+		if h.Holds == nil {
+			continue
+		}
+		secrets := make(map[kms.Ref]kms.Secret, len(held.values))
+		for ref, v := range held.values {
+			if v.absent == nil {
+				secrets[ref] = v.secret
+			}
+		}
+		h.Holds(held.at, secrets)
+	}
+}
+
+// changed tells of changes, if there are any. Without before it is not known what there was.
+func (a *Agent) changed(ctx context.Context, before values, now snapshot, paths []string) {
 	r := Refresh{At: now.at, Files: a.filesChanged(before, now.values, paths)}
 	for ref, v := range now.values {
 		old, known := before[ref]
@@ -50,8 +88,10 @@ func (a *Agent) observed(ctx context.Context, before values, now snapshot, paths
 	if len(r.Files) == 0 && len(r.Secrets) == 0 {
 		return
 	}
-	for _, f := range a.observers {
-		f(ctx, r)
+	for _, h := range a.hooks {
+		if h.Changed != nil {
+			h.Changed(ctx, r)
+		}
 	}
 }
 

@@ -1,0 +1,41 @@
+package notify
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestEachTargetIsToldOnce(t *testing.T) {
+	pod, web := &receiver{}, &receiver{}
+	podServer, webServer := httptest.NewServer(pod), httptest.NewServer(web)
+	defer podServer.Close()
+	defer webServer.Close()
+	own := target(t, webServer.URL)
+	r := Router{Notifier: quiet(), Pod: target(t, podServer.URL), Files: map[string]Target{"a": own, "c": own}}
+	r.Tell(t.Context(), change("v2", "v1", "a", "b", "c", "d"))
+	r.Notifier.Wait()
+	for _, want := range []struct {
+		*receiver
+		paths string
+	}{{pod, "b d"}, {web, "a c"}} {
+		heard := want.heard()
+		if len(heard) != 1 {
+			t.Errorf("%d calls for %s", len(heard), want.paths)
+			continue
+		}
+		var paths []string
+		for _, f := range heard[0].Files {
+			paths = append(paths, f.Path)
+		}
+		if got := strings.Join(paths, " "); got != want.paths {
+			t.Errorf("heard of %s, want %s", got, want.paths)
+		}
+	}
+	r.Pod = Target{}
+	r.Tell(t.Context(), change("v3", "v2", "b"))
+	r.Notifier.Wait()
+	if len(pod.heard())+len(web.heard()) != 2 {
+		t.Error("nobody's files were told of")
+	}
+}
