@@ -4,8 +4,8 @@ import "strings"
 
 // allowList are the secrets that may be asked for: names, ARNs, and patterns in which * stands for any characters.
 //
-// A name is of the role's own account and an ARN may be of another's. So a pattern that does not begin with acs: is about
-// names, or "*" alone would be the only pattern that does not reach further than it looks.
+// A name is of the role's own account, and an ARN may be of another's. So a pattern that does not begin with acs: is about
+// names only: "*/db" must not reach into other accounts. "*" alone is everything.
 type allowList struct {
 	exact    map[string]struct{}
 	patterns []string

@@ -33,7 +33,7 @@ type Config struct {
 // DefaultHeaders are the headers that the token may be in.
 func DefaultHeaders() []string { return []string{"X-KMS-Token", "X-Vault-Token"} }
 
-// What DefaultMaxConn and DefaultPathPrefix say is the KMS Agent's default.
+// The KMS Agent's defaults.
 const (
 	DefaultMaxConn    = 800
 	DefaultPathPrefix = "/v1/"

@@ -11,7 +11,7 @@ import (
 // ResponseType is the shape of an answer, numbered as in the KMS Agent's config.toml.
 type ResponseType int
 
-// The shapes. The fields that each adds to or leaves out of the others are the same as in the service it is named after.
+// The shapes, each with the fields and the nesting of the service that it is named after.
 const (
 	ShapeKMS   ResponseType = 0 // KMS GetSecretValue
 	ShapeAWS   ResponseType = 1 // AWS Secrets Manager GetSecretValue

@@ -40,7 +40,7 @@ func NodeRoleFromEnv(getenv func(string) string) NodeRole {
 // NewNodeRole returns a Source for the node's role. It takes the metadata service's second version only (IMDSv2), which
 // asks for a token first, so that a request that somebody made the pod send does not get credentials.
 func NewNodeRole(cfg NodeRole) (*Source, error) {
-	if err := trust(nil); err != nil {
+	if err := trust(nil); err != nil { // for the rest that it sets: there is no TLS
 		return nil, err
 	}
 	return &Source{assume: cfg.fetch, renewAfter: nodeRenewal}, nil

@@ -29,9 +29,12 @@ type Roles struct {
 }
 
 // NewRoles returns the roles that first can assume. Caller says in words who first is, for errors: a role's ARN, mostly.
-// The SDK trusts what the constructor of first set.
+// Like New, it sets what the SDK trusts.
 func NewRoles(first *Source, caller string, sts STS) (*Roles, error) {
 	if err := sts.check(); err != nil {
+		return nil, err
+	}
+	if err := trust(sts.Roots); err != nil {
 		return nil, err
 	}
 	return &Roles{first: first, caller: caller, sts: sts, second: map[string]*Source{}}, nil

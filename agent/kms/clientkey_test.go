@@ -364,7 +364,7 @@ func TestRetryAfter(t *testing.T) {
 	})
 	_, err := client(t, cfg).GetSecretValue(t.Context(), session, Ref{Name: "k"})
 	var e *Error
-	if !errors.As(err, &e) || e.RetryAfter != 7*time.Second {
+	if !errors.As(err, &e) || e.RetryAfterHint() != 7*time.Second {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,19 +1,14 @@
 package standalone
 
 import (
+	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
@@ -32,127 +27,6 @@ func TestMain(m *testing.M) {
 }
 
 const binaryValue = "\x00\x01\x02\xff"
-
-// host is where a standalone agent runs: its cloud, its environment, and what it printed.
-type host struct {
-	t         *testing.T
-	cloud     *emulatortest.Server
-	env       map[string]string
-	tokenFile string
-	address   string
-	stderr    output
-}
-
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-func newHost(t *testing.T) *host {
-	cloud := emulatortest.Start(t)
-	dev := map[string]string{"env": "dev"}
-	cloud.Put(t,
-		emulator.Secret{Name: "app/dev/secret-1", Tags: dev, Value: emulator.Value{Text: "sentinel-1"}},
-		emulator.Secret{Name: "app/dev/binary", Tags: dev, Value: emulator.Value{Binary: "AAEC/w=="}},
-		emulator.Secret{Name: "app/prod/secret-1", Tags: map[string]string{"env": "prod"}, Value: emulator.Value{Text: "sentinel-2"}},
-	)
-	h := &host{t: t, cloud: cloud, tokenFile: filepath.Join(t.TempDir(), "token")}
-	h.env = map[string]string{
-		"ALIBABA_CLOUD_ROLE_ARN":          emulatortest.RoleARN,
-		"ALIBABA_CLOUD_OIDC_PROVIDER_ARN": emulatortest.ProviderARN,
-		"ALIBABA_CLOUD_OIDC_TOKEN_FILE":   cloud.Issuer.TokenFile(t, emulatortest.Subject),
-		"ALIBABA_CLOUD_STS_ENDPOINT":      cloud.Addr,
-		"KMS_TOKEN":                       "file://" + h.tokenFile,
-	}
-	return h
-}
-
-func (h *host) run(command string, args ...string) (string, error) {
-	h.t.Helper()
-	var stdout bytes.Buffer
-	err := Commands()[command](h.t.Context(), args, func(name string) string { return h.env[name] }, &stdout, &h.stderr)
-	return stdout.String(), err
-}
-
-// client is not http.DefaultClient, whose transport the agent replaces for the STS SDK.
-var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-
-// agent starts kms-agent agent and waits until it answers.
-func (h *host) agent(settings string, flags ...string) (stop func()) {
-	h.t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.address = free.Addr().String()
-	_, port, _ := net.SplitHostPort(h.address)
-	free.Close()
-	h.env[addressVariable] = port
-	file := writeConfig(h.t, fmt.Sprintf("[Server]\nHttpPort = %s\n%s\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = %q\n[Log]\nLogLevel = \"Debug\"\nLogPath = \"./logs/\"\n",
-		port, settings, h.cloud.Addr))
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		getenv := func(name string) string { return h.env[name] }
-		if err := runAgent(ctx, append(flags, file), getenv, io.Discard, &h.stderr); err != nil {
-			h.t.Errorf("agent: %v", err)
-		}
-	})
-	stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
-	h.t.Cleanup(stop)
-	for range 500 {
-		if res, err := client.Get("http://" + h.address + "/ping"); err == nil {
-			res.Body.Close()
-			return stop
-		}
-		<-time.After(10 * time.Millisecond)
-	}
-	h.t.Fatalf("the agent does not answer: %s", h.stderr.String())
-	return nil
-}
-
-// get asks as an application does.
-func (h *host) get(path string) (int, map[string]any) {
-	h.t.Helper()
-	token, err := os.ReadFile(h.tokenFile)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, "http://"+h.address+path, http.NoBody)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	req.Header.Set("X-KMS-Token", string(token))
-	res, err := client.Do(req)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	var body map[string]any
-	if err := json.NewDecoder(res.Body).Decode(&body); err != nil {
-		h.t.Fatal(err)
-	}
-	return res.StatusCode, body
-}
-
-func (h *host) wantKMSCalls(want int) {
-	h.t.Helper()
-	if got := h.cloud.Calls().Sum(emulator.Call{Action: "GetSecretValue"}); got != want {
-		h.t.Errorf("%d calls of KMS, want %d", got, want)
-	}
-}
 
 // The commands of the documentation, one after the other.
 func TestTokenThenAgent(t *testing.T) {
@@ -221,6 +95,26 @@ func TestTokenFileFlag(t *testing.T) {
 	if status, _ := h.get("/v1/app/dev/secret-1"); status != 200 {
 		t.Error(status)
 	}
+}
+
+func TestWatch(t *testing.T) {
+	h := newHost(t)
+	h.agent("", "--token-file="+h.tokenFile)
+	lines := bufio.NewScanner(h.ask("/v1/watch?secretId=app/dev/secret-1").Body)
+	lines.Scan()
+	if err := h.cloud.Rotate("app/dev/secret-1", emulator.Version{Value: emulator.Value{Text: "sentinel-3"}}); err != nil {
+		t.Fatal(err)
+	}
+	h.get("/v1/app/dev/secret-1?refreshNow=true")
+	for lines.Scan() {
+		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			if want := `{"SecretName":"app/dev/secret-1","VersionId":"v2","VersionStages":["ACSCurrent"]}`; data != want {
+				t.Errorf("%s, want %s", data, want)
+			}
+			return
+		}
+	}
+	t.Errorf("the stream ended: %v", lines.Err())
 }
 
 func TestSTSRefuses(t *testing.T) {

@@ -3,32 +3,21 @@ package emulator
 import (
 	"context"
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/oidc"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/policy"
 )
 
-// Bounds of AssumeRoleWithOIDC's parameters, from its documentation.
+// Bounds of a token's length, from the API's documentation.
 const (
-	minSession      = 900
-	defaultSession  = 3600
-	minTokenLength  = 4
-	maxTokenLength  = 20000
-	maxPolicyLength = 2048
+	minTokenLength = 4
+	maxTokenLength = 20000
 )
 
-var (
-	roleSessionName = regexp.MustCompile(`^[A-Za-z0-9.@_-]{2,64}$`)
-	anyRoleARN      = regexp.MustCompile(`^acs:ram::[0-9]+:role/[A-Za-z0-9._-]+$`)
-	anyProviderARN  = regexp.MustCompile(`^acs:ram::[0-9]+:oidc-provider/[A-Za-z0-9._-]+$`)
-)
+var anyProviderARN = regexp.MustCompile(`^acs:ram::[0-9]+:oidc-provider/[A-Za-z0-9._-]+$`)
 
 type assumeRoleWithOIDCAnswer struct {
 	RequestID       string `json:"RequestId"`
@@ -44,18 +33,6 @@ type oidcTokenInfo struct {
 	IssuanceTime     string
 	ExpirationTime   string
 	VerificationInfo string
-}
-
-type assumedRoleUser struct {
-	Arn           string
-	AssumedRoleID string `json:"AssumedRoleId"`
-}
-
-type credentials struct {
-	AccessKeyID     string `json:"AccessKeyId"`
-	AccessKeySecret string
-	SecurityToken   string
-	Expiration      string
 }
 
 // assumeRoleWithOIDC gives a session of a role to the bearer of a token that the role trusts.
@@ -86,28 +63,6 @@ func (e *Emulator) assumeRoleWithOIDC(ctx context.Context, c *call) (any, *probl
 		},
 		AssumedRoleUser: r.as(s), Credentials: s.credentials(),
 	}, nil
-}
-
-// giveSession makes a session of the role, for as long as the call asks.
-func (e *Emulator) giveSession(c *call, r role, narrowed *policy.Document) (session, *problem) {
-	seconds, p := duration(c.params.Get("DurationSeconds"), r.MaxSessionDuration)
-	if p != nil {
-		return session{}, p
-	}
-	return e.sessions.add(session{
-		role: r.arn, roleName: r.Name, name: c.params.Get("RoleSessionName"), account: r.Account,
-		expires: c.now.Add(time.Duration(seconds) * time.Second), narrowed: narrowed,
-	}, c.now), nil
-}
-
-func (r role) as(s session) assumedRoleUser {
-	return assumedRoleUser{Arn: r.arn + "/" + s.name, AssumedRoleID: r.id() + ":" + s.name}
-}
-
-func (s session) credentials() credentials {
-	return credentials{
-		AccessKeyID: s.accessKeyID, AccessKeySecret: s.secret, SecurityToken: s.token, Expiration: stamp(s.expires),
-	}
 }
 
 // trusting finds the role that the call asks for, if it trusts the call's token.
@@ -156,42 +111,6 @@ func checkAssumeParameters(c *call) (narrowed *policy.Document, p *problem) {
 		return nil, invalidToken()
 	}
 	return narrowed, nil
-}
-
-// checkSessionParameters looks at what all operations that give out sessions take.
-func checkSessionParameters(c *call) (narrowed *policy.Document, p *problem) {
-	name := c.params.Get("RoleSessionName")
-	switch {
-	case name == "":
-		return nil, missingSessionName()
-	case !roleSessionName.MatchString(name):
-		return nil, badSTSParameter("RoleSessionName", "The parameter RoleSessionName is wrongly formed.")
-	case !anyRoleARN.MatchString(c.params.Get("RoleArn")):
-		return nil, badSTSParameter("RoleArn", "The parameter RoleArn is wrongly formed.")
-	}
-	text := c.params.Get("Policy")
-	if text == "" {
-		return nil, nil
-	}
-	if len(text) > maxPolicyLength {
-		return nil, badSTSParameter("PolicySize", "The max size of policy string is 2048.")
-	}
-	doc, err := policy.ParsePermissions(text)
-	if err != nil {
-		return nil, badSTSParameter("PolicyGrammar", "The parameter Policy has not passed grammar check.")
-	}
-	return &doc, nil
-}
-
-func duration(text string, maximum int) (int, *problem) {
-	if text == "" {
-		return min(defaultSession, maximum), nil
-	}
-	seconds, err := strconv.Atoi(text)
-	if err != nil || seconds < minSession || seconds > maximum {
-		return 0, badSTSParameter("DurationSeconds", "The Min/Max value of DurationSeconds is 15min/MaxSessionDuration.")
-	}
-	return seconds, nil
 }
 
 // refusedToken gives each way of refusing a token its code. The codes and messages are ACK's; the status of all is
@@ -245,19 +164,6 @@ func missingSTSParameter(name string) *problem {
 	return problemf(http.StatusBadRequest, "MissingParameter."+name, "Parameter %s is required.", name)
 }
 
-func missingSessionName() *problem {
-	return problemf(http.StatusBadRequest, "MissingRoleSessionName", "RoleSessionName is mandatory for this action.")
-}
-
 func badSTSParameter(name, message string) *problem {
 	return problemf(http.StatusBadRequest, "InvalidParameter."+name, "%s", message)
 }
-
-// id is a number like those of RAM, made of the ARN so that it is the same in every run.
-func (r role) id() string {
-	h := fnv.New64a()
-	h.Write([]byte(r.arn))
-	return fmt.Sprintf("3%015d", h.Sum64()%1e15)
-}
-
-func stamp(t time.Time) string { return t.UTC().Format(timeFormat) }

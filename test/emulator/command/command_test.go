@@ -16,18 +16,21 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/command"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
 
 // program is a kms-emulator that runs until the test ends.
 type program struct {
-	address, control, dir string
-	ended                 chan error
-	stop                  context.CancelFunc
+	address, control, metadata, dir string
+	ended                           chan error
+	stop                            context.CancelFunc
 }
 
-func start(t *testing.T) *program {
+func start(t *testing.T, flags ...string) *program {
 	t.Helper()
 	p := &program{dir: t.TempDir(), ended: make(chan error, 1)}
 	if _, err := run(t, "", "ca", "--dir", p.dir); err != nil {
@@ -43,20 +46,20 @@ func start(t *testing.T) *program {
 	logs, w := io.Pipe()
 	go func() {
 		defer w.Close()
-		p.ended <- command.Run(ctx, command.Streams{Out: io.Discard, Err: w}, []string{
+		p.ended <- command.Run(ctx, command.Streams{Out: io.Discard, Err: w}, append([]string{
 			"--config=" + config, "--ca-dir=" + p.dir, "--listen=127.0.0.1:0", "--control-listen=127.0.0.1:0",
-		})
+		}, flags...))
 	}()
 	lines := bufio.NewScanner(logs)
 	if !lines.Scan() {
 		t.Fatalf("the program says nothing and ends: %v", <-p.ended)
 	}
-	var first struct{ Msg, Address, Control string }
+	var first struct{ Msg, Address, Control, Metadata string }
 	if err := json.Unmarshal(lines.Bytes(), &first); err != nil || first.Msg != "serving" {
 		t.Fatalf("first line: %s %v", lines.Bytes(), err)
 	}
 	go io.Copy(io.Discard, logs)
-	p.address, p.control = first.Address, "http://"+first.Control
+	p.address, p.control, p.metadata = first.Address, "http://"+first.Control, first.Metadata
 	return p
 }
 
@@ -103,8 +106,8 @@ func TestStory(t *testing.T) {
 		{string(role), "put-role", "role dev-role-for-rrsa put"},
 		{"", "calls", `ACTION +SECRET +ROLE +CODE +CALLS\nGetSecretValue +app/db +- +MissingAccessKeyId +1\n$`},
 		{"", "fault --action=GetSecretValue --latency=5ms --count=3 --clock-skew=-20m", "fault 1 set"},
-		{"", "fault --code=Throttling.User", "fault 2 set"},
-		{"", "faults", `{"id":"1","action":"GetSecretValue","count":3,"latency":"5ms","clockSkew":"-20m0s"}\n{"id":"2","status":400,"code":"Throttling.User","message":".*"}\n`},
+		{"", "fault --code=Throttling.User --retry-after=30s", "fault 2 set"},
+		{"", "faults", `{"id":"1","action":"GetSecretValue","count":3,"latency":"5ms","clockSkew":"-20m0s"}\n{"id":"2","status":400,"code":"Throttling.User","message":".*","retryAfter":"30s"}\n`},
 		{"", "remove-fault 2", "^$"},
 		{"", "expire-sessions", "^$"},
 		{"", "reset", "^$"},
@@ -158,6 +161,65 @@ func TestMistakes(t *testing.T) {
 		if _, err := run(t, "", strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", args, err, want)
 		}
+	}
+}
+
+func TestClientKey(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	out, err := run(t, "", "client-key", "--dir", dir, "--valid-for=1h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := "account: \"1\"\ninstances: [{id: i, accessPoints: [{name: a, clientKeys: KEYS}]}]"
+	var keys []map[string]string
+	if err := yaml.Unmarshal([]byte(out), &keys); err != nil || len(keys) != 1 {
+		t.Fatalf("%v in\n%s", err, out)
+	}
+	list, _ := json.Marshal(keys)
+	parsed, err := emulator.ParseConfig([]byte(strings.Replace(config, "KEYS", string(list), 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := emulator.New(parsed); err != nil {
+		t.Errorf("what is printed is no configuration: %v", err)
+	}
+	var file struct{ KeyID string }
+	text, err := os.ReadFile(filepath.Join(dir, "clientKey"))
+	if err != nil || json.Unmarshal(text, &file) != nil || file.KeyID != keys[0]["id"] {
+		t.Errorf("clientKey: %v, %q", err, file.KeyID)
+	}
+	if password, err := os.ReadFile(filepath.Join(dir, "password")); err != nil || len(password) == 0 {
+		t.Errorf("password: %v", err)
+	}
+}
+
+// Instances' gateways have another authority than the rest of the cloud, and the metadata service a port of its own.
+func TestInstanceAuthorityAndMetadata(t *testing.T) {
+	instances := t.TempDir()
+	if _, err := run(t, "", "ca", "--dir", instances); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "--instance-ca-dir="+instances, "--metadata-listen=127.0.0.1:0")
+	for name, dir := range map[string]string{"kms.cn-hangzhou.aliyuncs.com": p.dir, "kst-1.cryptoservice.kms.aliyuncs.com": instances} {
+		roots := x509.NewCertPool()
+		ca, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
+		if err != nil || !roots.AppendCertsFromPEM(ca) {
+			t.Fatal("no certificate authority", err)
+		}
+		conn, err := tls.Dial("tcp", p.address, &tls.Config{RootCAs: roots, ServerName: name})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		conn.Close()
+	}
+	resp, err := http.Get("http://" + p.metadata + "/latest/meta-data/ram/security-credentials/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusForbidden {
+		t.Errorf("without a token: %s", resp.Status)
 	}
 }
 

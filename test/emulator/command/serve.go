@@ -79,8 +79,12 @@ func serve(ctx context.Context, s Streams, o serveOptions) error {
 			return fmt.Errorf("listen for the metadata service: %w", err)
 		}
 	}
+	metadataAddress := ""
+	if metadataListener != nil {
+		metadataAddress = metadataListener.Addr().String()
+	}
 	log.Info("serving", "address", cloudListener.Addr().String(), "control", controlListener.Addr().String(),
-		"roles", len(cloud.Roles()), "secrets", len(cloud.Secrets()))
+		"metadata", metadataAddress, "roles", len(cloud.Roles()), "secrets", len(cloud.Secrets()))
 
 	// One server for each listener: a server that serves both TLS and plain text races on its HTTP/2 set-up.
 	group, ctx := errgroup.WithContext(ctx)

@@ -64,6 +64,33 @@ func TestTrust(t *testing.T) {
 	}
 }
 
+func TestPrincipals(t *testing.T) {
+	const user, root = "acs:ram::1:user/deployer", "acs:ram::1:root"
+	for _, c := range []struct {
+		principal string
+		request   Request
+		want      Decision
+	}{
+		{`{"RAM":"acs:ram::1:user/deployer"}`, Request{RAM: []string{root, user}}, Allow},
+		{`{"RAM":["acs:ram::2:root","acs:ram::1:root"]}`, Request{RAM: []string{root, user}}, Allow},
+		{`{"RAM":"acs:ram::1:user/other"}`, Request{RAM: []string{root, user}}, ImplicitDeny},
+		{`{"RAM":"acs:ram::2:root"}`, Request{RAM: []string{root, user}}, ImplicitDeny},
+		{`{"Service":["ecs.aliyuncs.com"]}`, Request{Service: "ecs.aliyuncs.com"}, Allow},
+		{`{"Service":["ecs.aliyuncs.com"]}`, Request{Service: "fc.aliyuncs.com"}, ImplicitDeny},
+		{`{"Service":["ecs.aliyuncs.com"]}`, Request{RAM: []string{root, user}}, ImplicitDeny},
+		{`{"RAM":"acs:ram::1:root"}`, Request{Federated: "acs:ram::1:oidc-provider/x"}, ImplicitDeny},
+	} {
+		doc, err := ParseTrust(`{"Version":"1","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Principal":` + c.principal + `}]}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.request.Action = "sts:AssumeRole"
+		if got := Decide([]Document{doc}, c.request); got != c.want {
+			t.Errorf("%s, %v: got %s, want %s", c.principal, c.request, got, c.want)
+		}
+	}
+}
+
 func TestPermissions(t *testing.T) {
 	policy := func(effect, action, resource string) string {
 		return `{"Version":"1","Statement":[{"Effect":"` + effect + `","Action":"` + action + `","Resource":"` + resource + `"}]}`

@@ -1,0 +1,118 @@
+package identity
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
+)
+
+const (
+	keyID     = "LTAI5sentinelKey"
+	keySecret = "sentinel-secret"
+	readerARN = "acs:ram::1234567890123456:role/reader"
+	remoteARN = "acs:ram::999:role/remote"
+)
+
+// cloud has a user whose key may assume the role reader, which may assume the role remote in another account; and a node.
+func cloud(t *testing.T) *emulatortest.Server {
+	t.Helper()
+	issuer := emulatortest.NewIssuer(t, emulatortest.IssuerURL)
+	c := emulatortest.Config(issuer)
+	trust := func(principal string) string {
+		return `{"Version":"1","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Principal":` + principal + `}]}`
+	}
+	const everything = `{"Version":"1","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
+	c.Users = []emulator.User{{Name: "u", AccessKeys: []emulator.AccessKey{{ID: keyID, Secret: keySecret}}, Policies: []string{everything}}}
+	c.Roles = append(c.Roles,
+		emulator.Role{Name: "reader", TrustPolicy: trust(`{"RAM":"acs:ram::1234567890123456:root"}`), Policies: []string{everything}},
+		emulator.Role{Name: "remote", Account: "999", TrustPolicy: trust(`{"RAM":"` + readerARN + `"}`)},
+		emulator.Role{Name: "closed", Account: "999", TrustPolicy: trust(`{"RAM":"acs:ram::7:root"}`)},
+		emulator.Role{Name: "node", TrustPolicy: trust(`{"Service":"ecs.aliyuncs.com"}`)},
+	)
+	c.Node.Role = "node"
+	return emulatortest.StartConfig(t, issuer, c)
+}
+
+func where(s *emulatortest.Server) STS {
+	return STS{Endpoint: s.Addr, Roots: emulatortest.Roots(), SessionName: "shop.web.pod"}
+}
+
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+func TestSecondRole(t *testing.T) {
+	s := cloud(t)
+	first, err := NewAccessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: where(s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	roles, err := NewRoles(first, readerARN, where(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := roles.Source(remoteARN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := roles.Source(remoteARN); again != second {
+		t.Error("one role, two sources")
+	}
+	get(t, second)
+	get(t, second)
+	for _, role := range []string{readerARN, remoteARN} {
+		if n := s.Calls().Sum(emulator.Call{Action: "AssumeRole", Role: role}); n != 1 {
+			t.Errorf("%s was assumed %d times, want once", role, n)
+		}
+	}
+
+	// Both sessions have been ended: the chain is renewed, once.
+	s.ExpireSessions()
+	s.ResetCalls()
+	second.Invalidate(get(t, second))
+	get(t, second)
+	if n := s.Calls().Sum(emulator.Call{Code: "InvalidSecurityToken.Expired"}); n != 1 {
+		t.Errorf("calls: %v", s.Calls())
+	}
+
+	closed, err := roles.Source("acs:ram::999:role/closed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = closed.Credentials(t.Context())
+	var refusal *Error
+	if !errors.As(err, &refusal) || refusal.Code != "NoPermission" || refusal.Caller != readerARN || refusal.RoleARN != "acs:ram::999:role/closed" {
+		t.Errorf("got %v", err)
+	}
+	if _, err := roles.Source("reader"); err == nil {
+		t.Error("a name was taken for an ARN")
+	}
+}
+
+func TestIdentitiesThatMissSomething(t *testing.T) {
+	for _, x := range []struct {
+		kind string
+		want []string
+	}{
+		{"", []string{envRoleARN, envProviderARN, envTokenFile}},
+		{"access-key", []string{envAccessKeyID, envAccessKeySecret}},
+		{"client-key", []string{`identity "client-key"`}},
+	} {
+		_, err := Open(x.kind, env(), STS{})
+		for _, want := range x.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %s is not in: %v", x.kind, want, err)
+			}
+		}
+	}
+}
