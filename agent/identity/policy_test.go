@@ -2,8 +2,13 @@ package identity
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/policy"
 )
 
 func TestSessionPolicy(t *testing.T) {
@@ -64,4 +69,33 @@ func TestSessionPolicyReachesSTS(t *testing.T) {
 	if _, err := bad.Credentials(t.Context()); err == nil || !strings.Contains(err.Error(), "PolicyGrammar") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// As RAM reads it, the policy allows what was declared and nothing else.
+func TestSessionPolicyAllowsExactlyWhatIsDeclared(t *testing.T) {
+	name := rapid.StringMatching(`[a-c/_+=.@-]{1,3}`)
+	rapid.Check(t, func(t *rapid.T) {
+		declared := rapid.SliceOfN(name, 1, 5).Draw(t, "declared")
+		text, ok := SessionPolicy(declared, []string{remoteARN})
+		if !ok {
+			t.Fatal("five short names do not fit")
+		}
+		doc, err := policy.ParsePermissions(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := name.Draw(t, "asked")
+		for request, want := range map[[2]string]bool{
+			{"kms:GetSecretValue", "acs:kms:cn-hangzhou:1:secret/" + asked}: slices.Contains(declared, asked),
+			{"kms:PutSecretValue", "acs:kms:cn-hangzhou:1:secret/" + asked}: false,
+			{"kms:Decrypt", "acs:kms:cn-hangzhou:1:key/any"}:                true,
+			{"sts:AssumeRole", remoteARN}:                                   true,
+			{"sts:AssumeRole", readerARN}:                                   false,
+		} {
+			got := policy.Decide([]policy.Document{doc}, policy.Request{Action: request[0], Resource: request[1]})
+			if (got == policy.Allow) != want {
+				t.Fatalf("%v: %s, declared %q", request, got, declared)
+			}
+		}
+	})
 }
