@@ -22,11 +22,10 @@ import (
 // localSize is how many values the local API keeps, the KMS Agent's own limit.
 const localSize = 1000
 
-// localSecrets are the local API's settings: a value stays good for longer than a refresh takes to bring the next, so that
-// what the files are made of is fetched for both at once.
+// localSecrets are the local API's settings: a value stays good until the second refresh after it, so that what the files are
+// made of is not fetched for the API once more; without refreshes, for a day.
 func localSecrets(doc config.Agent) SecretsConfig {
-	interval := cmp.Or(time.Duration(doc.RefreshInterval), 5*time.Minute)
-	return SecretsConfig{TTL: interval * 3 / 2, Size: localSize, Stale: true}
+	return SecretsConfig{TTL: cmp.Or(2*time.Duration(doc.RefreshInterval), 24*time.Hour), Size: localSize, Stale: true}
 }
 
 // keep hands what is held on to the local API and to the metrics.

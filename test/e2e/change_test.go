@@ -73,8 +73,8 @@ func TestLocalAPI(t *testing.T) {
 	apply(t, workload{name: "web", annotations: []string{"inject: true", "api: true", "api-allow: e2e/*/allowed", "secret.f: " + declared}}.pod(ns))
 	ready(t, ns, "web")
 	get := func(secret, token string) string {
-		return in(t, ns, "web", "app", "sh", "-c", fmt.Sprintf(
-			`printf 'GET /secretsmanager/get?secretId=%s HTTP/1.0\r\nHost: localhost\r\nX-KMS-Token: %%s\r\n\r\n' "%s" | nc 127.0.0.1 2025`, secret, token))
+		request := `'GET /secretsmanager/get?secretId=%s HTTP/1.0\r\nHost: localhost\r\nX-KMS-Token: %s\r\n\r\n'`
+		return in(t, ns, "web", "app", "sh", "-c", "(printf "+request+" "+secret+` "`+token+`"; sleep 1) | nc 127.0.0.1 2025`)
 	}
 	const token = "$(cat /var/run/kmstoken/token)"
 	for _, c := range []struct{ secret, token, status, body string }{
