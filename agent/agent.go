@@ -8,16 +8,15 @@ package agent
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"time"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -38,67 +37,40 @@ type Agent struct {
 	startLimit time.Duration
 	log        *slog.Logger
 	hooks      []Hooks
+	notifier   *notify.Notifier
+	measures   *metrics.Agent
+	local      *Secrets // what the local API serves; nil without one
 }
 
 // New returns the Agent that doc describes, with the identity that the environment gives. It calls nobody yet.
 func New(doc config.Agent, getenv func(string) string, log *slog.Logger, options ...Option) (*Agent, error) {
-	rrsa := identity.FromEnv(getenv)
-	rrsa.SessionName = identity.SessionName(doc.Namespace, doc.ServiceAccount, podName(getenv))
-	if doc.STS.Host != "" {
-		rrsa.Endpoint = doc.STS.Host
-	}
-	gatewayRoots, err := roots(doc.KMS.CABundle)
-	if err != nil {
-		return nil, fmt.Errorf("kms.caBundle: %w", err)
-	}
-	rrsa.Roots = gatewayRoots
-	if doc.STS.CABundle != doc.KMS.CABundle {
-		if rrsa.Roots, err = roots(doc.STS.CABundle); err != nil {
-			return nil, fmt.Errorf("sts.caBundle: %w", err)
-		}
-	}
-	source, err := identity.New(rrsa)
+	a := &Agent{doc: doc, startLimit: startLimit, log: log, notifier: notify.New(log), measures: metrics.New()}
+	gateway, err := a.open(getenv)
 	if err != nil {
 		return nil, err
 	}
-	client, err := kms.New(kms.Config{Endpoint: doc.KMS.Host, Roots: gatewayRoots})
+	a.reader = &hold{reader: gateway}
+	router, err := a.router()
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{
-		doc: doc, reader: &hold{reader: &gateway{source, client}}, role: rrsa.RoleARN, startLimit: startLimit, log: log,
+	a.hooks = append(a.hooks, Hooks{
+		Attempted: func(written int, err error) {
+			a.measures.FilesWritten(written)
+			a.measures.Refreshed(result(err), code(err))
+		},
+		Holds: a.keep,
+		Changed: func(ctx context.Context, r Refresh) {
+			router.Tell(ctx, notify.Change{Files: r.Files, At: r.At})
+		},
+	})
+	if doc.API != nil {
+		a.local = a.Secrets(localSecrets(doc))
 	}
 	for _, option := range options {
 		option(a)
 	}
 	return a, nil
-}
-
-// roots are the system's and those of a PEM bundle. Without a bundle they are nil, which means the system's too, but
-// read only when a connection needs them.
-func roots(bundle string) (*x509.CertPool, error) {
-	if bundle == "" {
-		return nil, nil
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM([]byte(bundle)) {
-		return nil, errors.New("there is no PEM certificate in it")
-	}
-	return pool, nil
-}
-
-func podName(getenv func(string) string) string {
-	if name := getenv(config.PodNameEnv); name != "" {
-		return name
-	}
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return name
 }
 
 // Init writes the files once. What may pass is tried again for a minute.
@@ -114,19 +86,6 @@ func (a *Agent) Init(ctx context.Context) error {
 		return err
 	}
 	a.log.Info("the pod has its secrets", "files", len(a.doc.Files), "secrets", len(held.values), "took", time.Since(begun).String())
-	return nil
-}
-
-// Ready returns nil once the files are there.
-func Ready(doc config.Agent) error {
-	dir, err := volume.Open(doc.SecretsDir)
-	if err != nil {
-		return fmt.Errorf("open the secrets' directory: %w", err)
-	}
-	defer dir.Close()
-	if !dir.Written() {
-		return errors.New("no files yet")
-	}
 	return nil
 }
 

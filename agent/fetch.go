@@ -133,25 +133,33 @@ func leaves(err error) []error {
 	return all
 }
 
-// gateway reads from KMS as the pod's role.
+// gateway reads from KMS as the pod's identity, or as a role that it assumes.
 type gateway struct {
 	identity *identity.Source
+	roles    *identity.Roles
 	kms      *kms.Client
 }
 
 // read gets new credentials, once, if KMS does not accept those in hand: STS may have ended their session early.
 func (g *gateway) read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
-	secret, used, err := g.try(ctx, ref)
+	source := g.identity
+	if ref.RoleARN != "" {
+		var err error
+		if source, err = g.roles.Source(ref.RoleARN); err != nil {
+			return kms.Secret{}, err
+		}
+	}
+	secret, used, err := g.try(ctx, source, ref)
 	var refusal *kms.Error
 	if errors.As(err, &refusal) && refusal.Class() == kms.CredentialsRejected {
-		g.identity.Invalidate(used)
-		secret, _, err = g.try(ctx, ref)
+		source.Invalidate(used)
+		secret, _, err = g.try(ctx, source, ref)
 	}
 	return secret, err
 }
 
-func (g *gateway) try(ctx context.Context, ref kms.Ref) (kms.Secret, identity.Credentials, error) {
-	creds, err := g.identity.Credentials(ctx)
+func (g *gateway) try(ctx context.Context, source *identity.Source, ref kms.Ref) (kms.Secret, identity.Credentials, error) {
+	creds, err := source.Credentials(ctx)
 	if err != nil {
 		return kms.Secret{}, creds, err
 	}

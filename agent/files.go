@@ -20,12 +20,19 @@ type source struct {
 
 // sources are what a file is made of.
 func sources(f config.File) []source {
-	return []source{{ref: kms.Ref{Name: f.Secret, VersionID: f.VersionID, VersionStage: f.VersionStage}}}
+	if len(f.From) == 0 {
+		return []source{{ref: kms.Ref{Name: f.Secret, VersionID: f.VersionID, VersionStage: f.VersionStage, RoleARN: f.RoleARN}}}
+	}
+	var all []source
+	for _, from := range f.From {
+		all = append(all, source{alias: from.Name, ref: kms.Ref{Name: from.Secret, RoleARN: f.RoleARN}})
+	}
+	return all
 }
 
 // spec is what to make of them.
 func spec(f config.File) render.Spec {
-	return render.Spec{Format: f.Format, Keys: f.Keys}
+	return render.Spec{Format: f.Format, Keys: f.Keys, Template: f.Template}
 }
 
 // render makes the files of the values. All that cannot be made is reported together; then there are no files.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -55,7 +57,8 @@ func clockworkAgent(t *testing.T, c *clockwork, interval time.Duration, secrets 
 	for _, name := range secrets {
 		doc.Files = append(doc.Files, config.File{Path: name, Mode: 0o400, Secret: name, Format: config.Raw})
 	}
-	return &Agent{doc: doc, reader: &hold{reader: c}, startLimit: startLimit, log: NewLogger(&strings.Builder{}, doc)}
+	log := NewLogger(&strings.Builder{}, doc)
+	return &Agent{doc: doc, reader: &hold{reader: c}, startLimit: startLimit, log: log, notifier: notify.New(log), measures: metrics.New()}
 }
 
 // runFor lets the agent run for d of the bubble's time.

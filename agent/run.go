@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 )
 
@@ -37,17 +39,30 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	}
 	debug.FreeOSMemory()
+	group, ctx := errgroup.WithContext(ctx)
+	if err := a.serve(ctx, group); err != nil {
+		return err
+	}
+	group.Go(func() error {
+		a.stayFresh(ctx, dir, held)
+		return nil
+	})
+	defer a.notifier.Wait()
+	return group.Wait()
+}
+
+// stayFresh refreshes until ctx ends, if there is anything that can change.
+func (a *Agent) stayFresh(ctx context.Context, dir *volume.Dir, held snapshot) {
 	switch {
 	case a.doc.RefreshInterval == 0:
 		a.log.Info("refresh-interval is 0: the files stay as they are")
 		<-ctx.Done()
 	case len(held.lasting()) == len(held.values):
-		a.log.Info("all secrets are versions that never change: the files stay as they are")
+		a.log.Info("there is no secret that can change: the files stay as they are")
 		<-ctx.Done()
 	default:
 		a.loop(ctx, dir, held)
 	}
-	return nil
 }
 
 // takeOver makes the files of what is remembered, without a call to anybody.

@@ -22,13 +22,13 @@ var firstFiles = map[string]string{
 
 func TestInitWritesTheFilesWithOneCallForEachSecret(t *testing.T) {
 	p := newPod(t)
-	if err := Ready(p.doc); err == nil {
+	if err := Ready(t.Context(), p.doc); err == nil {
 		t.Error("ready before the files are there")
 	}
 	p.init()
 	p.wantFiles(firstFiles)
 	p.wantCalls(1, 2)
-	if err := Ready(p.doc); err != nil {
+	if err := Ready(t.Context(), p.doc); err != nil {
 		t.Error(err)
 	}
 	for path, want := range map[string]os.FileMode{
@@ -167,7 +167,7 @@ func TestStartFailsAtOnceAndSaysWhy(t *testing.T) {
 			if strings.Contains(text, "sentinel") || len(text) > 4096 {
 				t.Errorf("%d bytes: %s", len(text), text)
 			}
-			if err := Ready(p.doc); err == nil {
+			if err := Ready(t.Context(), p.doc); err == nil {
 				t.Error("ready after a failed start")
 			}
 		})

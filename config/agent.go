@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -19,26 +20,32 @@ const AgentEnv = "KMS_AGENT_CONFIG"
 const PodNameEnv = "KMS_AGENT_POD_NAME"
 
 // The subcommands of kms-agent that the injector puts into containers: init and run, and ready as the startup probe of
-// ModeSingle, which exits 0 once SecretsDir has its first complete set of files, and 1 before.
+// ModeSingle and of an agent with API, which exits 0 once SecretsDir has its first complete set of files, if there are any, and
+// the API answers, and 1 before.
 const (
 	CommandInit  = "init"
 	CommandRun   = "run"
 	CommandReady = "ready"
 )
 
-// Agent is what an injected agent is told, as JSON. Identity is not in it: that travels in the ALIBABA_CLOUD_* environment
-// variables, which ack-pod-identity-webhook may have set already.
+// Agent is what an injected agent is told, as JSON. Of the identity it has the kind only: roles and keys travel in the
+// ALIBABA_CLOUD_* environment variables, which ack-pod-identity-webhook may have set already, or in ClientKeyDir.
 type Agent struct {
-	Namespace       string   `json:"namespace"`      // of the pod, for the STS session's name and for messages
-	ServiceAccount  string   `json:"serviceAccount"` // of the pod, likewise
-	KMS             Endpoint `json:"kms"`
-	STS             Endpoint `json:"sts,omitzero"` // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag
-	SecretsDir      string   `json:"secretsDir"`   // the rendered files
-	StateDir        string   `json:"stateDir"`     // private to the agent: hand-over from init to sidecar
-	RefreshInterval Duration `json:"refreshInterval"`
-	LogLevel        string   `json:"logLevel"`  // debug, info, error
-	LogFormat       string   `json:"logFormat"` // json, text
-	Files           []File   `json:"files"`
+	Namespace       string    `json:"namespace"`      // of the pod, for the STS session's name and for messages
+	ServiceAccount  string    `json:"serviceAccount"` // of the pod, likewise
+	Identity        Identity  `json:"identity,omitzero"`
+	SessionPolicy   bool      `json:"sessionPolicy,omitempty"` // narrow the STS sessions to the secrets that the pod declares
+	KMS             Endpoint  `json:"kms"`
+	STS             Endpoint  `json:"sts,omitzero"` // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag
+	SecretsDir      string    `json:"secretsDir"`   // the rendered files
+	StateDir        string    `json:"stateDir"`     // private to the agent: hand-over from init to sidecar
+	RefreshInterval Duration  `json:"refreshInterval"`
+	OnChange        string    `json:"onChange,omitempty"`    // whom to tell when files changed; Signal takes one form of it apart
+	API             *LocalAPI `json:"api,omitempty"`         // nil: off
+	MetricsPort     int       `json:"metricsPort,omitempty"` // of /metrics and /readyz on all addresses; 0: off
+	LogLevel        string    `json:"logLevel"`              // debug, info, error
+	LogFormat       string    `json:"logFormat"`             // json, text
+	Files           []File    `json:"files"`                 // may be empty with API
 }
 
 // An Endpoint is a host of Alibaba Cloud and the certificates it is trusted by.
@@ -51,11 +58,15 @@ type Endpoint struct {
 type File struct {
 	Path         string   `json:"path"` // below SecretsDir
 	Mode         FileMode `json:"mode"`
-	Secret       string   `json:"secret"` // name or ARN
+	Secret       string   `json:"secret,omitempty"` // name or ARN; "" with From
+	From         []Source `json:"from,omitempty"`   // of Template: several secrets instead of one
 	VersionID    string   `json:"versionId,omitempty"`
 	VersionStage string   `json:"versionStage,omitempty"`
 	Format       Format   `json:"format"`
 	Keys         []Key    `json:"keys,omitempty"`
+	Template     string   `json:"template,omitempty"` // the text of Template
+	RoleARN      string   `json:"roleArn,omitempty"`  // a second role, assumed from the first, that reads the secrets of this file
+	OnChange     string   `json:"onChange,omitempty"` // whom to tell when this file changed
 	Optional     bool     `json:"optional,omitempty"`
 }
 
@@ -89,7 +100,17 @@ func (a Agent) check() error {
 	if a.RefreshInterval < 0 {
 		m.add("refreshInterval", "is negative; 0 never refreshes")
 	}
-	if len(a.Files) == 0 {
+	if !slices.Contains([]IdentityKind{RRSA, NodeRole, AccessKey, ClientKey}, a.Identity.Kind) {
+		m.add("identity.kind", "%q is not known", a.Identity.Kind)
+	}
+	if a.OnChange != "" {
+		if err := checkOnChange(a.OnChange); err != nil {
+			m.add("onChange", "%s", err)
+		}
+	}
+	if a.API != nil {
+		a.API.check(&m)
+	} else if len(a.Files) == 0 {
 		m.add("files", "is empty: there is nothing to do")
 	}
 	seen := map[string]bool{}
@@ -102,15 +123,31 @@ func (a Agent) check() error {
 			m.add(at("path"), "%q is there twice", f.Path)
 		}
 		seen[f.Path] = true
-		if err := checkSecretName(f.Secret); err != nil {
-			m.add(at("secret"), "%s", err)
+		for _, name := range f.Secrets() {
+			if err := checkSecretName(name); err != nil {
+				m.add(at("secret"), "%s", err)
+			}
 		}
 		if err := checkFormat(f.Format); err != nil {
 			m.add(at("format"), "%s", err)
 		}
+		if (f.Format == Template) != (f.Template != "") {
+			m.add(at("template"), "goes with format template, and only with it")
+		}
+		if f.Secret != "" && len(f.From) > 0 {
+			m.add(at("from"), "takes the place of secret")
+		}
+		if f.OnChange != "" {
+			if err := checkOnChange(f.OnChange); err != nil {
+				m.add(at("onChange"), "%s", err)
+			}
+		}
 	}
 	return m.err()
 }
+
+// Secrets are the names or ARNs of all secrets that the file is made of.
+func (f File) Secrets() []string { return names(f.Secret, f.From) }
 
 // A Duration is a time.Duration that is written as in Go: "5m0s".
 type Duration time.Duration

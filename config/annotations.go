@@ -41,12 +41,18 @@ var rows = []row{
 	{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "the KMS secret that the file `<file>` is made of", parseSecretRow},
 	{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", parseRoleARN},
 	{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", parseRoleName},
+	{"identity", "`rrsa`, `node-role`, `access-key:<Secret>`, `client-key:<Secret>`", "`rrsa`", "who the agent is to Alibaba Cloud; all but `rrsa` only if the operator allows it", parseIdentity},
 	{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", parseTokenExpiration},
 	{"mode", "`sidecar`, `init`, `single`", "`sidecar`", "`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its startup probe", parseMode},
 	{"containers", "comma list", "all", "containers, init containers too, that get the files", list("containers", func(p *parser) *[]string { return &p.Containers })},
 	{"skip-containers", "comma list", "none", "containers that do not get the files", list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
 	{"mount-path", "absolute path", "`/var/run/kms/secrets`", "where the files are in the containers", parseMountPath},
 	{"refresh-interval", "Go duration, at least `10s`; `0`", "`5m`", "how often the values are fetched again; `0` never", parseRefreshInterval},
+	{"on-change", "`http://127.0.0.1:<port>/<path>`, `signal:<SIG>:<process>`", "none", "whom the agent tells that files changed; a signal needs `shareProcessNamespace: true` in the pod", parseOnChange},
+	{"api", "`\"true\"`, `\"false\"`", "`\"false\"`", "local HTTP API of the agent; its token is in `/var/run/kmstoken/token`", boolean(func(p *parser) *bool { return &p.apiOn })},
+	{"api-port", "1024–65535", "`2025`", "port of the API on 127.0.0.1", parseAPIPort},
+	{"api-socket", "name of a file in `/var/run/kmstoken`", "none", "Unix socket of the API instead of the port; required with `hostNetwork`", parseAPISocket},
+	{"api-allow", "comma list of patterns, `*` for any characters", "none", "secrets that the API serves besides those of the pod's files", parseAPIAllow},
 	{"app-identity", "`\"true\"`, `\"false\"`", "`\"false\"`", "RRSA environment variables and token in the application's containers too", boolean(func(p *parser) *bool { return &p.AppIdentity })},
 	{"init-position", "`first`, `last`", "`first`", "place among the pod's init containers", parseInitPosition},
 	{"agent-requests", "`cpu=10m,memory=16Mi`", "the operator's", "resource requests of the injected containers", quantities(func(p *parser) *map[string]string { return &p.AgentRequests })},
@@ -55,7 +61,7 @@ var rows = []row{
 	{"log-format", "`json`, `text`", "`json`", "of the agent", oneOf(func(p *parser) *string { return &p.LogFormat }, "json", "text")},
 	{"region", "for example `cn-hangzhou`", "the cluster's", "region of KMS, if the operator allows it", parseRegion},
 	{"endpoint", "host name", "the operator's", "host of KMS, if the operator allows it", parseEndpoint},
-	later("env."), later("identity"), later("on-change"), later("api"), later("api-port"), later("api-socket"), later("api-allow"),
+	later("env."),
 }
 
 // later is a row of the contract that this version does not carry out.

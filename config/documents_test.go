@@ -7,13 +7,19 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 func TestAgentRoundTrip(t *testing.T) {
 	want := Agent{
 		Namespace: "prod", ServiceAccount: "web", KMS: Endpoint{Host: "kms-vpc.cn-hangzhou.aliyuncs.com", CABundle: "PEM"},
 		SecretsDir: "/var/run/kms/secrets", StateDir: "/var/run/kms/agent", RefreshInterval: Duration(5 * time.Minute), LogLevel: "info", LogFormat: "json",
-		Files: []File{{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: Env, Keys: []Key{{"A", "b"}}, Optional: true}},
+		Identity: Identity{Kind: NodeRole}, SessionPolicy: true, OnChange: "signal:HUP:web", MetricsPort: 9464,
+		API: &LocalAPI{Port: 2025, Allow: []string{"app/*"}, TokenFile: "/var/run/kmstoken/token"},
+		Files: []File{
+			{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: Env, Keys: []Key{{"A", "b"}}, Optional: true},
+			{Path: "t", Mode: 0o440, Format: Template, Template: "x", From: []Source{{"db", "app/db"}}, RoleARN: "acs:ram::1:role/x", OnChange: "http://127.0.0.1:1/"},
+		},
 	}
 	text, err := json.Marshal(want)
 	if err != nil {
@@ -40,6 +46,11 @@ func TestReadAgentMistakes(t *testing.T) {
 		"two documents":  {`{"kms":{}} {}`, "something follows"},
 		"nothing to do":  {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b"}`, "files: is empty"},
 		"a path leaves":  {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"../x","mode":"0400","secret":"s","format":"raw"}]}`, "files[0].path"},
+		"only an API":    {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","api":{"port":1,"socket":"s"}}`, "api: must have a port or a socket, and not both"},
+		"an identity":    {`{"identity":{"kind":"root"}}`, "identity.kind"},
+		"two sources":    {`{"files":[{"path":"x","mode":"0400","secret":"s","from":[{"name":"a","secret":"b"}],"format":"template","template":"x"}]}`, "files[0].from"},
+		"no template":    {`{"files":[{"path":"x","mode":"0400","secret":"s","format":"template"}]}`, "files[0].template"},
+		"notification":   {`{"onChange":"http://example.com/"}`, "onChange"},
 		"unknown format": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"x","mode":"0400","secret":"s","format":"ini"}]}`, "files[0].format"},
 		"a bad mode":     {`{"files":[{"mode":"9"}]}`, "in octal"},
 	} {
@@ -104,20 +115,85 @@ namespaces:
 	}
 }
 
+func TestAllowedIdentities(t *testing.T) {
+	in, err := ReadInjector([]byte(smallInjector + `
+allow: {identities: [node-role, "access-key:kms-*"]}
+namespaces:
+- names: [strict]
+  allow: {identities: []}
+- names: [legacy]
+  allow: {identities: [client-key]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		namespace string
+		identity  Identity
+		want      bool
+	}{
+		{"shop", Identity{}, true},
+		{"shop", Identity{Kind: NodeRole}, true},
+		{"shop", Identity{AccessKey, "kms-a"}, true},
+		{"shop", Identity{AccessKey, "other"}, false},
+		{"shop", Identity{ClientKey, "kms-a"}, false},
+		{"strict", Identity{}, true},
+		{"strict", Identity{Kind: NodeRole}, false},
+		{"legacy", Identity{ClientKey, "any"}, true},
+		{"legacy", Identity{Kind: NodeRole}, false},
+	} {
+		if got := in.AllowIn(c.namespace).Identity(c.identity); got != c.want {
+			t.Errorf("%s in %s: %v", c.identity, c.namespace, got)
+		}
+	}
+}
+
+// What SecretsOf lets pass can never be a way around Secret.
+func TestAllowedPatterns(t *testing.T) {
+	for _, c := range []struct {
+		allowed, pattern string
+		want             bool
+	}{
+		{"*", "*", true}, {"*", "app/*", true}, {"app/*", "app/*", true}, {"app/*", "app/prod/*", true}, {"app/*", "app/db", true},
+		{"app/*", "*", false}, {"app/*", "app*", false}, {"app/*", "*/db", false}, {"app/db", "app/*", false}, {"app/*/db", "app/*", false},
+		{"app/*/db", "app/x*/db", true}, {"*/db", "*db", false}, {"?", "*", false},
+	} {
+		if got := (Allow{Secrets: []string{c.allowed}}).SecretsOf(c.pattern); got != c.want {
+			t.Errorf("%q where %q is allowed: %v", c.pattern, c.allowed, got)
+		}
+	}
+	words := rapid.StringOfN(rapid.SampledFrom([]rune("ab*")), 0, 6, -1)
+	rapid.Check(t, func(t *rapid.T) {
+		allow := Allow{Secrets: rapid.SliceOfN(words, 1, 3).Draw(t, "allowed")}
+		pattern := words.Draw(t, "pattern")
+		name := pattern
+		for strings.Contains(name, "*") {
+			name = strings.Replace(name, "*", rapid.StringOfN(rapid.SampledFrom([]rune("ab")), 0, 3, -1).Draw(t, "part"), 1)
+		}
+		if allow.SecretsOf(pattern) && !allow.Secret(name) {
+			t.Fatalf("%q covers %q, which is not allowed by %q", pattern, name, allow.Secrets)
+		}
+	})
+}
+
 func TestReadInjectorMistakes(t *testing.T) {
 	for name, c := range map[string]struct {
 		document string
 		want     []string
 	}{
-		"empty":         {"", []string{"accountID: is missing", "region: is missing", "agent.image: is missing"}},
-		"not YAML":      {"a: [", []string{"not YAML"}},
-		"a typo":        {smallInjector + "acount: 1\n", []string{`there is no field "acount"`}},
-		"no cluster":    {"accountID: '1'\nregion: cn-hangzhou\nagent: {image: x}\n", []string{"clusterID: is missing"}},
-		"an endpoint":   {smallInjector + "kms: {endpoint: 'https://kms'}\n", []string{"kms.endpoint"}},
-		"network":       {smallInjector + "network: vpn\n", []string{`did you mean "vpc"?`}},
-		"a quantity":    {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, limits: {memory: lots}, requests: {gpu: '1'}}\n", []string{"agent.limits.memory", "agent.requests.gpu"}},
-		"a pull policy": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, imagePullPolicy: Sometimes}\n", []string{"agent.imagePullPolicy"}},
-		"nameless":      {smallInjector + "namespaces: [{allow: {secrets: ['*']}}]\n", []string{"namespaces[0].names"}},
+		"empty":          {"", []string{"accountID: is missing", "region: is missing", "agent.image: is missing"}},
+		"not YAML":       {"a: [", []string{"not YAML"}},
+		"a typo":         {smallInjector + "acount: 1\n", []string{`there is no field "acount"`}},
+		"no cluster":     {"accountID: '1'\nregion: cn-hangzhou\nagent: {image: x}\n", []string{"clusterID: is missing"}},
+		"an endpoint":    {smallInjector + "kms: {endpoint: 'https://kms'}\n", []string{"kms.endpoint"}},
+		"network":        {smallInjector + "network: vpn\n", []string{`did you mean "vpc"?`}},
+		"a quantity":     {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, limits: {memory: lots}, requests: {gpu: '1'}}\n", []string{"agent.limits.memory", "agent.requests.gpu"}},
+		"a pull policy":  {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, imagePullPolicy: Sometimes}\n", []string{"agent.imagePullPolicy"}},
+		"an identity":    {smallInjector + "allow: {identities: [rrsa, node-rol, 'node-role:x', 'access-key:']}\n", []string{"4 mistakes", "allow.identities[0]", `did you mean "node-role"?`}},
+		"of a namespace": {smallInjector + "namespaces: [{names: [a], allow: {identities: [x]}}]\n", []string{"namespaces[0].allow.identities[0]"}},
+		"metrics":        {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 80}\n", []string{"agent.metricsPort"}},
+		"metrics, taken": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 2025}\n", []string{"is the port of the agents' API"}},
+		"nameless":       {smallInjector + "namespaces: [{allow: {secrets: ['*']}}]\n", []string{"namespaces[0].names"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ReadInjector([]byte(c.document))

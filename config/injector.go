@@ -48,15 +48,12 @@ type AgentDefaults struct {
 	// NativeSidecar false runs the sidecar as a plain container, for virtual nodes that do not know
 	// restartPolicy: Always on init containers. Default true.
 	NativeSidecar *bool `yaml:"nativeSidecar"`
-}
-
-// Allow is what pods may ask for. A * in a pattern stands for any characters.
-type Allow struct {
-	PodRoles  *bool    `yaml:"podRoles"`  // may a pod's own annotation name its role? Default true
-	Roles     []string `yaml:"roles"`     // role ARNs; default the account's own
-	Secrets   []string `yaml:"secrets"`   // names and ARNs of secrets; default all
-	Regions   []string `yaml:"regions"`   // for the annotation region, besides the cluster's own; default none
-	Endpoints []string `yaml:"endpoints"` // for the annotation endpoint, besides the operator's own; default none
+	// NarrowSessions has the agents pass STS a policy that narrows their session to the secrets that their pod declares, so that
+	// stolen credentials are good for no more, whatever the role may do. Default false: STS limits the policy's length.
+	NarrowSessions bool `yaml:"narrowSessions"`
+	// MetricsPort is where sidecars serve /metrics and /readyz, 1024 to 65535; default 0: nowhere. Pods with hostNetwork and those
+	// with a container that has this port have none.
+	MetricsPort int `yaml:"metricsPort"`
 }
 
 // A Namespace states what is different from Allow in some namespaces; what it leaves out stays.
@@ -175,49 +172,18 @@ func (in Injector) check() error {
 			}
 		}
 	}
+	if port := in.Agent.MetricsPort; port != 0 && !unprivileged(port) {
+		m.add("agent.metricsPort", "%d is not a port from 1024 to 65535, nor 0 for none", port)
+	}
+	if in.Agent.MetricsPort == DefaultAPIPort {
+		m.add("agent.metricsPort", "%d is the port of the agents' API; choose another", DefaultAPIPort)
+	}
+	in.Allow.check(&m, "allow")
 	for i, ns := range in.Namespaces {
+		ns.Allow.check(&m, fmt.Sprintf("namespaces[%d].allow", i))
 		if len(ns.Names) == 0 {
 			m.add(fmt.Sprintf("namespaces[%d].names", i), "is missing; write for example [prod, team-a-*]")
 		}
 	}
 	return m.err()
 }
-
-// AllowIn is what pods of a namespace may ask for.
-func (in Injector) AllowIn(namespace string) Allow {
-	allow := in.Allow
-	for _, ns := range in.Namespaces {
-		if !anyMatches(ns.Names, namespace) {
-			continue
-		}
-		if ns.Allow.PodRoles != nil {
-			allow.PodRoles = ns.Allow.PodRoles
-		}
-		if ns.Allow.Roles != nil {
-			allow.Roles = ns.Allow.Roles
-		}
-		if ns.Allow.Secrets != nil {
-			allow.Secrets = ns.Allow.Secrets
-		}
-		if ns.Allow.Regions != nil {
-			allow.Regions = ns.Allow.Regions
-		}
-		if ns.Allow.Endpoints != nil {
-			allow.Endpoints = ns.Allow.Endpoints
-		}
-		break
-	}
-	return allow
-}
-
-// Role reports whether a role's ARN is allowed.
-func (a Allow) Role(arn string) bool { return anyMatches(a.Roles, arn) }
-
-// Secret reports whether a secret's name or ARN is allowed.
-func (a Allow) Secret(name string) bool { return anyMatches(a.Secrets, name) }
-
-// Region reports whether the annotation region may have this value.
-func (a Allow) Region(name string) bool { return anyMatches(a.Regions, name) }
-
-// Endpoint reports whether the annotation endpoint may have this value.
-func (a Allow) Endpoint(host string) bool { return anyMatches(a.Endpoints, host) }

@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 var update = flag.Bool("update", false, "write the table of annotations into README.md")
@@ -29,5 +31,31 @@ func TestReadmeAnnotations(t *testing.T) {
 	}
 	if err := os.WriteFile(file, []byte(before+begin+AnnotationTable()+end+after), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// The README's examples are right: each is a pod's annotations but for the switch itself.
+func TestReadmeExamples(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for block := range strings.SplitSeq(string(text), "```yaml\n") {
+		example, _, closed := strings.Cut(block, "```")
+		if !closed || !strings.HasPrefix(example, Prefix) {
+			continue
+		}
+		found++
+		annotations := map[string]string{Prefix + injectKey: "true"}
+		if err := yaml.Unmarshal([]byte(example), annotations); err != nil {
+			t.Fatalf("%v in\n%s", err, example)
+		}
+		if _, err := Parse(annotations, Checks{}); err != nil {
+			t.Errorf("%v in\n%s", err, example)
+		}
+	}
+	if found < 4 {
+		t.Errorf("found %d examples", found)
 	}
 }

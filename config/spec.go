@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -22,8 +21,9 @@ const (
 type Spec struct {
 	Inject bool // false: the pod said no, or said nothing; the rest is empty
 
-	Secrets         []Secret // sorted by File
-	RoleARN         string   // at most one of RoleARN and RoleName
+	Secrets         []Secret // sorted by File; may be empty with API
+	Identity        Identity
+	RoleARN         string // at most one of RoleARN and RoleName, and only with RRSA
 	RoleName        string
 	TokenExpiration int64 // seconds
 	Mode            Mode
@@ -31,6 +31,8 @@ type Spec struct {
 	SkipContainers  []string // excludes Containers
 	MountPath       string
 	RefreshInterval time.Duration // 0: never
+	OnChange        string        // whom to tell when files changed; Signal takes one form of it apart
+	API             *LocalAPI     // nil: off
 	AppIdentity     bool
 	InitLast        bool
 	AgentRequests   map[string]string // resource name to quantity; what is missing is the operator's default
@@ -43,7 +45,8 @@ type Spec struct {
 
 // Checks are the tests of a value that need a library this package does not import. A nil check accepts everything.
 type Checks struct {
-	Key func(expression string) error // the syntax of a JMESPath expression
+	Key      func(expression string) error // the syntax of a JMESPath expression
+	Template func(text string) error       // the syntax and the functions of a template
 }
 
 // Parse reads a pod's annotations. Annotations outside Prefix are nobody's business here. The error is a Mistakes with all that
@@ -71,11 +74,17 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 		RefreshInterval: 5 * time.Minute,
 		LogLevel:        "info",
 		LogFormat:       "json",
-	}, checks: checks, set: map[string]bool{}}
+	}, checks: checks, set: map[string]bool{}, localAPI: LocalAPI{TokenFile: APITokenFile}}
 	for _, key := range keys {
 		p.annotation(key, annotations[Prefix+key])
 	}
 	p.contradictions()
+	if p.apiOn {
+		if p.localAPI.Port == 0 && p.localAPI.Socket == "" {
+			p.localAPI.Port = DefaultAPIPort
+		}
+		p.API = &p.localAPI
+	}
 	if err := p.mistakes.err(); err != nil {
 		return Spec{}, err
 	}
@@ -86,6 +95,8 @@ type parser struct {
 	Spec
 	checks   Checks
 	set      map[string]bool
+	apiOn    bool
+	localAPI LocalAPI // is API if apiOn
 	mistakes Mistakes
 }
 
@@ -99,42 +110,6 @@ func (p *parser) annotation(key, value string) {
 	for _, err := range row.parse(p, argument, value) {
 		p.mistakes.add(Prefix+key, "%s", err)
 	}
-}
-
-// contradictions are what no single annotation can be blamed for.
-func (p *parser) contradictions() {
-	if !p.set[injectKey] {
-		p.mistakes.add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; add it with the value "true", or "false" to switch the injection off`, Prefix)
-	}
-	if p.Inject && len(p.Secrets) == 0 && !p.mistaken(Prefix+"secret.") {
-		p.mistakes.add(Prefix+injectKey, `is "true", but no secret is asked for; add %ssecret.<file>: <name of a KMS secret>`, Prefix)
-	}
-	if p.RoleARN != "" && p.RoleName != "" {
-		p.mistakes.add(Prefix+"role-name", "contradicts role-arn; keep one of the two")
-	}
-	if len(p.Containers) > 0 && len(p.SkipContainers) > 0 {
-		p.mistakes.add(Prefix+"skip-containers", "contradicts containers, which already says which containers get the files; keep one of the two")
-	}
-	if p.Mode == ModeInit && p.set["refresh-interval"] {
-		p.mistakes.add(Prefix+"refresh-interval", "contradicts mode: init, in which nothing refreshes; remove it, or use mode: sidecar")
-	}
-	if p.Mode == ModeSingle && p.set["init-position"] {
-		p.mistakes.add(Prefix+"init-position", "contradicts mode: single, in which there is no init container; remove one of the two")
-	}
-	for i, a := range p.Secrets {
-		for _, b := range p.Secrets[:i] {
-			switch {
-			case a.Path == b.Path:
-				p.mistakes.add(Prefix+"secret."+a.File, "writes %s, which secret.%s writes too; give one of them another path", a.Path, b.File)
-			case strings.HasPrefix(a.Path, b.Path+"/") || strings.HasPrefix(b.Path, a.Path+"/"):
-				p.mistakes.add(Prefix+"secret."+a.File, "writes %s and secret.%s writes %s, so that one name would be a file and a folder; give one of them another path", a.Path, b.File, b.Path)
-			}
-		}
-	}
-}
-
-func (p *parser) mistaken(prefix string) bool {
-	return slices.ContainsFunc(p.mistakes, func(m Mistake) bool { return strings.HasPrefix(m.Where, prefix) })
 }
 
 // errNotAvailable refuses what the annotations' contract has but this version does not carry out: an annotation that is

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,32 @@ func TestParse(t *testing.T) {
 				s.AgentRequests, s.AgentLimits = map[string]string{"cpu": "5m", "memory": "16Mi"}, map[string]string{"memory": "32Mi"}
 				s.LogLevel, s.LogFormat, s.Region, s.Endpoint = "debug", "text", "cn-beijing", "kms.cn-beijing.aliyuncs.com"
 			})},
+		"templates": {annotate("inject: true", "secret.db: {name: app/db, format: template, template: '{{ .a }}', roleArn: 'acs:ram::42:role/reader', onChange: 'signal:SIGUSR1:web'}",
+			"secret.x: {format: template, from: {z: app/z, a: 'acs:kms:cn-hangzhou:42:secret/a'}, template: x}"),
+			with(func(s *Spec) {
+				s.Secrets[0].Format, s.Secrets[0].Template, s.Secrets[0].RoleARN, s.Secrets[0].OnChange = Template, "{{ .a }}", "acs:ram::42:role/reader", "signal:SIGUSR1:web"
+				s.Secrets = append(s.Secrets, Secret{File: "x", Path: "x", Format: Template, Template: "x",
+					From: []Source{{"z", "app/z"}, {"a", "acs:kms:cn-hangzhou:42:secret/a"}}})
+			})},
+		"the local API": {annotate("inject: true", "secret.db: app/db", "api: true"), with(func(s *Spec) {
+			s.API = &LocalAPI{Port: 2025, TokenFile: "/var/run/kmstoken/token"}
+		})},
+		"the local API alone": {annotate("inject: true", "api: true", "api-port: 1024", "api-allow: app/*, acs:kms:*:secret/x,app/*"), with(func(s *Spec) {
+			s.Secrets = nil
+			s.API = &LocalAPI{Port: 1024, TokenFile: "/var/run/kmstoken/token", Allow: []string{"app/*", "acs:kms:*:secret/x"}}
+		})},
+		"its socket, by name": {annotate("inject: true", "api: true", "api-socket: api.sock"), with(func(s *Spec) {
+			s.Secrets = nil
+			s.API = &LocalAPI{Socket: "/var/run/kmstoken/api.sock", TokenFile: "/var/run/kmstoken/token"}
+		})},
+		"its socket, by path": {annotate("inject: true", "api: true", "api-socket: /var/run/kmstoken/s"), with(func(s *Spec) {
+			s.Secrets = nil
+			s.API = &LocalAPI{Socket: "/var/run/kmstoken/s", TokenFile: "/var/run/kmstoken/token"}
+		})},
+		"an explicit rrsa": {annotate("inject: true", "secret.db: app/db", "identity: rrsa"), with(func(s *Spec) {})},
+		"an access key": {annotate("inject: true", "secret.db: app/db", "identity: access-key:kms.keys", "on-change: http://127.0.0.1:8080/-/reload?x=y"), with(func(s *Spec) {
+			s.Identity, s.OnChange = Identity{AccessKey, "kms.keys"}, "http://127.0.0.1:8080/-/reload?x=y"
+		})},
 		"never refreshed": {annotate("inject: true", "secret.db: app/db", "refresh-interval: 0"), with(func(s *Spec) { s.RefreshInterval = 0 })},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,6 +104,11 @@ func TestParseMistakes(t *testing.T) {
 	checks := Checks{Key: func(expression string) error {
 		if strings.Contains(expression, "[[") {
 			return errors.New("unexpected token")
+		}
+		return nil
+	}, Template: func(text string) error {
+		if text == "{{" {
+			return errors.New("template line 1: unclosed action")
 		}
 		return nil
 	}}
@@ -99,7 +131,7 @@ func TestParseMistakes(t *testing.T) {
 		"unknown field":            {annotate("inject: true", "secret.db: {name: a, fromat: env}"), []string{`there is no field "fromat"`, `did you mean "format"?`}},
 		"wrong type":               {annotate("inject: true", "secret.db: {name: a, optional: maybe}"), []string{"line 1", "bool"}},
 		"two documents":            {annotate("inject: true", "secret.db: name: a\n---\nname: b"), []string{"more than one YAML document"}},
-		"unknown format":           {annotate("inject: true", "secret.db: {name: a, format: ini}"), []string{"use raw, json, env, properties or yaml"}},
+		"unknown format":           {annotate("inject: true", "secret.db: {name: a, format: ini}"), []string{"use raw, json, env, properties, yaml or template"}},
 		"bad JMESPath":             {annotate("inject: true", "secret.db: {name: a, format: env, keys: {A: '[[x'}}"), []string{"keys: A:", "is not a JMESPath expression"}},
 		"keys as a list":           {annotate("inject: true", "secret.db: {name: a, format: env, keys: [A]}"), []string{"keys must be a mapping"}},
 		"a key twice":              {annotate("inject: true", "secret.db: {name: a, format: env, keys: {A: x, A: y}}"), []string{"A"}},
@@ -113,7 +145,7 @@ func TestParseMistakes(t *testing.T) {
 		"a file that is a folder":  {annotate("inject: true", "secret.a: {name: x, path: f}", "secret.b: {name: y, path: f/g}"), []string{"a file and a folder"}},
 		"a bad mode of a file":     {annotate("inject: true", "secret.db: {name: a, mode: \"0999\"}"), []string{"mode:", "octal"}},
 		"a mode nobody reads":      {annotate("inject: true", "secret.db: {name: a, mode: \"0040\"}"), []string{"let the owner read"}},
-		"not available, field":     {annotate("inject: true", "secret.db: {name: a, onChange: http://127.0.0.1/}"), []string{"onChange is not available in this version"}},
+		"not available, field":     {annotate("inject: true", "secret.db: {name: a, containers: [web]}"), []string{"containers is not available in this version"}},
 		"not available, key":       {annotate("inject: true", "secret.db: a", "env.DB: a#b"), []string{"env.DB", "not available in this version"}},
 		"role ARN":                 {annotate("inject: true", "secret.db: a", "role-arn: reader"), []string{"acs:ram::<account>:role/<name>"}},
 		"role twice":               {annotate("inject: true", "secret.db: a", "role-arn: acs:ram::1:role/a", "role-name: a"), []string{"role-name: contradicts role-arn"}},
@@ -130,6 +162,48 @@ func TestParseMistakes(t *testing.T) {
 		"quantity":                 {annotate("inject: true", "secret.db: a", "agent-limits: memory=1MB"), []string{"is not a quantity"}},
 		"region":                   {annotate("inject: true", "secret.db: a", "region: Hangzhou"), []string{"cn-hangzhou"}},
 		"endpoint":                 {annotate("inject: true", "secret.db: a", "endpoint: https://kms.example.com"), []string{"without scheme"}},
+		"identity":                 {annotate("inject: true", "secret.db: a", "identity: node-rol"), []string{`did you mean "node-role"?`}},
+		"identity, no Secret":      {annotate("inject: true", "secret.db: a", "identity: access-key"), []string{"access-key:kms-credentials"}},
+		"identity, bad Secret":     {annotate("inject: true", "secret.db: a", "identity: client-key:a/b"), []string{"does not name a Kubernetes Secret"}},
+		"identity, needless":       {annotate("inject: true", "secret.db: a", "identity: node-role:a"), []string{"node-role has no Secret"}},
+		"node role and role":       {annotate("inject: true", "secret.db: a", "identity: node-role", "role-name: a"), []string{"role-name: contradicts identity: node-role"}},
+		"access key and role":      {annotate("inject: true", "secret.db: a", "identity: access-key:a", "role-arn: acs:ram::1:role/a"), []string{"the Secret's key rolearn"}},
+		"access key and token":     {annotate("inject: true", "secret.db: a", "identity: access-key:a", "token-expiration: 600"), []string{"needs no ServiceAccount token"}},
+		"node role for the app":    {annotate("inject: true", "secret.db: a", "identity: node-role", "app-identity: true"), []string{"app-identity: contradicts"}},
+		"client key and role":      {annotate("inject: true", "secret.db: {name: a, roleArn: 'acs:ram::1:role/a'}", "identity: client-key:a"), []string{"roleArn contradicts identity: client-key:a"}},
+		"second role":              {annotate("inject: true", "secret.db: {name: a, roleArn: reader}"), []string{"roleArn:", "acs:ram::<account>:role/<name>"}},
+		"on-change, nothing":       {annotate("inject: true", "secret.db: a", "on-change: reload"), []string{"http://127.0.0.1:<port>/<path> or signal:<SIG>:<process>"}},
+		"on-change, https":         {annotate("inject: true", "secret.db: a", "on-change: https://127.0.0.1:1/"), []string{"https is not possible"}},
+		"on-change, elsewhere":     {annotate("inject: true", "secret.db: a", "on-change: http://169.254.169.254:80/"), []string{"leaves the pod"}},
+		"on-change, by name":       {annotate("inject: true", "secret.db: a", "on-change: http://localhost:80/"), []string{"must be 127.0.0.1"}},
+		"on-change, no port":       {annotate("inject: true", "secret.db: a", "on-change: http://127.0.0.1/x"), []string{"names no port"}},
+		"on-change, a user":        {annotate("inject: true", "secret.db: a", "on-change: http://u:p@127.0.0.1:80/"), []string{"http://127.0.0.1:<port>/<path>"}},
+		"on-change, a signal":      {annotate("inject: true", "secret.db: a", "on-change: signal:SIGUP:nginx"), []string{`"UP" is not one of HUP`}},
+		"on-change, no process":    {annotate("inject: true", "secret.db: a", "on-change: signal:HUP"), []string{"the process is missing"}},
+		"on-change, a path":        {annotate("inject: true", "secret.db: a", "on-change: signal:HUP:/bin/sh"), []string{"without a path"}},
+		"on-change, init":          {annotate("inject: true", "secret.db: {name: a, onChange: 'signal:HUP:x'}", "on-change: signal:HUP:x", "mode: init"), []string{"2 mistakes", "on-change: contradicts mode: init", "onChange contradicts mode: init"}},
+		"on-change, never":         {annotate("inject: true", "secret.db: a", "on-change: signal:HUP:x", "refresh-interval: 0"), []string{"on-change: contradicts refresh-interval: 0"}},
+		"on-change, no file":       {annotate("inject: true", "api: true", "on-change: signal:HUP:x"), []string{"no file that could change"}},
+		"api-port without api":     {annotate("inject: true", "secret.db: a", "api-port: 3000"), []string{"api-port: has no effect", `api: "true"`}},
+		"api-allow, api is off":    {annotate("inject: true", "secret.db: a", "api: false", "api-allow: x"), []string{"api-allow: has no effect"}},
+		"api-port and socket":      {annotate("inject: true", "api: true", "api-port: 3000", "api-socket: s"), []string{"api-port: contradicts api-socket"}},
+		"api-port, privileged":     {annotate("inject: true", "api: true", "api-port: 80"), []string{"1024 to 65535"}},
+		"api-socket elsewhere":     {annotate("inject: true", "api: true", "api-socket: /tmp/api.sock"), []string{"is not a file's name in /var/run/kmstoken"}},
+		"api-socket, tricks":       {annotate("inject: true", "api: true", "api-socket: /var/run/kmstoken/../x"), []string{"is not a file's name"}},
+		"api-socket, the token":    {annotate("inject: true", "api: true", "api-socket: token"), []string{"is the token's own file"}},
+		"api-allow, empty":         {annotate("inject: true", "api: true", "api-allow: a,"), []string{"empty pattern"}},
+		"api-allow, nonsense":      {annotate("inject: true", "api: true", "api-allow: a b"), []string{"is not a pattern"}},
+		"api in an init":           {annotate("inject: true", "secret.db: a", "api: true", "mode: init"), []string{"api: contradicts mode: init"}},
+		"template without format":  {annotate("inject: true", "secret.db: {name: a, template: x}"), []string{"template needs format: template"}},
+		"template without text":    {annotate("inject: true", "secret.db: {name: a, format: template}"), []string{"needs the text in the field template"}},
+		"template and keys":        {annotate("inject: true", "secret.db: {name: a, format: template, template: x, keys: {a: b}}"), []string{"keys has no effect with format template"}},
+		"template, its check":      {annotate("inject: true", "secret.db: {name: a, format: template, template: '{{'}"), []string{"secret.db: template line 1: unclosed action"}},
+		"from without template":    {annotate("inject: true", "secret.db: {from: {a: b}}"), []string{"from, several secrets in one file, needs format: template"}},
+		"from and name":            {annotate("inject: true", "secret.db: {name: a, from: {a: b}, format: template, template: x}"), []string{"from contradicts name"}},
+		"from and a version":       {annotate("inject: true", "secret.db: {from: {a: b}, versionId: v1, format: template, template: x}"), []string{"which of the secrets of from"}},
+		"from a list":              {annotate("inject: true", "secret.db: {from: [a], format: template, template: x}"), []string{"from must be a mapping"}},
+		"from with a bad alias":    {annotate("inject: true", "secret.db: {from: {api-key: a}, format: template, template: x}"), []string{`"api-key" cannot be reached as .api-key`}},
+		"from with a bad secret":   {annotate("inject: true", "secret.db: {from: {a: 'x y'}, format: template, template: x}"), []string{"from: a:", "white space"}},
 		"all of them together":     {annotate("mode: x", "region: X", "secret.db: {name: a, format: x, path: /a}"), []string{"5 mistakes", "kms.alibabacloud.com/mode", "kms.alibabacloud.com/region", "format", "path", "kms.alibabacloud.com/inject"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -153,6 +227,10 @@ func TestParseMistakes(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("secret.db", "{name: a, format: env, keys: {A: b}}")
 	f.Add("secret.db", "name: a\nmode: \"0400\"\n")
+	f.Add("secret.db", "{from: {a: b}, format: template, template: x, onChange: 'signal:HUP:x'}")
+	f.Add("identity", "access-key:x")
+	f.Add("on-change", "http://127.0.0.1:80/x")
+	f.Add("api-socket", "x.sock")
 	f.Add("mount-path", "/a/b")
 	f.Add("agent-limits", "memory=1Mi,cpu=1e3")
 	f.Fuzz(func(t *testing.T, key, value string) {
@@ -167,7 +245,7 @@ func FuzzParse(f *testing.F) {
 		}
 		paths := map[string]bool{}
 		for _, s := range spec.Secrets {
-			if strings.HasPrefix(s.Path, "/") || strings.Contains("/"+s.Path+"/", "/../") || paths[s.Path] || s.Name == "" {
+			if strings.HasPrefix(s.Path, "/") || strings.Contains("/"+s.Path+"/", "/../") || paths[s.Path] || slices.Contains(s.Names(), "") {
 				t.Errorf("accepted %+v", s)
 			}
 			paths[s.Path] = true

@@ -112,7 +112,7 @@ func TestDocumentsMeanTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, in := range []*config.Injector{&fromChart, &fromManifests} { // none and an empty list or map mean the same
-		in.Agent.MaxLimits, in.Allow.Regions, in.Allow.Endpoints, in.Namespaces = nil, nil, nil, nil
+		in.Agent.MaxLimits, in.Allow.Regions, in.Allow.Endpoints, in.Allow.Identities, in.Namespaces = nil, nil, nil, nil, nil
 	}
 	if !reflect.DeepEqual(fromChart, fromManifests) {
 		t.Errorf("the chart gives\n%+v\nthe manifests give\n%+v", fromChart, fromManifests)

@@ -16,6 +16,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 func TestCertificates(t *testing.T) {
@@ -119,7 +121,8 @@ network: public
 allow: {podRoles: false, roles: ["acs:ram::1234567890123456:role/kms-*"]}
 namespaces:
   - names: [team-a-*]
-    allow: {secrets: [team-a/*]}
+    allow: {secrets: [team-a/*], identities: [node-role, "access-key:kms-*"]}
+agent: {narrowSessions: true, metricsPort: 9464}
 image: {registry: registry.example.com, repository: team, tag: v1.2.3, pullSecrets: [pull]}
 guard: {enabled: true}
 replicas: 3
@@ -145,6 +148,10 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	}
 	if in.VPC() || in.AllowIn("other").Role("acs:ram::1234567890123456:role/admin") || in.AllowIn("team-a-x").Secret("team-b/db") {
 		t.Errorf("network, roles or namespaces did not arrive: %+v", in)
+	}
+	key := config.Identity{Kind: config.AccessKey, Secret: "kms-a"}
+	if !in.Agent.NarrowSessions || in.Agent.MetricsPort != 9464 || !in.AllowIn("team-a-x").Identity(key) || in.AllowIn("other").Identity(key) {
+		t.Errorf("sessions, metrics or identities did not arrive: %+v", in)
 	}
 	pod := only[*appsv1.Deployment](t, o).Spec.Template
 	if got, want := pod.Spec.Containers[0].Image, "registry.example.com/team/kms-webhook:v1.2.3"; got != want {
@@ -173,6 +180,8 @@ func TestMistakes(t *testing.T) {
 		"typing error":         {[]string{"--set", "acountID=1"}, []string{"acountID"}},
 		"unknown network":      {[]string{"--set", "network=vcp"}, []string{"/network", "'vpc', 'public'"}},
 		"scheme in a host":     {[]string{"--set", "kms.endpoint=https://kms.example.com"}, []string{"/kms/endpoint"}},
+		"unknown identity":     {[]string{"--set", "allow.identities={node}"}, []string{"/allow/identities/0"}},
+		"port of the API":      {[]string{"--set", "agent.metricsPort=2025"}, []string{"/agent/metricsPort"}},
 		"unknown resource":     {[]string{"--set", "agent.requests.cpus=1"}, []string{"/agent/requests", "cpus"}},
 		"file that is missing": {[]string{"--set", "kms.caFile=ca.pem"}, []string{"kms.caFile", `--set-file 'caFiles.ca\.pem=ca.pem'`}},
 		"files without any":    {[]string{"--set", "certificates.mode=files"}, []string{"certificates.files.secretName is missing", "certificates.files.caBundle is not PEM"}},

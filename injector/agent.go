@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -23,13 +24,19 @@ func (in *Injector) document(r Request, a access) (string, error) {
 	doc := config.Agent{
 		Namespace:       r.Namespace,
 		ServiceAccount:  r.serviceAccount(),
+		Identity:        r.Spec.Identity,
+		SessionPolicy:   in.policy.Agent.NarrowSessions,
 		KMS:             config.Endpoint{Host: in.kmsHost(r.Spec), CABundle: in.policy.KMS.CABundle},
 		STS:             config.Endpoint{CABundle: in.policy.STS.CABundle},
 		SecretsDir:      secretsDir,
 		StateDir:        stateDir,
 		RefreshInterval: config.Duration(r.Spec.RefreshInterval),
+		OnChange:        r.Spec.OnChange,
+		API:             r.Spec.API,
+		MetricsPort:     in.metricsPort(r),
 		LogLevel:        r.Spec.LogLevel,
 		LogFormat:       r.Spec.LogFormat,
+		Files:           []config.File{},
 	}
 	for _, s := range r.Spec.Secrets {
 		mode := a.mode
@@ -37,8 +44,8 @@ func (in *Injector) document(r Request, a access) (string, error) {
 			mode = config.FileMode(*s.Mode)
 		}
 		doc.Files = append(doc.Files, config.File{
-			Path: s.Path, Mode: mode, Secret: s.Name, VersionID: s.VersionID, VersionStage: s.VersionStage,
-			Format: s.Format, Keys: s.Keys, Optional: s.Optional,
+			Path: s.Path, Mode: mode, Secret: s.Name, From: s.From, VersionID: s.VersionID, VersionStage: s.VersionStage,
+			Format: s.Format, Keys: s.Keys, Template: s.Template, RoleARN: s.RoleARN, OnChange: s.OnChange, Optional: s.Optional,
 		})
 	}
 	var out bytes.Buffer
@@ -75,13 +82,11 @@ func (in *Injector) containers(r Request, a access, resources corev1.ResourceReq
 		Env: append([]corev1.EnvVar{
 			{Name: config.AgentEnv, Value: document},
 			{Name: config.PodNameEnv, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}},
-		}, in.identity(r.RoleARN)...),
-		VolumeMounts: []corev1.VolumeMount{
+		}, in.identity(r)...),
+		VolumeMounts: append([]corev1.VolumeMount{
 			{Name: SecretsVolume, MountPath: secretsDir},
 			{Name: StateVolume, MountPath: stateDir},
-			tokenMount(),
-			noAPIToken(),
-		},
+		}, identityMounts(r.Spec.Identity.Kind)...),
 		Resources: resources,
 		// The agent writes why it stopped; its log is the next best if it could not even do that.
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
@@ -90,23 +95,37 @@ func (in *Injector) containers(r Request, a access, resources corev1.ResourceReq
 	once, forever := base, base
 	once.Name, once.Args = InitContainerName, []string{config.CommandInit}
 	forever.Name, forever.Args = ContainerName, []string{config.CommandRun}
-	if in.native() {
-		forever.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
-	}
-	switch r.Spec.Mode {
-	case config.ModeInit:
+	if r.Spec.Mode == config.ModeInit {
 		return []corev1.Container{once}, nil
-	case config.ModeSingle:
+	}
+	in.serve(&forever, r)
+	if r.Spec.Mode == config.ModeSingle || len(r.Spec.Secrets) == 0 { // then there is nothing to fetch before the rest
+		return []corev1.Container{forever}, nil
+	}
+	return []corev1.Container{once, forever}, nil
+}
+
+// serve completes the agent that stays: what it listens on, and what the containers after it wait for.
+func (in *Injector) serve(agent *corev1.Container, r Request) {
+	if in.native() {
+		agent.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+	}
+	if port := in.metricsPort(r); port != 0 {
+		agent.Ports = []corev1.ContainerPort{{Name: metricsPortName, ContainerPort: int32(port)}}
+	}
+	if r.Spec.API != nil {
+		agent.Env = append(slices.Clone(agent.Env), apiTokenEnv)
+		agent.VolumeMounts = append(slices.Clone(agent.VolumeMounts), apiMount(false))
+	}
+	if r.Spec.Mode == config.ModeSingle || r.Spec.API != nil {
 		// Ten minutes for the first set of files; an outage of KMS longer than that restarts the agent and goes on.
-		forever.StartupProbe = &corev1.Probe{
+		agent.StartupProbe = &corev1.Probe{
 			ProbeHandler:     corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{agentBinary, config.CommandReady}}},
 			PeriodSeconds:    1,
 			TimeoutSeconds:   5,
 			FailureThreshold: 600,
 		}
-		return []corev1.Container{forever}, nil
 	}
-	return []corev1.Container{once, forever}, nil
 }
 
 func (in *Injector) native() bool {

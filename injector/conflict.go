@@ -3,7 +3,6 @@ package injector
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -23,49 +22,33 @@ func (in *Injector) impossible(r Request) config.Mistakes {
 			m = append(m, config.Mistake{Where: "container " + c.Name, Problem: "has a name that the injector needs for its own container; give it another name"})
 		}
 	}
-	for _, name := range []string{SecretsVolume, StateVolume} {
+	if host := in.kmsHost(r.Spec); r.Spec.Identity.Kind == config.ClientKey && !config.InstanceGateway(host) {
+		m = append(m, config.Mistake{Where: config.Prefix + "identity", Problem: fmt.Sprintf(
+			"a client key is good for the gateway of its KMS instance only, which %s is not; add %sendpoint: <instance id>.cryptoservice.kms.aliyuncs.com", host, config.Prefix)})
+	}
+	return slices.Concat(m, in.unreachable(r), unsignallable(r), taken(r))
+}
+
+// taken are the names of our volumes that the pod has given to something else.
+func taken(r Request) config.Mistakes {
+	var m config.Mistakes
+	pod := r.Pod.Spec
+	inMemory := []string{SecretsVolume, StateVolume}
+	if r.Spec.API != nil {
+		inMemory = append(inMemory, APIVolume)
+	}
+	for _, name := range inMemory {
 		if v, exists := pod.volume(name); exists && (v.EmptyDir == nil || v.EmptyDir.Medium != "Memory") {
 			m = append(m, config.Mistake{Where: "volume " + name, Problem: "would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}"})
 		}
 	}
-	if v, exists := pod.volume(TokenVolume); exists && v.Projected == nil {
+	identity := r.Spec.Identity
+	if v, exists := pod.volume(ClientKeyVolume); exists && identity.Kind == config.ClientKey && (v.Secret == nil || v.Secret.SecretName != identity.Secret) {
+		m = append(m, config.Mistake{Where: "volume " + ClientKeyVolume, Problem: fmt.Sprintf(
+			"has the name of the client key's volume but is not the Secret %s; give it another name", identity.Secret)})
+	}
+	if v, exists := pod.volume(TokenVolume); exists && identity.Kind == config.RRSA && v.Projected == nil {
 		m = append(m, config.Mistake{Where: "volume " + TokenVolume, Problem: "has the name of the RRSA token's volume but is not projected; give it another name"})
-	}
-	return m
-}
-
-// conflicts are mounts of the readers' own that stand where ours must be, that ours would hide or make impossible to set up.
-func conflicts(r Request, readers []Container) config.Mistakes {
-	var m config.Mistakes
-	for _, c := range readers {
-		if !c.mounts(SecretsVolume) {
-			m = append(m, r.conflict(c, config.Prefix+"mount-path", r.Spec.MountPath)...)
-		}
-		if r.Spec.AppIdentity && !c.mounts(TokenVolume) {
-			m = append(m, r.conflict(c, config.Prefix+"app-identity", tokenDir)...)
-		}
-	}
-	return m
-}
-
-func (r Request) conflict(c Container, annotation, target string) config.Mistakes {
-	var m config.Mistakes
-	for _, mount := range c.VolumeMounts {
-		at := mount.path()
-		switch {
-		case at == target:
-			m = append(m, config.Mistake{Where: annotation, Problem: fmt.Sprintf(
-				"container %s already has the volume %s at %s; choose another %smount-path, or move that mount", c.Name, mount.Name, target, config.Prefix)})
-		case strings.HasPrefix(at, target+"/"):
-			// The runtime would have to make the inner mount's directory in our volume, which is read-only there.
-			m = append(m, config.Mistake{Where: annotation, Problem: fmt.Sprintf(
-				"container %s has the volume %s at %s, inside %s, which is read-only; choose another %smount-path, or move that mount", c.Name, mount.Name, at, target, config.Prefix)})
-		case at == "/" || strings.HasPrefix(target, at+"/"):
-			if v, _ := r.Pod.Spec.volume(mount.Name); mount.ReadOnly || v.readOnly() {
-				m = append(m, config.Mistake{Where: annotation, Problem: fmt.Sprintf(
-					"%s is inside the volume %s of container %s, at %s, which is read-only; choose another %smount-path, or move that mount", target, mount.Name, c.Name, at, config.Prefix)})
-			}
-		}
 	}
 	return m
 }
@@ -77,7 +60,10 @@ func (in *Injector) warnSidecar(r Request) []string {
 	if r.Spec.Mode != config.ModeInit && !in.native() && !restarts {
 		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, which never ends, so that the pod will not complete; set %smode: init", ContainerName, config.Prefix))
 	}
-	if r.Spec.Mode == config.ModeSidecar && r.Spec.RefreshInterval == 0 {
+	if r.Spec.API != nil && !in.native() {
+		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, so that its API may come after the application's start; wait for %s", ContainerName, config.APITokenFile))
+	}
+	if r.Spec.Mode == config.ModeSidecar && r.Spec.RefreshInterval == 0 && r.Spec.API == nil {
 		warnings = append(warnings, fmt.Sprintf("%srefresh-interval is 0, so that the sidecar %s never does anything; set %smode: init to be without it", config.Prefix, ContainerName, config.Prefix))
 	}
 	return warnings

@@ -132,8 +132,8 @@ func invariants(t fataler, before, after []byte) {
 				t.Fatalf("container %s has two volumes at %s", c.Name, m.MountPath)
 			}
 			paths[m.MountPath] = true
-			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && m.Name == injector.SecretsVolume && !m.ReadOnly {
-				t.Fatalf("container %s can write to the secrets", c.Name)
+			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && (m.Name == injector.SecretsVolume || m.Name == injector.APIVolume) && !m.ReadOnly {
+				t.Fatalf("container %s can write to %s", c.Name, m.Name)
 			}
 		}
 		for _, e := range c.Env {

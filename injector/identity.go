@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // The wiring of RRSA (RAM Roles for Service Accounts). Names, paths and the audience are those of ack-pod-identity-webhook:
@@ -15,17 +17,72 @@ const (
 )
 
 // identity is what Alibaba Cloud's SDKs and the agent read. The address of the nodes' metadata service is switched off, so that
-// nothing falls back to the node's role.
-func (in *Injector) identity(roleARN string) []corev1.EnvVar {
-	return []corev1.EnvVar{
-		{Name: "ALIBABA_CLOUD_ROLE_ARN", Value: roleARN},
-		{Name: "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", Value: in.policy.OIDCProviderARN},
-		{Name: "ALIBABA_CLOUD_OIDC_TOKEN_FILE", Value: tokenDir + "/" + tokenFile},
+// nothing falls back to the node's role, unless that role is the identity.
+func (in *Injector) identity(r Request) []corev1.EnvVar {
+	sts := []corev1.EnvVar{
 		{Name: "ALIBABA_CLOUD_STS_REGION", Value: in.policy.Region},
 		{Name: "ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED", Value: strconv.FormatBool(in.policy.VPC())},
 		{Name: "ALIBABA_CLOUD_STS_ENDPOINT", Value: in.policy.STS.Endpoint},
-		{Name: "ALIBABA_CLOUD_ECS_METADATA_DISABLED", Value: "true"},
 	}
+	noNodeRole := corev1.EnvVar{Name: "ALIBABA_CLOUD_ECS_METADATA_DISABLED", Value: "true"}
+	switch r.Spec.Identity.Kind {
+	case config.NodeRole:
+		return sts
+	case config.AccessKey:
+		return append(append(accessKey(r.Spec.Identity.Secret), sts...), noNodeRole)
+	case config.ClientKey:
+		return []corev1.EnvVar{noNodeRole}
+	}
+	rrsa := []corev1.EnvVar{
+		{Name: "ALIBABA_CLOUD_ROLE_ARN", Value: r.RoleARN},
+		{Name: "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", Value: in.policy.OIDCProviderARN},
+		{Name: "ALIBABA_CLOUD_OIDC_TOKEN_FILE", Value: tokenDir + "/" + tokenFile},
+	}
+	return append(append(rrsa, sts...), noNodeRole)
+}
+
+// accessKey has the kubelet put the keys of a Secret into the agent's environment. A Secret without the first two keeps the
+// container from starting, with an event that says so.
+func accessKey(secret string) []corev1.EnvVar {
+	var env []corev1.EnvVar
+	for _, v := range []struct {
+		name, key string
+		optional  bool
+	}{
+		{config.AccessKeyIDEnv, config.AccessKeyID, false},
+		{config.AccessKeySecretEnv, config.AccessKeySecret, false},
+		{config.AccessKeyRoleEnv, config.AccessKeyRole, true},
+		{config.AccessKeySessionNameEnv, config.AccessKeySessionName, true},
+	} {
+		ref := &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: secret}, Key: v.key}
+		if v.optional {
+			ref.Optional = new(true)
+		}
+		env = append(env, corev1.EnvVar{Name: v.name, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: ref}})
+	}
+	return env
+}
+
+// identityMounts are those of the agent's containers.
+func identityMounts(kind config.IdentityKind) []corev1.VolumeMount {
+	switch kind {
+	case config.RRSA:
+		return []corev1.VolumeMount{tokenMount(), noAPIToken(TokenVolume)}
+	case config.ClientKey:
+		return []corev1.VolumeMount{{Name: ClientKeyVolume, MountPath: config.ClientKeyDir, ReadOnly: true}, noAPIToken(StateVolume)}
+	}
+	return []corev1.VolumeMount{noAPIToken(StateVolume)}
+}
+
+// identityVolumes are what identityMounts needs and a pod may not have yet.
+func identityVolumes(spec config.Spec, a access) []corev1.Volume {
+	switch spec.Identity.Kind {
+	case config.RRSA:
+		return []corev1.Volume{tokenVolume(spec.TokenExpiration)}
+	case config.ClientKey:
+		return []corev1.Volume{clientKeyVolume(spec.Identity.Secret, a)}
+	}
+	return nil
 }
 
 func tokenMount() corev1.VolumeMount {
@@ -33,9 +90,10 @@ func tokenMount() corev1.VolumeMount {
 }
 
 // noAPIToken takes the place at which the API server would mount a token for itself into the agent's containers: they have no use
-// for one, and its mount would have the API server call every webhook a second time. What is there instead is good for STS only.
-func noAPIToken() corev1.VolumeMount {
-	return corev1.VolumeMount{Name: TokenVolume, MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true}
+// for one, and its mount would have the API server call every webhook a second time. What is there instead is a volume that they
+// have anyway: a token that is good for STS only, or the agent's own state.
+func noAPIToken(volume string) corev1.VolumeMount {
+	return corev1.VolumeMount{Name: volume, MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true}
 }
 
 // tokenVolume projects a token of the pod's ServiceAccount. DefaultMode is what the kubelet uses when neither fsGroup nor one
@@ -49,6 +107,25 @@ func tokenVolume(expirationSeconds int64) corev1.Volume {
 				ExpirationSeconds: new(expirationSeconds),
 				Path:              tokenFile,
 			}}},
+		},
+	}}
+}
+
+// clientKeyVolume has the two files of a client key. The kubelet makes them root's, and with fsGroup that group's: without one
+// the agent is neither, and the files are open to whoever mounts the volume, which nobody else does.
+func clientKeyVolume(secret string, a access) corev1.Volume {
+	mode := int32(0o444)
+	if a.fsGroup {
+		mode = 0o440
+	}
+	return corev1.Volume{Name: ClientKeyVolume, VolumeSource: corev1.VolumeSource{
+		Secret: &corev1.SecretVolumeSource{
+			SecretName:  secret,
+			DefaultMode: new(mode),
+			Items: []corev1.KeyToPath{
+				{Key: config.ClientKeyFile, Path: config.ClientKeyFile},
+				{Key: config.ClientKeyPassword, Path: config.ClientKeyPassword},
+			},
 		},
 	}}
 }

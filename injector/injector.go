@@ -17,6 +17,8 @@ const (
 	SecretsVolume     = "kms-secrets"
 	StateVolume       = "kms-agent"
 	TokenVolume       = "rrsa-oidc-token" // shared with ack-pod-identity-webhook
+	APIVolume         = "kms-token"       // of the local API's token
+	ClientKeyVolume   = "kms-client-key"
 )
 
 // An Injector plans injections under one operator's document. It never changes, so that any number of goroutines may use it.

@@ -16,7 +16,7 @@ type Request struct {
 	Pod       Pod
 	Namespace string      // of the pod; its metadata may leave it to the request
 	Spec      config.Spec // of its annotations; Inject is true
-	RoleARN   string      // that its ServiceAccount, or itself, assumes
+	RoleARN   string      // that its ServiceAccount, or itself, assumes; "" with other identities than RRSA
 }
 
 func (r Request) serviceAccount() string { return ServiceAccountOf(r.Pod) }
@@ -44,12 +44,16 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	warnings = slices.Concat(warnings, a.warnUnreadable(r.Spec.Secrets), in.warnSidecar(r), warnLate(r.Pod.Spec, readers, a))
+	warnings = slices.Concat(warnings, a.warnUnreadable(r.Spec.Secrets), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Pod.Spec, readers, a))
 
 	var b builder
 	in.growContainers(&b, r)
 	in.addAgents(&b, r, agents)
-	for _, v := range []corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume), tokenVolume(r.Spec.TokenExpiration)} {
+	volumes := append([]corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume)}, identityVolumes(r.Spec, a)...)
+	if r.Spec.API != nil {
+		volumes = append(volumes, in.tmpfs(APIVolume))
+	}
+	for _, v := range volumes {
 		if _, exists := r.Pod.Spec.volume(v.Name); !exists {
 			grow(&b, "/spec/volumes", r.Pod.Spec.Volumes, v)
 		}
@@ -63,9 +67,9 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	return Plan{Patch: patch, Warnings: warnings, Again: again}, err
 }
 
-// growContainers gives the readers their mount and, with app-identity, what the RRSA SDKs look for.
+// growContainers gives the readers their mounts and, with app-identity, what the RRSA SDKs look for.
 func (in *Injector) growContainers(b *builder, r Request) {
-	identity := in.identity(r.RoleARN)
+	identity := in.identity(r)
 	for _, list := range []struct {
 		pointer    string
 		containers []Container
@@ -75,14 +79,13 @@ func (in *Injector) growContainers(b *builder, r Request) {
 				continue
 			}
 			pointer := fmt.Sprintf("%s/%d", list.pointer, i)
-			if !c.mounts(SecretsVolume) {
-				grow(b, pointer+"/volumeMounts", c.VolumeMounts, corev1.VolumeMount{Name: SecretsVolume, MountPath: r.Spec.MountPath, ReadOnly: true})
+			for _, p := range places(r.Spec) {
+				if !c.mounts(p.Name) {
+					grow(b, pointer+"/volumeMounts", c.VolumeMounts, p.VolumeMount)
+				}
 			}
 			if !r.Spec.AppIdentity {
 				continue
-			}
-			if !c.mounts(TokenVolume) {
-				grow(b, pointer+"/volumeMounts", c.VolumeMounts, tokenMount())
 			}
 			for _, e := range identity {
 				if !c.hasEnv(e.Name) {

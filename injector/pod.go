@@ -22,6 +22,8 @@ type PodSpec struct {
 	ServiceAccountName string          `json:"serviceAccountName"`
 	RestartPolicy      string          `json:"restartPolicy"` // "" is Always
 	SecurityContext    SecurityContext `json:"securityContext"`
+	HostNetwork        bool            `json:"hostNetwork"`
+	SharePIDs          bool            `json:"shareProcessNamespace"`
 	OS                 struct {
 		Name string `json:"name"`
 	} `json:"os"`
@@ -45,8 +47,10 @@ type Volume struct {
 	EmptyDir *struct {
 		Medium string `json:"medium"`
 	} `json:"emptyDir"`
-	ConfigMap   *struct{} `json:"configMap"`
-	Secret      *struct{} `json:"secret"`
+	ConfigMap *struct{} `json:"configMap"`
+	Secret    *struct {
+		SecretName string `json:"secretName"`
+	} `json:"secret"`
 	DownwardAPI *struct{} `json:"downwardAPI"`
 	Projected   *struct{} `json:"projected"`
 	Image       *struct{} `json:"image"`
@@ -62,12 +66,18 @@ type Container struct {
 	Name            string          `json:"name"`
 	SecurityContext SecurityContext `json:"securityContext"`
 	Env             []Named         `json:"env"`
+	Ports           []Port          `json:"ports"`
 	VolumeMounts    []Mount         `json:"volumeMounts"`
 }
 
 // Named is anything that matters by its name only.
 type Named struct {
 	Name string `json:"name"`
+}
+
+// Port is one that a container says it listens on.
+type Port struct {
+	ContainerPort int `json:"containerPort"`
 }
 
 // Mount is a volume's place in a container.
@@ -79,6 +89,10 @@ type Mount struct {
 
 func (c Container) hasEnv(name string) bool {
 	return slices.ContainsFunc(c.Env, func(e Named) bool { return e.Name == name })
+}
+
+func (c Container) listens(port int) bool {
+	return slices.ContainsFunc(c.Ports, func(p Port) bool { return p.ContainerPort == port })
 }
 
 func (c Container) mounts(volume string) bool {

@@ -17,14 +17,33 @@ func (in *Injector) Allowed(spec config.Spec, namespace string) error {
 		if len(allowed) > 0 {
 			problem += "; allowed: " + strings.Join(allowed, ", ")
 		} else {
-			problem += "; remove the annotation"
+			problem += "; remove it"
 		}
 		m = append(m, config.Mistake{Where: config.Prefix + annotation, Problem: problem})
 	}
 	for _, s := range spec.Secrets {
-		if !allow.Secret(s.Name) {
-			refuse("secret."+s.File, fmt.Sprintf("the secret %q", s.Name), allow.Secrets)
+		for _, name := range s.Names() {
+			if !allow.Secret(name) {
+				refuse("secret."+s.File, fmt.Sprintf("the secret %q", name), allow.Secrets)
+			}
 		}
+		switch {
+		case s.RoleARN == "":
+		case allow.PodRoles != nil && !*allow.PodRoles:
+			refuse("secret."+s.File, "pods to name a role with roleArn", nil)
+		case !allow.Role(s.RoleARN):
+			refuse("secret."+s.File, fmt.Sprintf("the role %q", s.RoleARN), allow.Roles)
+		}
+	}
+	if spec.API != nil {
+		for _, pattern := range spec.API.Allow {
+			if !allow.SecretsOf(pattern) {
+				refuse("api-allow", fmt.Sprintf("all that %q matches", pattern), allow.Secrets)
+			}
+		}
+	}
+	if !allow.Identity(spec.Identity) {
+		refuse("identity", fmt.Sprintf("the identity %q", spec.Identity), append([]string{"rrsa"}, allow.Identities...))
 	}
 	if spec.Region != "" && spec.Region != in.policy.Region && !allow.Region(spec.Region) {
 		refuse("region", fmt.Sprintf("the region %q", spec.Region), allow.Regions)

@@ -48,7 +48,7 @@ func TestAgainstOracle(t *testing.T) {
 
 // FuzzPlan throws any bytes at it as a pod: no panic, and what is accepted keeps the promises.
 func FuzzPlan(f *testing.F) {
-	for _, file := range []string{"deployment", "restricted", "mesh-and-init-last", "after-ack-pod-identity-webhook", "denied-mounts"} {
+	for _, file := range []string{"deployment", "restricted", "mesh-and-init-last", "after-ack-pod-identity-webhook", "denied-mounts", "api", "client-key", "signals"} {
 		f.Add(readYAML(f, "testdata/"+file+".yaml"))
 	}
 	in := operator(f, "")
@@ -83,6 +83,9 @@ func oracle(pod object, agents object) object {
 				continue
 			}
 			addByName(container, "volumeMounts", object{"name": "kms-secrets", "mountPath": "/var/run/kms/secrets", "readOnly": true})
+			if annotations[config.Prefix+"api"] == "true" {
+				addByName(container, "volumeMounts", object{"name": "kms-token", "mountPath": "/var/run/kmstoken", "readOnly": true})
+			}
 			if annotations[config.Prefix+"app-identity"] == "true" {
 				addByName(container, "volumeMounts", object{"name": "rrsa-oidc-token", "mountPath": "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens", "readOnly": true})
 				for _, e := range agents["identity"].(array) {
@@ -92,7 +95,7 @@ func oracle(pod object, agents object) object {
 		}
 	}
 	var ours array
-	if annotations[config.Prefix+"mode"] != "single" {
+	if annotations[config.Prefix+"mode"] != "single" && declares(annotations) {
 		ours = append(ours, "kms-agent-init")
 	}
 	if annotations[config.Prefix+"mode"] != "init" {
@@ -103,8 +106,23 @@ func oracle(pod object, agents object) object {
 	} else {
 		spec["initContainers"] = append(ours, theirs...)
 	}
-	for _, name := range []string{"kms-secrets", "kms-agent", "rrsa-oidc-token"} {
-		addByName(spec, "volumes", agents[name].(object))
+	volumes := []string{"kms-secrets", "kms-agent"}
+	switch annotations[config.Prefix+"identity"] {
+	case nil, "rrsa":
+		volumes = append(volumes, "rrsa-oidc-token")
+	case "client-key:kms-c":
+		volumes = append(volumes, "kms-client-key")
+		secret := agents["kms-client-key"].(object)["secret"].(object)
+		secret["defaultMode"] = 0o444
+		if sc, ok := spec["securityContext"].(object); ok && sc["fsGroup"] != nil {
+			secret["defaultMode"] = 0o440
+		}
+	}
+	if annotations[config.Prefix+"api"] == "true" {
+		volumes = append(volumes, "kms-token")
+	}
+	for _, name := range volumes {
+		addByName(spec, "volumes", clone(agents[name]).(object))
 	}
 	return pod
 }
@@ -118,6 +136,11 @@ func forget(pod any) any {
 		}
 	}
 	return pod
+}
+
+// declares reports whether there is a secret to fetch before the rest.
+func declares(annotations object) bool {
+	return annotations[config.Prefix+"secret.db"] != nil || annotations[config.Prefix+"secret.x"] != nil
 }
 
 func wanted(annotations object, name string) bool {
@@ -146,16 +169,25 @@ func items(v any) array {
 
 // agentTemplates are the parts that the oracle adds, taken from one injected pod.
 func agentTemplates(t *testing.T, in *injector.Injector) object {
-	injected, _, err := inject(in, []byte(`{"metadata":{"annotations":{"`+config.Prefix+`inject":"true","`+config.Prefix+`secret.db":"app/db"}},"spec":{"containers":[{"name":"c"}]}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pod any
-	unmarshal(t, injected, &pod)
-	spec := pod.(object)["spec"].(object)
-	parts := object{}
-	for _, v := range spec["volumes"].(array) {
-		parts[v.(object)["name"].(string)] = v
+	parts, spec := object{}, object{}
+	for _, annotations := range []object{
+		{"secret.db": "app/db", "identity": "client-key:kms-c", "endpoint": "kst-1.cryptoservice.kms.aliyuncs.com"},
+		{"secret.db": "app/db", "api": "true"},
+	} {
+		prefixed := object{config.Prefix + "inject": "true"}
+		for key, value := range annotations {
+			prefixed[config.Prefix+key] = value
+		}
+		injected, _, err := inject(in, marshal(t, object{"metadata": object{"annotations": prefixed}, "spec": object{"containers": array{object{"name": "c"}}}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pod any
+		unmarshal(t, injected, &pod)
+		spec = pod.(object)["spec"].(object)
+		for _, v := range spec["volumes"].(array) {
+			parts[v.(object)["name"].(string)] = v
+		}
 	}
 	var identity array
 	for _, e := range spec["initContainers"].(array)[0].(object)["env"].(array) {
@@ -178,11 +210,11 @@ func drawPod(t *rapid.T) object {
 		maybeEmpty(t, spec, "initContainers")
 	}
 	var volumes array
-	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"data", "settings", "kms-secrets", "rrsa-oidc-token"}), rapid.ID).Draw(t, "volumes") {
+	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"data", "settings", "kms-secrets", "rrsa-oidc-token", "kms-token"}), rapid.ID).Draw(t, "volumes") {
 		v := unknown(t, "volume")
 		v["name"] = name
 		switch name {
-		case "kms-secrets":
+		case "kms-secrets", "kms-token":
 			v["emptyDir"] = object{"medium": "Memory"}
 		case "rrsa-oidc-token":
 			v["projected"] = object{"sources": array{}}
@@ -199,7 +231,9 @@ func drawPod(t *rapid.T) object {
 	}
 
 	annotations := object{config.Prefix + "inject": rapid.SampledFrom([]string{"true", "true", "true", "false"}).Draw(t, "inject"), "other/x": "y"}
-	annotations[config.Prefix+"secret.db"] = "app/db"
+	if rapid.IntRange(0, 9).Draw(t, "no secret") > 0 {
+		annotations[config.Prefix+"secret.db"] = "app/db"
+	}
 	for key, values := range map[string][]string{
 		"mode": {"sidecar", "init", "single"}, "app-identity": {"true", "false"}, "secret.x": {`{name: app/$(X), mode: "0400"}`, "app/x<&>"},
 	} {
@@ -209,6 +243,16 @@ func drawPod(t *rapid.T) object {
 	}
 	if annotations[config.Prefix+"mode"] != "single" && rapid.Bool().Draw(t, "has init-position") {
 		annotations[config.Prefix+"init-position"] = rapid.SampledFrom([]string{"first", "last"}).Draw(t, "init-position")
+	}
+	if mode := annotations[config.Prefix+"mode"]; mode != "init" && (!declares(annotations) || rapid.Bool().Draw(t, "has api")) {
+		annotations[config.Prefix+"api"] = "true"
+	}
+	if annotations[config.Prefix+"app-identity"] != "true" && rapid.Bool().Draw(t, "has identity") {
+		identity := rapid.SampledFrom([]string{"rrsa", "node-role", "access-key:kms-a", "client-key:kms-c"}).Draw(t, "identity")
+		annotations[config.Prefix+"identity"] = identity
+		if identity == "client-key:kms-c" {
+			annotations[config.Prefix+"endpoint"] = "kst-1.cryptoservice.kms.aliyuncs.com"
+		}
 	}
 	if which := rapid.SampledFrom([]string{"", "containers", "skip-containers"}).Draw(t, "which"); which != "" {
 		annotations[config.Prefix+which] = strings.Join(rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, -1, rapid.ID).Draw(t, which), ",")

@@ -35,8 +35,12 @@ type outageError struct{ err error }
 func (e *outageError) Error() string { return e.err.Error() }
 func (e *outageError) Unwrap() error { return e.err }
 
-// role is the ARN that a pod assumes. The error is an outageError or for the pod's author.
+// role is the ARN that a pod assumes, "" for an identity that has its role from elsewhere. The error is an outageError or for the
+// pod's author.
 func (a accounts) role(ctx context.Context, spec config.Spec, policy config.Injector, namespace, name string) (string, error) {
+	if spec.Identity.Kind != config.RRSA {
+		return "", nil
+	}
 	account := rrsa.ServiceAccount{Namespace: namespace, Name: name}
 	if rrsa.FromPod(spec) {
 		return rrsa.Role(spec, policy, account)

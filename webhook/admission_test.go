@@ -13,6 +13,7 @@ import (
 	"unicode"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
@@ -49,6 +50,11 @@ func TestMutate(t *testing.T) {
 		{"no role", pod("bare", map[string]any{"secret.db": "app/db"}), 403, []string{"kubectl annotate serviceaccount --namespace shop bare"}, false, `result="denied",reason="role"`},
 		{"no ServiceAccount", pod("nobody", map[string]any{"secret.db": "app/db"}), 403, []string{"shop/nobody", "does not exist"}, false, ""},
 		{"role of another account", pod("foreign", map[string]any{"secret.db": "app/db"}), 403, []string{"acs:ram::42:role/shop"}, false, ""},
+		{"role of the node", pod("bare", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true, `result="injected",reason="new"`},
+		{"role of the node, no ServiceAccount", pod("nobody", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true, ""},
+		{"forbidden identity", pod("web", map[string]any{"secret.db": "app/db", "identity": "access-key:x"}), 403, []string{"identity", "access-key:x", "allowed: rrsa, node-role"}, false, `result="denied",reason="policy"`},
+		{"forbidden secrets of the API", pod("web", map[string]any{"secret.db": "app/db", "api": "true", "api-allow": "*"}), 403, []string{"api-allow", "app/*"}, false, ""},
+		{"bad template", pod("web", map[string]any{"secret.db": "{name: app/db, format: template, template: '{{'}"}), 400, []string{"secret.db", "template line 1: unclosed action"}, false, ""},
 		{"unknown container", pod("web", map[string]any{"secret.db": "app/db", "containers": "wbe"}), 400, []string{"wbe", "its containers are web"}, false, `result="denied",reason="pod"`},
 		{"a bug of ours", pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: panic}}"}), 500, []string{"a bug"}, false, `result="error",reason="panic"`},
 	} {
@@ -82,6 +88,32 @@ func TestMutate(t *testing.T) {
 	}
 	if err := metricIs(f, "kms_webhook_admission_duration_seconds_count"); err != nil {
 		t.Error(err)
+	}
+}
+
+// An audit log says all that a pod may read, and as whom.
+func TestAudit(t *testing.T) {
+	f := start(t).ready(t)
+	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"})
+	for name, c := range map[string]struct {
+		annotations map[string]any
+		want        map[string]string
+	}{
+		"RRSA": {map[string]any{
+			"secret.a": "{from: {x: app/x, y: app/y}, format: template, template: t, roleArn: 'acs:ram::1234567890123456:role/reader'}", "secret.b": "app/b",
+			"api": "true", "api-allow": "app/c*",
+		}, map[string]string{
+			"identity": "rrsa", "role": "acs:ram::1234567890123456:role/shop", "second-roles": "acs:ram::1234567890123456:role/reader",
+			"secrets": "app/x,app/y,app/b", "api-allow": "app/c*", "result": "injected-new",
+		}},
+		"the node's role": {map[string]any{"api": "true", "identity": "node-role"}, map[string]string{"identity": "node-role", "result": "injected-new"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := f.review(t, webhook.MutatePath, "CREATE", pod("web", c.annotations), nil)
+			if diff := cmp.Diff(c.want, r.AuditAnnotations); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 

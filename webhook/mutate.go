@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -45,9 +46,35 @@ func (j *judge) pod(ctx context.Context, req *request[injector.Pod]) verdict {
 	}
 	v := plan(in, injector.Request{Pod: pod, Namespace: req.Namespace, Spec: spec, RoleARN: role})
 	if v.err == nil {
-		v.audit = map[string]string{"role": role, "secrets": names(spec.Secrets), "result": v.result + "-" + v.reason}
+		v.audit = audit(spec, role)
+		v.audit["result"] = v.result + "-" + v.reason
 	}
 	return v
+}
+
+// audit is what an audit log says about a pod: who it is to Alibaba Cloud and what it may read. Values are nowhere near here.
+func audit(spec config.Spec, role string) map[string]string {
+	said := map[string]string{"identity": spec.Identity.String()}
+	if role != "" {
+		said["role"] = role
+	}
+	var secrets, roles []string
+	for _, s := range spec.Secrets {
+		secrets = append(secrets, s.Names()...)
+		if s.RoleARN != "" && !slices.Contains(roles, s.RoleARN) {
+			roles = append(roles, s.RoleARN)
+		}
+	}
+	if secrets != nil {
+		said["secrets"] = strings.Join(secrets, ",")
+	}
+	if roles != nil {
+		said["second-roles"] = strings.Join(roles, ",")
+	}
+	if spec.API != nil && spec.API.Allow != nil {
+		said["api-allow"] = strings.Join(spec.API.Allow, ",")
+	}
+	return said
 }
 
 func plan(in *injector.Injector, r injector.Request) verdict {
@@ -64,13 +91,4 @@ func plan(in *injector.Injector, r injector.Request) verdict {
 		v.reason = reasonAgain
 	}
 	return v
-}
-
-// names are those of the secrets, which may be seen in an audit log; their values are nowhere near here.
-func names(secrets []config.Secret) string {
-	var list []string
-	for _, s := range secrets {
-		list = append(list, s.Name)
-	}
-	return strings.Join(list, ",")
 }

@@ -39,7 +39,7 @@ accountID: "1234567890123456"
 clusterID: c0ffee
 region: cn-hangzhou
 agent: {image: "registry.example/kms-agent:v1"}
-allow: {secrets: ["app/*"]}
+allow: {secrets: ["app/*"], identities: [node-role]}
 `
 
 // A fixture is a running webhook, its API server and a client that trusts it.
@@ -74,6 +74,11 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 				return errors.New("it ends too early")
 			case "panic":
 				panic("a pod's content")
+			}
+			return nil
+		}, Template: func(text string) error {
+			if text == "{{" {
+				return errors.New("template line 1: unclosed action")
 			}
 			return nil
 		}},

@@ -42,13 +42,9 @@ func (c Client) Get(ctx context.Context, r Request) ([]byte, error) {
 		return nil, err
 	}
 	req.Header.Set("X-KMS-Token", c.Token)
-	res, err := c.http().Do(req)
+	res, err := c.do(req)
 	if err != nil {
-		var wrapped *url.Error // repeats the URL
-		if errors.As(err, &wrapped) {
-			err = wrapped.Err
-		}
-		return nil, fmt.Errorf("no agent answers on %s: does one run in this pod, with its local API on? %w", c.Address, err)
+		return nil, err
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
@@ -63,6 +59,37 @@ func (c Client) Get(ctx context.Context, r Request) ([]byte, error) {
 		return nil, refusal
 	}
 	return value(body)
+}
+
+// Ping returns nil if an agent answers. It needs no token.
+func (c Client) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/ping", http.NoBody)
+	if err != nil {
+		return err
+	}
+	res, err := c.do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("what answers on %s is not a healthy agent (HTTP %d)", c.Address, res.StatusCode)
+	}
+	return nil
+}
+
+func (c Client) do(req *http.Request) (*http.Response, error) {
+	res, err := c.http().Do(req)
+	if err != nil {
+		var wrapped *url.Error // repeats the URL
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return nil, fmt.Errorf("no agent answers on %s: does one run in this pod, with its local API on? %w", c.Address, err)
+	}
+	return res, nil
 }
 
 // http returns a client that sends to Address and nowhere else, whatever proxy the environment names.

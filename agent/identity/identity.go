@@ -57,6 +57,7 @@ func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String())
 type Source struct {
 	assume     func() (Credentials, error)
 	renewAfter time.Duration // when credentials are due for replacement; 0: at three quarters of their life
+	observe    func(error)   // told of each exchange; nil: nobody is
 	flights    singleflight.Group
 
 	mu        sync.Mutex
@@ -119,6 +120,10 @@ func (s *Source) Credentials(ctx context.Context) (Credentials, error) {
 	}
 }
 
+// Observe has f told of each exchange with STS, or with the node's metadata, and its error. It is for the time before the
+// first call of Credentials.
+func (s *Source) Observe(f func(error)) { s.observe = f }
+
 // Invalidate gives up the credentials c, which a service has rejected. Newer ones that another caller got in the
 // meantime stay.
 func (s *Source) Invalidate(c Credentials) {
@@ -151,6 +156,9 @@ func (s *Source) refresh() (Credentials, error) {
 	}
 	start := time.Now()
 	c, err := s.assume()
+	if s.observe != nil {
+		s.observe(err)
+	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()

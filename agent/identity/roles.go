@@ -22,6 +22,8 @@ type Roles struct {
 	caller string
 	sts    STS
 
+	observe func(error)
+
 	mu     sync.Mutex
 	second map[string]*Source // by ARN
 }
@@ -38,6 +40,9 @@ func NewRoles(first *Source, caller string, sts STS) (*Roles, error) {
 	return &Roles{first: first, caller: caller, sts: sts, second: map[string]*Source{}}, nil
 }
 
+// Observe is as that of a Source, for all roles.
+func (r *Roles) Observe(f func(error)) { r.observe = f }
+
 // Source returns the Source of a role. It does not call STS yet.
 func (r *Roles) Source(arn string) (*Source, error) {
 	if !anyRoleARN.MatchString(arn) {
@@ -47,7 +52,7 @@ func (r *Roles) Source(arn string) (*Source, error) {
 	defer r.mu.Unlock()
 	s, ok := r.second[arn]
 	if !ok {
-		s = &Source{assume: func() (Credentials, error) { return r.assume(arn) }}
+		s = &Source{assume: func() (Credentials, error) { return r.assume(arn) }, observe: r.observe}
 		r.second[arn] = s
 	}
 	return s, nil

@@ -50,6 +50,9 @@ type Ref struct {
 	Name         string // or ARN, acs:kms:<region>:<uid>:secret/<name>, for another account's
 	VersionID    string // empty: the version at VersionStage
 	VersionStage string // empty: ACSCurrent
+	// RoleARN is the second role that the caller reads it as; empty: as itself. No part of the request, but two roles may
+	// see two secrets of one name.
+	RoleARN string `json:",omitempty"`
 }
 
 func (r Ref) String() string {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/httpapi"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // defaultTokenFile is where a container finds the token if its environment does not say.
@@ -68,7 +69,7 @@ func getSecret(ctx context.Context, args []string, getenv func(string) string, s
 	if err != nil {
 		return err
 	}
-	value, err := httpapi.Client{Address: address(getenv(addressVariable)), Token: token}.Get(ctx, r)
+	value, err := httpapi.Client{Address: address(getenv), Token: token}.Get(ctx, r)
 	var refusal *httpapi.Error
 	if errors.As(err, &refusal) {
 		err = fmt.Errorf("get %s: %w", r, refusal)
@@ -102,12 +103,17 @@ func clientToken(getenv func(string) string) (string, error) {
 	return token, err
 }
 
-func address(setting string) string {
+// address is what the environment says, the webhook's document in an injected container, or the KMS Agent's own.
+func address(getenv func(string) string) string {
+	setting := getenv(addressVariable)
 	switch {
-	case setting == "":
-		return httpapi.Address(2025, "")
 	case strings.ContainsAny(setting, ":/"):
 		return setting
+	case setting != "":
+		return "127.0.0.1:" + setting
 	}
-	return "127.0.0.1:" + setting
+	if doc, err := config.ReadAgent([]byte(getenv(config.AgentEnv))); err == nil && doc.API != nil {
+		return httpapi.Address(doc.API.Port, doc.API.Socket)
+	}
+	return httpapi.Address(config.DefaultAPIPort, "")
 }

@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string) (int, error) {
 		return exitMisuse, err
 	}
 	if args[0] == config.CommandReady {
-		if err := agent.Ready(doc); err != nil {
+		if err := agent.Ready(ctx, doc); err != nil {
 			fmt.Fprintln(os.Stderr, "kms-agent:", err)
 			return exitFailed, nil // a probe must not write the container's termination message
 		}
@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	}
 	if err := work(ctx); err != nil {
 		text := a.Explain(err)
-		log.Error("no secrets", "command", args[0], "error", text)
+		log.Error("the agent ends", "command", args[0], "error", text)
 		terminated(terminationLog, text)
 		return exitFailed, nil
 	}

@@ -32,7 +32,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	o := webhook.Options{Version: version(), Checks: config.Checks{Key: render.CheckKey}}
+	o := webhook.Options{Version: version(), Checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}}
 	flags := flag.NewFlagSet("kms-webhook", flag.ContinueOnError)
 	flags.StringVar(&o.ConfigFile, "config", "", "file with the operator's configuration; required")
 	flags.IntVar(&o.Port, "port", 9443, "port of the admission server")

@@ -55,7 +55,7 @@ func productSpec(of product, s settings, base []entry, binaries map[binaryKey]bi
 }
 
 // applets are the names that the demonstration's application calls busybox by.
-var applets = strings.Fields("sh cat chmod cp cut date echo env false find grep head hexdump id kill ln ls md5sum mkdir mount mv ps pwd readlink rm sed sha256sum sleep sort stat tail tee test timeout touch tr true wc wget whoami")
+var applets = strings.Fields("sh ash cat chmod cp cut date echo env false find grep head hexdump id kill ln ls md5sum mkdir mount mv nc pidof ps pwd readlink rm sed sha256sum sleep sort stat tail tee test timeout touch tr true wc whoami")
 
 // demoSpec is an image with busybox, for this machine's own platform: apt-get has no other without changing its configuration.
 func demoSpec(ctx context.Context, p progress, of product, s settings, debian debian) (imageSpec, error) {

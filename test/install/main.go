@@ -13,9 +13,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/template"
+	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/authority"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/clientkey"
 )
 
 //go:embed emulator webhook
@@ -26,6 +29,8 @@ type values struct {
 	Issuer    string // of the cluster's ServiceAccount tokens
 	Direct    bool   // the cluster's DNS does not answer aliyuncs.com: call the emulator's Service by its own name
 	Manifests string // deploy/manifests, as seen from the webhook's kustomization
+
+	ClientKeyID, ClientKeyCertificate string // that the emulated KMS instance knows
 }
 
 func main() {
@@ -52,10 +57,42 @@ func run(args []string) error {
 	if v.Manifests, err = relative(filepath.Join(*dir, "webhook"), *manifests); err != nil {
 		return err
 	}
+	if err := v.clientKey(filepath.Join(*dir, "client-key")); err != nil {
+		return err
+	}
 	if err := write(*dir, v); err != nil {
 		return err
 	}
 	return writeAuthority(filepath.Join(*dir, "emulator"), filepath.Join(*dir, "webhook", "emulator-ca.pem"))
+}
+
+// clientKey makes a client key, for a Secret out of the files in dir, or takes the one that is there.
+func (v *values) clientKey(dir string) error {
+	files := map[string][]byte{"clientKey": nil, "password": nil, "id": nil, "certificate": nil}
+	var missing error
+	for name := range files {
+		content, err := os.ReadFile(filepath.Join(dir, name))
+		missing = errors.Join(missing, err)
+		files[name] = content
+	}
+	if missing != nil {
+		key, err := clientkey.New(time.Now().AddDate(1, 0, 0))
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		files = map[string][]byte{"clientKey": key.JSON, "password": []byte(key.Password), "id": []byte(key.ID), "certificate": key.Certificate}
+		for name, content := range files {
+			if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+				return err
+			}
+		}
+	}
+	v.ClientKeyID = string(files["id"])
+	v.ClientKeyCertificate = strings.ReplaceAll(strings.TrimSpace(string(files["certificate"])), "\n", "\n        ")
+	return nil
 }
 
 // relative is how a kustomization in from names the folder to: kustomize takes no absolute path.

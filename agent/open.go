@@ -1,0 +1,182 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// open makes the gateway of the document's identity. There is one identity, and no other takes its place.
+func (a *Agent) open(getenv func(string) string) (reader, error) {
+	gatewayRoots, err := roots(a.doc.KMS.CABundle)
+	if err != nil {
+		return nil, fmt.Errorf("kms.caBundle: %w", err)
+	}
+	settings := kms.Config{Endpoint: a.doc.KMS.Host, Roots: gatewayRoots}
+	if a.doc.Identity.Kind == config.ClientKey {
+		a.role = "that of the client key"
+		client, err := kms.NewClientKey(kms.ClientKeyConfig{
+			Config:       settings,
+			KeyFile:      filepath.Join(config.ClientKeyDir, config.ClientKeyFile),
+			PasswordFile: filepath.Join(config.ClientKeyDir, config.ClientKeyPassword),
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &measured{signed{client}, a.measures}, nil
+	}
+
+	sts := identity.STSFromEnv(getenv)
+	sts.SessionName = identity.SessionName(a.doc.Namespace, a.doc.ServiceAccount, podName(getenv))
+	if a.doc.STS.Host != "" {
+		sts.Endpoint = a.doc.STS.Host
+	}
+	sts.Roots = gatewayRoots
+	if a.doc.STS.CABundle != a.doc.KMS.CABundle {
+		if sts.Roots, err = roots(a.doc.STS.CABundle); err != nil {
+			return nil, fmt.Errorf("sts.caBundle: %w", err)
+		}
+	}
+	a.narrow(&sts)
+	source, err := identity.Open(string(a.doc.Identity.Kind), getenv, sts)
+	if err != nil {
+		return nil, err
+	}
+	a.role = caller(a.doc.Identity.Kind, getenv)
+	second := sts
+	second.Policy = "" // the first session's policy is for assuming the second role too
+	roles, err := identity.NewRoles(source, a.role, second)
+	if err != nil {
+		return nil, err
+	}
+	count := func(err error) { a.measures.STSRequest(code(err)) }
+	source.Observe(count)
+	roles.Observe(count)
+	client, err := kms.New(settings)
+	if err != nil {
+		return nil, err
+	}
+	return &measured{&gateway{source, roles, client}, a.measures}, nil
+}
+
+// narrow gives the sessions the policy that allows what the pod declares and nothing else, if the operator wants that.
+func (a *Agent) narrow(sts *identity.STS) {
+	if !a.doc.SessionPolicy {
+		return
+	}
+	var secrets, roles []string
+	for _, f := range a.doc.Files {
+		if f.RoleARN != "" {
+			roles = append(roles, f.RoleARN) // its secrets are read by that role's session
+		} else {
+			secrets = append(secrets, f.Secrets()...)
+		}
+	}
+	if a.doc.API != nil {
+		secrets = append(secrets, a.doc.API.Allow...)
+	}
+	policy, ok := identity.SessionPolicy(secrets, roles)
+	if !ok {
+		a.log.Warn("the STS session is not narrowed: the pod declares more secrets than a session's policy can name", "secrets", len(secrets))
+	}
+	sts.Policy = policy
+}
+
+// caller says in words who the pod is, for messages.
+func caller(kind config.IdentityKind, getenv func(string) string) string {
+	switch kind {
+	case config.NodeRole:
+		return "the node's role"
+	case config.AccessKey:
+		if role := getenv(config.AccessKeyRoleEnv); role != "" {
+			return role
+		}
+		return "the access key's RAM user"
+	}
+	return identity.FromEnv(getenv).RoleARN
+}
+
+// signed reads from a KMS instance as a client key, which has no role and can assume none.
+type signed struct{ client *kms.ClientKeyClient }
+
+func (s signed) read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
+	if ref.RoleARN != "" {
+		return kms.Secret{}, fmt.Errorf("secret %s: roleArn needs an identity that can assume roles, and a client key cannot", ref)
+	}
+	return s.client.GetSecretValue(ctx, ref)
+}
+
+// measured counts the calls of a reader.
+type measured struct {
+	reader
+	measures *metrics.Agent
+}
+
+func (m *measured) read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
+	secret, err := m.reader.read(ctx, ref)
+	var refusal *kms.Error
+	if err == nil || errors.As(err, &refusal) {
+		m.measures.KMSRequest(code(err))
+	}
+	return secret, err
+}
+
+// result is what metrics count an attempt by.
+func result(err error) string {
+	if err != nil {
+		return "failure"
+	}
+	return "success"
+}
+
+// code is what metrics count an outcome by: the cloud's own code, where it said one.
+func code(err error) string {
+	var gateway *kms.Error
+	var sts *identity.Error
+	switch {
+	case err == nil:
+		return metrics.OK
+	case errors.As(err, &gateway) && gateway.Code != "":
+		return gateway.Code
+	case errors.As(err, &sts) && sts.Code != "":
+		return sts.Code
+	case timedOut(err):
+		return "Timeout"
+	}
+	return "Error"
+}
+
+// roots are the system's and those of a PEM bundle. Without a bundle they are nil, which means the system's too, but
+// read only when a connection needs them.
+func roots(bundle string) (*x509.CertPool, error) {
+	if bundle == "" {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM([]byte(bundle)) {
+		return nil, errors.New("there is no PEM certificate in it")
+	}
+	return pool, nil
+}
+
+func podName(getenv func(string) string) string {
+	if name := getenv(config.PodNameEnv); name != "" {
+		return name
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}

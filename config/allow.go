@@ -1,0 +1,84 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Allow is what pods may ask for. A * in a pattern stands for any characters.
+type Allow struct {
+	PodRoles  *bool    `yaml:"podRoles"`  // may a pod's own annotation name its role? Default true
+	Roles     []string `yaml:"roles"`     // role ARNs; default the account's own
+	Secrets   []string `yaml:"secrets"`   // names and ARNs of secrets; default all
+	Regions   []string `yaml:"regions"`   // for the annotation region, besides the cluster's own; default none
+	Endpoints []string `yaml:"endpoints"` // for the annotation endpoint, besides the operator's own; default none
+	// Identities are the identities besides rrsa: node-role, access-key and client-key, the last two with :<pattern> for certain
+	// Secrets only. Default none.
+	Identities []string `yaml:"identities"`
+}
+
+// AllowIn is what pods of a namespace may ask for.
+func (in Injector) AllowIn(namespace string) Allow {
+	allow := in.Allow
+	for _, ns := range in.Namespaces {
+		if !anyMatches(ns.Names, namespace) {
+			continue
+		}
+		if ns.Allow.PodRoles != nil {
+			allow.PodRoles = ns.Allow.PodRoles
+		}
+		if ns.Allow.Roles != nil {
+			allow.Roles = ns.Allow.Roles
+		}
+		if ns.Allow.Secrets != nil {
+			allow.Secrets = ns.Allow.Secrets
+		}
+		if ns.Allow.Regions != nil {
+			allow.Regions = ns.Allow.Regions
+		}
+		if ns.Allow.Endpoints != nil {
+			allow.Endpoints = ns.Allow.Endpoints
+		}
+		if ns.Allow.Identities != nil {
+			allow.Identities = ns.Allow.Identities
+		}
+		break
+	}
+	return allow
+}
+
+// Role reports whether a role's ARN is allowed.
+func (a Allow) Role(arn string) bool { return anyMatches(a.Roles, arn) }
+
+// Secret reports whether a secret's name or ARN is allowed.
+func (a Allow) Secret(name string) bool { return anyMatches(a.Secrets, name) }
+
+// Region reports whether the annotation region may have this value.
+func (a Allow) Region(name string) bool { return anyMatches(a.Regions, name) }
+
+// Endpoint reports whether the annotation endpoint may have this value.
+func (a Allow) Endpoint(host string) bool { return anyMatches(a.Endpoints, host) }
+
+// SecretsOf reports whether all secrets that a pattern matches are allowed: whatever a star of the pattern stands for, it must
+// be a star here that takes it. So the pattern is asked about as if its stars were letters that no name has.
+func (a Allow) SecretsOf(pattern string) bool { return a.Secret(pattern) }
+
+// Identity reports whether a pod may have an identity. RRSA is what this program is for.
+func (a Allow) Identity(i Identity) bool {
+	return i.Kind == RRSA || slices.Contains(a.Identities, string(i.Kind)) || anyMatches(a.Identities, i.String())
+}
+
+func (a Allow) check(m *Mistakes, where string) {
+	kinds := []string{string(NodeRole), string(AccessKey), string(ClientKey)}
+	for i, identity := range a.Identities {
+		where := fmt.Sprintf("%s.identities[%d]", where, i)
+		kind, secret, named := strings.Cut(identity, ":")
+		switch {
+		case !slices.Contains(kinds, kind):
+			m.add(where, "%s", notOneOf(kind, kinds))
+		case named && (secret == "" || !IdentityKind(kind).needsSecret()):
+			m.add(where, "%q is not right; write node-role, access-key, client-key, or for certain Secrets access-key:<pattern>", identity)
+		}
+	}
+}

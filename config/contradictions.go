@@ -1,0 +1,119 @@
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// contradictions are what no single annotation can be blamed for.
+func (p *parser) contradictions() {
+	if !p.set[injectKey] {
+		p.mistakes.add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; add it with the value "true", or "false" to switch the injection off`, Prefix)
+	}
+	if p.Inject && len(p.Secrets) == 0 && !p.apiOn && !p.mistaken(Prefix+"secret.") {
+		p.mistakes.add(Prefix+injectKey, `is "true", but no secret is asked for; add %ssecret.<file>: <name of a KMS secret>`, Prefix)
+	}
+	if p.RoleARN != "" && p.RoleName != "" {
+		p.mistakes.add(Prefix+"role-name", "contradicts role-arn; keep one of the two")
+	}
+	if len(p.Containers) > 0 && len(p.SkipContainers) > 0 {
+		p.mistakes.add(Prefix+"skip-containers", "contradicts containers, which already says which containers get the files; keep one of the two")
+	}
+	if p.Mode == ModeSingle && p.set["init-position"] {
+		p.mistakes.add(Prefix+"init-position", "contradicts mode: single, in which there is no init container; remove one of the two")
+	}
+	p.identityContradictions()
+	p.refreshContradictions()
+	p.apiContradictions()
+	p.pathContradictions()
+}
+
+// identityContradictions are annotations of RRSA with another identity.
+func (p *parser) identityContradictions() {
+	if p.Identity.Kind == RRSA {
+		return
+	}
+	instead := map[IdentityKind]string{
+		NodeRole:  "whose role is the node's",
+		AccessKey: "whose role, if any, is in the Secret's key " + AccessKeyRole,
+		ClientKey: "which has no role",
+	}[p.Identity.Kind]
+	for _, key := range []string{"role-arn", "role-name"} {
+		if p.set[key] {
+			p.mistakes.add(Prefix+key, "contradicts identity: %s, %s; remove one of the two", p.Identity, instead)
+		}
+	}
+	if p.set["token-expiration"] {
+		p.mistakes.add(Prefix+"token-expiration", "contradicts identity: %s, which needs no ServiceAccount token; remove one of the two", p.Identity)
+	}
+	if p.AppIdentity {
+		p.mistakes.add(Prefix+"app-identity", "contradicts identity: %s; only the identity rrsa can be given to the application's containers, too", p.Identity)
+	}
+	for _, s := range p.Secrets {
+		if s.RoleARN != "" && p.Identity.Kind == ClientKey {
+			p.mistakes.add(Prefix+"secret."+s.File, "roleArn contradicts identity: %s, which cannot assume a role; remove one of the two", p.Identity)
+		}
+	}
+}
+
+// refreshContradictions are wishes for what comes after the first files, in a pod that has the first files only.
+func (p *parser) refreshContradictions() {
+	var never, cure string
+	switch {
+	case p.Mode == ModeInit:
+		never, cure = "mode: init, in which nothing refreshes", "use mode: sidecar"
+		if p.set["refresh-interval"] {
+			p.mistakes.add(Prefix+"refresh-interval", "contradicts %s; remove it, or %s", never, cure)
+		}
+	case p.RefreshInterval == 0:
+		never, cure = "refresh-interval: 0, with which no file changes", "give an interval such as 5m"
+	case p.OnChange != "" && len(p.Secrets) == 0 && !p.mistaken(Prefix+"secret."):
+		p.mistakes.add(Prefix+"on-change", "the pod has no file that could change; remove it, or add %ssecret.<file>", Prefix)
+		return
+	default:
+		return
+	}
+	if p.OnChange != "" {
+		p.mistakes.add(Prefix+"on-change", "contradicts %s; remove it, or %s", never, cure)
+	}
+	for _, s := range p.Secrets {
+		if s.OnChange != "" {
+			p.mistakes.add(Prefix+"secret."+s.File, "onChange contradicts %s; remove it, or %s", never, cure)
+		}
+	}
+}
+
+func (p *parser) apiContradictions() {
+	if !p.apiOn {
+		for _, key := range []string{"api-allow", "api-port", "api-socket"} {
+			if p.set[key] {
+				p.mistakes.add(Prefix+key, `has no effect without the local API; remove it, or add %sapi: "true"`, Prefix)
+			}
+		}
+		return
+	}
+	if p.set["api-port"] && p.set["api-socket"] {
+		p.mistakes.add(Prefix+"api-port", "contradicts api-socket, which takes the place of the port; keep one of the two")
+	}
+	if p.Mode == ModeInit {
+		p.mistakes.add(Prefix+"api", "contradicts mode: init, in which no agent runs beside the application; remove it, or use mode: sidecar")
+	}
+}
+
+// pathContradictions are files that would stand in each other's way.
+func (p *parser) pathContradictions() {
+	for i, a := range p.Secrets {
+		for _, b := range p.Secrets[:i] {
+			switch {
+			case a.Path == b.Path:
+				p.mistakes.add(Prefix+"secret."+a.File, "writes %s, which secret.%s writes too; give one of them another path", a.Path, b.File)
+			case strings.HasPrefix(a.Path, b.Path+"/") || strings.HasPrefix(b.Path, a.Path+"/"):
+				p.mistakes.add(Prefix+"secret."+a.File, "writes %s and secret.%s writes %s, so that one name would be a file and a folder; give one of them another path", a.Path, b.File, b.Path)
+			}
+		}
+	}
+}
+
+func (p *parser) mistaken(prefix string) bool {
+	return slices.ContainsFunc(p.mistakes, func(m Mistake) bool { return strings.HasPrefix(m.Where, prefix) })
+}

@@ -1,0 +1,68 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const onChangeForms = "http://127.0.0.1:<port>/<path> or signal:<SIG>:<process>, for example signal:HUP:nginx"
+
+// signals are those by which programs are told to read their files again, or to end in good order.
+var signals = []string{"HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH"}
+
+// Signal takes apart an on-change of the form signal:<SIG>:<process>. The signal's name is without SIG: "HUP".
+func Signal(onChange string) (name, process string, ok bool) {
+	rest, ok := strings.CutPrefix(onChange, "signal:")
+	if !ok {
+		return "", "", false
+	}
+	name, process, _ = strings.Cut(rest, ":")
+	return strings.TrimPrefix(name, "SIG"), process, true
+}
+
+func checkOnChange(s string) error {
+	if name, process, ok := Signal(s); ok {
+		return checkSignal(name, process)
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme == "" {
+		return fmt.Errorf("%q is not a notification; write %s", s, onChangeForms)
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	switch {
+	case u.Scheme != "http":
+		return fmt.Errorf("%q: %s is not possible; write %s", s, u.Scheme, onChangeForms)
+	case u.Hostname() != "127.0.0.1":
+		return fmt.Errorf("%q leaves the pod; the host must be 127.0.0.1, by which the pod's containers reach each other", s)
+	case err != nil || port == 0:
+		return fmt.Errorf("%q names no port; write for example http://127.0.0.1:8080/-/reload", s)
+	case u.User != nil || u.Fragment != "" || u.Path == "":
+		return fmt.Errorf("%q is not of the form http://127.0.0.1:<port>/<path>; write for example http://127.0.0.1:8080/-/reload", s)
+	}
+	return nil
+}
+
+func checkSignal(name, process string) error {
+	if !slices.Contains(signals, name) {
+		return notOneOf(name, signals)
+	}
+	if process == "" {
+		return errors.New("the process is missing; write for example signal:HUP:nginx")
+	}
+	if len(process) > 64 || strings.ContainsFunc(process, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == 0x7f }) {
+		return fmt.Errorf("%q is not the name of a process; write its program's name without a path, for example signal:HUP:nginx", process)
+	}
+	return nil
+}
+
+func parseOnChange(p *parser, _, value string) []error {
+	if err := checkOnChange(value); err != nil {
+		return []error{err}
+	}
+	p.OnChange = value
+	return nil
+}

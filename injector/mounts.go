@@ -1,0 +1,82 @@
+package injector
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+const mountPathAnnotation = config.Prefix + "mount-path"
+
+// A place is one of our volumes in each container that reads the files.
+type place struct {
+	corev1.VolumeMount
+	annotation string // that asks for it, or chooses it
+	cure       string // for whoever has something else there
+}
+
+func places(spec config.Spec) []place {
+	const move = "move or remove that mount"
+	all := []place{{
+		corev1.VolumeMount{Name: SecretsVolume, MountPath: spec.MountPath, ReadOnly: true},
+		mountPathAnnotation, "choose another " + mountPathAnnotation + ", or move that mount",
+	}}
+	if spec.API != nil {
+		all = append(all, place{apiMount(true), config.Prefix + "api", move})
+	}
+	if spec.AppIdentity {
+		all = append(all, place{tokenMount(), config.Prefix + "app-identity", move})
+	}
+	return all
+}
+
+// conflicts are mounts of the readers' own that stand where ours must be, that ours would hide or make impossible to set up.
+func conflicts(r Request, readers []Container) config.Mistakes {
+	var m config.Mistakes
+	all := places(r.Spec)
+	for _, p := range all[1:] {
+		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
+			m = append(m, config.Mistake{Where: mountPathAnnotation, Problem: fmt.Sprintf(
+				"%s and %s, where the volume %s is, would be inside each other; choose another %s", r.Spec.MountPath, p.MountPath, p.Name, mountPathAnnotation)})
+		}
+	}
+	for _, c := range readers {
+		for _, p := range all {
+			if !c.mounts(p.Name) {
+				m = append(m, r.conflict(c, p)...)
+			}
+		}
+	}
+	return m
+}
+
+func (r Request) conflict(c Container, p place) config.Mistakes {
+	var m config.Mistakes
+	target := p.MountPath
+	for _, mount := range c.VolumeMounts {
+		at := mount.path()
+		switch {
+		case at == target:
+			m = append(m, config.Mistake{Where: p.annotation, Problem: fmt.Sprintf(
+				"container %s already has the volume %s at %s; %s", c.Name, mount.Name, target, p.cure)})
+		case below(at, target):
+			// The runtime would have to make the inner mount's directory in our volume, which is read-only there.
+			m = append(m, config.Mistake{Where: p.annotation, Problem: fmt.Sprintf(
+				"container %s has the volume %s at %s, inside %s, which is read-only; %s", c.Name, mount.Name, at, target, p.cure)})
+		case below(target, at):
+			if v, _ := r.Pod.Spec.volume(mount.Name); mount.ReadOnly || v.readOnly() {
+				m = append(m, config.Mistake{Where: p.annotation, Problem: fmt.Sprintf(
+					"%s is inside the volume %s of container %s, at %s, which is read-only; %s", target, mount.Name, c.Name, at, p.cure)})
+			}
+		}
+	}
+	return m
+}
+
+// below reports whether one clean path is the other or is inside it.
+func below(path, top string) bool {
+	return path == top || top == "/" || strings.HasPrefix(path, top+"/")
+}
