@@ -45,6 +45,16 @@ func WithHooks(hooks Hooks) Option {
 	return func(a *Agent) { a.hooks = append(a.hooks, hooks) }
 }
 
+// WithReader has an Agent read secrets with read, and ask neither STS nor KMS: for simulations of what time and the cloud do to
+// it. What read refuses should be an *identity.Error or a *kms.Error, or it is taken for something that does not pass.
+func WithReader(read func(context.Context, kms.Ref) (kms.Secret, error)) Option {
+	return func(a *Agent) { a.reader = &hold{reader: readerFunc(read)} }
+}
+
+type readerFunc func(context.Context, kms.Ref) (kms.Secret, error)
+
+func (f readerFunc) read(ctx context.Context, ref kms.Ref) (kms.Secret, error) { return f(ctx, ref) }
+
 // attempted tells of an attempt to get the files up to date.
 func (a *Agent) attempted(held snapshot, written int, err error) {
 	for _, h := range a.hooks {

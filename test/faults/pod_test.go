@@ -1,0 +1,248 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
+)
+
+const (
+	interval = 50 * time.Millisecond // between refreshes, so that the pauses after failures are at most six times that
+	secrets  = 2                     // of a pod
+)
+
+// pod has three files of two secrets, and a cloud of its own.
+type pod struct {
+	t     *testing.T
+	cloud *emulatortest.Server
+	doc   config.Agent
+	token string // the file
+	log   journal
+
+	patience time.Duration // with an attempt that must come
+	attempts chan attempt
+	failed   int // attempts that were taken from the channel, or were left in it
+	good     int
+}
+
+// attempt is one try to get the files up to date.
+type attempt struct {
+	at      time.Time
+	written int
+	err     error
+}
+
+func newPod(t *testing.T) *pod {
+	cloud := emulatortest.Start(t)
+	p := &pod{t: t, cloud: cloud, token: cloud.Issuer.TokenFile(t, emulatortest.Subject), patience: 40 * time.Second, attempts: make(chan attempt, 10000)}
+	endpoint := config.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
+	p.doc = config.Agent{
+		Namespace: "rrsa-dev", ServiceAccount: "dev-sa", KMS: endpoint, STS: endpoint,
+		SecretsDir: t.TempDir(), StateDir: t.TempDir(), RefreshInterval: config.Duration(interval), LogLevel: "debug",
+		Files: podFiles(),
+	}
+	p.put(1)
+	return p
+}
+
+func podFiles() []config.File {
+	return []config.File{
+		{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: config.Env},
+		{Path: "conf/db.json", Mode: 0o400, Secret: "app/db", Format: config.Raw},
+		{Path: "key", Mode: 0o400, Secret: "app/key", Format: config.Raw},
+	}
+}
+
+// The values of a generation of the secrets, and the files that are made of them.
+func database(n int) string { return fmt.Sprintf(`{"password":"sentinel-%d"}`, n) }
+func apiKey(n int) string   { return fmt.Sprintf("sentinel-key-%d", n) }
+
+func contents(n int) map[string]string {
+	return map[string]string{"conf/db.env": fmt.Sprintf("password=sentinel-%d\n", n), "conf/db.json": database(n), "key": apiKey(n)}
+}
+
+// put replaces the secrets by ones whose versions are the generations given; the last is current.
+func (p *pod) put(generations ...int) {
+	p.t.Helper()
+	db := emulator.Secret{Name: "app/db", Tags: map[string]string{"env": "dev"}}
+	key := emulator.Secret{Name: "app/key", Tags: db.Tags}
+	for _, n := range generations {
+		id := fmt.Sprint("v", n)
+		db.Versions = append(db.Versions, emulator.Version{ID: id, Value: emulator.Value{Text: database(n)}})
+		key.Versions = append(key.Versions, emulator.Version{ID: id, Value: emulator.Value{Text: apiKey(n)}})
+	}
+	p.cloud.Put(p.t, db, key)
+}
+
+func (p *pod) env(name string) string {
+	return map[string]string{
+		"ALIBABA_CLOUD_ROLE_ARN":          emulatortest.RoleARN,
+		"ALIBABA_CLOUD_OIDC_PROVIDER_ARN": emulatortest.ProviderARN,
+		"ALIBABA_CLOUD_OIDC_TOKEN_FILE":   p.token,
+		config.PodNameEnv:                 "web-0",
+	}[name]
+}
+
+// agent is a new process in the pod.
+func (p *pod) agent(options ...agent.Option) *agent.Agent {
+	p.t.Helper()
+	options = append(options, agent.WithHooks(agent.Hooks{Attempted: func(written int, err error) {
+		p.attempts <- attempt{time.Now(), written, err}
+	}}))
+	a, err := agent.New(p.doc, p.env, agent.NewLogger(&p.log, p.doc), options...)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return a
+}
+
+// next waits for the end of the next attempt.
+func (p *pod) next() attempt {
+	p.t.Helper()
+	select {
+	case a := <-p.attempts:
+		p.count(a)
+		return a
+	case <-time.After(p.patience):
+		p.t.Fatalf("nothing happens any more:\n%s", p.log.String())
+		return attempt{}
+	}
+}
+
+// count leaves out the attempt that the agent's end interrupted.
+func (p *pod) count(a attempt) {
+	switch {
+	case a.err == nil:
+		p.good++
+	case !errors.Is(a.err, context.Canceled):
+		p.failed++
+	}
+}
+
+// nextThat waits for an attempt that failed, or for one that did not.
+func (p *pod) nextThat(failed bool) attempt {
+	p.t.Helper()
+	for {
+		if a := p.next(); (a.err != nil) == failed {
+			return a
+		}
+	}
+}
+
+// settle counts what happened until the agent ended.
+func (p *pod) settle() {
+	for {
+		select {
+		case a := <-p.attempts:
+			p.count(a)
+		default:
+			return
+		}
+	}
+}
+
+// start runs work; stop ends it and waits for its end.
+func (p *pod) start(work func(context.Context) error) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var err error
+	var group sync.WaitGroup
+	group.Go(func() { err = work(ctx) })
+	stop = func() error { cancel(); group.Wait(); return err }
+	p.t.Cleanup(func() { stop() })
+	return stop
+}
+
+// file is one file as a container sees it; two that are equal are the same file.
+type file struct {
+	data  string
+	inode uint64
+	mode  fs.FileMode
+	time  time.Time
+}
+
+// inventory are the files in the directory of the pod's secrets.
+func inventory(t *testing.T, directory string) map[string]file {
+	t.Helper()
+	found := map[string]file{}
+	for path := range contents(0) {
+		data, err := os.ReadFile(filepath.Join(directory, path))
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(directory, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[path] = file{string(data), info.Sys().(*syscall.Stat_t).Ino, info.Mode(), info.ModTime()}
+	}
+	return found
+}
+
+// isGeneration reports whether the files are all those of a generation.
+func isGeneration(files map[string]file, n int) bool {
+	got := map[string]string{}
+	for path, f := range files {
+		got[path] = f.data
+	}
+	return reflect.DeepEqual(got, contents(n))
+}
+
+// describe says of which generations the files are; "?" is one that nobody ever wrote.
+func describe(files map[string]file, generations ...int) string {
+	counts := map[string]int{}
+	for path, f := range files {
+		name := "?"
+		for _, n := range generations {
+			if contents(n)[path] == f.data {
+				name = fmt.Sprint("v", n)
+			}
+		}
+		counts[name]++
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d × %s", counts[name], name))
+	}
+	if parts == nil {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// journal is what the agent logged.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
