@@ -75,6 +75,9 @@ func New(doc config.Agent, getenv func(string) string, log *slog.Logger, options
 
 // Init writes the files once. What may pass is tried again for a minute.
 func (a *Agent) Init(ctx context.Context) error {
+	if err := install(a.doc.Program); err != nil {
+		return err
+	}
 	dir, err := volume.Open(a.doc.SecretsDir)
 	if err != nil {
 		return fmt.Errorf("open the secrets' directory: %w", err)

@@ -29,7 +29,7 @@ type value struct {
 // refs are the distinct secrets of the document, in its order.
 func (a *Agent) refs() []kms.Ref {
 	var refs []kms.Ref
-	for _, f := range a.doc.Files {
+	for _, f := range a.declared() {
 		for _, s := range sources(f) {
 			if !slices.Contains(refs, s.ref) {
 				refs = append(refs, s.ref)
@@ -91,7 +91,7 @@ func (a *Agent) ask(ctx context.Context, ref kms.Ref) (value, error) {
 
 func (a *Agent) filesOf(ref kms.Ref) []string {
 	var paths []string
-	for _, f := range a.doc.Files {
+	for _, f := range a.declared() {
 		if slices.ContainsFunc(sources(f), func(s source) bool { return s.ref == ref }) {
 			paths = append(paths, f.Path)
 		}

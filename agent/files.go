@@ -1,9 +1,12 @@
 package agent
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
@@ -16,6 +19,19 @@ import (
 type source struct {
 	alias string // in the file's template; empty if the file has one secret
 	ref   kms.Ref
+}
+
+// declared are the document's files and, as if each were a file of its own, its variables.
+func (a *Agent) declared() []config.File {
+	all := slices.Clip(a.doc.Files)
+	for _, v := range a.doc.Env {
+		f := config.File{Path: "env." + v.Name, Secret: v.Secret, Format: config.Raw}
+		if v.Key != "" {
+			f.Keys = []config.Key{{Name: v.Name, Path: v.Key}}
+		}
+		all = append(all, f)
+	}
+	return all
 }
 
 // sources are what a file is made of.
@@ -39,7 +55,8 @@ func spec(f config.File) render.Spec {
 func (a *Agent) render(got values) ([]volume.File, error) {
 	var files []volume.File
 	var errs []error
-	for _, f := range a.doc.Files {
+	variables := map[string]string{}
+	for i, f := range a.declared() {
 		inputs, origin, err := inputs(f, got)
 		switch {
 		case err != nil:
@@ -53,9 +70,38 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 			errs = append(errs, fmt.Errorf("file %s of %s: %w", f.Path, origin, err))
 			continue
 		}
+		if i >= len(a.doc.Files) {
+			v := a.doc.Env[i-len(a.doc.Files)]
+			if err := holdable(inputs[0], data); err != nil {
+				errs = append(errs, fmt.Errorf("%s of %s: %w", f.Path, origin, err))
+			}
+			variables[v.Name] = string(data)
+			continue
+		}
 		files = append(files, volume.File{Path: f.Path, Data: data, Mode: fs.FileMode(f.Mode)})
 	}
-	return files, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if len(variables) > 0 {
+		data, err := json.Marshal(variables)
+		if err != nil {
+			return nil, fmt.Errorf("encode the variables: %w", err)
+		}
+		files = append(files, volume.File{Path: config.EnvFile, Data: data, Mode: fs.FileMode(a.doc.EnvMode)})
+	}
+	return files, nil
+}
+
+// holdable reports why an environment variable cannot hold a value.
+func holdable(from render.Input, value []byte) error {
+	switch {
+	case from.Binary:
+		return errors.New("the secret is binary, which an environment variable cannot hold; use a file")
+	case bytes.IndexByte(value, 0) >= 0:
+		return errors.New("the value has a NUL character in it, which an environment variable cannot hold; use a file")
+	}
+	return nil
 }
 
 // inputs are the values that a file is made of, and their names and versions in words. A file that is optional has none if

@@ -70,7 +70,7 @@ func (a *Agent) listenAPI(ctx context.Context) (func() error, error) {
 		return nil, err
 	}
 	allow := append([]string(nil), api.Allow...)
-	for _, f := range a.doc.Files {
+	for _, f := range a.declared() {
 		if f.RoleARN == "" {
 			allow = append(allow, f.Secrets()...)
 		}
@@ -114,7 +114,7 @@ func Ready(ctx context.Context, doc config.Agent) error {
 		return fmt.Errorf("open the secrets' directory: %w", err)
 	}
 	defer dir.Close()
-	if len(doc.Files) > 0 && !dir.Written() {
+	if doc.Writes() && !dir.Written() {
 		return errors.New("no files yet")
 	}
 	if doc.API == nil {

@@ -45,7 +45,11 @@ type Agent struct {
 	MetricsPort     int       `json:"metricsPort,omitempty"` // of /metrics and /readyz on all addresses; 0: off
 	LogLevel        string    `json:"logLevel"`              // debug, info, error
 	LogFormat       string    `json:"logFormat"`             // json, text
-	Files           []File    `json:"files"`                 // may be empty with API
+	Files           []File    `json:"files"`                 // may be empty with Env or API
+
+	Env     []Variable `json:"env,omitempty"`     // written into EnvFile
+	EnvMode FileMode   `json:"envMode,omitempty"` // of EnvFile
+	Program string     `json:"program,omitempty"` // path to which the agent copies its own program before it writes the files; "": nowhere
 }
 
 // An Endpoint is a host of Alibaba Cloud and the certificates it is trusted by.
@@ -110,7 +114,7 @@ func (a Agent) check() error {
 	}
 	if a.API != nil {
 		a.API.check(&m)
-	} else if len(a.Files) == 0 {
+	} else if !a.Writes() {
 		m.add("files", "is empty: there is nothing to do")
 	}
 	seen := map[string]bool{}
@@ -143,8 +147,16 @@ func (a Agent) check() error {
 			}
 		}
 	}
+	for i, v := range a.Env {
+		for _, err := range v.check() {
+			m.add(fmt.Sprintf("env[%d]", i), "%s", err)
+		}
+	}
 	return m.err()
 }
+
+// Writes reports whether there is anything to fetch and write: with API there may be not.
+func (a Agent) Writes() bool { return len(a.Files) > 0 || len(a.Env) > 0 }
 
 // Secrets are the names or ARNs of all secrets that the file is made of.
 func (f File) Secrets() []string { return names(f.Secret, f.From) }

@@ -10,7 +10,7 @@ func (p *parser) contradictions() {
 	if !p.set[injectKey] {
 		p.mistakes.add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; add it with the value "true", or "false" to switch the injection off`, Prefix)
 	}
-	if p.Inject && len(p.Secrets) == 0 && !p.apiOn && !p.mistaken(Prefix+"secret.") {
+	if p.Inject && len(p.Secrets) == 0 && len(p.Env) == 0 && !p.apiOn && !p.mistaken(Prefix+"secret.") && !p.mistaken(Prefix+"env.") {
 		p.mistakes.add(Prefix+injectKey, `is "true", but no secret is asked for; add %ssecret.<file>: <name of a KMS secret>`, Prefix)
 	}
 	if p.RoleARN != "" && p.RoleName != "" {

@@ -132,7 +132,7 @@ func parseFrom(node *yaml.Node) ([]Source, error) {
 	const want = "from must be a mapping of names for the template to KMS secrets, for example {db: app/prod/db}"
 	var sources []Source
 	err := pairs(node, "from", want, func(name, secret string) error {
-		if !templateName(name) {
+		if !identifier(name) {
 			return fmt.Errorf("from: %q cannot be reached as .%s in a template; use letters, digits and _, for example db_admin", name, name)
 		}
 		if err := checkSecretName(secret); err != nil {

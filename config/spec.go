@@ -21,7 +21,8 @@ const (
 type Spec struct {
 	Inject bool // false: the pod said no, or said nothing; the rest is empty
 
-	Secrets         []Secret // sorted by File; may be empty with API
+	Secrets         []Secret   // sorted by File; may be empty with Env or API
+	Env             []Variable // sorted by Name
 	Identity        Identity
 	RoleARN         string // at most one of RoleARN and RoleName, and only with RRSA
 	RoleName        string
