@@ -38,6 +38,9 @@ func (in *Injector) document(r Request, a access) (string, error) {
 		LogFormat:       r.Spec.LogFormat,
 		Files:           []config.File{},
 	}
+	if len(r.Spec.Env) > 0 {
+		doc.Env, doc.EnvMode, doc.Program = r.Spec.Env, a.mode, config.Program
+	}
 	for _, s := range r.Spec.Secrets {
 		mode := a.mode
 		if s.Mode != nil {
@@ -92,6 +95,9 @@ func (in *Injector) containers(r Request, a access, resources corev1.ResourceReq
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext:          restricted(a),
 	}
+	if len(r.Spec.Env) > 0 {
+		base.VolumeMounts = append(base.VolumeMounts, programMount(false))
+	}
 	once, forever := base, base
 	once.Name, once.Args = InitContainerName, []string{config.CommandInit}
 	forever.Name, forever.Args = ContainerName, []string{config.CommandRun}
@@ -99,7 +105,7 @@ func (in *Injector) containers(r Request, a access, resources corev1.ResourceReq
 		return []corev1.Container{once}, nil
 	}
 	in.serve(&forever, r)
-	if r.Spec.Mode == config.ModeSingle || len(r.Spec.Secrets) == 0 { // then there is nothing to fetch before the rest
+	if r.Spec.Mode == config.ModeSingle || len(r.Spec.Secrets) == 0 && len(r.Spec.Env) == 0 { // then there is nothing to fetch before the rest
 		return []corev1.Container{forever}, nil
 	}
 	return []corev1.Container{once, forever}, nil

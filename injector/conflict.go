@@ -42,6 +42,9 @@ func taken(r Request) config.Mistakes {
 			m = append(m, config.Mistake{Where: "volume " + name, Problem: "would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}"})
 		}
 	}
+	if v, exists := pod.volume(ProgramVolume); exists && len(r.Spec.Env) > 0 && v.EmptyDir == nil {
+		m = append(m, config.Mistake{Where: "volume " + ProgramVolume, Problem: "has the name of the volume with the agent's program but is no emptyDir; give it another name"})
+	}
 	identity := r.Spec.Identity
 	if v, exists := pod.volume(ClientKeyVolume); exists && identity.Kind == config.ClientKey && (v.Secret == nil || v.Secret.SecretName != identity.Secret) {
 		m = append(m, config.Mistake{Where: "volume " + ClientKeyVolume, Problem: fmt.Sprintf(

@@ -27,6 +27,9 @@ func places(spec config.Spec) []place {
 	if spec.API != nil {
 		all = append(all, place{apiMount(true), config.Prefix + "api", move})
 	}
+	if len(spec.Env) > 0 {
+		all = append(all, place{programMount(true), variablesAnnotation(spec), move})
+	}
 	if spec.AppIdentity {
 		all = append(all, place{tokenMount(), config.Prefix + "app-identity", move})
 	}

@@ -35,7 +35,8 @@ type Plan struct {
 func (in *Injector) Plan(r Request) (Plan, error) {
 	readers, warnings, mistakes := readers(r)
 	resources, more := in.resources(r.Spec)
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers))
+	unwrappable, unwrapped := unwrappable(r)
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable)
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
@@ -44,7 +45,7 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	warnings = slices.Concat(warnings, a.warnUnreadable(r.Spec.Secrets), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Pod.Spec, readers, a))
+	warnings = slices.Concat(warnings, unwrapped, a.warnUnreadable(r.Spec.Secrets), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Pod.Spec, readers, a))
 
 	var b builder
 	in.growContainers(&b, r)
@@ -52,6 +53,9 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	volumes := append([]corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume)}, identityVolumes(r.Spec, a)...)
 	if r.Spec.API != nil {
 		volumes = append(volumes, in.tmpfs(APIVolume))
+	}
+	if len(r.Spec.Env) > 0 {
+		volumes = append(volumes, programVolume())
 	}
 	for _, v := range volumes {
 		if _, exists := r.Pod.Spec.volume(v.Name); !exists {
@@ -67,18 +71,22 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	return Plan{Patch: patch, Warnings: warnings, Again: again}, err
 }
 
-// growContainers gives the readers their mounts and, with app-identity, what the RRSA SDKs look for.
+// growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
 func (in *Injector) growContainers(b *builder, r Request) {
 	identity := in.identity(r)
 	for _, list := range []struct {
 		pointer    string
 		containers []Container
-	}{{"/spec/initContainers", r.Pod.Spec.InitContainers}, {"/spec/containers", r.Pod.Spec.Containers}} {
+		inits      bool
+	}{{"/spec/initContainers", r.Pod.Spec.InitContainers, true}, {"/spec/containers", r.Pod.Spec.Containers, false}} {
 		for i, c := range list.containers {
 			if !selected(r.Spec, c.Name) {
 				continue
 			}
 			pointer := fmt.Sprintf("%s/%d", list.pointer, i)
+			if len(r.Spec.Env) > 0 && len(c.Command) > 0 && !c.wrapped() && !(list.inits && early(r, i)) {
+				insert(b, pointer+"/command", c.Command, 0, wrapper(r.Spec)...)
+			}
 			for _, p := range places(r.Spec) {
 				if !c.mounts(p.Name) {
 					grow(b, pointer+"/volumeMounts", c.VolumeMounts, p.VolumeMount)
