@@ -86,17 +86,17 @@ func (a *Agent) ask(ctx context.Context, ref kms.Ref) (value, error) {
 	case refusal.Class() == kms.NotFound:
 		return value{absent: refusal}, nil
 	}
-	return value{}, fmt.Errorf("file %s: %w", strings.Join(a.filesOf(ref), ", "), err)
+	return value{}, fmt.Errorf("%s: %w", strings.Join(a.labelsOf(ref), ", "), err)
 }
 
-func (a *Agent) filesOf(ref kms.Ref) []string {
-	var paths []string
+func (a *Agent) labelsOf(ref kms.Ref) []string {
+	var labels []string
 	for _, f := range a.declared() {
 		if slices.ContainsFunc(sources(f), func(s source) bool { return s.ref == ref }) {
-			paths = append(paths, f.Path)
+			labels = append(labels, label(f))
 		}
 	}
-	return paths
+	return labels
 }
 
 // refused reports whether KMS answered about this one secret, so that asking for others makes sense.

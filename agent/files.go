@@ -25,13 +25,21 @@ type source struct {
 func (a *Agent) declared() []config.File {
 	all := slices.Clip(a.doc.Files)
 	for _, v := range a.doc.Env {
-		f := config.File{Path: "env." + v.Name, Secret: v.Secret, Format: config.Raw}
+		f := config.File{Path: config.EnvFile + "/" + v.Name, Secret: v.Secret, Format: config.Raw}
 		if v.Key != "" {
 			f.Keys = []config.Key{{Name: v.Name, Path: v.Key}}
 		}
 		all = append(all, f)
 	}
 	return all
+}
+
+// label is a file, or a variable, as its annotation has it.
+func label(f config.File) string {
+	if name, variable := strings.CutPrefix(f.Path, config.EnvFile+"/"); variable {
+		return "env." + name
+	}
+	return "file " + f.Path
 }
 
 // sources are what a file is made of.
@@ -67,13 +75,13 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 		}
 		data, err := render.Render(spec(f), inputs...)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("file %s of %s: %w", f.Path, origin, err))
+			errs = append(errs, fmt.Errorf("%s of %s: %w", label(f), origin, err))
 			continue
 		}
 		if i >= len(a.doc.Files) {
 			v := a.doc.Env[i-len(a.doc.Files)]
 			if err := holdable(inputs[0], data); err != nil {
-				errs = append(errs, fmt.Errorf("%s of %s: %w", f.Path, origin, err))
+				errs = append(errs, fmt.Errorf("%s of %s: %w", label(f), origin, err))
 			}
 			variables[v.Name] = string(data)
 			continue
@@ -116,7 +124,7 @@ func inputs(f config.File, got values) ([]render.Input, string, error) {
 		if v.absent != nil {
 			absent = true
 			if !f.Optional {
-				errs = append(errs, fmt.Errorf("file %s: %w", f.Path, v.absent))
+				errs = append(errs, fmt.Errorf("%s: %w", label(f), v.absent))
 			}
 			continue
 		}

@@ -20,6 +20,7 @@ func TestAgentRoundTrip(t *testing.T) {
 			{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: Env, Keys: []Key{{"A", "b"}}, Optional: true},
 			{Path: "t", Mode: 0o440, Format: Template, Template: "x", From: []Source{{"db", "app/db"}}, RoleARN: "acs:ram::1:role/x", OnChange: "http://127.0.0.1:1/"},
 		},
+		Env: []Variable{{"KEY", "app/key", ""}, {"DB", "app/db", "a.b"}}, EnvMode: 0o400, Program: Program,
 	}
 	text, err := json.Marshal(want)
 	if err != nil {
@@ -52,6 +53,7 @@ func TestReadAgentMistakes(t *testing.T) {
 		"no template":    {`{"files":[{"path":"x","mode":"0400","secret":"s","format":"template"}]}`, "files[0].template"},
 		"notification":   {`{"onChange":"http://example.com/"}`, "onChange"},
 		"unknown format": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"x","mode":"0400","secret":"s","format":"ini"}]}`, "files[0].format"},
+		"a variable":     {`{"env":[{"name":"1","secret":"s"}]}`, "env[0]"},
 		"a bad mode":     {`{"files":[{"mode":"9"}]}`, "in octal"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -35,14 +35,14 @@ func TestEnv(t *testing.T) {
 			w := workload{
 				name: "web", podSecurity: "runAsUser: 2000",
 				annotations: []string{"inject: true", "env.DB_PASSWORD: " + db + "#user.password", "env.API_KEY: " + api},
-				containers:  commanded("app", `[sh, -c, 'echo "<$DB_PASSWORD|$API_KEY|$OWN|$(id -u)|$$>"; exec sleep 100000']`) + "  env: [{name: OWN, value: mine}]\n",
+				containers:  commanded("app", `[sh, -c, 'echo "<$DB_PASSWORD|$API_KEY|$OWN|$(id -u)|$$$$>"; exec sleep 100000']`) + "  env: [{name: OWN, value: mine}]\n",
 			}
 			for _, a := range annotations {
 				w.annotations = append(w.annotations, strings.ReplaceAll(a, "%s", api))
 			}
 			apply(t, w.pod(ns))
 			ready(t, ns, "web")
-			// Process 1: there is none beside the command.
+			// Process 1: there is none beside the command. (The kubelet makes $$ of $$$$.)
 			if got, want := kubectl(t, "-n", ns, "logs", "web", "-c", "app"), "<"+password+"|"+key+"|mine|2000|1>\n"; got != want {
 				t.Errorf("the container printed %q, want %q", got, want)
 			}
