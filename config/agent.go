@@ -36,9 +36,10 @@ type Agent struct {
 	Identity        Identity  `json:"identity,omitzero"`
 	SessionPolicy   bool      `json:"sessionPolicy,omitempty"` // narrow the STS sessions to the secrets that the pod declares
 	KMS             Endpoint  `json:"kms"`
-	STS             Endpoint  `json:"sts,omitzero"` // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag
-	SecretsDir      string    `json:"secretsDir"`   // the rendered files
-	StateDir        string    `json:"stateDir"`     // private to the agent: hand-over from init to sidecar
+	STS             Endpoint  `json:"sts,omitzero"`       // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag
+	SecretsDir      string    `json:"secretsDir"`         // the rendered files
+	ViewDirs        []string  `json:"viewDirs,omitempty"` // further directories, for containers that see other files
+	StateDir        string    `json:"stateDir"`           // private to the agent: hand-over from init to sidecar
 	RefreshInterval Duration  `json:"refreshInterval"`
 	OnChange        string    `json:"onChange,omitempty"`    // whom to tell when files changed; Signal takes one form of it apart
 	API             *LocalAPI `json:"api,omitempty"`         // nil: off
@@ -72,6 +73,7 @@ type File struct {
 	RoleARN      string   `json:"roleArn,omitempty"`  // a second role, assumed from the first, that reads the secrets of this file
 	OnChange     string   `json:"onChange,omitempty"` // whom to tell when this file changed
 	Optional     bool     `json:"optional,omitempty"`
+	Dirs         []string `json:"dirs,omitempty"` // of ViewDirs, that have the file; empty: all, and SecretsDir
 }
 
 // ReadAgent decodes and checks an Agent document. A field it does not know is an error: an agent that silently did less than it
@@ -140,6 +142,11 @@ func (a Agent) check() error {
 		}
 		if f.Secret != "" && len(f.From) > 0 {
 			m.add(at("from"), "takes the place of secret")
+		}
+		for _, dir := range f.Dirs {
+			if !slices.Contains(a.ViewDirs, dir) {
+				m.add(at("dirs"), "%q is not among viewDirs", dir)
+			}
 		}
 		if f.OnChange != "" {
 			if err := checkOnChange(f.OnChange); err != nil {

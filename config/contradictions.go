@@ -95,6 +95,11 @@ func (p *parser) apiContradictions() {
 	if p.set["api-port"] && p.set["api-socket"] {
 		p.mistakes.add(Prefix+"api-port", "contradicts api-socket, which takes the place of the port; keep one of the two")
 	}
+	for _, s := range p.Secrets {
+		if len(s.Containers) > 0 {
+			p.mistakes.add(Prefix+"secret."+s.File, "containers contradicts api, by which every container with the API's token can read the secret; remove one of the two")
+		}
+	}
 	if p.Mode == ModeInit {
 		p.mistakes.add(Prefix+"api", "contradicts mode: init, in which no agent runs beside the application; remove it, or use mode: sidecar")
 	}

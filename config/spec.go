@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"sort"
 	"strings"
 	"time"
@@ -112,7 +111,3 @@ func (p *parser) annotation(key, value string) {
 		p.mistakes.add(Prefix+key, "%s", err)
 	}
 }
-
-// errNotAvailable refuses what the annotations' contract has but this version does not carry out: an annotation that is
-// accepted and then ignored would be worse.
-var errNotAvailable = errors.New("not available in this version of kms-agent-injector; remove it")

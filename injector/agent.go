@@ -17,6 +17,7 @@ const (
 	// be a folder that the agent needs, such as /etc/ssl/certs.
 	secretsDir = "/var/run/kms/secrets"
 	stateDir   = "/var/run/kms/agent"
+	viewsDir   = "/var/run/kms/views" // of the volumes of views, by number
 )
 
 // document is the text of config.AgentEnv.
@@ -41,6 +42,10 @@ func (in *Injector) document(r Request, a access) (string, error) {
 	if len(r.Spec.Env) > 0 {
 		doc.Env, doc.EnvMode, doc.Program = r.Spec.Env, a.mode, config.Program
 	}
+	views := views(r.Spec)
+	for _, v := range views {
+		doc.ViewDirs = append(doc.ViewDirs, v.dir)
+	}
 	for _, s := range r.Spec.Secrets {
 		mode := a.mode
 		if s.Mode != nil {
@@ -49,6 +54,7 @@ func (in *Injector) document(r Request, a access) (string, error) {
 		doc.Files = append(doc.Files, config.File{
 			Path: s.Path, Mode: mode, Secret: s.Name, From: s.From, VersionID: s.VersionID, VersionStage: s.VersionStage,
 			Format: s.Format, Keys: s.Keys, Template: s.Template, RoleARN: s.RoleARN, OnChange: s.OnChange, Optional: s.Optional,
+			Dirs: dirs(s, views),
 		})
 	}
 	var out bytes.Buffer
@@ -94,6 +100,9 @@ func (in *Injector) containers(r Request, a access, resources corev1.ResourceReq
 		// The agent writes why it stopped; its log is the next best if it could not even do that.
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext:          restricted(a),
+	}
+	for _, v := range views(r.Spec) {
+		base.VolumeMounts = append(base.VolumeMounts, corev1.VolumeMount{Name: v.volume, MountPath: v.dir})
 	}
 	if len(r.Spec.Env) > 0 {
 		base.VolumeMounts = append(base.VolumeMounts, programMount(false))

@@ -132,7 +132,7 @@ func invariants(t fataler, before, after []byte) {
 				t.Fatalf("container %s has two volumes at %s", c.Name, m.MountPath)
 			}
 			paths[m.MountPath] = true
-			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && (m.Name == injector.SecretsVolume || m.Name == injector.APIVolume || m.Name == injector.ProgramVolume) && !m.ReadOnly {
+			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && (strings.HasPrefix(m.Name, injector.SecretsVolume) || m.Name == injector.APIVolume || m.Name == injector.ProgramVolume) && !m.ReadOnly {
 				t.Fatalf("container %s can write to %s", c.Name, m.Name)
 			}
 		}

@@ -45,12 +45,15 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	warnings = slices.Concat(warnings, unwrapped, a.warnUnreadable(r.Spec.Secrets), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Pod.Spec, readers, a))
+	warnings = slices.Concat(warnings, unwrapped, a.warnUnreadable(r.Spec.Secrets), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Spec, r.Pod.Spec, readers, a))
 
 	var b builder
 	in.growContainers(&b, r)
 	in.addAgents(&b, r, agents)
 	volumes := append([]corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume)}, identityVolumes(r.Spec, a)...)
+	for _, v := range views(r.Spec) {
+		volumes = append(volumes, in.tmpfs(v.volume))
+	}
 	if r.Spec.API != nil {
 		volumes = append(volumes, in.tmpfs(APIVolume))
 	}
@@ -87,7 +90,7 @@ func (in *Injector) growContainers(b *builder, r Request) {
 			if len(r.Spec.Env) > 0 && len(c.Command) > 0 && !c.wrapped() && !(list.inits && early(r, i)) {
 				insert(b, pointer+"/command", c.Command, 0, wrapper(r.Spec)...)
 			}
-			for _, p := range places(r.Spec) {
+			for _, p := range places(r.Spec, c.Name) {
 				if !c.mounts(p.Name) {
 					grow(b, pointer+"/volumeMounts", c.VolumeMounts, p.VolumeMount)
 				}
@@ -148,6 +151,7 @@ func readers(r Request) (found []Container, warnings []string, mistakes config.M
 		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "containers", Problem: fmt.Sprintf(
 			"there is no container %s in the pod; its containers are %s", missing, strings.Join(names, ", "))})
 	}
+	mistakes = append(mistakes, strangers(r.Spec, names)...)
 	// Not a mistake: the container may be one that another webhook adds later.
 	if missing := unknown(r.Spec.SkipContainers); missing != "" {
 		warnings = append(warnings, fmt.Sprintf("%sskip-containers: there is no container %s in the pod (yet); its containers are %s",

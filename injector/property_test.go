@@ -48,7 +48,7 @@ func TestAgainstOracle(t *testing.T) {
 
 // FuzzPlan throws any bytes at it as a pod: no panic, and what is accepted keeps the promises.
 func FuzzPlan(f *testing.F) {
-	for _, file := range []string{"deployment", "restricted", "mesh-and-init-last", "after-ack-pod-identity-webhook", "denied-mounts", "api", "env", "env-container-added-later", "client-key", "signals"} {
+	for _, file := range []string{"deployment", "restricted", "mesh-and-init-last", "after-ack-pod-identity-webhook", "denied-mounts", "api", "env", "env-container-added-later", "views", "client-key", "signals"} {
 		f.Add(readYAML(f, "testdata/"+file+".yaml"))
 	}
 	in := operator(f, "")
@@ -82,7 +82,11 @@ func oracle(pod object, agents object) object {
 			if name := container["name"].(string); !wanted(annotations, name) {
 				continue
 			}
-			addByName(container, "volumeMounts", object{"name": "kms-secrets", "mountPath": "/var/run/kms/secrets", "readOnly": true})
+			volume := "kms-secrets"
+			if narrow, _ := annotations[config.Prefix+"secret.few"].(string); strings.Contains(narrow, "["+container["name"].(string)+"]") {
+				volume = "kms-secrets-1"
+			}
+			addByName(container, "volumeMounts", object{"name": volume, "mountPath": "/var/run/kms/secrets", "readOnly": true})
 			if annotations[config.Prefix+"api"] == "true" {
 				addByName(container, "volumeMounts", object{"name": "kms-token", "mountPath": "/var/run/kmstoken", "readOnly": true})
 			}
@@ -122,6 +126,9 @@ func oracle(pod object, agents object) object {
 			secret["defaultMode"] = 0o440
 		}
 	}
+	if annotations[config.Prefix+"secret.few"] != nil {
+		volumes = append(volumes, "kms-secrets-1")
+	}
 	if annotations[config.Prefix+"api"] == "true" {
 		volumes = append(volumes, "kms-token")
 	}
@@ -147,7 +154,7 @@ func forget(pod any) any {
 
 // declares reports whether there is a secret to fetch before the rest.
 func declares(annotations object) bool {
-	return annotations[config.Prefix+"secret.db"] != nil || annotations[config.Prefix+"secret.x"] != nil || annotations[config.Prefix+"env.KEY"] != nil
+	return annotations[config.Prefix+"secret.db"] != nil || annotations[config.Prefix+"secret.x"] != nil || annotations[config.Prefix+"secret.few"] != nil || annotations[config.Prefix+"env.KEY"] != nil
 }
 
 func wanted(annotations object, name string) bool {
@@ -178,6 +185,7 @@ func items(v any) array {
 func agentTemplates(t *testing.T, in *injector.Injector) object {
 	parts, spec := object{}, object{}
 	for _, annotations := range []object{
+		{"secret.db": "{name: app/db, containers: [c]}"},
 		{"secret.db": "app/db", "identity": "client-key:kms-c", "endpoint": "kst-1.cryptoservice.kms.aliyuncs.com"},
 		{"secret.db": "app/db", "api": "true", "env.KEY": "app/key"},
 	} {
@@ -263,6 +271,9 @@ func drawPod(t *rapid.T) object {
 	}
 	if which := rapid.SampledFrom([]string{"", "containers", "skip-containers"}).Draw(t, "which"); which != "" {
 		annotations[config.Prefix+which] = strings.Join(rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, -1, rapid.ID).Draw(t, which), ",")
+	}
+	if annotations[config.Prefix+"api"] == nil && rapid.Bool().Draw(t, "has few") {
+		annotations[config.Prefix+"secret.few"] = "{name: app/few, containers: [" + rapid.SampledFrom(names).Draw(t, "few") + "]}"
 	}
 	metadata := unknown(t, "metadata")
 	metadata["annotations"] = annotations
