@@ -1,12 +1,9 @@
 package agent
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
@@ -19,27 +16,6 @@ import (
 type source struct {
 	alias string // in the file's template; empty if the file has one secret
 	ref   kms.Ref
-}
-
-// declared are the document's files and, as if each were a file of its own, its variables.
-func (a *Agent) declared() []config.File {
-	all := slices.Clip(a.doc.Files)
-	for _, v := range a.doc.Env {
-		f := config.File{Path: config.EnvFile + "/" + v.Name, Secret: v.Secret, Format: config.Raw}
-		if v.Key != "" {
-			f.Keys = []config.Key{{Name: v.Name, Path: v.Key}}
-		}
-		all = append(all, f)
-	}
-	return all
-}
-
-// label is a file, or a variable, as its annotation has it.
-func label(f config.File) string {
-	if name, variable := strings.CutPrefix(f.Path, config.EnvFile+"/"); variable {
-		return "env." + name
-	}
-	return "file " + f.Path
 }
 
 // sources are what a file is made of.
@@ -64,7 +40,7 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 	var files []volume.File
 	var errs []error
 	variables := map[string]string{}
-	for i, f := range a.declared() {
+	for _, f := range a.declared() {
 		inputs, origin, err := inputs(f, got)
 		switch {
 		case err != nil:
@@ -78,12 +54,11 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 			errs = append(errs, fmt.Errorf("%s of %s: %w", label(f), origin, err))
 			continue
 		}
-		if i >= len(a.doc.Files) {
-			v := a.doc.Env[i-len(a.doc.Files)]
+		if name, ok := variable(f); ok {
 			if err := holdable(inputs[0], data); err != nil {
 				errs = append(errs, fmt.Errorf("%s of %s: %w", label(f), origin, err))
 			}
-			variables[v.Name] = string(data)
+			variables[name] = string(data)
 			continue
 		}
 		files = append(files, volume.File{Path: f.Path, Data: data, Mode: fs.FileMode(f.Mode)})
@@ -92,24 +67,13 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 		return nil, err
 	}
 	if len(variables) > 0 {
-		data, err := json.Marshal(variables)
+		file, err := a.envFile(variables)
 		if err != nil {
-			return nil, fmt.Errorf("encode the variables: %w", err)
+			return nil, err
 		}
-		files = append(files, volume.File{Path: config.EnvFile, Data: data, Mode: fs.FileMode(a.doc.EnvMode)})
+		files = append(files, file)
 	}
 	return files, nil
-}
-
-// holdable reports why an environment variable cannot hold a value.
-func holdable(from render.Input, value []byte) error {
-	switch {
-	case from.Binary:
-		return errors.New("the secret is binary, which an environment variable cannot hold; use a file")
-	case bytes.IndexByte(value, 0) >= 0:
-		return errors.New("the value has a NUL character in it, which an environment variable cannot hold; use a file")
-	}
-	return nil
 }
 
 // inputs are the values that a file is made of, and their names and versions in words. A file that is optional has none if
