@@ -17,6 +17,9 @@ test: ## Everything that continuous integration runs: checks, unit, integration 
 test-unit: ## Unit, property and integration tests with the race detector; needs no root.
 	go test -race ./...
 
+faults: ## Break what the agent depends on, one thing at a time, and print what became of the files.
+	go test -race -tags faults -count=1 -timeout 5m -v ./test/faults
+
 lint: ## Formatting, vet, golangci-lint, the chart's checks and generated files.
 	@test/run.sh lint
 
@@ -38,4 +41,4 @@ images: ## Build the multi-arch OCI images into dist/images.
 manifests: ## Make deploy/manifests anew from the chart.
 	@deploy/verify.sh --update
 
-.PHONY: manifests help demo test test-unit lint e2e bench cluster-up cluster-down images
+.PHONY: manifests faults help demo test test-unit lint e2e bench cluster-up cluster-down images

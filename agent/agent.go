@@ -75,13 +75,16 @@ func New(doc config.Agent, getenv func(string) string, log *slog.Logger, options
 
 // Init writes the files once. What may pass is tried again for a minute.
 func (a *Agent) Init(ctx context.Context) error {
-	dir, err := volume.Open(a.doc.SecretsDir)
-	if err != nil {
-		return fmt.Errorf("open the secrets' directory: %w", err)
+	if err := install(a.doc.Program); err != nil {
+		return err
 	}
-	defer dir.Close()
+	dirs, err := openViews(a.doc)
+	if err != nil {
+		return err
+	}
+	defer dirs.close()
 	begun := time.Now()
-	held, err := a.start(ctx, dir)
+	held, err := a.start(ctx, dirs)
 	if err != nil {
 		return err
 	}
@@ -90,13 +93,13 @@ func (a *Agent) Init(ctx context.Context) error {
 }
 
 // start gets the first files.
-func (a *Agent) start(parent context.Context, dir *volume.Dir) (snapshot, error) {
+func (a *Agent) start(parent context.Context, dirs views) (snapshot, error) {
 	ctx, cancel := context.WithTimeout(parent, a.startLimit)
 	defer cancel()
 	got := values{}
 	var last error
 	for attempt := 0; ; attempt++ {
-		held, _, err := a.refresh(ctx, dir, got)
+		held, _, err := a.refresh(ctx, dirs, got)
 		if err == nil {
 			return held, nil
 		}
@@ -120,13 +123,13 @@ func (a *Agent) start(parent context.Context, dir *volume.Dir) (snapshot, error)
 
 // refresh brings the files up to date and returns what they are made of, and the paths that changed. Values in got are
 // not fetched again, so that an attempt after a throttled one asks only for the rest.
-func (a *Agent) refresh(ctx context.Context, dir *volume.Dir, got values) (snapshot, []string, error) {
-	held, changed, err := a.attempt(ctx, dir, got)
+func (a *Agent) refresh(ctx context.Context, dirs views, got values) (snapshot, []string, error) {
+	held, changed, err := a.attempt(ctx, dirs, got)
 	a.attempted(held, len(changed), err)
 	return held, changed, err
 }
 
-func (a *Agent) attempt(ctx context.Context, dir *volume.Dir, got values) (snapshot, []string, error) {
+func (a *Agent) attempt(ctx context.Context, dirs views, got values) (snapshot, []string, error) {
 	if err := a.fetch(ctx, got); err != nil {
 		return snapshot{}, nil, err
 	}
@@ -141,14 +144,14 @@ func (a *Agent) attempt(ctx context.Context, dir *volume.Dir, got values) (snaps
 	if err := held.save(a.doc.StateDir); err != nil {
 		return snapshot{}, nil, fmt.Errorf("remember the secrets: %w", err)
 	}
-	changed, err := a.write(dir, files)
+	changed, err := a.write(dirs, files)
 	return held, changed, err
 }
 
-func (a *Agent) write(dir *volume.Dir, files []volume.File) ([]string, error) {
-	changed, err := dir.Write(files)
+func (a *Agent) write(dirs views, files []volume.File) ([]string, error) {
+	changed, err := dirs.write(a.doc, files)
 	if err != nil {
-		return changed, fmt.Errorf("write the files in %s: %w", a.doc.SecretsDir, err)
+		return changed, err
 	}
 	if len(changed) > 0 {
 		a.log.Info("files changed", "files", changed)

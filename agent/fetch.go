@@ -29,7 +29,7 @@ type value struct {
 // refs are the distinct secrets of the document, in its order.
 func (a *Agent) refs() []kms.Ref {
 	var refs []kms.Ref
-	for _, f := range a.doc.Files {
+	for _, f := range a.declared() {
 		for _, s := range sources(f) {
 			if !slices.Contains(refs, s.ref) {
 				refs = append(refs, s.ref)
@@ -86,17 +86,17 @@ func (a *Agent) ask(ctx context.Context, ref kms.Ref) (value, error) {
 	case refusal.Class() == kms.NotFound:
 		return value{absent: refusal}, nil
 	}
-	return value{}, fmt.Errorf("file %s: %w", strings.Join(a.filesOf(ref), ", "), err)
+	return value{}, fmt.Errorf("%s: %w", strings.Join(a.labelsOf(ref), ", "), err)
 }
 
-func (a *Agent) filesOf(ref kms.Ref) []string {
-	var paths []string
-	for _, f := range a.doc.Files {
+func (a *Agent) labelsOf(ref kms.Ref) []string {
+	var labels []string
+	for _, f := range a.declared() {
 		if slices.ContainsFunc(sources(f), func(s source) bool { return s.ref == ref }) {
-			paths = append(paths, f.Path)
+			labels = append(labels, label(f))
 		}
 	}
-	return paths
+	return labels
 }
 
 // refused reports whether KMS answered about this one secret, so that asking for others makes sense.

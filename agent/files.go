@@ -39,7 +39,8 @@ func spec(f config.File) render.Spec {
 func (a *Agent) render(got values) ([]volume.File, error) {
 	var files []volume.File
 	var errs []error
-	for _, f := range a.doc.Files {
+	variables := map[string]string{}
+	for _, f := range a.declared() {
 		inputs, origin, err := inputs(f, got)
 		switch {
 		case err != nil:
@@ -50,12 +51,29 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 		}
 		data, err := render.Render(spec(f), inputs...)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("file %s of %s: %w", f.Path, origin, err))
+			errs = append(errs, fmt.Errorf("%s of %s: %w", label(f), origin, err))
+			continue
+		}
+		if name, ok := variable(f); ok {
+			if err := holdable(inputs[0], data); err != nil {
+				errs = append(errs, fmt.Errorf("%s of %s: %w", label(f), origin, err))
+			}
+			variables[name] = string(data)
 			continue
 		}
 		files = append(files, volume.File{Path: f.Path, Data: data, Mode: fs.FileMode(f.Mode)})
 	}
-	return files, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if len(variables) > 0 {
+		file, err := a.envFile(variables)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
 }
 
 // inputs are the values that a file is made of, and their names and versions in words. A file that is optional has none if
@@ -70,7 +88,7 @@ func inputs(f config.File, got values) ([]render.Input, string, error) {
 		if v.absent != nil {
 			absent = true
 			if !f.Optional {
-				errs = append(errs, fmt.Errorf("file %s: %w", f.Path, v.absent))
+				errs = append(errs, fmt.Errorf("%s: %w", label(f), v.absent))
 			}
 			continue
 		}

@@ -73,7 +73,7 @@ func (a *Agent) narrow(sts *identity.STS) {
 		return
 	}
 	var secrets, roles []string
-	for _, f := range a.doc.Files {
+	for _, f := range a.declared() {
 		if f.RoleARN != "" {
 			roles = append(roles, f.RoleARN) // its secrets are read by that role's session
 		} else {

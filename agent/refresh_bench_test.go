@@ -8,7 +8,6 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -25,11 +24,11 @@ func BenchmarkRefreshUnchanged(b *testing.B) {
 		return kms.Secret{Name: ref.Name, VersionID: "v1", Data: []byte(`{"user":"app","password":"correct horse"}`)}, nil
 	}}
 	a := &Agent{doc: doc, reader: &hold{reader: cloud}, log: NewLogger(io.Discard, doc), measures: metrics.New()}
-	dir, err := volume.Open(doc.SecretsDir)
+	dir, err := openViews(doc)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer dir.Close()
+	defer dir.close()
 	if _, changed, err := a.refresh(b.Context(), dir, values{}); err != nil || len(changed) != secrets {
 		b.Fatalf("the first files: %d, %v", len(changed), err)
 	}

@@ -3,14 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 )
 
 const (
@@ -23,15 +20,18 @@ const (
 // Run keeps the files fresh until ctx ends, which is no error. It starts from what Init, or a Run before, remembered; if
 // there is nothing it does Init's work. Once there are files, nothing that fails ends it or touches them.
 func (a *Agent) Run(ctx context.Context) error {
-	dir, err := volume.Open(a.doc.SecretsDir)
-	if err != nil {
-		return fmt.Errorf("open the secrets' directory: %w", err)
+	if err := install(a.doc.Program); err != nil {
+		return err
 	}
-	defer dir.Close()
-
-	held, err := a.takeOver(ctx, dir)
+	dirs, err := openViews(a.doc)
 	if err != nil {
-		if held, err = a.start(ctx, dir); err != nil {
+		return err
+	}
+	defer dirs.close()
+
+	held, err := a.takeOver(ctx, dirs)
+	if err != nil {
+		if held, err = a.start(ctx, dirs); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -44,7 +44,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	group.Go(func() error {
-		a.stayFresh(ctx, dir, held)
+		a.stayFresh(ctx, dirs, held)
 		return nil
 	})
 	defer a.notifier.Wait()
@@ -52,7 +52,7 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // stayFresh refreshes until ctx ends, if there is anything that can change.
-func (a *Agent) stayFresh(ctx context.Context, dir *volume.Dir, held snapshot) {
+func (a *Agent) stayFresh(ctx context.Context, dirs views, held snapshot) {
 	switch {
 	case a.doc.RefreshInterval == 0:
 		a.log.Info("refresh-interval is 0: the files stay as they are")
@@ -61,12 +61,12 @@ func (a *Agent) stayFresh(ctx context.Context, dir *volume.Dir, held snapshot) {
 		a.log.Info("there is no secret that can change: the files stay as they are")
 		<-ctx.Done()
 	default:
-		a.loop(ctx, dir, held)
+		a.loop(ctx, dirs, held)
 	}
 }
 
 // takeOver makes the files of what is remembered, without a call to anybody.
-func (a *Agent) takeOver(ctx context.Context, dir *volume.Dir) (snapshot, error) {
+func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 	held, err := loadSnapshot(a.doc.StateDir)
 	if err == nil && !held.covers(a.refs()) {
 		err = errors.New("it is not about the secrets that this pod asks for")
@@ -84,8 +84,8 @@ func (a *Agent) takeOver(ctx context.Context, dir *volume.Dir) (snapshot, error)
 		a.log.Warn("what is remembered cannot be rendered: fetching", "error", err)
 		return snapshot{}, err
 	}
-	written := dir.Written()
-	changed, err := a.write(dir, files)
+	written := dirs.written()
+	changed, err := a.write(dirs, files)
 	if err != nil {
 		a.log.Error("files could not be restored", "error", a.Explain(err))
 	}
@@ -97,7 +97,7 @@ func (a *Agent) takeOver(ctx context.Context, dir *volume.Dir) (snapshot, error)
 	return held, nil
 }
 
-func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
+func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 	s := schedule{interval: time.Duration(a.doc.RefreshInterval)}
 	due := time.NewTimer(s.first(held, time.Now()))
 	defer due.Stop()
@@ -110,7 +110,7 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 		case <-ctx.Done():
 			return
 		case <-sweep:
-			if err := dir.Sweep(); err != nil {
+			if err := dirs.sweep(); err != nil {
 				a.log.Warn("replaced files could not be removed yet", "error", err)
 			}
 			sweep = nil
@@ -120,7 +120,7 @@ func (a *Agent) loop(ctx context.Context, dir *volume.Dir, held snapshot) {
 		if s.failures == 0 || time.Since(begun) > freshFor {
 			begun, got = time.Now(), held.lasting()
 		}
-		next, changed, err := a.refresh(ctx, dir, got)
+		next, changed, err := a.refresh(ctx, dirs, got)
 		paths = append(paths, changed...)
 		if len(changed) > 0 {
 			sweep = time.After(sweepAfter)

@@ -15,7 +15,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -70,7 +69,7 @@ func (a *Agent) listenAPI(ctx context.Context) (func() error, error) {
 		return nil, err
 	}
 	allow := append([]string(nil), api.Allow...)
-	for _, f := range a.doc.Files {
+	for _, f := range a.declared() {
 		if f.RoleARN == "" {
 			allow = append(allow, f.Secrets()...)
 		}
@@ -109,12 +108,12 @@ func (a *Agent) router() (notify.Router, error) {
 
 // Ready returns nil once the files are there, if there are to be any, and the local API answers, if there is to be one.
 func Ready(ctx context.Context, doc config.Agent) error {
-	dir, err := volume.Open(doc.SecretsDir)
+	dirs, err := openViews(doc)
 	if err != nil {
-		return fmt.Errorf("open the secrets' directory: %w", err)
+		return err
 	}
-	defer dir.Close()
-	if len(doc.Files) > 0 && !dir.Written() {
+	defer dirs.close()
+	if doc.Writes() && !dirs.written() {
 		return errors.New("no files yet")
 	}
 	if doc.API == nil {

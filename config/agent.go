@@ -36,16 +36,21 @@ type Agent struct {
 	Identity        Identity  `json:"identity,omitzero"`
 	SessionPolicy   bool      `json:"sessionPolicy,omitempty"` // narrow the STS sessions to the secrets that the pod declares
 	KMS             Endpoint  `json:"kms"`
-	STS             Endpoint  `json:"sts,omitzero"` // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag
-	SecretsDir      string    `json:"secretsDir"`   // the rendered files
-	StateDir        string    `json:"stateDir"`     // private to the agent: hand-over from init to sidecar
+	STS             Endpoint  `json:"sts,omitzero"`       // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag
+	SecretsDir      string    `json:"secretsDir"`         // the rendered files
+	ViewDirs        []string  `json:"viewDirs,omitempty"` // further directories, for containers that see other files
+	StateDir        string    `json:"stateDir"`           // private to the agent: hand-over from init to sidecar
 	RefreshInterval Duration  `json:"refreshInterval"`
 	OnChange        string    `json:"onChange,omitempty"`    // whom to tell when files changed; Signal takes one form of it apart
 	API             *LocalAPI `json:"api,omitempty"`         // nil: off
 	MetricsPort     int       `json:"metricsPort,omitempty"` // of /metrics and /readyz on all addresses; 0: off
 	LogLevel        string    `json:"logLevel"`              // debug, info, error
 	LogFormat       string    `json:"logFormat"`             // json, text
-	Files           []File    `json:"files"`                 // may be empty with API
+	Files           []File    `json:"files"`                 // may be empty with Env or API
+
+	Env     []Variable `json:"env,omitempty"`     // written into EnvFile
+	EnvMode FileMode   `json:"envMode,omitempty"` // of EnvFile
+	Program string     `json:"program,omitempty"` // path to which the agent copies its own program before it writes the files; "": nowhere
 }
 
 // An Endpoint is a host of Alibaba Cloud and the certificates it is trusted by.
@@ -68,6 +73,7 @@ type File struct {
 	RoleARN      string   `json:"roleArn,omitempty"`  // a second role, assumed from the first, that reads the secrets of this file
 	OnChange     string   `json:"onChange,omitempty"` // whom to tell when this file changed
 	Optional     bool     `json:"optional,omitempty"`
+	Dirs         []string `json:"dirs,omitempty"` // of ViewDirs, that have the file; empty: all, and SecretsDir
 }
 
 // ReadAgent decodes and checks an Agent document. A field it does not know is an error: an agent that silently did less than it
@@ -110,7 +116,7 @@ func (a Agent) check() error {
 	}
 	if a.API != nil {
 		a.API.check(&m)
-	} else if len(a.Files) == 0 {
+	} else if !a.Writes() {
 		m.add("files", "is empty: there is nothing to do")
 	}
 	seen := map[string]bool{}
@@ -137,14 +143,27 @@ func (a Agent) check() error {
 		if f.Secret != "" && len(f.From) > 0 {
 			m.add(at("from"), "takes the place of secret")
 		}
+		for _, dir := range f.Dirs {
+			if !slices.Contains(a.ViewDirs, dir) {
+				m.add(at("dirs"), "%q is not among viewDirs", dir)
+			}
+		}
 		if f.OnChange != "" {
 			if err := checkOnChange(f.OnChange); err != nil {
 				m.add(at("onChange"), "%s", err)
 			}
 		}
 	}
+	for i, v := range a.Env {
+		for _, err := range v.check() {
+			m.add(fmt.Sprintf("env[%d]", i), "%s", err)
+		}
+	}
 	return m.err()
 }
+
+// Writes reports whether there is anything to fetch and write: with API there may be not.
+func (a Agent) Writes() bool { return len(a.Files) > 0 || len(a.Env) > 0 }
 
 // Secrets are the names or ARNs of all secrets that the file is made of.
 func (f File) Secrets() []string { return names(f.Secret, f.From) }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -39,13 +40,14 @@ type row struct {
 var rows = []row{
 	{injectKey, "`\"true\"`, `\"false\"`", "–", "this pod is injected; `\"false\"` is an explicit no", parseInject},
 	{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "the KMS secret that the file `<file>` is made of", parseSecretRow},
+	{"env.", "`<secret>` or `<secret>#<key>`, the key in JMESPath", "–", "environment variable `<NAME>` of the containers, set as they start; it is in no pod spec", parseVariable},
 	{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", parseRoleARN},
 	{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", parseRoleName},
 	{"identity", "`rrsa`, `node-role`, `access-key:<Secret>`, `client-key:<Secret>`", "`rrsa`", "who the agent is to Alibaba Cloud; all but `rrsa` only if the operator allows it", parseIdentity},
 	{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", parseTokenExpiration},
 	{"mode", "`sidecar`, `init`, `single`", "`sidecar`", "`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its startup probe", parseMode},
-	{"containers", "comma list", "all", "containers, init containers too, that get the files", list("containers", func(p *parser) *[]string { return &p.Containers })},
-	{"skip-containers", "comma list", "none", "containers that do not get the files", list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
+	{"containers", "comma list", "all", "containers, init containers too, that get the files and variables", list("containers", func(p *parser) *[]string { return &p.Containers })},
+	{"skip-containers", "comma list", "none", "containers that do not get the files and variables", list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
 	{"mount-path", "absolute path", "`/var/run/kms/secrets`", "where the files are in the containers", parseMountPath},
 	{"refresh-interval", "Go duration, at least `10s`; `0`", "`5m`", "how often the values are fetched again; `0` never", parseRefreshInterval},
 	{"on-change", "`http://127.0.0.1:<port>/<path>`, `signal:<SIG>:<process>`", "none", "whom the agent tells that files changed; a signal needs `shareProcessNamespace: true` in the pod", parseOnChange},
@@ -61,12 +63,17 @@ var rows = []row{
 	{"log-format", "`json`, `text`", "`json`", "of the agent", oneOf(func(p *parser) *string { return &p.LogFormat }, "json", "text")},
 	{"region", "for example `cn-hangzhou`", "the cluster's", "region of KMS, if the operator allows it", parseRegion},
 	{"endpoint", "host name", "the operator's", "host of KMS, if the operator allows it", parseEndpoint},
-	later("env."),
 }
 
-// later is a row of the contract that this version does not carry out.
-func later(key string) row {
-	return row{key: key, parse: func(*parser, string, string) []error { return []error{fmt.Errorf("is %w", errNotAvailable)} }}
+// argument stands for what follows the dot of a row's key, for the documentation.
+func (r row) argument() string {
+	switch r.key {
+	case "secret.":
+		return "<file>"
+	case "env.":
+		return "<NAME>"
+	}
+	return ""
 }
 
 // find returns the row of a key, without Prefix, and the argument after its dot.
@@ -99,11 +106,8 @@ func unknown(key string) error {
 	if near == "" {
 		return fmt.Errorf("unknown annotation; the known ones are %s", strings.Join(known, ", "))
 	}
-	if slices.ContainsFunc(rows, func(r row) bool { return r.key == near+"." }) {
-		if argument == "" {
-			argument = "<file>"
-		}
-		near += "." + argument
+	if i := slices.IndexFunc(rows, func(r row) bool { return r.key == near+"." }); i >= 0 {
+		near += "." + cmp.Or(argument, rows[i].argument())
 	}
 	return fmt.Errorf("unknown annotation; did you mean %s%s?", Prefix, near)
 }

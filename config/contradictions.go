@@ -10,7 +10,7 @@ func (p *parser) contradictions() {
 	if !p.set[injectKey] {
 		p.mistakes.add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; add it with the value "true", or "false" to switch the injection off`, Prefix)
 	}
-	if p.Inject && len(p.Secrets) == 0 && !p.apiOn && !p.mistaken(Prefix+"secret.") {
+	if p.Inject && len(p.Secrets) == 0 && len(p.Env) == 0 && !p.apiOn && !p.mistaken(Prefix+"secret.") && !p.mistaken(Prefix+"env.") {
 		p.mistakes.add(Prefix+injectKey, `is "true", but no secret is asked for; add %ssecret.<file>: <name of a KMS secret>`, Prefix)
 	}
 	if p.RoleARN != "" && p.RoleName != "" {
@@ -94,6 +94,11 @@ func (p *parser) apiContradictions() {
 	}
 	if p.set["api-port"] && p.set["api-socket"] {
 		p.mistakes.add(Prefix+"api-port", "contradicts api-socket, which takes the place of the port; keep one of the two")
+	}
+	for _, s := range p.Secrets {
+		if len(s.Containers) > 0 {
+			p.mistakes.add(Prefix+"secret."+s.File, "containers contradicts api, by which every container with the API's token can read the secret; remove one of the two")
+		}
 	}
 	if p.Mode == ModeInit {
 		p.mistakes.add(Prefix+"api", "contradicts mode: init, in which no agent runs beside the application; remove it, or use mode: sidecar")

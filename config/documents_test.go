@@ -13,13 +13,14 @@ import (
 func TestAgentRoundTrip(t *testing.T) {
 	want := Agent{
 		Namespace: "prod", ServiceAccount: "web", KMS: Endpoint{Host: "kms-vpc.cn-hangzhou.aliyuncs.com", CABundle: "PEM"},
-		SecretsDir: "/var/run/kms/secrets", StateDir: "/var/run/kms/agent", RefreshInterval: Duration(5 * time.Minute), LogLevel: "info", LogFormat: "json",
+		SecretsDir: "/var/run/kms/secrets", StateDir: "/var/run/kms/agent", ViewDirs: []string{"/v/1"}, RefreshInterval: Duration(5 * time.Minute), LogLevel: "info", LogFormat: "json",
 		Identity: Identity{Kind: NodeRole}, SessionPolicy: true, OnChange: "signal:HUP:web", MetricsPort: 9464,
 		API: &LocalAPI{Port: 2025, Allow: []string{"app/*"}, TokenFile: "/var/run/kmstoken/token"},
 		Files: []File{
-			{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: Env, Keys: []Key{{"A", "b"}}, Optional: true},
+			{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: Env, Keys: []Key{{"A", "b"}}, Optional: true, Dirs: []string{"/v/1"}},
 			{Path: "t", Mode: 0o440, Format: Template, Template: "x", From: []Source{{"db", "app/db"}}, RoleARN: "acs:ram::1:role/x", OnChange: "http://127.0.0.1:1/"},
 		},
+		Env: []Variable{{"KEY", "app/key", ""}, {"DB", "app/db", "a.b"}}, EnvMode: 0o400, Program: Program,
 	}
 	text, err := json.Marshal(want)
 	if err != nil {
@@ -41,18 +42,20 @@ func TestAgentRoundTrip(t *testing.T) {
 
 func TestReadAgentMistakes(t *testing.T) {
 	for name, c := range map[string]struct{ document, want string }{
-		"empty":          {"", "KMS_AGENT_CONFIG is empty"},
-		"a newer field":  {`{"newer": 1}`, "newer"},
-		"two documents":  {`{"kms":{}} {}`, "something follows"},
-		"nothing to do":  {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b"}`, "files: is empty"},
-		"a path leaves":  {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"../x","mode":"0400","secret":"s","format":"raw"}]}`, "files[0].path"},
-		"only an API":    {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","api":{"port":1,"socket":"s"}}`, "api: must have a port or a socket, and not both"},
-		"an identity":    {`{"identity":{"kind":"root"}}`, "identity.kind"},
-		"two sources":    {`{"files":[{"path":"x","mode":"0400","secret":"s","from":[{"name":"a","secret":"b"}],"format":"template","template":"x"}]}`, "files[0].from"},
-		"no template":    {`{"files":[{"path":"x","mode":"0400","secret":"s","format":"template"}]}`, "files[0].template"},
-		"notification":   {`{"onChange":"http://example.com/"}`, "onChange"},
-		"unknown format": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"x","mode":"0400","secret":"s","format":"ini"}]}`, "files[0].format"},
-		"a bad mode":     {`{"files":[{"mode":"9"}]}`, "in octal"},
+		"empty":           {"", "KMS_AGENT_CONFIG is empty"},
+		"a newer field":   {`{"newer": 1}`, "newer"},
+		"two documents":   {`{"kms":{}} {}`, "something follows"},
+		"nothing to do":   {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b"}`, "files: is empty"},
+		"a path leaves":   {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"../x","mode":"0400","secret":"s","format":"raw"}]}`, "files[0].path"},
+		"only an API":     {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","api":{"port":1,"socket":"s"}}`, "api: must have a port or a socket, and not both"},
+		"an identity":     {`{"identity":{"kind":"root"}}`, "identity.kind"},
+		"two sources":     {`{"files":[{"path":"x","mode":"0400","secret":"s","from":[{"name":"a","secret":"b"}],"format":"template","template":"x"}]}`, "files[0].from"},
+		"no template":     {`{"files":[{"path":"x","mode":"0400","secret":"s","format":"template"}]}`, "files[0].template"},
+		"notification":    {`{"onChange":"http://example.com/"}`, "onChange"},
+		"unknown format":  {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"x","mode":"0400","secret":"s","format":"ini"}]}`, "files[0].format"},
+		"an unknown view": {`{"viewDirs":["/a"],"files":[{"path":"x","mode":"0400","secret":"s","format":"raw","dirs":["/b"]}]}`, "files[0].dirs"},
+		"a variable":      {`{"env":[{"name":"1","secret":"s"}]}`, "env[0]"},
+		"a bad mode":      {`{"files":[{"mode":"9"}]}`, "in octal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ReadAgent([]byte(c.document))

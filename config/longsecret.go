@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// longSecret is the YAML mapping form. A field of the contract that this version does not carry out is decoded so that it can
-// be refused by name instead of as unknown.
+// longSecret is the YAML mapping form.
 type longSecret struct {
 	Name         string    `yaml:"name"`
 	From         yaml.Node `yaml:"from"`
@@ -23,12 +23,11 @@ type longSecret struct {
 	Mode         string    `yaml:"mode"`
 	RoleARN      string    `yaml:"roleArn"`
 	OnChange     string    `yaml:"onChange"`
+	Containers   yaml.Node `yaml:"containers"`
 	Optional     bool      `yaml:"optional"`
-
-	Containers yaml.Node `yaml:"containers"`
 }
 
-var longSecretFields = []string{"name", "versionId", "versionStage", "format", "from", "keys", "template", "path", "mode", "roleArn", "onChange", "optional"}
+var longSecretFields = []string{"name", "versionId", "versionStage", "format", "from", "keys", "template", "path", "mode", "roleArn", "onChange", "containers", "optional"}
 
 func parseLongSecret(s Secret, value string, checks Checks) (Secret, []error) {
 	var long longSecret
@@ -42,9 +41,6 @@ func parseLongSecret(s Secret, value string, checks Checks) (Secret, []error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s%w", field, err))
 		}
-	}
-	if !long.Containers.IsZero() {
-		mistake("containers is ", errNotAvailable)
 	}
 	if long.From.IsZero() {
 		mistake("", checkSecretName(s.Name))
@@ -72,6 +68,8 @@ func parseLongSecret(s Secret, value string, checks Checks) (Secret, []error) {
 	s.Keys, err = parseKeys(&long.Keys, checks)
 	mistake("", err)
 	s.From, err = parseFrom(&long.From)
+	mistake("", err)
+	s.Containers, err = parseContainers(&long.Containers)
 	mistake("", err)
 	if long.Template != nil {
 		s.Template = *long.Template
@@ -132,7 +130,7 @@ func parseFrom(node *yaml.Node) ([]Source, error) {
 	const want = "from must be a mapping of names for the template to KMS secrets, for example {db: app/prod/db}"
 	var sources []Source
 	err := pairs(node, "from", want, func(name, secret string) error {
-		if !templateName(name) {
+		if !identifier(name) {
 			return fmt.Errorf("from: %q cannot be reached as .%s in a template; use letters, digits and _, for example db_admin", name, name)
 		}
 		if err := checkSecretName(secret); err != nil {
@@ -142,6 +140,19 @@ func parseFrom(node *yaml.Node) ([]Source, error) {
 		return nil
 	})
 	return sources, err
+}
+
+// parseContainers does not keep the order, which means nothing.
+func parseContainers(node *yaml.Node) ([]string, error) {
+	if node.IsZero() {
+		return nil, nil
+	}
+	var names []string
+	if node.Kind != yaml.SequenceNode || node.Decode(&names) != nil || len(names) == 0 || slices.Contains(names, "") {
+		return nil, errors.New("containers must be a list of the pod's containers, for example [web, worker]")
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // pairs visits a mapping of words to words in the order in which it was written. Want says what the field is to be.

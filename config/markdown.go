@@ -10,14 +10,7 @@ func AnnotationTable() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| annotation `%s…` | value | default | effect |\n|---|---|---|---|\n", Prefix)
 	for _, r := range rows {
-		if r.doc == "" { // not available in this version
-			continue
-		}
-		key := r.key
-		if strings.HasSuffix(key, ".") {
-			key += "<file>"
-		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", key, r.value, r.initial, r.doc)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.key+r.argument(), r.value, r.initial, r.doc)
 	}
 	return b.String()
 }

@@ -23,9 +23,10 @@ var (
 	hostName = shape(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 	// https://www.alibabacloud.com/help/en/kms/key-management-service/support/kms-endpoints; some write it with the region.
 	instanceHost = shape(`^[a-z0-9-]+\.cryptoservice\.kms(\.[a-z0-9-]+)?\.aliyuncs\.com$`)
-	// A name that a template reaches as .name, and a file's name that a Unix socket's address has room for.
-	templateName = shape(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	fileName     = shape(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
+	// The name of an environment variable, or one that a template reaches as .name.
+	identifier = shape(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	// A file's name that a Unix socket's address has room for.
+	fileName = shape(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
 	// resource.Quantity's grammar: https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity, without a sign.
 	quantity = shape(`^([0-9]+(\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?$`)
 )

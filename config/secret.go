@@ -37,6 +37,7 @@ type Secret struct {
 	Mode         *uint32  // permission bits; nil leaves them to the injector, which knows who reads the file
 	RoleARN      string   // a second RAM role, assumed from the pod's, that reads the secrets of this file
 	OnChange     string   // whom to tell when this file changed; Signal takes one form of it apart
+	Containers   []string // that get the file, of those that the pod's annotations choose; empty: all of them
 	Optional     bool     // a secret that KMS does not have is left out instead of being an error
 }
 

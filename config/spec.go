@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"sort"
 	"strings"
 	"time"
@@ -21,7 +20,8 @@ const (
 type Spec struct {
 	Inject bool // false: the pod said no, or said nothing; the rest is empty
 
-	Secrets         []Secret // sorted by File; may be empty with API
+	Secrets         []Secret   // sorted by File; may be empty with Env or API
+	Env             []Variable // sorted by Name
 	Identity        Identity
 	RoleARN         string // at most one of RoleARN and RoleName, and only with RRSA
 	RoleName        string
@@ -111,7 +111,3 @@ func (p *parser) annotation(key, value string) {
 		p.mistakes.add(Prefix+key, "%s", err)
 	}
 }
-
-// errNotAvailable refuses what the annotations' contract has but this version does not carry out: an annotation that is
-// accepted and then ignored would be worse.
-var errNotAvailable = errors.New("not available in this version of kms-agent-injector; remove it")

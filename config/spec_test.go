@@ -59,6 +59,15 @@ func TestParse(t *testing.T) {
 				s.AgentRequests, s.AgentLimits = map[string]string{"cpu": "5m", "memory": "16Mi"}, map[string]string{"memory": "32Mi"}
 				s.LogLevel, s.LogFormat, s.Region, s.Endpoint = "debug", "text", "cn-beijing", "kms.cn-beijing.aliyuncs.com"
 			})},
+		"variables": {annotate("inject: true", "env.DB_PASSWORD: app/db#AccountPassword", "env.API_KEY: acs:kms:cn-hangzhou:42:secret/key", "secret.db: app/db", `env._x: a#b."c-d"`), with(func(s *Spec) {
+			s.Env = []Variable{{"API_KEY", "acs:kms:cn-hangzhou:42:secret/key", ""}, {"DB_PASSWORD", "app/db", "AccountPassword"}, {"_x", "a", `b."c-d"`}}
+		})},
+		"few containers": {annotate("inject: true", "secret.db: {name: app/db, containers: [worker, web, web]}"), with(func(s *Spec) {
+			s.Secrets[0].Containers = []string{"web", "worker"}
+		})},
+		"variables alone": {annotate("inject: true", "env.DB: app/db"), with(func(s *Spec) {
+			s.Secrets, s.Env = nil, []Variable{{"DB", "app/db", ""}}
+		})},
 		"templates": {annotate("inject: true", "secret.db: {name: app/db, format: template, template: '{{ .a }}', roleArn: 'acs:ram::42:role/reader', onChange: 'signal:SIGUSR1:web'}",
 			"secret.x: {format: template, from: {z: app/z, a: 'acs:kms:cn-hangzhou:42:secret/a'}, template: x}"),
 			with(func(s *Spec) {
@@ -145,8 +154,14 @@ func TestParseMistakes(t *testing.T) {
 		"a file that is a folder":  {annotate("inject: true", "secret.a: {name: x, path: f}", "secret.b: {name: y, path: f/g}"), []string{"a file and a folder"}},
 		"a bad mode of a file":     {annotate("inject: true", "secret.db: {name: a, mode: \"0999\"}"), []string{"mode:", "octal"}},
 		"a mode nobody reads":      {annotate("inject: true", "secret.db: {name: a, mode: \"0040\"}"), []string{"let the owner read"}},
-		"not available, field":     {annotate("inject: true", "secret.db: {name: a, containers: [web]}"), []string{"containers is not available in this version"}},
-		"not available, key":       {annotate("inject: true", "secret.db: a", "env.DB: a#b"), []string{"env.DB", "not available in this version"}},
+		"containers as a word":     {annotate("inject: true", "secret.db: {name: a, containers: web}"), []string{"containers must be a list"}},
+		"no containers":            {annotate("inject: true", "secret.db: {name: a, containers: []}"), []string{"containers must be a list"}},
+		"containers and the API":   {annotate("inject: true", "api: true", "secret.db: {name: a, containers: [web]}"), []string{"secret.db: containers contradicts api"}},
+		"variable's name":          {annotate("inject: true", "env.1-DB: a"), []string{"env.1-DB", "not the name of an environment variable"}},
+		"variable's secret":        {annotate("inject: true", "env.DB: a b"), []string{"env.DB", "white space"}},
+		"variable without key":     {annotate("inject: true", "env.DB: a#"), []string{"env.DB", "names no key after the #"}},
+		"variable's JMESPath":      {annotate("inject: true", "env.DB: a#[[x"), []string{"env.DB", "is not a JMESPath expression"}},
+		"on-change without file":   {annotate("inject: true", "env.DB: a", "on-change: signal:HUP:nginx"), []string{"on-change", "no file that could change"}},
 		"role ARN":                 {annotate("inject: true", "secret.db: a", "role-arn: reader"), []string{"acs:ram::<account>:role/<name>"}},
 		"role twice":               {annotate("inject: true", "secret.db: a", "role-arn: acs:ram::1:role/a", "role-name: a"), []string{"role-name: contradicts role-arn"}},
 		"token-expiration":         {annotate("inject: true", "secret.db: a", "token-expiration: 1h"), []string{"600 to 43200"}},

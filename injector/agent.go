@@ -17,6 +17,7 @@ const (
 	// be a folder that the agent needs, such as /etc/ssl/certs.
 	secretsDir = "/var/run/kms/secrets"
 	stateDir   = "/var/run/kms/agent"
+	viewsDir   = "/var/run/kms/views" // of the volumes of views, by number
 )
 
 // document is the text of config.AgentEnv.
@@ -38,6 +39,13 @@ func (in *Injector) document(r Request, a access) (string, error) {
 		LogFormat:       r.Spec.LogFormat,
 		Files:           []config.File{},
 	}
+	if len(r.Spec.Env) > 0 {
+		doc.Env, doc.EnvMode, doc.Program = r.Spec.Env, a.mode, config.Program
+	}
+	views := views(r.Spec)
+	for _, v := range views {
+		doc.ViewDirs = append(doc.ViewDirs, v.dir)
+	}
 	for _, s := range r.Spec.Secrets {
 		mode := a.mode
 		if s.Mode != nil {
@@ -46,6 +54,7 @@ func (in *Injector) document(r Request, a access) (string, error) {
 		doc.Files = append(doc.Files, config.File{
 			Path: s.Path, Mode: mode, Secret: s.Name, From: s.From, VersionID: s.VersionID, VersionStage: s.VersionStage,
 			Format: s.Format, Keys: s.Keys, Template: s.Template, RoleARN: s.RoleARN, OnChange: s.OnChange, Optional: s.Optional,
+			Dirs: dirs(s, views),
 		})
 	}
 	var out bytes.Buffer
@@ -92,6 +101,12 @@ func (in *Injector) containers(r Request, a access, resources corev1.ResourceReq
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext:          restricted(a),
 	}
+	for _, v := range views(r.Spec) {
+		base.VolumeMounts = append(base.VolumeMounts, corev1.VolumeMount{Name: v.volume, MountPath: v.dir})
+	}
+	if len(r.Spec.Env) > 0 {
+		base.VolumeMounts = append(base.VolumeMounts, programMount(false))
+	}
 	once, forever := base, base
 	once.Name, once.Args = InitContainerName, []string{config.CommandInit}
 	forever.Name, forever.Args = ContainerName, []string{config.CommandRun}
@@ -99,7 +114,7 @@ func (in *Injector) containers(r Request, a access, resources corev1.ResourceReq
 		return []corev1.Container{once}, nil
 	}
 	in.serve(&forever, r)
-	if r.Spec.Mode == config.ModeSingle || len(r.Spec.Secrets) == 0 { // then there is nothing to fetch before the rest
+	if r.Spec.Mode == config.ModeSingle || len(r.Spec.Secrets) == 0 && len(r.Spec.Env) == 0 { // then there is nothing to fetch before the rest
 		return []corev1.Container{forever}, nil
 	}
 	return []corev1.Container{once, forever}, nil

@@ -34,6 +34,9 @@ func taken(r Request) config.Mistakes {
 	var m config.Mistakes
 	pod := r.Pod.Spec
 	inMemory := []string{SecretsVolume, StateVolume}
+	for _, v := range views(r.Spec) {
+		inMemory = append(inMemory, v.volume)
+	}
 	if r.Spec.API != nil {
 		inMemory = append(inMemory, APIVolume)
 	}
@@ -41,6 +44,9 @@ func taken(r Request) config.Mistakes {
 		if v, exists := pod.volume(name); exists && (v.EmptyDir == nil || v.EmptyDir.Medium != "Memory") {
 			m = append(m, config.Mistake{Where: "volume " + name, Problem: "would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}"})
 		}
+	}
+	if v, exists := pod.volume(ProgramVolume); exists && len(r.Spec.Env) > 0 && v.EmptyDir == nil {
+		m = append(m, config.Mistake{Where: "volume " + ProgramVolume, Problem: "has the name of the volume with the agent's program but is no emptyDir; give it another name"})
 	}
 	identity := r.Spec.Identity
 	if v, exists := pod.volume(ClientKeyVolume); exists && identity.Kind == config.ClientKey && (v.Secret == nil || v.Secret.SecretName != identity.Secret) {
@@ -70,7 +76,7 @@ func (in *Injector) warnSidecar(r Request) []string {
 }
 
 // warnLate is for containers that another webhook added after the injection, when the agent's user was chosen without them.
-func warnLate(pod PodSpec, readers []Container, a access) []string {
+func warnLate(spec config.Spec, pod PodSpec, readers []Container, a access) []string {
 	if a.fsGroup {
 		return nil
 	}
@@ -80,7 +86,7 @@ func warnLate(pod PodSpec, readers []Container, a access) []string {
 			continue
 		}
 		for _, c := range readers {
-			if !c.mounts(SecretsVolume) {
+			if !c.mounts(secretsVolume(spec, c.Name)) {
 				return []string{fmt.Sprintf("container %s was added after the injection and does not run as user %d, whose files these are; list the containers that need them in %scontainers", c.Name, *uid, config.Prefix)}
 			}
 		}

@@ -132,7 +132,7 @@ func invariants(t fataler, before, after []byte) {
 				t.Fatalf("container %s has two volumes at %s", c.Name, m.MountPath)
 			}
 			paths[m.MountPath] = true
-			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && (m.Name == injector.SecretsVolume || m.Name == injector.APIVolume) && !m.ReadOnly {
+			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && (strings.HasPrefix(m.Name, injector.SecretsVolume) || m.Name == injector.APIVolume || m.Name == injector.ProgramVolume) && !m.ReadOnly {
 				t.Fatalf("container %s can write to %s", c.Name, m.Name)
 			}
 		}
@@ -162,7 +162,7 @@ func invariants(t fataler, before, after []byte) {
 	}
 }
 
-// grew reports whether after has all of before, in order, and maybe more.
+// grew reports whether after has all of before, in order, and maybe more between, before and behind.
 func grew(before, after any) bool {
 	switch before := before.(type) {
 	case map[string]any:
@@ -175,15 +175,16 @@ func grew(before, after any) bool {
 		return ok
 	case []any:
 		after, ok := after.([]any)
-		if !ok || len(after) < len(before) {
-			return false
-		}
-		for i, value := range before {
-			if !grew(value, after[i]) {
+		for _, value := range before {
+			for len(after) > 0 && !grew(value, after[0]) {
+				after = after[1:]
+			}
+			if len(after) == 0 {
 				return false
 			}
+			after = after[1:]
 		}
-		return true
+		return ok
 	}
 	return before == after
 }

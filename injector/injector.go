@@ -19,6 +19,7 @@ const (
 	TokenVolume       = "rrsa-oidc-token" // shared with ack-pod-identity-webhook
 	APIVolume         = "kms-token"       // of the local API's token
 	ClientKeyVolume   = "kms-client-key"
+	ProgramVolume     = "kms-agent-bin" // of the program that starts containers with variables
 )
 
 // An Injector plans injections under one operator's document. It never changes, so that any number of goroutines may use it.

@@ -11,21 +11,24 @@ import (
 
 const mountPathAnnotation = config.Prefix + "mount-path"
 
-// A place is one of our volumes in each container that reads the files.
+// A place is one of our volumes in a container that reads the files.
 type place struct {
 	corev1.VolumeMount
 	annotation string // that asks for it, or chooses it
 	cure       string // for whoever has something else there
 }
 
-func places(spec config.Spec) []place {
+func places(spec config.Spec, container string) []place {
 	const move = "move or remove that mount"
 	all := []place{{
-		corev1.VolumeMount{Name: SecretsVolume, MountPath: spec.MountPath, ReadOnly: true},
+		corev1.VolumeMount{Name: secretsVolume(spec, container), MountPath: spec.MountPath, ReadOnly: true},
 		mountPathAnnotation, "choose another " + mountPathAnnotation + ", or move that mount",
 	}}
 	if spec.API != nil {
 		all = append(all, place{apiMount(true), config.Prefix + "api", move})
+	}
+	if len(spec.Env) > 0 {
+		all = append(all, place{programMount(true), variablesAnnotation(spec), move})
 	}
 	if spec.AppIdentity {
 		all = append(all, place{tokenMount(), config.Prefix + "app-identity", move})
@@ -36,15 +39,14 @@ func places(spec config.Spec) []place {
 // conflicts are mounts of the readers' own that stand where ours must be, that ours would hide or make impossible to set up.
 func conflicts(r Request, readers []Container) config.Mistakes {
 	var m config.Mistakes
-	all := places(r.Spec)
-	for _, p := range all[1:] {
+	for _, p := range places(r.Spec, "")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
 			m = append(m, config.Mistake{Where: mountPathAnnotation, Problem: fmt.Sprintf(
 				"%s and %s, where the volume %s is, would be inside each other; choose another %s", r.Spec.MountPath, p.MountPath, p.Name, mountPathAnnotation)})
 		}
 	}
 	for _, c := range readers {
-		for _, p := range all {
+		for _, p := range places(r.Spec, c.Name) {
 			if !c.mounts(p.Name) {
 				m = append(m, r.conflict(c, p)...)
 			}

@@ -35,7 +35,8 @@ type Plan struct {
 func (in *Injector) Plan(r Request) (Plan, error) {
 	readers, warnings, mistakes := readers(r)
 	resources, more := in.resources(r.Spec)
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers))
+	unwrappable, unwrapped := unwrappable(r)
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable)
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
@@ -44,14 +45,20 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	warnings = slices.Concat(warnings, a.warnUnreadable(r.Spec.Secrets), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Pod.Spec, readers, a))
+	warnings = slices.Concat(warnings, unwrapped, a.warnUnreadable(r.Spec.Secrets), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Spec, r.Pod.Spec, readers, a))
 
 	var b builder
 	in.growContainers(&b, r)
 	in.addAgents(&b, r, agents)
 	volumes := append([]corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume)}, identityVolumes(r.Spec, a)...)
+	for _, v := range views(r.Spec) {
+		volumes = append(volumes, in.tmpfs(v.volume))
+	}
 	if r.Spec.API != nil {
 		volumes = append(volumes, in.tmpfs(APIVolume))
+	}
+	if len(r.Spec.Env) > 0 {
+		volumes = append(volumes, programVolume())
 	}
 	for _, v := range volumes {
 		if _, exists := r.Pod.Spec.volume(v.Name); !exists {
@@ -67,19 +74,23 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	return Plan{Patch: patch, Warnings: warnings, Again: again}, err
 }
 
-// growContainers gives the readers their mounts and, with app-identity, what the RRSA SDKs look for.
+// growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
 func (in *Injector) growContainers(b *builder, r Request) {
 	identity := in.identity(r)
 	for _, list := range []struct {
 		pointer    string
 		containers []Container
-	}{{"/spec/initContainers", r.Pod.Spec.InitContainers}, {"/spec/containers", r.Pod.Spec.Containers}} {
+		inits      bool
+	}{{"/spec/initContainers", r.Pod.Spec.InitContainers, true}, {"/spec/containers", r.Pod.Spec.Containers, false}} {
 		for i, c := range list.containers {
 			if !selected(r.Spec, c.Name) {
 				continue
 			}
 			pointer := fmt.Sprintf("%s/%d", list.pointer, i)
-			for _, p := range places(r.Spec) {
+			if len(r.Spec.Env) > 0 && len(c.Command) > 0 && !c.wrapped() && !(list.inits && early(r, i)) {
+				insert(b, pointer+"/command", c.Command, 0, wrapper(r.Spec)...)
+			}
+			for _, p := range places(r.Spec, c.Name) {
 				if !c.mounts(p.Name) {
 					grow(b, pointer+"/volumeMounts", c.VolumeMounts, p.VolumeMount)
 				}
@@ -140,6 +151,7 @@ func readers(r Request) (found []Container, warnings []string, mistakes config.M
 		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "containers", Problem: fmt.Sprintf(
 			"there is no container %s in the pod; its containers are %s", missing, strings.Join(names, ", "))})
 	}
+	mistakes = append(mistakes, strangers(r.Spec, names)...)
 	// Not a mistake: the container may be one that another webhook adds later.
 	if missing := unknown(r.Spec.SkipContainers); missing != "" {
 		warnings = append(warnings, fmt.Sprintf("%sskip-containers: there is no container %s in the pod (yet); its containers are %s",

@@ -64,6 +64,7 @@ func (v Volume) readOnly() bool {
 // Container is the part of an app or init container that matters here.
 type Container struct {
 	Name            string          `json:"name"`
+	Command         []string        `json:"command"`
 	SecurityContext SecurityContext `json:"securityContext"`
 	Env             []Named         `json:"env"`
 	Ports           []Port          `json:"ports"`

@@ -35,6 +35,11 @@ func (in *Injector) Allowed(spec config.Spec, namespace string) error {
 			refuse("secret."+s.File, fmt.Sprintf("the role %q", s.RoleARN), allow.Roles)
 		}
 	}
+	for _, v := range spec.Env {
+		if !allow.Secret(v.Secret) {
+			refuse("env."+v.Name, fmt.Sprintf("the secret %q", v.Secret), allow.Secrets)
+		}
+	}
 	if spec.API != nil {
 		for _, pattern := range spec.API.Allow {
 			if !allow.SecretsOf(pattern) {

@@ -48,7 +48,7 @@ func TestAgainstOracle(t *testing.T) {
 
 // FuzzPlan throws any bytes at it as a pod: no panic, and what is accepted keeps the promises.
 func FuzzPlan(f *testing.F) {
-	for _, file := range []string{"deployment", "restricted", "mesh-and-init-last", "after-ack-pod-identity-webhook", "denied-mounts", "api", "client-key", "signals"} {
+	for _, file := range []string{"deployment", "restricted", "mesh-and-init-last", "after-ack-pod-identity-webhook", "denied-mounts", "api", "env", "env-container-added-later", "views", "client-key", "signals"} {
 		f.Add(readYAML(f, "testdata/"+file+".yaml"))
 	}
 	in := operator(f, "")
@@ -82,9 +82,17 @@ func oracle(pod object, agents object) object {
 			if name := container["name"].(string); !wanted(annotations, name) {
 				continue
 			}
-			addByName(container, "volumeMounts", object{"name": "kms-secrets", "mountPath": "/var/run/kms/secrets", "readOnly": true})
+			volume := "kms-secrets"
+			if narrow, _ := annotations[config.Prefix+"secret.few"].(string); strings.Contains(narrow, "["+container["name"].(string)+"]") {
+				volume = "kms-secrets-1"
+			}
+			addByName(container, "volumeMounts", object{"name": volume, "mountPath": "/var/run/kms/secrets", "readOnly": true})
 			if annotations[config.Prefix+"api"] == "true" {
 				addByName(container, "volumeMounts", object{"name": "kms-token", "mountPath": "/var/run/kmstoken", "readOnly": true})
+			}
+			if annotations[config.Prefix+"env.KEY"] != nil {
+				addByName(container, "volumeMounts", object{"name": "kms-agent-bin", "mountPath": "/var/run/kms/bin", "readOnly": true})
+				container["command"] = append(array{"/var/run/kms/bin/kms-agent", "exec", "--"}, items(container["command"])...)
 			}
 			if annotations[config.Prefix+"app-identity"] == "true" {
 				addByName(container, "volumeMounts", object{"name": "rrsa-oidc-token", "mountPath": "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens", "readOnly": true})
@@ -118,8 +126,14 @@ func oracle(pod object, agents object) object {
 			secret["defaultMode"] = 0o440
 		}
 	}
+	if annotations[config.Prefix+"secret.few"] != nil {
+		volumes = append(volumes, "kms-secrets-1")
+	}
 	if annotations[config.Prefix+"api"] == "true" {
 		volumes = append(volumes, "kms-token")
+	}
+	if annotations[config.Prefix+"env.KEY"] != nil {
+		volumes = append(volumes, "kms-agent-bin")
 	}
 	for _, name := range volumes {
 		addByName(spec, "volumes", clone(agents[name]).(object))
@@ -140,7 +154,7 @@ func forget(pod any) any {
 
 // declares reports whether there is a secret to fetch before the rest.
 func declares(annotations object) bool {
-	return annotations[config.Prefix+"secret.db"] != nil || annotations[config.Prefix+"secret.x"] != nil
+	return annotations[config.Prefix+"secret.db"] != nil || annotations[config.Prefix+"secret.x"] != nil || annotations[config.Prefix+"secret.few"] != nil || annotations[config.Prefix+"env.KEY"] != nil
 }
 
 func wanted(annotations object, name string) bool {
@@ -171,14 +185,15 @@ func items(v any) array {
 func agentTemplates(t *testing.T, in *injector.Injector) object {
 	parts, spec := object{}, object{}
 	for _, annotations := range []object{
+		{"secret.db": "{name: app/db, containers: [c]}"},
 		{"secret.db": "app/db", "identity": "client-key:kms-c", "endpoint": "kst-1.cryptoservice.kms.aliyuncs.com"},
-		{"secret.db": "app/db", "api": "true"},
+		{"secret.db": "app/db", "api": "true", "env.KEY": "app/key"},
 	} {
 		prefixed := object{config.Prefix + "inject": "true"}
 		for key, value := range annotations {
 			prefixed[config.Prefix+key] = value
 		}
-		injected, _, err := inject(in, marshal(t, object{"metadata": object{"annotations": prefixed}, "spec": object{"containers": array{object{"name": "c"}}}}))
+		injected, _, err := inject(in, marshal(t, object{"metadata": object{"annotations": prefixed}, "spec": object{"containers": array{object{"name": "c", "command": array{"x"}}}}}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +250,7 @@ func drawPod(t *rapid.T) object {
 		annotations[config.Prefix+"secret.db"] = "app/db"
 	}
 	for key, values := range map[string][]string{
-		"mode": {"sidecar", "init", "single"}, "app-identity": {"true", "false"}, "secret.x": {`{name: app/$(X), mode: "0400"}`, "app/x<&>"},
+		"mode": {"sidecar", "init", "single"}, "app-identity": {"true", "false"}, "secret.x": {`{name: app/$(X), mode: "0400"}`, "app/x<&>"}, "env.KEY": {"app/key", "app/key#a.\"b\""},
 	} {
 		if rapid.Bool().Draw(t, "has "+key) {
 			annotations[config.Prefix+key] = rapid.SampledFrom(values).Draw(t, key)
@@ -257,6 +272,9 @@ func drawPod(t *rapid.T) object {
 	if which := rapid.SampledFrom([]string{"", "containers", "skip-containers"}).Draw(t, "which"); which != "" {
 		annotations[config.Prefix+which] = strings.Join(rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, -1, rapid.ID).Draw(t, which), ",")
 	}
+	if annotations[config.Prefix+"api"] == nil && rapid.Bool().Draw(t, "has few") {
+		annotations[config.Prefix+"secret.few"] = "{name: app/few, containers: [" + rapid.SampledFrom(names).Draw(t, "few") + "]}"
+	}
 	metadata := unknown(t, "metadata")
 	metadata["annotations"] = annotations
 	pod := unknown(t, "pod")
@@ -271,6 +289,9 @@ func drawContainers(t *rapid.T, names []string) array {
 		c["name"] = name
 		if sc := drawSecurityContext(t, name+" securityContext", "unknown"); sc != nil {
 			c["securityContext"] = sc
+		}
+		if command := rapid.SampledFrom([]array{{"/run"}, {"sh", "-c", "$(X)"}, {"a"}, {"b"}, nil}).Draw(t, "command"); command != nil {
+			c["command"] = command
 		}
 		var mounts, env array
 		for i, volume := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"data", "settings", "rrsa-oidc-token"}), rapid.ID).Draw(t, "mounts") {

@@ -100,11 +100,11 @@ func TestAudit(t *testing.T) {
 		want        map[string]string
 	}{
 		"RRSA": {map[string]any{
-			"secret.a": "{from: {x: app/x, y: app/y}, format: template, template: t, roleArn: 'acs:ram::1234567890123456:role/reader'}", "secret.b": "app/b",
+			"secret.a": "{from: {x: app/x, y: app/y}, format: template, template: t, roleArn: 'acs:ram::1234567890123456:role/reader'}", "secret.b": "app/b", "env.C": "app/e#key",
 			"api": "true", "api-allow": "app/c*",
 		}, map[string]string{
 			"identity": "rrsa", "role": "acs:ram::1234567890123456:role/shop", "second-roles": "acs:ram::1234567890123456:role/reader",
-			"secrets": "app/x,app/y,app/b", "api-allow": "app/c*", "result": "injected-new",
+			"secrets": "app/x,app/y,app/b,app/e", "api-allow": "app/c*", "result": "injected-new",
 		}},
 		"the node's role": {map[string]any{"api": "true", "identity": "node-role"}, map[string]string{"identity": "node-role", "result": "injected-new"}},
 	} {

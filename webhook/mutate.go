@@ -65,6 +65,9 @@ func audit(spec config.Spec, role string) map[string]string {
 			roles = append(roles, s.RoleARN)
 		}
 	}
+	for _, v := range spec.Env {
+		secrets = append(secrets, v.Secret)
+	}
 	if secrets != nil {
 		said["secrets"] = strings.Join(secrets, ",")
 	}

@@ -109,7 +109,7 @@ func check(files []File) ([]string, error) {
 	names := map[string]bool{}
 	seen := map[string]bool{}
 	for _, f := range files {
-		if !fs.ValidPath(f.Path) || f.Path == "." || strings.HasPrefix(f.Path, "..") {
+		if !fs.ValidPath(f.Path) || f.Path == "." || reserved(f.Path) {
 			return nil, fmt.Errorf("%q is not a path below the directory", f.Path)
 		}
 		if seen[f.Path] {
@@ -127,6 +127,14 @@ func check(files []File) ([]string, error) {
 		}
 	}
 	return slices.Sorted(maps.Keys(names)), nil
+}
+
+// reserved reports whether a path begins with two dots, as the names do that are used for switching. A single name of that
+// kind that is none of them may be a file: it is for programs, and stands in nobody's way.
+func reserved(p string) bool {
+	rest, dots := strings.CutPrefix(p, "..")
+	set := rest == "" || '0' <= rest[0] && rest[0] <= '9'
+	return dots && (set || strings.Contains(rest, "/") || p == dataLink || p == nextLink || p == nameLink)
 }
 
 // generation is the directory of the current set, or empty.

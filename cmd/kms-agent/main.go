@@ -3,6 +3,7 @@
 //	kms-agent init      writes the files and exits
 //	kms-agent run       keeps them fresh until SIGTERM
 //	kms-agent ready     exits with 0 once the files are there
+//	kms-agent exec [--env-file=PATH] -- COMMAND…   becomes the command, with the pod's variables in its environment
 //	kms-agent version   prints the version
 //
 // It is told what to do in KMS_AGENT_CONFIG, and who it is in the ALIBABA_CLOUD_* variables of RRSA. Without the webhook:
@@ -11,7 +12,8 @@
 //	kms-agent token <path>                              writes a token for it
 //	kms-agent get <secretId>                            asks it and prints the value
 //
-// Exit codes: 0 done; 1 the files could not be written, or are not there; 2 wrong call or configuration.
+// Exit codes: 0 done; 1 the files could not be written, or are not there; 2 wrong call or configuration. Those of exec are the
+// command's, or 125 without the variables, 126 if the command cannot be run and 127 if there is none.
 package main
 
 import (
@@ -26,10 +28,17 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/standalone"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/wrap"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == config.CommandExec {
+		// Before anything else: it is a container's start, and no signal may be caught that is the command's.
+		code, err := wrap.Exec(os.Args[2:], os.Environ())
+		fail(err)
+		os.Exit(code)
+	}
 	// A sidecar is multiplied by every pod. By default Go would take all cores of a node, and with them memory.
 	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 2 {
 		runtime.GOMAXPROCS(2)
@@ -41,10 +50,14 @@ func main() {
 	code, err := run(ctx, os.Args[1:])
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "kms-agent:", err)
-		terminated(terminationLog, err.Error())
+		fail(err)
 	}
 	os.Exit(code)
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "kms-agent:", err)
+	terminated(terminationLog, err.Error())
 }
 
 // run returns an error only if it could not log it itself.

@@ -94,6 +94,42 @@ func TestContainers(t *testing.T) {
 	}
 }
 
+// A secret may be for some containers only; the other files are everybody's, and a rotation reaches all.
+func TestContainersOfASecret(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	shared, narrow := secretName("shared"), secretName("narrow")
+	first, second, only := value(), value(), value()
+	put(t, shared, first)
+	put(t, narrow, only)
+	apply(t, workload{
+		name:        "some",
+		annotations: []string{"inject: true", "secret.shared: " + shared, "secret.narrow: {name: " + narrow + ", containers: [app]}", "refresh-interval: 10s"},
+		containers:  container("app") + container("other"),
+	}.pod(ns))
+	ready(t, ns, "some")
+	for c, want := range map[string]string{"app": "narrow shared", "other": "shared"} {
+		if got := strings.Join(strings.Fields(in(t, ns, "some", c, "ls", dir)), " "); got != want {
+			t.Errorf("container %s has %s, want %s", c, got, want)
+		}
+	}
+	if in(t, ns, "some", "app", "cat", dir+"/narrow") != only {
+		t.Error("the file does not hold the secret's value")
+	}
+	if got := calls(t, "GetSecretValue", shared); got != 1 {
+		t.Errorf("%d calls of GetSecretValue for a secret in two views, want 1", got)
+	}
+	rotate(t, shared, second)
+	eventually(t, 60*time.Second, func() error {
+		for _, c := range []string{"app", "other"} {
+			if in(t, ns, "some", c, "cat", dir+"/shared") != second {
+				return errNotYet
+			}
+		}
+		return nil
+	})
+}
+
 func TestModes(t *testing.T) {
 	t.Parallel()
 	for mode, sidecar := range map[string]bool{"init": false, "single": true, "sidecar": true} {

@@ -76,3 +76,6 @@ func eventually(t testing.TB, limit time.Duration, check func() error) {
 }
 
 var errNotYet = errors.New("not yet")
+
+// waitForAgent is for what a container that has just started does next.
+const waitForAgent = 60 * time.Second

@@ -26,6 +26,9 @@ func TestDenials(t *testing.T) {
 		"bad JMESPath":       {workload{annotations: []string{"inject: true", "secret.a: {name: x, format: env, keys: {A: 'b[['}}"}}, []string{"JMESPath"}},
 		"no role":            {workload{serviceAccount: "roleless", annotations: []string{"inject: true", "secret.a: x"}}, []string{"roleless", "ack.alibabacloud.com/role-arn", "kubectl annotate serviceaccount"}},
 		"another account":    {workload{annotations: []string{"inject: true", "secret.a: x", "role-arn: acs:ram::666:role/e2e"}}, []string{"acs:ram::666:role/e2e"}},
+		"the node's network": {workload{spec: "hostNetwork: true", annotations: []string{"inject: true", "api: true"}}, []string{"kms.alibabacloud.com/api-socket"}},
+		"a signal alone":     {workload{annotations: []string{"inject: true", "secret.a: x", "on-change: signal:HUP:nginx"}}, []string{"shareProcessNamespace"}},
+		"a bad template":     {workload{annotations: []string{"inject: true", "secret.a: {format: template, name: x, template: '{{ env \"HOME\" }}'}"}}, []string{"secret.a", "env"}},
 		"no such container":  {workload{annotations: []string{"inject: true", "secret.a: x", "containers: nobody"}}, []string{"nobody", "app"}},
 	} {
 		t.Run(name, func(t *testing.T) {

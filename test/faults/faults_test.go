@@ -1,3 +1,5 @@
+//go:build faults
+
 // Package faults breaks what an agent depends on, one thing at a time, and looks at what its pod has meanwhile.
 package faults
 

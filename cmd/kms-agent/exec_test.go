@@ -1,0 +1,35 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/wrap"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// exec needs no document: it runs in the application's containers.
+func TestExec(t *testing.T) {
+	file := filepath.Join(t.TempDir(), config.EnvFile)
+	if err := os.WriteFile(file, []byte(`{"KEY":"the value"}`), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	code, out := output(t, []string{"PATH=" + os.Getenv("PATH")}, "exec", "--env-file="+file, "--", "sh", "-c", `printf "$KEY"; exit 3`)
+	if code != 3 || out != "the value" {
+		t.Errorf("exit %d, %q", code, out)
+	}
+	code, out = output(t, nil, "exec", "sh")
+	if code != wrap.ExitFailed || !strings.HasPrefix(out, "kms-agent: the command is missing") {
+		t.Errorf("exit %d, %q", code, out)
+	}
+}
+
+// The injector leaves --env-file out where the files are where they usually are.
+func TestDefaultEnvFile(t *testing.T) {
+	if spec, err := config.Parse(map[string]string{config.Prefix + "inject": "true", config.Prefix + "env.A": "a"}, config.Checks{}); err != nil ||
+		wrap.DefaultEnvFile != spec.MountPath+"/"+config.EnvFile {
+		t.Errorf("%s is not in %s: %v", wrap.DefaultEnvFile, spec.MountPath, err)
+	}
+}

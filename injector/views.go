@@ -1,0 +1,90 @@
+package injector
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// A view is a volume of its own for containers that see files which others do not. The containers that no secret names have
+// SecretsVolume. There is no subPath in this, which would not follow a refresh.
+type view struct {
+	volume     string
+	dir        string // in the agent's containers
+	containers []string
+}
+
+// views are those that the annotations ask for. They are numbered by the names of their containers alone, so that a container
+// which another webhook adds later changes none.
+func views(spec config.Spec) []view {
+	var names []string
+	for _, s := range spec.Secrets {
+		names = append(names, s.Containers...)
+	}
+	slices.Sort(names)
+	var all []view
+	var keys []string
+	for _, name := range slices.Compact(names) {
+		var key strings.Builder // the files that it sees
+		for _, s := range spec.Secrets {
+			if slices.Contains(s.Containers, name) {
+				fmt.Fprintf(&key, "%q", s.File)
+			}
+		}
+		i := slices.Index(keys, key.String())
+		if i < 0 {
+			i = len(all)
+			keys = append(keys, key.String())
+			all = append(all, view{volume: fmt.Sprintf("%s-%d", SecretsVolume, i+1), dir: fmt.Sprintf("%s/%d", viewsDir, i+1)})
+		}
+		all[i].containers = append(all[i].containers, name)
+	}
+	return all
+}
+
+// secretsVolume is the volume that has a container's files.
+func secretsVolume(spec config.Spec, container string) string {
+	for _, v := range views(spec) {
+		if slices.Contains(v.containers, container) {
+			return v.volume
+		}
+	}
+	return SecretsVolume
+}
+
+// dirs are where the agent writes a secret's file; nil: everywhere.
+func dirs(s config.Secret, all []view) []string {
+	var found []string
+	for _, v := range all {
+		if slices.Contains(s.Containers, v.containers[0]) {
+			found = append(found, v.dir)
+		}
+	}
+	return found
+}
+
+// strangers are containers that a secret is for and that get no files.
+func strangers(spec config.Spec, names []string) config.Mistakes {
+	var m config.Mistakes
+	for _, s := range spec.Secrets {
+		for _, name := range s.Containers {
+			var problem string
+			switch {
+			case !slices.Contains(names, name):
+				problem = fmt.Sprintf("containers: there is no container %s in the pod; its containers are %s", name, strings.Join(names, ", "))
+			case !selected(spec, name):
+				choice := "containers"
+				if len(spec.Containers) == 0 {
+					choice = "skip-containers"
+				}
+				problem = fmt.Sprintf("containers: container %s gets no files at all, by %s%s; change one of the two", name, config.Prefix, choice)
+			default:
+				continue
+			}
+			m = append(m, config.Mistake{Where: config.Prefix + "secret." + s.File, Problem: problem})
+		}
+	}
+	return m
+}

@@ -1,0 +1,80 @@
+package injector
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// programSize holds the agent's program a few times over. The volume is on disk: it is the same for every pod, and no secret.
+const programSize = "64Mi"
+
+func programVolume() corev1.Volume {
+	return corev1.Volume{Name: ProgramVolume, VolumeSource: corev1.VolumeSource{
+		EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse(programSize))},
+	}}
+}
+
+func programMount(readOnly bool) corev1.VolumeMount {
+	return corev1.VolumeMount{Name: ProgramVolume, MountPath: config.ProgramDir, ReadOnly: readOnly}
+}
+
+// wrapper is what goes before a container's command.
+func wrapper(spec config.Spec) []string {
+	words := []string{config.Program, config.CommandExec}
+	if spec.MountPath != secretsDir {
+		// The kubelet turns $$ into $.
+		words = append(words, "--env-file="+strings.ReplaceAll(spec.MountPath, "$", "$$")+"/"+config.EnvFile)
+	}
+	return append(words, "--")
+}
+
+func (c Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] == config.Program }
+
+// early reports whether the init container at an index comes before the agent, which is not there to give it anything.
+func early(r Request, i int) bool {
+	agent := slices.IndexFunc(r.Pod.Spec.InitContainers, func(c Container) bool { return ours(c.Name) })
+	if agent < 0 {
+		return r.Spec.InitLast
+	}
+	return i < agent
+}
+
+// unwrappable are the containers that cannot have variables, and why. In a pod that was injected before they are for a warning
+// only: another webhook brought them, and its pods would not start any more.
+func unwrappable(r Request) (mistakes config.Mistakes, warnings []string) {
+	if len(r.Spec.Env) == 0 {
+		return nil, nil
+	}
+	annotation := variablesAnnotation(r.Spec)
+	choice := config.Prefix + "skip-containers"
+	if len(r.Spec.Containers) > 0 {
+		choice = config.Prefix + "containers"
+	}
+	refuse := func(c Container, problem string) {
+		problem = fmt.Sprintf("container %s %s, or leave the container out with %s", c.Name, problem, choice)
+		if injected(r.Pod.Spec) {
+			warnings = append(warnings, annotation+": "+problem)
+			return
+		}
+		mistakes = append(mistakes, config.Mistake{Where: annotation, Problem: problem})
+	}
+	for i, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
+		switch {
+		case !selected(r.Spec, c.Name) || c.wrapped():
+		case len(c.Command) == 0:
+			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
+		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
+			refuse(c, "runs before the agent has the variables; move it after "+InitContainerName+" (remove "+config.Prefix+"init-position: last)")
+		}
+	}
+	return mistakes, warnings
+}
+
+// variablesAnnotation is the first annotation that asks for a variable.
+func variablesAnnotation(spec config.Spec) string { return config.Prefix + "env." + spec.Env[0].Name }

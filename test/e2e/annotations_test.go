@@ -1,0 +1,90 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+// The annotations that have no story of their own, all in one pod.
+func TestAnnotations(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	// The role is the pod's own to name.
+	kubectl(t, "-n", ns, "annotate", "serviceaccount", "app", "ack.alibabacloud.com/role-arn-")
+	name, want := secretName("all"), value()
+	put(t, name, want)
+	apply(t, workload{
+		name: "web",
+		annotations: []string{
+			"inject: true", "secret.f: " + name, "role-name: e2e", "app-identity: true", "token-expiration: 7200", "init-position: last",
+			"skip-containers: other,first", "agent-requests: cpu=5m,memory=20Mi", "agent-limits: memory=48Mi", "log-level: debug", "log-format: text",
+			"region: cn-hangzhou", "refresh-interval: 0",
+		},
+		spec:       "initContainers:\n" + strings.Replace(container("first"), `[sleep, "100000"]`, `["true"]`, 1),
+		containers: container("app") + container("other"),
+	}.pod(ns))
+	ready(t, ns, "web")
+	if got := in(t, ns, "web", "app", "cat", dir+"/f"); got != want {
+		t.Error("the file does not hold the secret's value")
+	}
+	get := func(path string) string { return kubectl(t, "-n", ns, "get", "pod", "web", "-o", "jsonpath="+path) }
+	for path, want := range map[string]string{
+		`{.spec.initContainers[*].name}`:                                                         "first kms-agent-init kms-agent",
+		`{.spec.initContainers[2].restartPolicy}`:                                                "Always",
+		`{.spec.initContainers[2].resources}`:                                                    `{"limits":{"memory":"48Mi"},"requests":{"cpu":"5m","memory":"20Mi"}}`,
+		`{.spec.volumes[?(@.name=="rrsa-oidc-token")].projected.sources[0].serviceAccountToken}`: `{"audience":"sts.aliyuncs.com","expirationSeconds":7200,"path":"token"}`,
+		`{.spec.containers[1].volumeMounts[?(@.name=="kms-secrets")].mountPath}`:                 "",
+		`{.metadata.annotations.kms\.alibabacloud\.com/injected}`:                                "devel",
+	} {
+		if got := get(path); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
+	}
+	env := in(t, ns, "web", "app", "env")
+	for _, want := range []string{
+		"ALIBABA_CLOUD_ROLE_ARN=" + role, "ALIBABA_CLOUD_OIDC_PROVIDER_ARN=acs:ram::" + account + ":oidc-provider/ack-rrsa-c0ffee",
+		"ALIBABA_CLOUD_OIDC_TOKEN_FILE=/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token", "ALIBABA_CLOUD_STS_REGION=cn-hangzhou",
+	} {
+		if !strings.Contains(env, want+"\n") {
+			t.Errorf("with app-identity the application lacks %s:\n%s", want, env)
+		}
+	}
+	in(t, ns, "web", "app", "test", "-s", "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token")
+	if logs := kubectl(t, "-n", ns, "logs", "web", "-c", "kms-agent"); !strings.Contains(logs, `level=INFO msg="refresh-interval is 0`) {
+		t.Errorf("the log is not text, or lacks that nothing is refreshed:\n%s", logs)
+	}
+}
+
+// The local API's answers besides the secrets themselves, each as a row of its documentation.
+func TestLocalAPIRows(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	name := secretName("rows")
+	put(t, name, value())
+	apply(t, workload{name: "web", annotations: []string{"inject: true", "api: true", "api-port: 2100", "api-allow: e2e/*", "secret.f: " + name}}.pod(ns))
+	ready(t, ns, "web")
+	const token = `X-KMS-Token: $(cat /var/run/kmstoken/token)\r\n`
+	for _, c := range []struct{ line, headers, status string }{
+		{"GET /ping", "", "200"},
+		{"GET /v1/" + name, token, "200"},
+		{"GET /v1/" + name, strings.Replace(token, "X-KMS", "X-Vault", 1), "200"},
+		{"GET /secretsmanager/get?secretId=" + name + "&versionId=v1&refreshNow=true", token, "200"},
+		{"GET /secretsmanager/get?secretId=" + name, token + `X-Forwarded-For: 10.0.0.1\r\n`, "400"},
+		{"GET /secretsmanager/get", token, "400"},
+		{"GET /secretsmanager/get?secretId=" + name + "&nonsense=1", token, "400"},
+		{"GET /secretsmanager/get?secretId=" + name + "&refreshNow=perhaps", token, "400"},
+		{"GET /secretsmanager/get?secretId=" + name, "", "403"},
+		{"POST /secretsmanager/get?secretId=" + name, token, "405"},
+		{"GET /elsewhere", token, "404"},
+		{"GET /v1/e2e/not/there", token, "404"}, // KMS's own answer
+		{"GET /v1/watch?secretId=" + name, token, "200"},
+	} {
+		request := `printf "` + strings.ReplaceAll(c.line, "%", "%%") + ` HTTP/1.0\r\nHost: localhost\r\n` + c.headers + `\r\n"`
+		answer := in(t, ns, "web", "app", "sh", "-c", "("+request+"; sleep 1) | timeout 3 nc 127.0.0.1 2100; true")
+		if status, _, _ := strings.Cut(answer, "\r\n"); !strings.Contains(status, " "+c.status+" ") {
+			t.Errorf("%s with %q: want %s in\n%s", c.line, c.headers, c.status, answer)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// commanded is a container with a command of its own.
+func commanded(name, command string) string {
+	return strings.Replace(container(name), `[sleep, "100000"]`, command, 1)
+}
+
+// Environment variables reach the command and nothing else: not the pod's spec, and, as for all values, not etcd.
+func TestEnv(t *testing.T) {
+	t.Parallel()
+	for name, annotations := range map[string][]string{
+		"variables alone":     nil,
+		"beside a file":       {"secret.f: %s"},
+		"mode init":           {"mode: init"},
+		"mode single":         {"mode: single"},
+		"another mount path":  {"mount-path: /etc/app/$(secrets)"},
+		"its own environment": {"api: true", "app-identity: true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ns := namespace(t)
+			password, key := value()+` 'quoted' "twice"`, value()
+			db, api := secretName("db"), secretName("api")
+			put(t, db, fmt.Sprintf(`{"user": {"password": %q}}`, password))
+			put(t, api, key)
+			w := workload{
+				name: "web", podSecurity: "runAsUser: 2000",
+				annotations: []string{"inject: true", "env.DB_PASSWORD: " + db + "#user.password", "env.API_KEY: " + api},
+				containers:  commanded("app", `[sh, -c, 'echo "<$DB_PASSWORD|$API_KEY|$OWN|$(id -u)|$$$$>"; exec sleep 100000']`) + "  env: [{name: OWN, value: mine}]\n",
+			}
+			for _, a := range annotations {
+				w.annotations = append(w.annotations, strings.ReplaceAll(a, "%s", api))
+			}
+			apply(t, w.pod(ns))
+			ready(t, ns, "web")
+			// Process 1: there is none beside the command. (The kubelet makes $$ of $$$$.)
+			if got, want := kubectl(t, "-n", ns, "logs", "web", "-c", "app"), "<"+password+"|"+key+"|mine|2000|1>\n"; got != want {
+				t.Errorf("the container printed %q, want %q", got, want)
+			}
+			if pod := kubectl(t, "-n", ns, "get", "pod", "web", "-o", "json"); strings.Contains(pod, key) || strings.Contains(pod, password) {
+				t.Error("a value is in the pod")
+			}
+			if out, err := tryKubectl(t.Context(), "", "-n", ns, "exec", "web", "-c", "app", "--", "touch", "/var/run/kms/bin/x"); err == nil {
+				t.Errorf("the application can write beside the agent's program: %s", out)
+			}
+		})
+	}
+}
+
+// The command's exit code is the container's, and that of a command that does not exist is the shell's.
+func TestEnvExitCode(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	name := secretName("exit")
+	put(t, name, value())
+	job := func(job, command string) string {
+		w := workload{name: job, annotations: []string{"inject: true", "env.KEY: " + name}, spec: "restartPolicy: Never", containers: commanded("app", command)}
+		return "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: " + job + "\n  namespace: " + ns + "\nspec:\n  backoffLimit: 0\n  template:\n" + w.body(ns, "    ")
+	}
+	for name, c := range map[string]struct {
+		command, condition, code string
+	}{
+		"done":    {`[sh, -c, 'test -n "$KEY"']`, "Complete", "0"},
+		"failed":  {`[sh, -c, 'exit 42']`, "Failed", "42"},
+		"missing": {`[no-such-command]`, "Failed", "127"},
+	} {
+		apply(t, job(name, c.command))
+		kubectl(t, "-n", ns, "wait", "--for=condition="+c.condition, "job/"+name, "--timeout=90s")
+		if got := kubectl(t, "-n", ns, "get", "pods", "-l", "app="+name, "-o", "jsonpath={.items[*].status.containerStatuses[?(@.name=='app')].state.terminated.exitCode}"); got != c.code {
+			t.Errorf("%s: exit code %s, want %s", name, got, c.code)
+		}
+	}
+}
+
+// A running command keeps what it started with; a container that starts again has the present value. SIGTERM is the command's.
+func TestEnvAfterRestart(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	name := secretName("restart")
+	first, second := value(), value()
+	put(t, name, first)
+	apply(t, workload{
+		name: "web", annotations: []string{"inject: true", "env.KEY: " + name, "refresh-interval: 10s"},
+		containers: commanded("app", `[sh, -c, 'trap "exit 7" TERM; echo "$KEY"; while true; do sleep 1; done']`),
+	}.pod(ns))
+	ready(t, ns, "web")
+	rotate(t, name, second)
+	eventually(t, 60*time.Second, func() error {
+		if !strings.Contains(in(t, ns, "web", "app", "cat", dir+"/..env"), second) {
+			return errNotYet
+		}
+		return nil
+	})
+	if got := kubectl(t, "-n", ns, "logs", "web", "-c", "app"); got != first+"\n" {
+		t.Errorf("the container printed %q before its restart", got)
+	}
+	in(t, ns, "web", "app", "sh", "-c", "kill -TERM 1")
+	eventually(t, 60*time.Second, func() error {
+		c := status(t, ns, "web").container("app")
+		if c.RestartCount == 0 || c.State.Running == nil {
+			return errNotYet
+		}
+		if c.LastState.Terminated == nil || c.LastState.Terminated.ExitCode != 7 {
+			t.Errorf("after SIGTERM: %+v, want the trap's exit code 7", c.LastState.Terminated)
+		}
+		return nil
+	})
+	eventually(t, 30*time.Second, func() error {
+		if got := kubectl(t, "-n", ns, "logs", "web", "-c", "app"); got != second+"\n" {
+			return fmt.Errorf("the container printed %q after its restart", got)
+		}
+		return nil
+	})
+}
+
+// What cannot be carried out is refused, with the cure.
+func TestEnvRefused(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	without := strings.Replace(container("app"), "  command: [sleep, \"100000\"]\n", "", 1)
+	message := refused(t, workload{name: "web", annotations: []string{"inject: true", "env.KEY: e2e/x"}, containers: without}.pod(ns))
+	for _, want := range []string{"kms.alibabacloud.com/env.KEY", "container app has no command", "ENTRYPOINT"} {
+		if !strings.Contains(message, want) {
+			t.Errorf("the message lacks %q: %s", want, message)
+		}
+	}
+	name := secretName("keys")
+	put(t, name, `{"AccountName": "x"}`)
+	apply(t, workload{name: "web", annotations: []string{"inject: true", "env.KEY: " + name + "#Accountname"}}.pod(ns))
+	if why := whyNot(t, ns, "web"); !strings.Contains(why, "env.KEY") || !strings.Contains(why, "AccountName") {
+		t.Errorf("the termination message does not name the variable and the keys that there are: %s", why)
+	}
+}
