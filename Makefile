@@ -6,7 +6,7 @@ SHELL := /bin/bash -euo pipefail
 CLUSTER_DIR ?= $(CURDIR)/.cluster
 export CLUSTER_DIR
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Show the whole path on a real Kubernetes, from an empty machine; leaves the cluster up.
 	@test/demo/run.sh
@@ -23,7 +23,7 @@ faults: ## Break what the agent depends on, one thing at a time, and print what 
 lint: ## Formatting, vet, golangci-lint, the chart's checks and generated files.
 	@test/run.sh lint
 
-e2e: ## The end-to-end suite on the test cluster, or on the cluster of KUBECONFIG.
+test-e2e: ## The end-to-end suite on the test cluster (K8S_VERSION=1.35: of that version), or on the cluster of KUBECONFIG.
 	@test/run.sh e2e
 
 bench: ## Benchmarks, as ratios within one run.
@@ -41,4 +41,4 @@ images: ## Build the multi-arch OCI images into dist/images.
 manifests: ## Make deploy/manifests anew from the chart.
 	@deploy/verify.sh --update
 
-.PHONY: manifests faults help demo test test-unit lint e2e bench cluster-up cluster-down images
+.PHONY: manifests faults help demo test test-unit test-e2e lint bench cluster-up cluster-down images

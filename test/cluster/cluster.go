@@ -30,6 +30,9 @@ type Options struct {
 	// Source is the repository, whose test/cluster has the sources of the cluster's programs. The default is the
 	// repository that the working directory is in.
 	Source string
+	// Version is the minor version of Kubernetes, such as 1.35; test/cluster/kubernetes has a module file for each that can be
+	// built. The default is the environment variable K8S_VERSION, and without it the newest.
+	Version string
 	// Images are tarballs, of OCI layouts or written by `docker save`, that the node gets before Up returns.
 	Images []string
 	// Output receives a line per step. Nil is silence.
@@ -63,7 +66,7 @@ func (c *Cluster) LogDir() string { return filepath.Join(c.dir, "log") }
 
 const modulePath = "github.com/kms-agent-injector/kms-agent-injector"
 
-// locate fills in the directories. Dir gets its one true name, as the cluster's cgroup is named after it.
+// locate fills in the defaults. Dir gets its one true name, as the cluster's cgroup is named after it.
 func (o Options) locate() (Options, error) {
 	var err error
 	if o.Source == "" && (o.Dir == "" && os.Getenv("CLUSTER_DIR") == "") {
@@ -76,6 +79,9 @@ func (o Options) locate() (Options, error) {
 	}
 	if o.Dir == "" {
 		o.Dir = filepath.Join(o.Source, ".cluster")
+	}
+	if o.Version == "" {
+		o.Version = os.Getenv("K8S_VERSION")
 	}
 	o.Dir, err = trueName(o.Dir)
 	return o, err

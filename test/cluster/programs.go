@@ -34,7 +34,7 @@ var (
 )
 
 // ensurePrograms installs and builds what is missing.
-func ensurePrograms(ctx context.Context, source string, log *progress.Printer) (programs, error) {
+func ensurePrograms(ctx context.Context, source, version string, log *progress.Printer) (programs, error) {
 	var p programs
 	cache, err := cacheDir()
 	if err != nil {
@@ -43,7 +43,7 @@ func ensurePrograms(ctx context.Context, source string, log *progress.Printer) (
 	if err := apt.Ensure(ctx, log.Line, runtimeNeeds...); err != nil {
 		return p, err
 	}
-	kubernetes, err := kubernetesModule(source)
+	kubernetes, err := kubernetesModule(source, version)
 	if err != nil {
 		return p, err
 	}
@@ -79,29 +79,67 @@ func cacheDir() (string, error) {
 	return filepath.Join(cache, "kms-agent-injector"), nil
 }
 
-// kubernetesModule stamps the version as Kubernetes' own build does: without it the API server takes itself for v0.0.0 and
-// refuses features.
-func kubernetesModule(source string) (build.Module, error) {
+// kubernetesModule is the build of a minor version, or of the default for "". It stamps the version as Kubernetes' own build
+// does: without it the API server takes itself for v0.0.0 and refuses features.
+func kubernetesModule(source, minor string) (build.Module, error) {
 	dir := filepath.Join(source, "test/cluster/kubernetes")
-	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	files, err := filepath.Glob(filepath.Join(dir, "*.mod"))
 	if err != nil {
-		return build.Module{}, fmt.Errorf("find the sources of the cluster: %w", err)
+		return build.Module{}, err
 	}
-	version := regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v(\d+)\.(\d+)\S*)`).FindStringSubmatch(string(mod))
-	if version == nil {
-		return build.Module{}, fmt.Errorf("%s/go.mod requires no version of k8s.io/kubernetes", dir)
+	var known []string
+	for _, file := range files {
+		version, err := kubernetesVersion(file)
+		if err != nil {
+			return build.Module{}, err
+		}
+		name := filepath.Base(file)
+		known = append(known, version.minor())
+		if minor == version.minor() || minor == "" && name == defaultMod {
+			return version.module(dir, name), nil
+		}
 	}
+	return build.Module{}, fmt.Errorf("no Kubernetes %q can be built here; K8S_VERSION may be %s", minor, strings.Join(known, ", "))
+}
+
+// defaultMod is the module file of the version that is built unless another is asked for.
+const defaultMod = "go.mod"
+
+// A version is the text of k8s.io/kubernetes' version, its major and its minor number.
+type version [3]string
+
+func (v version) minor() string { return v[1] + "." + v[2] }
+
+var requiresKubernetes = regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v(\d+)\.(\d+)\S*)`)
+
+func kubernetesVersion(modFile string) (version, error) {
+	mod, err := os.ReadFile(modFile)
+	if err != nil {
+		return version{}, fmt.Errorf("find the sources of the cluster: %w", err)
+	}
+	found := requiresKubernetes.FindStringSubmatch(string(mod))
+	if found == nil {
+		return version{}, fmt.Errorf("%s requires no version of k8s.io/kubernetes", modFile)
+	}
+	return version(found[1:]), nil
+}
+
+func (v version) module(dir, mod string) build.Module {
 	flags := []string{"-s", "-w"}
-	for _, value := range []string{"gitVersion=" + version[1], "gitMajor=" + version[2], "gitMinor=" + version[3]} {
+	for _, value := range []string{"gitVersion=" + v[0], "gitMajor=" + v[1], "gitMinor=" + v[2]} {
 		flags = append(flags, "-X", "k8s.io/component-base/version."+value)
 	}
-	return build.Module{
+	m := build.Module{
 		Name:  "kubernetes",
 		Dir:   dir,
 		Steps: []build.Step{{Packages: []string{"."}, LDFlags: strings.Join(flags, " ")}},
 		Links: []build.Link{{Name: "kubectl", Program: "kubernetes"}},
 		Hint:  "; the first build takes 6 to 9 minutes on two cores, later runs reuse it",
-	}, nil
+	}
+	if mod != defaultMod {
+		m.Mod = mod
+	}
+	return m
 }
 
 func containerdModule(source string) build.Module {

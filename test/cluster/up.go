@@ -5,6 +5,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/node"
@@ -42,7 +43,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 		}
 	}
 	log := progress.New(o.Output)
-	built, err := ensurePrograms(ctx, o.Source, log)
+	built, err := ensurePrograms(ctx, o.Source, o.Version, log)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +53,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	defer unlock()
 
-	c, err := reuse(ctx, o, log)
+	c, err := reuse(ctx, o, built, log)
 	if err != nil || c != nil {
 		return c, err
 	}
@@ -65,8 +66,11 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 }
 
 // reuse returns the cluster that runs already, or nil after removing what there is of one.
-func reuse(ctx context.Context, o Options, log *progress.Printer) (*Cluster, error) {
+func reuse(ctx context.Context, o Options, built programs, log *progress.Printer) (*Cluster, error) {
 	c, err := Open(o.Dir)
+	if err == nil && o.Version != "" && c.Kubernetes != built.kubernetes {
+		return nil, fmt.Errorf("the cluster in %s is not of Kubernetes %s: take it down first, or set CLUSTER_DIR to another directory", c.dir, o.Version)
+	}
 	if err == nil {
 		if err = c.Healthy(ctx); err == nil {
 			log.Line("cluster in %s is up already", c.dir)

@@ -28,6 +28,7 @@ const usage = `usage: cluster COMMAND
   etcd            write etcd's database to standard output, to search it
 
 The cluster's state is in .cluster in the repository, or where CLUSTER_DIR says.
+K8S_VERSION chooses another minor version of Kubernetes than the newest, for example 1.35.
 `
 
 func main() {

@@ -23,6 +23,7 @@ import (
 type Module struct {
 	Name  string // of the cache entry
 	Dir   string // where its sources and, for a module of its own, go.mod are
+	Mod   string // its module file in Dir, for one that has several; default go.mod
 	Steps []Step // go build invocations
 	Links []Link // further names of its programs
 	Hint  string // what to expect of a first build, for the person who waits: ends the line that says it begins

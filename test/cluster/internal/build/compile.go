@@ -18,6 +18,9 @@ import (
 // compiles; what the build cache has already is not named, so the count ends below the total.
 func (m Module) compile(ctx context.Context, step Step, into string, log *progress.Printer) error {
 	flags := []string{"-trimpath", "-buildvcs=false", "-tags=" + step.Tags}
+	if m.Mod != "" {
+		flags = append(flags, "-modfile="+m.Mod)
+	}
 	report := log.Begin("%s: looking at the sources", m.Name)
 	began := time.Now()
 

@@ -3,6 +3,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -26,7 +27,8 @@ func (m Module) key(ctx context.Context) (string, error) {
 func keyOf(m Module, toolchain string) (string, error) {
 	sum := sha256.New()
 	fmt.Fprintln(sum, toolchain)
-	for _, pattern := range []string{"*.go", "go.mod", "go.sum"} {
+	mod := cmp.Or(m.Mod, "go.mod")
+	for _, pattern := range []string{"*.go", mod, strings.TrimSuffix(mod, ".mod") + ".sum"} {
 		files, err := filepath.Glob(filepath.Join(m.Dir, pattern)) // sorted
 		if err != nil {
 			return "", err
