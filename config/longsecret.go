@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -27,11 +28,17 @@ type longSecret struct {
 	Optional     bool      `yaml:"optional"`
 }
 
-var longSecretFields = []string{"name", "versionId", "versionStage", "format", "from", "keys", "template", "path", "mode", "roleArn", "onChange", "containers", "optional"}
+// longSecretFields are the names of secretFields.
+var longSecretFields = sync.OnceValue(func() (names []string) {
+	for _, f := range secretFields {
+		names = append(names, f.Name)
+	}
+	return names
+})
 
 func parseLongSecret(s Secret, value string, checks Checks) (Secret, []error) {
 	var long longSecret
-	if err := decodeStrict([]byte(value), &long, longSecretFields); err != nil {
+	if err := decodeStrict([]byte(value), &long, longSecretFields()); err != nil {
 		return s, []error{err}
 	}
 	s.Name, s.VersionID, s.VersionStage, s.Optional = long.Name, long.VersionID, long.VersionStage, long.Optional

@@ -3,9 +3,6 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,29 +60,16 @@ func (p *policy) load() error {
 	if err != nil {
 		return fmt.Errorf("read the operator's configuration: %w", err)
 	}
-	policy, err := config.ReadInjector(document)
+	policy, err := config.LoadInjector(document, func(name string) ([]byte, error) {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(filepath.Dir(p.file), name)
+		}
+		return os.ReadFile(name)
+	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.file, err)
 	}
-	read := [][]byte{document}
-	for _, gateway := range []struct {
-		field string
-		*config.Gateway
-	}{{"kms.caFile", &policy.KMS}, {"sts.caFile", &policy.STS}} {
-		if gateway.CAFile == "" {
-			continue
-		}
-		path := gateway.CAFile
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(filepath.Dir(p.file), path)
-		}
-		bundle, err := certificates(path)
-		if err != nil {
-			return fmt.Errorf("%s: %s: %w", p.file, gateway.field, err)
-		}
-		gateway.CABundle = string(bundle)
-		read = append(read, bundle)
-	}
+	read := [][]byte{document, []byte(policy.KMS.CABundle), []byte(policy.STS.CABundle)}
 	if same(p.read, read) {
 		return nil
 	}
@@ -98,31 +82,6 @@ func (p *policy) load() error {
 	}
 	p.read = read
 	return nil
-}
-
-// certificates are the certificates of a PEM file and nothing else of it: they end up in pods, where a private key that lies
-// beside them must not.
-func certificates(file string) ([]byte, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		if err := pem.Encode(&out, &pem.Block{Type: block.Type, Bytes: block.Bytes}); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-	}
-	if out.Len() == 0 {
-		return nil, errors.New(file + " has no certificate in PEM form")
-	}
-	return out.Bytes(), nil
 }
 
 func same(a, b [][]byte) bool {
