@@ -18,7 +18,7 @@ test-unit: ## Unit, property and integration tests with the race detector; needs
 	go test -race ./...
 
 faults: ## Break what the agent depends on, one thing at a time, and print what became of the files.
-	go test -race -tags faults -count=1 -timeout 5m -v ./test/faults
+	@test/run.sh faults
 
 lint: ## Formatting, vet, golangci-lint, the chart's checks and generated files.
 	@test/run.sh lint

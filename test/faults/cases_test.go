@@ -1,5 +1,3 @@
-//go:build faults
-
 package faults
 
 import (
@@ -161,13 +159,5 @@ func (p *pod) writeToken(token string) {
 	}
 	if err := os.Rename(next, p.token); err != nil {
 		p.t.Fatal(err)
-	}
-}
-
-// awaitGeneration waits until the files are those of a generation.
-func (p *pod) awaitGeneration(n int) {
-	p.t.Helper()
-	for !isGeneration(inventory(p.t, p.doc.SecretsDir), n) {
-		p.nextThat(false)
 	}
 }

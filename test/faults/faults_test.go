@@ -1,5 +1,3 @@
-//go:build faults
-
 // Package faults breaks what an agent depends on, one thing at a time, and looks at what its pod has meanwhile.
 package faults
 
@@ -165,7 +163,7 @@ func prepare(t *testing.T, f fault) *scene {
 	}
 	if !f.atStart {
 		if a := s.agent(); a.Init(t.Context()) != nil {
-			t.Fatalf("the pod does not start:\n%s", s.log.String())
+			t.Fatalf("the pod does not start:\n%s", s.log.tail())
 		}
 		s.settle()
 	}
@@ -189,7 +187,7 @@ func (s *scene) run() row {
 	struck := time.Now()
 	stop := s.begin()
 	if s.strike != nil {
-		s.nextThat(false)
+		s.awaitSuccess()
 		s.cloud.ResetCalls()
 		s.failed, s.good = 0, 0
 		struck = time.Now()
@@ -207,14 +205,14 @@ func (s *scene) run() row {
 
 	var first attempt
 	if s.failures > 0 {
-		first = s.nextThat(true)
+		first = s.awaitFailure()
 		if text := s.words(first.err); !strings.Contains(text, s.says) {
 			t.Errorf("%q is not in:\n%s", s.says, text)
 		}
 	}
 	s.change(s.pod)
 	for i := 1; i < s.failures; i++ {
-		s.nextThat(true)
+		s.awaitFailure()
 	}
 	meanwhile := inventory(t, s.doc.SecretsDir)
 	if s.failures > 0 && !reflect.DeepEqual(meanwhile, s.found) {
@@ -227,7 +225,11 @@ func (s *scene) run() row {
 	}
 	last := first
 	if s.heal != nil || s.failures == 0 {
-		last = s.right()
+		failed := s.failed
+		last = s.awaitGeneration(s.after)
+		if s.failures == 0 && s.failed > failed {
+			t.Errorf("%d attempts failed:\n%s", s.failed-failed, s.log.tail())
+		}
 		if since := last.at.Sub(first.at); s.failures > 0 && since < s.pause {
 			t.Errorf("the agent was back after %s, want %s at least", since, s.pause)
 		}
@@ -244,24 +246,6 @@ func (s *scene) run() row {
 		r.noticed = first.at.Sub(struck)
 	}
 	return r
-}
-
-// right waits for the attempt that brings the right files. Two secrets do not change at one moment, so there may be one
-// before it that brings the first of them.
-func (s *scene) right() attempt {
-	for {
-		a := s.next()
-		if a.err != nil && s.failures == 0 {
-			s.t.Errorf("an attempt failed: %s", s.words(a.err))
-		}
-		files := inventory(s.t, s.doc.SecretsDir)
-		if text := describe(files, 1, 2); strings.Contains(text, "?") {
-			s.t.Errorf("half-written: %v", files)
-		}
-		if a.err == nil && isGeneration(files, s.after) {
-			return a
-		}
-	}
 }
 
 // report checks what there is in the end, and what it cost.

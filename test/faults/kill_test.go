@@ -1,5 +1,3 @@
-//go:build faults
-
 package faults
 
 import (
@@ -116,8 +114,8 @@ func (p *pod) sidecar() *victim {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	v := &victim{pod: p, command: exec.CommandContext(p.t.Context(), os.Args[0]), wrote: make(chan struct{}, 1)}
-	v.command.Env = []string{asAgent + "=1", config.AgentEnv + "=" + string(document)}
+	v := &victim{pod: p, command: exec.CommandContext(p.t.Context(), program, config.CommandRun), wrote: make(chan struct{}, 1)}
+	v.command.Env = []string{config.AgentEnv + "=" + string(document)}
 	for _, name := range []string{"ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE"} {
 		v.command.Env = append(v.command.Env, name+"="+p.env(name))
 	}

@@ -1,30 +1,19 @@
-//go:build faults
-
 package faults
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
-
-	"github.com/kms-agent-injector/kms-agent-injector/agent"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// asAgent makes the test binary a sidecar that can be killed.
-const asAgent = "KMS_AGENT_FAULTS_AS_AGENT"
+// program is the path of kms-agent, as it is in the image: what is killed is the real one.
+var program string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asAgent) != "" {
-		if err := sidecar(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
 		os.Unsetenv(name) // the cloud's names are of this machine here
 	}
@@ -34,18 +23,20 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: names.dial}
-	os.Exit(m.Run())
+	os.Exit(run(m))
 }
 
-// sidecar is kms-agent run.
-func sidecar() error {
-	doc, err := config.ReadAgent([]byte(os.Getenv(config.AgentEnv)))
+func run(m *testing.M) int {
+	directory, err := os.MkdirTemp("", "faults")
 	if err != nil {
-		return err
+		panic(err)
 	}
-	a, err := agent.New(doc, os.Getenv, agent.NewLogger(os.Stderr, doc))
-	if err != nil {
-		return err
+	defer os.RemoveAll(directory)
+	program = filepath.Join(directory, "kms-agent")
+	build := exec.Command("go", "build", "-o", program, "github.com/kms-agent-injector/kms-agent-injector/cmd/kms-agent")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build kms-agent: %v\n%s", err, out)
+		return 1
 	}
-	return a.Run(context.Background())
+	return m.Run()
 }

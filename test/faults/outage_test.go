@@ -1,5 +1,3 @@
-//go:build faults
-
 package faults
 
 import (
@@ -97,7 +95,7 @@ func hourWithoutKMS(t *testing.T, results *table) {
 		}})).Run)
 
 		<-time.After(15 * time.Minute)
-		first := p.nextThat(true)
+		first := p.awaitFailure()
 		before := inventory(t, p.doc.SecretsDir)
 		g.mu.Lock()
 		g.current = 2
@@ -110,7 +108,7 @@ func hourWithoutKMS(t *testing.T, results *table) {
 		<-time.After(time.Second)
 		p.settle()
 		failed := p.failed
-		last := p.nextThat(false)
+		last := p.awaitSuccess()
 		if took := last.at.Sub(g.to); took > longestPause {
 			t.Errorf("back %s after the outage", took)
 		}

@@ -1,5 +1,3 @@
-//go:build faults
-
 package faults
 
 import (
@@ -38,7 +36,7 @@ type pod struct {
 	token string // the file
 	log   journal
 
-	patience time.Duration // with an attempt that must come
+	patience time.Duration // with the attempt that must come
 	attempts chan attempt
 	failed   int // attempts that were taken from the channel, or were left in it
 	good     int
@@ -115,16 +113,24 @@ func (p *pod) agent(options ...agent.Option) *agent.Agent {
 	return a
 }
 
-// next waits for the end of the next attempt.
-func (p *pod) next() attempt {
+// await takes attempts until one is what the test waits for, which what says in words. All of them together may take no longer
+// than patience: an agent that tries for ever and never gets there is a failure, not a test without an end.
+func (p *pod) await(what string, wanted func(attempt) bool) attempt {
 	p.t.Helper()
-	select {
-	case a := <-p.attempts:
-		p.count(a)
-		return a
-	case <-time.After(p.patience):
-		p.t.Fatalf("nothing happens any more:\n%s", p.log.String())
-		return attempt{}
+	deadline := time.After(p.patience)
+	seen, last := 0, error(nil)
+	for {
+		select {
+		case a := <-p.attempts:
+			p.count(a)
+			if wanted(a) {
+				return a
+			}
+			seen, last = seen+1, a.err
+		case <-deadline:
+			p.t.Fatalf("no %s within %s, but %d other attempts (the last one's error: %v)\nfiles: %v\nlog: %s",
+				what, p.patience, seen, last, inventory(p.t, p.doc.SecretsDir), p.log.tail())
+		}
 	}
 }
 
@@ -138,14 +144,29 @@ func (p *pod) count(a attempt) {
 	}
 }
 
-// nextThat waits for an attempt that failed, or for one that did not.
-func (p *pod) nextThat(failed bool) attempt {
+// awaitFailure waits for an attempt that fails.
+func (p *pod) awaitFailure() attempt {
 	p.t.Helper()
-	for {
-		if a := p.next(); (a.err != nil) == failed {
-			return a
+	return p.await("attempt that fails", func(a attempt) bool { return a.err != nil })
+}
+
+// awaitSuccess waits for an attempt that does not fail.
+func (p *pod) awaitSuccess() attempt {
+	p.t.Helper()
+	return p.await("attempt that succeeds", func(a attempt) bool { return a.err == nil })
+}
+
+// awaitGeneration waits until the files are those of a generation. Two secrets do not change at one moment, so an attempt
+// before may bring the first of them.
+func (p *pod) awaitGeneration(n int) attempt {
+	p.t.Helper()
+	return p.await(fmt.Sprintf("attempt that brings generation %d", n), func(a attempt) bool {
+		files := inventory(p.t, p.doc.SecretsDir)
+		if strings.Contains(describe(files, 1, 2), "?") {
+			p.t.Errorf("half-written: %v", files)
 		}
-	}
+		return a.err == nil && isGeneration(files, n)
+	})
 }
 
 // settle counts what happened until the agent ended.
@@ -247,4 +268,11 @@ func (j *journal) String() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text.String()
+}
+
+// tail is the end of the log.
+func (j *journal) tail() string {
+	const most = 4000
+	text := j.String()
+	return text[max(0, len(text)-most):]
 }
