@@ -94,7 +94,7 @@ func hourWithoutKMS(t *testing.T, results *table) {
 			goroutines, descriptors = append(goroutines, runtime.NumGoroutine()), append(descriptors, open(t))
 		}})).Run)
 
-		<-time.After(15 * time.Minute)
+		<-time.After(time.Until(g.from))
 		first := p.awaitFailure()
 		before := inventory(t, p.doc.SecretsDir)
 		g.mu.Lock()
