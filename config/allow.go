@@ -18,34 +18,22 @@ type Allow struct {
 	Identities []string `yaml:"identities"`
 }
 
-// AllowIn is what pods of a namespace may ask for.
-func (in Injector) AllowIn(namespace string) Allow {
-	allow := in.Allow
-	for _, ns := range in.Namespaces {
-		if !anyMatches(ns.Names, namespace) {
-			continue
-		}
-		if ns.Allow.PodRoles != nil {
-			allow.PodRoles = ns.Allow.PodRoles
-		}
-		if ns.Allow.Roles != nil {
-			allow.Roles = ns.Allow.Roles
-		}
-		if ns.Allow.Secrets != nil {
-			allow.Secrets = ns.Allow.Secrets
-		}
-		if ns.Allow.Regions != nil {
-			allow.Regions = ns.Allow.Regions
-		}
-		if ns.Allow.Endpoints != nil {
-			allow.Endpoints = ns.Allow.Endpoints
-		}
-		if ns.Allow.Identities != nil {
-			allow.Identities = ns.Allow.Identities
-		}
-		break
+// over is what an entry of Injector.Namespaces allows: what it leaves out is as in base.
+func (a Allow) over(base Allow) Allow {
+	if a.PodRoles == nil {
+		a.PodRoles = base.PodRoles
 	}
-	return allow
+	for _, list := range []struct {
+		own  *[]string
+		base []string
+	}{
+		{&a.Roles, base.Roles}, {&a.Secrets, base.Secrets}, {&a.Regions, base.Regions}, {&a.Endpoints, base.Endpoints}, {&a.Identities, base.Identities},
+	} {
+		if *list.own == nil {
+			*list.own = list.base
+		}
+	}
+	return a
 }
 
 // Role reports whether a role's ARN is allowed.

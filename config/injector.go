@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"reflect"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -26,7 +24,7 @@ type Injector struct {
 
 	Agent      AgentDefaults `yaml:"agent"`
 	Allow      Allow         `yaml:"allow"`
-	Namespaces []Namespace   `yaml:"namespaces"` // the first whose names match narrows or widens Allow
+	Namespaces []Namespace   `yaml:"namespaces"` // the first that matches says what is different there
 }
 
 // A Gateway is a host of Alibaba Cloud as the operator sees it.
@@ -35,31 +33,6 @@ type Gateway struct {
 	CAFile   string `yaml:"caFile"`   // PEM file on the webhook, for a host with a private certificate authority
 
 	CABundle string `yaml:"-"` // the text of CAFile, filled in by whoever reads files
-}
-
-// AgentDefaults are what injected containers are made of.
-type AgentDefaults struct {
-	Image           string            `yaml:"image"`           // required
-	ImagePullPolicy string            `yaml:"imagePullPolicy"` // Always, IfNotPresent, Never; "" leaves it to Kubernetes
-	Requests        map[string]string `yaml:"requests"`        // default cpu=10m, memory=24Mi
-	Limits          map[string]string `yaml:"limits"`          // default memory=64Mi
-	MaxLimits       map[string]string `yaml:"maxLimits"`       // a pod's own requests and limits may not exceed these
-	VolumeSize      string            `yaml:"volumeSize"`      // sizeLimit of each tmpfs; default 16Mi
-	// NativeSidecar false runs the sidecar as a plain container, for virtual nodes that do not know
-	// restartPolicy: Always on init containers. Default true.
-	NativeSidecar *bool `yaml:"nativeSidecar"`
-	// NarrowSessions has the agents pass STS a policy that narrows their session to the secrets that their pod declares, so that
-	// stolen credentials are good for no more, whatever the role may do. Default false: STS limits the policy's length.
-	NarrowSessions bool `yaml:"narrowSessions"`
-	// MetricsPort is where sidecars serve /metrics and /readyz, 1024 to 65535; default 0: nowhere. Pods with hostNetwork and those
-	// with a container that has this port have none.
-	MetricsPort int `yaml:"metricsPort"`
-}
-
-// A Namespace states what is different from Allow in some namespaces; what it leaves out stays.
-type Namespace struct {
-	Names []string `yaml:"names"` // patterns
-	Allow Allow    `yaml:"allow"`
 }
 
 // ReadInjector decodes and checks an operator's YAML document and fills in its defaults. CA files are not read. The error is a
@@ -88,18 +61,7 @@ func (in *Injector) fill() {
 	if in.STS.Endpoint == "" {
 		in.STS.Endpoint = in.host("sts", in.Region)
 	}
-	if in.Agent.Requests == nil {
-		in.Agent.Requests = map[string]string{"cpu": "10m", "memory": "24Mi"}
-	}
-	if in.Agent.Limits == nil {
-		in.Agent.Limits = map[string]string{"memory": "64Mi"}
-	}
-	if in.Agent.VolumeSize == "" {
-		in.Agent.VolumeSize = "16Mi"
-	}
-	if in.Agent.NativeSidecar == nil {
-		in.Agent.NativeSidecar = new(true)
-	}
+	in.Agent.fill()
 	if in.Allow.PodRoles == nil {
 		in.Allow.PodRoles = new(true)
 	}
@@ -154,36 +116,10 @@ func (in Injector) check() error {
 	if in.Agent.Image == "" {
 		m.add("agent.image", "is missing; write the kms-agent image of the webhook's own version")
 	}
-	if policies := []string{"", "Always", "IfNotPresent", "Never"}; !slices.Contains(policies, in.Agent.ImagePullPolicy) {
-		m.add("agent.imagePullPolicy", "%s", notOneOf(in.Agent.ImagePullPolicy, policies[1:]))
-	}
-	if !quantity(in.Agent.VolumeSize) {
-		m.add("agent.volumeSize", "%q is not a quantity; write for example 16Mi", in.Agent.VolumeSize)
-	}
-	for _, list := range []struct {
-		where string
-		of    map[string]string
-	}{{"agent.requests", in.Agent.Requests}, {"agent.limits", in.Agent.Limits}, {"agent.maxLimits", in.Agent.MaxLimits}} {
-		for _, name := range slices.Sorted(maps.Keys(list.of)) {
-			if !slices.Contains(resources, name) {
-				m.add(list.where+"."+name, "%s", notOneOf(name, resources))
-			} else if !quantity(list.of[name]) {
-				m.add(list.where+"."+name, "%q is not a quantity; write for example 10m or 16Mi", list.of[name])
-			}
-		}
-	}
-	if port := in.Agent.MetricsPort; port != 0 && !unprivileged(port) {
-		m.add("agent.metricsPort", "%d is not a port from 1024 to 65535, nor 0 for none", port)
-	}
-	if in.Agent.MetricsPort == DefaultAPIPort {
-		m.add("agent.metricsPort", "%d is the port of the agents' API; choose another", DefaultAPIPort)
-	}
+	in.Agent.check(&m, "agent")
 	in.Allow.check(&m, "allow")
 	for i, ns := range in.Namespaces {
-		ns.Allow.check(&m, fmt.Sprintf("namespaces[%d].allow", i))
-		if len(ns.Names) == 0 {
-			m.add(fmt.Sprintf("namespaces[%d].names", i), "is missing; write for example [prod, team-a-*]")
-		}
+		ns.check(&m, fmt.Sprintf("namespaces[%d]", i))
 	}
 	return m.err()
 }

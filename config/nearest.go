@@ -1,10 +1,15 @@
 package config
 
-// nearest returns the candidate with the smallest edit distance to s, or "" when none is near enough to be what a person
-// meant: more than a third of the longer word would have to change.
+import "strings"
+
+// nearest returns the candidate that is s but for capitals, else the one with the smallest edit distance to s, or "" when none is
+// near enough to be what a person meant: more than a third of the longer word would have to change.
 func nearest(s string, candidates []string) string {
 	best, bestDistance := "", 0
 	for _, c := range candidates {
+		if strings.EqualFold(s, c) {
+			return c
+		}
 		d := distance(s, c)
 		if d > max(len(s), len(c))/3 {
 			continue

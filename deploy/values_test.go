@@ -21,7 +21,7 @@ import (
 )
 
 func TestCertificates(t *testing.T) {
-	const serviceAccounts = `cluster: [get list watch] [serviceaccounts] [""] []`
+	metadata := []string{`cluster: [get list watch] [serviceaccounts] [""] []`, `cluster: [get list watch] [namespaces] [""] []`}
 	pemFile, pemText := authority(t)
 	for _, tt := range []struct {
 		mode      string
@@ -32,20 +32,19 @@ func TestCertificates(t *testing.T) {
 		requested int    // Certificates
 	}{{
 		mode: "self-signed",
-		rules: []string{
-			serviceAccounts,
+		rules: append(slices.Clone(metadata),
 			`cluster: [get list watch patch] [mutatingwebhookconfigurations validatingwebhookconfigurations] ["admissionregistration.k8s.io"] [kms-agent-injector]`,
 			`kms: [get list watch update] [secrets] [""] [kms-webhook-ca]`,
 			`kms: [create] [secrets] [""] []`,
-		},
+		),
 	}, {
-		mode: "cert-manager", rules: []string{serviceAccounts}, secret: "kms-webhook-tls", requested: 2,
+		mode: "cert-manager", rules: metadata, secret: "kms-webhook-tls", requested: 2,
 	}, {
 		mode: "cert-manager", args: []string{"--set", "certificates.certManager.issuerRef.name=corp,certificates.certManager.issuerRef.kind=ClusterIssuer"},
-		rules: []string{serviceAccounts}, secret: "kms-webhook-tls", requested: 1,
+		rules: metadata, secret: "kms-webhook-tls", requested: 1,
 	}, {
 		mode: "files", args: []string{"--set", "certificates.files.secretName=own", "--set-file", "certificates.files.caBundle=" + pemFile},
-		rules: []string{serviceAccounts}, secret: "own", caBundle: pemText,
+		rules: metadata, secret: "own", caBundle: pemText,
 	}} {
 		t.Run(tt.mode, func(t *testing.T) {
 			o, text := render(t, "kms", append(tt.args, "--set", "certificates.mode="+tt.mode)...)
@@ -122,6 +121,8 @@ allow: {podRoles: false, roles: ["acs:ram::1234567890123456:role/kms-*"]}
 namespaces:
   - names: [team-a-*]
     allow: {secrets: [team-a/*], identities: [node-role, "access-key:kms-*"]}
+  - selector: {matchLabels: {virtual: "true"}, matchExpressions: [{key: zone, operator: In, values: [a]}]}
+    agent: {nativeSidecar: never}
 agent: {narrowSessions: true, metricsPort: 9464}
 image: {registry: registry.example.com, repository: team, tag: v1.2.3, pullSecrets: [pull]}
 guard: {enabled: true}
@@ -140,17 +141,21 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	o.check(t)
 
 	in := readConfig(t, o)
+	teamA, virtual := in.In(in.Namespaces[0]), in.In(in.Namespaces[1])
+	if in.Agent.NativeSidecar != config.NativeAuto || virtual.Agent.NativeSidecar != config.NativeNever || in.Namespaces[1].Selector.MatchLabels["virtual"] != "true" {
+		t.Errorf("selector or sidecars did not arrive: %+v", in)
+	}
 	if in.AccountID != "1234567890123456" {
 		t.Errorf("account is %q, want its digits", in.AccountID)
 	}
 	if got, want := in.Agent.Image, "registry.example.com/team/kms-agent:v1.2.3"; got != want {
 		t.Errorf("the agent's image is %q, want %q", got, want)
 	}
-	if in.VPC() || in.AllowIn("other").Role("acs:ram::1234567890123456:role/admin") || in.AllowIn("team-a-x").Secret("team-b/db") {
+	if in.VPC() || in.Allow.Role("acs:ram::1234567890123456:role/admin") || teamA.Allow.Secret("team-b/db") {
 		t.Errorf("network, roles or namespaces did not arrive: %+v", in)
 	}
 	key := config.Identity{Kind: config.AccessKey, Secret: "kms-a"}
-	if !in.Agent.NarrowSessions || in.Agent.MetricsPort != 9464 || !in.AllowIn("team-a-x").Identity(key) || in.AllowIn("other").Identity(key) {
+	if !*in.Agent.NarrowSessions || *in.Agent.MetricsPort != 9464 || !teamA.Allow.Identity(key) || in.Allow.Identity(key) {
 		t.Errorf("sessions, metrics or identities did not arrive: %+v", in)
 	}
 	pod := only[*appsv1.Deployment](t, o).Spec.Template
@@ -181,6 +186,8 @@ func TestMistakes(t *testing.T) {
 		"unknown network":      {[]string{"--set", "network=vcp"}, []string{"/network", "'vpc', 'public'"}},
 		"scheme in a host":     {[]string{"--set", "kms.endpoint=https://kms.example.com"}, []string{"/kms/endpoint"}},
 		"unknown identity":     {[]string{"--set", "allow.identities={node}"}, []string{"/allow/identities/0"}},
+		"sidecars of old":      {[]string{"--set", "agent.nativeSidecar=false"}, []string{"/agent/nativeSidecar"}},
+		"namespaces of none":   {[]string{"--set", "namespaces[0].allow.podRoles=false"}, []string{"/namespaces/0"}},
 		"port of the API":      {[]string{"--set", "agent.metricsPort=2025"}, []string{"/agent/metricsPort"}},
 		"unknown resource":     {[]string{"--set", "agent.requests.cpus=1"}, []string{"/agent/requests", "cpus"}},
 		"file that is missing": {[]string{"--set", "kms.caFile=ca.pem"}, []string{"kms.caFile", `--set-file 'caFiles.ca\.pem=ca.pem'`}},

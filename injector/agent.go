@@ -26,7 +26,7 @@ func (in *Injector) document(r Request, a access) (string, error) {
 		Namespace:       r.Namespace,
 		ServiceAccount:  r.serviceAccount(),
 		Identity:        r.Spec.Identity,
-		SessionPolicy:   in.policy.Agent.NarrowSessions,
+		SessionPolicy:   *in.policy.Agent.NarrowSessions,
 		KMS:             config.Endpoint{Host: in.kmsHost(r.Spec), CABundle: in.policy.KMS.CABundle},
 		STS:             config.Endpoint{CABundle: in.policy.STS.CABundle},
 		SecretsDir:      secretsDir,
@@ -143,8 +143,9 @@ func (in *Injector) serve(agent *corev1.Container, r Request) {
 	}
 }
 
+// native counts auto as yes: that is what it means in any cluster of today, and who knows the cluster has replaced it.
 func (in *Injector) native() bool {
-	return in.policy.Agent.NativeSidecar == nil || *in.policy.Agent.NativeSidecar
+	return in.policy.Agent.NativeSidecar != config.NativeNever
 }
 
 // restricted is what Pod Security "restricted" asks of a container, stated on the container so that it holds in any pod.

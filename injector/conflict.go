@@ -15,7 +15,7 @@ func (in *Injector) impossible(r Request) config.Mistakes {
 		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the pod is for Windows nodes, on which there is no agent; set it to \"false\""})
 	}
 	if r.Spec.Mode == config.ModeSingle && !in.native() {
-		m = append(m, config.Mistake{Where: config.Prefix + "mode", Problem: "single needs native sidecars, which the operator of this cluster has switched off; use sidecar or init"})
+		m = append(m, config.Mistake{Where: config.Prefix + "mode", Problem: "single needs native sidecars, which this cluster does not have, or its operator has switched off; use sidecar or init"})
 	}
 	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
 		if ours(c.Name) && !c.hasEnv(config.AgentEnv) {

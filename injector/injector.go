@@ -29,36 +29,53 @@ type Injector struct {
 	defaults   corev1.ResourceRequirements
 	ceilings   corev1.ResourceList
 	volumeSize resource.Quantity
+	scopes     []scope
 }
 
 // New prepares a document that config.ReadInjector has checked, with its CABundle fields filled in. Version goes into the
 // pods' annotation config.InjectedAnnotation.
 func New(policy config.Injector, version string) (*Injector, error) {
 	in := &Injector{policy: policy, version: version}
+	if err := in.parse(); err != nil {
+		return nil, err
+	}
+	for i, ns := range policy.Namespaces {
+		s, err := in.scope(ns)
+		if err != nil {
+			return nil, fmt.Errorf("namespaces[%d].%w", i, err)
+		}
+		in.scopes = append(in.scopes, s)
+	}
+	return in, nil
+}
+
+// parse reads the quantities of the document once.
+func (in *Injector) parse() error {
+	agent := in.policy.Agent
 	var err error
-	if in.volumeSize, err = resource.ParseQuantity(policy.Agent.VolumeSize); err != nil {
-		return nil, fmt.Errorf("agent.volumeSize: %q: %w", policy.Agent.VolumeSize, err)
+	if in.volumeSize, err = resource.ParseQuantity(agent.VolumeSize); err != nil {
+		return fmt.Errorf("agent.volumeSize: %q: %w", agent.VolumeSize, err)
 	}
 	for _, list := range []struct {
 		where string
 		from  map[string]string
 		to    *corev1.ResourceList
 	}{
-		{"agent.requests", policy.Agent.Requests, &in.defaults.Requests},
-		{"agent.limits", policy.Agent.Limits, &in.defaults.Limits},
-		{"agent.maxLimits", policy.Agent.MaxLimits, &in.ceilings},
+		{"agent.requests", agent.Requests, &in.defaults.Requests},
+		{"agent.limits", agent.Limits, &in.defaults.Limits},
+		{"agent.maxLimits", agent.MaxLimits, &in.ceilings},
 	} {
 		if *list.to, err = parseResources(list.from); err != nil {
-			return nil, fmt.Errorf("%s: %w", list.where, err)
+			return fmt.Errorf("%s: %w", list.where, err)
 		}
 	}
 	for name, limit := range in.defaults.Limits {
 		if request, found := in.defaults.Requests[name]; found && request.Cmp(limit) > 0 {
-			return nil, fmt.Errorf("agent.requests.%s: %s is more than agent.limits.%s, %s; no pod would be valid", name, request.String(), name, limit.String())
+			return fmt.Errorf("agent.requests.%s: %s is more than agent.limits.%s, %s; no pod would be valid", name, request.String(), name, limit.String())
 		}
 	}
-	return in, nil
+	return nil
 }
 
-// Policy is the document that New was given.
+// Policy is the document that New was given, or after In what it says about the namespace.
 func (in *Injector) Policy() config.Injector { return in.policy }

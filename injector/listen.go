@@ -22,7 +22,7 @@ func apiMount(readOnly bool) corev1.VolumeMount {
 // metricsPort is where the pod's agent serves its metrics. In a pod on the node's network every agent of the node would want the
 // same port, and in one with a container that has it already one of the two would fail; such pods have no metrics.
 func (in *Injector) metricsPort(r Request) int {
-	port := in.policy.Agent.MetricsPort
+	port := *in.policy.Agent.MetricsPort
 	if port == 0 || r.Spec.Mode == config.ModeInit || r.Pod.Spec.HostNetwork || r.listener(port) != "" {
 		return 0
 	}
@@ -50,7 +50,7 @@ func (in *Injector) unreachable(r Request) config.Mistakes {
 	case r.Pod.Spec.HostNetwork:
 		return config.Mistakes{{Where: config.Prefix + "api", Problem: fmt.Sprintf(
 			"the pod is on the node's network (hostNetwork), where every process of the node reaches 127.0.0.1:%d; add %sapi-socket: api.sock", api.Port, config.Prefix)}}
-	case api.Port == in.policy.Agent.MetricsPort:
+	case api.Port == *in.policy.Agent.MetricsPort:
 		problem = fmt.Sprintf("%d is the port of the agents' metrics in this cluster", api.Port)
 	case r.listener(api.Port) != "":
 		problem = fmt.Sprintf("container %s listens on %d too", r.listener(api.Port), api.Port)

@@ -7,11 +7,11 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// Allowed holds what a pod asks for to what the operator allows in its namespace. The error is a config.Mistakes. The role is
-// not looked at: it may come from the ServiceAccount (package rrsa).
+// Allowed holds what a pod asks for to what the operator allows; the namespace is for the message. The error is a config.Mistakes.
+// The role is not looked at: it may come from the ServiceAccount (package rrsa).
 func (in *Injector) Allowed(spec config.Spec, namespace string) error {
 	var m config.Mistakes
-	allow := in.policy.AllowIn(namespace)
+	allow := in.policy.Allow
 	refuse := func(annotation, what string, allowed []string) {
 		problem := fmt.Sprintf("the operator of this cluster does not allow %s in namespace %s", what, namespace)
 		if len(allowed) > 0 {

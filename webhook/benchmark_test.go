@@ -103,7 +103,7 @@ func mutator(b *testing.B) http.Handler {
 	if err != nil {
 		b.Fatal(err)
 	}
-	judge := &judge{policy: policy, accounts: accounts{cached: oneAccount{}, live: oneAccount{}}}
+	judge := &judge{policy: policy, metadata: metadata{cached: oneAccount{}, live: oneAccount{}}}
 	measures := newMeasures(func() time.Time { return time.Time{} })
 	return &admission[injector.Pod]{decide: judge.pod, observe: measures.pod, log: logr.Discard(), draining: new(atomic.Bool)}
 }

@@ -17,7 +17,7 @@ const mirrorAnnotation = "kubernetes.io/config.mirror"
 // A judge decides on pods and workloads by the operator's policy of the moment.
 type judge struct {
 	policy   *policy
-	accounts accounts
+	metadata metadata
 	checks   config.Checks
 }
 
@@ -34,11 +34,14 @@ func (j *judge) pod(ctx context.Context, req *request[injector.Pod]) verdict {
 	if !spec.Inject {
 		return skipped(reasonNotAsked)
 	}
-	in := j.policy.current()
+	in, err := j.injector(ctx, req.Namespace)
+	if err != nil {
+		return failed(reasonKube, err)
+	}
 	if err := in.Allowed(spec, req.Namespace); err != nil {
 		return denied(reasonPolicy, err)
 	}
-	role, err := j.accounts.role(ctx, spec, in.Policy(), req.Namespace, injector.ServiceAccountOf(pod))
+	role, err := j.metadata.role(ctx, spec, in.Policy(), req.Namespace, injector.ServiceAccountOf(pod))
 	if outage := new(outageError); errors.As(err, &outage) {
 		return failed(reasonKube, err)
 	} else if err != nil {

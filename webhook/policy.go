@@ -22,18 +22,28 @@ const policyInterval = 5 * time.Second
 type policy struct {
 	file, version string
 	log           logr.Logger
+	skew          skew
 
-	now  atomic.Pointer[injector.Injector]
+	now  atomic.Pointer[choice]
 	read [][]byte // the file and the CA files that now is made of
 	err  string   // the last thing wrong with them, to say it once
 }
+
+// A choice is made of one document, for both of what nativeSidecar auto may mean.
+type choice struct{ native, plain *injector.Injector }
 
 func loadPolicy(file, version string, log logr.Logger) (*policy, error) {
 	p := &policy{file: file, version: version, log: log}
 	return p, p.load()
 }
 
-func (p *policy) current() *injector.Injector { return p.now.Load() }
+func (p *policy) current() *injector.Injector {
+	now := p.now.Load()
+	if p.skew.plain.Load() {
+		return now.plain
+	}
+	return now.native
+}
 
 // watch reloads the document when its files change, until ctx ends. A broken change leaves what was.
 func (p *policy) watch(ctx context.Context) error {
@@ -73,11 +83,13 @@ func (p *policy) load() error {
 	if same(p.read, read) {
 		return nil
 	}
-	in, err := injector.New(policy, p.version)
-	if err != nil {
-		return fmt.Errorf("%s: %w", p.file, err)
+	var both choice
+	for known, in := range map[bool]**injector.Injector{true: &both.native, false: &both.plain} {
+		if *in, err = injector.New(policy.WithNativeSidecars(known), p.version); err != nil {
+			return fmt.Errorf("%s: %w", p.file, err)
+		}
 	}
-	if p.now.Swap(in) != nil {
+	if p.now.Swap(&both) != nil {
 		p.log.Info("Operator's configuration reloaded", "file", p.file)
 	}
 	p.read = read

@@ -62,11 +62,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	informers, accounts, err := watchAccounts(o.REST)
+	informers, metadata, err := watchMetadata(o.REST)
 	if err != nil {
 		return err
 	}
-	judge := &judge{policy: policy, accounts: accounts, checks: o.Checks}
+	judge := &judge{policy: policy, metadata: metadata, checks: o.Checks}
 	var draining, synced atomic.Bool
 	measures := newMeasures(func() time.Time { return expiry(o.Certificate) })
 
@@ -84,12 +84,14 @@ func Run(ctx context.Context, o Options) error {
 	group.Go(func() error { return informers.Start(running) })
 	group.Go(func() error { synced.Store(informers.WaitForCacheSync(running)); return nil })
 	group.Go(func() error { return policy.watch(running) })
+	group.Go(func() error { return policy.skew.watch(running, o.REST, o.Log) })
 	group.Go(func() error { return o.Certificate.Run(running) })
 	group.Go(func() error { return listen(running, o.Metrics, metricsHandler(measures.registry)) })
 	group.Go(func() error {
 		return listen(running, o.Health, healthHandler(map[string]healthz.Checker{
 			"stopping":    flag(func() bool { return !draining.Load() }, "the webhook was told to stop"),
-			"cache":       flag(synced.Load, "the ServiceAccounts have not been read yet"),
+			"cache":       flag(synced.Load, "the ServiceAccounts and Namespaces have not been read yet"),
+			"version":     flag(policy.skew.known.Load, "the API server has not said its version yet"),
 			"certificate": func(*http.Request) error { return o.Certificate.Ready() },
 			"server":      server.StartedChecker(),
 		}))

@@ -60,7 +60,10 @@ func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod
 	if !spec.Inject {
 		return skipped(reasonNotAsked)
 	}
-	in := j.policy.current()
+	in, err := j.injector(ctx, namespace)
+	if err != nil {
+		return failed(reasonKube, err)
+	}
 	if err := in.Allowed(spec, namespace); err != nil {
 		return denied(reasonPolicy, err)
 	}
@@ -68,7 +71,7 @@ func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod
 	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; marked {
 		warnings = append(warnings, config.InjectedAnnotation+" is written by the webhook into pods; remove it from the template")
 	}
-	role, err := j.accounts.role(ctx, spec, in.Policy(), namespace, injector.ServiceAccountOf(pod))
+	role, err := j.metadata.role(ctx, spec, in.Policy(), namespace, injector.ServiceAccountOf(pod))
 	outage := new(outageError)
 	switch {
 	case errors.As(err, &outage):

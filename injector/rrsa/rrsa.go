@@ -27,17 +27,16 @@ type ServiceAccount struct {
 	Annotations     map[string]string
 }
 
-// Role is the ARN of the role: the pod's own annotation's, where the operator lets pods choose, else its ServiceAccount's. The
-// error is for the pod's author and says what to change.
+// Role is the ARN of the role, by what the operator's document says for the pod's namespace: the pod's own annotation's, where
+// pods may choose, else its ServiceAccount's. The error is for the pod's author and says what to change.
 func Role(spec config.Spec, policy config.Injector, sa ServiceAccount) (string, error) {
-	allow := policy.AllowIn(sa.Namespace)
-	arn, from, err := name(spec, policy, allow, sa)
+	arn, from, err := name(spec, policy, sa)
 	if err != nil {
 		return "", err
 	}
-	if !allow.Role(arn) {
+	if !policy.Allow.Role(arn) {
 		return "", fmt.Errorf("%s: the operator of this cluster does not allow the role %s in namespace %s; allowed: %s",
-			from, arn, sa.Namespace, strings.Join(allow.Roles, ", "))
+			from, arn, sa.Namespace, strings.Join(policy.Allow.Roles, ", "))
 	}
 	return arn, nil
 }
@@ -45,14 +44,14 @@ func Role(spec config.Spec, policy config.Injector, sa ServiceAccount) (string, 
 // FromPod reports whether the pod itself, not its ServiceAccount, names its role.
 func FromPod(spec config.Spec) bool { return spec.RoleARN != "" || spec.RoleName != "" }
 
-func name(spec config.Spec, policy config.Injector, allow config.Allow, sa ServiceAccount) (arn, from string, err error) {
+func name(spec config.Spec, policy config.Injector, sa ServiceAccount) (arn, from string, err error) {
 	ofAccount := func(role string) string { return "acs:ram::" + policy.AccountID + ":role/" + role }
 	if FromPod(spec) {
 		from, arn = config.Prefix+"role-arn", spec.RoleARN
 		if arn == "" {
 			from, arn = config.Prefix+"role-name", ofAccount(spec.RoleName)
 		}
-		if allow.PodRoles != nil && !*allow.PodRoles {
+		if !*policy.Allow.PodRoles {
 			return "", "", fmt.Errorf("%s: the operator of this cluster does not let pods name their role; remove the annotation and give the role to the ServiceAccount:\n  %s",
 				from, sa.annotate(arn))
 		}

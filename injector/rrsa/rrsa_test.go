@@ -48,7 +48,14 @@ namespaces:
 		{"an ARN for a name", "shop", config.Spec{}, map[string]string{rrsa.RoleNameAnnotation: own + "x"}, "", []string{rrsa.RoleNameAnnotation, rrsa.RoleARNAnnotation}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := rrsa.Role(c.spec, policy, rrsa.ServiceAccount{Namespace: c.namespace, Name: "web", Annotations: c.account})
+			there := policy
+			for _, ns := range policy.Namespaces {
+				if ns.HasName(c.namespace) {
+					there = policy.In(ns)
+					break
+				}
+			}
+			got, err := rrsa.Role(c.spec, there, rrsa.ServiceAccount{Namespace: c.namespace, Name: "web", Annotations: c.account})
 			if got != c.want || (err != nil) != (c.errors != nil) {
 				t.Fatalf("got %q, %v", got, err)
 			}

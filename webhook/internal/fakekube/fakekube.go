@@ -31,6 +31,7 @@ type Server struct {
 	watchers map[chan event]watch
 	requests []string
 	broken   func(method, path string) int
+	release  string
 }
 
 type event struct {
@@ -48,7 +49,7 @@ type watch struct {
 
 // New starts a server that ends with the test.
 func New(t testing.TB) *Server {
-	s := &Server{objects: map[string]Object{}, watchers: map[chan event]watch{}}
+	s := &Server{objects: map[string]Object{}, watchers: map[chan event]watch{}, release: "v1.34.1"}
 	web := httptest.NewServer(s)
 	s.URL = web.URL
 	t.Cleanup(func() {
@@ -94,6 +95,13 @@ func (s *Server) Break(status func(method, path string) int) {
 	s.broken = status
 }
 
+// Release sets the version that the server says it has.
+func (s *Server) Release(version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.release = version
+}
+
 // Requests counts those since the start that begin with "METHOD /path".
 func (s *Server) Requests(prefix string) int {
 	s.mu.Lock()
@@ -137,8 +145,8 @@ func (s *Server) notify(path, kind string, object Object) {
 	}
 }
 
-// split takes a path apart: /api/v1/namespaces/NS/secrets/NAME is the collection /api/v1/secrets. The collections of this
-// server's clients are never called namespaces.
+// split takes a path apart: /api/v1/namespaces/NS/secrets/NAME is the collection /api/v1/secrets, /api/v1/namespaces/NS is the
+// collection /api/v1/namespaces.
 func split(path string) (w watch, name string) {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	version := 2 // of /api/v1
@@ -146,7 +154,7 @@ func split(path string) (w watch, name string) {
 		version = 3
 	}
 	rest := parts[version:]
-	if rest[0] == "namespaces" {
+	if rest[0] == "namespaces" && len(rest) > 2 {
 		w.namespace, rest = rest[1], rest[2:]
 	}
 	w.collection = "/" + strings.Join(append(slices.Clone(parts[:version]), rest[0]), "/")
@@ -178,6 +186,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	if status != 0 {
 		fail(w, status, "broken by the test")
+		return
+	}
+	if r.URL.Path == "/version" {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		respond(w, http.StatusOK, Object{"gitVersion": s.release})
 		return
 	}
 	about, name := split(r.URL.Path)

@@ -1,0 +1,105 @@
+package config
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// AgentDefaults are what injected containers are made of. In an entry of Injector.Namespaces, what is left out stays.
+type AgentDefaults struct {
+	Image           string            `yaml:"image"`           // required
+	ImagePullPolicy string            `yaml:"imagePullPolicy"` // Always, IfNotPresent, Never; "" leaves it to Kubernetes
+	Requests        map[string]string `yaml:"requests"`        // default cpu=10m, memory=24Mi
+	Limits          map[string]string `yaml:"limits"`          // default memory=64Mi
+	MaxLimits       map[string]string `yaml:"maxLimits"`       // a pod's own requests and limits may not exceed these
+	VolumeSize      string            `yaml:"volumeSize"`      // sizeLimit of each tmpfs; default 16Mi
+	NativeSidecar   NativeSidecar     `yaml:"nativeSidecar"`   // default auto
+	// NarrowSessions has the agents pass STS a policy that narrows their session to the secrets that their pod declares, so that
+	// stolen credentials are good for no more, whatever the role may do. Default false: STS limits the policy's length.
+	NarrowSessions *bool `yaml:"narrowSessions"`
+	// MetricsPort is where sidecars serve /metrics and /readyz, 1024 to 65535; default 0: nowhere. Pods with hostNetwork and those
+	// with a container that has this port have none.
+	MetricsPort *int `yaml:"metricsPort"`
+}
+
+// NativeSidecar says whether the sidecar is an init container with restartPolicy: Always, or a plain container.
+type NativeSidecar string
+
+// The choices.
+const (
+	// NativeAuto is NativeAlways where every kubelet that the API server's version allows knows native sidecars.
+	NativeAuto   NativeSidecar = "auto"
+	NativeAlways NativeSidecar = "always"
+	NativeNever  NativeSidecar = "never" // for virtual nodes that do not know them
+)
+
+func (a *AgentDefaults) fill() {
+	if a.Requests == nil {
+		a.Requests = map[string]string{"cpu": "10m", "memory": "24Mi"}
+	}
+	if a.Limits == nil {
+		a.Limits = map[string]string{"memory": "64Mi"}
+	}
+	a.VolumeSize = cmp.Or(a.VolumeSize, "16Mi")
+	a.NativeSidecar = cmp.Or(a.NativeSidecar, NativeAuto)
+	a.NarrowSessions = cmp.Or(a.NarrowSessions, new(false))
+	a.MetricsPort = cmp.Or(a.MetricsPort, new(0))
+}
+
+// over is an entry's defaults with what they leave out from base, also within requests and limits.
+func (a AgentDefaults) over(base AgentDefaults) AgentDefaults {
+	merge := func(own, base map[string]string) map[string]string {
+		if len(own) == 0 {
+			return base
+		}
+		merged := map[string]string{}
+		maps.Copy(merged, base)
+		maps.Copy(merged, own)
+		return merged
+	}
+	return AgentDefaults{
+		Image:           cmp.Or(a.Image, base.Image),
+		ImagePullPolicy: cmp.Or(a.ImagePullPolicy, base.ImagePullPolicy),
+		Requests:        merge(a.Requests, base.Requests),
+		Limits:          merge(a.Limits, base.Limits),
+		MaxLimits:       merge(a.MaxLimits, base.MaxLimits),
+		VolumeSize:      cmp.Or(a.VolumeSize, base.VolumeSize),
+		NativeSidecar:   cmp.Or(a.NativeSidecar, base.NativeSidecar),
+		NarrowSessions:  cmp.Or(a.NarrowSessions, base.NarrowSessions),
+		MetricsPort:     cmp.Or(a.MetricsPort, base.MetricsPort),
+	}
+}
+
+// check finds what is wrong with what is there.
+func (a AgentDefaults) check(m *Mistakes, where string) {
+	if policies := []string{"", "Always", "IfNotPresent", "Never"}; !slices.Contains(policies, a.ImagePullPolicy) {
+		m.add(where+".imagePullPolicy", "%s", notOneOf(a.ImagePullPolicy, policies[1:]))
+	}
+	if choices := []string{"", string(NativeAuto), string(NativeAlways), string(NativeNever)}; !slices.Contains(choices, string(a.NativeSidecar)) {
+		m.add(where+".nativeSidecar", "%s", notOneOf(string(a.NativeSidecar), choices[1:]))
+	}
+	if a.VolumeSize != "" && !quantity(a.VolumeSize) {
+		m.add(where+".volumeSize", "%q is not a quantity; write for example 16Mi", a.VolumeSize)
+	}
+	for _, list := range []struct {
+		field string
+		of    map[string]string
+	}{{".requests.", a.Requests}, {".limits.", a.Limits}, {".maxLimits.", a.MaxLimits}} {
+		for _, name := range slices.Sorted(maps.Keys(list.of)) {
+			if !slices.Contains(resources, name) {
+				m.add(where+list.field+name, "%s", notOneOf(name, resources))
+			} else if !quantity(list.of[name]) {
+				m.add(where+list.field+name, "%q is not a quantity; write for example 10m or 16Mi", list.of[name])
+			}
+		}
+	}
+	if a.MetricsPort == nil || *a.MetricsPort == 0 {
+		return
+	}
+	if port := *a.MetricsPort; !unprivileged(port) {
+		m.add(where+".metricsPort", "%d is not a port from 1024 to 65535, nor 0 for none", port)
+	} else if port == DefaultAPIPort {
+		m.add(where+".metricsPort", "%d is the port of the agents' API; choose another", port)
+	}
+}

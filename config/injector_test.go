@@ -1,0 +1,190 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+const smallInjector = `
+accountID: "1234567890123456"
+clusterID: c0ffee
+region: cn-hangzhou
+agent: {image: kms-agent:v1}
+`
+
+func TestReadInjector(t *testing.T) {
+	in, err := ReadInjector([]byte(smallInjector))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ what, got, want string }{
+		{"OIDC provider", in.OIDCProviderARN, "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee"},
+		{"KMS", in.KMS.Endpoint, "kms-vpc.cn-hangzhou.aliyuncs.com"},
+		{"STS", in.STS.Endpoint, "sts-vpc.cn-hangzhou.aliyuncs.com"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %q, want %q", c.what, c.got, c.want)
+		}
+	}
+	if allow := in.Allow; !allow.Role("acs:ram::1234567890123456:role/reader") || allow.Role("acs:ram::666:role/reader") ||
+		!allow.Secret("app/prod/db") || allow.Region("cn-beijing") || allow.Endpoint("evil.example.com") || !*allow.PodRoles {
+		t.Errorf("unexpected defaults: %+v", allow)
+	}
+}
+
+// What an entry says counts, and what it leaves out stays.
+func TestIn(t *testing.T) {
+	in, err := ReadInjector([]byte(`
+accountID: "1234567890123456"
+clusterID: c0ffee
+region: cn-hangzhou
+network: public
+agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true}
+allow: {secrets: ["shared/*"], identities: [node-role, "access-key:kms-*"]}
+namespaces:
+- names: [team-a-*]
+  allow: {podRoles: false, secrets: [team-a/*, "*:secret/team-a/*"], identities: []}
+  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, volumeSize: 1Mi}
+- selector: {matchLabels: {team: b}}
+  allow: {regions: [cn-beijing], identities: [client-key]}
+  agent: {image: "kms-agent:v2", imagePullPolicy: Always, requests: {cpu: 1m}, maxLimits: {memory: 1Gi}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.KMS.Endpoint != "kms.cn-hangzhou.aliyuncs.com" {
+		t.Errorf("public KMS host: %q", in.KMS.Endpoint)
+	}
+	a, b := in.In(in.Namespaces[0]), in.In(in.Namespaces[1])
+	if diff := cmp.Diff(AgentDefaults{
+		Image: "kms-agent:v1", Requests: map[string]string{"cpu": "10m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "128Mi"},
+		VolumeSize: "1Mi", NativeSidecar: NativeNever, NarrowSessions: new(false), MetricsPort: new(0),
+	}, a.Agent); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(AgentDefaults{
+		Image: "kms-agent:v2", ImagePullPolicy: "Always", Requests: map[string]string{"cpu": "1m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "64Mi"},
+		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, NarrowSessions: new(true), MetricsPort: new(9464),
+	}, b.Agent); diff != "" {
+		t.Error(diff)
+	}
+	if allow := a.Allow; *allow.PodRoles || !allow.Secret("team-a/db") || !allow.Secret("acs:kms:cn-hangzhou:1:secret/team-a/db") || allow.Secret("shared/db") || allow.Region("cn-beijing") {
+		t.Errorf("team a: %+v", allow)
+	}
+	if allow := b.Allow; !*allow.PodRoles || allow.Secret("team-a/db") || !allow.Secret("shared/db") || !allow.Region("cn-beijing") {
+		t.Errorf("team b: %+v", allow)
+	}
+	for _, c := range []struct {
+		where    Injector
+		identity Identity
+		want     bool
+	}{
+		{in, Identity{}, true},
+		{in, Identity{Kind: NodeRole}, true},
+		{in, Identity{AccessKey, "kms-a"}, true},
+		{in, Identity{AccessKey, "other"}, false},
+		{in, Identity{ClientKey, "kms-a"}, false},
+		{a, Identity{}, true},
+		{a, Identity{Kind: NodeRole}, false},
+		{b, Identity{ClientKey, "any"}, true},
+		{b, Identity{Kind: NodeRole}, false},
+	} {
+		if got := c.where.Allow.Identity(c.identity); got != c.want {
+			t.Errorf("%s where %q are allowed: %v", c.identity, c.where.Allow.Identities, got)
+		}
+	}
+}
+
+func TestNativeSidecars(t *testing.T) {
+	in, err := ReadInjector([]byte(smallInjector + "namespaces: [{names: [a], agent: {nativeSidecar: never}}, {names: [b], agent: {nativeSidecar: always}}, {names: [c], agent: {nativeSidecar: auto}}, {names: [d]}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for known, want := range map[bool][]NativeSidecar{
+		true:  {NativeNever, NativeAlways, NativeAlways, NativeAlways},
+		false: {NativeNever, NativeAlways, NativeNever, NativeNever},
+	} {
+		resolved := in.WithNativeSidecars(known)
+		var got []NativeSidecar
+		for _, ns := range resolved.Namespaces {
+			got = append(got, resolved.In(ns).Agent.NativeSidecar)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("known %v: %s", known, diff)
+		}
+	}
+	if in.Agent.NativeSidecar != NativeAuto || in.Namespaces[2].Agent.NativeSidecar != NativeAuto {
+		t.Error("the document itself was changed")
+	}
+}
+
+// What SecretsOf lets pass can never be a way around Secret.
+func TestAllowedPatterns(t *testing.T) {
+	for _, c := range []struct {
+		allowed, pattern string
+		want             bool
+	}{
+		{"*", "*", true}, {"*", "app/*", true}, {"app/*", "app/*", true}, {"app/*", "app/prod/*", true}, {"app/*", "app/db", true},
+		{"app/*", "*", false}, {"app/*", "app*", false}, {"app/*", "*/db", false}, {"app/db", "app/*", false}, {"app/*/db", "app/*", false},
+		{"app/*/db", "app/x*/db", true}, {"*/db", "*db", false}, {"?", "*", false},
+	} {
+		if got := (Allow{Secrets: []string{c.allowed}}).SecretsOf(c.pattern); got != c.want {
+			t.Errorf("%q where %q is allowed: %v", c.pattern, c.allowed, got)
+		}
+	}
+	words := rapid.StringOfN(rapid.SampledFrom([]rune("ab*")), 0, 6, -1)
+	rapid.Check(t, func(t *rapid.T) {
+		allow := Allow{Secrets: rapid.SliceOfN(words, 1, 3).Draw(t, "allowed")}
+		pattern := words.Draw(t, "pattern")
+		name := pattern
+		for strings.Contains(name, "*") {
+			name = strings.Replace(name, "*", rapid.StringOfN(rapid.SampledFrom([]rune("ab")), 0, 3, -1).Draw(t, "part"), 1)
+		}
+		if allow.SecretsOf(pattern) && !allow.Secret(name) {
+			t.Fatalf("%q covers %q, which is not allowed by %q", pattern, name, allow.Secrets)
+		}
+	})
+}
+
+func TestReadInjectorMistakes(t *testing.T) {
+	for name, c := range map[string]struct {
+		document string
+		want     []string
+	}{
+		"empty":             {"", []string{"accountID: is missing", "region: is missing", "agent.image: is missing"}},
+		"not YAML":          {"a: [", []string{"not YAML"}},
+		"a typo":            {smallInjector + "acount: 1\n", []string{`there is no field "acount"`}},
+		"no cluster":        {"accountID: '1'\nregion: cn-hangzhou\nagent: {image: x}\n", []string{"clusterID: is missing"}},
+		"an endpoint":       {smallInjector + "kms: {endpoint: 'https://kms'}\n", []string{"kms.endpoint"}},
+		"network":           {smallInjector + "network: vpn\n", []string{`did you mean "vpc"?`}},
+		"a quantity":        {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, limits: {memory: lots}, requests: {gpu: '1'}}\n", []string{"agent.limits.memory", "agent.requests.gpu"}},
+		"a pull policy":     {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, imagePullPolicy: Sometimes}\n", []string{"agent.imagePullPolicy"}},
+		"an identity":       {smallInjector + "allow: {identities: [rrsa, node-rol, 'node-role:x', 'access-key:']}\n", []string{"4 mistakes", "allow.identities[0]", `did you mean "node-role"?`}},
+		"of a namespace":    {smallInjector + "namespaces: [{names: [a], allow: {identities: [x]}}]\n", []string{"namespaces[0].allow.identities[0]"}},
+		"metrics":           {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 80}\n", []string{"agent.metricsPort"}},
+		"metrics, taken":    {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 2025}\n", []string{"is the port of the agents' API"}},
+		"nameless":          {smallInjector + "namespaces: [{allow: {secrets: ['*']}}]\n", []string{"namespaces[0]: matches no namespace"}},
+		"of old":            {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, nativeSidecar: true}\n", []string{`agent.nativeSidecar: "true" is not one of auto, always, never`}},
+		"an empty selector": {smallInjector + "namespaces: [{selector: {}}]\n", []string{"namespaces[0].selector: is empty and would match every namespace"}},
+		"an operator":       {smallInjector + "namespaces: [{selector: {matchExpressions: [{key: a, operator: in, values: [b]}]}}]\n", []string{`namespaces[0].selector.matchExpressions[0].operator`, `did you mean "In"?`}},
+		"no values":         {smallInjector + "namespaces: [{selector: {matchExpressions: [{key: a, operator: NotIn}, {operator: In}]}}]\n", []string{"matchExpressions[0].values", "matchExpressions[1].key"}},
+		"needless values":   {smallInjector + "namespaces: [{selector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}]\n", []string{"matchExpressions[0].values", "operator: In"}},
+		"a selector's typo": {smallInjector + "namespaces: [{selector: {matchLabel: {a: b}}}]\n", []string{`did you mean "matchLabels"?`}},
+		"an agent":          {smallInjector + "namespaces: [{names: [a], agent: {limits: {memory: lots}, nativeSidecar: no, metricsPort: 80}}]\n", []string{"namespaces[0].agent.limits.memory", "namespaces[0].agent.nativeSidecar", "namespaces[0].agent.metricsPort"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := ReadInjector([]byte(c.document))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q is not in:\n%s", want, err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,131 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
+)
+
+// liveTimeout bounds the one read past the cache, well inside the API server's patience with a webhook (5 s).
+const liveTimeout = 2 * time.Second
+
+var (
+	serviceAccountKind = schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}
+	namespaceKind      = schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}
+)
+
+// A metadata is where the metadata of ServiceAccounts and Namespaces is looked up: in the cache, and in the API server itself
+// before anyone is refused, because what was made or changed a moment ago may not be in the cache yet.
+type metadata struct {
+	cached, live client.Reader
+}
+
+// An outageError is a question that the API server did not answer.
+type outageError struct{ err error }
+
+func (e *outageError) Error() string { return e.err.Error() }
+func (e *outageError) Unwrap() error { return e.err }
+
+func (m metadata) fromCache(ctx context.Context, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
+	return get(ctx, m.cached, kind, name)
+}
+
+// fromServer returns nil for an object that does not exist. The error is an outageError.
+func (m metadata) fromServer(ctx context.Context, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
+	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
+	defer cancel()
+	object, err := get(ctx, m.live, kind, name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, &outageError{fmt.Errorf("read %s %s: %w", kind.Kind, strings.TrimPrefix(name.String(), "/"), err)}
+	}
+	return object, nil
+}
+
+func get(ctx context.Context, from client.Reader, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
+	var object metav1.PartialObjectMetadata
+	object.SetGroupVersionKind(kind)
+	if err := from.Get(ctx, name, &object); err != nil {
+		return nil, err
+	}
+	return &object, nil
+}
+
+// slimAccount keeps of a ServiceAccount's metadata what role needs: the cache holds every one of the cluster.
+func slimAccount(obj any) (any, error) {
+	sa, ok := obj.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return obj, nil
+	}
+	kept := map[string]string{}
+	for _, key := range []string{rrsa.RoleARNAnnotation, rrsa.RoleNameAnnotation} {
+		if value, found := sa.Annotations[key]; found {
+			kept[key] = value
+		}
+	}
+	return &metav1.PartialObjectMetadata{TypeMeta: sa.TypeMeta, ObjectMeta: metav1.ObjectMeta{
+		Namespace: sa.Namespace, Name: sa.Name, ResourceVersion: sa.ResourceVersion, Annotations: kept,
+	}}, nil
+}
+
+// slimNamespace keeps the labels.
+func slimNamespace(obj any) (any, error) {
+	ns, ok := obj.(*metav1.PartialObjectMetadata)
+	if !ok {
+		return obj, nil
+	}
+	return &metav1.PartialObjectMetadata{TypeMeta: ns.TypeMeta, ObjectMeta: metav1.ObjectMeta{
+		Name: ns.Name, ResourceVersion: ns.ResourceVersion, Labels: ns.Labels,
+	}}, nil
+}
+
+// watchMetadata makes the cache, which the caller starts, and the look-up in it. It asks for no API discovery: the two kinds are
+// known.
+func watchMetadata(config *rest.Config) (cache.Cache, metadata, error) {
+	fail := func(err error) (cache.Cache, metadata, error) {
+		return nil, metadata{}, fmt.Errorf("watch ServiceAccounts and Namespaces: %w", err)
+	}
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return fail(err)
+	}
+	kind := func(of schema.GroupVersionKind) client.Object {
+		object := &metav1.PartialObjectMetadata{}
+		object.SetGroupVersionKind(of)
+		return object
+	}
+	accounts, namespaces := kind(serviceAccountKind), kind(namespaceKind)
+	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.Add(serviceAccountKind, meta.RESTScopeNamespace)
+	mapper.Add(namespaceKind, meta.RESTScopeRoot)
+	informers, err := cache.New(config, cache.Options{HTTPClient: httpClient, Mapper: mapper, ByObject: map[client.Object]cache.ByObject{
+		accounts: {Transform: slimAccount}, namespaces: {Transform: slimNamespace},
+	}})
+	if err != nil {
+		return fail(err)
+	}
+	for _, kind := range []client.Object{accounts, namespaces} {
+		if _, err := informers.GetInformer(context.Background(), kind, cache.BlockUntilSynced(false)); err != nil {
+			return fail(err)
+		}
+	}
+	live, err := client.New(config, client.Options{HTTPClient: httpClient, Mapper: mapper})
+	if err != nil {
+		return fail(err)
+	}
+	return informers, metadata{cached: informers, live: live}, nil
+}
