@@ -1,0 +1,100 @@
+package docs
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+)
+
+// TestManifests has Kubernetes' own types read every Deployment of the documents, strictly, and the injector plan for those
+// that carry its annotations.
+func TestManifests(t *testing.T) {
+	policy, err := config.ReadInjector([]byte("{accountID: '1234567890123456', clusterID: c0ffee, region: cn-hangzhou, agent: {image: agent}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := injector.New(policy, "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	injected := 0
+	for _, p := range pages(t) {
+		for _, b := range p.Blocks {
+			if b.Language != "yaml" {
+				continue
+			}
+			for document := range strings.SplitSeq(b.Text, "\n---\n") {
+				if !strings.Contains(document, "kind: Deployment\n") {
+					continue
+				}
+				document = filled(document)
+				var deployment appsv1.Deployment
+				if err := yaml.UnmarshalStrict([]byte(document), &deployment); err != nil {
+					t.Errorf("%s: %v in\n%s", p.File, err, document)
+					continue
+				}
+				if deployment.Spec.Template.Annotations[config.Prefix+"inject"] != "true" {
+					continue
+				}
+				injected++
+				if err := plan(in, deployment); err != nil {
+					t.Errorf("%s: %v in\n%s", p.File, err, document)
+				}
+			}
+		}
+	}
+	if injected < 5 {
+		t.Errorf("found %d Deployments with annotations", injected)
+	}
+}
+
+func plan(in *injector.Injector, d appsv1.Deployment) error {
+	spec, err := config.Parse(d.Spec.Template.Annotations, config.Checks{})
+	if err != nil {
+		return err
+	}
+	template, err := json.Marshal(d.Spec.Template)
+	if err != nil {
+		return err
+	}
+	var pod injector.Pod
+	if err := json.Unmarshal(template, &pod); err != nil {
+		return err
+	}
+	_, err = in.Plan(injector.Request{Pod: pod, Namespace: d.Namespace, Spec: spec, RoleARN: "acs:ram::1234567890123456:role/web"})
+	return err
+}
+
+// TestPolicies reads the RAM policies of the documents.
+func TestPolicies(t *testing.T) {
+	found := 0
+	for _, p := range pages(t) {
+		for _, b := range p.Blocks {
+			if b.Language != "json" || !strings.Contains(b.Text, `"Statement"`) {
+				continue
+			}
+			found++
+			var policy struct {
+				Version   string
+				Statement []struct{ Effect string }
+			}
+			if err := json.Unmarshal([]byte(b.Text), &policy); err != nil || policy.Version != "1" || len(policy.Statement) == 0 {
+				t.Errorf("%s: %v in\n%s", p.File, err, b.Text)
+			}
+		}
+	}
+	if found < 4 {
+		t.Errorf("found %d policies", found)
+	}
+}
+
+// filled puts something into the placeholders that stand for the reader's own names.
+func filled(text string) string {
+	return strings.NewReplacer("<namespace>", "shop", "<service account>", "web").Replace(text)
+}
