@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -51,6 +52,11 @@ type Source struct {
 type Key struct {
 	Name string `json:"name"`
 	Path string `json:"path"` // JMESPath
+}
+
+// Shows reports whether a container that gets files gets this one.
+func (s Secret) Shows(container string) bool {
+	return len(s.Containers) == 0 || slices.Contains(s.Containers, container)
 }
 
 // Names are the names or ARNs of all KMS secrets that the file is made of.

@@ -1,7 +1,9 @@
 package injector
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -12,12 +14,12 @@ const agentID = 65532
 
 // access is who the agent runs as and, following from that, how narrow its files can be.
 type access struct {
+	pod      SecurityContext
 	uid, gid int64
 	mode     config.FileMode // of files that do not state one
 
-	sameUser  bool // every reader runs as uid
-	sameGroup bool // every reader runs with gid as its group
-	fsGroup   bool // every reader has the volume's group
+	sameUser bool // every reader runs as uid
+	fsGroup  bool // every reader has the volume's group
 }
 
 // accessOf looks at the containers that read the files.
@@ -28,12 +30,12 @@ type access struct {
 func accessOf(pod PodSpec, readers []Container) access {
 	user, sameUser := common(readers, pod.SecurityContext.RunAsUser, func(s SecurityContext) *int64 { return s.RunAsUser })
 	group, sameGroup := common(readers, pod.SecurityContext.RunAsGroup, func(s SecurityContext) *int64 { return s.RunAsGroup })
-	a := access{uid: agentID, gid: agentID, mode: 0o444, fsGroup: pod.SecurityContext.FSGroup != nil}
+	a := access{pod: pod.SecurityContext, uid: agentID, gid: agentID, mode: 0o444, fsGroup: pod.SecurityContext.FSGroup != nil}
 	if sameUser && user != 0 {
 		a.uid, a.sameUser, a.mode = user, true, 0o400
 	}
 	if sameGroup {
-		a.gid, a.sameGroup = group, true
+		a.gid = group
 	}
 	if a.fsGroup {
 		a.mode = 0o440
@@ -45,10 +47,7 @@ func accessOf(pod PodSpec, readers []Container) access {
 func common(containers []Container, pods *int64, of func(SecurityContext) *int64) (int64, bool) {
 	var all *int64
 	for _, c := range containers {
-		id := of(c.SecurityContext)
-		if id == nil {
-			id = pods
-		}
+		id := cmp.Or(of(c.SecurityContext), pods)
 		if id == nil || (all != nil && *all != *id) {
 			return 0, false
 		}
@@ -60,29 +59,93 @@ func common(containers []Container, pods *int64, of func(SecurityContext) *int64
 	return *all, true
 }
 
-// readable reports whether the readers are known to be able to read a file of this mode. The kernel looks at one class of bits
-// alone: the owner's for the owner, else the group's for its members, else the others'.
-func (a access) readable(mode config.FileMode) bool {
+// reads reports whether a container is known to be able to read a file of this mode. The kernel looks at one class of bits
+// alone: the owner's for the owner, else the group's for its members, else the others'. Root is above that with a capability
+// that it has unless it is taken away.
+func (a access) reads(c Container, mode config.FileMode) bool {
+	user, group := a.userOf(c), cmp.Or(c.SecurityContext.RunAsGroup, a.pod.RunAsGroup)
 	switch {
-	case a.sameUser:
+	case user != nil && *user == a.uid:
 		return mode&0o400 != 0
-	case a.fsGroup || a.sameGroup:
+	case user != nil && *user == 0 && c.SecurityContext.Capabilities.override():
+		return true
+	case a.fsGroup || group != nil && *group == a.gid:
 		return mode&0o040 != 0
 	}
 	return mode&0o004 != 0
 }
 
-// warnUnreadable names the files whose own mode shuts out the containers they are for.
-func (a access) warnUnreadable(secrets []config.Secret) []string {
-	var files []string
-	for _, s := range secrets {
-		if s.Mode != nil && !a.readable(config.FileMode(*s.Mode)) {
-			files = append(files, fmt.Sprintf("%s%s (%04o)", config.Prefix+"secret.", s.File, *s.Mode))
+// unreadable are the files whose own mode shuts out a container that they are for. In a pod that was injected before they are
+// for a warning only: another webhook brought the container, and its pods would not start any more.
+func (a access) unreadable(r Request, readers []Container) (mistakes config.Mistakes, warnings []string) {
+	again := injected(r.Pod.Spec)
+	for _, s := range r.Spec.Secrets {
+		if s.Mode == nil {
+			continue
 		}
+		i := slices.IndexFunc(readers, func(c Container) bool {
+			return s.Shows(c.Name) && !a.reads(c, config.FileMode(*s.Mode))
+		})
+		if i < 0 {
+			continue
+		}
+		problem := fmt.Sprintf("mode %04o: container %s could not read the file, which is user %d's: it %s; remove mode, or %s",
+			*s.Mode, readers[i].Name, a.uid, a.runsAs(readers[i]), strictly)
+		if again {
+			warnings = append(warnings, config.Prefix+"secret."+s.File+": "+problem)
+			continue
+		}
+		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "secret." + s.File, Problem: problem})
 	}
-	if len(files) == 0 {
+	return mistakes, warnings
+}
+
+// strictly and stricter are how to have files that are not open to everybody.
+const (
+	strictly = "state one securityContext.runAsUser, not 0, for all containers with the files, or the pod's fsGroup and a mode such as 0440"
+	stricter = "state one securityContext.runAsUser, not 0, for all of them (0400), or the pod's fsGroup (0440)"
+)
+
+// warnOpen says why the files are open to all users of the containers that mount them, and how to change that.
+func (a access) warnOpen(spec config.Spec, readers []Container) []string {
+	if a.mode != 0o444 || len(spec.Env) == 0 && !slices.ContainsFunc(spec.Secrets, func(s config.Secret) bool { return s.Mode == nil }) {
 		return nil
 	}
-	return []string{fmt.Sprintf("by their mode, only the agent (user %d) may be able to read: %s; state the same securityContext.runAsUser for the containers, or an fsGroup and a mode such as 0440",
-		a.uid, strings.Join(files, ", "))}
+	var unstated, stated []string
+	for _, c := range readers {
+		if user := a.userOf(c); user == nil {
+			unstated = append(unstated, c.Name)
+		} else {
+			stated = append(stated, fmt.Sprintf("%s %d", c.Name, *user))
+		}
+	}
+	why := "they run as root, which the agent may not"
+	switch _, same := common(readers, a.pod.RunAsUser, func(s SecurityContext) *int64 { return s.RunAsUser }); {
+	case len(unstated) > 0:
+		why = "no runAsUser is stated for " + some(unstated)
+	case !same:
+		why = "they run as different users, " + some(stated)
+	}
+	return []string{"files are 0444, open to every process of the containers that mount them: " + why + "; to be stricter, " + stricter}
+}
+
+// some are the first of a list, for a message.
+func some(list []string) string {
+	const most = 4
+	if more := len(list) - most; more > 0 {
+		return strings.Join(list[:most], ", ") + fmt.Sprintf(" and %d more", more)
+	}
+	return strings.Join(list, ", ")
+}
+
+// userOf is who a container's processes run as, nil if the pod does not say.
+func (a access) userOf(c Container) *int64 {
+	return cmp.Or(c.SecurityContext.RunAsUser, a.pod.RunAsUser)
+}
+
+func (a access) runsAs(c Container) string {
+	if user := a.userOf(c); user != nil {
+		return fmt.Sprintf("runs as user %d", *user)
+	}
+	return "states no runAsUser"
 }

@@ -114,7 +114,7 @@ func (in *Injector) containers(r Request, a access, resources corev1.ResourceReq
 		return []corev1.Container{once}, nil
 	}
 	in.serve(&forever, r)
-	if r.Spec.Mode == config.ModeSingle || len(r.Spec.Secrets) == 0 && len(r.Spec.Env) == 0 { // then there is nothing to fetch before the rest
+	if r.Spec.Mode == config.ModeSingle || !fetches(r.Spec) {
 		return []corev1.Container{forever}, nil
 	}
 	return []corev1.Container{once, forever}, nil

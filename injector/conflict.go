@@ -12,7 +12,7 @@ func (in *Injector) impossible(r Request) config.Mistakes {
 	var m config.Mistakes
 	pod := r.Pod.Spec
 	if pod.windows() {
-		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the pod is for Windows nodes, on which there is no agent; set it to \"false\""})
+		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the pod is for Windows nodes, on which there is no agent, so that it would start without its secrets; set it to \"false\", or run the pod on Linux nodes"})
 	}
 	if r.Spec.Mode == config.ModeSingle && !in.native() {
 		m = append(m, config.Mistake{Where: config.Prefix + "mode", Problem: "single needs native sidecars, which this cluster does not have, or its operator has switched off; use sidecar or init"})
@@ -53,8 +53,9 @@ func taken(r Request) config.Mistakes {
 		m = append(m, config.Mistake{Where: "volume " + ClientKeyVolume, Problem: fmt.Sprintf(
 			"has the name of the client key's volume but is not the Secret %s; give it another name", identity.Secret)})
 	}
-	if v, exists := pod.volume(TokenVolume); exists && identity.Kind == config.RRSA && v.Projected == nil {
-		m = append(m, config.Mistake{Where: "volume " + TokenVolume, Problem: "has the name of the RRSA token's volume but is not projected; give it another name"})
+	if v, exists := pod.volume(TokenVolume); exists && identity.Kind == config.RRSA && !v.projects(tokenAudience, tokenFile) {
+		m = append(m, config.Mistake{Where: "volume " + TokenVolume, Problem: fmt.Sprintf(
+			"has the name of the RRSA token's volume but not that token; give it another name, or project serviceAccountToken: {audience: %s, path: %s}", tokenAudience, tokenFile)})
 	}
 	return m
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -132,7 +134,7 @@ func invariants(t fataler, before, after []byte) {
 				t.Fatalf("container %s has two volumes at %s", c.Name, m.MountPath)
 			}
 			paths[m.MountPath] = true
-			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && (strings.HasPrefix(m.Name, injector.SecretsVolume) || m.Name == injector.APIVolume || m.Name == injector.ProgramVolume) && !m.ReadOnly {
+			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && !wrote(old, c.Name, m) && (strings.HasPrefix(m.Name, injector.SecretsVolume) || m.Name == injector.APIVolume || m.Name == injector.ProgramVolume) && !m.ReadOnly {
 				t.Fatalf("container %s can write to %s", c.Name, m.Name)
 			}
 		}
@@ -160,6 +162,15 @@ func invariants(t fataler, before, after []byte) {
 			}
 		}
 	}
+}
+
+// wrote reports whether a mount is the author's own.
+func wrote(pod corev1.Pod, container string, m corev1.VolumeMount) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
+		return c.Name == container && slices.ContainsFunc(c.VolumeMounts, func(o corev1.VolumeMount) bool {
+			return reflect.DeepEqual(o, m)
+		})
+	})
 }
 
 // grew reports whether after has all of before, in order, and maybe more between, before and behind.

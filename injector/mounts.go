@@ -78,6 +78,27 @@ func (r Request) conflict(c Container, p place) config.Mistakes {
 	return m
 }
 
+// warnOwnMounts is for mounts of our volumes that the pod's author wrote, which are left as they are.
+func warnOwnMounts(r Request, readers []Container) []string {
+	var warnings []string
+	warn := func(c Container, m Mount, what, cure string) {
+		warnings = append(warnings, fmt.Sprintf("container %s mounts %s at %s %s; %s", c.Name, m.Name, m.MountPath, what, cure))
+	}
+	for _, c := range readers {
+		ours := secretsVolume(r.Spec, c.Name)
+		for _, m := range c.VolumeMounts {
+			switch {
+			case m.Name != ours:
+			case m.SubPath != "":
+				warn(c, m, "by subPath, which shows what was there at the container's start and follows no refresh", "mount the whole volume, or leave the mount to the webhook")
+			case !m.ReadOnly:
+				warn(c, m, "and could write to it", "add readOnly: true, or leave the mount to the webhook")
+			}
+		}
+	}
+	return warnings
+}
+
 // below reports whether one clean path is the other or is inside it.
 func below(path, top string) bool {
 	return path == top || top == "/" || strings.HasPrefix(path, top+"/")

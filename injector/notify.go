@@ -25,9 +25,13 @@ func unsignallable(r Request) config.Mistakes {
 	if r.Pod.Spec.SharePIDs {
 		return nil
 	}
+	problem := "a signal reaches another container's process only with shareProcessNamespace: true in the pod's spec; set it, or notify by http://127.0.0.1:<port>/<path>"
+	if r.Pod.Spec.HostPIDs {
+		problem = "the pod has all processes of the node (hostPID), among which a signal could reach another pod's of the same name; notify by http://127.0.0.1:<port>/<path>, or set shareProcessNamespace: true in place of hostPID"
+	}
 	var m config.Mistakes
 	for _, annotation := range signallers(r.Spec) {
-		m = append(m, config.Mistake{Where: annotation, Problem: "a signal reaches another container's process only with shareProcessNamespace: true in the pod's spec; set it, or notify by http://127.0.0.1:<port>/<path>"})
+		m = append(m, config.Mistake{Where: annotation, Problem: problem})
 	}
 	return m
 }

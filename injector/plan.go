@@ -34,18 +34,23 @@ type Plan struct {
 // Plan says what the pod needs. The error is a config.Mistakes if the pod's author has to change something.
 func (in *Injector) Plan(r Request) (Plan, error) {
 	readers, warnings, mistakes := readers(r)
-	resources, more := in.resources(r.Spec)
+	a := accessOf(r.Pod.Spec, readers)
+	resources, more := in.resources(r)
 	unwrappable, unwrapped := unwrappable(r)
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable)
+	unreadable, unread := a.unreadable(r, readers)
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable, unreadable)
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
-	a := accessOf(r.Pod.Spec, readers)
+	if r.stuck() {
+		r.Spec.Mode = config.ModeSidecar
+		warnings = append(warnings, warnStuck)
+	}
 	agents, err := in.containers(r, a, resources)
 	if err != nil {
 		return Plan{}, err
 	}
-	warnings = slices.Concat(warnings, unwrapped, a.warnUnreadable(r.Spec.Secrets), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Spec, r.Pod.Spec, readers, a))
+	warnings = slices.Concat(warnings, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Spec, r.Pod.Spec, readers, a))
 
 	var b builder
 	in.growContainers(&b, r)
@@ -73,6 +78,17 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	patch, err := b.patch()
 	return Plan{Patch: patch, Warnings: warnings, Again: again}, err
 }
+
+// stuck reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
+// native sidecar again whatever the pod's restartPolicy is.
+func (r Request) stuck() bool {
+	return r.Spec.Mode == config.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(r.Spec)
+}
+
+const warnStuck = "restartPolicy is Never and " + config.Prefix + "mode single, but a native sidecar alone can never fail a pod; " + InitContainerName + " runs before it, as with mode: sidecar"
+
+// fetches reports whether there is anything to fetch before the rest.
+func fetches(spec config.Spec) bool { return len(spec.Secrets) > 0 || len(spec.Env) > 0 }
 
 // growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
 func (in *Injector) growContainers(b *builder, r Request) {

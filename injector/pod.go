@@ -3,6 +3,7 @@ package injector
 import (
 	"path"
 	"slices"
+	"strings"
 )
 
 // Pod is what the decisions need of a pod's (or a pod template's) JSON. Decode into it wherever the JSON is met, at best in the
@@ -23,21 +24,55 @@ type PodSpec struct {
 	RestartPolicy      string          `json:"restartPolicy"` // "" is Always
 	SecurityContext    SecurityContext `json:"securityContext"`
 	HostNetwork        bool            `json:"hostNetwork"`
+	HostPIDs           bool            `json:"hostPID"`
 	SharePIDs          bool            `json:"shareProcessNamespace"`
 	OS                 struct {
 		Name string `json:"name"`
 	} `json:"os"`
 	NodeSelector   map[string]string `json:"nodeSelector"`
+	Resources      Resources         `json:"resources"` // of all containers together
 	Volumes        []Volume          `json:"volumes"`
 	InitContainers []Container       `json:"initContainers"`
 	Containers     []Container       `json:"containers"`
 }
 
+// Resources are what a pod asks for as a whole. The amounts do not matter here.
+type Resources struct {
+	Requests map[string]any `json:"requests"`
+	Limits   map[string]any `json:"limits"`
+}
+
+// bounds reports whether the pod as a whole has an amount of a resource, which those of its containers must fit into.
+func (r Resources) bounds(name string) bool {
+	_, request := r.Requests[name]
+	_, limit := r.Limits[name]
+	return request || limit
+}
+
 // SecurityContext is who a pod's or a container's processes run as.
 type SecurityContext struct {
-	RunAsUser  *int64 `json:"runAsUser"`
-	RunAsGroup *int64 `json:"runAsGroup"`
-	FSGroup    *int64 `json:"fsGroup"` // of a pod only
+	RunAsUser    *int64       `json:"runAsUser"`
+	RunAsGroup   *int64       `json:"runAsGroup"`
+	FSGroup      *int64       `json:"fsGroup"`      // of a pod only
+	Capabilities Capabilities `json:"capabilities"` // of a container only
+	Windows      *struct{}    `json:"windowsOptions"`
+}
+
+// Capabilities are what the pod's author changed of a container's.
+type Capabilities struct {
+	Add  []string `json:"add"`
+	Drop []string `json:"drop"`
+}
+
+// override reports whether root keeps the capability of reading any file.
+func (c Capabilities) override() bool {
+	has := func(list []string) bool {
+		return slices.ContainsFunc(list, func(name string) bool {
+			name = strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+			return name == "ALL" || name == "DAC_OVERRIDE"
+		})
+	}
+	return has(c.Add) || !has(c.Drop)
 }
 
 // Volume is a volume's name and as much of its source as tells whether a name of ours is used for something else, and whether
@@ -52,8 +87,28 @@ type Volume struct {
 		SecretName string `json:"secretName"`
 	} `json:"secret"`
 	DownwardAPI *struct{} `json:"downwardAPI"`
-	Projected   *struct{} `json:"projected"`
-	Image       *struct{} `json:"image"`
+	Projected   *struct {
+		Sources []struct {
+			Token *struct {
+				Audience string `json:"audience"`
+				Path     string `json:"path"`
+			} `json:"serviceAccountToken"`
+		} `json:"sources"`
+	} `json:"projected"`
+	Image *struct{} `json:"image"`
+}
+
+// projects reports whether the volume has a ServiceAccount's token for an audience in a file.
+func (v Volume) projects(audience, file string) bool {
+	if v.Projected == nil {
+		return false
+	}
+	for _, s := range v.Projected.Sources {
+		if s.Token != nil && s.Token.Audience == audience && path.Clean(s.Token.Path) == file {
+			return true
+		}
+	}
+	return false
 }
 
 // readOnly reports whether the volume is read-only by its kind, whatever its mounts say.
@@ -86,6 +141,7 @@ type Mount struct {
 	Name      string `json:"name"`
 	MountPath string `json:"mountPath"`
 	ReadOnly  bool   `json:"readOnly"`
+	SubPath   string `json:"subPath"`
 }
 
 func (c Container) hasEnv(name string) bool {
@@ -112,7 +168,8 @@ func (s PodSpec) volume(name string) (Volume, bool) {
 }
 
 func (s PodSpec) windows() bool {
-	return s.OS.Name == "windows" || s.NodeSelector["kubernetes.io/os"] == "windows"
+	return s.OS.Name == "windows" || s.SecurityContext.Windows != nil ||
+		s.NodeSelector["kubernetes.io/os"] == "windows" || s.NodeSelector["beta.kubernetes.io/os"] == "windows"
 }
 
 func index(containers []Container, name string) int {

@@ -17,10 +17,12 @@ const (
 )
 
 // resources merges a pod's wishes over the operator's defaults and holds them to the operator's ceilings. A request above its
-// limit would make the pod invalid, with a message that names a container its author has never heard of.
-func (in *Injector) resources(spec config.Spec) (corev1.ResourceRequirements, config.Mistakes) {
+// limit would make the pod invalid, with a message that names a container its author has never heard of; and so would a default
+// of ours that the amounts of the pod as a whole, where it states them, have no room for.
+func (in *Injector) resources(r Request) (corev1.ResourceRequirements, config.Mistakes) {
+	spec, defaults := r.Spec, corev1.ResourceRequirements{Requests: r.Pod.Spec.Resources.leave(in.defaults.Requests), Limits: r.Pod.Spec.Resources.leave(in.defaults.Limits)}
 	if len(spec.AgentRequests) == 0 && len(spec.AgentLimits) == 0 {
-		return in.defaults, nil
+		return defaults, nil
 	}
 	var mistakes config.Mistakes
 	merged := corev1.ResourceRequirements{}
@@ -30,8 +32,8 @@ func (in *Injector) resources(spec config.Spec) (corev1.ResourceRequirements, co
 		defaults   corev1.ResourceList
 		to         *corev1.ResourceList
 	}{
-		{requestsAnnotation, spec.AgentRequests, in.defaults.Requests, &merged.Requests},
-		{limitsAnnotation, spec.AgentLimits, in.defaults.Limits, &merged.Limits},
+		{requestsAnnotation, spec.AgentRequests, defaults.Requests, &merged.Requests},
+		{limitsAnnotation, spec.AgentLimits, defaults.Limits, &merged.Limits},
 	} {
 		wished, err := parseResources(list.wishes)
 		if err != nil {
@@ -65,6 +67,16 @@ func (in *Injector) resources(spec config.Spec) (corev1.ResourceRequirements, co
 		mistakes = append(mistakes, problem)
 	}
 	return merged, mistakes
+}
+
+// leave are the amounts of resources that the pod as a whole does not have its own amounts of.
+func (r Resources) leave(list corev1.ResourceList) corev1.ResourceList {
+	if len(r.Requests) == 0 && len(r.Limits) == 0 {
+		return list
+	}
+	rest := maps.Clone(list)
+	maps.DeleteFunc(rest, func(name corev1.ResourceName, _ resource.Quantity) bool { return r.bounds(string(name)) })
+	return rest
 }
 
 func parseResources(from map[string]string) (corev1.ResourceList, error) {

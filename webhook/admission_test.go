@@ -154,8 +154,10 @@ func TestPatchedPod(t *testing.T) {
 	if mounts := late.Spec.Containers[1].VolumeMounts; len(mounts) != 1 || mounts[0].Name != "kms-secrets" || !mounts[0].ReadOnly {
 		t.Errorf("a container that came later has the mounts %v", mounts)
 	}
-	if err := hasSample(f, "kms_webhook_admissions_total", `reason="again"`); err != nil {
-		t.Error(err)
+	for _, sample := range []string{`result="skipped",reason="already-injected"`, `result="injected",reason="again"`} {
+		if err := hasSample(f, "kms_webhook_admissions_total", sample); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -203,6 +205,8 @@ func TestValidate(t *testing.T) {
 		return map[string]any{"kind": "CronJob", "spec": map[string]any{"jobTemplate": map[string]any{"spec": map[string]any{"template": p}}}}
 	}
 	good := pod("web", map[string]any{"secret.db": "app/db"})
+	userless := pod("web", map[string]any{"secret.db": "app/db"})
+	delete(userless["spec"].(map[string]any), "securityContext")
 	bad := pod("web", map[string]any{"secret.db": "app/db", "mode": "sidcar"})
 	deleted := deployment(bad)
 	deleted["metadata"].(map[string]any)["deletionTimestamp"] = "2026-01-01T00:00:00Z"
@@ -215,6 +219,7 @@ func TestValidate(t *testing.T) {
 		message   string // of the refusal or of a warning
 	}{
 		{"good", "CREATE", deployment(good), nil, true, ""},
+		{"of no stated user", "CREATE", deployment(userless), nil, true, "files are 0444"},
 		{"no template", "CREATE", map[string]any{"spec": map[string]any{}}, nil, true, ""},
 		{"bad", "CREATE", deployment(bad), nil, false, `did you mean "sidecar"`},
 		{"bad cron job", "CREATE", cron(bad), nil, false, `did you mean "sidecar"`},

@@ -93,7 +93,10 @@ func plan(in *injector.Injector, r injector.Request) verdict {
 		return failed(reasonInternal, err)
 	}
 	v := verdict{result: resultInjected, reason: reasonNew, patch: p.Patch, warnings: p.Warnings}
-	if p.Again {
+	switch {
+	case p.Again && p.Patch == nil:
+		v.result, v.reason = resultSkipped, reasonComplete
+	case p.Again:
 		v.reason = reasonAgain
 	}
 	return v

@@ -46,16 +46,17 @@ const (
 // Reasons, by result.
 const (
 	reasonNew         = "new"       // injected: for the first time
-	reasonAgain       = "again"     // injected: what another webhook added since got its share, if anything
+	reasonAgain       = "again"     // injected: what another webhook added since got its share
 	reasonNotAsked    = "not-asked" // skipped: inject is "false", or there is no annotation of ours
 	reasonMirror      = "mirror-pod"
-	reasonValid       = "valid"       // of a workload
-	reasonAnnotations = "annotations" // denied: an annotation is wrong
-	reasonPolicy      = "policy"      // denied: the operator does not allow it
-	reasonRole        = "role"        // denied: no role, or none that is allowed
-	reasonPod         = "pod"         // denied: the pod's own content is in the way
-	reasonKube        = "kubernetes"  // error: the API server could not be asked
-	reasonBadReview   = "bad-review"  // error: not an AdmissionReview
+	reasonComplete    = "already-injected" // skipped: the pod has all that it needs
+	reasonValid       = "valid"            // of a workload
+	reasonAnnotations = "annotations"      // denied: an annotation is wrong
+	reasonPolicy      = "policy"           // denied: the operator does not allow it
+	reasonRole        = "role"             // denied: no role, or none that is allowed
+	reasonPod         = "pod"              // denied: the pod's own content is in the way
+	reasonKube        = "kubernetes"       // error: the API server could not be asked
+	reasonBadReview   = "bad-review"       // error: not an AdmissionReview
 	reasonPanic       = "panic"
 	reasonInternal    = "internal"
 )

@@ -252,7 +252,7 @@ func pod(account string, annotations map[string]any) map[string]any {
 	return map[string]any{
 		"apiVersion": "v1", "kind": "Pod",
 		"metadata": map[string]any{"generateName": "web-", "annotations": all},
-		"spec":     map[string]any{"serviceAccountName": account, "containers": []any{map[string]any{"name": "web", "image": "web", "command": []any{"web"}}}},
+		"spec":     map[string]any{"serviceAccountName": account, "securityContext": map[string]any{"runAsUser": 1000}, "containers": []any{map[string]any{"name": "web", "image": "web", "command": []any{"web"}}}},
 	}
 }
 
