@@ -1,0 +1,219 @@
+package rawjson
+
+import (
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+)
+
+// fail keeps the first error and puts the Reader at the end of the text, where there is nothing to read.
+func (r *Reader) fail(problem string) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%s at byte %d", problem, r.at)
+	}
+	r.at = len(r.text)
+}
+
+// peek is the next byte, 0 at the end of the text.
+func (r *Reader) peek() byte {
+	if r.at < len(r.text) {
+		return r.text[r.at]
+	}
+	return 0
+}
+
+func (r *Reader) space() {
+	for r.at < len(r.text) {
+		switch r.text[r.at] {
+		case ' ', '\t', '\r', '\n':
+			r.at++
+		default:
+			return
+		}
+	}
+}
+
+// open goes into an object or array. It goes into neither where null is.
+func (r *Reader) open(bracket byte, what string) bool {
+	switch {
+	case r.peek() == bracket && r.depth < MaxDepth:
+		r.depth++
+		r.at++
+		r.space()
+		return true
+	case r.peek() == bracket:
+		r.fail(fmt.Sprintf("more than %d objects and arrays are inside each other", MaxDepth))
+	case !r.Null():
+		r.fail(what + " is expected")
+	}
+	return false
+}
+
+// next goes to the next member or element, and reports whether there is one before the closing bracket.
+func (r *Reader) next(bracket byte) bool {
+	switch r.peek() {
+	case bracket:
+		return false
+	case ',':
+		r.at++
+		r.space()
+		return true
+	}
+	r.fail("a comma or the closing bracket is expected")
+	return false
+}
+
+// close goes past the closing bracket.
+func (r *Reader) close() {
+	if r.err != nil {
+		return
+	}
+	r.depth--
+	r.at++
+	r.space()
+}
+
+func (r *Reader) colon() {
+	if r.peek() != ':' {
+		r.fail("a colon is expected")
+		return
+	}
+	r.at++
+	r.space()
+}
+
+func (r *Reader) literal(word string) {
+	if end := r.at + len(word); end > len(r.text) || string(r.text[r.at:end]) != word {
+		r.fail(word + " is expected")
+		return
+	}
+	r.at += len(word)
+	r.space()
+}
+
+// number reads a number as in RFC 8259.
+func (r *Reader) number() []byte {
+	start := r.at
+	if r.peek() == '-' {
+		r.at++
+	}
+	if r.peek() == '0' {
+		r.at++
+	} else {
+		r.digits()
+	}
+	if r.peek() == '.' {
+		r.at++
+		r.digits()
+	}
+	if c := r.peek(); c == 'e' || c == 'E' {
+		r.at++
+		if c := r.peek(); c == '+' || c == '-' {
+			r.at++
+		}
+		r.digits()
+	}
+	if r.err != nil {
+		return nil
+	}
+	number := r.text[start:r.at]
+	r.space()
+	return number
+}
+
+func (r *Reader) digits() {
+	if !digit(r.peek()) {
+		r.fail("a digit is expected")
+	}
+	for digit(r.peek()) {
+		r.at++
+	}
+}
+
+func digit(c byte) bool { return '0' <= c && c <= '9' }
+
+// quoted reads a string and returns it with its quotes, and whether there is an escape in it.
+func (r *Reader) quoted() (text []byte, escaped bool) {
+	if r.peek() != '"' {
+		r.fail("a string is expected")
+		return nil, false
+	}
+	start, rest := r.at, r.text[r.at:]
+	for i := 1; i < len(rest); i++ {
+		c := rest[i]
+		if plain[c] {
+			continue
+		}
+		r.at = start + i
+		switch c {
+		case '"':
+			r.at++
+			r.space()
+			return rest[:i+1], escaped
+		case '\\':
+			length := escape(rest[i:])
+			if length == 0 {
+				r.fail("not an escape")
+				return nil, false
+			}
+			escaped = true
+			i += length - 1
+		default:
+			r.fail("a control character is in a string")
+			return nil, false
+		}
+	}
+	r.at = len(r.text)
+	r.fail("a string has no end")
+	return nil, false
+}
+
+// plain are the bytes that stand for themselves in a string.
+var plain = func() (table [256]bool) {
+	for c := range table {
+		table[c] = c >= ' ' && c != '"' && c != '\\'
+	}
+	return table
+}()
+
+// escape is the length of the escape at the beginning of a text, 0 if it is none.
+func escape(text []byte) int {
+	if len(text) < 2 {
+		return 0
+	}
+	switch text[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		if len(text) < 6 {
+			return 0
+		}
+		for _, c := range text[2:6] {
+			if !digit(c) && ('a' > c || c > 'f') && ('A' > c || c > 'F') {
+				return 0
+			}
+		}
+		return 6
+	}
+	return 0
+}
+
+// unquoted reads a string and returns what it stands for, which is a part of the text where that is possible.
+func (r *Reader) unquoted(what string) []byte {
+	if r.peek() != '"' {
+		r.fail(what + " is expected")
+		return nil
+	}
+	text, escaped := r.quoted()
+	if r.err != nil {
+		return nil
+	}
+	if inside := text[1 : len(text)-1]; !escaped && utf8.Valid(inside) {
+		return inside
+	}
+	var s string // rare enough to leave it to those who know all of it
+	if err := json.Unmarshal(text, &s); err != nil {
+		r.fail("a string is not right")
+	}
+	return []byte(s)
+}
