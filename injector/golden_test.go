@@ -21,6 +21,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -75,8 +76,9 @@ const namespace = "shop"
 
 // inject does what the webhook does with a pod, without the webhook.
 func inject(in *injector.Injector, document []byte) (injected []byte, warnings []string, err error) {
-	var pod injector.Pod
-	if err := json.Unmarshal(document, &pod); err != nil {
+	r := rawjson.NewReader(document)
+	pod := injector.ReadPod(r)
+	if err := r.End(); err != nil {
 		return nil, nil, err
 	}
 	spec, err := config.Parse(pod.Metadata.Annotations, config.Checks{})
@@ -312,7 +314,7 @@ func unmarshal(t fataler, text []byte, into any) {
 	}
 }
 
-func glob(t *testing.T, patterns ...string) (found []string) {
+func glob(t testing.TB, patterns ...string) (found []string) {
 	t.Helper()
 	for _, p := range patterns {
 		names, err := filepath.Glob(p)

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Pod is what the decisions need of a pod's (or a pod template's) JSON. Decode into it wherever the JSON is met, at best in the
-// same pass as what surrounds it. It cannot be encoded back into a pod, and nothing here tries to.
+// Pod is what the decisions need of a pod's (or a pod template's) JSON. ReadPod reads it, in the same pass as what surrounds it; the
+// tags are the names by which a test knows what ReadPod has to read. It cannot be encoded back into a pod, and nothing here tries to.
 type Pod struct {
 	Metadata Metadata `json:"metadata"`
 	Spec     PodSpec  `json:"spec"`
@@ -36,11 +36,14 @@ type PodSpec struct {
 	Containers     []Container       `json:"containers"`
 }
 
-// Resources are what a pod asks for as a whole. The amounts do not matter here.
+// Resources are what a pod asks for as a whole.
 type Resources struct {
-	Requests map[string]any `json:"requests"`
-	Limits   map[string]any `json:"limits"`
+	Requests map[string]Amount `json:"requests"`
+	Limits   map[string]Amount `json:"limits"`
 }
+
+// Amount is how much of a resource, which does not matter here.
+type Amount struct{}
 
 // bounds reports whether the pod as a whole has an amount of a resource, which those of its containers must fit into.
 func (r Resources) bounds(name string) bool {
@@ -78,24 +81,39 @@ func (c Capabilities) override() bool {
 // Volume is a volume's name and as much of its source as tells whether a name of ours is used for something else, and whether
 // a directory can be made in it.
 type Volume struct {
-	Name     string `json:"name"`
-	EmptyDir *struct {
-		Medium string `json:"medium"`
-	} `json:"emptyDir"`
-	ConfigMap *struct{} `json:"configMap"`
-	Secret    *struct {
-		SecretName string `json:"secretName"`
-	} `json:"secret"`
-	DownwardAPI *struct{} `json:"downwardAPI"`
-	Projected   *struct {
-		Sources []struct {
-			Token *struct {
-				Audience string `json:"audience"`
-				Path     string `json:"path"`
-			} `json:"serviceAccountToken"`
-		} `json:"sources"`
-	} `json:"projected"`
-	Image *struct{} `json:"image"`
+	Name        string           `json:"name"`
+	EmptyDir    *EmptyDir        `json:"emptyDir"`
+	ConfigMap   *struct{}        `json:"configMap"`
+	Secret      *SecretSource    `json:"secret"`
+	DownwardAPI *struct{}        `json:"downwardAPI"`
+	Projected   *ProjectedSource `json:"projected"`
+	Image       *struct{}        `json:"image"`
+}
+
+// EmptyDir is a volume of the pod's own.
+type EmptyDir struct {
+	Medium string `json:"medium"`
+}
+
+// SecretSource is a volume with a Secret's values.
+type SecretSource struct {
+	SecretName string `json:"secretName"`
+}
+
+// ProjectedSource is a volume that is made of several sources.
+type ProjectedSource struct {
+	Sources []Projection `json:"sources"`
+}
+
+// Projection is one of the sources.
+type Projection struct {
+	Token *TokenSource `json:"serviceAccountToken"`
+}
+
+// TokenSource is a token of the pod's ServiceAccount.
+type TokenSource struct {
+	Audience string `json:"audience"`
+	Path     string `json:"path"`
 }
 
 // projects reports whether the volume has a ServiceAccount's token for an audience in a file.

@@ -3,7 +3,6 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
 
 // maxBody is the largest review that can be real: an object and its old version of at most 3 MB each, and the rest of the
@@ -23,6 +24,7 @@ const maxBody = 7 << 20
 
 // An admission is the HTTP handler around one decision.
 type admission[T any] struct {
+	read     func(*rawjson.Reader) T
 	decide   func(context.Context, *request[T]) verdict
 	observe  func(verdict, time.Duration)
 	advisory bool // what goes wrong here stops nobody
@@ -66,15 +68,12 @@ func (a *admission[T]) answer(r *http.Request, req *request[T]) (v verdict) {
 		body.Reset()
 		bodies.Put(body)
 	}()
-	if err := read(r, body); err != nil {
+	if err := readBody(r, body); err != nil {
 		return failed(reasonBadReview, err)
 	}
-	rv := review[T]{Request: req}
-	if err := json.Unmarshal(body.Bytes(), &rv); err != nil {
-		return failed(reasonBadReview, fmt.Errorf("decode the AdmissionReview: %w", err))
-	}
-	if rv.Request == nil || req.UID == "" {
-		return failed(reasonBadReview, errors.New("the AdmissionReview has no request"))
+	var err error
+	if *req, err = readReview(body.Bytes(), a.read); err != nil {
+		return failed(reasonBadReview, err)
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -89,7 +88,7 @@ func (a *admission[T]) answer(r *http.Request, req *request[T]) (v verdict) {
 	return a.decide(r.Context(), req)
 }
 
-func read(r *http.Request, into *bytes.Buffer) error {
+func readBody(r *http.Request, into *bytes.Buffer) error {
 	if r.Method != http.MethodPost {
 		return fmt.Errorf("method %s; POST an AdmissionReview", r.Method)
 	}

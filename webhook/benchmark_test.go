@@ -105,7 +105,7 @@ func mutator(b *testing.B) http.Handler {
 	}
 	judge := &judge{policy: policy, metadata: metadata{cached: oneAccount{}, live: oneAccount{}}}
 	measures := newMeasures(func() time.Time { return time.Time{} })
-	return &admission[injector.Pod]{decide: judge.pod, observe: measures.pod, log: logr.Discard(), draining: new(atomic.Bool)}
+	return &admission[injector.Pod]{read: injector.ReadPod, decide: judge.pod, observe: measures.pod, log: logr.Discard(), draining: new(atomic.Bool)}
 }
 
 // oneAccount has every ServiceAccount, and one role for all.

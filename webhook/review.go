@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,20 +11,53 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
 
-// A review is an AdmissionReview of admission.k8s.io/v1 whose object is decoded as T in the same pass: a pod of 100 kB is
-// scanned once, and what no decision needs is never made into Go values.
-type review[T any] struct {
-	Request *request[T] `json:"request"`
+// A request is what an AdmissionReview of admission.k8s.io/v1 asks, with the object read as T: a pod of 100 kB is gone through once,
+// and what no decision needs is never made into Go values.
+type request[T any] struct {
+	UID       string
+	Operation string
+	Namespace string
+	Object    T
+	OldObject T
 }
 
-type request[T any] struct {
-	UID       types.UID `json:"uid"`
-	Operation string    `json:"operation"`
-	Namespace string    `json:"namespace"`
-	Object    T         `json:"object"`
-	OldObject T         `json:"oldObject"`
+// readReview reads an AdmissionReview. There may be a part of the request beside an error.
+func readReview[T any](text []byte, readObject func(*rawjson.Reader) T) (req request[T], err error) {
+	r := rawjson.NewReader(text)
+	for name := range r.Members {
+		if string(name) == "request" {
+			req = readRequest(r, readObject)
+		}
+	}
+	if err := r.End(); err != nil {
+		return req, fmt.Errorf("decode the AdmissionReview: %w", err)
+	}
+	if req.UID == "" {
+		return req, errors.New("the AdmissionReview has no request")
+	}
+	return req, nil
+}
+
+func readRequest[T any](r *rawjson.Reader, readObject func(*rawjson.Reader) T) (req request[T]) {
+	for name := range r.Members {
+		switch string(name) {
+		case "uid":
+			req.UID = r.Text()
+		case "operation":
+			req.Operation = r.Text()
+		case "namespace":
+			req.Namespace = r.Text()
+		case "object":
+			req.Object = readObject(r)
+		case "oldObject":
+			req.OldObject = readObject(r)
+		}
+	}
+	return req
 }
 
 // A verdict is what a request ends in. Result and reason are labels of a metric: both are from the fixed sets below.
@@ -91,8 +125,8 @@ func (v verdict) advice() verdict {
 }
 
 // encode is the AdmissionReview that says the verdict.
-func (v verdict) encode(uid types.UID) ([]byte, error) {
-	response := admissionv1.AdmissionResponse{UID: uid, Allowed: v.err == nil, AuditAnnotations: v.audit}
+func (v verdict) encode(uid string) ([]byte, error) {
+	response := admissionv1.AdmissionResponse{UID: types.UID(uid), Allowed: v.err == nil, AuditAnnotations: v.audit}
 	for _, w := range v.warnings {
 		response.Warnings = append(response.Warnings, oneLine(w))
 	}

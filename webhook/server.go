@@ -75,8 +75,8 @@ func Run(ctx context.Context, o Options) error {
 		c.MinVersion = tls.VersionTLS12
 		c.NextProtos = []string{"h2", "http/1.1"} // the API server calls webhooks by the latter
 	}}})
-	server.Register(MutatePath, &admission[injector.Pod]{decide: judge.pod, observe: measures.pod, log: o.Log, draining: &draining})
-	server.Register(ValidatePath, &admission[workload]{decide: judge.workload, observe: func(verdict, time.Duration) {}, advisory: true, log: o.Log, draining: &draining})
+	server.Register(MutatePath, &admission[injector.Pod]{read: injector.ReadPod, decide: judge.pod, observe: measures.pod, log: o.Log, draining: &draining})
+	server.Register(ValidatePath, &admission[workload]{read: readWorkload, decide: judge.workload, observe: func(verdict, time.Duration) {}, advisory: true, log: o.Log, draining: &draining})
 
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
 	running, stop := context.WithCancel(running)

@@ -1,0 +1,4 @@
+package injector
+
+// UnmarshalJSON accepts anything, as ReadPod does.
+func (*Amount) UnmarshalJSON([]byte) error { return nil }

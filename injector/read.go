@@ -1,0 +1,267 @@
+package injector
+
+import "github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+
+// ReadPod reads a pod, or a pod template, as Kubernetes does: names in the case in which they are written, and null as nothing at
+// all. What the decisions do not need is skipped. Of members with the same name the last counts. The text's own errors are in
+// the Reader's End.
+func ReadPod(r *rawjson.Reader) (p Pod) {
+	for name := range r.Members {
+		switch string(name) {
+		case "metadata":
+			p.Metadata = readMetadata(r)
+		case "spec":
+			p.Spec = readPodSpec(r)
+		}
+	}
+	return p
+}
+
+func readMetadata(r *rawjson.Reader) (m Metadata) {
+	for name := range r.Members {
+		if string(name) == "annotations" {
+			m.Annotations = readMap(r, (*rawjson.Reader).Text)
+		}
+	}
+	return m
+}
+
+func readPodSpec(r *rawjson.Reader) (s PodSpec) {
+	for name := range r.Members {
+		switch string(name) {
+		case "serviceAccountName":
+			s.ServiceAccountName = r.Text()
+		case "restartPolicy":
+			s.RestartPolicy = r.Text()
+		case "securityContext":
+			s.SecurityContext = readSecurityContext(r)
+		case "hostNetwork":
+			s.HostNetwork = r.Bool()
+		case "hostPID":
+			s.HostPIDs = r.Bool()
+		case "shareProcessNamespace":
+			s.SharePIDs = r.Bool()
+		case "os":
+			s.OS.Name = readNamed(r).Name
+		case "nodeSelector":
+			s.NodeSelector = readMap(r, (*rawjson.Reader).Text)
+		case "resources":
+			s.Resources = readResources(r)
+		case "volumes":
+			s.Volumes = readAll(r, readVolume)
+		case "initContainers":
+			s.InitContainers = readAll(r, readContainer)
+		case "containers":
+			s.Containers = readAll(r, readContainer)
+		}
+	}
+	return s
+}
+
+func readSecurityContext(r *rawjson.Reader) (s SecurityContext) {
+	for name := range r.Members {
+		switch string(name) {
+		case "runAsUser":
+			s.RunAsUser = readPointer(r, (*rawjson.Reader).Int)
+		case "runAsGroup":
+			s.RunAsGroup = readPointer(r, (*rawjson.Reader).Int)
+		case "fsGroup":
+			s.FSGroup = readPointer(r, (*rawjson.Reader).Int)
+		case "capabilities":
+			s.Capabilities = readCapabilities(r)
+		case "windowsOptions":
+			s.Windows = readPointer(r, readNothing)
+		}
+	}
+	return s
+}
+
+func readCapabilities(r *rawjson.Reader) (c Capabilities) {
+	for name := range r.Members {
+		switch string(name) {
+		case "add":
+			c.Add = readAll(r, (*rawjson.Reader).Text)
+		case "drop":
+			c.Drop = readAll(r, (*rawjson.Reader).Text)
+		}
+	}
+	return c
+}
+
+func readResources(resources *rawjson.Reader) (all Resources) {
+	amount := func(r *rawjson.Reader) (ignored Amount) {
+		r.Skip()
+		return ignored
+	}
+	for name := range resources.Members {
+		switch string(name) {
+		case "requests":
+			all.Requests = readMap(resources, amount)
+		case "limits":
+			all.Limits = readMap(resources, amount)
+		}
+	}
+	return all
+}
+
+func readVolume(r *rawjson.Reader) (v Volume) {
+	for name := range r.Members {
+		switch string(name) {
+		case "name":
+			v.Name = r.Text()
+		case "emptyDir":
+			v.EmptyDir = readPointer(r, readEmptyDir)
+		case "configMap":
+			v.ConfigMap = readPointer(r, readNothing)
+		case "secret":
+			v.Secret = readPointer(r, readSecret)
+		case "downwardAPI":
+			v.DownwardAPI = readPointer(r, readNothing)
+		case "projected":
+			v.Projected = readPointer(r, readProjected)
+		case "image":
+			v.Image = readPointer(r, readNothing)
+		}
+	}
+	return v
+}
+
+func readEmptyDir(r *rawjson.Reader) (d EmptyDir) {
+	for name := range r.Members {
+		if string(name) == "medium" {
+			d.Medium = r.Text()
+		}
+	}
+	return d
+}
+
+func readSecret(r *rawjson.Reader) (s SecretSource) {
+	for name := range r.Members {
+		if string(name) == "secretName" {
+			s.SecretName = r.Text()
+		}
+	}
+	return s
+}
+
+func readProjected(r *rawjson.Reader) (p ProjectedSource) {
+	for name := range r.Members {
+		if string(name) == "sources" {
+			p.Sources = readAll(r, readProjection)
+		}
+	}
+	return p
+}
+
+func readProjection(r *rawjson.Reader) (p Projection) {
+	for name := range r.Members {
+		if string(name) == "serviceAccountToken" {
+			p.Token = readPointer(r, readToken)
+		}
+	}
+	return p
+}
+
+func readToken(r *rawjson.Reader) (t TokenSource) {
+	for name := range r.Members {
+		switch string(name) {
+		case "audience":
+			t.Audience = r.Text()
+		case "path":
+			t.Path = r.Text()
+		}
+	}
+	return t
+}
+
+func readContainer(r *rawjson.Reader) (c Container) {
+	for name := range r.Members {
+		switch string(name) {
+		case "name":
+			c.Name = r.Text()
+		case "command":
+			c.Command = readAll(r, (*rawjson.Reader).Text)
+		case "securityContext":
+			c.SecurityContext = readSecurityContext(r)
+		case "env":
+			c.Env = readAll(r, readNamed)
+		case "ports":
+			c.Ports = readAll(r, readPort)
+		case "volumeMounts":
+			c.VolumeMounts = readAll(r, readMount)
+		}
+	}
+	return c
+}
+
+func readNamed(r *rawjson.Reader) (n Named) {
+	for name := range r.Members {
+		if string(name) == "name" {
+			n.Name = r.Text()
+		}
+	}
+	return n
+}
+
+func readPort(r *rawjson.Reader) (p Port) {
+	for name := range r.Members {
+		if string(name) == "containerPort" {
+			p.ContainerPort = int(r.Int())
+		}
+	}
+	return p
+}
+
+func readMount(r *rawjson.Reader) (m Mount) {
+	for name := range r.Members {
+		switch string(name) {
+		case "name":
+			m.Name = r.Text()
+		case "mountPath":
+			m.MountPath = r.Text()
+		case "readOnly":
+			m.ReadOnly = r.Bool()
+		case "subPath":
+			m.SubPath = r.Text()
+		}
+	}
+	return m
+}
+
+// readAll reads an array: nil for null, which a patch must replace, and else not nil.
+func readAll[T any](r *rawjson.Reader, read func(*rawjson.Reader) T) []T {
+	if r.Null() {
+		return nil
+	}
+	all := []T{}
+	for range r.Elements {
+		all = append(all, read(r))
+	}
+	return all
+}
+
+func readMap[T any](r *rawjson.Reader, read func(*rawjson.Reader) T) map[string]T {
+	if r.Null() {
+		return nil
+	}
+	all := map[string]T{}
+	for name := range r.Members {
+		key := string(name)
+		all[key] = read(r)
+	}
+	return all
+}
+
+// readPointer is nil for null.
+func readPointer[T any](r *rawjson.Reader, read func(*rawjson.Reader) T) *T {
+	if r.Null() {
+		return nil
+	}
+	return new(read(r))
+}
+
+// readNothing is for what matters by being there.
+func readNothing(r *rawjson.Reader) (nothing struct{}) {
+	r.Members(nil)
+	return nothing
+}
