@@ -27,24 +27,17 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 // TestGolden injects testdata/<case>.yaml, a pod, under the operator's document operator.yaml or, if it is there,
-// <case>.operator.yaml. What comes out is <case>.golden.yaml, the pod and its warnings, or <case>.denied.txt.
+// <case>.operator.yaml. What comes out is <case>.golden.yaml, the pod and its warnings, or <case>.denied.txt. The cases of
+// testdata/pods are pods as one meets them; the others are about one thing each.
 func TestGolden(t *testing.T) {
-	cases, err := filepath.Glob("testdata/*.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	left := map[string]bool{}
-	for _, name := range glob(t, "testdata/*.golden.yaml", "testdata/*.denied.txt") {
+	for _, name := range glob(t, "testdata/*.golden.yaml", "testdata/*.denied.txt", "testdata/pods/*.golden.yaml", "testdata/pods/*.denied.txt") {
 		left[name] = true
 	}
-	for _, file := range cases {
-		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
-		if strings.HasSuffix(name, ".golden") || strings.HasSuffix(name, ".operator") || name == "operator" {
-			continue
-		}
+	for _, name := range goldenCases(t) {
 		t.Run(name, func(t *testing.T) {
 			in := operator(t, name)
-			pod := readYAML(t, file)
+			pod := readYAML(t, "testdata/"+name+".yaml")
 			golden, got := "testdata/"+name+".golden.yaml", ""
 			injected, warnings, err := inject(in, pod)
 			var mistakes config.Mistakes
@@ -70,6 +63,18 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%s belongs to no case", name)
 		}
 	}
+}
+
+// goldenCases are the names of the cases, without testdata/ and .yaml.
+func goldenCases(t *testing.T) (names []string) {
+	t.Helper()
+	for _, file := range glob(t, "testdata/*.yaml", "testdata/pods/*.yaml") {
+		name := strings.TrimSuffix(strings.TrimPrefix(file, "testdata/"), ".yaml")
+		if !strings.HasSuffix(name, ".golden") && !strings.HasSuffix(name, ".operator") && name != "operator" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 const namespace = "shop"
