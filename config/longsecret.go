@@ -3,9 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
 
 	"go.yaml.in/yaml/v3"
@@ -13,19 +12,10 @@ import (
 
 // longSecret is the YAML mapping form.
 type longSecret struct {
-	Name         string    `yaml:"name"`
-	From         yaml.Node `yaml:"from"`
-	VersionID    string    `yaml:"versionId"`
-	VersionStage string    `yaml:"versionStage"`
-	Format       Format    `yaml:"format"`
-	Keys         yaml.Node `yaml:"keys"`
-	Template     *string   `yaml:"template"`
-	Path         string    `yaml:"path"`
-	Mode         string    `yaml:"mode"`
-	RoleARN      string    `yaml:"roleArn"`
-	OnChange     string    `yaml:"onChange"`
-	Containers   yaml.Node `yaml:"containers"`
-	Optional     bool      `yaml:"optional"`
+	name, versionID, versionStage, format, path, mode, roleARN, onChange string
+	template                                                             *string
+	optional                                                             bool
+	from, keys, containers                                               *yaml.Node // nil: not there
 }
 
 // longSecretFields are the names of secretFields.
@@ -36,32 +26,98 @@ var longSecretFields = sync.OnceValue(func() (names []string) {
 	return names
 })
 
-func parseLongSecret(s Secret, value string, checks Checks) (Secret, []error) {
-	var long longSecret
-	if err := decodeStrict([]byte(value), &long, longSecretFields()); err != nil {
-		return s, []error{err}
+// readLongSecret takes a mapping apart. yaml.v3 would do it, for as much time again as it took to parse the text.
+func readLongSecret(mapping *yaml.Node) (long longSecret, errs []error) {
+	seen := make([]string, 0, len(mapping.Content)/2)
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		key, value := mapping.Content[i], mapping.Content[i+1]
+		if value.Kind == yaml.AliasNode {
+			value = value.Alias
+		}
+		read, known := longFields[key.Value]
+		switch {
+		case !known:
+			errs = append(errs, noField(strconv.Itoa(key.Line), key.Value, longSecretFields()))
+			continue
+		case slices.Contains(seen, key.Value):
+			errs = append(errs, fmt.Errorf("line %d: the field %q is there twice", key.Line, key.Value))
+			continue
+		}
+		seen = append(seen, key.Value)
+		if err := read(&long, value); err != nil {
+			errs = append(errs, fmt.Errorf("line %d: %s %w", key.Line, key.Value, err))
+		}
 	}
-	s.Name, s.VersionID, s.VersionStage, s.Optional = long.Name, long.VersionID, long.VersionStage, long.Optional
-	s.RoleARN, s.OnChange = long.RoleARN, long.OnChange
-	var errs []error
+	return long, errs
+}
+
+// longFields read the fields' values.
+var longFields = map[string]func(*longSecret, *yaml.Node) error{
+	"name":         text(func(l *longSecret) *string { return &l.name }),
+	"versionId":    text(func(l *longSecret) *string { return &l.versionID }),
+	"versionStage": text(func(l *longSecret) *string { return &l.versionStage }),
+	"format":       text(func(l *longSecret) *string { return &l.format }),
+	"path":         text(func(l *longSecret) *string { return &l.path }),
+	"mode":         text(func(l *longSecret) *string { return &l.mode }),
+	"roleArn":      text(func(l *longSecret) *string { return &l.roleARN }),
+	"onChange":     text(func(l *longSecret) *string { return &l.onChange }),
+	"template": text(func(l *longSecret) *string {
+		l.template = new(string)
+		return l.template
+	}),
+	"optional": func(l *longSecret, value *yaml.Node) error {
+		if value.Tag != nullTag && value.Decode(&l.optional) != nil {
+			return errors.New("is neither true nor false")
+		}
+		return nil
+	},
+	"from":       func(l *longSecret, value *yaml.Node) error { l.from = value; return nil },
+	"keys":       func(l *longSecret, value *yaml.Node) error { l.keys = value; return nil },
+	"containers": func(l *longSecret, value *yaml.Node) error { l.containers = value; return nil },
+}
+
+const nullTag = "!!null"
+
+// text is a scalar as it is written: a version's id may look like a number.
+func text(field func(*longSecret) *string) func(*longSecret, *yaml.Node) error {
+	return func(l *longSecret, value *yaml.Node) error {
+		switch {
+		case value.Kind != yaml.ScalarNode:
+			return errors.New("is text, not a list or mapping")
+		case value.Tag == "!!binary":
+			return errors.New("is text; write it as it is")
+		case value.Tag != nullTag:
+			*field(l) = value.Value
+		}
+		return nil
+	}
+}
+
+func parseLongSecret(s Secret, mapping *yaml.Node, checks Checks) (Secret, []error) {
+	long, errs := readLongSecret(mapping)
+	if len(errs) > 0 {
+		return s, errs
+	}
+	s.Name, s.VersionID, s.VersionStage, s.Optional = long.name, long.versionID, long.versionStage, long.optional
+	s.RoleARN, s.OnChange = long.roleARN, long.onChange
 	mistake := func(field string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s%w", field, err))
 		}
 	}
-	if long.From.IsZero() {
+	if long.from == nil {
 		mistake("", checkSecretName(s.Name))
 	}
-	if long.Format != "" {
-		s.Format = long.Format
+	if long.format != "" {
+		s.Format = Format(long.format)
 		mistake("", checkFormat(s.Format))
 	}
-	if long.Path != "" {
-		s.Path = long.Path
+	if long.path != "" {
+		s.Path = long.path
 	}
 	mistake("path: ", checkFilePath(s.Path))
-	if long.Mode != "" {
-		mode, err := parseFileMode(long.Mode)
+	if long.mode != "" {
+		mode, err := parseFileMode(long.mode)
 		mistake("mode: ", err)
 		s.Mode = &mode
 	}
@@ -72,14 +128,14 @@ func parseLongSecret(s Secret, value string, checks Checks) (Secret, []error) {
 		mistake("onChange: ", checkOnChange(s.OnChange))
 	}
 	var err error
-	s.Keys, err = parseKeys(&long.Keys, checks)
+	s.Keys, err = parseKeys(long.keys, checks)
 	mistake("", err)
-	s.From, err = parseFrom(&long.From)
+	s.From, err = parseFrom(long.from)
 	mistake("", err)
-	s.Containers, err = parseContainers(&long.Containers)
+	s.Containers, err = parseContainers(long.containers)
 	mistake("", err)
-	if long.Template != nil {
-		s.Template = *long.Template
+	if long.template != nil {
+		s.Template = *long.template
 		if checks.Template != nil {
 			mistake("", checks.Template(s.Template))
 		}
@@ -90,13 +146,13 @@ func parseLongSecret(s Secret, value string, checks Checks) (Secret, []error) {
 // contradictions are fields that do not go together.
 func (l longSecret) contradictions(s Secret) (errs []error) {
 	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	switch template := l.Template != nil; {
+	switch template := l.template != nil; {
 	case s.Format == Template && (!template || s.Template == ""):
 		add("format template needs the text in the field template, for example template: \"password={{ .AccountPassword }}\"")
 	case s.Format != Template && template:
 		add("template needs format: template")
 	}
-	if !l.From.IsZero() {
+	if l.from != nil {
 		if s.Format != Template {
 			add("from, several secrets in one file, needs format: template")
 		}
@@ -151,7 +207,7 @@ func parseFrom(node *yaml.Node) ([]Source, error) {
 
 // parseContainers does not keep the order, which means nothing.
 func parseContainers(node *yaml.Node) ([]string, error) {
-	if node.IsZero() {
+	if node == nil {
 		return nil, nil
 	}
 	var names []string
@@ -164,7 +220,7 @@ func parseContainers(node *yaml.Node) ([]string, error) {
 
 // pairs visits a mapping of words to words in the order in which it was written. Want says what the field is to be.
 func pairs(node *yaml.Node, field, want string, visit func(name, value string) error) error {
-	if node.IsZero() {
+	if node == nil {
 		return nil
 	}
 	if node.Kind != yaml.MappingNode || len(node.Content) == 0 {
@@ -183,19 +239,6 @@ func pairs(node *yaml.Node, field, want string, visit func(name, value string) e
 		if err := visit(name.Value, value.Value); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// decodeStrict decodes one YAML document and refuses fields that out does not have, naming the nearest of fields.
-func decodeStrict(data []byte, out any, fields []string) error {
-	dec := yaml.NewDecoder(strings.NewReader(string(data)))
-	dec.KnownFields(true)
-	if err := dec.Decode(out); err != nil && !errors.Is(err, io.EOF) {
-		return yamlErrorNear(err, fields)
-	}
-	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
-		return errors.New("more than one YAML document; remove the line ---")
 	}
 	return nil
 }

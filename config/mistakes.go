@@ -15,6 +15,12 @@ type Mistake struct {
 // sees: one line for one mistake, a numbered line each for several.
 type Mistakes []Mistake
 
+// What nobody reads to its end is cut: many mistakes, and long values that a mistake quotes.
+const (
+	maxShown   = 50
+	maxProblem = 2 << 10
+)
+
 // Error implements error.
 func (m Mistakes) Error() string {
 	if len(m) == 1 {
@@ -22,14 +28,21 @@ func (m Mistakes) Error() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d mistakes:", len(m))
-	for i, one := range m {
+	for i, one := range m[:min(len(m), maxShown)] {
 		fmt.Fprintf(&b, "\n  %d. %s: %s", i+1, one.Where, one.Problem)
+	}
+	if more := len(m) - maxShown; more > 0 {
+		fmt.Fprintf(&b, "\n  … and %d more", more)
 	}
 	return b.String()
 }
 
 func (m *Mistakes) add(where, format string, args ...any) {
-	*m = append(*m, Mistake{Where: where, Problem: fmt.Sprintf(format, args...)})
+	problem := fmt.Sprintf(format, args...)
+	if len(problem) > maxProblem {
+		problem = strings.ToValidUTF8(problem[:maxProblem], "") + " …"
+	}
+	*m = append(*m, Mistake{Where: where, Problem: problem})
 }
 
 // err returns nil for no mistakes: a nil Mistakes in an error interface would not be nil.

@@ -10,8 +10,12 @@ func nearest(s string, candidates []string) string {
 		if strings.EqualFold(s, c) {
 			return c
 		}
+		near := max(len(s), len(c)) / 3
+		if max(len(s)-len(c), len(c)-len(s)) > near {
+			continue // as many insertions at least
+		}
 		d := distance(s, c)
-		if d > max(len(s), len(c))/3 {
+		if d > near {
 			continue
 		}
 		if best == "" || d < bestDistance {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -80,21 +81,36 @@ func parseSecret(file, value string, checks Checks) (Secret, []error) {
 		s.Name = plain
 		return s, append(errorsOf(checkSecretName(s.Name)), errorsOf(checkFilePath(file))...)
 	}
-	var node yaml.Node
-	err := yaml.Unmarshal([]byte(value), &node)
+	node, err := parseYAML(value)
 	if err != nil && !strings.ContainsAny(value, "\n{") {
 		err = nil // a name that only YAML finds odd, such as "@a": the name's own check says it better
 	}
 	switch {
 	case err != nil:
-		return s, []error{yamlError(err)}
-	case len(node.Content) == 1 && node.Content[0].Kind == yaml.MappingNode:
-		return parseLongSecret(s, value, checks)
-	case len(node.Content) == 1 && node.Content[0].Kind == yaml.SequenceNode:
+		return s, []error{err}
+	case node.Kind == yaml.MappingNode:
+		return parseLongSecret(s, &node, checks)
+	case node.Kind == yaml.SequenceNode:
 		return s, []error{errors.New("a list is not a secret; write a name, or a mapping with name: …")}
 	}
 	s.Name = strings.TrimSpace(value)
 	return s, append(errorsOf(checkSecretName(s.Name)), errorsOf(checkFilePath(file))...)
+}
+
+// parseYAML is the one document of a text, the zero Node for none.
+func parseYAML(text string) (yaml.Node, error) {
+	dec := yaml.NewDecoder(strings.NewReader(text))
+	var document yaml.Node
+	if err := dec.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
+		return yaml.Node{}, yamlError(err)
+	}
+	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		return yaml.Node{}, errors.New("more than one YAML document; remove the line ---")
+	}
+	if len(document.Content) == 0 {
+		return yaml.Node{}, nil
+	}
+	return *document.Content[0], nil
 }
 
 // plainName reports whether a value is a name in the short form beyond doubt: YAML would read a single word too.

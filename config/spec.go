@@ -100,6 +100,10 @@ type parser struct {
 	mistakes Mistakes
 }
 
+// maxValue is how long an annotation may be. Kubernetes allows 256 KiB for all of a pod's together, but only after everybody has
+// read them.
+const maxValue = 64 << 10
+
 func (p *parser) annotation(key, value string) {
 	row, argument, err := find(key)
 	if err != nil {
@@ -107,6 +111,10 @@ func (p *parser) annotation(key, value string) {
 		return
 	}
 	p.set[row.key] = true
+	if len(value) > maxValue {
+		p.mistakes.add(Prefix+key, "has %d bytes; at most %d are allowed", len(value), maxValue)
+		return
+	}
 	for _, err := range row.parse(p, argument, value) {
 		p.mistakes.add(Prefix+key, "%s", err)
 	}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,7 +137,8 @@ func TestParseMistakes(t *testing.T) {
 		"malformed YAML":           {annotate("inject: true", "secret.db: {name: app/db"), []string{"secret.db: not YAML", "line 1"}},
 		"a list":                   {annotate("inject: true", "secret.db: [app/db]"), []string{"a list is not a secret"}},
 		"unknown field":            {annotate("inject: true", "secret.db: {name: a, fromat: env}"), []string{`there is no field "fromat"`, `did you mean "format"?`}},
-		"wrong type":               {annotate("inject: true", "secret.db: {name: a, optional: maybe}"), []string{"line 1", "bool"}},
+		"wrong type":               {annotate("inject: true", "secret.db: {name: a, optional: maybe}"), []string{"line 1", "optional is neither true nor false"}},
+		"several wrong fields":     {annotate("inject: true", "secret.db: {name: [a], name: b, fromat: env}"), []string{"line 1: name is text", `"name" is there twice`, `did you mean "format"?`}},
 		"two documents":            {annotate("inject: true", "secret.db: name: a\n---\nname: b"), []string{"more than one YAML document"}},
 		"unknown format":           {annotate("inject: true", "secret.db: {name: a, format: ini}"), []string{"use raw, json, env, properties, yaml or template"}},
 		"bad JMESPath":             {annotate("inject: true", "secret.db: {name: a, format: env, keys: {A: '[[x'}}"), []string{"keys: A:", "is not a JMESPath expression"}},
@@ -236,34 +236,4 @@ func TestParseMistakes(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Whatever a person writes, the answer is a Spec that keeps its promises or a message; never a panic.
-func FuzzParse(f *testing.F) {
-	f.Add("secret.db", "{name: a, format: env, keys: {A: b}}")
-	f.Add("secret.db", "name: a\nmode: \"0400\"\n")
-	f.Add("secret.db", "{from: {a: b}, format: template, template: x, onChange: 'signal:HUP:x'}")
-	f.Add("identity", "access-key:x")
-	f.Add("on-change", "http://127.0.0.1:80/x")
-	f.Add("api-socket", "x.sock")
-	f.Add("mount-path", "/a/b")
-	f.Add("agent-limits", "memory=1Mi,cpu=1e3")
-	f.Fuzz(func(t *testing.T, key, value string) {
-		annotations := annotate("inject: true", "secret.other: app/other")
-		annotations[Prefix+key] = value
-		spec, err := Parse(annotations, Checks{})
-		if err != nil {
-			if err.Error() == "" {
-				t.Error("an empty message")
-			}
-			return
-		}
-		paths := map[string]bool{}
-		for _, s := range spec.Secrets {
-			if strings.HasPrefix(s.Path, "/") || strings.Contains("/"+s.Path+"/", "/../") || paths[s.Path] || slices.Contains(s.Names(), "") {
-				t.Errorf("accepted %+v", s)
-			}
-			paths[s.Path] = true
-		}
-	})
 }

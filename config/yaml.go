@@ -31,16 +31,22 @@ func yamlErrorNear(err error, fields []string) error {
 	var lines []string
 	for _, line := range types.Errors {
 		if m := unknownField().FindStringSubmatch(line); m != nil {
-			line = fmt.Sprintf("line %s: there is no field %q", m[1], m[2])
-			if near := nearest(m[2], fields); near != "" {
-				line += fmt.Sprintf("; did you mean %q?", near)
-			} else if len(fields) > 0 {
-				line += "; the fields are " + strings.Join(fields, ", ")
-			}
+			line = noField(m[1], m[2], fields).Error()
 		}
 		lines = append(lines, goType().ReplaceAllString(line, "where $3 is expected"))
 	}
 	return errors.New(strings.Join(lines, "; "))
+}
+
+// noField suggests the nearest of fields.
+func noField(line, name string, fields []string) error {
+	problem := fmt.Sprintf("line %s: there is no field %q", line, name)
+	if near := nearest(name, fields); near != "" {
+		problem += fmt.Sprintf("; did you mean %q?", near)
+	} else if len(fields) > 0 {
+		problem += "; the fields are " + strings.Join(fields, ", ")
+	}
+	return errors.New(problem)
 }
 
 func errorsOf(err error) []error {

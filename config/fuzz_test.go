@@ -1,0 +1,102 @@
+package config
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// FuzzParse gives any text to the annotations, one to a line: key=value, where ␤ in a value stands for a line's end. What is
+// accepted keeps the promises of Spec; what is not is explained.
+func FuzzParse(f *testing.F) {
+	for _, r := range rows {
+		f.Add("inject=true\nsecret.db=app/db\n" + r.key + r.argument() + "=" + r.example)
+	}
+	for _, text := range []string{
+		"inject=false\nsecrt.db=a", "secret.db=a", "inject=true\nsecret.db={name: a, mode: \"0440\", path: x/y, containers: [a, b]}",
+		"inject=true\nsecret.db={name: &x a, path: *x}", "inject=true\nsecret.db=a: &a [*a]", "inject=true\nsecret.db=&a {from: *a, keys: *a, containers: *a}",
+		"inject=true\nsecret.db=name: a␤format: template␤template: |␤  {{ .a }}", "inject=true\nsecret.db={? a : b}", "inject=true\nsecret.db={<<: {name: a}}",
+		"inject=true\nsecret.db=!!binary YQ==", "inject=true\nsecret.db={name: !!binary YQ==, optional: yes}", "inject=true\nsecret.db=---␤a␤---␤b", "inject=true\nsecret.db=%YAML 9.9␤---␤a",
+		"inject=true\nenv.A=a#b.c[0]\nmode=single\napi=true\napi-allow=*,a/*", "inject=true\nsecret.a={name: x, path: f}\nsecret.b={name: y, path: f/g}",
+		"inject=true\nsecret.db={from: {a: b, c: acs:kms:cn-hangzhou:1:secret/d}, format: template, template: x}", "inject=true\nsecret.db=\xff\x00",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		annotations := map[string]string{}
+		for line := range strings.SplitSeq(text, "\n") {
+			key, value, _ := strings.Cut(line, "=")
+			annotations[Prefix+key] = strings.ReplaceAll(value, "␤", "\n")
+		}
+		spec, err := Parse(annotations, Checks{})
+		again, err2 := Parse(annotations, Checks{})
+		if diff := cmp.Diff(spec, again); diff != "" || !reflect.DeepEqual(err, err2) {
+			t.Fatalf("equal input, other output:\n%s\n%v\n%v", diff, err, err2)
+		}
+		if err != nil {
+			explained(t, annotations, err)
+			return
+		}
+		promised(t, spec)
+	})
+}
+
+// explained looks at what a person is told.
+func explained(t *testing.T, annotations map[string]string, err error) {
+	t.Helper()
+	var mistakes Mistakes
+	if !errors.As(err, &mistakes) || len(mistakes) == 0 {
+		t.Fatalf("no Mistakes: %v", err)
+	}
+	for _, m := range mistakes {
+		if _, there := annotations[m.Where]; !there && m.Where != Prefix+injectKey {
+			t.Errorf("nobody wrote %q: %s", m.Where, m.Problem)
+		}
+		if m.Problem == "" || len(m.Problem) > maxProblem+len(" …") {
+			t.Errorf("%s: %q", m.Where, m.Problem)
+		}
+	}
+}
+
+// promised looks at what the injector relies on.
+func promised(t *testing.T, spec Spec) {
+	t.Helper()
+	if !spec.Inject {
+		if !reflect.DeepEqual(spec, Spec{}) {
+			t.Errorf("a pod that is left alone has %+v", spec)
+		}
+		return
+	}
+	paths := map[string]bool{}
+	for _, s := range spec.Secrets {
+		if err := checkFilePath(s.Path); err != nil || paths[s.Path] {
+			t.Errorf("file %q: %v, twice: %v", s.Path, err, paths[s.Path])
+		}
+		paths[s.Path] = true
+		for _, name := range s.Names() {
+			if err := checkSecretName(name); err != nil {
+				t.Errorf("secret %q: %v", name, err)
+			}
+		}
+		if (s.Format == Template) != (s.Template != "") || len(s.From) > 0 && s.Name != "" {
+			t.Errorf("contradictory secret %+v", s)
+		}
+		if s.Mode != nil && (*s.Mode > 0o777 || *s.Mode&0o400 == 0) {
+			t.Errorf("mode %o", *s.Mode)
+		}
+	}
+	for _, v := range spec.Env {
+		if !identifier(v.Name) {
+			t.Errorf("variable %q", v.Name)
+		}
+	}
+	if len(spec.Secrets) == 0 && len(spec.Env) == 0 && spec.API == nil {
+		t.Error("nothing to do")
+	}
+	if spec.RefreshInterval < 0 || spec.TokenExpiration < 600 || strings.ContainsAny(spec.MountPath, ":\x00\n") || spec.MountPath[0] != '/' {
+		t.Errorf("%+v", spec)
+	}
+}
