@@ -33,6 +33,7 @@ type reader interface {
 type Agent struct {
 	doc        config.Agent
 	reader     *hold
+	rest       func() // closes the connections of the calls before; nil: there are none
 	role       string // for messages
 	startLimit time.Duration
 	log        *slog.Logger

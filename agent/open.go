@@ -31,6 +31,7 @@ func (a *Agent) open(getenv func(string) string) (reader, error) {
 		if err != nil {
 			return nil, err
 		}
+		a.rest = client.Rest
 		return &measured{signed{client}, a.measures}, nil
 	}
 
@@ -64,6 +65,7 @@ func (a *Agent) open(getenv func(string) string) (reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.rest = client.Rest
 	return &measured{&gateway{source, roles, client}, a.measures}, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,7 +37,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	debug.FreeOSMemory()
+	a.giveBack()
 	group, ctx := errgroup.WithContext(ctx)
 	if err := a.serve(ctx, group); err != nil {
 		return err
@@ -143,6 +142,6 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			held, paths = next, nil
 			due.Reset(s.succeeded(held, time.Now()))
 		}
-		debug.FreeOSMemory() // the agent sleeps for minutes, in every pod: what a refresh needed is others' now
+		a.giveBack()
 	}
 }

@@ -78,6 +78,9 @@ func (c *ClientKeyClient) GetSecretValue(ctx context.Context, ref Ref) (Secret, 
 	return secret, nil
 }
 
+// Rest closes the connections that no call uses.
+func (c *ClientKeyClient) Rest() { c.http.rest() }
+
 func (c *ClientKeyClient) currentKey() (*clientKey, error) {
 	key, changed, err := c.key.read(time.Now())
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	openapi "github.com/alibabacloud-go/darabonba-openapi/v2/client"
 	openapiutil "github.com/alibabacloud-go/darabonba-openapi/v2/utils"
 	"github.com/alibabacloud-go/tea/dara"
+	credential "github.com/aliyun/credentials-go/credentials"
 )
 
 // Config says which gateway to talk to.
@@ -117,6 +118,9 @@ func New(cfg Config) (*Client, error) {
 	return &Client{endpoint: cfg.Endpoint, extended: cfg.ExtendedConfig, http: http}, nil
 }
 
+// Rest closes the connections that no call uses.
+func (c *Client) Rest() { c.http.rest() }
+
 func (c *Config) check() error {
 	if c.Endpoint == "" || strings.ContainsAny(c.Endpoint, "/?#@ ") {
 		return fmt.Errorf("KMS endpoint %q: it must be a host name, with a port or without, and no scheme", c.Endpoint)
@@ -128,20 +132,15 @@ func (c *Config) check() error {
 // is ctx's error.
 func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref) (Secret, error) {
 	// A client of the SDK is a bag of settings. One for each call pins the three parts of the credentials together.
-	api, err := openapi.NewClient(&openapiutil.Config{
-		AccessKeyId:     &creds.AccessKeyID,
-		AccessKeySecret: &creds.AccessKeySecret,
-		SecurityToken:   &creds.SecurityToken,
+	api := openapi.Client{
+		Credential:      static{creds: creds},
 		Endpoint:        &c.endpoint,
 		UserAgent:       dara.String("kms-agent-injector"),
 		HttpClient:      c.http,
-	})
-	if err != nil {
-		return Secret{}, &Error{Ref: ref, Err: err}
+		DisableSDKError: dara.Bool(true), // or the SDK makes errors of its own from ours
 	}
-	api.DisableSDKError = dara.Bool(true) // or the SDK makes errors of its own from ours
-
-	answer, err := api.CallApiWithCtx(ctx, &openapiutil.Params{
+	// What CallApiWithCtx does for ACS3 signatures, without linking what it does for all others.
+	answer, err := api.DoRequestWithCtx(ctx, &openapiutil.Params{
 		Action:      dara.String("GetSecretValue"),
 		Version:     dara.String("2016-01-20"),
 		Protocol:    dara.String("HTTPS"),
@@ -181,4 +180,22 @@ func (c *Client) query(r Ref) map[string]*string {
 		q["VersionStage"] = &r.VersionStage
 	}
 	return q
+}
+
+// static are Credentials as the SDK asks for them. With its own kind of them it would link all its providers, and the chain
+// of fall-backs among them.
+type static struct {
+	credential.Credential // what the SDK does not ask for
+	creds                 Credentials
+}
+
+func (s static) GetCredential() (*credential.CredentialModel, error) {
+	provider := "static_sts" // as its own says, in a header
+	if s.creds.SecurityToken == "" {
+		provider = "static_ak"
+	}
+	return &credential.CredentialModel{
+		AccessKeyId: &s.creds.AccessKeyID, AccessKeySecret: &s.creds.AccessKeySecret, SecurityToken: &s.creds.SecurityToken,
+		ProviderName: &provider,
+	}, nil
 }

@@ -117,6 +117,13 @@ func (c *caller) replace() {
 	c.client = c.newClient()
 }
 
+// rest closes the connections that nobody uses.
+func (c *caller) rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.client.CloseIdleConnections()
+}
+
 // Call returns the answers with status 200, read to their end, and makes an *Error of the others. The OpenAPI's SDK takes
 // it through its interface dara.HttpClient.
 func (c *caller) Call(req *http.Request, _ *http.Transport) (*http.Response, error) {

@@ -1,0 +1,46 @@
+package agent
+
+import (
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// giveBack returns to the system what a refresh needed: the next one is minutes away, and an agent is in every pod.
+func (a *Agent) giveBack() {
+	if a.rest != nil {
+		a.rest() // a connection has 50 kB of buffers and stacks
+	}
+	debug.FreeOSMemory()
+	unmapProgram()
+}
+
+// unmapProgram gives up the pages of the program's own file, which the kernel maps whole around whatever is needed: code and
+// constants, most of them for TLS and the SDKs. They stay in the page cache, which all agents of a node share, and come back
+// from there one by one when they are needed, but this process keeps none of them there. It is 9 MB of an idle sidecar's
+// resident 15 MB; its heap, stacks and variables, 4.5 MB, are not touched.
+func unmapProgram() {
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return
+	}
+	mappings, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return
+	}
+	for mapping := range strings.Lines(string(mappings)) {
+		fields := strings.Fields(mapping) // 00400000-0097b000 r-xp 00000000 fe:00 11846000 /kms-agent
+		if len(fields) != 6 || fields[5] != program || strings.Contains(fields[1], "w") {
+			continue
+		}
+		from, to, _ := strings.Cut(fields[0], "-")
+		begin, beginErr := strconv.ParseUint(from, 16, 64)
+		end, endErr := strconv.ParseUint(to, 16, 64)
+		if beginErr == nil && endErr == nil {
+			// It is about memory alone: if the kernel refuses, the pages stay.
+			_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, uintptr(begin), uintptr(end-begin), syscall.MADV_DONTNEED)
+		}
+	}
+}

@@ -1,0 +1,83 @@
+// Package figures measures kms-agent as the program that is in every pod, beside the least that a server in Go costs.
+package figures
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+)
+
+// What an agent may cost. The times are CPU's, of the process alone.
+const (
+	mostBinary = 12e6 // bytes
+	mostIdle   = 13e6 // bytes resident: 20 secrets, the local API on, refreshed, asked, and waiting for the next refresh
+	mostStart  = 25 * time.Millisecond
+)
+
+// BenchmarkBinary prints how big the program is, as it goes into the image.
+func BenchmarkBinary(b *testing.B) {
+	b.ReportMetric(0, "ns/op")
+	ours, bare := size(b, build(b).agent), size(b, build(b).bare)
+	b.ReportMetric(ours/1e6, "MB")
+	b.ReportMetric(bare/1e6, "bare-MB")
+	if ours > mostBinary {
+		b.Errorf("kms-agent has %.0f bytes, at most %.0f are allowed", ours, mostBinary)
+	}
+}
+
+func size(b *testing.B, path string) float64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(info.Size())
+}
+
+// BenchmarkStart prints what a pod's start costs in CPU: from exec to the end of kms-agent init, which has fetched 20
+// secrets with a session of STS and written 20 files.
+func BenchmarkStart(b *testing.B) {
+	p := newPod(b)
+	var ours, bare []time.Duration
+	for b.Loop() {
+		p.empty(b)
+		ours = append(ours, p.init(b))
+		if _, err := os.ReadFile(filepath.Join(p.doc.SecretsDir, p.doc.Files[0].Path)); err != nil {
+			b.Fatal(err)
+		}
+		server := startBare(b)
+		bare = append(bare, server.end(b))
+	}
+	// The least is what the process needs; the rest is what others on the machine cost it, by emptying its caches.
+	b.ReportMetric(milliseconds(slices.Min(ours)), "cpu-ms")
+	b.ReportMetric(milliseconds(slices.Min(bare)), "bare-cpu-ms")
+	if least := slices.Min(ours); least > mostStart {
+		b.Errorf("the first files take %s of CPU, at most %s are allowed", least, mostStart)
+	}
+}
+
+// BenchmarkIdle prints how much memory a sidecar has resident while it waits, which is all but all of its life.
+func BenchmarkIdle(b *testing.B) {
+	p := newPod(b)
+	p.init(b)
+	for b.Loop() {
+		sidecar := p.run(b)
+		p.get(b)
+		sidecar.waitFor(b, "refreshed")
+		sidecar.waitFor(b, "refreshed")
+		ours := sidecar.settled(b)
+		server := startBare(b)
+		bare := server.settled(b)
+		sidecar.end(b)
+		server.end(b)
+
+		b.ReportMetric(ours.resident/1e6, "MB")
+		b.ReportMetric(ours.own/1e6, "own-MB") // the rest are pages of the program, which all agents of a node share
+		b.ReportMetric(bare.resident/1e6, "bare-MB")
+		b.ReportMetric(bare.own/1e6, "bare-own-MB")
+		if ours.resident > mostIdle {
+			b.Errorf("an idle agent has %.0f bytes resident, at most %.0f are allowed", ours.resident, mostIdle)
+		}
+	}
+}
