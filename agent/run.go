@@ -98,6 +98,7 @@ func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 
 func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 	s := schedule{interval: time.Duration(a.doc.RefreshInterval)}
+	a.measures.RefreshEvery(s.interval)
 	due := time.NewTimer(s.first(held, time.Now()))
 	defer due.Stop()
 	var sweep <-chan time.Time

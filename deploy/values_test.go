@@ -193,6 +193,7 @@ func TestMistakes(t *testing.T) {
 		"file that is missing": {[]string{"--set", "kms.caFile=ca.pem"}, []string{"kms.caFile", `--set-file 'caFiles.ca\.pem=ca.pem'`}},
 		"files without any":    {[]string{"--set", "certificates.mode=files"}, []string{"certificates.files.secretName is missing", "certificates.files.caBundle is not PEM"}},
 		"files unused":         {[]string{"--set", "certificates.files.secretName=own"}, []string{"has no effect"}},
+		"monitor of nothing":   {[]string{"--set", "monitoring.podMonitor.enabled=true"}, []string{"monitoring.podMonitor needs agent.metricsPort"}},
 		"issuer unused":        {[]string{"--set", "certificates.certManager.issuerRef.name=corp"}, []string{"has no effect"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Checks the chart with the pinned Helm, and that the manifests are what it gives. With --update it writes them anew.
+# Checks the chart with the pinned Helm, the alerts with the pinned promtool, and that the manifests are what the chart gives. With
+# --update it writes them anew.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 test/tools/run.sh helm version --short >/dev/null # builds it where that has not been done, outside the tests' time limit
 if [[ ${1:-} == --update ]]; then
   exec go test -count=1 -tags chart -run TestManifestsAreTheChart ./deploy -update
 fi
+test/tools/run.sh promtool --version >/dev/null
 go vet -tags chart ./deploy
 exec go test -count=1 -tags chart ./deploy

@@ -6,6 +6,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// outcomes are the results of pods and their reasons. Each is counted from zero: a series that appears with its first pod would
+// hide that pod from increase().
+var outcomes = map[string][]string{
+	resultInjected: {reasonNew, reasonAgain},
+	resultSkipped:  {reasonNotAsked, reasonMirror},
+	resultDenied:   {reasonAnnotations, reasonPolicy, reasonRole, reasonPod},
+	resultError:    {reasonKube, reasonBadReview, reasonPanic, reasonInternal},
+}
+
 // measures are the webhook's own metrics. Only pods are counted: workloads are in controller-runtime's metrics, by path.
 type measures struct {
 	registry   *prometheus.Registry
@@ -23,6 +32,11 @@ func newMeasures(expiry func() time.Time) *measures {
 			Name: "kms_webhook_admission_duration_seconds", Help: "Time from a pod's request to its answer.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}),
+	}
+	for result, reasons := range outcomes {
+		for _, reason := range reasons {
+			m.admissions.WithLabelValues(result, reason)
+		}
 	}
 	m.registry.MustRegister(m.admissions, m.duration, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kms_webhook_certificate_expiry_timestamp_seconds", Help: "When the serving certificate expires, in Unix time; 0 without one.",

@@ -1,7 +1,7 @@
 // Package metrics counts what an agent does and shows it to Prometheus.
 //
 // The Prometheus library is not used: it would add four and a half megabytes to a program that runs in every pod, for
-// eight metrics in a text format of three kinds of lines.
+// nine metrics in a text format of three kinds of lines.
 package metrics
 
 import (
@@ -20,7 +20,7 @@ const OK = "OK"
 
 // Agent holds an agent's metrics. It is safe for concurrent use.
 type Agent struct {
-	lastSuccess, age, refreshes, kmsRequests, stsRequests, hits, misses, files *family
+	lastSuccess, age, interval, refreshes, kmsRequests, stsRequests, hits, misses, files *family
 
 	mu      sync.Mutex
 	fetched map[string]time.Time
@@ -32,6 +32,7 @@ func New() *Agent {
 	return &Agent{
 		lastSuccess: newFamily("gauge", "kms_agent_secret_last_success_timestamp_seconds", "When KMS last gave the secret's value.", "secret"),
 		age:         newFamily("gauge", "kms_agent_secret_age_seconds", "How long ago KMS last gave the secret's value.", "secret"),
+		interval:    newFamily("gauge", "kms_agent_refresh_interval_seconds", "Time between refreshes of the pod's secrets; 0 if there is nothing to refresh."),
 		refreshes:   newFamily("counter", "kms_agent_refresh_total", "Refreshes of the pod's secrets.", "result", "code"),
 		kmsRequests: newFamily("counter", "kms_agent_kms_requests_total", "Requests to KMS by what came of them.", "code"),
 		stsRequests: newFamily("counter", "kms_agent_sts_requests_total", "Requests to STS by what came of them.", "code"),
@@ -48,6 +49,9 @@ func (a *Agent) Fetched(secret string, at time.Time) {
 	defer a.mu.Unlock()
 	a.fetched[secret] = at
 }
+
+// RefreshEvery notes how often the pod's secrets are fetched anew.
+func (a *Agent) RefreshEvery(interval time.Duration) { a.interval.set(interval.Seconds()) }
 
 // Refreshed counts a refresh: result is success or failure, code the error's or OK.
 func (a *Agent) Refreshed(result, code string) { a.refreshes.add(1, result, code) }
@@ -89,7 +93,7 @@ func (a *Agent) Handler(ready func() error) http.Handler {
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		var text bytes.Buffer
 		a.collect(time.Now())
-		for _, f := range []*family{a.lastSuccess, a.age, a.refreshes, a.kmsRequests, a.stsRequests, a.hits, a.misses, a.files} {
+		for _, f := range []*family{a.lastSuccess, a.age, a.interval, a.refreshes, a.kmsRequests, a.stsRequests, a.hits, a.misses, a.files} {
 			f.write(&text)
 		}
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")

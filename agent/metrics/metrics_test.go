@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +34,7 @@ func TestMetrics(t *testing.T) {
 		a := New()
 		a.Fetched("app/db", time.Now())
 		a.Fetched("acs:kms:cn-hangzhou:1:secret/x", time.Now())
+		a.RefreshEvery(5 * time.Minute)
 		a.Refreshed("success", OK)
 		a.Refreshed("failure", "Rejected.Throttling")
 		a.Refreshed("success", OK)
@@ -52,6 +55,9 @@ kms_agent_secret_last_success_timestamp_seconds{secret="app/db"} 9.4668489e+08
 # TYPE kms_agent_secret_age_seconds gauge
 kms_agent_secret_age_seconds{secret="acs:kms:cn-hangzhou:1:secret/x"} 90
 kms_agent_secret_age_seconds{secret="app/db"} 0
+# HELP kms_agent_refresh_interval_seconds Time between refreshes of the pod's secrets; 0 if there is nothing to refresh.
+# TYPE kms_agent_refresh_interval_seconds gauge
+kms_agent_refresh_interval_seconds 300
 # HELP kms_agent_refresh_total Refreshes of the pod's secrets.
 # TYPE kms_agent_refresh_total counter
 kms_agent_refresh_total{result="failure",code="Rejected.Throttling"} 1
@@ -103,6 +109,33 @@ func TestPrometheusReadsIt(t *testing.T) {
 	for i, label := range odd {
 		if value, ok := got[strings.ToValidUTF8(label, "\uFFFD")]; !ok || value != float64(i)+0.25 {
 			t.Errorf("%q: %v, %v", label, value, ok)
+		}
+	}
+}
+
+// What alerts, dashboard and documents call the agent's metrics is what they are called, and each is documented.
+func TestMetricsAreWhatIsReferredTo(t *testing.T) {
+	_, text := get(t, New().Handler(always), "/metrics")
+	names := map[string]bool{} // and whether it is documented
+	for _, found := range regexp.MustCompile(`(?m)^# TYPE (\S+)`).FindAllStringSubmatch(text, -1) {
+		names[found[1]] = false
+	}
+	const documented = "../../docs/operations.md"
+	for _, file := range []string{"../../deploy/chart/kms-agent-injector/monitoring/alerts.yaml", "../../docs/runbooks.md", documented} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`\bkms_agent_\w+`).FindAllString(string(text), -1) {
+			if _, ok := names[name]; !ok {
+				t.Errorf("%s refers to %s, which the agent does not have", file, name)
+			}
+			names[name] = names[name] || file == documented
+		}
+	}
+	for name, ok := range names {
+		if !ok {
+			t.Errorf("%s does not have %s", documented, name)
 		}
 	}
 }

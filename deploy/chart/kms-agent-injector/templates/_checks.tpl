@@ -32,6 +32,9 @@ What a schema cannot say, or cannot say well. All mistakes are reported together
 {{- if and .Values.certificates.certManager.issuerRef (ne .Values.certificates.mode "cert-manager") }}
 {{- $mistakes = append $mistakes (printf "certificates.certManager has no effect with certificates.mode %s; remove it or write mode: cert-manager" .Values.certificates.mode) }}
 {{- end }}
+{{- if and .Values.monitoring.podMonitor.enabled (not .Values.agent.metricsPort) }}
+{{- $mistakes = append $mistakes "monitoring.podMonitor needs agent.metricsPort: the port on which agents serve metrics, for example --set agent.metricsPort=9464" }}
+{{- end }}
 {{- with $mistakes }}
 {{- fail (printf "\n\n  - %s\n" (join "\n  - " .)) }}
 {{- end }}
