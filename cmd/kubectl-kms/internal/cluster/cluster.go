@@ -1,0 +1,113 @@
+// Package cluster asks a cluster what a decision on a pod needs besides the pod.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// What the chart calls things.
+const (
+	Configuration  = "kms-agent-injector" // of the two webhook configurations
+	Deployment     = "kms-webhook"
+	Service        = "kms-webhook"
+	usualNamespace = "kms-agent-injector"
+)
+
+// A Client asks the API server as the person who runs the plugin.
+type Client struct {
+	Kube             kubernetes.Interface
+	WebhookNamespace string // of the release; "": where its webhook configuration says
+}
+
+// Release is the namespace of the webhook.
+func (c Client) Release(ctx context.Context) string {
+	if c.WebhookNamespace != "" {
+		return c.WebhookNamespace
+	}
+	webhooks, err := c.Kube.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, Configuration, metav1.GetOptions{})
+	if err == nil {
+		for _, w := range webhooks.Webhooks {
+			if w.ClientConfig.Service != nil {
+				return w.ClientConfig.Service.Namespace
+			}
+		}
+	}
+	return usualNamespace
+}
+
+// Policy is the operator's document that the webhook was given.
+func (c Client) Policy(ctx context.Context) (config.Injector, error) {
+	fail := func(err error) (config.Injector, error) {
+		return config.Injector{}, fmt.Errorf("read the operator's configuration: %w", err)
+	}
+	namespace := c.Release(ctx)
+	deployment, err := c.Kube.AppsV1().Deployments(namespace).Get(ctx, Deployment, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return fail(fmt.Errorf("there is no webhook in namespace %s; if it is in another, say --webhook-namespace", namespace))
+	} else if err != nil {
+		return fail(err)
+	}
+	name := configMap(deployment)
+	if name == "" {
+		return fail(fmt.Errorf("the Deployment %s/%s has no ConfigMap in its volume config", namespace, Deployment))
+	}
+	files, err := c.Kube.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fail(err)
+	}
+	return config.LoadInjector([]byte(files.Data["config.yaml"]), func(file string) ([]byte, error) {
+		text, found := files.Data[file]
+		if !found {
+			return nil, fs.ErrNotExist
+		}
+		return []byte(text), nil
+	})
+}
+
+// configMap is found by the volume: kustomize gives ConfigMaps names that change with their content.
+func configMap(d *appsv1.Deployment) string {
+	for _, v := range d.Spec.Template.Spec.Volumes {
+		if v.Name == "config" && v.ConfigMap != nil {
+			return v.ConfigMap.Name
+		}
+	}
+	return ""
+}
+
+// ErrAbsent is about an object that does not exist.
+var ErrAbsent = errors.New("does not exist")
+
+// ServiceAccount is a ServiceAccount's annotations.
+func (c Client) ServiceAccount(ctx context.Context, namespace, name string) (map[string]string, error) {
+	account, err := c.Kube.CoreV1().ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, absent(err)
+	}
+	return account.Annotations, nil
+}
+
+// Namespace is a namespace's labels.
+func (c Client) Namespace(ctx context.Context, name string) (map[string]string, error) {
+	namespace, err := c.Kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, absent(err)
+	}
+	return namespace.Labels, nil
+}
+
+func absent(err error) error {
+	if apierrors.IsNotFound(err) {
+		return ErrAbsent
+	}
+	return err
+}

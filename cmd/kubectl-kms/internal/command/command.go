@@ -1,0 +1,91 @@
+// Package command is the command line of kubectl kms.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
+)
+
+// Streams are where the plugin reads and writes, and its environment.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Getenv   func(string) string
+}
+
+// The exit codes.
+const (
+	exitWrong  = 1 // what was looked at is wrong, or the command failed
+	exitBroken = 2 // of validate and doctor: it could not be looked at
+)
+
+// An exit ends the program with a code; what there is to say has been said.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// A shell is what all commands share.
+type shell struct {
+	Streams
+	version          string
+	kube             *genericclioptions.ConfigFlags
+	webhookNamespace string
+}
+
+// Execute runs the plugin and returns its exit code.
+func Execute(ctx context.Context, args []string, streams Streams, version string) int {
+	sh := &shell{Streams: streams, version: version, kube: genericclioptions.NewConfigFlags(true)}
+	root := sh.root()
+	root.SetArgs(args)
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	err := root.ExecuteContext(ctx)
+	var code exit
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
+		return int(code)
+	}
+	fmt.Fprintln(streams.Err, "error:", err)
+	return exitWrong
+}
+
+func (sh *shell) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "kubectl-kms",
+		Short: "Alibaba Cloud KMS secrets for pods: look before, look after, find what is broken",
+		Long: "Shows what kms-agent-injector does to pods and why.\n\n" +
+			"inject, validate and explain are for before a pod is made; status and doctor for after.",
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl kms"},
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	flags := root.PersistentFlags()
+	sh.kube.AddFlags(flags)
+	flags.StringVar(&sh.webhookNamespace, "webhook-namespace", "", "namespace of kms-webhook (default: where its webhook configuration says)")
+	root.AddCommand(sh.inject(), sh.validate(), sh.explain(), &cobra.Command{
+		Use: "version", Short: "Print the plugin's version", Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		Run: func(*cobra.Command, []string) { fmt.Fprintln(sh.Out, "kubectl-kms", sh.version) },
+	})
+	return root
+}
+
+func (sh *shell) screen() screen.Screen { return screen.New(sh.Out, sh.Getenv) }
+
+// oneOf refuses a value of -o that a command does not know.
+func oneOf(output string, known ...string) error {
+	for _, k := range known {
+		if output == k {
+			return nil
+		}
+	}
+	return fmt.Errorf("-o %s: this command knows %q", output, known)
+}

@@ -1,0 +1,61 @@
+package command
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/explain"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+func (sh *shell) explain() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "explain [ANNOTATION]",
+		Short: "Show the documentation of the annotations",
+		Example: `  # All annotations
+  kubectl kms explain
+
+  # One of them
+  kubectl kms explain refresh-interval
+
+  # The fields of secret.<file>
+  kubectl kms explain secret`,
+		Args: cobra.MaximumNArgs(1),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var known []string
+			for _, a := range config.Annotations() {
+				name, _, _ := strings.Cut(strings.TrimPrefix(a.Key, config.Prefix), ".")
+				known = append(known, name+"\t"+a.Effect)
+			}
+			return known, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := oneOf(output, "text", "json"); err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				if output == "json" {
+					return explain.JSON(sh.Out, config.Annotations())
+				}
+				explain.Overview(sh.screen())
+				return nil
+			}
+			a, err := config.Describe(args[0])
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				return explain.JSON(sh.Out, a)
+			}
+			explain.Page(sh.screen(), a)
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	return cmd
+}

@@ -1,0 +1,125 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/inject"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/validate"
+)
+
+// manifestFlags are those of the commands that read manifests.
+type manifestFlags struct {
+	source   manifest.Source
+	operator string // file of the operator's document
+	offline  bool
+}
+
+func (sh *shell) manifestFlags(cmd *cobra.Command) *manifestFlags {
+	f := &manifestFlags{source: manifest.Source{In: sh.In}}
+	flags := cmd.Flags()
+	flags.StringSliceVarP(&f.source.Files, "filename", "f", nil, "files and folders with manifests; - is standard input")
+	flags.StringVarP(&f.source.Kustomize, "kustomize", "k", "", "folder of a kustomization")
+	flags.BoolVarP(&f.source.Recursive, "recursive", "R", false, "folders in the folders of -f too")
+	flags.StringVar(&f.operator, "config", "", "file with the operator's document (config.yaml of the ConfigMap kms-webhook); then no cluster is asked")
+	return f
+}
+
+func (sh *shell) inject() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "inject -f FILE",
+		Short: "Print manifests as their pods would be in the cluster",
+		Long: "Prints the manifests with what the webhook would add to their pods, by the webhook's own code. Documents without such pods are\n" +
+			"printed as they are. The operator's document and ServiceAccounts come from the cluster, which is not changed; with --config from\n" +
+			"that file and from the manifests. Pods that the webhook would refuse are reported, and then nothing is printed.",
+		Example: `  # What would this Deployment's pods be?
+  kubectl kms inject -f web.yaml
+
+  # Only what is added
+  kubectl kms inject -f web.yaml | diff web.yaml -
+
+  # Without a cluster
+  kubectl kms inject -k overlays/prod --config operator.yaml`,
+		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	f := sh.manifestFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		documents, err := f.source.Read()
+		if err != nil {
+			return err
+		}
+		world, _, err := sh.world(cmd.Context(), f)
+		if err != nil {
+			return fmt.Errorf("%w; without a cluster, give its document with --config", err)
+		}
+		return inject.Run(cmd.Context(), world, documents, sh.namespace(), sh.Out, sh.Err)
+	}
+	return cmd
+}
+
+func (sh *shell) validate() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "validate -f FILE",
+		Short: "Say what is wrong with manifests before the cluster does",
+		Long: "Holds the pods of manifests to what the webhook would hold them to: all annotations, the operator's policy, the pod's own content,\n" +
+			"the ServiceAccount's role, and the namespace's label. Without a cluster, or with --offline, the annotations and the pods alone.\n\n" +
+			"Exit code: 0 nothing would be refused, 1 something would, 2 it could not be checked.",
+		Example: `  # One file, folders, standard input
+  kubectl kms validate -f web.yaml
+  kubectl kms validate -R -f manifests/
+  helm template web ./chart | kubectl kms validate -f -
+
+  # In continuous integration, against the operator's document in the repository
+  kubectl kms validate -k overlays/prod --config operator.yaml -o json`,
+		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	f := sh.manifestFlags(cmd)
+	var output string
+	cmd.Flags().BoolVar(&f.offline, "offline", false, "ask no cluster")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		report, err := sh.check(cmd, f, output)
+		if err != nil {
+			fmt.Fprintln(sh.Err, "error: not checked:", err)
+			return exit(exitBroken)
+		}
+		if output == "json" {
+			if err := report.JSON(sh.Out); err != nil {
+				return err
+			}
+		} else {
+			report.Text(sh.Out)
+		}
+		if report.Mistakes() > 0 {
+			return exit(exitWrong)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (sh *shell) check(cmd *cobra.Command, f *manifestFlags, output string) (validate.Report, error) {
+	if err := oneOf(output, "text", "json"); err != nil {
+		return validate.Report{}, err
+	}
+	documents, err := f.source.Read()
+	if err != nil {
+		return validate.Report{}, err
+	}
+	world, policy, err := sh.world(cmd.Context(), f)
+	if outage := new(unavailableError); errors.As(err, &outage) {
+		if !f.offline {
+			fmt.Fprintf(sh.Err, "Note: checked without the operator's policy: %v\n", outage)
+		}
+		world, policy, err = outage.instead, "none", nil
+	}
+	if err != nil {
+		return validate.Report{}, err
+	}
+	report, err := validate.Check(cmd.Context(), world, documents, sh.namespace())
+	report.Policy = policy
+	return report, err
+}

@@ -1,0 +1,103 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+)
+
+// patience is for one answer of the API server.
+const patience = 15 * time.Second
+
+// An unavailableError is that there is no operator's document, and the world without it.
+type unavailableError struct {
+	err     error
+	instead decide.World
+}
+
+func (e *unavailableError) Error() string { return e.err.Error() }
+func (e *unavailableError) Unwrap() error { return e.err }
+
+// world is what decisions are made in, and where its policy is from. The error may be an unavailableError.
+func (sh *shell) world(ctx context.Context, f *manifestFlags) (decide.World, string, error) {
+	if f.operator != "" {
+		document, err := os.ReadFile(f.operator)
+		if err != nil {
+			return decide.World{}, "", err
+		}
+		policy, err := config.LoadInjector(document, func(name string) ([]byte, error) {
+			if !filepath.IsAbs(name) {
+				name = filepath.Join(filepath.Dir(f.operator), name)
+			}
+			return os.ReadFile(name)
+		})
+		if err != nil {
+			return decide.World{}, "", fmt.Errorf("%s: %w", f.operator, err)
+		}
+		in, err := injector.New(policy, sh.version)
+		return decide.Nowhere(in), f.operator, err
+	}
+	anything, err := sh.anything()
+	if err != nil {
+		return decide.World{}, "", err
+	}
+	if f.offline {
+		return decide.World{}, "", &unavailableError{fmt.Errorf("--offline"), decide.Nowhere(anything)}
+	}
+	client, err := sh.client()
+	if err != nil {
+		return decide.World{}, "", &unavailableError{err, decide.Nowhere(anything)}
+	}
+	policy, err := client.Policy(ctx)
+	if err != nil {
+		instead := decide.Nowhere(anything)
+		if _, asked := client.Kube.Discovery().ServerVersion(); asked == nil { // it answers, but has or shows no document
+			instead = decide.In(client, anything)
+		}
+		return decide.World{}, "", &unavailableError{err, instead}
+	}
+	in, err := injector.New(policy, sh.version)
+	return decide.In(client, in), "the cluster's", err
+}
+
+// anything is an operator who allows everything, to check what does not depend on one.
+func (sh *shell) anything() (*injector.Injector, error) {
+	policy, err := config.ReadInjector([]byte(`{accountID: "0", clusterID: none, region: cn-hangzhou, agent: {image: kms-agent}, allow: {
+		roles: ["*"], secrets: ["*"], regions: ["*"], endpoints: ["*"], identities: [node-role, access-key, client-key]}}`))
+	if err != nil {
+		return nil, err
+	}
+	return injector.New(policy, sh.version)
+}
+
+// client asks the cluster of the kubeconfig.
+func (sh *shell) client() (cluster.Client, error) {
+	rest, err := sh.kube.ToRESTConfig()
+	if err != nil {
+		return cluster.Client{}, err
+	}
+	if rest.Timeout == 0 {
+		rest.Timeout = patience
+	}
+	rest.QPS, rest.Burst = 50, 100 // a person waits
+	kube, err := kubernetes.NewForConfig(rest)
+	return cluster.Client{Kube: kube, WebhookNamespace: sh.webhookNamespace}, err
+}
+
+// namespace is that of objects which name none.
+func (sh *shell) namespace() string {
+	namespace, _, err := sh.kube.ToRawKubeConfigLoader().Namespace()
+	if err != nil || namespace == "" {
+		return "default"
+	}
+	return namespace
+}

@@ -1,0 +1,118 @@
+// Package decide comes to the webhook's decision on a pod, outside the webhook.
+package decide
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
+)
+
+// A World is what a decision needs besides the pod.
+type World struct {
+	Injector *injector.Injector
+	// ServiceAccount has a ServiceAccount's annotations, and Namespace a namespace's labels. Their errors are cluster.ErrAbsent for
+	// what does not exist, ErrUnknown for what nobody can be asked about, or an outage.
+	ServiceAccount func(ctx context.Context, namespace, name string) (map[string]string, error)
+	Namespace      func(ctx context.Context, name string) (map[string]string, error)
+}
+
+// ErrUnknown is about an object that is in no manifest, when no cluster may be asked.
+var ErrUnknown = errors.New("is not among the manifests, and no cluster is asked")
+
+// Nowhere asks nobody.
+func Nowhere(in *injector.Injector) World {
+	return World{
+		Injector:       in,
+		ServiceAccount: func(context.Context, string, string) (map[string]string, error) { return nil, ErrUnknown },
+		Namespace:      func(context.Context, string) (map[string]string, error) { return nil, ErrUnknown },
+	}
+}
+
+// In asks a cluster.
+func In(c cluster.Client, in *injector.Injector) World {
+	return World{Injector: in, ServiceAccount: c.ServiceAccount, Namespace: c.Namespace}
+}
+
+// A Verdict is what becomes of a pod.
+type Verdict struct {
+	Spec     config.Spec
+	Asked    bool            // it asks to be injected; if not, and without Mistakes, it stays as it is
+	RoleARN  string          // that it assumes
+	Patch    []byte          // RFC 6902; nil: there is nothing to add
+	Mistakes config.Mistakes // for which the webhook refuses the pod
+	Warnings []string
+	// Unmet is why the webhook would refuse the pod today for something that is not in it: its ServiceAccount.
+	Unmet error
+}
+
+// Refused is everything for which the webhook refuses the pod.
+func (v Verdict) Refused() error {
+	if len(v.Mistakes) > 0 {
+		return errors.Join(v.Mistakes, v.Unmet)
+	}
+	return v.Unmet
+}
+
+// Pod decides on a pod or a pod template. The error is an outage, not the pod's.
+func (w World) Pod(ctx context.Context, namespace string, document []byte) (Verdict, error) {
+	var pod injector.Pod
+	if err := json.Unmarshal(document, &pod); err != nil {
+		return Verdict{Mistakes: config.Mistakes{{Where: "pod", Problem: err.Error()}}}, nil
+	}
+	var v Verdict
+	var err error
+	v.Spec, err = config.Parse(pod.Metadata.Annotations, config.Checks{Key: render.CheckKey, Template: render.CheckTemplate})
+	if err != nil {
+		v.Asked = true
+		return v, v.mistaken(err)
+	}
+	if !v.Spec.Inject {
+		return v, nil
+	}
+	v.Asked = true
+	if err := v.mistaken(w.Injector.Allowed(v.Spec, namespace)); err != nil {
+		return v, err
+	}
+	if err := w.role(ctx, &v, namespace, injector.ServiceAccountOf(pod)); err != nil {
+		return v, err
+	}
+	plan, err := w.Injector.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: v.Spec, RoleARN: v.RoleARN})
+	v.Patch, v.Warnings = plan.Patch, append(v.Warnings, plan.Warnings...)
+	return v, v.mistaken(err)
+}
+
+// mistaken keeps an error of the pod's and returns any other.
+func (v *Verdict) mistaken(err error) error {
+	var mistakes config.Mistakes
+	if errors.As(err, &mistakes) {
+		v.Mistakes = append(v.Mistakes, mistakes...)
+		return nil
+	}
+	return err
+}
+
+func (w World) role(ctx context.Context, v *Verdict, namespace, name string) error {
+	if v.Spec.Identity.Kind != config.RRSA {
+		return nil
+	}
+	account := rrsa.ServiceAccount{Namespace: namespace, Name: name}
+	if !rrsa.FromPod(v.Spec) {
+		var err error
+		switch account.Annotations, err = w.ServiceAccount(ctx, namespace, name); {
+		case errors.Is(err, cluster.ErrAbsent), errors.Is(err, ErrUnknown):
+			v.Unmet = fmt.Errorf("ServiceAccount %s/%s, with which the pod runs, %w", namespace, name, err)
+			return nil
+		case err != nil:
+			return fmt.Errorf("read ServiceAccount %s/%s: %w", namespace, name, err)
+		}
+	}
+	v.RoleARN, v.Unmet = rrsa.Role(v.Spec, w.Injector.Policy(), account)
+	return nil
+}

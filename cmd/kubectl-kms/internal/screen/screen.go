@@ -1,0 +1,98 @@
+// Package screen writes for people: with colour and to a width where a terminal shows it, plainly everywhere else.
+package screen
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// A Screen is where people read.
+type Screen struct {
+	out    io.Writer
+	colour bool
+	width  int // 0: as wide as need be
+}
+
+// New looks at what out is. NO_COLOR and TERM=dumb switch the colour off (https://no-color.org).
+func New(out io.Writer, getenv func(string) string) Screen {
+	s := Screen{out: out}
+	file, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return s
+	}
+	s.colour = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+	if width, _, err := term.GetSize(int(file.Fd())); err == nil {
+		s.width = width
+	}
+	return s
+}
+
+// Printf writes as fmt does.
+func (s Screen) Printf(format string, args ...any) { fmt.Fprintf(s.out, format, args...) }
+
+// Field writes a name and its text, whose further lines stand below its first.
+func (s Screen) Field(name, text string) {
+	const indent = 10
+	for i, line := range s.wrap(text, indent) {
+		if i > 0 {
+			name = ""
+		} else {
+			name += ":"
+		}
+		s.Printf("%-*s%s\n", indent, name, line)
+	}
+}
+
+// Strong, Good, Bad and Faint are text in a colour.
+func (s Screen) Strong(text string) string { return s.in("1", text) }
+
+// Good is green.
+func (s Screen) Good(text string) string { return s.in("32", text) }
+
+// Bad is red.
+func (s Screen) Bad(text string) string { return s.in("31", text) }
+
+// Faint is grey.
+func (s Screen) Faint(text string) string { return s.in("2", text) }
+
+func (s Screen) in(colour, text string) string {
+	if !s.colour {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// Indented writes text below something, every line of it to the right.
+func (s Screen) Indented(indent int, text string) {
+	for _, line := range s.wrap(text, indent) {
+		s.Printf("%*s%s\n", indent, "", line)
+	}
+}
+
+// wrap breaks text into lines that fit beside an indent.
+func (s Screen) wrap(text string, indent int) []string {
+	var lines []string
+	for paragraph := range strings.SplitSeq(text, "\n") {
+		if s.width == 0 || s.width <= indent+20 {
+			lines = append(lines, paragraph)
+			continue
+		}
+		line := ""
+		for word := range strings.FieldsSeq(paragraph) {
+			if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > s.width-indent {
+				lines, line = append(lines, line), ""
+			}
+			if line != "" {
+				line += " "
+			}
+			line += word
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}

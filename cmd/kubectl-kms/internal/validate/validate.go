@@ -1,0 +1,138 @@
+// Package validate says what is wrong with the pods of manifests before a cluster does.
+package validate
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// A Severity tells what is refused from what is worth a look.
+type Severity string
+
+// The severities.
+const (
+	Mistake Severity = "mistake" // the cluster would refuse the pod
+	Warning Severity = "warning"
+)
+
+// A Finding is one thing to look at.
+type Finding struct {
+	Severity  Severity `json:"severity"`
+	File      string   `json:"file"`
+	Line      int      `json:"line"` // of the annotation, or of the document
+	Kind      string   `json:"kind"`
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`
+	Where     string   `json:"where,omitempty"` // the annotation's key, or what else in the pod it is about
+	Problem   string   `json:"problem"`         // and what to do about it
+}
+
+// A Report is what came of the check.
+type Report struct {
+	Pods     int       `json:"pods"` // that were looked at, pod templates too
+	Asking   int       `json:"asking"`
+	Policy   string    `json:"policy"` // whose policy they were held to
+	Findings []Finding `json:"findings"`
+}
+
+// Mistakes counts the findings for which a pod would be refused.
+func (r Report) Mistakes() int {
+	n := 0
+	for _, f := range r.Findings {
+		if f.Severity == Mistake {
+			n++
+		}
+	}
+	return n
+}
+
+// Check looks at all pods of the documents. The error is an outage.
+func Check(ctx context.Context, world decide.World, documents []*manifest.Document, namespace string) (Report, error) {
+	world = world.With(documents, namespace)
+	r := Report{Findings: []Finding{}}
+	for _, d := range documents {
+		for _, o := range d.Objects() {
+			pod, ok := o.Pod()
+			if !ok {
+				continue
+			}
+			r.Pods++
+			in := cmp.Or(o.Namespace, namespace)
+			v, err := world.Pod(ctx, in, pod.JSON)
+			if err != nil {
+				return r, err
+			}
+			if !v.Asked {
+				continue
+			}
+			r.Asking++
+			r.pod(pod, in, v, world.OptedIn(ctx, in))
+		}
+	}
+	return r, nil
+}
+
+func (r *Report) pod(pod manifest.Pod, namespace string, v decide.Verdict, notOptedIn string) {
+	o := pod.Object
+	add := func(severity Severity, where, problem string) {
+		r.Findings = append(r.Findings, Finding{severity, o.Document.File, pod.AnnotationLine(where), o.Kind, namespace, o.Name, where, problem})
+	}
+	for _, m := range v.Mistakes {
+		add(Mistake, m.Where, m.Problem)
+	}
+	// Workloads may come before their ServiceAccounts; a pod that does is refused.
+	switch {
+	case v.Unmet != nil && o.Kind == "Pod" && !unknown(v.Unmet):
+		add(Mistake, "", v.Unmet.Error())
+	case v.Unmet != nil && !unknown(v.Unmet):
+		add(Warning, "", "its pods will be refused until this is put right: "+v.Unmet.Error())
+	case v.Unmet != nil:
+		add(Warning, "", "its role was not checked: "+v.Unmet.Error())
+	}
+	for _, w := range v.Warnings {
+		add(Warning, "", w)
+	}
+	if notOptedIn != "" {
+		add(Warning, config.Prefix+"inject", notOptedIn)
+	}
+}
+
+// Text writes the report for people.
+func (r Report) Text(out io.Writer) {
+	for _, f := range r.Findings {
+		fmt.Fprintf(out, "%s:%d: %s: %s %s/%s: ", f.File, f.Line, f.Severity, f.Kind, f.Namespace, f.Name)
+		if f.Where != "" {
+			fmt.Fprint(out, f.Where, ": ")
+		}
+		fmt.Fprintln(out, f.Problem)
+	}
+	mistakes := r.Mistakes()
+	fmt.Fprintf(out, "%s looked at, %d asking for injection (policy: %s): %s, %s\n",
+		count(r.Pods, "pod"), r.Asking, r.Policy, count(mistakes, "mistake"), count(len(r.Findings)-mistakes, "warning"))
+}
+
+// unknown reports whether nobody could be asked.
+func unknown(err error) bool { return errors.Is(err, decide.ErrUnknown) }
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// JSON writes the report for programs.
+func (r Report) JSON(out io.Writer) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(r)
+}
