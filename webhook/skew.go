@@ -7,14 +7,11 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
-)
 
-// nativeSince is the first API server beside which every kubelet must be 1.29 or newer, the first that runs native sidecars
-// unasked: https://kubernetes.io/releases/version-skew-policy/#kubelet
-var nativeSince = version.MajorMinor(1, 32)
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+)
 
 // How often the API server is asked for its version: until it has said it, and afterwards, since a cluster is upgraded under the
 // webhook's feet.
@@ -53,13 +50,12 @@ func (s *skew) ask(ctx context.Context, client *discovery.DiscoveryClient, log l
 	if err != nil {
 		return err
 	}
-	server, err := version.ParseGeneric(info.GitVersion)
+	native, err := injector.NativeBeside(info.GitVersion)
 	if err != nil {
 		return err
 	}
-	plain := server.LessThan(nativeSince)
-	if before := s.plain.Swap(plain); !s.known.Swap(true) || before != plain {
-		log.Info("What nativeSidecar auto means in this cluster", "native", !plain, "server", info.GitVersion)
+	if before := s.plain.Swap(!native); !s.known.Swap(true) || before == native {
+		log.Info("What nativeSidecar auto means in this cluster", "native", native, "server", info.GitVersion)
 	}
 	return nil
 }

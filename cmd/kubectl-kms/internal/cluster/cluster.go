@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 // What the chart calls things.
@@ -45,7 +46,7 @@ func (c Client) Release(ctx context.Context) string {
 	return usualNamespace
 }
 
-// Policy is the operator's document that the webhook was given.
+// Policy is the operator's document that the webhook was given, with what the webhook makes of it in this cluster.
 func (c Client) Policy(ctx context.Context) (config.Injector, error) {
 	fail := func(err error) (config.Injector, error) {
 		return config.Injector{}, fmt.Errorf("read the operator's configuration: %w", err)
@@ -65,13 +66,22 @@ func (c Client) Policy(ctx context.Context) (config.Injector, error) {
 	if err != nil {
 		return fail(err)
 	}
-	return config.LoadInjector([]byte(files.Data["config.yaml"]), func(file string) ([]byte, error) {
+	policy, err := config.LoadInjector([]byte(files.Data["config.yaml"]), func(file string) ([]byte, error) {
 		text, found := files.Data[file]
 		if !found {
 			return nil, fs.ErrNotExist
 		}
 		return []byte(text), nil
 	})
+	if err != nil {
+		return fail(err)
+	}
+	server, err := c.Kube.Discovery().ServerVersion()
+	if err != nil {
+		return fail(err)
+	}
+	native, err := injector.NativeBeside(server.GitVersion)
+	return policy.WithNativeSidecars(native), err
 }
 
 // configMap is found by the volume: kustomize gives ConfigMaps names that change with their content.

@@ -43,7 +43,7 @@ func (sh *shell) world(ctx context.Context, f *manifestFlags) (decide.World, str
 		if err != nil {
 			return decide.World{}, "", fmt.Errorf("%s: %w", f.operator, err)
 		}
-		in, err := injector.New(policy, sh.version)
+		in, err := injector.New(policy.WithNativeSidecars(true), sh.version)
 		return decide.Nowhere(in), f.operator, err
 	}
 	anything, err := sh.anything()
@@ -76,7 +76,7 @@ func (sh *shell) anything() (*injector.Injector, error) {
 	if err != nil {
 		return nil, err
 	}
-	return injector.New(policy, sh.version)
+	return injector.New(policy.WithNativeSidecars(true), sh.version)
 }
 
 // client asks the cluster of the kubeconfig.

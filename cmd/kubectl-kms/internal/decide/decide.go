@@ -64,7 +64,8 @@ func (v Verdict) Refused() error {
 func (w World) Pod(ctx context.Context, namespace string, document []byte) (Verdict, error) {
 	var pod injector.Pod
 	if err := json.Unmarshal(document, &pod); err != nil {
-		return Verdict{Mistakes: config.Mistakes{{Where: "pod", Problem: err.Error()}}}, nil
+		return Verdict{Asked: true, Mistakes: config.Mistakes{{Where: "pod", Problem: fmt.Sprintf(
+			"Kubernetes would not read it: %v (values of annotations are strings: write \"true\" and \"5\" with quotes)", err)}}}, nil
 	}
 	var v Verdict
 	var err error
@@ -77,13 +78,17 @@ func (w World) Pod(ctx context.Context, namespace string, document []byte) (Verd
 		return v, nil
 	}
 	v.Asked = true
-	if err := v.mistaken(w.Injector.Allowed(v.Spec, namespace)); err != nil {
+	in, err := w.injector(ctx, namespace)
+	if err != nil {
 		return v, err
 	}
-	if err := w.role(ctx, &v, namespace, injector.ServiceAccountOf(pod)); err != nil {
+	if err := v.mistaken(in.Allowed(v.Spec, namespace)); err != nil {
 		return v, err
 	}
-	plan, err := w.Injector.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: v.Spec, RoleARN: v.RoleARN})
+	if err := w.role(ctx, &v, in.Policy(), namespace, injector.ServiceAccountOf(pod)); err != nil {
+		return v, err
+	}
+	plan, err := in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: v.Spec, RoleARN: v.RoleARN})
 	v.Patch, v.Warnings = plan.Patch, append(v.Warnings, plan.Warnings...)
 	return v, v.mistaken(err)
 }
@@ -98,7 +103,19 @@ func (v *Verdict) mistaken(err error) error {
 	return err
 }
 
-func (w World) role(ctx context.Context, v *Verdict, namespace, name string) error {
+// injector is what the operator's document says about a namespace; one that nobody knows has no labels.
+func (w World) injector(ctx context.Context, namespace string) (*injector.Injector, error) {
+	if !w.Injector.ByLabels(namespace) {
+		return w.Injector.In(namespace, nil), nil
+	}
+	labels, err := w.Namespace(ctx, namespace)
+	if err != nil && !errors.Is(err, cluster.ErrAbsent) && !errors.Is(err, ErrUnknown) {
+		return nil, fmt.Errorf("read namespace %s: %w", namespace, err)
+	}
+	return w.Injector.In(namespace, labels), nil
+}
+
+func (w World) role(ctx context.Context, v *Verdict, policy config.Injector, namespace, name string) error {
 	if v.Spec.Identity.Kind != config.RRSA {
 		return nil
 	}
@@ -113,6 +130,6 @@ func (w World) role(ctx context.Context, v *Verdict, namespace, name string) err
 			return fmt.Errorf("read ServiceAccount %s/%s: %w", namespace, name, err)
 		}
 	}
-	v.RoleARN, v.Unmet = rrsa.Role(v.Spec, w.Injector.Policy(), account)
+	v.RoleARN, v.Unmet = rrsa.Role(v.Spec, policy, account)
 	return nil
 }

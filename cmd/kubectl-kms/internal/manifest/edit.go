@@ -94,9 +94,7 @@ func (p Pod) edit(operations []operation) ([]byte, error) {
 // add adds a value to a tree. What it adds to is written in block style from then on.
 func add(tree *yaml.Node, at path, value json.RawMessage) error {
 	for i := range at {
-		if n := at[:i].node(tree); n != nil {
-			n.Style &^= yaml.FlowStyle
-		}
+		at[:i].block(tree)
 	}
 	parent, last := at[:len(at)-1].node(tree), at[len(at)-1]
 	var n yaml.Node
@@ -125,6 +123,22 @@ func add(tree *yaml.Node, at path, value json.RawMessage) error {
 		parent.Content = slices.Insert(parent.Content, i, added)
 	}
 	return nil
+}
+
+// block has what is at a path written in block style. A comment after it stays on its key's line.
+func (p path) block(tree *yaml.Node) {
+	n := p.node(tree)
+	if n == nil || n.Style&yaml.FlowStyle == 0 {
+		return
+	}
+	n.Style &^= yaml.FlowStyle
+	if n.LineComment == "" || len(p) == 0 {
+		return
+	}
+	if name, ok := p[len(p)-1].(string); ok {
+		mapping := p[:len(p)-1].node(tree)
+		mapping.Content[member(mapping, name)].LineComment, n.LineComment = n.LineComment, ""
+	}
 }
 
 // harmless are strings that no version of YAML takes for anything else.

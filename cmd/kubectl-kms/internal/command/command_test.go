@@ -1,0 +1,159 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/validate"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+const operator = "../../../../injector/testdata/operator.yaml"
+
+const account = `apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: web
+  namespace: shop
+  annotations: {ack.alibabacloud.com/role-arn: "acs:ram::1234567890123456:role/shop"}
+---
+`
+
+const deployment = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  template:
+    metadata:
+      annotations:
+        kms.alibabacloud.com/inject: "true"
+        kms.alibabacloud.com/secret.db: app/prod/db
+    spec:
+      serviceAccountName: web
+      containers: [{name: web, image: web}]
+`
+
+// run calls the plugin as kubectl does, away from any cluster.
+func run(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	t.Setenv("HOME", t.TempDir())
+	var out, err bytes.Buffer
+	code = Execute(t.Context(), args, Streams{In: strings.NewReader(stdin), Out: &out, Err: &err, Getenv: os.Getenv}, "v1.2.3")
+	return code, out.String(), err.String()
+}
+
+func TestValidate(t *testing.T) {
+	for name, c := range map[string]struct {
+		manifest string
+		args     []string
+		code     int
+		says     string
+	}{
+		"right":                {account + deployment, []string{"--config", operator}, 0, "1 pod looked at, 1 asking for injection (policy: " + operator + "): 0 mistakes, 0 warnings"},
+		"nobody asks":          {"kind: Pod\nspec: {containers: [{name: a}]}\n", []string{"--config", operator}, 0, "1 pod looked at, 0 asking"},
+		"no pods":              {account, []string{"--config", operator}, 0, "0 pods"},
+		"typing error":         {strings.ReplaceAll(deployment, "secret.db", "secrt.db"), []string{"--offline"}, 1, "-:9: mistake: Deployment shop/web: kms.alibabacloud.com/secrt.db: unknown annotation; did you mean kms.alibabacloud.com/secret.db?"},
+		"JMESPath":             {strings.ReplaceAll(deployment, "app/prod/db", "\"{name: a, format: env, keys: {A: 'b['}}\""), []string{"--offline"}, 1, "-:9: mistake: Deployment shop/web: kms.alibabacloud.com/secret.db: keys: A: \"b[\" is not a JMESPath expression"},
+		"not a string":         {strings.ReplaceAll(deployment, `"true"`, "true"), []string{"--offline"}, 1, "values of annotations are strings"},
+		"template":             {strings.ReplaceAll(deployment, "app/prod/db", "\"{name: a, format: template, template: '{{ .a'}\""), []string{"--offline"}, 1, "template"},
+		"policy":               {account + strings.ReplaceAll(deployment, "app/prod", "other"), []string{"--config", operator}, 1, "does not allow the secret"},
+		"no policy":            {account + strings.ReplaceAll(deployment, "app/prod", "other"), []string{"--offline"}, 0, "(policy: none)"},
+		"the pod's content":    {account + strings.ReplaceAll(deployment, "secret.db:", "containers: wbe\n        kms.alibabacloud.com/secret.db:"), []string{"--config", operator}, 1, "there is no container wbe in the pod"},
+		"account without role": {strings.ReplaceAll(account, "ack.alibabacloud.com/role-arn", "x") + deployment, []string{"--config", operator}, 0, "warning: Deployment shop/web: its pods will be refused"},
+		"account unknown":      {deployment, []string{"--config", operator}, 0, "warning: Deployment shop/web: its role was not checked"},
+		"not opted in":         {"kind: Namespace\nmetadata: {name: shop}\n---\n" + account + deployment, []string{"--config", operator}, 0, "kubectl label namespace shop kms.alibabacloud.com/injection=enabled"},
+		"not YAML":             {"a: [", []string{"--offline"}, 2, "not checked"},
+		"no policy there":      {deployment, []string{"--config", "none.yaml"}, 2, "none.yaml"},
+		"odd output":           {deployment, []string{"-o", "xml"}, 2, "xml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := run(t, c.manifest, append([]string{"validate", "-f", "-"}, c.args...)...)
+			if code != c.code || !strings.Contains(stdout+stderr, c.says) {
+				t.Errorf("exit code %d, want %d and %q:\n%s%s", code, c.code, c.says, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestValidateJSON(t *testing.T) {
+	code, stdout, _ := run(t, account+strings.ReplaceAll(deployment, "secret.db: app/prod/db", "mode: sidecr"), "validate", "-f", "-", "--offline", "-o", "json")
+	var r validate.Report
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
+		t.Fatal(err)
+	}
+	if code != 1 || len(r.Findings) == 0 {
+		t.Fatalf("%d %+v", code, r)
+	}
+	f := r.Findings[0]
+	if f.Severity != validate.Mistake || f.File != "-" || f.Line != 16 || f.Kind != "Deployment" || f.Namespace != "shop" || f.Name != "web" ||
+		f.Where != config.Prefix+"mode" || !strings.Contains(f.Problem, `did you mean "sidecar"?`) {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestInject(t *testing.T) {
+	code, stdout, stderr := run(t, account+deployment, "inject", "-f", "-", "--config", operator)
+	if code != 0 || !strings.HasPrefix(stdout, account) || !strings.Contains(stdout, "- name: kms-agent-init\n") || !strings.Contains(stdout, "kms.alibabacloud.com/injected: v1.2.3") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	again, twice, _ := run(t, stdout, "inject", "-f", "-", "--config", operator)
+	if again != 0 || twice != stdout {
+		t.Errorf("injected twice it is\n%s", twice)
+	}
+	code, stdout, stderr = run(t, account+strings.ReplaceAll(deployment, "app/prod", "other"), "inject", "-f", "-", "--config", operator)
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "Deployment shop/web: kms.alibabacloud.com/secret.db: the operator") {
+		t.Errorf("%d\n%s%s", code, stdout, stderr)
+	}
+	code, _, stderr = run(t, deployment, "inject", "-f", "-", "--config", operator)
+	if code != 1 || !strings.Contains(stderr, "ServiceAccount shop/web, with which the pod runs, is not among the manifests") {
+		t.Errorf("%d %s", code, stderr)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	code, stdout, _ := run(t, "", "explain")
+	for _, a := range config.Annotations() {
+		if !strings.Contains(stdout, "\n"+strings.TrimPrefix(a.Key, config.Prefix)+"  ") {
+			t.Errorf("%d: the overview is without %s:\n%s", code, a.Key, stdout)
+		}
+	}
+	if code, stdout, _ = run(t, "", "explain", "secret"); code != 0 || !strings.Contains(stdout, "versionStage   for example ACSPrevious") {
+		t.Errorf("%d\n%s", code, stdout)
+	}
+	if code, _, stderr := run(t, "", "explain", "refresh-intervall"); code != 1 || !strings.Contains(stderr, "did you mean kms.alibabacloud.com/refresh-interval?") {
+		t.Errorf("%d\n%s", code, stderr)
+	}
+	var a config.Annotation
+	if _, stdout, _ = run(t, "", "explain", "mode", "-o", "json"); json.Unmarshal([]byte(stdout), &a) != nil || a.Key != config.Prefix+"mode" {
+		t.Error(stdout)
+	}
+}
+
+// Each command has examples in its help, and a shell can complete what it takes.
+func TestHelpAndCompletion(t *testing.T) {
+	for _, cmd := range (&shell{kube: genericclioptions.NewConfigFlags(true)}).root().Commands() {
+		if cmd.Name() != "version" && (cmd.Example == "" || cmd.Short == "") {
+			t.Errorf("%s has no example", cmd.Name())
+		}
+		if !cmd.HasParent() || cmd.ValidArgsFunction == nil {
+			t.Errorf("%s completes to file names", cmd.Name())
+		}
+	}
+	_, stdout, _ := run(t, "", "__complete", "explain", "refresh")
+	if !strings.Contains(stdout, "refresh-interval\t") {
+		t.Error(stdout)
+	}
+	if _, stdout, _ = run(t, "", "version"); stdout != "kubectl-kms v1.2.3\n" {
+		t.Error(stdout)
+	}
+	if code, _, stderr := run(t, "", "nonsense"); code != 1 || !strings.Contains(stderr, "unknown command") {
+		t.Error(code, stderr)
+	}
+}
