@@ -36,6 +36,7 @@ spec:
         kms.alibabacloud.com/secret.db: app/prod/db
     spec:
       serviceAccountName: web
+      securityContext: {runAsUser: 1000}
       containers: [{name: web, image: web}]
 `
 

@@ -3,7 +3,6 @@ package decide
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
@@ -62,8 +62,9 @@ func (v Verdict) Refused() error {
 
 // Pod decides on a pod or a pod template. The error is an outage, not the pod's.
 func (w World) Pod(ctx context.Context, namespace string, document []byte) (Verdict, error) {
-	var pod injector.Pod
-	if err := json.Unmarshal(document, &pod); err != nil {
+	r := rawjson.NewReader(document)
+	pod := injector.ReadPod(r)
+	if err := r.End(); err != nil {
 		return Verdict{Asked: true, Mistakes: config.Mistakes{{Where: "pod", Problem: fmt.Sprintf(
 			"Kubernetes would not read it: %v (values of annotations are strings: write \"true\" and \"5\" with quotes)", err)}}}, nil
 	}

@@ -48,7 +48,7 @@ func (s Screen) Field(name, text string) {
 	}
 }
 
-// Strong, Good, Bad and Faint are text in a colour.
+// Strong is bold.
 func (s Screen) Strong(text string) string { return s.in("1", text) }
 
 // Good is green.
