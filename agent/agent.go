@@ -21,8 +21,13 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// startLimit is how long the first files may take. Then the container fails, says why, and the kubelet tries again later.
-const startLimit = time.Minute
+const (
+	// startLimit is how long the first files may take. Then the container fails, says why, and the kubelet tries again later.
+	startLimit = time.Minute
+	// heldStartLimit is the same for a start that STS or KMS has told to wait: a container that gave up would forget it, and be
+	// back too soon. It is less than the ten minutes of the startup probe, so that the agent's own words are what is left.
+	heldStartLimit = 9 * time.Minute
+)
 
 // A reader reads one version of a secret. Its errors are *identity.Error, *identity.TokenError, *kms.Error, or ctx's.
 type reader interface {
@@ -74,7 +79,7 @@ func New(doc config.Agent, getenv func(string) string, log *slog.Logger, options
 	return a, nil
 }
 
-// Init writes the files once. What may pass is tried again for a minute.
+// Init writes the files once. What may pass is tried again for a minute, besides the pauses that the cloud asks for.
 func (a *Agent) Init(ctx context.Context) error {
 	if err := install(a.doc.Program); err != nil {
 		return err
@@ -95,8 +100,11 @@ func (a *Agent) Init(ctx context.Context) error {
 
 // start gets the first files.
 func (a *Agent) start(parent context.Context, dirs views) (snapshot, error) {
-	ctx, cancel := context.WithTimeout(parent, a.startLimit)
+	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
+	begun, limit := time.Now(), a.startLimit
+	end := time.AfterFunc(limit, cancel)
+	defer end.Stop()
 	got := values{}
 	var last error
 	for attempt := 0; ; attempt++ {
@@ -109,7 +117,12 @@ func (a *Agent) start(parent context.Context, dirs views) (snapshot, error) {
 			if !transient(err) {
 				return snapshot{}, err
 			}
-			wait := a.reader.remaining() + backoff(attempt, 250*time.Millisecond, 10*time.Second)
+			pause := a.reader.remaining()
+			if pause > 0 {
+				limit = min(limit+pause, heldStartLimit)
+				end.Reset(time.Until(begun.Add(limit)))
+			}
+			wait := pause + backoff(attempt, 250*time.Millisecond, 10*time.Second)
 			a.log.Warn("no secrets yet, trying again", "in", wait.String(), "error", err)
 			sleep(ctx, wait)
 		}
@@ -117,7 +130,7 @@ func (a *Agent) start(parent context.Context, dirs views) (snapshot, error) {
 		case parent.Err() != nil:
 			return snapshot{}, parent.Err()
 		case ctx.Err() != nil:
-			return snapshot{}, errors.Join(fmt.Errorf("no secrets within %s", a.startLimit), last)
+			return snapshot{}, errors.Join(fmt.Errorf("no secrets within %s", limit.Round(time.Second/10)), last)
 		}
 	}
 }

@@ -3,8 +3,9 @@ package agent
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -23,14 +26,23 @@ const (
 	stsQuota = 500
 )
 
+// What a fleet is, and for how long it is watched.
+const (
+	fleetPods    = 1000
+	fleetSecrets = 10 // of each
+	fleetLife    = 2 * time.Hour
+)
+
 // account is a cloud that counts the calls of a fleet, in virtual time, and refuses those over its quotas.
 type account struct {
 	mu       sync.Mutex
 	begun    time.Time
 	down     func(since time.Duration) bool
-	kms      []int // by second
-	sts      []int // by minute
+	minute   time.Duration // how much of a minute, as STS counts them, is over when the fleet starts
 	rotation time.Time
+
+	kms, stsSeconds []int // calls by second
+	sts, granted    []int // calls, and sessions, by STS's minutes
 }
 
 func count(counts *[]int, i int) int {
@@ -41,21 +53,28 @@ func count(counts *[]int, i int) int {
 	return (*counts)[i]
 }
 
-func (c *account) session() error {
+// session is an exchange with STS.
+func (c *account) session() (identity.Credentials, error) {
+	time.Sleep(20 * time.Millisecond) // without the lock: virtual time stands still while a goroutine waits for one
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	since := time.Since(c.begun)
-	n := count(&c.sts, int(since/time.Minute))
+	minute := int((since + c.minute) / time.Minute)
+	count(&c.stsSeconds, int(since/time.Second))
+	count(&c.sts, minute)
 	switch {
 	case c.down(since):
-		return &identity.Error{Code: "ServiceUnavailable"}
-	case n > stsQuota:
-		return &identity.Error{Code: "Throttling.Api"}
+		return identity.Credentials{}, &identity.Error{Code: "ServiceUnavailable"}
+	case minute < len(c.granted) && c.granted[minute] >= stsQuota:
+		return identity.Credentials{}, &identity.Error{Code: "Throttling.Api"}
+	default:
+		count(&c.granted, minute)
 	}
-	return nil
+	return identity.Credentials{AccessKeyID: "STS.id", Expires: time.Now().Add(time.Hour)}, nil
 }
 
 func (c *account) secret() (kms.Secret, error) {
+	time.Sleep(20 * time.Millisecond)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	since := time.Since(c.begun)
@@ -69,42 +88,39 @@ func (c *account) secret() (kms.Secret, error) {
 	return kms.Secret{VersionID: "v1", NextRotation: c.rotation}, nil
 }
 
-// member reads as one pod's role: with a session of an hour that it renews early, and uses on if that fails; and with calls
-// that take a moment.
+// member reads as one pod's role.
 type member struct {
 	*account
-	mu           sync.Mutex
-	renew, until time.Time
+	identity *identity.Source
 }
 
-func (m *member) read(context.Context, kms.Ref) (kms.Secret, error) {
-	time.Sleep(20 * time.Millisecond) // without the lock: virtual time stands still while a goroutine waits for one
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if now := time.Now(); now.After(m.renew) {
-		err := m.session()
-		switch {
-		case err == nil:
-			m.renew, m.until = now.Add(45*time.Minute+rand.N(10*time.Minute)), now.Add(time.Hour)
-		case now.After(m.until):
-			return kms.Secret{}, err
-		default:
-			m.renew = now.Add(time.Minute)
-		}
+func (m member) read(ctx context.Context, _ kms.Ref) (kms.Secret, error) {
+	if _, err := m.identity.Credentials(ctx); err != nil {
+		return kms.Secret{}, err
 	}
 	return m.secret()
 }
 
-// live is what Run does with the clock and the cloud, without a disk. It returns when the agent had its values.
-func live(ctx context.Context, a *Agent) (fetched []time.Time) {
-	got := values{}
-	for attempt := 0; a.fetch(ctx, got) != nil; attempt++ {
-		sleep(ctx, a.reader.remaining()+backoff(attempt, 250*time.Millisecond, 10*time.Second))
+// process is an agent's: it begins without a session, and has not heard of anybody's refusals.
+func (c *account) process(doc config.Agent) *Agent {
+	log := NewLogger(&strings.Builder{}, config.Agent{LogLevel: "error"})
+	cloud := member{c, identity.NewSource(c.session)}
+	return &Agent{doc: doc, reader: &hold{reader: cloud}, startLimit: startLimit, log: log, notifier: notify.New(log), measures: metrics.New()}
+}
+
+// live is a pod: its init container, which the kubelet starts again after a pause if it fails, and its sidecar. That does what
+// Run does with the clock and the cloud, without a disk. It returns when the pod had its values.
+func (c *account) live(ctx context.Context, doc config.Agent, dirs views) (fetched []time.Time) {
+	held, err := c.process(doc).start(ctx, dirs)
+	for restarts := 0; err != nil; restarts++ {
+		sleep(ctx, min(10*time.Second<<restarts, 5*time.Minute))
+		held, err = c.process(doc).start(ctx, dirs)
 	}
-	s := schedule{interval: time.Duration(a.doc.RefreshInterval)}
-	held := snapshot{at: time.Now(), values: got}
 	fetched = append(fetched, held.at)
+	a := c.process(doc)
+	s := schedule{interval: time.Duration(doc.RefreshInterval)}
 	wait := s.first(held, time.Now())
+	var got values
 	var begun time.Time
 	for {
 		sleep(ctx, wait)
@@ -124,104 +140,153 @@ func live(ctx context.Context, a *Agent) (fetched []time.Time) {
 	}
 }
 
-// runFleet lets a thousand pods with ten secrets each start within the given time, and run for two hours. It returns when
-// each had its values.
-func runFleet(t *testing.T, cloud *account, rollout, interval time.Duration) [][]time.Time {
-	const pods, secrets = 1000, 10
-	doc := config.Agent{RefreshInterval: config.Duration(interval)}
-	for i := range secrets {
-		doc.Files = append(doc.Files, config.File{Secret: fmt.Sprint("s", i), Format: config.Raw})
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+// runFleet lets the pods start within the given time. It returns when each had its values, since the start of the first.
+func runFleet(t *testing.T, cloud *account, rollout, interval time.Duration) [][]time.Duration {
+	directory := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), fleetLife)
 	defer cancel()
 	cloud.begun = time.Now()
-	all := make([][]time.Time, pods)
+	all := make([][]time.Duration, fleetPods)
 	var group sync.WaitGroup
-	for i := range pods {
+	for i := range fleetPods {
 		group.Go(func() {
-			sleep(ctx, rollout*time.Duration(i)/pods)
-			a := &Agent{doc: doc, reader: &hold{reader: &member{account: cloud}}, log: NewLogger(&strings.Builder{}, doc)}
-			all[i] = live(ctx, a)
+			doc := config.Agent{RefreshInterval: config.Duration(interval), StateDir: filepath.Join(directory, fmt.Sprint(i))}
+			doc.SecretsDir = filepath.Join(doc.StateDir, "files")
+			if err := os.MkdirAll(doc.SecretsDir, 0o700); err != nil {
+				t.Error(err)
+			}
+			for n := range fleetSecrets {
+				doc.Files = append(doc.Files, config.File{Path: fmt.Sprint(n), Mode: 0o400, Secret: fmt.Sprint("s", n), Format: config.Raw})
+			}
+			dirs, err := openViews(doc)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer dirs.close()
+			sleep(ctx, rollout*time.Duration(i)/fleetPods)
+			for _, at := range cloud.live(ctx, doc, dirs) {
+				all[i] = append(all[i], at.Sub(cloud.begun))
+			}
 		})
 	}
 	group.Wait()
 	return all
 }
 
-// over lists when a count was over the quota.
-func over(counts []int, unit time.Duration, quota int) (all []time.Duration) {
+// longestOver is the longest time for which a count was over its quota, unit for unit as the cloud counts. What is less than a minute
+// apart is one.
+func longestOver(counts []int, unit time.Duration, quota int) (longest time.Duration) {
+	var from, to time.Duration // of the last
 	for i, n := range counts {
-		if n > quota {
-			all = append(all, time.Duration(i)*unit)
-		}
-	}
-	return all
-}
-
-// report shows a run by ten minutes.
-func report(t *testing.T, c *account) {
-	t.Helper()
-	for i := 0; i < 120; i += 10 {
-		seconds := c.kms[min(i*60, len(c.kms)):min((i+10)*60, len(c.kms))]
-		minutes := c.sts[min(i, len(c.sts)):min(i+10, len(c.sts))]
-		if len(seconds) == 0 {
+		if n <= quota {
 			continue
 		}
-		sum := 0
-		for _, n := range seconds {
-			sum += n
+		begin := time.Duration(i) * unit
+		if to == 0 || begin-to >= time.Minute {
+			from = begin
 		}
-		most := 0
-		if len(minutes) > 0 {
-			most = slices.Max(minutes)
-		}
-		t.Logf("minutes %3d-%3d: KMS %5.1f calls/s, at most %3d; STS at most %3d/min", i, i+10, float64(sum)/float64(len(seconds)), slices.Max(seconds), most)
+		to = begin + unit
+		longest = max(longest, to-from)
+	}
+	return longest
+}
+
+// keepsTheQuotas fails the test if a quota was exceeded for longer than most.
+func (c *account) keepsTheQuotas(t *testing.T, most time.Duration) {
+	t.Helper()
+	ofKMS, ofSTS := longestOver(c.kms, time.Second, kmsQuota), longestOver(c.sts, time.Minute, stsQuota)
+	t.Logf("over the quota: of KMS for %s, of STS for %s", ofKMS, ofSTS)
+	if ofKMS > most || ofSTS > most {
+		t.Errorf("over the quota for longer than %s", most)
 	}
 }
 
-func TestFleetKeepsTheQuotas(t *testing.T) {
+// report shows a run: the first minutes, then by ten.
+func (c *account) report(t *testing.T) {
+	t.Helper()
+	var b strings.Builder
+	line := "\n%9s %12s %8s %12s %8s"
+	fmt.Fprintf(&b, line, "minutes", "KMS calls/s", "at most", "STS calls/s", "at most")
+	for from := 0; from < int(fleetLife/time.Minute); {
+		to := from + 1
+		if from >= 3 {
+			to = from - from%10 + 10
+		}
+		row := []any{fmt.Sprintf("%d-%d", from, to)}
+		for _, counts := range [][]int{c.kms, c.stsSeconds} {
+			seconds := counts[min(from*60, len(counts)):min(to*60, len(counts))]
+			sum, most := 0, 0
+			for _, n := range seconds {
+				sum, most = sum+n, max(most, n)
+			}
+			row = append(row, fmt.Sprintf("%.1f", float64(sum)/float64((to-from)*60)), fmt.Sprint(most))
+		}
+		fmt.Fprintf(&b, line, row...)
+		from = to
+	}
+	t.Log(b.String())
+}
+
+// slowest is how long after a moment the last pod had its values, for the first time at or after it; more than the run takes, if
+// one never had.
+func slowest(fetched [][]time.Duration, at func(pod int) time.Duration) (most time.Duration) {
+	for pod, times := range fetched {
+		i := slices.IndexFunc(times, func(x time.Duration) bool { return x >= at(pod) })
+		if i < 0 {
+			return 2 * fleetLife
+		}
+		most = max(most, times[i]-at(pod))
+	}
+	return most
+}
+
+func at(moment time.Duration) func(int) time.Duration {
+	return func(int) time.Duration { return moment }
+}
+
+// Everything starts in one second, and STS and KMS are down for ten minutes just when all sessions fall due.
+//
+// A thousand calls in a second are more than STS takes in a minute, whatever the agents do: they do not know of each other, and the
+// start of a lone pod must not wait. So one minute has too many calls. Whoever is refused in it, and at once again, comes back in
+// the next minutes, and so that none of these has too many. It is the same with KMS, whose quota is by the second.
+func TestFleetThatStartsAtOnceAndLosesTheCloud(t *testing.T) {
+	for _, minute := range []time.Duration{0, 58 * time.Second} {
+		t.Run(fmt.Sprint(minute, " into a minute of STS"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const from, to = 45 * time.Minute, 55 * time.Minute
+				cloud := &account{minute: minute, down: func(since time.Duration) bool { return since >= from && since < to }}
+				fetched := runFleet(t, cloud, time.Second, 5*time.Minute)
+				cloud.report(t)
+				cloud.keepsTheQuotas(t, time.Minute)
+				first, back := slowest(fetched, at(0)), slowest(fetched, at(to))
+				t.Logf("the last pod had its values after %s, and again %s after the outage", first, back)
+				if first > 4*time.Minute {
+					t.Errorf("the last pod had its values after %s", first)
+				}
+				if back > catchUp+time.Minute {
+					t.Errorf("the last pod was back %s after the outage", back)
+				}
+			})
+		})
+	}
+}
+
+// A rollout that takes its time: no quota is met at all, neither by it nor after an outage that began when nobody's session
+// was due.
+func TestFleetThatRollsOutKeepsTheQuotas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const from, to = 60 * time.Minute, 70 * time.Minute
 		cloud := &account{down: func(since time.Duration) bool { return since >= from && since < to }}
-		fetched := runFleet(t, cloud, 5*time.Minute, 5*time.Minute)
-		report(t, cloud)
-		for _, at := range append(over(cloud.kms, time.Second, kmsQuota), over(cloud.sts, time.Minute, stsQuota)...) {
-			if at < to || at > to+time.Minute {
-				t.Errorf("over a quota after %s", at)
-			}
+		const rollout = 5 * time.Minute
+		fetched := runFleet(t, cloud, rollout, 5*time.Minute)
+		cloud.report(t)
+		cloud.keepsTheQuotas(t, 0)
+		if start := slowest(fetched, func(pod int) time.Duration { return rollout * time.Duration(pod) / fleetPods }); start > time.Second {
+			t.Errorf("a pod had its values %s after its start", start)
 		}
-		for i, times := range fetched {
-			back := slices.IndexFunc(times, func(at time.Time) bool { return at.Sub(cloud.begun) >= to })
-			if back < 0 || times[back].Sub(cloud.begun) > to+catchUp+time.Minute {
-				t.Errorf("pod %d was not back in time", i)
-			}
-		}
-	})
-}
-
-// Everything starts at once, and STS lets a few hundred in a minute: all get in, and nobody hammers.
-func TestFleetThatStartsAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cloud := &account{down: func(time.Duration) bool { return false }}
-		fetched := runFleet(t, cloud, 0, 5*time.Minute)
-		report(t, cloud)
-		var last time.Duration
-		for _, times := range fetched {
-			last = max(last, times[0].Sub(cloud.begun))
-		}
-		t.Logf("the last pod had its values after %s", last)
-		if last > 10*time.Minute {
-			t.Errorf("the last pod had its values after %s", last)
-		}
-		for _, at := range over(cloud.sts, time.Minute, stsQuota) {
-			if at >= 2*time.Minute {
-				t.Errorf("STS over its quota after %s", at)
-			}
-		}
-		for _, at := range over(cloud.kms, time.Second, kmsQuota) {
-			if at > 90*time.Second {
-				t.Errorf("KMS over its quota after %s", at)
-			}
+		if back := slowest(fetched, at(to)); back > catchUp+time.Minute {
+			t.Errorf("the last pod was back %s after the outage", back)
 		}
 	})
 }
@@ -229,19 +294,13 @@ func TestFleetThatStartsAtOnce(t *testing.T) {
 // All pods use one managed secret, and KMS rotates it.
 func TestFleetAfterARotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cloud := &account{down: func(time.Duration) bool { return false }, rotation: time.Now().Add(time.Hour)}
+		const rotation = time.Hour
+		cloud := &account{down: func(time.Duration) bool { return false }, rotation: time.Now().Add(rotation)}
 		fetched := runFleet(t, cloud, 5*time.Minute, 30*time.Minute)
-		report(t, cloud)
-		if at := over(cloud.kms, time.Second, kmsQuota); len(at) > 0 {
-			t.Errorf("over the quota after %s", at)
-		}
-		for i, times := range fetched {
-			if !slices.ContainsFunc(times, func(at time.Time) bool {
-				late := at.Sub(cloud.rotation)
-				return late >= 0 && late <= rotationGrace+10*time.Second
-			}) {
-				t.Errorf("pod %d did not see the rotation", i)
-			}
+		cloud.report(t)
+		cloud.keepsTheQuotas(t, 0)
+		if seen := slowest(fetched, at(rotation)); seen > rotationGrace+10*time.Second {
+			t.Errorf("the last pod saw the rotation %s after it", seen)
 		}
 	})
 }

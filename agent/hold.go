@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	// firstHold is the longest pause after the first throttled call; each further one doubles it. STS counts by the minute:
-	// who comes back sooner is refused again.
+	// firstHold is the longest pause after the first throttled call; each further one doubles it.
 	firstHold = 5 * time.Second
+	// stsWindow is what STS counts calls by. Whom it refuses twice has met a quota that is used up, not a busy moment: who came
+	// back within the same minute would only be refused again, and be one of those that keep the account over its quota.
+	stsWindow = time.Minute
 	// longestHold bounds every pause, also one that an answer asks for.
 	longestHold = 5 * time.Minute
 )
@@ -70,8 +72,12 @@ func (h *hold) note(err error) {
 		h.refusals = 0
 	case !throttled(err) && asked == 0, time.Now().Before(h.until): // or one of several calls that were under way together
 	default:
+		least, jitter := min(asked, longestHold), backoff(h.refusals, firstHold, longestHold)
+		if h.refusals > 0 && refusedBySTS(err) {
+			least, jitter = max(least, stsWindow), backoff(h.refusals-1, stsWindow, longestHold)
+		}
 		// Everybody who is refused at that moment gets the same answer: the jitter comes on top of it.
-		h.until = time.Now().Add(min(asked, longestHold) + backoff(h.refusals, firstHold, longestHold))
+		h.until = time.Now().Add(least + jitter)
 		h.refusals++
 		h.last = err
 	}
@@ -88,6 +94,11 @@ func throttled(err error) bool {
 		return sts.Code == "HTTP 429" || strings.HasPrefix(sts.Code, "Throttling")
 	}
 	return false
+}
+
+func refusedBySTS(err error) bool {
+	var sts *identity.Error
+	return errors.As(err, &sts)
 }
 
 // retryAfter is the pause that an answer asked for (Retry-After); 0 if it did not.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,4 +111,55 @@ func TestRetryAfterOfKMS(t *testing.T) {
 		t.Errorf("the agent asks again in %s, %v", line.In, err)
 	}
 	p.wantCalls(1, 1)
+}
+
+// Whom STS refuses twice stays away for longer than the minute by which it counts.
+func TestSecondRefusalOfSTSIsAMinutesPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hold{reader: &clockwork{}}
+		for refusal, bounds := range [][2]time.Duration{
+			{0, firstHold}, {stsWindow, 2 * stsWindow}, {stsWindow, 3 * stsWindow}, {stsWindow, 5 * stsWindow},
+			{stsWindow, stsWindow + longestHold}, {stsWindow, stsWindow + longestHold},
+		} {
+			h.note(&identity.Error{Code: "Throttling.Api"})
+			if pause := h.remaining(); pause < bounds[0] || pause > bounds[1] {
+				t.Errorf("refusal %d: a pause of %s, want %s", refusal, pause, bounds)
+			}
+			time.Sleep(h.remaining())
+		}
+	})
+}
+
+// A start waits for as long as it is told to. If it gave up, the next one would not know of the pause.
+func TestHeldStartDoesNotGiveUp(t *testing.T) {
+	for name, test := range map[string]struct {
+		refusals int
+		refusal  error
+		least    time.Duration
+		fails    string
+	}{
+		"STS, twice":    {2, &identity.Error{Code: "Throttling.Api"}, stsWindow, ""},
+		"Retry-After":   {1, asking{throttling, 2 * time.Minute}, 2 * time.Minute, ""},
+		"STS, for ever": {1000, &identity.Error{Code: "Throttling.Api"}, heldStartLimit, "no secrets within 9m0s"},
+		"an outage":     {1000, outage, startLimit, "no secrets within 1m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := &clockwork{answer: func(n int, _ kms.Ref) (kms.Secret, error) {
+					if n <= test.refusals {
+						return kms.Secret{}, test.refusal
+					}
+					return kms.Secret{VersionID: "v1"}, nil
+				}}
+				begun := time.Now()
+				err := clockworkAgent(t, c, time.Minute, "k").Init(t.Context())
+				if (err != nil) != (test.fails != "") || err != nil && !strings.Contains(err.Error(), test.fails) {
+					t.Errorf("the start: %v, want %q", err, test.fails)
+				}
+				if took := time.Since(begun); took < test.least || took > test.least+stsWindow+2*firstHold {
+					t.Errorf("it took %s, want %s and a little", took, test.least)
+				}
+			})
+		})
+	}
 }

@@ -17,8 +17,12 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// retryPause is how long still valid credentials are served before STS is asked again after a failed early refresh.
-const retryPause = 30 * time.Second
+const (
+	// shortestPause and longestPause bound how long still valid credentials are served before STS is asked again after a failed
+	// early refresh.
+	shortestPause = 15 * time.Second
+	longestPause  = 5 * time.Minute
+)
 
 // Credentials are an STS session or an access key. The three strings belong together: they are only ever handed out as a
 // set.
@@ -85,6 +89,10 @@ func Open(kind string, getenv func(string) string, sts STS) (*Source, error) {
 	}
 	return nil, fmt.Errorf("identity %q: want rrsa, access-key or node-role", kind)
 }
+
+// NewSource returns a Source of what assume gets. It is for simulations of what time and STS do to an agent; New, NewAccessKey
+// and NewNodeRole are for those who have an identity.
+func NewSource(assume func() (Credentials, error)) *Source { return &Source{assume: assume} }
 
 // New returns a Source for cfg. It does not call STS yet.
 //
@@ -165,7 +173,7 @@ func (s *Source) refresh() (Credentials, error) {
 	now := time.Now()
 	if err != nil {
 		if s.current.valid(now) {
-			s.refreshAt = now.Add(jitter(retryPause))
+			s.refreshAt = now.Add(retryPause(s.current.Expires.Sub(now)))
 			return s.current, nil
 		}
 		return Credentials{}, err
@@ -179,6 +187,13 @@ func (s *Source) refresh() (Credentials, error) {
 		s.refreshAt = start.Add(jitter(c.Expires.Sub(start) * 3 / 4))
 	}
 	return c, nil
+}
+
+// retryPause follows what is left of the credentials' life. A fleet whose sessions all fell due in an outage then comes back over
+// minutes, as it would have without one, and nobody's session ends because of that.
+func retryPause(left time.Duration) time.Duration {
+	most := min(left/3, longestPause)
+	return max(shortestPause, most/2+rand.N(most/2+1))
 }
 
 // jitter spreads d over 90 % to 110 %, so that pods started together do not come back together.

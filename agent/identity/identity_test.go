@@ -199,3 +199,23 @@ func TestConfigMistakesAreReportedTogether(t *testing.T) {
 		}
 	}
 }
+
+// Sessions that fall due in an outage of STS are kept, and asked for again at moments that spread, the more often the nearer
+// their end.
+func TestRetriesOfAnEarlyRefresh(t *testing.T) {
+	for _, test := range []struct{ left, least, most time.Duration }{
+		{11 * time.Hour, longestPause / 2, longestPause},
+		{15 * time.Minute, 150 * time.Second, 5 * time.Minute},
+		{3 * time.Minute, 30 * time.Second, time.Minute},
+		{20 * time.Second, shortestPause, shortestPause},
+	} {
+		least, most := test.most, test.least
+		for range 1000 {
+			pause := retryPause(test.left)
+			least, most = min(least, pause), max(most, pause)
+		}
+		if least < test.least || most > test.most || most-least < (test.most-test.least)*9/10 {
+			t.Errorf("with %s left: pauses from %s to %s, want %s to %s", test.left, least, most, test.least, test.most)
+		}
+	}
+}
