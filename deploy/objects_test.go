@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -89,6 +90,7 @@ func (o objects) check(t *testing.T) {
 	o.checkNamespaces(t)
 	o.checkDeployment(t)
 	o.checkWebhooks(t)
+	o.checkGuard(t)
 }
 
 // checkNamespaces finds an object that would land in the namespace of whoever installs.
@@ -177,7 +179,7 @@ func (o objects) checkWebhooks(t *testing.T) {
 	if mutating.Name != "kms-agent-injector" || len(mutating.Webhooks) != 1 {
 		t.Fatalf("mutating configuration %s has %d webhooks, want kms-agent-injector with 1", mutating.Name, len(mutating.Webhooks))
 	}
-	pods := mutating.Webhooks[0]
+	pods := pods(t, o)
 	clients[pods.Name], namespaces[pods.Name] = pods.ClientConfig, pods.NamespaceSelector
 	if *pods.FailurePolicy != admissionv1.Fail || *pods.MatchPolicy != admissionv1.Equivalent || *pods.SideEffects != admissionv1.SideEffectClassNone ||
 		*pods.ReinvocationPolicy != admissionv1.IfNeededReinvocationPolicy || *pods.TimeoutSeconds != 5 {
@@ -218,6 +220,28 @@ func (o objects) checkWebhooks(t *testing.T) {
 		if selects(t, namespaces[name], labels.Set{corev1.LabelMetadataName: "shop"}) {
 			t.Errorf("webhook %s is called in a namespace that has not opted in", name)
 		}
+	}
+}
+
+// pods is the webhook that injects.
+func pods(t *testing.T, o objects) admissionv1.MutatingWebhook {
+	t.Helper()
+	return only[*admissionv1.MutatingWebhookConfiguration](t, o).Webhooks[0]
+}
+
+// checkGuard wants the guard where the webhook is, at the creation of pods and nothing else.
+func (o objects) checkGuard(t *testing.T) {
+	t.Helper()
+	guard, binding, webhook := only[*admissionv1.ValidatingAdmissionPolicy](t, o), only[*admissionv1.ValidatingAdmissionPolicyBinding](t, o), pods(t, o)
+	constraints := guard.Spec.MatchConstraints
+	if constraints.NamespaceSelector.String() != webhook.NamespaceSelector.String() {
+		t.Error("the guard watches other namespaces than the webhook")
+	}
+	if len(constraints.ResourceRules) != 1 || !reflect.DeepEqual(constraints.ResourceRules[0].RuleWithOperations, webhook.Rules[0]) {
+		t.Errorf("the guard is for %+v, the webhook for %+v", constraints.ResourceRules, webhook.Rules)
+	}
+	if *guard.Spec.FailurePolicy != admissionv1.Fail || binding.Spec.PolicyName != guard.Name || !slices.Equal(binding.Spec.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
+		t.Errorf("the guard does not refuse: %+v, %+v", guard.Spec.FailurePolicy, binding.Spec)
 	}
 }
 

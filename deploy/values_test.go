@@ -21,7 +21,12 @@ import (
 )
 
 func TestCertificates(t *testing.T) {
-	metadata := []string{`cluster: [get list watch] [serviceaccounts] [""] []`, `cluster: [get list watch] [namespaces] [""] []`}
+	always := []string{
+		`cluster: [get list watch] [serviceaccounts] [""] []`,
+		`cluster: [get list watch] [namespaces] [""] []`,
+		`cluster: [create patch] [events] [""] []`,
+		`kms: [get] [configmaps] [""] [kms-webhook]`,
+	}
 	pemFile, pemText := authority(t)
 	for _, tt := range []struct {
 		mode      string
@@ -32,19 +37,20 @@ func TestCertificates(t *testing.T) {
 		requested int    // Certificates
 	}{{
 		mode: "self-signed",
-		rules: append(slices.Clone(metadata),
+		rules: slices.Concat(always[:3], []string{
 			`cluster: [get list watch patch] [mutatingwebhookconfigurations validatingwebhookconfigurations] ["admissionregistration.k8s.io"] [kms-agent-injector]`,
+			always[3],
 			`kms: [get list watch update] [secrets] [""] [kms-webhook-ca]`,
 			`kms: [create] [secrets] [""] []`,
-		),
+		}),
 	}, {
-		mode: "cert-manager", rules: metadata, secret: "kms-webhook-tls", requested: 2,
+		mode: "cert-manager", rules: always, secret: "kms-webhook-tls", requested: 2,
 	}, {
 		mode: "cert-manager", args: []string{"--set", "certificates.certManager.issuerRef.name=corp,certificates.certManager.issuerRef.kind=ClusterIssuer"},
-		rules: metadata, secret: "kms-webhook-tls", requested: 1,
+		rules: always, secret: "kms-webhook-tls", requested: 1,
 	}, {
 		mode: "files", args: []string{"--set", "certificates.files.secretName=own", "--set-file", "certificates.files.caBundle=" + pemFile},
-		rules: metadata, secret: "own", caBundle: pemText,
+		rules: always, secret: "own", caBundle: pemText,
 	}} {
 		t.Run(tt.mode, func(t *testing.T) {
 			o, text := render(t, "kms", append(tt.args, "--set", "certificates.mode="+tt.mode)...)
@@ -125,7 +131,6 @@ namespaces:
     agent: {nativeSidecar: never}
 agent: {narrowSessions: true, metricsPort: 9464}
 image: {registry: registry.example.com, repository: team, tag: v1.2.3, pullSecrets: [pull]}
-guard: {enabled: true}
 replicas: 3
 podDisruptionBudget: {enabled: false}
 priorityClassName: ""
@@ -169,9 +174,13 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	if n := len(every[*policyv1.PodDisruptionBudget](o)); n != 0 {
 		t.Errorf("there are %d PodDisruptionBudgets, want none", n)
 	}
-	guard := only[*admissionv1.ValidatingAdmissionPolicy](t, o)
-	if guard.Spec.MatchConstraints.NamespaceSelector.String() != only[*admissionv1.MutatingWebhookConfiguration](t, o).Webhooks[0].NamespaceSelector.String() {
-		t.Error("the guard watches other namespaces than the webhook")
+	if got := pods(t, o).NamespaceSelector.MatchExpressions[1].Values; !slices.Equal(got, []string{"cert-manager", "istio-system", "kms", "kube-system"}) {
+		t.Errorf("the excluded namespaces are %v", got)
+	}
+
+	o, _ = render(t, "kms", "--set", "guard.enabled=false")
+	if n := len(every[*admissionv1.ValidatingAdmissionPolicy](o)) + len(every[*admissionv1.ValidatingAdmissionPolicyBinding](o)); n != 0 {
+		t.Errorf("switched off, the guard has %d objects", n)
 	}
 }
 

@@ -24,6 +24,7 @@ const liveTimeout = 2 * time.Second
 var (
 	serviceAccountKind = schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}
 	namespaceKind      = schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}
+	configMapKind      = schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"} // the webhook's own; never cached
 )
 
 // A metadata is where the metadata of ServiceAccounts and Namespaces is looked up: in the cache, and in the API server itself
@@ -93,7 +94,7 @@ func slimNamespace(obj any) (any, error) {
 	}}, nil
 }
 
-// watchMetadata makes the cache, which the caller starts, and the look-up in it. It asks for no API discovery: the two kinds are
+// watchMetadata makes the cache, which the caller starts, and the look-up in it. It asks for no API discovery: the kinds are
 // known.
 func watchMetadata(config *rest.Config) (cache.Cache, metadata, error) {
 	fail := func(err error) (cache.Cache, metadata, error) {
@@ -112,6 +113,7 @@ func watchMetadata(config *rest.Config) (cache.Cache, metadata, error) {
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(serviceAccountKind, meta.RESTScopeNamespace)
 	mapper.Add(namespaceKind, meta.RESTScopeRoot)
+	mapper.Add(configMapKind, meta.RESTScopeNamespace)
 	informers, err := cache.New(config, cache.Options{HTTPClient: httpClient, Mapper: mapper, ByObject: map[client.Object]cache.ByObject{
 		accounts: {Transform: slimAccount}, namespaces: {Transform: slimNamespace},
 	}})

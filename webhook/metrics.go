@@ -20,6 +20,8 @@ type measures struct {
 	registry   *prometheus.Registry
 	admissions *prometheus.CounterVec
 	duration   prometheus.Histogram
+	configOK   prometheus.Gauge
+	configTime prometheus.Gauge
 }
 
 func newMeasures(expiry func() time.Time) *measures {
@@ -32,13 +34,20 @@ func newMeasures(expiry func() time.Time) *measures {
 			Name: "kms_webhook_admission_duration_seconds", Help: "Time from a pod's request to its answer.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}),
+		configOK: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "kms_webhook_config_last_reload_successful", Help: "1 if the operator's document is in force as it is; 0 if it has a mistake and the last good one is.",
+		}),
+		configTime: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "kms_webhook_config_last_reload_success_timestamp_seconds", Help: "Since when the operator's document that is in force is so, in Unix time.",
+		}),
 	}
 	for result, reasons := range outcomes {
 		for _, reason := range reasons {
 			m.admissions.WithLabelValues(result, reason)
 		}
 	}
-	m.registry.MustRegister(m.admissions, m.duration, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m.reloaded(nil) // it does not start with a broken one
+	m.registry.MustRegister(m.admissions, m.duration, m.configOK, m.configTime, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kms_webhook_certificate_expiry_timestamp_seconds", Help: "When the serving certificate expires, in Unix time; 0 without one.",
 	}, func() float64 {
 		if at := expiry(); !at.IsZero() {
@@ -47,6 +56,16 @@ func newMeasures(expiry func() time.Time) *measures {
 		return 0
 	}))
 	return m
+}
+
+// reloaded counts a change of the operator's document, with what is wrong with it.
+func (m *measures) reloaded(wrong error) {
+	if wrong != nil {
+		m.configOK.Set(0)
+		return
+	}
+	m.configOK.Set(1)
+	m.configTime.SetToCurrentTime()
 }
 
 func (m *measures) pod(v verdict, took time.Duration) {

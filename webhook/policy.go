@@ -27,14 +27,17 @@ type policy struct {
 	now  atomic.Pointer[choice]
 	read [][]byte // the file and the CA files that now is made of
 	err  string   // the last thing wrong with them, to say it once
+
+	reloaded func(ctx context.Context, wrong error) // is told of each change, for better or for worse
 }
 
 // A choice is made of one document, for both of what nativeSidecar auto may mean.
 type choice struct{ native, plain *injector.Injector }
 
 func loadPolicy(file, version string, log logr.Logger) (*policy, error) {
-	p := &policy{file: file, version: version, log: log}
-	return p, p.load()
+	p := &policy{file: file, version: version, log: log, reloaded: func(context.Context, error) {}}
+	_, err := p.load()
+	return p, err
 }
 
 func (p *policy) current() *injector.Injector {
@@ -55,20 +58,25 @@ func (p *policy) watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		err := p.load()
-		if err == nil {
-			p.err = ""
-		} else if p.err != err.Error() {
+		changed, err := p.load()
+		switch {
+		case err != nil && err.Error() != p.err:
 			p.err = err.Error()
 			p.log.Error(err, "Operator's configuration is broken; the last good one stays", "file", p.file)
+			p.reloaded(ctx, err)
+		case err == nil && (changed || p.err != ""): // also when the last good one has come back
+			p.err = ""
+			p.log.Info("Operator's configuration reloaded", "file", p.file)
+			p.reloaded(ctx, nil)
 		}
 	}
 }
 
-func (p *policy) load() error {
+// load reports whether what the files say has changed since they were last right.
+func (p *policy) load() (changed bool, err error) {
 	document, err := os.ReadFile(p.file)
 	if err != nil {
-		return fmt.Errorf("read the operator's configuration: %w", err)
+		return false, fmt.Errorf("read the operator's configuration: %w", err)
 	}
 	policy, err := config.LoadInjector(document, func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
@@ -77,23 +85,21 @@ func (p *policy) load() error {
 		return os.ReadFile(name)
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", p.file, err)
+		return false, fmt.Errorf("%s: %w", p.file, err)
 	}
 	read := [][]byte{document, []byte(policy.KMS.CABundle), []byte(policy.STS.CABundle)}
 	if same(p.read, read) {
-		return nil
+		return false, nil
 	}
 	var both choice
 	for known, in := range map[bool]**injector.Injector{true: &both.native, false: &both.plain} {
 		if *in, err = injector.New(policy.WithNativeSidecars(known), p.version); err != nil {
-			return fmt.Errorf("%s: %w", p.file, err)
+			return false, fmt.Errorf("%s: %w", p.file, err)
 		}
 	}
-	if p.now.Swap(&both) != nil {
-		p.log.Info("Operator's configuration reloaded", "file", p.file)
-	}
+	p.now.Store(&both)
 	p.read = read
-	return nil
+	return true, nil
 }
 
 func same(a, b [][]byte) bool {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -38,6 +39,9 @@ type Options struct {
 	Health     string        // address of /healthz and /readyz
 	Drain      time.Duration // how long it goes on answering after it was told to stop, until nobody calls it any more
 	Version    string        // for the annotation config.InjectedAnnotation
+
+	// ConfigMap is what ConfigFile is mounted from. It gets an event when it changes; without a name there are none.
+	ConfigMap types.NamespacedName
 
 	REST        *rest.Config
 	Certificate Certificate
@@ -81,6 +85,14 @@ func Run(ctx context.Context, o Options) error {
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
 	running, stop := context.WithCancel(running)
 	defer stop()
+	events, err := newEvents(running, o.REST, metadata, o.ConfigMap, o.Log)
+	if err != nil {
+		return err
+	}
+	policy.reloaded = func(ctx context.Context, wrong error) {
+		measures.reloaded(wrong)
+		events.reloaded(ctx, wrong)
+	}
 	group.Go(func() error { return informers.Start(running) })
 	group.Go(func() error { synced.Store(informers.WaitForCacheSync(running)); return nil })
 	group.Go(func() error { return policy.watch(running) })

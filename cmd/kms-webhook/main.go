@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
@@ -41,8 +42,9 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&o.Drain, "drain", 5*time.Second, "how long to go on answering after SIGTERM")
 	mode := flags.String("cert-mode", "self-signed", "where the serving certificate comes from: self-signed, cert-manager, files")
 	dir := flags.String("cert-dir", "/etc/kms-webhook/tls", "folder of tls.crt and tls.key, with cert-manager and files")
-	namespace := flags.String("namespace", os.Getenv("POD_NAMESPACE"), "the webhook's namespace, with self-signed (default $POD_NAMESPACE)")
+	namespace := flags.String("namespace", os.Getenv("POD_NAMESPACE"), "the webhook's namespace (default $POD_NAMESPACE)")
 	service := flags.String("service-name", "kms-webhook", "the Service by which the API server calls, with self-signed")
+	configMap := flags.String("config-map", "kms-webhook", "the ConfigMap of the namespace that --config is mounted from; gets events when it changes")
 	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server (default: as a pod)")
 	level := flags.String("log-level", "info", "debug, info, error")
 	err := flags.Parse(args)
@@ -53,6 +55,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 
+	o.ConfigMap = types.NamespacedName{Namespace: *namespace, Name: *configMap}
 	if o.Log, err = newLogger(*level); err != nil {
 		return err
 	}

@@ -1,10 +1,11 @@
-// Package fakekube is an API server for tests: it keeps objects as JSON and answers get, list, watch, create, update and JSON
+// Package fakekube is an API server for tests: it keeps objects as JSON and answers get, list, watch, create, update and
 // patch over HTTP. It knows no kinds, checks nothing and grants everything.
 package fakekube
 
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -86,6 +87,19 @@ func (s *Server) Get(path string) Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.objects[path]
+}
+
+// Find are the objects whose path begins so.
+func (s *Server) Find(prefix string) []Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []Object
+	for _, path := range slices.Sorted(maps.Keys(s.objects)) {
+		if strings.HasPrefix(path, prefix) {
+			found = append(found, s.objects[path])
+		}
+	}
+	return found
 }
 
 // Break answers requests with the status that the function gives; 0 answers them as usual. Watches that run go on.
@@ -269,11 +283,21 @@ func (s *Server) one(w http.ResponseWriter, r *http.Request, about watch) {
 }
 
 func apply(r *http.Request, to Object) (patched Object, err error) {
-	var patch jsonpatch.Patch
-	if err := json.NewDecoder(r.Body).Decode(&patch); err != nil {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
 		return nil, err
 	}
 	text, err := json.Marshal(to)
+	if err != nil {
+		return nil, err
+	}
+	if r.Header.Get("Content-Type") != "application/json-patch+json" { // a merge, for all that the clients here do with it
+		if text, err = jsonpatch.MergePatch(text, body); err != nil {
+			return nil, err
+		}
+		return patched, json.Unmarshal(text, &patched)
+	}
+	patch, err := jsonpatch.DecodePatch(body)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,77 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+)
+
+// The reasons of events.
+const (
+	eventConfigReloaded = "ConfigReloaded"
+	eventConfigRejected = "ConfigRejected"
+)
+
+// maxEventMessage is the longest message that the API takes, in bytes.
+const maxEventMessage = 1024
+
+// events tells of decisions where people look for reasons: kubectl describe. It never holds up what it tells of: messages are
+// queued, equal ones counted, too many dropped.
+type events struct {
+	recorder record.EventRecorder
+	metadata metadata
+	own      types.NamespacedName // the ConfigMap of the operator's document; without a name there is none
+	log      logr.Logger
+}
+
+// newEvents sends until ctx ends.
+func newEvents(ctx context.Context, config *rest.Config, m metadata, own types.NamespacedName, log logr.Logger) (*events, error) {
+	client, err := typedcorev1.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("send events: %w", err)
+	}
+	broadcaster := record.NewBroadcaster(record.WithContext(logr.NewContext(ctx, log)))
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.Events("")})
+	context.AfterFunc(ctx, broadcaster.Shutdown)
+	recorder := broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: "kms-webhook"})
+	return &events{recorder: recorder, metadata: m, own: own, log: log}, nil
+}
+
+// reloaded tells of a change of the operator's document, with what is wrong with it.
+func (e *events) reloaded(ctx context.Context, wrong error) {
+	if e.own.Name == "" || e.own.Namespace == "" {
+		return
+	}
+	about, err := e.metadata.fromServer(ctx, configMapKind, e.own)
+	if err != nil || about == nil {
+		e.log.Info("No event about the operator's configuration: its ConfigMap was not found", "configMap", e.own, "error", err)
+		return
+	}
+	ref := &corev1.ObjectReference{APIVersion: "v1", Kind: configMapKind.Kind, Namespace: e.own.Namespace, Name: e.own.Name, UID: about.UID}
+	if wrong != nil {
+		e.recorder.Event(ref, corev1.EventTypeWarning, eventConfigRejected, message("The last good configuration stays in force: "+wrong.Error()))
+		return
+	}
+	e.recorder.Event(ref, corev1.EventTypeNormal, eventConfigReloaded, "The configuration is in force for pods that are created from now on")
+}
+
+// message is a text of at most the length that an event's may have.
+func message(text string) string {
+	const more = " …"
+	if len(text) <= maxEventMessage {
+		return text
+	}
+	end := maxEventMessage - len(more)
+	for !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + more
+}
