@@ -16,6 +16,16 @@ type Pod struct {
 // Metadata is the part of an object's metadata that matters here.
 type Metadata struct {
 	Annotations map[string]string `json:"annotations"`
+	Owners      []Owner           `json:"ownerReferences"`
+}
+
+// Owner is an object that the pod belongs to.
+type Owner struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Name       string `json:"name"`
+	UID        string `json:"uid"`
+	Controller bool   `json:"controller"`
 }
 
 // PodSpec is the part of a pod's spec that matters here.

@@ -19,11 +19,32 @@ func ReadPod(r *rawjson.Reader) (p Pod) {
 
 func readMetadata(r *rawjson.Reader) (m Metadata) {
 	for name := range r.Members {
-		if string(name) == "annotations" {
+		switch string(name) {
+		case "annotations":
 			m.Annotations = readMap(r, (*rawjson.Reader).Text)
+		case "ownerReferences":
+			m.Owners = readAll(r, readOwner)
 		}
 	}
 	return m
+}
+
+func readOwner(r *rawjson.Reader) (o Owner) {
+	for name := range r.Members {
+		switch string(name) {
+		case "apiVersion":
+			o.APIVersion = r.Text()
+		case "kind":
+			o.Kind = r.Text()
+		case "name":
+			o.Name = r.Text()
+		case "uid":
+			o.UID = r.Text()
+		case "controller":
+			o.Controller = r.Bool()
+		}
+	}
+	return o
 }
 
 func readPodSpec(r *rawjson.Reader) (s PodSpec) {

@@ -3,6 +3,8 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-logr/logr"
@@ -12,12 +14,16 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 // The reasons of events.
 const (
 	eventConfigReloaded = "ConfigReloaded"
 	eventConfigRejected = "ConfigRejected"
+	eventInjected       = "Injected"
+	eventDenied         = "InjectionDenied"
 )
 
 // maxEventMessage is the longest message that the API takes, in bytes.
@@ -61,6 +67,35 @@ func (e *events) reloaded(ctx context.Context, wrong error) {
 		return
 	}
 	e.recorder.Event(ref, corev1.EventTypeNormal, eventConfigReloaded, "The configuration is in force for pods that are created from now on")
+}
+
+// pod tells the controller that a pod belongs to what became of it. A pod of nobody's has whoever made it, who has been told; it
+// has no uid yet, by which an event could name it.
+func (e *events) pod(req *request[injector.Pod], v verdict) {
+	i := slices.IndexFunc(req.Object.Metadata.Owners, func(o injector.Owner) bool { return o.Controller })
+	if req.DryRun || i < 0 {
+		return
+	}
+	owner := req.Object.Metadata.Owners[i]
+	ref := &corev1.ObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: req.Namespace, Name: owner.Name, UID: types.UID(owner.UID)}
+	switch {
+	case v.result == resultDenied:
+		e.recorder.Event(ref, corev1.EventTypeWarning, eventDenied, message("A pod was refused: "+oneLine(v.err.Error())))
+	case v.result == resultInjected && v.reason == reasonNew:
+		e.recorder.Event(ref, corev1.EventTypeNormal, eventInjected, message(injectedAs(v.audit)))
+	}
+}
+
+// injectedAs does not tell one pod from another, so that a hundred equal replicas are one event that was seen a hundred times.
+func injectedAs(audit map[string]string) string {
+	text := "A pod was given the agent, with identity " + audit["identity"]
+	if role := audit["role"]; role != "" {
+		text += " as " + role
+	}
+	if secrets := audit["secrets"]; secrets != "" {
+		text += ", for " + strings.ReplaceAll(secrets, ",", ", ")
+	}
+	return text
 }
 
 // message is a text of at most the length that an event's may have.

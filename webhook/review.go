@@ -21,6 +21,7 @@ type request[T any] struct {
 	UID       string
 	Operation string
 	Namespace string
+	DryRun    bool
 	Object    T
 	OldObject T
 }
@@ -51,6 +52,8 @@ func readRequest[T any](r *rawjson.Reader, readObject func(*rawjson.Reader) T) (
 			req.Operation = r.Text()
 		case "namespace":
 			req.Namespace = r.Text()
+		case "dryRun":
+			req.DryRun = r.Bool()
 		case "object":
 			req.Object = readObject(r)
 		case "oldObject":

@@ -74,14 +74,6 @@ func Run(ctx context.Context, o Options) error {
 	var draining, synced atomic.Bool
 	measures := newMeasures(func() time.Time { return expiry(o.Certificate) })
 
-	server := crwebhook.NewServer(crwebhook.Options{Port: o.Port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-		c.GetCertificate = o.Certificate.GetCertificate
-		c.MinVersion = tls.VersionTLS12
-		c.NextProtos = []string{"h2", "http/1.1"} // the API server calls webhooks by the latter
-	}}})
-	server.Register(MutatePath, &admission[injector.Pod]{read: injector.ReadPod, decide: judge.pod, observe: measures.pod, log: o.Log, draining: &draining})
-	server.Register(ValidatePath, &admission[workload]{read: readWorkload, decide: judge.workload, observe: func(verdict, time.Duration) {}, advisory: true, log: o.Log, draining: &draining})
-
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
 	running, stop := context.WithCancel(running)
 	defer stop()
@@ -93,6 +85,20 @@ func Run(ctx context.Context, o Options) error {
 		measures.reloaded(wrong)
 		events.reloaded(ctx, wrong)
 	}
+	decidePod := func(ctx context.Context, req *request[injector.Pod]) verdict {
+		v := judge.pod(ctx, req)
+		events.pod(req, v)
+		return v
+	}
+
+	server := crwebhook.NewServer(crwebhook.Options{Port: o.Port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+		c.GetCertificate = o.Certificate.GetCertificate
+		c.MinVersion = tls.VersionTLS12
+		c.NextProtos = []string{"h2", "http/1.1"} // the API server calls webhooks by the latter
+	}}})
+	server.Register(MutatePath, &admission[injector.Pod]{read: injector.ReadPod, decide: decidePod, observe: measures.pod, log: o.Log, draining: &draining})
+	server.Register(ValidatePath, &admission[workload]{read: readWorkload, decide: judge.workload, observe: func(verdict, time.Duration) {}, advisory: true, log: o.Log, draining: &draining})
+
 	group.Go(func() error { return informers.Start(running) })
 	group.Go(func() error { synced.Store(informers.WaitForCacheSync(running)); return nil })
 	group.Go(func() error { return policy.watch(running) })
