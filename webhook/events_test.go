@@ -38,7 +38,9 @@ func TestEvents(t *testing.T) {
 	f := start(t).ready(t)
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": shopRole})
 	good := func() map[string]any { return pod("web", map[string]any{"secret.db": "app/db", "env.KEY": "app/key"}) }
-	bad := func() map[string]any { return pod("web", map[string]any{"secret.db": "finance/db", "secret.b": "finance/b"}) }
+	bad := func() map[string]any {
+		return pod("web", map[string]any{"secret.db": "finance/db", "secret.b": "finance/b"})
+	}
 
 	// Nobody is told of these, before the others are, so that one that is told after all is seen.
 	f.create(t, owned(good(), "dry"), true)
