@@ -1,79 +1,80 @@
 package injector
 
 import (
-	"encoding/json"
-	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
 
-// An operation is an RFC 6902 add: the only one there is here.
-type operation struct {
-	Op    string `json:"op"`
-	Path  string `json:"path"`
-	Value any    `json:"value"`
+// A builder appends RFC 6902 add operations: the only ones there are here. Paths count elements as they are when the patch is
+// applied in order, so that insertions into an array of containers must follow everything that addresses a container in it.
+type builder struct {
+	patch   []byte   // "[" and the operations
+	created []string // pointers of arrays that the pod does not have and an operation adds
+	open    bool     // the last operation is the one that adds the last of them
 }
 
-// A builder collects additions. Paths count elements as they are when the patch is applied in order, so that insertions into
-// an array of containers must follow everything that addresses a container in it.
-type builder struct {
-	operations []operation
-	created    map[string]int // pointer of an array that the pod does not have -> the operation that adds it
-}
+// empty reports whether there is no operation.
+func (b *builder) empty() bool { return len(b.patch) == 0 }
 
 // set adds a member to an object that the pod has.
-func (b *builder) set(object, key string, value any) {
-	b.add(object+"/"+strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1"), value)
+func (b *builder) set(object, key, text string) {
+	add(b, object+"/"+strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1"), text)
 }
 
-// grow appends values to the array at pointer, which has length elements, or nil for one that the pod lacks (or has as null).
-func grow[T, V any](b *builder, pointer string, existing []T, values ...V) {
-	if existing != nil {
-		for _, v := range values {
-			b.add(pointer+"/-", v)
-		}
-		return
-	}
+// grow appends values to the array at pointer, which is nil if the pod lacks it (or has it as null).
+func grow[T any, V value](b *builder, pointer string, existing []T, values ...V) {
 	for _, v := range values {
-		b.create(pointer, v)
+		switch {
+		case existing != nil:
+			add(b, pointer+"/-", v)
+		case b.open && b.created[len(b.created)-1] == pointer:
+			b.patch = append(b.patch[:len(b.patch)-len("]}")], ',')
+			b.patch = append(appendValue(b.patch, v), "]}"...)
+		case slices.Contains(b.created, pointer):
+			add(b, pointer+"/-", v)
+		default:
+			b.begin(pointer)
+			b.patch = append(appendValue(append(b.patch, '['), v), "]}"...)
+			b.created, b.open = append(b.created, pointer), true
+		}
 	}
 }
 
 // insert puts values into the array at pointer, the first of them at index.
-func insert[T, V any](b *builder, pointer string, existing []T, index int, values ...V) {
+func insert[T any, V value](b *builder, pointer string, existing []T, index int, values ...V) {
 	if existing == nil {
 		grow(b, pointer, existing, values...)
 		return
 	}
 	for i, v := range values {
-		b.add(pointer+"/"+strconv.Itoa(index+i), v)
+		add(b, pointer+"/"+strconv.Itoa(index+i), v)
 	}
 }
 
-func (b *builder) create(pointer string, value any) {
-	if i, found := b.created[pointer]; found {
-		b.operations[i].Value = append(b.operations[i].Value.([]any), value)
-		return
-	}
-	if b.created == nil {
-		b.created = map[string]int{}
-	}
-	b.created[pointer] = len(b.operations)
-	b.add(pointer, []any{value})
+func add[V value](b *builder, path string, v V) {
+	b.begin(path)
+	b.patch = append(appendValue(b.patch, v), '}')
+	b.open = false
 }
 
-func (b *builder) add(path string, value any) {
-	b.operations = append(b.operations, operation{"add", path, value})
+// begin appends an operation up to its value.
+func (b *builder) begin(path string) {
+	separator := byte(',')
+	if b.empty() {
+		b.patch = make([]byte, 0, 4<<10)
+		separator = '['
+	}
+	b.patch = append(append(b.patch, separator), `{"op":"add","path":`...)
+	b.patch = append(rawjson.AppendString(b.patch, path), `,"value":`...)
 }
 
-// patch is the operations as JSON, nil for none.
-func (b *builder) patch() ([]byte, error) {
-	if len(b.operations) == 0 {
-		return nil, nil
+// json is the patch, nil for none.
+func (b *builder) json() []byte {
+	if b.empty() {
+		return nil
 	}
-	patch, err := json.Marshal(b.operations)
-	if err != nil {
-		return nil, fmt.Errorf("encode the patch: %w", err)
-	}
-	return patch, nil
+	return append(b.patch, ']')
 }

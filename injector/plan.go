@@ -55,28 +55,17 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	var b builder
 	in.growContainers(&b, r)
 	in.addAgents(&b, r, agents)
-	volumes := append([]corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume)}, identityVolumes(r.Spec, a)...)
-	for _, v := range views(r.Spec) {
-		volumes = append(volumes, in.tmpfs(v.volume))
-	}
-	if r.Spec.API != nil {
-		volumes = append(volumes, in.tmpfs(APIVolume))
-	}
-	if len(r.Spec.Env) > 0 {
-		volumes = append(volumes, programVolume())
-	}
-	for _, v := range volumes {
+	for _, v := range in.volumes(r.Spec, a) {
 		if _, exists := r.Pod.Spec.volume(v.Name); !exists {
 			grow(&b, "/spec/volumes", r.Pod.Spec.Volumes, v)
 		}
 	}
 	// An injected pod keeps the version that injected it; a pod that arrives with the annotation and nothing else does not.
 	again := injected(r.Pod.Spec)
-	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || len(b.operations) > 0 && !again {
+	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !b.empty() && !again {
 		b.set("/metadata/annotations", config.InjectedAnnotation, in.version)
 	}
-	patch, err := b.patch()
-	return Plan{Patch: patch, Warnings: warnings, Again: again}, err
+	return Plan{Patch: b.json(), Warnings: warnings, Again: again}, nil
 }
 
 // stuck reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
@@ -89,6 +78,21 @@ const warnStuck = "restartPolicy is Never and " + config.Prefix + "mode single, 
 
 // fetches reports whether there is anything to fetch before the rest.
 func fetches(spec config.Spec) bool { return len(spec.Secrets) > 0 || len(spec.Env) > 0 }
+
+// volumes are those that the pod needs.
+func (in *Injector) volumes(spec config.Spec, a access) []corev1.Volume {
+	volumes := append([]corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume)}, identityVolumes(spec, a)...)
+	for _, v := range views(spec) {
+		volumes = append(volumes, in.tmpfs(v.volume))
+	}
+	if spec.API != nil {
+		volumes = append(volumes, in.tmpfs(APIVolume))
+	}
+	if len(spec.Env) > 0 {
+		volumes = append(volumes, programVolume())
+	}
+	return volumes
+}
 
 // growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
 func (in *Injector) growContainers(b *builder, r Request) {

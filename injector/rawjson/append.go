@@ -39,3 +39,12 @@ func AppendString[S ~string](b []byte, s S) []byte {
 	}
 	return append(append(b, s[done:]...), '"')
 }
+
+// AppendName appends the name of an object's next member, with a comma before it unless it is the first. The name has to be one
+// that needs no escape.
+func AppendName(b []byte, name string) []byte {
+	if b[len(b)-1] != '{' {
+		b = append(b, ',')
+	}
+	return append(append(append(b, '"'), name...), '"', ':')
+}
