@@ -3,12 +3,14 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,16 +51,13 @@ func (a *admission[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.advisory {
 		v = v.advice()
 	}
-	body, err := v.encode(req.UID)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
+	answer := v.append(make([]byte, 0, 512+base64.StdEncoding.EncodedLen(len(v.patch))), req.UID)
 	w.Header().Set("Content-Type", "application/json")
 	if a.draining.Load() {
 		w.Header().Set("Connection", "close") // so that the API server's next request goes to another replica
 	}
-	w.Write(body) //nolint:errcheck // the API server is gone: nobody is left to tell
+	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+	w.Write(answer) //nolint:errcheck // the API server is gone: nobody is left to tell
 }
 
 // answer reads the review into req and decides on it. A panic of the decision is an answer too.
@@ -115,6 +114,8 @@ func (a *admission[T]) logVerdict(namespace string, v verdict) {
 	case resultDenied:
 		a.log.Info("Denied", "namespace", namespace, "reason", v.reason)
 	default:
-		a.log.V(1).Info("Allowed", "namespace", namespace, "result", v.result, "reason", v.reason)
+		if verbose := a.log.V(1); verbose.Enabled() { // arguments are values on the heap, whether anybody looks at them or not
+			verbose.Info("Allowed", "namespace", namespace, "result", v.result, "reason", v.reason)
+		}
 	}
 }

@@ -1,16 +1,11 @@
 package webhook
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
-	"unicode"
 
-	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
@@ -125,29 +120,4 @@ func (v verdict) advice() verdict {
 		return v
 	}
 	return verdict{result: v.result, reason: v.reason, warnings: append(v.warnings, "not checked: "+v.err.Error())}
-}
-
-// encode is the AdmissionReview that says the verdict.
-func (v verdict) encode(uid string) ([]byte, error) {
-	response := admissionv1.AdmissionResponse{UID: types.UID(uid), Allowed: v.err == nil, AuditAnnotations: v.audit}
-	for _, w := range v.warnings {
-		response.Warnings = append(response.Warnings, oneLine(w))
-	}
-	if v.err != nil {
-		response.Result = &metav1.Status{
-			Status: metav1.StatusFailure, Code: v.code, Reason: statusReasons[v.code], Message: v.err.Error(),
-		}
-	}
-	if v.err == nil && v.patch != nil {
-		response.Patch, response.PatchType = v.patch, new(admissionv1.PatchTypeJSONPatch)
-	}
-	return json.Marshal(admissionv1.AdmissionReview{
-		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
-		Response: &response,
-	})
-}
-
-// oneLine is a text without line breaks: they are control characters, and the API server drops a warning that has any.
-func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 }

@@ -1,0 +1,52 @@
+package webhook
+
+import (
+	"encoding/base64"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+)
+
+// append appends the AdmissionReview that says the verdict.
+func (v verdict) append(b []byte, uid string) []byte {
+	b = append(b, `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","response":{"uid":`...)
+	b = rawjson.AppendString(b, uid)
+	b = strconv.AppendBool(rawjson.AppendName(b, "allowed"), v.err == nil)
+	switch {
+	case v.err != nil:
+		b = append(rawjson.AppendName(b, "status"), `{"metadata":{},"status":"Failure","message":`...)
+		b = rawjson.AppendString(b, v.err.Error())
+		b = rawjson.AppendString(rawjson.AppendName(b, "reason"), statusReasons[v.code])
+		b = append(strconv.AppendInt(rawjson.AppendName(b, "code"), int64(v.code), 10), '}')
+	case v.patch != nil:
+		b = append(rawjson.AppendName(b, "patch"), '"')
+		b = append(base64.StdEncoding.AppendEncode(b, v.patch), `","patchType":"JSONPatch"`...)
+	}
+	if len(v.audit) > 0 {
+		b = append(rawjson.AppendName(b, "auditAnnotations"), '{')
+		for _, key := range slices.Sorted(maps.Keys(v.audit)) {
+			b = rawjson.AppendString(rawjson.AppendName(b, key), v.audit[key])
+		}
+		b = append(b, '}')
+	}
+	if len(v.warnings) > 0 {
+		b = append(rawjson.AppendName(b, "warnings"), '[')
+		for i, w := range v.warnings {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = rawjson.AppendString(b, oneLine(w))
+		}
+		b = append(b, ']')
+	}
+	return append(b, "}}"...)
+}
+
+// oneLine is a text without line breaks: they are control characters, and the API server drops a warning that has any.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
+}

@@ -1,0 +1,48 @@
+package webhook
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// TestAnswer decodes answers as the API server does.
+func TestAnswer(t *testing.T) {
+	jsonPatch := admissionv1.PatchTypeJSONPatch
+	for name, c := range map[string]struct {
+		verdict verdict
+		want    admissionv1.AdmissionResponse
+	}{
+		"skipped":  {skipped(reasonNotAsked), admissionv1.AdmissionResponse{Allowed: true}},
+		"injected": {verdict{patch: []byte(`[{"op":"add"}]`)}, admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[{"op":"add"}]`), PatchType: &jsonPatch}},
+		"explained": {
+			verdict{warnings: []string{"one\n  line", `"quoted" \ é`}, audit: map[string]string{"role": "acs:ram::1:role/<x>", "a": "\x00"}},
+			admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"one line", `"quoted" \ é`}, AuditAnnotations: map[string]string{"role": "acs:ram::1:role/<x>", "a": "\x00"}},
+		},
+		"wrong": {denied(reasonAnnotations, errors.New("a\n\tb")), admissionv1.AdmissionResponse{Result: &metav1.Status{
+			Status: metav1.StatusFailure, Code: 400, Reason: metav1.StatusReasonBadRequest, Message: "a\n\tb"}}},
+		"forbidden": {denied(reasonPolicy, errors.New("no")), admissionv1.AdmissionResponse{Result: &metav1.Status{
+			Status: metav1.StatusFailure, Code: 403, Reason: metav1.StatusReasonForbidden, Message: "no"}}},
+		"outage, of which the patch is none": {
+			verdict{err: errors.New("x"), code: 500, patch: []byte("[]")},
+			admissionv1.AdmissionResponse{Result: &metav1.Status{Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError, Message: "x"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.want.UID = "1-2-3"
+			want := admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{Kind: "AdmissionReview", APIVersion: "admission.k8s.io/v1"}, Response: &c.want}
+			text := c.verdict.append(nil, "1-2-3")
+			var got admissionv1.AdmissionReview
+			if err := json.Unmarshal(text, &got); err != nil {
+				t.Fatalf("%v: %s", err, text)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
