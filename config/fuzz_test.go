@@ -44,6 +44,28 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// FuzzPlainFields holds the short way of reading a mapping to YAML.
+func FuzzPlainFields(f *testing.F) {
+	for _, text := range []string{"{name: app/db, format: env}", "name: a\nformat: b\n", "{a: b,c: d,}", "{a: b:c}", "a: null", "{a: 0440, b: 1e3, c: yes}", "{}", "a: b: c", "{a: :b}", "a: b\n\nc: d", "a: b=", "{a: .}", "_: 1_0"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, plain := plainFields(text)
+		if !plain || len(text) > 1000 { // YAML has a limit of its own for a key
+			return
+		}
+		want, err := parseYAML(text)
+		if err != nil || len(want.Content) != len(got) {
+			t.Fatalf("%q: %d nodes, YAML: %d, %v", text, len(got), len(want.Content), err)
+		}
+		for i, g := range got {
+			if w := want.Content[i]; g.Kind != w.Kind || g.Value != w.Value || g.ShortTag() != w.ShortTag() || g.Line != w.Line {
+				t.Errorf("%q: %+v, YAML: %+v", text, g, w)
+			}
+		}
+	})
+}
+
 // explained looks at what a person is told.
 func explained(t *testing.T, annotations map[string]string, err error) {
 	t.Helper()

@@ -26,11 +26,11 @@ var longSecretFields = sync.OnceValue(func() (names []string) {
 	return names
 })
 
-// readLongSecret takes a mapping apart. yaml.v3 would do it, for as much time again as it took to parse the text.
-func readLongSecret(mapping *yaml.Node) (long longSecret, errs []error) {
-	seen := make([]string, 0, len(mapping.Content)/2)
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		key, value := mapping.Content[i], mapping.Content[i+1]
+// readLongSecret takes keys and values of a mapping. yaml.v3 would do it, for as much time again as it took to parse the text.
+func readLongSecret(pairs []*yaml.Node) (long longSecret, errs []error) {
+	seen := make([]string, 0, len(pairs)/2)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		key, value := pairs[i], pairs[i+1]
 		if value.Kind == yaml.AliasNode {
 			value = value.Alias
 		}
@@ -66,7 +66,7 @@ var longFields = map[string]func(*longSecret, *yaml.Node) error{
 		return l.template
 	}),
 	"optional": func(l *longSecret, value *yaml.Node) error {
-		if value.Tag != nullTag && value.Decode(&l.optional) != nil {
+		if value.ShortTag() != nullTag && value.Decode(&l.optional) != nil {
 			return errors.New("is neither true nor false")
 		}
 		return nil
@@ -84,17 +84,17 @@ func text(field func(*longSecret) *string) func(*longSecret, *yaml.Node) error {
 		switch {
 		case value.Kind != yaml.ScalarNode:
 			return errors.New("is text, not a list or mapping")
-		case value.Tag == "!!binary":
+		case value.ShortTag() == "!!binary":
 			return errors.New("is text; write it as it is")
-		case value.Tag != nullTag:
+		case value.ShortTag() != nullTag:
 			*field(l) = value.Value
 		}
 		return nil
 	}
 }
 
-func parseLongSecret(s Secret, mapping *yaml.Node, checks Checks) (Secret, []error) {
-	long, errs := readLongSecret(mapping)
+func parseLongSecret(s Secret, pairs []*yaml.Node, checks Checks) (Secret, []error) {
+	long, errs := readLongSecret(pairs)
 	if len(errs) > 0 {
 		return s, errs
 	}

@@ -81,6 +81,9 @@ func parseSecret(file, value string, checks Checks) (Secret, []error) {
 		s.Name = plain
 		return s, append(errorsOf(checkSecretName(s.Name)), errorsOf(checkFilePath(file))...)
 	}
+	if fields, plain := plainFields(value); plain {
+		return parseLongSecret(s, fields, checks)
+	}
 	node, err := parseYAML(value)
 	if err != nil && !strings.ContainsAny(value, "\n{") {
 		err = nil // a name that only YAML finds odd, such as "@a": the name's own check says it better
@@ -89,7 +92,7 @@ func parseSecret(file, value string, checks Checks) (Secret, []error) {
 	case err != nil:
 		return s, []error{err}
 	case node.Kind == yaml.MappingNode:
-		return parseLongSecret(s, &node, checks)
+		return parseLongSecret(s, node.Content, checks)
 	case node.Kind == yaml.SequenceNode:
 		return s, []error{errors.New("a list is not a secret; write a name, or a mapping with name: …")}
 	}
@@ -124,6 +127,38 @@ func plainName(s string) bool {
 		}
 	}
 	return s[0] != '-' && s[0] != '='
+}
+
+// plainFields reads a mapping in its plainest forms, {name: app/db, format: env} or a line for each field, as YAML would in a
+// small part of the time. It reports false for whatever else YAML there is.
+func plainFields(text string) (pairs []*yaml.Node, plain bool) {
+	separator := "\n"
+	if inside, flow := strings.CutPrefix(text, "{"); flow {
+		if text, flow = strings.CutSuffix(inside, "}"); !flow {
+			return nil, false
+		}
+		separator = ","
+	}
+	nodes := make([]yaml.Node, 0, 8)
+	for line := 1; text != ""; {
+		var field string
+		field, text, _ = strings.Cut(text, separator)
+		if separator == "," {
+			field = strings.TrimPrefix(field, " ")
+		}
+		key, word, found := strings.Cut(field, ": ")
+		if !found || !identifier(key) || !plainName(word) || word[0] == ':' {
+			return nil, false
+		}
+		nodes = append(nodes, yaml.Node{Kind: yaml.ScalarNode, Value: key, Line: line}, yaml.Node{Kind: yaml.ScalarNode, Value: word, Line: line})
+		if separator == "\n" {
+			line++
+		}
+	}
+	for i := range nodes {
+		pairs = append(pairs, &nodes[i])
+	}
+	return pairs, len(pairs) > 0
 }
 
 func checkFormat(f Format) error {

@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,12 +34,11 @@ func (in *Injector) identity(r Request) []corev1.EnvVar {
 	case config.ClientKey:
 		return []corev1.EnvVar{noNodeRole}
 	}
-	rrsa := []corev1.EnvVar{
+	return slices.Concat([]corev1.EnvVar{
 		{Name: "ALIBABA_CLOUD_ROLE_ARN", Value: r.RoleARN},
 		{Name: "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", Value: in.policy.OIDCProviderARN},
 		{Name: "ALIBABA_CLOUD_OIDC_TOKEN_FILE", Value: tokenDir + "/" + tokenFile},
-	}
-	return append(append(rrsa, sts...), noNodeRole)
+	}, sts, []corev1.EnvVar{noNodeRole})
 }
 
 // accessKey has the kubelet put the keys of a Secret into the agent's environment. A Secret without the first two keeps the

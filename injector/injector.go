@@ -56,6 +56,7 @@ func (in *Injector) parse() error {
 	if in.volumeSize, err = resource.ParseQuantity(agent.VolumeSize); err != nil {
 		return fmt.Errorf("agent.volumeSize: %q: %w", agent.VolumeSize, err)
 	}
+	_ = in.volumeSize.String() // which keeps the text
 	for _, list := range []struct {
 		where string
 		from  map[string]string

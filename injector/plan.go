@@ -96,7 +96,10 @@ func (in *Injector) volumes(spec config.Spec, a access) []corev1.Volume {
 
 // growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
 func (in *Injector) growContainers(b *builder, r Request) {
-	identity := in.identity(r)
+	var identity []corev1.EnvVar
+	if r.Spec.AppIdentity {
+		identity = in.identity(r)
+	}
 	for _, list := range []struct {
 		pointer    string
 		containers []Container
@@ -114,9 +117,6 @@ func (in *Injector) growContainers(b *builder, r Request) {
 				if !c.mounts(p.Name) {
 					grow(b, pointer+"/volumeMounts", c.VolumeMounts, p.VolumeMount)
 				}
-			}
-			if !r.Spec.AppIdentity {
-				continue
 			}
 			for _, e := range identity {
 				if !c.hasEnv(e.Name) {

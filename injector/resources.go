@@ -89,6 +89,7 @@ func parseResources(from map[string]string) (corev1.ResourceList, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s=%s is not a quantity; write for example 10m or 16Mi", name, from[name])
 		}
+		_ = amount.String() // which keeps the text
 		list[corev1.ResourceName(name)] = amount
 	}
 	return list, nil

@@ -3,7 +3,6 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -34,8 +33,16 @@ type admission[T any] struct {
 	draining *atomic.Bool
 }
 
-// bodies are the buffers that reviews are read into. What is decoded from one keeps no part of it.
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// buffers are for reviews and for answers. What is read from one keeps no part of it.
+var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 16<<10)) }}
+
+func release(buffer *bytes.Buffer) {
+	if buffer.Cap() > 1<<20 {
+		return // one enormous pod shall not be remembered
+	}
+	buffer.Reset()
+	buffers.Put(buffer)
+}
 
 func (a *admission[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
@@ -51,7 +58,9 @@ func (a *admission[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.advisory {
 		v = v.advice()
 	}
-	answer := v.append(make([]byte, 0, 512+base64.StdEncoding.EncodedLen(len(v.patch))), req.UID)
+	buffer := buffers.Get().(*bytes.Buffer)
+	defer release(buffer)
+	answer := v.append(buffer.AvailableBuffer(), req.UID)
 	w.Header().Set("Content-Type", "application/json")
 	if a.draining.Load() {
 		w.Header().Set("Connection", "close") // so that the API server's next request goes to another replica
@@ -62,11 +71,8 @@ func (a *admission[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer reads the review into req and decides on it. A panic of the decision is an answer too.
 func (a *admission[T]) answer(r *http.Request, req *request[T]) (v verdict) {
-	body := bodies.Get().(*bytes.Buffer)
-	defer func() {
-		body.Reset()
-		bodies.Put(body)
-	}()
+	body := buffers.Get().(*bytes.Buffer)
+	defer release(body)
 	if err := readBody(r, body); err != nil {
 		return failed(reasonBadReview, err)
 	}

@@ -48,5 +48,8 @@ func (v verdict) append(b []byte, uid string) []byte {
 
 // oneLine is a text without line breaks: they are control characters, and the API server drops a warning that has any.
 func oneLine(text string) string {
+	if !strings.ContainsFunc(text, unicode.IsControl) {
+		return text
+	}
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 }
