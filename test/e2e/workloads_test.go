@@ -1,0 +1,107 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// Each mode in each kind of workload: the application has the file, and what ends completes although a sidecar would go on for
+// ever. A pod that never restarts and whose secret is not there ends, too, and says why.
+func TestModesInWorkloads(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	name, want := secretName("modes"), value()
+	put(t, name, want)
+	var manifests strings.Builder
+	for _, mode := range []string{"sidecar", "init", "single"} {
+		template := func(kind, then, restarts, indent string) string {
+			secret := name
+			if kind == "missing" {
+				secret = secretName("nowhere")
+			}
+			body := workload{
+				name: mode + "-" + kind, spec: "restartPolicy: " + restarts, annotations: []string{"inject: true", "mode: " + mode, "secret.f: " + secret},
+				containers: commanded("app", fmt.Sprintf("[sh, -c, 'cat %s/f && echo && %s']", dir, then)),
+			}.body(ns, indent)
+			return strings.Replace(body, "labels: {", "labels: {kind: "+kind+", ", 1)
+		}
+		object := func(apiVersion, kind, spec string) {
+			fmt.Fprintf(&manifests, "---\napiVersion: %s\nkind: %s\nmetadata: {name: %s, namespace: %s}\nspec:\n%s", apiVersion, kind, mode, ns, spec)
+		}
+		const stay, end = "exec sleep 100000", "exit 0"
+		for _, kind := range []string{"Deployment", "StatefulSet", "DaemonSet"} {
+			object("apps/v1", kind, fmt.Sprintf("  selector: {matchLabels: {app: %s-%s}}\n  template:\n%s", mode, strings.ToLower(kind), template(strings.ToLower(kind), stay, "Always", "    ")))
+		}
+		object("batch/v1", "Job", "  template:\n"+template("job", end, "OnFailure", "    "))
+		object("batch/v1", "CronJob", "  schedule: 0 0 1 1 *\n  jobTemplate:\n    spec:\n      template:\n"+template("cronjob", end, "Never", "        "))
+		fmt.Fprintf(&manifests, "---\napiVersion: v1\nkind: Pod\n%s---\napiVersion: v1\nkind: Pod\n%s", template("pod", end, "Never", ""), template("missing", end, "Never", ""))
+	}
+	apply(t, manifests.String())
+	for _, mode := range []string{"sidecar", "init", "single"} {
+		kubectl(t, "-n", ns, "create", "job", "of-cronjob-"+mode, "--from=cronjob/"+mode) // at its time the controller does the same
+	}
+
+	kubectl(t, "-n", ns, "wait", "--for=condition=Complete", "job", "--all", "--timeout=150s")
+	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod", "-l", "kind=pod", "--timeout=60s")
+	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "-l", "kind in (deployment,statefulset,daemonset)", "--timeout=60s")
+	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.phase}=Failed", "pod", "-l", "kind=missing", "--timeout=60s")
+	logs := kubectl(t, "-n", ns, "logs", "-l", "kind,kind!=missing", "-c", "app", "--prefix", "--tail=-1", "--max-log-requests=50")
+	if got := strings.Count(logs, want); got != 18 {
+		t.Errorf("%d of 18 pods have the secret's value in the file:\n%s", got, strings.ReplaceAll(logs, want, "(the value)"))
+	}
+	for _, mode := range []string{"sidecar", "init", "single"} {
+		if why := whyNot(t, ns, mode+"-missing"); !strings.Contains(why, "Forbidden.ResourceNotFound") {
+			t.Errorf("%s: the pod failed, but the termination message does not say why: %q", mode, why)
+		}
+		single := status(t, ns, kubectl(t, "-n", ns, "get", "pod", "-l", "app="+mode+"-deployment", "-o", "jsonpath={.items[0].metadata.name}"))
+		if init := single.container("kms-agent-init").Name != ""; init != (mode != "single") {
+			t.Errorf("%s: init container: %v", mode, init)
+		}
+	}
+}
+
+// Whoever a container runs as, it reads the files, and they are no wider than they need be.
+func TestWhoReads(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	kubectl(t, "label", "namespace", ns, "--overwrite", "pod-security.kubernetes.io/enforce=baseline")
+	name, want := secretName("readers"), value()
+	put(t, name, want)
+	as := func(container string, user int) string {
+		return strings.Replace(container, "securityContext: {", fmt.Sprintf("securityContext: {runAsUser: %d, ", user), 1)
+	}
+	cases := map[string]struct {
+		workload
+		want string // mode, user and group of the file
+	}{
+		"nothing-stated":  {workload{}, "444 65532 65532"},
+		"arbitrary-user":  {workload{podSecurity: "runAsUser: 1000680000"}, "400 1000680000 65532"},
+		"user-and-group":  {workload{podSecurity: "runAsUser: 1000\nrunAsGroup: 3000"}, "400 1000 3000"},
+		"fsgroup":         {workload{podSecurity: "fsGroup: 2000"}, "440 65532 2000"},
+		"user-fsgroup":    {workload{podSecurity: "runAsUser: 1000\nfsGroup: 2000"}, "440 1000 2000"},
+		"different-users": {workload{containers: as(container("app"), 1000) + as(container("other"), 1001)}, "444 65532 65532"},
+		"root":            {workload{containers: strings.Replace(as(container("app"), 0), "{runAsUser", "{runAsNonRoot: false, runAsUser", 1)}, "444 65532 65532"},
+	}
+	var pods strings.Builder
+	for pod, c := range cases {
+		c.name, c.annotations = pod, []string{"inject: true", "secret.f: " + name, "mode: init"}
+		pods.WriteString("---\n" + c.pod(ns))
+	}
+	apply(t, pods.String())
+	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
+	for name, c := range cases {
+		containers := []string{"app"}
+		if name == "different-users" {
+			containers = append(containers, "other")
+		}
+		for _, container := range containers {
+			out := in(t, ns, name, container, "sh", "-c", "stat -L -c '%a %u %g' "+dir+"/f && cat "+dir+"/f")
+			if out != c.want+"\n"+want {
+				t.Errorf("%s: container %s: want %s and the value, got %s", name, container, c.want, strings.ReplaceAll(out, want, "(the value)"))
+			}
+		}
+	}
+}
