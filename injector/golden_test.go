@@ -79,24 +79,26 @@ func goldenCases(t *testing.T) (names []string) {
 
 const namespace = "shop"
 
-// inject does what the webhook does with a pod, without the webhook.
-func inject(in *injector.Injector, document []byte) (injected []byte, warnings []string, err error) {
+// plan does what the webhook does with a pod, without the webhook.
+func plan(in *injector.Injector, document []byte) (injector.Plan, error) {
 	r := rawjson.NewReader(document)
 	pod := injector.ReadPod(r)
 	if err := r.End(); err != nil {
-		return nil, nil, err
+		return injector.Plan{}, err
 	}
 	spec, err := config.Parse(pod.Metadata.Annotations, config.Checks{})
-	if err != nil {
-		return nil, nil, err
-	}
-	if !spec.Inject {
-		return document, nil, nil
+	if err != nil || !spec.Inject {
+		return injector.Plan{}, err
 	}
 	if err := in.Allowed(spec, namespace); err != nil {
-		return nil, nil, err
+		return injector.Plan{}, err
 	}
-	plan, err := in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: "acs:ram::1234567890123456:role/shop"})
+	return in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: "acs:ram::1234567890123456:role/shop"})
+}
+
+// inject is the pod with its plan carried out.
+func inject(in *injector.Injector, document []byte) (injected []byte, warnings []string, err error) {
+	plan, err := plan(in, document)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -219,11 +221,11 @@ func twiceIsOnce(t fataler, in *injector.Injector, injected []byte) {
 }
 
 // staysRestricted asks the evaluator that the API server has.
-func staysRestricted(t *testing.T, before, after []byte) {
+func staysRestricted(t fataler, before, after []byte) {
 	t.Helper()
 	evaluator, err := psa.NewEvaluator(psa.DefaultChecks(), nil)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	evaluate := func(document []byte) psa.AggregateCheckResult {
 		var pod corev1.Pod
@@ -233,7 +235,7 @@ func staysRestricted(t *testing.T, before, after []byte) {
 	}
 	if evaluate(before).Allowed {
 		if result := evaluate(after); !result.Allowed {
-			t.Errorf("the pod was restricted and no longer is: %s: %s", result.ForbiddenReason(), result.ForbiddenDetail())
+			t.Fatalf("the pod was restricted and no longer is: %s: %s", result.ForbiddenReason(), result.ForbiddenDetail())
 		}
 	}
 }

@@ -128,11 +128,15 @@ func (in *Injector) growContainers(b *builder, r Request) {
 }
 
 // addAgents puts the agent's containers where they are missing: init containers, native sidecars too, one after the other at the
-// place that init-position says.
+// place that init-position says, or beside the one that is there.
 func (in *Injector) addAgents(b *builder, r Request, agents []corev1.Container) {
 	existing := r.Pod.Spec.InitContainers
 	at, inserted := 0, 0
-	if r.Spec.InitLast {
+	if once, forever := index(existing, InitContainerName), index(existing, ContainerName); once >= 0 {
+		at = once + 1
+	} else if forever >= 0 {
+		at = forever
+	} else if r.Spec.InitLast {
 		at = len(existing)
 	}
 	for _, agent := range agents {

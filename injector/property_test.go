@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,35 +13,51 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
-// TestAgainstOracle holds the patch to a slow and obvious second implementation, which edits the decoded pod, on random pods
-// with fields at every level that the injector has never heard of.
-func TestAgainstOracle(t *testing.T) {
+// TestProperties holds injections of random pods to what they promise.
+func TestProperties(t *testing.T) {
 	in := operator(t, "")
-	agents := agentTemplates(t, in)
+	plain := operator(t, "plain-sidecar")
 	rapid.Check(t, func(t *rapid.T) {
-		pod := drawPod(t)
-		document := marshal(t, pod)
-		injected, _, err := inject(in, document)
-		var mistakes config.Mistakes
-		if errors.As(err, &mistakes) {
-			return // refusals are looked at one by one elsewhere
+		document := marshal(t, drawPod(t))
+		if rapid.IntRange(0, 4).Draw(t, "plain") == 0 {
+			properties(t, plain, document, false)
+			return
 		}
-		if err != nil {
-			t.Fatalf("inject: %v\n%s", err, document)
-		}
-		if again, _, _ := inject(in, document); !bytes.Equal(again, injected) {
-			t.Fatalf("equal input, other output:\n%s\n%s", injected, again)
-		}
-		invariants(t, document, injected)
-		twiceIsOnce(t, in, injected)
-
-		var got any
-		unmarshal(t, injected, &got)
-		want := oracle(pod, agents)
-		if diff := cmp.Diff(want, forget(got)); diff != "" {
-			t.Fatalf("the patch and the oracle disagree (-oracle +patch):\n%s\non %s", diff, document)
-		}
+		properties(t, in, document, true)
 	})
+}
+
+// TestPropertiesOfGoldenPods does the same with every golden pod in each mode.
+func TestPropertiesOfGoldenPods(t *testing.T) {
+	in, injections := operator(t, ""), 0
+	for _, name := range goldenCases(t) {
+		for _, mode := range []string{"sidecar", "init", "single"} {
+			t.Run(name+"/"+mode, func(t *testing.T) {
+				var pod object
+				unmarshal(t, readYAML(t, "testdata/"+name+".yaml"), &pod)
+				inMode(pod["metadata"].(object)["annotations"].(object), mode)
+				if properties(t, in, marshal(t, pod), true) {
+					injections++
+				}
+			})
+		}
+	}
+	if injections < 250 {
+		t.Errorf("only %d injections: most of the pods were refused, so that this says little", injections)
+	}
+}
+
+// inMode gives a pod a mode and takes away what contradicts it.
+func inMode(annotations object, mode string) {
+	annotations[config.Prefix+"mode"] = mode
+	switch mode {
+	case "single":
+		delete(annotations, config.Prefix+"init-position")
+	case "init":
+		for _, key := range []string{"api", "api-port", "api-socket", "api-allow", "on-change", "refresh-interval"} {
+			delete(annotations, config.Prefix+key)
+		}
+	}
 }
 
 // FuzzPlan throws any bytes at it as a pod: no panic, and what is accepted keeps the promises.
@@ -61,299 +75,89 @@ func FuzzPlan(f *testing.F) {
 	})
 }
 
-type (
-	object = map[string]any
-	array  = []any
-)
-
-// oracle is what an injected pod looks like, for the annotations that drawPod makes.
-func oracle(pod object, agents object) object {
-	pod = clone(pod).(object)
-	annotations := pod["metadata"].(object)["annotations"].(object)
-	annotations[config.InjectedAnnotation] = "v0.0.0"
-	if annotations[config.Prefix+"inject"] != "true" {
-		delete(annotations, config.InjectedAnnotation)
-		return pod
+// properties are the promises about a pod that is not refused: equal input gives equal bytes, the patch is what the oracle says
+// and small, what it adds can be taken away again, injecting twice is injecting once, and a restricted pod stays one. It reports
+// whether the pod was injected.
+func properties(t fataler, in *injector.Injector, document []byte, native bool) bool {
+	t.Helper()
+	made, err := plan(in, document)
+	var mistakes config.Mistakes
+	if errors.As(err, &mistakes) {
+		return false // refusals are looked at one by one elsewhere
 	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, document)
+	}
+	if again, _ := plan(in, document); !bytes.Equal(again.Patch, made.Patch) {
+		t.Fatalf("equal input, other output:\n%s\n%s", made.Patch, again.Patch)
+	}
+	injected, _, err := inject(in, document)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, document)
+	}
+	var before, after object
+	unmarshal(t, document, &before)
+	unmarshal(t, injected, &after)
+	spec := specOf(t, before)
+	if !spec.Inject {
+		if made.Patch != nil {
+			t.Fatalf("a pod that did not ask was patched: %s", made.Patch)
+		}
+		return false
+	}
+	if diff := cmp.Diff(oracle(before, spec, native), nameAgents(clone(after))); diff != "" {
+		t.Fatalf("the patch and the oracle disagree (-oracle +patch):\n%s\non %s", diff, document)
+	}
+	was, is := strip(before, after)
+	if diff := cmp.Diff(was, is); diff != "" {
+		t.Fatalf("without what is ours the pod is another (-before +after):\n%s\non %s", diff, document)
+	}
+	small(t, before, made.Patch)
+	invariants(t, document, injected)
+	twiceIsOnce(t, in, injected)
+	staysRestricted(t, document, injected)
+	return made.Patch != nil
+}
+
+func specOf(t fataler, pod object) config.Spec {
+	t.Helper()
+	annotations := map[string]string{}
+	for key, value := range pod["metadata"].(object)["annotations"].(object) {
+		annotations[key] = value.(string)
+	}
+	spec, err := config.Parse(annotations, config.Checks{})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return spec
+}
+
+// small: two agents with their documents, which say what the annotations say, and a little for each container; nothing of the pod.
+func small(t fataler, pod object, patch []byte) {
+	t.Helper()
 	spec := pod["spec"].(object)
-	for _, kind := range []string{"initContainers", "containers"} {
-		for _, c := range items(spec[kind]) {
-			container := c.(object)
-			if name := container["name"].(string); !wanted(annotations, name) {
-				continue
-			}
-			volume := "kms-secrets"
-			if narrow, _ := annotations[config.Prefix+"secret.few"].(string); strings.Contains(narrow, "["+container["name"].(string)+"]") {
-				volume = "kms-secrets-1"
-			}
-			addByName(container, "volumeMounts", object{"name": volume, "mountPath": "/var/run/kms/secrets", "readOnly": true})
-			if annotations[config.Prefix+"api"] == "true" {
-				addByName(container, "volumeMounts", object{"name": "kms-token", "mountPath": "/var/run/kmstoken", "readOnly": true})
-			}
-			if annotations[config.Prefix+"env.KEY"] != nil {
-				addByName(container, "volumeMounts", object{"name": "kms-agent-bin", "mountPath": "/var/run/kms/bin", "readOnly": true})
-				container["command"] = append(array{"/var/run/kms/bin/kms-agent", "exec", "--"}, items(container["command"])...)
-			}
-			if annotations[config.Prefix+"app-identity"] == "true" {
-				addByName(container, "volumeMounts", object{"name": "rrsa-oidc-token", "mountPath": "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens", "readOnly": true})
-				for _, e := range agents["identity"].(array) {
-					addByName(container, "env", e.(object))
-				}
-			}
-		}
+	annotations, _ := marshalled(pod["metadata"].(object)["annotations"])
+	containers := len(items(spec["containers"])) + len(items(spec["initContainers"]))
+	if most := 6<<10 + 4*len(annotations) + 2<<10*containers; len(patch) > most {
+		t.Fatalf("a patch of %d bytes for %d containers and %d bytes of annotations", len(patch), containers, len(annotations))
 	}
-	var ours array
-	if annotations[config.Prefix+"mode"] != "single" && declares(annotations) {
-		ours = append(ours, "kms-agent-init")
-	}
-	if annotations[config.Prefix+"mode"] != "init" {
-		ours = append(ours, "kms-agent")
-	}
-	if theirs := items(spec["initContainers"]); annotations[config.Prefix+"init-position"] == "last" {
-		spec["initContainers"] = append(theirs, ours...)
-	} else {
-		spec["initContainers"] = append(ours, theirs...)
-	}
-	volumes := []string{"kms-secrets", "kms-agent"}
-	switch annotations[config.Prefix+"identity"] {
-	case nil, "rrsa":
-		volumes = append(volumes, "rrsa-oidc-token")
-	case "client-key:kms-c":
-		volumes = append(volumes, "kms-client-key")
-		secret := agents["kms-client-key"].(object)["secret"].(object)
-		secret["defaultMode"] = 0o444
-		if sc, ok := spec["securityContext"].(object); ok && sc["fsGroup"] != nil {
-			secret["defaultMode"] = 0o440
-		}
-	}
-	if annotations[config.Prefix+"secret.few"] != nil {
-		volumes = append(volumes, "kms-secrets-1")
-	}
-	if annotations[config.Prefix+"api"] == "true" {
-		volumes = append(volumes, "kms-token")
-	}
-	if annotations[config.Prefix+"env.KEY"] != nil {
-		volumes = append(volumes, "kms-agent-bin")
-	}
-	for _, name := range volumes {
-		addByName(spec, "volumes", clone(agents[name]).(object))
-	}
-	return pod
-}
-
-// forget replaces the agent's containers by their names: their content is the golden files' business.
-func forget(pod any) any {
-	spec := pod.(object)["spec"].(object)
-	for i, c := range items(spec["initContainers"]) {
-		if name := c.(object)["name"].(string); strings.HasPrefix(name, "kms-agent") {
-			spec["initContainers"].(array)[i] = name
-		}
-	}
-	return pod
-}
-
-// declares reports whether there is a secret to fetch before the rest.
-func declares(annotations object) bool {
-	return annotations[config.Prefix+"secret.db"] != nil || annotations[config.Prefix+"secret.x"] != nil || annotations[config.Prefix+"secret.few"] != nil || annotations[config.Prefix+"env.KEY"] != nil
-}
-
-func wanted(annotations object, name string) bool {
-	if list, found := annotations[config.Prefix+"containers"]; found {
-		return strings.Contains(","+list.(string)+",", ","+name+",")
-	}
-	if list, found := annotations[config.Prefix+"skip-containers"]; found {
-		return !strings.Contains(","+list.(string)+",", ","+name+",")
-	}
-	return true
-}
-
-func addByName(in object, key string, item object) {
-	for _, existing := range items(in[key]) {
-		if existing.(object)["name"] == item["name"] {
-			return
-		}
-	}
-	in[key] = append(items(in[key]), item)
-}
-
-func items(v any) array {
-	list, _ := v.(array)
-	return list
-}
-
-// agentTemplates are the parts that the oracle adds, taken from one injected pod.
-func agentTemplates(t *testing.T, in *injector.Injector) object {
-	parts, spec := object{}, object{}
-	for _, annotations := range []object{
-		{"secret.db": "{name: app/db, containers: [c]}"},
-		{"secret.db": "app/db", "identity": "client-key:kms-c", "endpoint": "kst-1.cryptoservice.kms.aliyuncs.com"},
-		{"secret.db": "app/db", "api": "true", "env.KEY": "app/key"},
-	} {
-		prefixed := object{config.Prefix + "inject": "true"}
-		for key, value := range annotations {
-			prefixed[config.Prefix+key] = value
-		}
-		injected, _, err := inject(in, marshal(t, object{"metadata": object{"annotations": prefixed}, "spec": object{"containers": array{object{"name": "c", "command": array{"x"}}}}}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var pod any
-		unmarshal(t, injected, &pod)
-		spec = pod.(object)["spec"].(object)
-		for _, v := range spec["volumes"].(array) {
-			parts[v.(object)["name"].(string)] = v
-		}
-	}
-	var identity array
-	for _, e := range spec["initContainers"].(array)[0].(object)["env"].(array) {
-		if strings.HasPrefix(e.(object)["name"].(string), "ALIBABA_CLOUD_") {
-			identity = append(identity, e)
-		}
-	}
-	parts["identity"] = identity
-	return parts
-}
-
-func drawPod(t *rapid.T) object {
-	names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"web", "worker", "istio-proxy", "migrate", "ship", "a-b"}), 1, 5, rapid.ID).Draw(t, "names")
-	inits := rapid.IntRange(0, len(names)-1).Draw(t, "inits")
-	spec := unknown(t, "spec")
-	spec["containers"] = drawContainers(t, names[inits:])
-	if inits > 0 {
-		spec["initContainers"] = drawContainers(t, names[:inits])
-	} else {
-		maybeEmpty(t, spec, "initContainers")
-	}
-	var volumes array
-	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"data", "settings", "kms-secrets", "rrsa-oidc-token", "kms-token"}), rapid.ID).Draw(t, "volumes") {
-		v := unknown(t, "volume")
-		v["name"] = name
-		switch name {
-		case "kms-secrets", "kms-token":
-			v["emptyDir"] = object{"medium": "Memory"}
-		case "rrsa-oidc-token":
-			v["projected"] = object{"sources": array{}}
-		}
-		volumes = append(volumes, v)
-	}
-	if volumes != nil {
-		spec["volumes"] = volumes
-	} else {
-		maybeEmpty(t, spec, "volumes")
-	}
-	if sc := drawSecurityContext(t, "podSecurityContext", "fsGroup"); sc != nil {
-		spec["securityContext"] = sc
-	}
-
-	annotations := object{config.Prefix + "inject": rapid.SampledFrom([]string{"true", "true", "true", "false"}).Draw(t, "inject"), "other/x": "y"}
-	if rapid.IntRange(0, 9).Draw(t, "no secret") > 0 {
-		annotations[config.Prefix+"secret.db"] = "app/db"
-	}
-	for key, values := range map[string][]string{
-		"mode": {"sidecar", "init", "single"}, "app-identity": {"true", "false"}, "secret.x": {`{name: app/$(X), mode: "0400"}`, "app/x<&>"}, "env.KEY": {"app/key", "app/key#a.\"b\""},
-	} {
-		if rapid.Bool().Draw(t, "has "+key) {
-			annotations[config.Prefix+key] = rapid.SampledFrom(values).Draw(t, key)
-		}
-	}
-	if annotations[config.Prefix+"mode"] != "single" && rapid.Bool().Draw(t, "has init-position") {
-		annotations[config.Prefix+"init-position"] = rapid.SampledFrom([]string{"first", "last"}).Draw(t, "init-position")
-	}
-	if mode := annotations[config.Prefix+"mode"]; mode != "init" && (!declares(annotations) || rapid.Bool().Draw(t, "has api")) {
-		annotations[config.Prefix+"api"] = "true"
-	}
-	if annotations[config.Prefix+"app-identity"] != "true" && rapid.Bool().Draw(t, "has identity") {
-		identity := rapid.SampledFrom([]string{"rrsa", "node-role", "access-key:kms-a", "client-key:kms-c"}).Draw(t, "identity")
-		annotations[config.Prefix+"identity"] = identity
-		if identity == "client-key:kms-c" {
-			annotations[config.Prefix+"endpoint"] = "kst-1.cryptoservice.kms.aliyuncs.com"
-		}
-	}
-	if which := rapid.SampledFrom([]string{"", "containers", "skip-containers"}).Draw(t, "which"); which != "" {
-		annotations[config.Prefix+which] = strings.Join(rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, -1, rapid.ID).Draw(t, which), ",")
-	}
-	if annotations[config.Prefix+"api"] == nil && rapid.Bool().Draw(t, "has few") {
-		annotations[config.Prefix+"secret.few"] = "{name: app/few, containers: [" + rapid.SampledFrom(names).Draw(t, "few") + "]}"
-	}
-	metadata := unknown(t, "metadata")
-	metadata["annotations"] = annotations
-	pod := unknown(t, "pod")
-	pod["metadata"], pod["spec"] = metadata, spec
-	return pod
-}
-
-func drawContainers(t *rapid.T, names []string) array {
-	var containers array
-	for _, name := range names {
-		c := unknown(t, name)
-		c["name"] = name
-		if sc := drawSecurityContext(t, name+" securityContext", "unknown"); sc != nil {
-			c["securityContext"] = sc
-		}
-		if command := rapid.SampledFrom([]array{{"/run"}, {"sh", "-c", "$(X)"}, {"a"}, {"b"}, nil}).Draw(t, "command"); command != nil {
-			c["command"] = command
-		}
-		var mounts, env array
-		for i, volume := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"data", "settings", "rrsa-oidc-token"}), rapid.ID).Draw(t, "mounts") {
-			m := unknown(t, "mount")
-			m["name"], m["mountPath"], m["readOnly"] = volume, fmt.Sprintf("/mnt/%d", i), true
-			mounts = append(mounts, m)
-		}
-		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"HOME", "ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_STS_REGION"}), rapid.ID).Draw(t, "env") {
-			e := unknown(t, "env")
-			e["name"], e["value"] = name, "own"
-			env = append(env, e)
-		}
-		for key, list := range map[string]array{"volumeMounts": mounts, "env": env} {
-			if list != nil {
-				c[key] = list
-			} else {
-				maybeEmpty(t, c, key)
-			}
-		}
-		containers = append(containers, c)
-	}
-	return containers
-}
-
-func drawSecurityContext(t *rapid.T, label, more string) any {
-	sc := unknown(t, label)
-	for _, key := range []string{"runAsUser", "runAsGroup", more} {
-		if id := rapid.SampledFrom([]float64{-1, -1, 0, 1000, 1001}).Draw(t, label+key); id >= 0 {
-			sc[key] = id
-		}
-	}
-	return rapid.SampledFrom([]any{nil, sc, sc}).Draw(t, label)
-}
-
-// maybeEmpty leaves an array out, or writes it in one of the ways that mean the same.
-func maybeEmpty(t *rapid.T, in object, key string) {
-	if v := rapid.SampledFrom([]string{"absent", "null", "empty"}).Draw(t, key); v == "null" {
-		in[key] = nil
-	} else if v == "empty" {
-		in[key] = array{}
-	}
-}
-
-// unknown is an object with fields of a later Kubernetes in it.
-func unknown(t *rapid.T, label string) object {
-	return rapid.SampledFrom([]func() object{
-		func() object { return object{} },
-		func() object { return object{"xTomorrow": object{"list": array{1.5, "a/b~c", nil, true}}} },
-		func() object { return object{"xName": "<&>", "xEmpty": object{}, "x/y~z": array{}} },
-	}).Draw(t, "unknown of "+label)()
 }
 
 func clone(v any) any {
-	text, err := json.Marshal(v)
+	text, err := marshalled(v)
 	if err != nil {
 		panic(err)
 	}
 	var out any
-	if err := json.Unmarshal(text, &out); err != nil {
+	if err := json.Unmarshal([]byte(text), &out); err != nil {
 		panic(err)
 	}
 	return out
+}
+
+func marshalled(v any) (string, error) {
+	text, err := json.Marshal(v)
+	return string(text), err
 }
 
 func marshal(t fataler, v any) []byte {
