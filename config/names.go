@@ -20,7 +20,7 @@ var (
 	account   = shape(`^[0-9]+$`)
 	clusterID = shape(`^[a-z0-9-]+$`)
 	// A bare host name. With a scheme, a port or capitals the request's signature is over another name than the server's.
-	hostName = shape(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+	hostName = shape(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
 	// https://www.alibabacloud.com/help/en/kms/key-management-service/support/kms-endpoints; some write it with the region.
 	instanceHost = shape(`^[a-z0-9-]+\.cryptoservice\.kms(\.[a-z0-9-]+)?\.aliyuncs\.com$`)
 	// The name of an environment variable, or one that a template reaches as .name.

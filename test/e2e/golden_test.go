@@ -53,7 +53,7 @@ overhead: {podFixed: {cpu: 250m, memory: 160Mi}}
 		t.Log(refusals)
 	}
 	// The API server is meant to refuse a few: those with fields of tomorrow.
-	if len(accepted) < 100 {
+	if len(accepted) < 90 {
 		t.Errorf("only %d of %d golden pods are valid before the injection", len(accepted), len(before))
 	}
 }
