@@ -27,14 +27,17 @@ func TestCertificates(t *testing.T) {
 		`cluster: [create patch] [events] [""] []`,
 		`kms: [get] [configmaps] [""] [kms-webhook]`,
 	}
+	look := `cluster: [get list watch] [mutatingwebhookconfigurations validatingwebhookconfigurations] ["admissionregistration.k8s.io"] [kms-agent-injector]`
+	bundle := `kms: [get list watch update] [secrets] [""] [kms-webhook-ca-bundle]`
 	pemFile, pemText := authority(t)
 	for _, tt := range []struct {
 		mode      string
 		args      []string
 		rules     []string
 		caBundle  string
-		secret    string // mounted
-		requested int    // Certificates
+		secret    string   // mounted
+		requested int      // Certificates
+		filled    []string // Secrets that the webhook and cert-manager fill
 	}{{
 		mode: "self-signed",
 		rules: slices.Concat(always[:3], []string{
@@ -43,14 +46,17 @@ func TestCertificates(t *testing.T) {
 			`kms: [get list watch update] [secrets] [""] [kms-webhook-ca]`,
 			`kms: [create] [secrets] [""] []`,
 		}),
+		filled: []string{"kms-webhook-ca"},
 	}, {
-		mode: "cert-manager", rules: always, secret: "kms-webhook-tls", requested: 2,
+		mode: "cert-manager", rules: slices.Concat(always[:3], []string{look, always[3], bundle}), secret: "kms-webhook-tls", requested: 2,
+		filled: []string{"kms-webhook-ca", "kms-webhook-tls", "kms-webhook-ca-bundle"},
 	}, {
 		mode: "cert-manager", args: []string{"--set", "certificates.certManager.issuerRef.name=corp,certificates.certManager.issuerRef.kind=ClusterIssuer"},
-		rules: always, secret: "kms-webhook-tls", requested: 1,
+		rules: slices.Concat(always[:3], []string{look, always[3], bundle}), secret: "kms-webhook-tls", requested: 1,
+		filled: []string{"kms-webhook-tls", "kms-webhook-ca-bundle"},
 	}, {
 		mode: "files", args: []string{"--set", "certificates.files.secretName=own", "--set-file", "certificates.files.caBundle=" + pemFile},
-		rules: always, secret: "own", caBundle: pemText,
+		rules: slices.Concat(always[:3], []string{look, always[3]}), secret: "own", caBundle: pemText,
 	}} {
 		t.Run(tt.mode, func(t *testing.T) {
 			o, text := render(t, "kms", append(tt.args, "--set", "certificates.mode="+tt.mode)...)
@@ -85,9 +91,20 @@ func TestCertificates(t *testing.T) {
 			if len(certificates) != tt.requested {
 				t.Errorf("there are %d Certificates, want %d", len(certificates), tt.requested)
 			}
-			injected := only[*admissionv1.MutatingWebhookConfiguration](t, o).Annotations["cert-manager.io/inject-ca-from"]
-			if want := map[bool]string{true: "kms/kms-webhook"}[tt.requested > 0]; injected != want {
+			injected := only[*admissionv1.MutatingWebhookConfiguration](t, o).Annotations["cert-manager.io/inject-ca-from-secret"]
+			if want := map[bool]string{true: "kms/kms-webhook-ca-bundle"}[tt.requested > 0]; injected != want {
 				t.Errorf("the authority is injected from %q, want %q", injected, want)
+			}
+			// Secrets of the chart's own go with it. It must not say what is in them, else each upgrade would take that away.
+			var filled []string
+			for _, secret := range every[*corev1.Secret](o) {
+				filled = append(filled, secret.Name)
+				if len(secret.Data)+len(secret.StringData) > 0 || secret.Type != corev1.SecretTypeOpaque {
+					t.Errorf("Secret %s has data, or the type %s", secret.Name, secret.Type)
+				}
+			}
+			if !slices.Equal(filled, tt.filled) {
+				t.Errorf("the Secrets are %v, want %v", filled, tt.filled)
 			}
 		})
 	}

@@ -60,7 +60,7 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	f := &fixture{kube: fakekube.New(t), certificates: t.TempDir(), config: filepath.Join(t.TempDir(), "config.yaml"), done: make(chan error, 1)}
 	write(t, f.config, operatorDocument)
 	roots := writeCertificate(t, f.certificates)
-	serving, err := certificate.NewFiles(f.certificates)
+	serving, err := certificate.NewFiles(f.certificates, certificate.Options{REST: f.kube.Config(), Configuration: "kms-agent-injector", Log: testr.New(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string) error {
 	mode := flags.String("cert-mode", "self-signed", "where the serving certificate comes from: self-signed, cert-manager, files")
 	dir := flags.String("cert-dir", "/etc/kms-webhook/tls", "folder of tls.crt and tls.key, with cert-manager and files")
 	namespace := flags.String("namespace", os.Getenv("POD_NAMESPACE"), "the webhook's namespace (default $POD_NAMESPACE)")
-	service := flags.String("service-name", "kms-webhook", "the Service by which the API server calls, with self-signed")
+	service := flags.String("service-name", "kms-webhook", "the Service by which the API server calls")
 	configMap := flags.String("config-map", "kms-webhook", "the ConfigMap of the namespace that --config is mounted from; gets events when it changes")
 	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server (default: as a pod)")
 	level := flags.String("log-level", "info", "debug, info, error")
@@ -62,23 +62,32 @@ func run(ctx context.Context, args []string) error {
 	if o.REST, err = clientcmd.BuildConfigFromFlags("", *kubeconfig); err != nil {
 		return fmt.Errorf("find the API server: %w", err)
 	}
-	switch *mode {
-	case "self-signed":
-		if *namespace == "" {
-			return errors.New("--namespace (or POD_NAMESPACE) is missing: the authority's Secret is kept there")
-		}
-		o.Certificate, err = certificate.NewSelfSigned(certificate.SelfSignedOptions{
-			REST: o.REST, Namespace: *namespace, Service: *service, Secret: *service + "-ca", Configuration: "kms-agent-injector", Log: o.Log,
-		})
-	case "cert-manager", "files":
-		o.Certificate, err = certificate.NewFiles(*dir)
-	default:
-		err = fmt.Errorf("--cert-mode: %q is not one of self-signed, cert-manager, files", *mode)
-	}
+	o.Certificate, err = newCertificate(*mode, *dir, certificate.Options{
+		REST: o.REST, Namespace: *namespace, Service: *service, Configuration: "kms-agent-injector", Log: o.Log,
+	})
 	if err != nil {
 		return err
 	}
 	return webhook.Run(ctx, o)
+}
+
+// newCertificate makes what --cert-mode names.
+func newCertificate(mode, dir string, o certificate.Options) (webhook.Certificate, error) {
+	switch mode {
+	case "files":
+		return certificate.NewFiles(dir, o)
+	case "self-signed", "cert-manager":
+		if o.Namespace == "" {
+			return nil, errors.New("--namespace (or POD_NAMESPACE) is missing: there is a Secret that goes with --cert-mode=" + mode)
+		}
+		if mode == "self-signed" {
+			o.Secret = o.Service + "-ca"
+			return certificate.NewSelfSigned(o)
+		}
+		o.Secret = o.Service + "-ca-bundle"
+		return certificate.NewFiles(dir, o)
+	}
+	return nil, fmt.Errorf("--cert-mode: %q is not one of self-signed, cert-manager, files", mode)
 }
 
 // version is that of the module, or the commit of a build from a checkout.

@@ -2,8 +2,10 @@ package certificate
 
 import (
 	"bytes"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"slices"
 	"time"
 )
@@ -11,11 +13,12 @@ import (
 // maxBundle is how many authorities a bundle holds at most: the current one and some that replicas may still be serving by.
 const maxBundle = 4
 
-// merge is a bundle with ca in it beside those authorities of ours in the old bundle that are still valid. Whoever merges, in
-// whatever order, gets the same bytes, so that replicas do not overwrite each other for ever.
-func merge(bundle, ca []byte, now time.Time) []byte {
+// merge is a bundle with ca in it beside those authorities in the old bundle that are still valid, all of them of one common
+// name, or of any if it is "". Whoever merges, in whatever order, gets the same bytes, so that replicas do not overwrite each
+// other for ever.
+func merge(bundle, ca []byte, commonName string, now time.Time) []byte {
 	all := slices.DeleteFunc(slices.Concat(parse(ca), parse(bundle)), func(c *x509.Certificate) bool {
-		return c.Subject.CommonName != commonName || now.After(c.NotAfter)
+		return commonName != "" && c.Subject.CommonName != commonName || now.After(c.NotAfter)
 	})
 	slices.SortFunc(all, func(a, b *x509.Certificate) int {
 		if order := b.NotBefore.Compare(a.NotBefore); order != 0 {
@@ -40,12 +43,21 @@ func parse(bundle []byte) (found []*x509.Certificate) {
 	return found
 }
 
-// trusts reports whether a client that has the bundle accepts a serving certificate.
-func trusts(bundle []byte, leaf *x509.Certificate, name string, now time.Time) bool {
-	roots := x509.NewCertPool()
-	for _, c := range parse(bundle) {
-		roots.AddCert(c)
+// verify says why a client that has the bundle does not accept a serving certificate for a name; nil if it does.
+func verify(bundle []byte, serving *tls.Certificate, name string, now time.Time) error {
+	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), DNSName: name, CurrentTime: now}
+	authorities := parse(bundle)
+	if len(authorities) == 0 {
+		return errors.New("its caBundle is empty")
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name, CurrentTime: now})
-	return err == nil
+	for _, c := range authorities {
+		options.Roots.AddCert(c)
+	}
+	for _, der := range serving.Certificate[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			options.Intermediates.AddCert(c)
+		}
+	}
+	_, err := serving.Leaf.Verify(options)
+	return err
 }

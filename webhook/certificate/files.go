@@ -1,50 +1,136 @@
 package certificate
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 )
 
-// Files serves dir/tls.crt and dir/tls.key and follows their changes: what cert-manager, or anything else, mounts there. Who
-// writes them sees to it that the API server trusts the next certificate before it is there.
+// Files serves the tls.crt and tls.key of a folder and follows their changes: what cert-manager, or anything else, mounts there.
+// The folder may be empty at first.
+//
+// With Options.Secret it publishes the folder's ca.crt in that Secret, beside the authorities that were there before, for
+// whatever copies the Secret to the webhook configurations. Without, whoever writes the files sees to it that they are trusted.
 type Files struct {
-	watcher *certwatcher.CertWatcher
+	dir            string
+	watcher        atomic.Pointer[certwatcher.CertWatcher]
+	configurations *configurations
+	handover       *handover
 }
 
-// NewFiles reads the files, which must exist.
-func NewFiles(dir string) (*Files, error) {
-	watcher, err := certwatcher.New(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"))
-	if err != nil {
-		return nil, fmt.Errorf("read the serving certificate in %s: %w", dir, err)
+// waitInterval is how often files that are not there yet are looked for.
+const waitInterval = 500 * time.Millisecond
+
+// NewFiles prepares Files for a folder, which must exist; nothing is read before Run.
+func NewFiles(dir string, o Options) (*Files, error) {
+	if _, err := os.ReadDir(dir); err != nil {
+		return nil, fmt.Errorf("find the serving certificate: %w", err)
 	}
-	return &Files{watcher}, nil
+	c, err := newConfigurations(o)
+	if err != nil {
+		return nil, fmt.Errorf("the serving certificate in %s: %w", dir, err)
+	}
+	f := &Files{dir: dir, configurations: c, handover: newHandover(o, c)}
+	if o.Secret != "" {
+		c.publish = f.publish
+	}
+	return f, nil
 }
 
-// Run follows the files until ctx ends.
-func (f *Files) Run(ctx context.Context) error { return f.watcher.Start(ctx) }
+// Run follows the files, and what is trusted, until ctx ends.
+func (f *Files) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return f.follow(ctx) })
+	group.Go(func() error { return f.configurations.run(ctx) })
+	return group.Wait()
+}
+
+func (f *Files) follow(ctx context.Context) error {
+	tick := time.NewTicker(waitInterval)
+	defer tick.Stop()
+	for reported := false; ; {
+		watcher, err := certwatcher.New(filepath.Join(f.dir, "tls.crt"), filepath.Join(f.dir, "tls.key"))
+		if err == nil {
+			watcher.RegisterCallback(func(tls.Certificate) { f.configurations.look() })
+			f.watcher.Store(watcher)
+			f.configurations.look()
+			return watcher.Start(ctx)
+		}
+		if !reported {
+			f.configurations.options.Log.Info("Waiting for the serving certificate", "folder", f.dir, "reason", err.Error())
+			reported = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
 
 // GetCertificate is for tls.Config.
 func (f *Files) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return f.watcher.GetCertificate(hello)
+	watcher := f.watcher.Load()
+	if watcher == nil {
+		return nil, fmt.Errorf("no serving certificate has been read from tls.crt and tls.key in %s yet", f.dir)
+	}
+	newest, err := watcher.GetCertificate(hello)
+	if err != nil {
+		return nil, err
+	}
+	return f.handover.serve(newest), nil
 }
 
-// Ready is nil while a client could accept the certificate.
+// Ready is nil while the API server could accept the certificate.
 func (f *Files) Ready() error {
-	c, err := f.watcher.GetCertificate(nil)
+	c, err := f.GetCertificate(nil)
 	if err != nil {
 		return err
 	}
-	return current(c, time.Now())
+	return f.handover.ready(c)
 }
 
-func current(c *tls.Certificate, now time.Time) error {
-	if now.After(c.Leaf.NotAfter) {
-		return fmt.Errorf("the serving certificate expired at %s", c.Leaf.NotAfter.Format(time.RFC3339))
+// publish adds the folder's authority to the Secret, which exists already.
+func (f *Files) publish(ctx context.Context) error {
+	if f.watcher.Load() == nil {
+		return nil // nothing is there yet
 	}
+	c, o := f.configurations.client, f.configurations.options
+	ca, err := os.ReadFile(filepath.Join(f.dir, "ca.crt"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(parse(ca)) == 0 {
+		return fmt.Errorf("there is no authority in %s: the issuer must give one with the certificate", filepath.Join(f.dir, "ca.crt"))
+	}
+	if err != nil {
+		return fmt.Errorf("read the authority: %w", err)
+	}
+	var secret corev1.Secret
+	if err := c.Get(ctx, types.NamespacedName{Namespace: o.Namespace, Name: o.Secret}, &secret); err != nil {
+		return fmt.Errorf("read the bundle's Secret: %w", err)
+	}
+	merged := merge(secret.Data["ca.crt"], ca, "", time.Now())
+	if bytes.Equal(merged, secret.Data["ca.crt"]) {
+		return nil
+	}
+	changed := secret.DeepCopy() // what the cache gave stays as it is
+	if changed.Data == nil {
+		changed.Data = map[string][]byte{}
+	}
+	changed.Data["ca.crt"] = merged
+	if err := c.Update(ctx, changed); err != nil { // refused if another replica was faster: the next look sees what it wrote
+		return fmt.Errorf("add the authority to Secret %s: %w", o.Secret, err)
+	}
+	o.Log.Info("Authority published", "secret", o.Secret)
 	return nil
 }

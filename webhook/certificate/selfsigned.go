@@ -1,77 +1,55 @@
 package certificate
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"sync"
 	"time"
 
 	servertls "github.com/cert-manager/cert-manager/pkg/server/tls"
 	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/rest"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-const (
-	commonName = "kms-webhook-ca"
-	// settleTime is how long after a webhook configuration's change every API server is taken to have seen it.
-	settleTime = 10 * time.Second
-)
+const commonName = "kms-webhook-ca"
 
 // SelfSigned signs its own serving certificates with an authority that all replicas share through a Secret, and keeps the
 // authority's certificate in the webhook configurations. No replica leads.
 //
 // cert-manager's library makes the authority, renews it after two thirds of its year and signs anew at once in every replica.
-// A new certificate is handed out only when the configurations have trusted its authority for a while; until then it is the
-// old one, whose authority they still trust. So no request meets a certificate that it cannot verify.
 type SelfSigned struct {
-	source *servertls.DynamicSource
-	keeper *keeper
-	name   string // DNS name by which the API server calls
-	settle time.Duration
-	log    logr.Logger
-
-	mu     sync.Mutex
-	served *tls.Certificate
-}
-
-// SelfSignedOptions are what a SelfSigned needs to know.
-type SelfSignedOptions struct {
-	REST          *rest.Config
-	Namespace     string // of the webhook
-	Service       string // by which the API server calls the webhook
-	Secret        string // in Namespace, for the authority
-	Configuration string // name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration
-	Log           logr.Logger
+	source         *servertls.DynamicSource
+	configurations *configurations
+	handover       *handover
+	log            logr.Logger
 }
 
 // NewSelfSigned prepares a SelfSigned; nothing happens before Run.
-func NewSelfSigned(o SelfSignedOptions) (*SelfSigned, error) {
-	k, err := newKeeper(o)
+func NewSelfSigned(o Options) (*SelfSigned, error) {
+	c, err := newConfigurations(o)
 	if err != nil {
 		return nil, fmt.Errorf("self-signed certificates: %w", err)
 	}
-	name := o.Service + "." + o.Namespace + ".svc"
-	return &SelfSigned{
-		source: &servertls.DynamicSource{
-			DNSNames:      []string{name},
-			RetryInterval: 200 * time.Millisecond, // a replica that waits for the first authority is not ready
-			Authority: &authority.DynamicAuthority{
-				RESTConfig:      o.REST,
-				SecretNamespace: o.Namespace,
-				SecretName:      o.Secret,
-				SecretLabels:    map[string]string{"app.kubernetes.io/name": o.Service},
-				CommonName:      commonName,
-			},
+	s := &SelfSigned{configurations: c, handover: newHandover(o, c), log: o.Log}
+	s.source = &servertls.DynamicSource{
+		DNSNames:      []string{s.handover.name},
+		RetryInterval: 200 * time.Millisecond, // a replica that waits for the first authority is not ready
+		Authority: &authority.DynamicAuthority{
+			RESTConfig:      o.REST,
+			SecretNamespace: o.Namespace,
+			SecretName:      o.Secret,
+			SecretLabels:    map[string]string{"app.kubernetes.io/name": o.Service},
+			CommonName:      commonName,
 		},
-		keeper: k,
-		name:   name,
-		settle: settleTime,
-		log:    o.Log,
-	}, nil
+	}
+	c.publish = s.publish
+	return s, nil
 }
 
 // Run signs and keeps trust until ctx ends.
@@ -79,7 +57,7 @@ func (s *SelfSigned) Run(ctx context.Context) error {
 	ctx = logr.NewContext(ctx, s.log)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.source.Start(ctx) })
-	group.Go(func() error { return s.keeper.run(ctx) })
+	group.Go(func() error { return s.configurations.run(ctx) })
 	return group.Wait()
 }
 
@@ -89,14 +67,7 @@ func (s *SelfSigned) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificat
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if newest != s.served && (s.served == nil || current(s.served, now) != nil || s.keeper.trusts(newest.Leaf, s.name, now, s.settle)) {
-		s.served = newest
-		s.log.Info("Serving a new certificate", "expires", newest.Leaf.NotAfter)
-	}
-	return s.served, nil
+	return s.handover.serve(newest), nil
 }
 
 // Ready is nil while the API server could accept the certificate.
@@ -105,12 +76,53 @@ func (s *SelfSigned) Ready() error {
 	if err != nil {
 		return fmt.Errorf("there is no serving certificate yet: %w", err)
 	}
-	now := time.Now()
-	if err := current(c, now); err != nil {
-		return err
+	return s.handover.ready(c)
+}
+
+// publish adds the authority to the bundles that lack it.
+func (s *SelfSigned) publish(ctx context.Context) error {
+	c, o := s.configurations.client, s.configurations.options
+	var secret corev1.Secret
+	err := c.Get(ctx, types.NamespacedName{Namespace: o.Namespace, Name: o.Secret}, &secret)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read the authority's Secret: %w", err)
 	}
-	if !s.keeper.trusts(c.Leaf, s.name, now, 0) {
-		return errors.New("the webhook configurations do not trust the serving certificate yet")
+	ca := secret.Data["ca.crt"]
+	if len(ca) == 0 {
+		return nil // the authority has not been made yet
 	}
-	return nil
+	return s.configurations.each(ctx, func(configuration client.Object, names []string, bundles [][]byte) error {
+		patch, err := adding(ca, names, bundles)
+		if patch == nil || err != nil {
+			return err
+		}
+		if err := c.Patch(ctx, configuration, client.RawPatch(types.JSONPatchType, patch)); err != nil {
+			return fmt.Errorf("patch the caBundle of %T %s: %w", configuration, o.Configuration, err)
+		}
+		s.log.Info("CA bundle written", "kind", fmt.Sprintf("%T", configuration), "name", o.Configuration)
+		return nil
+	})
+}
+
+// adding is a patch of nothing but the bundles that lack ca; nil if none does. A webhook is tested by name, in case somebody has
+// reordered them since.
+func adding(ca []byte, names []string, bundles [][]byte) ([]byte, error) {
+	type operation struct {
+		Op    string `json:"op"`
+		Path  string `json:"path"`
+		Value any    `json:"value"`
+	}
+	var operations []operation
+	for i, bundle := range bundles {
+		merged := merge(bundle, ca, commonName, time.Now())
+		if bytes.Equal(merged, bundle) {
+			continue
+		}
+		at := fmt.Sprintf("/webhooks/%d", i)
+		operations = append(operations, operation{"test", at + "/name", names[i]}, operation{"add", at + "/clientConfig/caBundle", merged})
+	}
+	if len(operations) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(operations)
 }

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,7 +57,11 @@ func TestReplicasShareOneAuthority(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if c, err := s.GetCertificate(nil); err != nil || !trusts(ca, c.Leaf, serverName, time.Now()) {
+			c, err := s.GetCertificate(nil)
+			if err != nil {
+				return err
+			}
+			if err := verify(ca, c, serverName, time.Now()); err != nil {
 				return fmt.Errorf("not signed by the authority in the Secret: %w", err)
 			}
 		}
@@ -78,32 +81,7 @@ func TestRotationDropsNoRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	const lag = 200 * time.Millisecond
-	var connections, failures atomic.Int64
-	client, stop := context.WithCancel(t.Context())
-	defer stop()
-	done := make(chan struct{})
-	address := serve(t, s)
-	go func() {
-		defer close(done)
-		for bundle := bundleOf(kube, mutatingPath, 0); client.Err() == nil; {
-			next := bundleOf(kube, mutatingPath, 0)
-			for until := time.Now().Add(lag); time.Now().Before(until) && client.Err() == nil; {
-				roots := x509.NewCertPool()
-				roots.AppendCertsFromPEM(bundle)
-				conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: serverName})
-				connections.Add(1)
-				if err != nil {
-					failures.Add(1)
-					t.Logf("connection %d: %v", connections.Load(), err)
-					continue
-				}
-				conn.Close()
-			}
-			bundle = next
-		}
-	}()
-
+	connecting := connect(t, kube, serve(t, s))
 	ca, key := newAuthority(t)
 	kube.Put(secretPath, fakekube.Object{"apiVersion": "v1", "kind": "Secret", "data": fakekube.Object{
 		"tls.crt": encode(ca), "ca.crt": encode(ca), "tls.key": encode(key)}})
@@ -119,53 +97,18 @@ func TestRotationDropsNoRequest(t *testing.T) {
 		}
 		return s.Ready()
 	})
-	before := connections.Load()
-	eventually(t, "more connections", func() error {
-		if connections.Load() < before+20 {
-			return fmt.Errorf("%d connections", connections.Load())
-		}
-		return nil
-	})
-	stop()
-	<-done
-	if failures.Load() > 0 {
-		t.Errorf("%d of %d connections failed", failures.Load(), connections.Load())
-	}
-}
-
-func TestMerge(t *testing.T) {
-	now := time.Now()
-	a, _ := newAuthority(t)
-	b, _ := newAuthority(t)
-	both := merge(a, b, now)
-	if string(both) != string(merge(b, a, now)) || string(both) != string(merge(both, a, now)) || len(parse(both)) != 2 {
-		t.Errorf("merging is not the same in every order")
-	}
-	if got := merge([]byte("something else"), a, now); string(got) != string(a) {
-		t.Errorf("rubbish stayed in the bundle: %s", got)
-	}
-	if got := merge(a, b, now.Add(2*time.Hour)); len(got) != 0 {
-		t.Errorf("expired authorities stayed in the bundle: %s", got)
-	}
-	bundle := a
-	for range 10 {
-		next, _ := newAuthority(t)
-		bundle = merge(bundle, next, now)
-	}
-	if n := len(parse(bundle)); n != maxBundle {
-		t.Errorf("the bundle grew to %d", n)
-	}
+	connecting.end(t)
 }
 
 func start(t *testing.T, kube *fakekube.Server) *SelfSigned {
 	t.Helper()
-	s, err := NewSelfSigned(SelfSignedOptions{
+	s, err := NewSelfSigned(Options{
 		REST: kube.Config(), Namespace: "kms", Service: "kms-webhook", Secret: "kms-webhook-ca", Configuration: "kms-agent-injector", Log: testr.New(t),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.settle = time.Second
+	s.handover.settle = time.Second
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -178,7 +121,7 @@ func start(t *testing.T, kube *fakekube.Server) *SelfSigned {
 	return s
 }
 
-func serve(t *testing.T, s *SelfSigned) string {
+func serve(t *testing.T, s interface{ GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) }) string {
 	t.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: s.GetCertificate})
 	if err != nil {
@@ -217,8 +160,8 @@ func trustedByAll(kube *fakekube.Server, s *SelfSigned) error {
 		path string
 		i    int
 	}{{mutatingPath, 0}, {validatingPath, 0}, {validatingPath, 1}} {
-		if !trusts(bundleOf(kube, at.path, at.i), c.Leaf, serverName, time.Now()) {
-			return fmt.Errorf("webhook %d of %s does not trust the certificate", at.i, at.path)
+		if err := verify(bundleOf(kube, at.path, at.i), c, serverName, time.Now()); err != nil {
+			return fmt.Errorf("webhook %d of %s: %w", at.i, at.path, err)
 		}
 	}
 	return nil

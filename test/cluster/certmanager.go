@@ -1,0 +1,64 @@
+//go:build linux
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/build"
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/image"
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
+)
+
+// CertManagerImages is where the names of the images of LoadCertManager begin; controller, cainjector or webhook follows.
+const CertManagerImages = "localhost/kms-cluster/cert-manager-"
+
+// LoadCertManager builds cert-manager's programs, once, and gives the node their images, with the tag dev. It returns the folder
+// of cert-manager's own Helm chart of the same version.
+func (c *Cluster) LoadCertManager(ctx context.Context, source string, output io.Writer) (chart string, err error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	module := build.Module{
+		Name:  "cert-manager",
+		Dir:   filepath.Join(source, "test/cluster/certmanager"),
+		Steps: []build.Step{{Packages: []string{"."}, LDFlags: "-s -w"}},
+		Hint:  "; one to three minutes, once",
+	}
+	programs, err := module.Ensure(ctx, cache, progress.New(output))
+	if err != nil {
+		return "", err
+	}
+	binary, err := os.ReadFile(filepath.Join(programs, "certmanager-binary"))
+	if err != nil {
+		return "", err
+	}
+	var tarballs []string
+	for _, name := range []string{"controller", "cainjector", "webhook"} {
+		tarball := filepath.Join(c.dir, "cert-manager-"+name+".tar")
+		config := v1.Config{Entrypoint: []string{"/" + name}, User: "65532:65532"}
+		if err := image.Write(tarball, CertManagerImages+name+":dev", config, image.File{Path: name, Data: binary}); err != nil {
+			return "", fmt.Errorf("make cert-manager's image: %w", err)
+		}
+		tarballs = append(tarballs, tarball)
+	}
+	if err := c.LoadImages(ctx, tarballs...); err != nil {
+		return "", err
+	}
+	list := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager")
+	list.Dir = module.Dir
+	out, err := list.Output()
+	if err != nil {
+		return "", fmt.Errorf("find cert-manager's chart: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "deploy/charts/cert-manager"), nil
+}

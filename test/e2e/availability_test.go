@@ -1,0 +1,178 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const webhookNamespace = "kms-agent-injector"
+
+// Whatever is done to the webhook's pods, one after the other, no pod that asks for its secrets is refused or started without.
+func TestNoAdmissionIsLost(t *testing.T) {
+	l := startLoad(t)
+
+	l.during("each replica is deleted by force")
+	for _, pod := range webhookPods(t) {
+		kubectl(t, "-n", webhookNamespace, "delete", "pod", pod, "--force", "--grace-period=0")
+		serving(t)
+	}
+	l.during("all replicas are replaced, by a rollout")
+	kubectl(t, "-n", webhookNamespace, "rollout", "restart", "deployment/kms-webhook")
+	kubectl(t, "-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=120s")
+	l.during("all replicas are evicted, as by a drain")
+	evictAll(t)
+	serving(t)
+	l.during("the authority and all certificates rotate")
+	rotateAuthority(t)
+	l.during("quiet again")
+	l.end(t, 500)
+
+	// And one that runs.
+	ns, name := namespace(t), secretName("available")
+	put(t, name, value())
+	apply(t, workload{name: "p", annotations: []string{"inject: true", "secret.f: " + name}}.pod(ns))
+	ready(t, ns, "p")
+}
+
+// While no replica is there, what asked for secrets waits and everything else goes on; afterwards it goes on at once.
+func TestWithoutAnyReplica(t *testing.T) {
+	ns := namespace(t)
+	kubectl(t, "label", "namespace", webhookNamespace, "kms.alibabacloud.com/injection=enabled")
+	t.Cleanup(func() {
+		if _, err := tryKubectl(context.Background(), "", "label", "namespace", webhookNamespace, "kms.alibabacloud.com/injection-"); err != nil {
+			t.Error(err)
+		}
+		if _, err := tryKubectl(context.Background(), "", "-n", webhookNamespace, "scale", "deployment/kms-webhook", "--replicas=2"); err != nil {
+			t.Error(err)
+		}
+	})
+	kubectl(t, "-n", webhookNamespace, "scale", "deployment/kms-webhook", "--replicas=0")
+	eventually(t, time.Minute, func() error {
+		if pods := webhookPods(t); len(pods) > 0 {
+			return fmt.Errorf("there still are %v", pods)
+		}
+		return nil
+	})
+
+	annotated := workload{name: "p", annotations: []string{"inject: true", "secret.f: x"}}
+	message := refused(t, annotated.pod(ns))
+	for _, want := range []string{`failed calling webhook "pods.kms.alibabacloud.com"`, "kms-webhook.kms-agent-injector.svc"} {
+		if !strings.Contains(message, want) {
+			t.Errorf("%q is not in the message:\n%s", want, message)
+		}
+	}
+	for name, manifest := range map[string]string{
+		"not annotated, in a namespace that opted in":           workload{name: "p"}.pod(ns),
+		"annotated, in a namespace that did not":                workload{name: "p", serviceAccount: "default", annotations: annotated.annotations}.pod("default"),
+		"annotated, in the webhook's own namespace, opted in":   workload{name: "p", serviceAccount: "default", annotations: annotated.annotations}.pod(webhookNamespace),
+		"a workload of annotated pods, which only is checked":   "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, namespace: " + ns + "}\nspec:\n  selector: {matchLabels: {app: p}}\n  template:\n" + annotated.body(ns, "    "),
+		"annotated, in kube-system, whatever its labels may be": workload{name: "p", serviceAccount: "default", annotations: annotated.annotations}.pod("kube-system"),
+	} {
+		if _, err := tryKubectl(t.Context(), manifest, "apply", "--dry-run=server", "-f", "-"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	kubectl(t, "-n", webhookNamespace, "scale", "deployment/kms-webhook", "--replicas=2")
+	serving(t)
+	if _, err := tryKubectl(t.Context(), annotated.pod(ns), "apply", "--dry-run=server", "-f", "-"); err != nil {
+		t.Errorf("the webhook's pods are ready, but: %v", err)
+	}
+}
+
+// webhookPods are the names of the replicas that are not being deleted.
+func webhookPods(t testing.TB) []string {
+	t.Helper()
+	return strings.Fields(kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/name=kms-webhook",
+		"-o", `go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{end}}{{end}}`))
+}
+
+// serving waits until there are two replicas, both of them ready and none of them on its way out.
+func serving(t testing.TB) {
+	t.Helper()
+	eventually(t, 2*time.Minute, func() error {
+		states := kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/name=kms-webhook", "-o",
+			`go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}} {{end}}{{end}}{{end}}{{end}}`)
+		if states != "True True " {
+			return fmt.Errorf("the replicas' readiness is %q", states)
+		}
+		return nil
+	})
+}
+
+// evictAll asks for the eviction of every replica as `kubectl drain` does: again and again while the disruption budget says no.
+func evictAll(t *testing.T) {
+	t.Helper()
+	client := clientset(t)
+	refusals := 0
+	for _, pod := range webhookPods(t) {
+		eventually(t, 2*time.Minute, func() error {
+			err := client.PolicyV1().Evictions(webhookNamespace).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: webhookNamespace, Name: pod}})
+			if apierrors.IsTooManyRequests(err) {
+				refusals++
+			}
+			return err
+		})
+	}
+	if refusals == 0 {
+		t.Error("the disruption budget let all replicas go at once")
+	}
+}
+
+var expiryMetric = regexp.MustCompile(`(?m)^kms_webhook_certificate_expiry_timestamp_seconds (\S+)$`)
+
+// expiries are the ends of the replicas' serving certificates, by pod.
+func expiries(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	for _, pod := range webhookPods(t) {
+		m := expiryMetric.FindStringSubmatch(kubectl(t, "get", "--raw", "/api/v1/namespaces/"+webhookNamespace+"/pods/"+pod+":8080/proxy/metrics"))
+		if m == nil {
+			t.Fatalf("%s has no metric for the end of its certificate", pod)
+		}
+		found[pod] = m[1]
+	}
+	return found
+}
+
+// rotateAuthority makes the webhook forget its certificate authority and waits until each replica serves by another.
+func rotateAuthority(t *testing.T) {
+	t.Helper()
+	before := expiries(t)
+	bundle := caBundle(t)
+	kubectl(t, "-n", webhookNamespace, "delete", "secret", "kms-webhook-ca")
+	eventually(t, time.Minute, func() error {
+		for pod, expiry := range expiries(t) {
+			if before[pod] == expiry {
+				return errors.New(pod + " still serves its old certificate")
+			}
+		}
+		return nil
+	})
+	if now := caBundle(t); !strings.HasSuffix(now, bundle) || now == bundle {
+		t.Errorf("the old authority is not in the caBundle beside the new one:\n%s\nbefore:\n%s", now, bundle)
+	}
+}
+
+// caBundle is what the API server trusts for pods.
+func caBundle(t *testing.T) string {
+	t.Helper()
+	encoded := kubectl(t, "get", "mutatingwebhookconfiguration", "kms-agent-injector", "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}")
+	bundle, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(bundle)
+}

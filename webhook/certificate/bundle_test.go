@@ -1,0 +1,30 @@
+package certificate
+
+import (
+	"testing"
+	"time"
+)
+
+func TestMerge(t *testing.T) {
+	now := time.Now()
+	a, _ := newAuthority(t)
+	b, _ := newAuthority(t)
+	both := merge(a, b, commonName, now)
+	if string(both) != string(merge(b, a, commonName, now)) || string(both) != string(merge(both, a, commonName, now)) || len(parse(both)) != 2 {
+		t.Errorf("merging is not the same in every order")
+	}
+	if got := merge([]byte("something else"), a, commonName, now); string(got) != string(a) {
+		t.Errorf("rubbish stayed in the bundle: %s", got)
+	}
+	if got := merge(a, b, commonName, now.Add(2*time.Hour)); len(got) != 0 {
+		t.Errorf("expired authorities stayed in the bundle: %s", got)
+	}
+	bundle := a
+	for range 10 {
+		next, _ := newAuthority(t)
+		bundle = merge(bundle, next, commonName, now)
+	}
+	if n := len(parse(bundle)); n != maxBundle {
+		t.Errorf("the bundle grew to %d", n)
+	}
+}

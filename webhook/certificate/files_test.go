@@ -1,0 +1,259 @@
+package certificate
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr/testr"
+
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
+)
+
+const publishedPath = "/api/v1/namespaces/kms/secrets/kms-webhook-ca-bundle"
+
+// TestFilesWaitForTheirTrust replaces the files before the configurations trust the new authority, as an administrator may.
+func TestFilesWaitForTheirTrust(t *testing.T) {
+	kube, dir := fakekube.New(t), t.TempDir()
+	old, next := newAuthorityPair(t), newAuthorityPair(t)
+	old.write(t, dir, serverName)
+	configure(kube, old.ca)
+	f := startFiles(t, kube, dir, "")
+	eventually(t, "ready", f.Ready)
+	first, _ := f.GetCertificate(nil)
+
+	next.write(t, dir, serverName)
+	eventually(t, "the files read again", func() error {
+		newest, err := f.watcher.Load().GetCertificate(nil)
+		if err == nil && newest == first {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	if c, _ := f.GetCertificate(nil); c != first || f.Ready() != nil {
+		t.Errorf("a certificate that no configuration trusts is served; ready: %v", f.Ready())
+	}
+	configure(kube, append(old.ca[:len(old.ca):len(old.ca)], next.ca...))
+	eventually(t, "the new certificate", func() error {
+		c, err := f.GetCertificate(nil)
+		if err == nil && c == first {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+}
+
+// TestFilesMayComeLate starts before cert-manager has issued the certificate.
+func TestFilesMayComeLate(t *testing.T) {
+	kube, dir := fakekube.New(t), t.TempDir()
+	a := newAuthorityPair(t)
+	configure(kube, a.ca)
+	f := startFiles(t, kube, dir, "")
+	if err := f.Ready(); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("ready without a certificate: %v", err)
+	}
+	a.write(t, dir, serverName)
+	eventually(t, "ready", f.Ready)
+}
+
+// TestFilesSayWhyNotReady gives a certificate that the API server cannot accept.
+func TestFilesSayWhyNotReady(t *testing.T) {
+	a, b := newAuthorityPair(t), newAuthorityPair(t)
+	for name, c := range map[string]struct {
+		ca   []byte
+		host string
+		want string
+	}{
+		"no bundle":         {nil, serverName, "its caBundle is empty"},
+		"another authority": {b.ca, serverName, "unknown authority"},
+		"another name":      {a.ca, "kms-webhook", serverName},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kube, dir := fakekube.New(t), t.TempDir()
+			a.write(t, dir, c.host)
+			configure(kube, c.ca)
+			f := startFiles(t, kube, dir, "")
+			eventually(t, "the reason", func() error {
+				if err := f.Ready(); err == nil || !strings.Contains(err.Error(), c.want) {
+					return fmt.Errorf("%v, want it to say %q", err, c.want)
+				}
+				return nil
+			})
+			if strings.Contains(fmt.Sprint(f.Ready()), "just now") {
+				t.Errorf("not the reason: %v", f.Ready())
+			}
+			configure(kube, a.ca)
+			if c.host == serverName {
+				eventually(t, "ready", f.Ready)
+			}
+		})
+	}
+}
+
+// TestPublishedAuthorityRotates lets two replicas see a new authority at different times, while something copies the published
+// bundle to the configurations, as cert-manager's cainjector does, and a client keeps connecting.
+func TestPublishedAuthorityRotates(t *testing.T) {
+	kube := fakekube.New(t)
+	dirs := []string{t.TempDir(), t.TempDir()}
+	old, next := newAuthorityPair(t), newAuthorityPair(t)
+	kube.Put(publishedPath, fakekube.Object{"apiVersion": "v1", "kind": "Secret"})
+	configure(kube, nil)
+	inject(t, kube)
+	var replicas []*Files
+	var clients []*connecting
+	for _, dir := range dirs {
+		old.write(t, dir, serverName)
+		f := startFiles(t, kube, dir, "kms-webhook-ca-bundle")
+		eventually(t, "ready", f.Ready)
+		replicas, clients = append(replicas, f), append(clients, connect(t, kube, serve(t, f)))
+	}
+	for i, dir := range dirs {
+		first, _ := replicas[i].GetCertificate(nil)
+		next.write(t, dir, serverName)
+		eventually(t, "the new certificate", func() error {
+			c, err := replicas[i].GetCertificate(nil)
+			if err == nil && c == first {
+				err = errors.New("not yet")
+			}
+			return err
+		})
+	}
+	for _, c := range clients {
+		c.end(t)
+	}
+	if n := len(parse(bundleOf(kube, mutatingPath, 0))); n != 2 {
+		t.Errorf("the caBundle has %d authorities, want both", n)
+	}
+}
+
+// inject copies what is published to the configurations until the test ends.
+func inject(t *testing.T, kube *fakekube.Server) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-t.Context().Done():
+				return
+			case <-tick.C:
+			}
+			published := kube.Get(publishedPath)
+			data, _ := published["data"].(fakekube.Object)
+			if text, _ := data["ca.crt"].(string); text != "" && text != encode(bundleOf(kube, mutatingPath, 0)) {
+				configureText(kube, text)
+			}
+		}
+	}()
+	t.Cleanup(func() { <-done })
+}
+
+// configure sets the caBundle of all webhooks.
+func configure(kube *fakekube.Server, bundle []byte) { configureText(kube, encode(bundle)) }
+
+func configureText(kube *fakekube.Server, text string) {
+	hooks := func(names ...string) (all []any) {
+		for _, name := range names {
+			config := fakekube.Object{"service": fakekube.Object{"name": "kms-webhook", "namespace": "kms"}}
+			if text != "" {
+				config["caBundle"] = text
+			}
+			all = append(all, fakekube.Object{"name": name, "clientConfig": config})
+		}
+		return all
+	}
+	kube.Put(validatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "webhooks": hooks("workloads", "cronjobs")})
+	kube.Put(mutatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "webhooks": hooks("pods")})
+}
+
+func startFiles(t *testing.T, kube *fakekube.Server, dir, secret string) *Files {
+	t.Helper()
+	f, err := NewFiles(dir, Options{
+		REST: kube.Config(), Namespace: "kms", Service: "kms-webhook", Secret: secret, Configuration: "kms-agent-injector", Log: testr.New(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.handover.settle = time.Second
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return f
+}
+
+// authorityPair is an authority that signs serving certificates.
+type authorityPair struct {
+	ca  []byte
+	tls tls.Certificate
+}
+
+func newAuthorityPair(t *testing.T) authorityPair {
+	t.Helper()
+	ca, key := newAuthority(t)
+	pair, err := tls.X509KeyPair(ca, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authorityPair{ca, pair}
+}
+
+// write puts a new serving certificate into a folder, all files at once, as the kubelet does.
+func (a authorityPair) write(t *testing.T, dir, host string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
+		NotBefore: time.Now().Add(-time.Second), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.tls.Leaf, private.Public(), a.tls.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, err := os.MkdirTemp(dir, "..v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string][]byte{
+		"ca.crt":  a.ca,
+		"tls.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		"tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
+	} {
+		if err := os.WriteFile(filepath.Join(version, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrExist) {
+			t.Fatal(err)
+		}
+	}
+	next := filepath.Join(dir, "..next")
+	if err := errors.Join(os.Symlink(filepath.Base(version), next), os.Rename(next, filepath.Join(dir, "..data"))); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,61 @@
+package certificate
+
+import (
+	"crypto/tls"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+// settleTime is how long after a webhook configuration's change every API server is taken to have seen it.
+const settleTime = 10 * time.Second
+
+// A handover hands out the newest certificate when the configurations have trusted it for a while, and until then the one before
+// it, which they still trust. So no request meets a certificate that it cannot verify.
+type handover struct {
+	configurations *configurations
+	name           string // DNS name by which the API server calls; "" is any
+	settle         time.Duration
+	log            logr.Logger
+
+	mu     sync.Mutex
+	served *tls.Certificate
+}
+
+func newHandover(o Options, c *configurations) *handover {
+	h := &handover{configurations: c, settle: settleTime, log: o.Log}
+	if o.Namespace != "" {
+		h.name = o.Service + "." + o.Namespace + ".svc"
+	}
+	return h
+}
+
+// serve is the certificate to serve, given the newest there is.
+func (h *handover) serve(newest *tls.Certificate) *tls.Certificate {
+	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if newest != h.served && (h.served == nil || current(h.served, now) != nil || h.configurations.trust(newest, h.name, now, h.settle) == nil) {
+		h.served = newest
+		h.log.Info("Serving a new certificate", "expires", newest.Leaf.NotAfter)
+	}
+	return h.served
+}
+
+// ready is nil while the API server could accept a certificate.
+func (h *handover) ready(c *tls.Certificate) error {
+	now := time.Now()
+	if err := current(c, now); err != nil {
+		return err
+	}
+	return h.configurations.trust(c, h.name, now, 0)
+}
+
+func current(c *tls.Certificate, now time.Time) error {
+	if now.After(c.Leaf.NotAfter) {
+		return fmt.Errorf("the serving certificate expired at %s", c.Leaf.NotAfter.Format(time.RFC3339))
+	}
+	return nil
+}
