@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -110,7 +111,7 @@ func Run(ctx context.Context, o Options) error {
 			"stopping":    flag(func() bool { return !draining.Load() }, "the webhook was told to stop"),
 			"cache":       flag(synced.Load, "the ServiceAccounts and Namespaces have not been read yet"),
 			"version":     flag(policy.skew.known.Load, "the API server has not said its version yet"),
-			"certificate": func(*http.Request) error { return o.Certificate.Ready() },
+			"certificate": explained(o.Log, o.Certificate.Ready),
 			"server":      server.StartedChecker(),
 		}))
 	})
@@ -165,6 +166,26 @@ func flag(ok func() bool, otherwise string) healthz.Checker {
 			return nil
 		}
 		return errors.New(otherwise)
+	}
+}
+
+// explained logs why a check fails, each time that the reason changes: the answer to a probe withholds it.
+func explained(log logr.Logger, check func() error) healthz.Checker {
+	var mu sync.Mutex
+	last := ""
+	return func(*http.Request) error {
+		err := check()
+		reason := ""
+		if err != nil {
+			reason = err.Error()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if reason != last && err != nil {
+			log.Info("Not ready", "reason", reason)
+		}
+		last = reason
+		return err
 	}
 }
 

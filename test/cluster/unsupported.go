@@ -36,3 +36,11 @@ func (c *Cluster) LoadImages(context.Context, ...string) error { return errUnsup
 
 // EtcdDump cannot work here.
 func (c *Cluster) EtcdDump(context.Context, io.Writer) error { return errUnsupported }
+
+// CertManagerImages is where the names of the images of LoadCertManager would begin.
+const CertManagerImages = ""
+
+// LoadCertManager cannot work here.
+func (c *Cluster) LoadCertManager(context.Context, string, io.Writer) (string, error) {
+	return "", errUnsupported
+}

@@ -59,12 +59,7 @@ func TestWithoutAnyReplica(t *testing.T) {
 		}
 	})
 	kubectl(t, "-n", webhookNamespace, "scale", "deployment/kms-webhook", "--replicas=0")
-	eventually(t, time.Minute, func() error {
-		if pods := webhookPods(t); len(pods) > 0 {
-			return fmt.Errorf("there still are %v", pods)
-		}
-		return nil
-	})
+	kubectl(t, "-n", webhookNamespace, "wait", "pods", "--all", "--for=delete", "--timeout=60s") // those that are on their way out answer on
 
 	annotated := workload{name: "p", annotations: []string{"inject: true", "secret.f: x"}}
 	message := refused(t, annotated.pod(ns))
@@ -95,7 +90,7 @@ func TestWithoutAnyReplica(t *testing.T) {
 // webhookPods are the names of the replicas that are not being deleted.
 func webhookPods(t testing.TB) []string {
 	t.Helper()
-	return strings.Fields(kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/name=kms-webhook",
+	return strings.Fields(kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook",
 		"-o", `go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{end}}{{end}}`))
 }
 
@@ -103,7 +98,7 @@ func webhookPods(t testing.TB) []string {
 func serving(t testing.TB) {
 	t.Helper()
 	eventually(t, 2*time.Minute, func() error {
-		states := kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/name=kms-webhook", "-o",
+		states := kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o",
 			`go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}} {{end}}{{end}}{{end}}{{end}}`)
 		if states != "True True " {
 			return fmt.Errorf("the replicas' readiness is %q", states)

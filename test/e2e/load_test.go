@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/yaml"
 )
@@ -26,6 +27,7 @@ func clientset(t testing.TB) *kubernetes.Clientset {
 		t.Fatal(err)
 	}
 	config.QPS = -1
+	config.WarningHandler = rest.NoWarnings{}
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +58,7 @@ type creations struct {
 func startLoad(t *testing.T) *load {
 	t.Helper()
 	ns := namespace(t)
-	w := workload{name: "load", spec: "schedulingGates: [{name: e2e.example.com/never}]", annotations: []string{"inject: true", "secret.f: e2e/load"}}
+	w := workload{name: "load", podSecurity: "runAsUser: 1000", spec: "schedulingGates: [{name: e2e.example.com/never}]", annotations: []string{"inject: true", "secret.f: e2e/load"}}
 	var pod corev1.Pod
 	if err := yaml.Unmarshal([]byte(w.pod(ns)), &pod); err != nil {
 		t.Fatal(err)

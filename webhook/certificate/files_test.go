@@ -88,7 +88,7 @@ func TestFilesSayWhyNotReady(t *testing.T) {
 			f := startFiles(t, kube, dir, "")
 			eventually(t, "the reason", func() error {
 				if err := f.Ready(); err == nil || !strings.Contains(err.Error(), c.want) {
-					return fmt.Errorf("%v, want it to say %q", err, c.want)
+					return fmt.Errorf("want it to say %q: %w", c.want, err)
 				}
 				return nil
 			})

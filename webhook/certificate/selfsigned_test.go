@@ -121,7 +121,9 @@ func start(t *testing.T, kube *fakekube.Server) *SelfSigned {
 	return s
 }
 
-func serve(t *testing.T, s interface{ GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) }) string {
+func serve(t *testing.T, s interface {
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}) string {
 	t.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: s.GetCertificate})
 	if err != nil {
