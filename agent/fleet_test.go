@@ -195,9 +195,9 @@ func longestOver(counts []int, unit time.Duration, quota int) (longest time.Dura
 // keepsTheQuotas fails the test if a quota was exceeded for longer than most.
 func (c *account) keepsTheQuotas(t *testing.T, most time.Duration) {
 	t.Helper()
-	ofKMS, ofSTS := longestOver(c.kms, time.Second, kmsQuota), longestOver(c.sts, time.Minute, stsQuota)
-	t.Logf("over the quota: of KMS for %s, of STS for %s", ofKMS, ofSTS)
-	if ofKMS > most || ofSTS > most {
+	gateway, sts := longestOver(c.kms, time.Second, kmsQuota), longestOver(c.sts, time.Minute, stsQuota)
+	t.Logf("over the quota: of KMS for %s, of STS for %s", gateway, sts)
+	if gateway > most || sts > most {
 		t.Errorf("over the quota for longer than %s", most)
 	}
 }

@@ -40,6 +40,7 @@ func main() {
 		fail(err)
 		os.Exit(code)
 	}
+	keepMemoryPrivate()
 	// A sidecar is multiplied by every pod. By default Go would take all cores of a node, and with them memory.
 	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 2 {
 		runtime.GOMAXPROCS(2)

@@ -32,6 +32,9 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(directory)
+	if err := os.Chmod(directory, 0o755); err != nil { // for programs of other users
+		panic(err)
+	}
 	program = filepath.Join(directory, "kms-agent")
 	build := exec.Command("go", "build", "-o", program, "github.com/kms-agent-injector/kms-agent-injector/cmd/kms-agent")
 	if out, err := build.CombinedOutput(); err != nil {
