@@ -45,7 +45,7 @@ func drawPod(t *rapid.T) object {
 		spec["restartPolicy"] = policy
 	}
 	if rapid.IntRange(0, 2).Draw(t, "restricted") == 0 {
-		restrict(spec)
+		restrict(spec, rapid.Bool().Draw(t, "by container"))
 	}
 
 	annotations := object{config.Prefix + "inject": rapid.SampledFrom([]string{"true", "true", "true", "false"}).Draw(t, "inject"), "other/x": "y"}
@@ -126,13 +126,17 @@ func drawContainers(t *rapid.T, names []string) array {
 	return containers
 }
 
-// restrict makes a pod one that Pod Security "restricted" accepts, if its users are not root.
-func restrict(spec object) {
+// restrict makes a pod one that Pod Security "restricted" accepts, if its users are not root, by what the pod says or all of its
+// containers do.
+func restrict(spec object, byContainer bool) {
+	nonRoot := func(sc object) { sc["runAsNonRoot"], sc["seccompProfile"] = true, object{"type": "RuntimeDefault"} }
 	sc, _ := spec["securityContext"].(object)
 	if sc == nil {
 		sc = object{}
 	}
-	sc["runAsNonRoot"], sc["seccompProfile"] = true, object{"type": "RuntimeDefault"}
+	if !byContainer {
+		nonRoot(sc)
+	}
 	spec["securityContext"] = sc
 	for _, c := range append(slices.Clone(items(spec["containers"])), items(spec["initContainers"])...) {
 		own, _ := c.(object)["securityContext"].(object)
@@ -140,6 +144,9 @@ func restrict(spec object) {
 			own = object{}
 		}
 		own["allowPrivilegeEscalation"], own["capabilities"] = false, object{"drop": array{"ALL"}}
+		if byContainer {
+			nonRoot(own)
+		}
 		c.(object)["securityContext"] = own
 	}
 }
