@@ -22,6 +22,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -93,7 +94,14 @@ func plan(in *injector.Injector, document []byte) (injector.Plan, error) {
 	if err := in.Allowed(spec, namespace); err != nil {
 		return injector.Plan{}, err
 	}
-	return in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: "acs:ram::1234567890123456:role/shop"})
+	role := ""
+	if spec.Identity.Kind == config.RRSA {
+		account := rrsa.ServiceAccount{Namespace: namespace, Name: injector.ServiceAccountOf(pod), Annotations: map[string]string{rrsa.RoleNameAnnotation: "shop"}}
+		if role, err = rrsa.Role(spec, in.Policy(), account); err != nil {
+			return injector.Plan{}, err
+		}
+	}
+	return in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: role})
 }
 
 // inject is the pod with its plan carried out.
@@ -337,4 +345,13 @@ func glob(t testing.TB, patterns ...string) (found []string) {
 type fataler interface {
 	Helper()
 	Fatalf(format string, args ...any)
+}
+
+func mustInject(t *testing.T, in *injector.Injector, document []byte) []byte {
+	t.Helper()
+	injected, _, err := inject(in, document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return injected
 }
