@@ -41,4 +41,16 @@ images: ## Build the multi-arch OCI images into dist/images.
 manifests: ## Make deploy/manifests anew from the chart.
 	@deploy/verify.sh --update
 
-.PHONY: manifests faults help demo test test-unit test-e2e lint bench cluster-up cluster-down images
+licenses: ## Make THIRD_PARTY_LICENSES anew from what the programs are linked of.
+	@go test -count=1 -run 'TestLicenses$$' ./deploy/release -update
+
+vulncheck: ## Look for known vulnerabilities that the programs can reach.
+	@test/vulncheck.sh
+
+release: ## Make everything that VERSION=v1.2.3 is published as, in dist/v1.2.3.
+	@go run ./deploy/release --version=$(VERSION) --registry=$(REGISTRY)
+
+release-verify: ## Make a release twice, from two folders, and compare.
+	@deploy/release/verify.sh
+
+.PHONY: licenses vulncheck release release-verify manifests faults help demo test test-unit test-e2e lint bench cluster-up cluster-down images

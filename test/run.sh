@@ -16,6 +16,8 @@ lint() {
   test/tools/run.sh golangci-lint run ./...
   step "Check the chart and what is generated from it (helm, built once)"
   deploy/verify.sh
+  step "Look for known vulnerabilities"
+  test/vulncheck.sh
 }
 
 unit() {
