@@ -8,13 +8,13 @@ import (
 
 // AgentDefaults are what injected containers are made of. In an entry of Injector.Namespaces, what is left out stays.
 type AgentDefaults struct {
-	Image           string            `yaml:"image"`           // required
+	Image           string            `yaml:"image"`           // of kms-agent, of the webhook's own version; required
 	ImagePullPolicy string            `yaml:"imagePullPolicy"` // Always, IfNotPresent, Never; "" leaves it to Kubernetes
 	Requests        map[string]string `yaml:"requests"`        // default cpu=10m, memory=24Mi
 	Limits          map[string]string `yaml:"limits"`          // default memory=64Mi
 	MaxLimits       map[string]string `yaml:"maxLimits"`       // a pod's own requests and limits may not exceed these
 	VolumeSize      string            `yaml:"volumeSize"`      // sizeLimit of each tmpfs; default 16Mi
-	NativeSidecar   NativeSidecar     `yaml:"nativeSidecar"`   // default auto
+	NativeSidecar   NativeSidecar     `yaml:"nativeSidecar"`   // always, never, or auto (default): by the cluster's version
 	// NarrowSessions has the agents pass STS a policy that narrows their session to the secrets that their pod declares, so that
 	// stolen credentials are good for no more, whatever the role may do. Default false: STS limits the policy's length.
 	NarrowSessions *bool `yaml:"narrowSessions"`

@@ -8,8 +8,8 @@ import (
 // A Namespace states what is different in some namespaces: in those that match both its names and its selector, of which one may
 // be left out. What else it leaves out stays as it is for all.
 type Namespace struct {
-	Names    []string      `yaml:"names"` // patterns
-	Selector *Selector     `yaml:"selector"`
+	Names    []string      `yaml:"names"`    // patterns of their names
+	Selector *Selector     `yaml:"selector"` // of their labels
 	Allow    Allow         `yaml:"allow"`
 	Agent    AgentDefaults `yaml:"agent"`
 }

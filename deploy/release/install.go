@@ -72,7 +72,7 @@ func chart(s settings) ([]byte, error) {
 		}
 	}
 	if replaced != 3 {
-		return nil, fmt.Errorf("Chart.yaml and values.yaml are not as expected: %d places to write version and registry, want 3", replaced)
+		return nil, fmt.Errorf("the chart is not as expected: in Chart.yaml and values.yaml there are %d places to write version and registry, want 3", replaced)
 	}
 	return tarball(files)
 }
