@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -28,7 +29,7 @@ handler: runc
 overhead: {podFixed: {cpu: 250m, memory: 160Mi}}
 `)
 	t.Cleanup(func() {
-		tryKubectl(t.Context(), "", "delete", "--wait=false", "namespace/"+ns, "runtimeclass/runv") //nolint:errcheck // of no use to anybody
+		tryKubectl(context.WithoutCancel(t.Context()), "", "delete", "--wait=false", "namespace/"+ns, "runtimeclass/runv") //nolint:errcheck // of no use to anybody
 	})
 	testdata := filepath.Join(repository, "injector", "testdata")
 	var before, after []string

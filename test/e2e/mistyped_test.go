@@ -55,7 +55,7 @@ func TestMistypedAnnotations(t *testing.T) {
 			annotations = append(annotations, "inject: true")
 		}
 		w := workload{name: fmt.Sprintf("p%d", i), annotations: annotations}
-		fmt.Fprintf(&manifests, "---\n%s---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: %[2]s, namespace: %s}\nspec:\n  selector: {matchLabels: {app: %[2]s}}\n  template:\n%s",
+		fmt.Fprintf(&manifests, "---\n%[1]s---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: %[2]s, namespace: %[3]s}\nspec:\n  selector: {matchLabels: {app: %[2]s}}\n  template:\n%[4]s",
 			w.pod(ns), w.name, ns, w.body(ns, "    "))
 	}
 	out, err := tryKubectl(t.Context(), manifests.String(), "create", "--dry-run=server", "-o", "name", "-f", "-")
