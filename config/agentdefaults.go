@@ -18,6 +18,9 @@ type AgentDefaults struct {
 	// NarrowSessions has the agents pass STS a policy that narrows their session to the secrets that their pod declares, so that
 	// stolen credentials are good for no more, whatever the role may do. Default false: STS limits the policy's length.
 	NarrowSessions *bool `yaml:"narrowSessions"`
+	// ImageVolume has containers with variables mount the agent's image for its program, instead of an emptyDir into which the agent
+	// copies it. Default false: it is for the operator to know that all nodes can do it, their container runtimes too.
+	ImageVolume *bool `yaml:"imageVolume"`
 	// MetricsPort is where sidecars serve /metrics and /readyz, 1024 to 65535; default 0: nowhere. Pods with hostNetwork and those
 	// with a container that has this port have none.
 	MetricsPort *int `yaml:"metricsPort"`
@@ -44,6 +47,7 @@ func (a *AgentDefaults) fill() {
 	a.VolumeSize = cmp.Or(a.VolumeSize, "16Mi")
 	a.NativeSidecar = cmp.Or(a.NativeSidecar, NativeAuto)
 	a.NarrowSessions = cmp.Or(a.NarrowSessions, new(false))
+	a.ImageVolume = cmp.Or(a.ImageVolume, new(false))
 	a.MetricsPort = cmp.Or(a.MetricsPort, new(0))
 }
 
@@ -67,6 +71,7 @@ func (a AgentDefaults) over(base AgentDefaults) AgentDefaults {
 		VolumeSize:      cmp.Or(a.VolumeSize, base.VolumeSize),
 		NativeSidecar:   cmp.Or(a.NativeSidecar, base.NativeSidecar),
 		NarrowSessions:  cmp.Or(a.NarrowSessions, base.NarrowSessions),
+		ImageVolume:     cmp.Or(a.ImageVolume, base.ImageVolume),
 		MetricsPort:     cmp.Or(a.MetricsPort, base.MetricsPort),
 	}
 }

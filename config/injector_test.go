@@ -42,12 +42,12 @@ accountID: "1234567890123456"
 clusterID: c0ffee
 region: cn-hangzhou
 network: public
-agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true}
+agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true, imageVolume: true}
 allow: {secrets: ["shared/*"], identities: [node-role, "access-key:kms-*"]}
 namespaces:
 - names: [team-a-*]
   allow: {podRoles: false, secrets: [team-a/*, "*:secret/team-a/*"], identities: []}
-  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, volumeSize: 1Mi}
+  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, volumeSize: 1Mi}
 - selector: {matchLabels: {team: b}}
   allow: {regions: [cn-beijing], identities: [client-key]}
   agent: {image: "kms-agent:v2", imagePullPolicy: Always, requests: {cpu: 1m}, maxLimits: {memory: 1Gi}}
@@ -61,13 +61,13 @@ namespaces:
 	a, b := in.In(in.Namespaces[0]), in.In(in.Namespaces[1])
 	if diff := cmp.Diff(AgentDefaults{
 		Image: "kms-agent:v1", Requests: map[string]string{"cpu": "10m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "128Mi"},
-		VolumeSize: "1Mi", NativeSidecar: NativeNever, NarrowSessions: new(false), MetricsPort: new(0),
+		VolumeSize: "1Mi", NativeSidecar: NativeNever, NarrowSessions: new(false), ImageVolume: new(false), MetricsPort: new(0),
 	}, a.Agent); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(AgentDefaults{
 		Image: "kms-agent:v2", ImagePullPolicy: "Always", Requests: map[string]string{"cpu": "1m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "64Mi"},
-		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, NarrowSessions: new(true), MetricsPort: new(9464),
+		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, NarrowSessions: new(true), ImageVolume: new(true), MetricsPort: new(9464),
 	}, b.Agent); diff != "" {
 		t.Error(diff)
 	}

@@ -146,7 +146,7 @@ namespaces:
     allow: {secrets: [team-a/*], identities: [node-role, "access-key:kms-*"]}
   - selector: {matchLabels: {virtual: "true"}, matchExpressions: [{key: zone, operator: In, values: [a]}]}
     agent: {nativeSidecar: never}
-agent: {narrowSessions: true, metricsPort: 9464}
+agent: {narrowSessions: true, imageVolume: true, metricsPort: 9464}
 image: {registry: registry.example.com, repository: team, tag: v1.2.3, pullSecrets: [pull]}
 replicas: 3
 podDisruptionBudget: {enabled: false}
@@ -177,8 +177,8 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 		t.Errorf("network, roles or namespaces did not arrive: %+v", in)
 	}
 	key := config.Identity{Kind: config.AccessKey, Secret: "kms-a"}
-	if !*in.Agent.NarrowSessions || *in.Agent.MetricsPort != 9464 || !teamA.Allow.Identity(key) || in.Allow.Identity(key) {
-		t.Errorf("sessions, metrics or identities did not arrive: %+v", in)
+	if !*in.Agent.NarrowSessions || !*in.Agent.ImageVolume || *in.Agent.MetricsPort != 9464 || !teamA.Allow.Identity(key) || in.Allow.Identity(key) {
+		t.Errorf("sessions, program, metrics or identities did not arrive: %+v", in)
 	}
 	pod := only[*appsv1.Deployment](t, o).Spec.Template
 	if got, want := pod.Spec.Containers[0].Image, "registry.example.com/team/kms-webhook:v1.2.3"; got != want {

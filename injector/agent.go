@@ -40,7 +40,10 @@ func (in *Injector) document(r Request, a access) (string, error) {
 		Files:           []config.File{},
 	}
 	if len(r.Spec.Env) > 0 {
-		doc.Env, doc.EnvMode, doc.Program = r.Spec.Env, a.mode, config.Program
+		doc.Env, doc.EnvMode = r.Spec.Env, a.mode
+		if in.copiesProgram() {
+			doc.Program = config.Program
+		}
 	}
 	views := views(r.Spec)
 	for _, v := range views {
@@ -104,7 +107,7 @@ func (in *Injector) containers(r Request, a access, resources corev1.ResourceReq
 	for _, v := range views(r.Spec) {
 		base.VolumeMounts = append(base.VolumeMounts, corev1.VolumeMount{Name: v.volume, MountPath: v.dir})
 	}
-	if len(r.Spec.Env) > 0 {
+	if len(r.Spec.Env) > 0 && in.copiesProgram() {
 		base.VolumeMounts = append(base.VolumeMounts, programMount(false))
 	}
 	once, forever := base, base

@@ -26,11 +26,11 @@ func (in *Injector) impossible(r Request) config.Mistakes {
 		m = append(m, config.Mistake{Where: config.Prefix + "identity", Problem: fmt.Sprintf(
 			"a client key is good for the gateway of its KMS instance only, which %s is not; add %sendpoint: <instance id>.cryptoservice.kms.aliyuncs.com", host, config.Prefix)})
 	}
-	return slices.Concat(m, in.unreachable(r), unsignallable(r), taken(r))
+	return slices.Concat(m, in.unreachable(r), unsignallable(r), in.taken(r))
 }
 
 // taken are the names of our volumes that the pod has given to something else.
-func taken(r Request) config.Mistakes {
+func (in *Injector) taken(r Request) config.Mistakes {
 	var m config.Mistakes
 	pod := r.Pod.Spec
 	inMemory := []string{SecretsVolume, StateVolume}
@@ -45,8 +45,8 @@ func taken(r Request) config.Mistakes {
 			m = append(m, config.Mistake{Where: "volume " + name, Problem: "would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}"})
 		}
 	}
-	if v, exists := pod.volume(ProgramVolume); exists && len(r.Spec.Env) > 0 && v.EmptyDir == nil {
-		m = append(m, config.Mistake{Where: "volume " + ProgramVolume, Problem: "has the name of the volume with the agent's program but is no emptyDir; give it another name"})
+	if v, exists := pod.volume(ProgramVolume); exists && len(r.Spec.Env) > 0 && !in.hasProgram(pod, v) {
+		m = append(m, config.Mistake{Where: "volume " + ProgramVolume, Problem: "has the name of the volume with the agent's program but does not hold it; give it another name"})
 	}
 	identity := r.Spec.Identity
 	if v, exists := pod.volume(ClientKeyVolume); exists && identity.Kind == config.ClientKey && (v.Secret == nil || v.Secret.SecretName != identity.Secret) {

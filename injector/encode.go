@@ -147,6 +147,10 @@ func appendVolume(b []byte, v corev1.Volume) []byte {
 		}
 		b = append(b, '}')
 	}
+	if image := v.Image; image != nil {
+		b = appendText(append(rawjson.AppendName(b, "image"), '{'), "reference", image.Reference)
+		b = append(appendText(b, "pullPolicy", image.PullPolicy), '}')
+	}
 	if secret := v.Secret; secret != nil {
 		b = appendText(append(rawjson.AppendName(b, "secret"), '{'), "secretName", secret.SecretName)
 		b = appendList(b, "items", secret.Items, func(b []byte, item corev1.KeyToPath) []byte {

@@ -89,7 +89,7 @@ func (in *Injector) volumes(spec config.Spec, a access) []corev1.Volume {
 		volumes = append(volumes, in.tmpfs(APIVolume))
 	}
 	if len(spec.Env) > 0 {
-		volumes = append(volumes, programVolume())
+		volumes = append(volumes, in.programVolume())
 	}
 	return volumes
 }

@@ -97,7 +97,12 @@ type Volume struct {
 	Secret      *SecretSource    `json:"secret"`
 	DownwardAPI *struct{}        `json:"downwardAPI"`
 	Projected   *ProjectedSource `json:"projected"`
-	Image       *struct{}        `json:"image"`
+	Image       *ImageSource     `json:"image"`
+}
+
+// ImageSource is a volume with the files of an image.
+type ImageSource struct {
+	Reference string `json:"reference"`
 }
 
 // EmptyDir is a volume of the pod's own.

@@ -141,7 +141,7 @@ func readVolume(r *rawjson.Reader) (v Volume) {
 		case "projected":
 			v.Projected = readPointer(r, readProjected)
 		case "image":
-			v.Image = readPointer(r, readNothing)
+			v.Image = readPointer(r, readImage)
 		}
 	}
 	return v
@@ -154,6 +154,15 @@ func readEmptyDir(r *rawjson.Reader) (d EmptyDir) {
 		}
 	}
 	return d
+}
+
+func readImage(r *rawjson.Reader) (i ImageSource) {
+	for name := range r.Members {
+		if string(name) == "reference" {
+			i.Reference = r.Text()
+		}
+	}
+	return i
 }
 
 func readSecret(r *rawjson.Reader) (s SecretSource) {

@@ -14,10 +14,30 @@ import (
 // programSize holds the agent's program a few times over. The volume is on disk: it is the same for every pod, and no secret.
 const programSize = "64Mi"
 
-func programVolume() corev1.Volume {
-	return corev1.Volume{Name: ProgramVolume, VolumeSource: corev1.VolumeSource{
-		EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse(programSize))},
-	}}
+// programVolume is where the containers' commands find the agent's program: in its image, whose only file outside of /etc it is,
+// or where the agent copies it.
+func (in *Injector) programVolume() corev1.Volume {
+	v := corev1.Volume{Name: ProgramVolume}
+	if in.copiesProgram() {
+		v.EmptyDir = &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse(programSize))}
+	} else {
+		v.Image = &corev1.ImageVolumeSource{Reference: in.policy.Agent.Image, PullPolicy: corev1.PullPolicy(in.policy.Agent.ImagePullPolicy)}
+	}
+	return v
+}
+
+func (in *Injector) copiesProgram() bool { return !*in.policy.Agent.ImageVolume }
+
+// hasProgram reports whether a volume with the name of the program's has the program. A pod that was injected before keeps what it
+// got.
+func (in *Injector) hasProgram(pod PodSpec, v Volume) bool {
+	switch {
+	case v.Image != nil:
+		return v.Image.Reference == in.policy.Agent.Image || injected(pod)
+	case v.EmptyDir != nil:
+		return in.copiesProgram() || injected(pod)
+	}
+	return false
 }
 
 func programMount(readOnly bool) corev1.VolumeMount {
