@@ -18,8 +18,9 @@ const Prefix = "kms.alibabacloud.com/"
 const (
 	// InjectedAnnotation is written into an injected pod; its value is the injector's version.
 	InjectedAnnotation = Prefix + injectedKey
-	// NamespaceLabel with the value "enabled" has the webhook called for a namespace's annotated pods.
-	NamespaceLabel = Prefix + "injection"
+	// NamespaceLabel with the value NamespaceLabelValue has the webhook called for a namespace's annotated pods.
+	NamespaceLabel      = Prefix + "injection"
+	NamespaceLabelValue = "enabled"
 )
 
 const (

@@ -194,8 +194,19 @@ func TestAccountsInMotion(t *testing.T) {
 	}
 }
 
+// own gives an object annotations itself.
+func own(object map[string]any, keys ...string) map[string]any {
+	annotations := map[string]any{}
+	for _, key := range keys {
+		annotations["kms.alibabacloud.com/"+key] = "x"
+	}
+	object["metadata"] = map[string]any{"annotations": annotations}
+	return object
+}
+
 func TestValidate(t *testing.T) {
 	f := start(t).ready(t)
+	f.namespace("shop", map[string]any{"kms.alibabacloud.com/injection": "enabled"})
 	f.account("bare", nil)
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"})
 	deployment := func(p map[string]any) map[string]any {
@@ -232,6 +243,11 @@ func TestValidate(t *testing.T) {
 		{"role of the pod is not allowed", "CREATE", deployment(pod("soon", map[string]any{"secret.db": "app/db", "role-arn": "acs:ram::42:role/x"})), nil, false, "acs:ram::42:role/x"},
 		{"forbidden secret", "CREATE", deployment(pod("web", map[string]any{"secret.db": "finance/db"})), nil, false, "finance/db"},
 		{"a bug of ours", "CREATE", deployment(pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: panic}}"})), nil, true, "not checked"},
+		{"annotated itself", "CREATE", own(deployment(pod("web", map[string]any{"inject": nil})), "inject", "secret.db"), nil, true, "kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.db: has no effect here, only on pods; move it to spec.template.metadata.annotations"},
+		{"annotated everywhere", "CREATE", own(deployment(good), "inject", "secret.db"), nil, true, ""},
+		{"annotated itself, too", "CREATE", own(deployment(good), "inject", "secret.x"), nil, true, "kms.alibabacloud.com/secret.x: has no effect here"},
+		{"annotated cron job", "CREATE", own(cron(good), "mode"), nil, true, "move it to spec.jobTemplate.spec.template.metadata.annotations"},
+		{"annotated template of jobs", "CREATE", map[string]any{"spec": map[string]any{"jobTemplate": own(cron(good)["spec"].(map[string]any)["jobTemplate"].(map[string]any), "mode")}}, nil, true, "kms.alibabacloud.com/mode: has no effect here"},
 		{"marked template", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "injected": "v1"})), nil, true, "remove it from the template"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 // hide that pod from increase().
 var outcomes = map[string][]string{
 	resultInjected: {reasonNew, reasonAgain},
-	resultSkipped:  {reasonNotAsked, reasonMirror},
+	resultSkipped:  {reasonNotAsked, reasonMirror, reasonComplete},
 	resultDenied:   {reasonAnnotations, reasonPolicy, reasonRole, reasonPod},
 	resultError:    {reasonKube, reasonBadReview, reasonPanic, reasonInternal},
 }

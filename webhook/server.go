@@ -30,6 +30,7 @@ import (
 const (
 	MutatePath   = "/mutate-pods"
 	ValidatePath = "/validate-workloads"
+	BarePodsPath = "/validate-pods" // where MutatePath is not called
 )
 
 // Options are what a webhook needs to know.
@@ -98,7 +99,9 @@ func Run(ctx context.Context, o Options) error {
 		c.NextProtos = []string{"h2", "http/1.1"} // the API server calls webhooks by the latter
 	}}})
 	server.Register(MutatePath, &admission[injector.Pod]{read: injector.ReadPod, decide: decidePod, observe: measures.pod, log: o.Log, draining: &draining})
-	server.Register(ValidatePath, &admission[workload]{read: readWorkload, decide: judge.workload, observe: func(verdict, time.Duration) {}, advisory: true, log: o.Log, draining: &draining})
+	uncounted := func(verdict, time.Duration) {}
+	server.Register(ValidatePath, &admission[workload]{read: readWorkload, decide: judge.workload, observe: uncounted, advisory: true, log: o.Log, draining: &draining})
+	server.Register(BarePodsPath, &admission[injector.Pod]{read: injector.ReadPod, decide: judge.bare, observe: uncounted, advisory: true, log: o.Log, draining: &draining})
 
 	group.Go(func() error { return informers.Start(running) })
 	group.Go(func() error { synced.Store(informers.WaitForCacheSync(running)); return nil })

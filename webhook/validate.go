@@ -9,59 +9,23 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
-
-// A workload is what makes pods: a Deployment, StatefulSet, DaemonSet, ReplicaSet or Job by its template, a CronJob by its
-// Jobs' template.
-type workload struct {
-	template injector.Pod
-	deleted  bool // what is left of it waits for finalizers
-}
-
-func readWorkload(r *rawjson.Reader) (w workload) {
-	for name := range r.Members {
-		switch string(name) {
-		case "metadata":
-			for name := range r.Members {
-				if string(name) == "deletionTimestamp" {
-					w.deleted = r.Text() != ""
-				}
-			}
-		case "spec":
-			w.template = readTemplate(r)
-		}
-	}
-	return w
-}
-
-func readTemplate(spec *rawjson.Reader) (template injector.Pod) {
-	for name := range spec.Members {
-		switch string(name) {
-		case "template":
-			template = injector.ReadPod(spec)
-		case "jobTemplate":
-			for name := range spec.Members {
-				if string(name) == "spec" {
-					template = readTemplate(spec)
-				}
-			}
-		}
-	}
-	return template
-}
 
 // workload decides on a workload by what would happen to its pods. What may be put right before they start is a warning. So is
 // everything about an update that leaves our annotations as they were: a workload that was made before us, or before the
 // operator's policy, must still be scaled, paused and deleted.
 func (j *judge) workload(ctx context.Context, req *request[workload]) verdict {
 	pod := req.Object.template
-	v := j.template(ctx, req.Namespace, pod)
+	v, outside := j.outside(ctx, req.Namespace, pod)
+	if !outside {
+		v = j.template(ctx, req.Namespace, pod)
+	}
 	unchanged := req.Operation == "UPDATE" && maps.Equal(own(pod), own(req.OldObject.template))
 	if v.err != nil && (unchanged || req.Object.deleted) {
-		return verdict{result: resultSkipped, reason: v.reason, warnings: append(v.warnings, "its pods will be refused: "+v.err.Error())}
+		v = verdict{result: resultSkipped, reason: v.reason, warnings: append(v.warnings, "its pods will be refused: "+v.err.Error())}
 	}
+	v.warnings = append(req.Object.misplaced(), v.warnings...)
 	return v
 }
 

@@ -58,7 +58,12 @@ matchExpressions:
   - key: kms.alibabacloud.com/injection
     operator: In
     values: [enabled]
-  - key: kubernetes.io/metadata.name
-    operator: NotIn
-    values: {{ append .Values.excludedNamespaces .Release.Namespace | uniq | sortAlpha | toJson }}
+  {{- include "kms.notExcluded" . | nindent 2 }}
+{{- end }}
+
+{{/* A requirement that leaves out the namespaces that no webhook of ours is ever called for. */}}
+{{- define "kms.notExcluded" -}}
+- key: kubernetes.io/metadata.name
+  operator: NotIn
+  values: {{ append .Values.excludedNamespaces .Release.Namespace | uniq | sortAlpha | toJson }}
 {{- end }}

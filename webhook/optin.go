@@ -1,0 +1,52 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+)
+
+// optedOut says why pods of a namespace are not injected, "" if they are. The error is an outageError.
+func (j *judge) optedOut(ctx context.Context, namespace string) (string, error) {
+	labels, err := j.metadata.labels(ctx, namespace)
+	value, labelled := labels[config.NamespaceLabel]
+	switch {
+	case err != nil || value == config.NamespaceLabelValue:
+		return "", err
+	case labelled:
+		return fmt.Sprintf("nothing will be injected: namespace %s has the label %s=%s, which must be %s", namespace, config.NamespaceLabel, value, config.NamespaceLabelValue), nil
+	}
+	return fmt.Sprintf("nothing will be injected: namespace %s has not opted in; run kubectl label namespace %s %s=%s",
+		namespace, namespace, config.NamespaceLabel, config.NamespaceLabelValue), nil
+}
+
+// bare decides on a pod that somebody makes without a controller where the webhook for pods is not called.
+func (j *judge) bare(ctx context.Context, req *request[injector.Pod]) verdict {
+	if v, outside := j.outside(ctx, req.Namespace, req.Object); outside {
+		return v
+	}
+	return skipped(reasonNotAsked)
+}
+
+// outside is the verdict on a pod or template that asks for secrets in a namespace that has not opted in. It only warns, also of
+// what would be refused on the day on which the namespace opts in: nobody is held up there.
+func (j *judge) outside(ctx context.Context, namespace string, pod injector.Pod) (v verdict, outside bool) {
+	spec, mistakes := config.Parse(pod.Metadata.Annotations, j.checks)
+	if mistakes == nil && !spec.Inject {
+		return verdict{}, false
+	}
+	why, err := j.optedOut(ctx, namespace)
+	if err != nil {
+		return failed(reasonKube, err), true
+	}
+	if why == "" {
+		return verdict{}, false
+	}
+	v = verdict{result: resultSkipped, reason: reasonNotLabelled, warnings: []string{why}}
+	if mistakes != nil {
+		v.warnings = append(v.warnings, "it would be refused otherwise: "+mistakes.Error())
+	}
+	return v, true
+}
