@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -76,42 +75,6 @@ func (r row) argument() string {
 		return "<NAME>"
 	}
 	return ""
-}
-
-// find returns the row of a key, without Prefix, and the argument after its dot.
-func find(key string) (row, string, error) {
-	for _, r := range rows {
-		if r.key == key && !strings.HasSuffix(r.key, ".") {
-			return r, "", nil
-		}
-		if argument, found := strings.CutPrefix(key, r.key); found && strings.HasSuffix(r.key, ".") {
-			if argument == "" {
-				return r, "", fmt.Errorf("a name after the dot is missing; write for example %s%sdb", Prefix, r.key)
-			}
-			return r, argument, nil
-		}
-	}
-	return row{}, "", unknown(key)
-}
-
-// unknown suggests what a mistyped key was meant to be; "secrt.db" is compared by its part before the dot.
-func unknown(key string) error {
-	stem, argument, _ := strings.Cut(key, ".")
-	var known []string
-	for _, r := range rows {
-		known = append(known, strings.TrimSuffix(r.key, "."))
-	}
-	near := nearest(stem, known)
-	if near == "" {
-		near = nearest(key, known)
-	}
-	if near == "" {
-		return fmt.Errorf("unknown annotation; the known ones are %s", strings.Join(known, ", "))
-	}
-	if i := slices.IndexFunc(rows, func(r row) bool { return r.key == near+"." }); i >= 0 {
-		near += "." + cmp.Or(argument, rows[i].argument())
-	}
-	return fmt.Errorf("unknown annotation; did you mean %s%s?", Prefix, near)
 }
 
 func parseInject(p *parser, _, value string) []error {

@@ -7,10 +7,10 @@ import (
 
 // contradictions are what no single annotation can be blamed for.
 func (p *parser) contradictions() {
-	if !p.set[injectKey] {
+	if !p.set[injectKey] && !slices.Contains(p.meant, injectKey) {
 		p.mistakes.add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; add it with the value "true", or "false" to switch the injection off`, Prefix)
 	}
-	if p.Inject && len(p.Secrets) == 0 && len(p.Env) == 0 && !p.apiOn && !p.mistaken(Prefix+"secret.") && !p.mistaken(Prefix+"env.") {
+	if p.Inject && p.asksNothing() {
 		p.mistakes.add(Prefix+injectKey, `is "true", but no secret is asked for; add %ssecret.<file>: <name of a KMS secret>`, Prefix)
 	}
 	if p.RoleARN != "" && p.RoleName != "" {
@@ -117,6 +117,12 @@ func (p *parser) pathContradictions() {
 			}
 		}
 	}
+}
+
+// asksNothing reports whether nobody tried to ask for a secret, not even with a mistake.
+func (p *parser) asksNothing() bool {
+	return len(p.Secrets) == 0 && len(p.Env) == 0 && !p.apiOn && !p.mistaken(Prefix+"secret.") && !p.mistaken(Prefix+"env.") &&
+		!slices.ContainsFunc(p.meant, func(key string) bool { return key == "secret." || key == "env." || key == "api" })
 }
 
 func (p *parser) mistaken(prefix string) bool {

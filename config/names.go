@@ -37,6 +37,7 @@ func shape(expression string) func(string) bool {
 	return func(s string) bool { return compiled().MatchString(s) }
 }
 
+// checkSecretName does not quote what is no name at all: it may be the secret itself, pasted by somebody in a hurry.
 func checkSecretName(s string) error {
 	switch {
 	case s == "":
@@ -46,9 +47,9 @@ func checkSecretName(s string) error {
 			return fmt.Errorf("%q is not the ARN of a KMS secret; write acs:kms:<region>:<account>:secret/<name>", s)
 		}
 	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return fmt.Errorf("%q is not the name of a KMS secret: it has white space in it", s)
-	case strings.ContainsAny(s, "#{}?&*"):
-		return fmt.Errorf("%q is not the name of a KMS secret; to write more than a name use the long form (a YAML mapping with name: …)", s)
+		return errors.New("its value is not the name of a KMS secret: it has white space in it; write for example app/prod/db, never a secret's own value")
+	case strings.ContainsAny(s, "#{}?&*\"'"):
+		return errors.New("its value is not the name of a KMS secret: it has one of # { } ? & * ' \" in it; write for example app/prod/db, never a secret's own value; to write more than a name use the long form (a YAML mapping with name: …)")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"sort"
 	"strings"
 	"time"
@@ -95,6 +96,7 @@ type parser struct {
 	Spec
 	checks   Checks
 	set      map[string]bool
+	meant    []string // the keys of rows that mistyped ones were meant to be
 	apiOn    bool
 	localAPI LocalAPI // is API if apiOn
 	mistakes Mistakes
@@ -106,6 +108,9 @@ const maxValue = 64 << 10
 
 func (p *parser) annotation(key, value string) {
 	row, argument, err := find(key)
+	if u := new(unknownKey); errors.As(err, &u) {
+		p.meant = append(p.meant, u.meant)
+	}
 	if err != nil {
 		p.mistakes.add(Prefix+key, "%s", err)
 		return

@@ -244,6 +244,8 @@ func TestValidate(t *testing.T) {
 		{"forbidden secret", "CREATE", deployment(pod("web", map[string]any{"secret.db": "finance/db"})), nil, false, "finance/db"},
 		{"a bug of ours", "CREATE", deployment(pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: panic}}"})), nil, true, "not checked"},
 		{"annotated itself", "CREATE", own(deployment(pod("web", map[string]any{"inject": nil})), "inject", "secret.db"), nil, true, "kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.db: has no effect here, only on pods; move it to spec.template.metadata.annotations"},
+		{"a mistyped prefix", "CREATE", deployment(map[string]any{"metadata": map[string]any{"annotations": map[string]any{"kms.aliyun.com/inject": "true", "kms.alibabacloud.com.secret.db": "x", "kms.aliyun.com/of-another": "x"}}}), nil, true,
+			"kms.alibabacloud.com.secret.db: is not read by anybody; did you mean kms.alibabacloud.com/secret.db?; kms.aliyun.com/inject: is not read by anybody; did you mean kms.alibabacloud.com/inject?"},
 		{"annotated everywhere", "CREATE", own(deployment(good), "inject", "secret.db"), nil, true, ""},
 		{"annotated itself, too", "CREATE", own(deployment(good), "inject", "secret.x"), nil, true, "kms.alibabacloud.com/secret.x: has no effect here"},
 		{"annotated cron job", "CREATE", own(cron(good), "mode"), nil, true, "move it to spec.jobTemplate.spec.template.metadata.annotations"},

@@ -51,6 +51,7 @@ func (j *judge) pod(ctx context.Context, req *request[injector.Pod]) verdict {
 	if v.err == nil {
 		v.audit = audit(spec, role)
 		v.audit["result"] = v.result + "-" + v.reason
+		v.warnings = append(v.warnings, misspelt(pod)...)
 	}
 	return v
 }

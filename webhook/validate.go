@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -25,7 +26,7 @@ func (j *judge) workload(ctx context.Context, req *request[workload]) verdict {
 	if v.err != nil && (unchanged || req.Object.deleted) {
 		v = verdict{result: resultSkipped, reason: v.reason, warnings: append(v.warnings, "its pods will be refused: "+v.err.Error())}
 	}
-	v.warnings = append(req.Object.misplaced(), v.warnings...)
+	v.warnings = slices.Concat(req.Object.misplaced(), misspelt(pod), v.warnings)
 	return v
 }
 
@@ -75,4 +76,13 @@ func own(pod injector.Pod) map[string]string {
 		}
 	}
 	return found
+}
+
+// misspelt warns of annotations that nobody reads for a mistake in their prefix.
+func misspelt(pod injector.Pod) (warnings []string) {
+	meant := config.Misspelt(pod.Metadata.Annotations)
+	for _, key := range slices.Sorted(maps.Keys(meant)) {
+		warnings = append(warnings, fmt.Sprintf("%s: is not read by anybody; did you mean %s?", key, meant[key]))
+	}
+	return warnings
 }

@@ -1,0 +1,91 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// find returns the row of a key, without Prefix, and the argument after its dot. The error may be an unknownKey.
+func find(key string) (row, string, error) {
+	for _, r := range rows {
+		if r.key == key && !strings.HasSuffix(r.key, ".") {
+			return r, "", nil
+		}
+		if argument, found := strings.CutPrefix(key, r.key); found && strings.HasSuffix(r.key, ".") {
+			if argument == "" {
+				return r, "", fmt.Errorf("a name after the dot is missing; write %s%s%s", Prefix, r.key, r.argument())
+			}
+			return r, argument, nil
+		}
+	}
+	return row{}, "", unknown(key)
+}
+
+// An unknownKey is an annotation that does not exist, and the key of the row that was meant, if that is clear.
+type unknownKey struct {
+	meant, problem string
+}
+
+func (u *unknownKey) Error() string { return "unknown annotation; " + u.problem }
+
+// unknown suggests what a mistyped key was meant to be; "secrt.db" is compared by its part before the dot.
+func unknown(key string) *unknownKey {
+	if Prefix+key == NamespaceLabel {
+		return &unknownKey{injectKey, fmt.Sprintf("it is a label of namespaces, and %s%s is what pods have", Prefix, injectKey)}
+	}
+	stem, argument, _ := strings.Cut(key, ".")
+	var known []string
+	for _, r := range rows {
+		known = append(known, strings.TrimSuffix(r.key, "."))
+	}
+	near := cmp.Or(nearest(stem, known), nearest(key, known))
+	if near == "" {
+		return &unknownKey{"", orElse(key, known)}
+	}
+	u := &unknownKey{meant: near}
+	if i := slices.IndexFunc(rows, func(r row) bool { return r.key == near+"." }); i >= 0 {
+		u.meant = rows[i].key
+		near += "." + cmp.Or(argument, rows[i].argument())
+	}
+	u.problem = fmt.Sprintf("did you mean %s%s?", Prefix, near)
+	return u
+}
+
+// orElse names the keys that share a word with one that is near to none, as role-arn with role, or else all keys.
+func orElse(key string, known []string) string {
+	words := strings.FieldsFunc(strings.ToLower(key), func(r rune) bool { return strings.ContainsRune("-_.", r) })
+	alike := slices.DeleteFunc(slices.Clone(known), func(k string) bool {
+		return !slices.ContainsFunc(strings.Split(k, "-"), func(word string) bool { return slices.Contains(words, word) })
+	})
+	switch len(alike) {
+	case 0:
+		return "the known ones are " + strings.Join(known, ", ")
+	case 1:
+		return fmt.Sprintf("did you mean %s%s?", Prefix, alike[0])
+	}
+	return "did you mean one of " + strings.Join(alike, ", ") + "?"
+}
+
+// Misspelt are annotations that would be ours but for a mistake in the prefix, each with what it should be. No webhook is called
+// for them alone; whoever sees an object anyway can say so.
+func Misspelt(annotations map[string]string) map[string]string {
+	found := map[string]string{}
+	for key := range annotations {
+		if !strings.HasPrefix(key, misspeltPrefix) || strings.HasPrefix(key, Prefix) {
+			continue
+		}
+		domain, rest, slashed := strings.Cut(key, "/")
+		if !slashed { // kms.alibabacloud.com.inject
+			rest = strings.TrimLeft(strings.TrimPrefix(domain, strings.TrimSuffix(Prefix, "/")), ".-_")
+		}
+		if _, _, err := find(rest); err == nil {
+			found[key] = Prefix + rest
+		}
+	}
+	return found
+}
+
+// misspeltPrefix is that of all annotations that Misspelt looks at: kms.aliyun.com/ and kms.alibaba.com/, too.
+const misspeltPrefix = "kms.ali"
