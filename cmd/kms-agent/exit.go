@@ -14,7 +14,7 @@ const (
 	exitMisuse = 2
 )
 
-const commands = "init, run, ready, exec, get, token, agent or version"
+const commands = "init, run, ready, status, exec, get, token, agent or version"
 
 // terminationLog is where the kubelet reads a container's last words, for kubectl describe.
 const terminationLog = "/dev/termination-log"

@@ -4,6 +4,7 @@
 //	kms-agent run       keeps them fresh until SIGTERM
 //	kms-agent ready     exits with 0 once the files are there
 //	kms-agent exec [--env-file=PATH] -- COMMAND…   becomes the command, with the pod's variables in its environment
+//	kms-agent status [--probe]   prints which versions the pod has, and whether STS and KMS would give them now; no value
 //	kms-agent version   prints the version
 //
 // It is told what to do in KMS_AGENT_CONFIG, and who it is in the ALIBABA_CLOUD_* variables of RRSA. Without the webhook:
@@ -81,6 +82,13 @@ func run(ctx context.Context, args []string) (int, error) {
 	if len(args) > 0 && standalone.Commands()[args[0]] != nil {
 		return runStandalone(ctx, args[0], args[1:])
 	}
+	if len(args) > 0 && args[0] == commandStatus {
+		code, err := printStatus(ctx, args[1:], os.Stdout)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "kms-agent:", err) // not the container's last words: it goes on
+		}
+		return code, nil
+	}
 	if len(args) != 1 {
 		return exitMisuse, errors.New("say what to do: " + commands)
 	}
@@ -121,6 +129,9 @@ func run(ctx context.Context, args []string) (int, error) {
 		log.Error("the agent ends", "command", args[0], "error", text)
 		terminated(terminationLog, text)
 		return exitFailed, nil
+	}
+	if args[0] == config.CommandInit {
+		initialized(doc, terminationLog)
 	}
 	return 0, nil
 }

@@ -1,0 +1,55 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// Status is what the pod's agent holds, by what it remembers.
+func Status(doc config.Agent) (inventory.Status, error) {
+	held, err := loadSnapshot(doc.StateDir)
+	if err != nil {
+		return inventory.Status{Secrets: []inventory.Secret{}}, fmt.Errorf("the agent holds no secrets yet: %w", err)
+	}
+	return held.inventory(), nil
+}
+
+func (s snapshot) inventory() inventory.Status {
+	out := inventory.Status{Fetched: s.at.UTC(), Secrets: []inventory.Secret{}}
+	for ref, v := range s.values {
+		secret := inventory.Secret{Name: ref.Name, RoleARN: ref.RoleARN}
+		if v.absent != nil {
+			secret.Version, secret.Absent = ref.VersionID, v.absent.Code
+		} else {
+			secret.Version, secret.Stages = v.secret.VersionID, v.secret.Stages
+		}
+		out.Secrets = append(out.Secrets, secret)
+	}
+	slices.SortFunc(out.Secrets, func(a, b inventory.Secret) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.RoleARN, b.RoleARN), cmp.Compare(a.Version, b.Version))
+	})
+	return out
+}
+
+// Probe asks STS and KMS for everything that the pod declares, now, and says what stood in the way, explained; nil is nothing.
+// What they answer is thrown away.
+func (a *Agent) Probe(ctx context.Context) []string {
+	got := values{}
+	err := a.fetch(ctx, got)
+	if err == nil {
+		_, err = a.render(got) // says which absent secret the pod cannot do without
+	}
+	if err == nil {
+		return nil
+	}
+	var problems []string
+	for _, leaf := range leaves(err) {
+		problems = append(problems, a.Explain(leaf))
+	}
+	return problems
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+const (
+	commandStatus = "status"
+	probeLimit    = 20 * time.Second
+)
+
+// printStatus prints, as JSON and without values, what the container's agent holds, and with --probe what STS and KMS say now. It
+// is for people, and runs beside the agent.
+func printStatus(ctx context.Context, args []string, out io.Writer) (int, error) {
+	if len(args) > 0 && !slices.Equal(args, []string{"--probe"}) {
+		return exitMisuse, errors.New("kms-agent status takes --probe and nothing else")
+	}
+	if err := refuseLeaks(os.Getenv("DEBUG")); err != nil {
+		return exitMisuse, err
+	}
+	doc, err := config.ReadAgent([]byte(os.Getenv(config.AgentEnv)))
+	if err != nil {
+		return exitMisuse, err
+	}
+	status, err := agent.Status(doc)
+	if err != nil {
+		status.Problems = []string{err.Error()}
+	}
+	if len(args) > 0 {
+		a, err := agent.New(doc, os.Getenv, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return exitMisuse, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, probeLimit)
+		defer cancel()
+		status.Problems = a.Probe(ctx)
+	}
+	text, err := encode(status)
+	fmt.Fprintln(out, text)
+	return 0, err
+}
+
+func encode(status inventory.Status) (string, error) {
+	text, err := json.Marshal(status)
+	return string(text), err
+}
+
+// initialized leaves, as the init container's last words, what the pod started with, where that fits.
+func initialized(doc config.Agent, path string) {
+	status, err := agent.Status(doc)
+	if err != nil {
+		return
+	}
+	if text, err := encode(status); err == nil && text == agent.TerminationMessage(text) {
+		terminated(path, text)
+	}
+}
