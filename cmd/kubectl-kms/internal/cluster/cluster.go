@@ -3,6 +3,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -120,4 +121,17 @@ func absent(err error) error {
 		return ErrAbsent
 	}
 	return err
+}
+
+// Issuer is who signs the cluster's ServiceAccount tokens.
+func (c Client) Issuer(ctx context.Context) (string, error) {
+	text, err := c.Kube.Discovery().RESTClient().Get().AbsPath("/.well-known/openid-configuration").DoRaw(ctx)
+	if err != nil {
+		return "", err
+	}
+	var discovered struct {
+		Issuer string `json:"issuer"`
+	}
+	err = json.Unmarshal(text, &discovered)
+	return discovered.Issuer, err
 }

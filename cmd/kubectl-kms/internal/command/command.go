@@ -71,7 +71,7 @@ func (sh *shell) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	sh.kube.AddFlags(flags)
 	flags.StringVar(&sh.webhookNamespace, "webhook-namespace", "", "namespace of kms-webhook (default: where its webhook configuration says)")
-	root.AddCommand(sh.inject(), sh.validate(), sh.explain(), &cobra.Command{
+	root.AddCommand(sh.inject(), sh.validate(), sh.explain(), sh.status(), sh.doctor(), &cobra.Command{
 		Use: "version", Short: "Print the plugin's version", Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		Run: func(*cobra.Command, []string) { fmt.Fprintln(sh.Out, "kubectl-kms", sh.version) },
 	})

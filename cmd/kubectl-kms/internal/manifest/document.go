@@ -155,3 +155,9 @@ func (d *Document) parse() (*yaml.Node, error) {
 	d.tree = &tree
 	return d.tree, nil
 }
+
+// Template is the pod, or the template of pods, in a decoded object.
+func Template(object map[string]any) (pod []byte, ok bool) {
+	p, ok := (&Document{}).object(nil, object).Pod()
+	return p.JSON, ok
+}

@@ -1,0 +1,75 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/doctor"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
+)
+
+func (sh *shell) doctor() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "doctor POD | TYPE/NAME",
+		Short: "Find the broken link between a pod and its secrets",
+		Long: "Goes through the chain from the namespace's label to the age of the pod's files, says of each link whether it holds (✓) or not (✗),\n" +
+			"and what to do, and prints the RAM policies that the pod needs. The agent in the pod asks STS and KMS once more for this, and\n" +
+			"throws away what it gets; the API server is asked for a pod as a dry run. Nothing is changed.\n\n" +
+			"Exit code: 0 the chain is whole, 1 it is not, 2 it could not be examined.",
+		Example: `  # Why does this pod not start?
+  kubectl kms doctor web-58c5759d8d-vcpdf
+
+  # Why are there no pods at all?
+  kubectl kms doctor deployment/web
+
+  # For a program
+  kubectl kms doctor web-0 -o json | jq '.checks[] | select(.state == "broken")'`,
+		Args: cobra.ExactArgs(1), ValidArgsFunction: sh.completePods,
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		report, err := sh.examine(cmd, args[0], output)
+		if err != nil {
+			fmt.Fprintln(sh.Err, "error: not examined:", err)
+			return exit(exitBroken)
+		}
+		if output == "text" {
+			report.Text(sh.screen())
+		} else if err := sh.encode(report, output); err != nil {
+			return err
+		}
+		if report.Broken() {
+			return exit(exitWrong)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func (sh *shell) examine(cmd *cobra.Command, target, output string) (doctor.Report, error) {
+	if err := oneOf(output, "text", "json", "yaml"); err != nil {
+		return doctor.Report{}, err
+	}
+	client, err := sh.client()
+	if err != nil {
+		return doctor.Report{}, err
+	}
+	rest, err := sh.kube.ToRESTConfig()
+	if err != nil {
+		return doctor.Report{}, err
+	}
+	d := doctor.Doctor{Client: client, Asker: injected.Asker{Kube: client.Kube, REST: rest}, Flags: sh.kube}
+	world, _, err := sh.world(cmd.Context(), &manifestFlags{})
+	if outage := new(unavailableError); errors.As(err, &outage) {
+		world, d.Blind, err = outage.instead, outage, nil
+	}
+	if err != nil {
+		return doctor.Report{}, err
+	}
+	d.World = world
+	return d.Examine(cmd.Context(), sh.namespace(), target, time.Now())
+}

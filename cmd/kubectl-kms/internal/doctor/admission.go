@@ -1,0 +1,121 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+const reinstall = "install it anew: helm upgrade --install, or kubectl apply -k, as it was installed"
+
+func (e *examination) namespaceLabel(ctx context.Context) {
+	name := e.subject.namespace
+	var err error
+	e.labels, err = e.Client.Namespace(ctx, name)
+	switch {
+	case err != nil:
+		e.add(Namespace, Unseen, fmt.Sprintf("the labels of namespace %s cannot be read: %v", name, err), "")
+	case e.labels[config.NamespaceLabel] != "enabled":
+		e.add(Namespace, Broken, fmt.Sprintf("%s does not have the label %s=enabled: the webhook is not called for its pods", name, config.NamespaceLabel),
+			fmt.Sprintf("kubectl label namespace %s %s=enabled, then make the pods anew", name, config.NamespaceLabel))
+	default:
+		e.add(Namespace, Good, fmt.Sprintf("%s has the label %s=enabled", name, config.NamespaceLabel), "")
+	}
+}
+
+// webhookPath is the way from the API server to the webhook.
+func (e *examination) webhookPath(ctx context.Context) {
+	skip := func(because string, links ...string) {
+		for _, link := range links {
+			e.add(link, Unneeded, because, "")
+		}
+	}
+	all, err := e.Client.Kube.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, cluster.Configuration, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		e.add(Webhook, Broken, "there is no MutatingWebhookConfiguration "+cluster.Configuration+": nothing is injected anywhere", reinstall)
+		skip("nobody calls the webhook", Endpoints, Certificate)
+		return
+	case err != nil:
+		e.add(Webhook, Unseen, fmt.Sprintf("the MutatingWebhookConfiguration %s cannot be read: %v", cluster.Configuration, err), "")
+	case len(all.Webhooks) == 0 || all.Webhooks[0].ClientConfig.Service == nil:
+		e.add(Webhook, Broken, "the MutatingWebhookConfiguration "+cluster.Configuration+" does not point to a Service", reinstall)
+		skip("nobody calls the webhook", Endpoints, Certificate)
+		return
+	}
+	var webhook *admissionv1.MutatingWebhook
+	if err == nil {
+		webhook = &all.Webhooks[0]
+		e.configuration(webhook)
+	}
+	ready := e.endpoints(ctx, e.Client.Release(ctx))
+	if !ready {
+		skip("nobody answers", Certificate)
+		return
+	}
+	e.certificate(ctx, webhook, all)
+}
+
+func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
+	of := maps.Clone(e.labels)
+	if of == nil {
+		of = map[string]string{}
+	}
+	of[config.NamespaceLabel], of[corev1.LabelMetadataName] = "enabled", e.subject.namespace
+	selector, err := metav1.LabelSelectorAsSelector(w.NamespaceSelector)
+	switch {
+	case w.FailurePolicy == nil || *w.FailurePolicy != admissionv1.Fail:
+		e.add(Webhook, Broken, "its failurePolicy is not Fail: while the webhook is away, pods start without their secrets", reinstall)
+	case err != nil || !selector.Matches(labels.Set(of)):
+		e.add(Webhook, Broken, fmt.Sprintf("its namespaceSelector leaves namespace %s out, whatever its label says", e.subject.namespace),
+			"move the pods to another namespace, or have the operator take it out of excludedNamespaces")
+	default:
+		e.add(Webhook, Good, fmt.Sprintf("%s is called for annotated pods of labelled namespaces (failurePolicy Fail)", w.Name), "")
+	}
+}
+
+// endpoints looks for pods of the webhook that are ready.
+func (e *examination) endpoints(ctx context.Context, namespace string) bool {
+	slices, err := e.Client.Kube.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + cluster.Service})
+	if err != nil {
+		e.add(Endpoints, Unseen, fmt.Sprintf("the endpoints of Service %s/%s cannot be read: %v", namespace, cluster.Service, err), "")
+		return true
+	}
+	ready := 0
+	for _, s := range slices.Items {
+		for _, endpoint := range s.Endpoints {
+			if endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready {
+				ready += len(endpoint.Addresses)
+			}
+		}
+	}
+	if ready == 0 {
+		e.add(Endpoints, Broken, fmt.Sprintf("the Service %s/%s has no ready endpoint: annotated pods are refused", namespace, cluster.Service),
+			fmt.Sprintf("kubectl -n %[1]s get deployment %[2]s; if it is scaled to 0: kubectl -n %[1]s scale deployment %[2]s --replicas=2; if its pods are not ready: kubectl -n %[1]s logs deployment/%[2]s", namespace, cluster.Deployment))
+		return false
+	}
+	e.add(Endpoints, Good, fmt.Sprintf("Service %s/%s has %d ready", namespace, cluster.Service, ready), "")
+	return true
+}
+
+func (e *examination) guard(ctx context.Context) {
+	_, err := e.Client.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Get(ctx, cluster.Configuration, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		e.add(Guard, Unneeded, "is off (guard.enabled of the chart): it would refuse pods that asked and were not injected", "")
+	case err != nil:
+		e.add(Guard, Unseen, err.Error(), "")
+	default:
+		e.add(Guard, Good, "refuses pods that asked and were not injected", "")
+	}
+}

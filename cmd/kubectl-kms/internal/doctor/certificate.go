@@ -1,0 +1,87 @@
+package doctor
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// certificate has the API server call the webhook, by a dry run: its own judgement of the certificate is the one that counts.
+func (e *examination) certificate(ctx context.Context, w *admissionv1.MutatingWebhook, all *admissionv1.MutatingWebhookConfiguration) {
+	cure := fmt.Sprintf("kms-webhook writes the caBundle itself and says what keeps it from that: kubectl -n %s logs deployment/%s", e.Client.Release(ctx), cluster.Deployment)
+	if all != nil && all.Annotations["cert-manager.io/inject-ca-from"] != "" {
+		cure = "cert-manager writes the caBundle: kubectl describe certificate -n " + strings.ReplaceAll(all.Annotations["cert-manager.io/inject-ca-from"], "/", " ") + ", and look at cert-manager's cainjector"
+	}
+	says := ""
+	if w != nil {
+		var err error
+		if says, err = authority(w.ClientConfig.CABundle, time.Now()); err != nil {
+			e.add(Certificate, Broken, fmt.Sprintf("the caBundle of %s: %v", w.Name, err), cure)
+			return
+		}
+	}
+	if e.labels[config.NamespaceLabel] != "enabled" {
+		e.add(Certificate, Unneeded, says+"; whether the API server accepts the certificate shows in a labelled namespace", "")
+		return
+	}
+	_, err := e.Client.Kube.CoreV1().Pods(e.subject.namespace).Create(ctx, bystander(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err == nil {
+		e.add(Certificate, Good, "the API server reaches the webhook and accepts its certificate; "+says, "")
+		return
+	}
+	// There is no other sign of it than the API server's words.
+	text := err.Error()
+	switch ours := strings.Contains(text, "failed calling webhook") && (w == nil || strings.Contains(text, w.Name)); {
+	case !ours:
+		e.add(Certificate, Unseen, says+"; whether the API server accepts the certificate could not be tried: "+text, "")
+	case strings.Contains(text, "x509") || strings.Contains(text, "tls:"):
+		e.add(Certificate, Broken, "the API server does not accept the webhook's certificate: "+text, cure)
+	default:
+		e.add(Certificate, Broken, "the API server does not get an answer: "+text,
+			"let the control plane reach the webhook's pods on port 9443: security groups, network policies")
+	}
+}
+
+// authority says until when the certificates of a bundle are good.
+func authority(bundle []byte, now time.Time) (string, error) {
+	if len(bundle) == 0 {
+		return "", errors.New("is empty: the API server can trust no webhook")
+	}
+	block, _ := pem.Decode(bundle)
+	if block == nil {
+		return "", errors.New("is not PEM")
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "", err
+	}
+	if now.After(c.NotAfter) {
+		return "", fmt.Errorf("its authority expired on %s", c.NotAfter.Format(time.DateOnly))
+	}
+	return "its authority is good until " + c.NotAfter.Format(time.DateOnly), nil
+}
+
+// bystander is a pod that the webhook is asked about and leaves as it is.
+func bystander() *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "kms-doctor-", Annotations: map[string]string{config.Prefix + "inject": "false"}},
+		Spec: corev1.PodSpec{
+			AutomountServiceAccountToken: new(false),
+			SecurityContext:              &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			Containers: []corev1.Container{{Name: "none", Image: "none", SecurityContext: &corev1.SecurityContext{
+				AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			}}},
+		},
+	}
+}

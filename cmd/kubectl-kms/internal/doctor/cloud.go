@@ -1,0 +1,89 @@
+package doctor
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+)
+
+// blame adds what the agent met on a link, if anything.
+func (e *examination) blame(link string) bool {
+	met := of(e.wrong, link)
+	for _, p := range met {
+		e.add(link, Broken, p.says, p.cure)
+	}
+	return len(met) > 0
+}
+
+func (e *examination) sts() {
+	before := len(of(e.wrong, Token)) + len(of(e.wrong, Provider))
+	switch {
+	case e.agent == nil:
+		e.add(STS, Unneeded, "there is no injected pod", "")
+	case e.blame(STS):
+	case before > 0:
+		e.add(STS, Unneeded, "refuses for the reason above", "")
+	case !e.asked:
+		e.add(STS, Unseen, "the agent has not said yet", "")
+	case e.verdict.Spec.Identity.Kind == config.ClientKey:
+		e.add(STS, Unneeded, "a client key needs none", "")
+	default:
+		e.add(STS, Good, "gives the pod its session", "")
+	}
+}
+
+func (e *examination) kms() {
+	refused := slices.ContainsFunc(e.wrong, func(p problem) bool { return slices.Contains([]string{Token, Provider, STS}, p.link) })
+	for _, name := range e.secrets() {
+		c := Check{Link: KMS, Secret: name, State: Good, Says: "gives " + name}
+		met := slices.IndexFunc(e.wrong, func(p problem) bool { return p.link == KMS && p.secret == name })
+		switch {
+		case met >= 0:
+			c.State, c.Says, c.Cure = Broken, e.wrong[met].says, e.wrong[met].cure
+		case e.agent == nil:
+			c.State, c.Says = Unneeded, name+": there is no injected pod"
+		case refused:
+			c.State, c.Says = Unneeded, name+": not asked for, without a session"
+		case !e.asked || len(of(e.wrong, KMS)) > 0 && !e.holds(name):
+			c.State, c.Says = Unseen, name+": the agent has not said yet"
+		}
+		e.Checks = append(e.Checks, c)
+	}
+	for _, p := range of(e.wrong, KMS) {
+		if !slices.Contains(e.secrets(), p.secret) {
+			e.add(KMS, Broken, p.says, p.cure)
+		}
+	}
+}
+
+func (e *examination) holds(name string) bool {
+	for _, s := range e.held.Secrets {
+		if s.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *examination) files(now time.Time) {
+	age := now.Sub(e.held.Fetched).Round(time.Second)
+	switch {
+	case e.agent == nil:
+		e.add(Files, Unneeded, "there is no injected pod", "")
+	case e.blame(Files):
+	case e.held.Fetched.IsZero() && len(e.secrets()) == 0:
+		e.add(Files, Unneeded, "the pod has none: the API fetches what it is asked for", "")
+	case e.held.Fetched.IsZero():
+		e.add(Files, Unseen, "are not there yet", "")
+	case e.agent.Stale(e.held.Fetched, now):
+		e.add(Files, Broken, fmt.Sprintf("are %s old, and should be fetched every %s", age, time.Duration(e.agent.Agent.RefreshInterval)),
+			fmt.Sprintf("if a link above is broken, that is why; else the sidecar hangs: kubectl -n %s logs %s -c %s", e.subject.namespace, e.pod.Name, injector.ContainerName))
+	case e.agent.Sidecar() == "":
+		e.add(Files, Good, fmt.Sprintf("were fetched %s ago, at the start, and stay as they are (mode init)", age), "")
+	default:
+		e.add(Files, Good, fmt.Sprintf("were fetched %s ago", age), "")
+	}
+}

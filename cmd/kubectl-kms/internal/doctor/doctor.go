@@ -1,0 +1,126 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// audience is that of the tokens which RAM's OIDC providers of ACK clusters take.
+const audience = "sts.aliyuncs.com"
+
+// A Doctor examines what is in one cluster.
+type Doctor struct {
+	Client cluster.Client
+	Asker  injected.Asker
+	Flags  genericclioptions.RESTClientGetter
+	World  decide.World // with the operator's document, or with one that allows everything
+	Blind  error        // why it is not the operator's document
+}
+
+// An examination is one subject and what is known about it so far.
+type examination struct {
+	Doctor
+	subject
+	Report
+
+	labels  map[string]string // of the namespace
+	verdict decide.Verdict
+	agent   *injected.Pod // nil: the pod has none
+	asked   bool          // the agent has answered, or left last words
+	held    inventory.Status
+	wrong   []problem // that the agent met
+}
+
+// Examine looks at every link. The error is that there is nothing to look at.
+func (d Doctor) Examine(ctx context.Context, namespace, target string, now time.Time) (Report, error) {
+	found, err := d.find(ctx, namespace, target)
+	if err != nil {
+		return Report{}, err
+	}
+	return d.examine(ctx, found, now)
+}
+
+func (d Doctor) examine(ctx context.Context, found subject, now time.Time) (Report, error) {
+	e := &examination{Doctor: d, subject: found, Report: Report{Subject: found.title}}
+	e.namespaceLabel(ctx)
+	e.webhookPath(ctx)
+	e.guard(ctx)
+	if err := e.annotations(ctx); err != nil {
+		return Report{}, err
+	}
+	e.injection()
+	e.ask(ctx)
+	e.role()
+	e.token()
+	issuer := e.provider(ctx)
+	e.sts()
+	e.kms()
+	e.files(now)
+	e.policies(issuer)
+	return e.Report, nil
+}
+
+// ask has the agent, if there is one that runs, ask STS and KMS now; else its last words count.
+func (e *examination) ask(ctx context.Context) {
+	if e.agent == nil {
+		return
+	}
+	if failure := e.agent.Failure(); failure != "" {
+		e.asked, e.wrong = true, problems(failure)
+		return
+	}
+	held, err := e.Asker.Ask(ctx, *e.agent, true)
+	if err != nil {
+		if held, err = e.agent.Started(); err != nil {
+			return
+		}
+	}
+	e.asked, e.held = true, held
+	for _, text := range held.Problems {
+		e.wrong = append(e.wrong, problems(text)...)
+	}
+}
+
+func (e *examination) account() string {
+	var pod corev1.Pod
+	if json.Unmarshal(e.template, &pod) != nil {
+		return "default"
+	}
+	return cmp.Or(pod.Spec.ServiceAccountName, "default")
+}
+
+func (e *examination) policies(issuer string) {
+	if e.verdict.Spec.Identity.Kind != config.RRSA || len(e.verdict.Mistakes) > 0 && e.agent == nil {
+		return
+	}
+	policy := e.World.Injector.Policy()
+	provider := policy.OIDCProviderARN
+	e.RoleARN = cmp.Or(e.verdict.RoleARN, "the role")
+	if e.Blind != nil {
+		provider = "<acs:ram::account:oidc-provider/ack-rrsa-clusterID>"
+		if e.agent != nil {
+			provider = e.agent.Provider()
+		}
+	}
+	e.TrustPolicy = trustPolicy(provider, cmp.Or(issuer, "<the cluster's issuer>"), e.subject.namespace, e.account())
+	e.PermissionPolicy = permissionPolicy(cmp.Or(e.verdict.Spec.Region, policy.Region), accountOf(e.verdict.RoleARN), e.secrets())
+}
+
+// secrets are those that the pod declares.
+func (e *examination) secrets() []string {
+	if e.agent != nil {
+		return e.agent.Secrets()
+	}
+	return injected.Declared(e.verdict.Spec)
+}

@@ -1,0 +1,233 @@
+package doctor
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+)
+
+const (
+	testdata  = "../../../../injector/testdata/"
+	webhooks  = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/kms-agent-injector"
+	endpoints = "/apis/discovery.k8s.io/v1/namespaces/kms-agent-injector/endpointslices"
+	account   = "/api/v1/namespaces/shop/serviceaccounts/"
+)
+
+// A kube is an API server with objects that do not change.
+type kube struct {
+	objects map[string]any // by path
+	refuses string         // what it says to whoever creates a pod
+	pod     *corev1.Pod    // nil: none was made
+	made    []byte         // what the pod was made of
+}
+
+func (k *kube) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	answer, status := k.objects[r.URL.Path], http.StatusOK
+	switch {
+	case r.Method == http.MethodPost && r.URL.Query().Get("dryRun") != "All":
+		status, answer = http.StatusTeapot, nil // the doctor changes nothing
+	case r.Method == http.MethodPost && k.refuses != "":
+		status = http.StatusInternalServerError
+		answer = map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": "InternalError", "message": k.refuses}
+	case r.Method == http.MethodPost:
+		answer = map[string]any{"kind": "Pod", "apiVersion": "v1"}
+	case answer == nil:
+		status = http.StatusNotFound
+		answer = map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": "NotFound", "message": "not found"}
+	}
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(answer)
+}
+
+// whole is a cluster in which a pod of mode init has got its secrets.
+func whole(t *testing.T) *kube {
+	t.Helper()
+	file := func(name string) []byte {
+		text, err := os.ReadFile(testdata + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	k := &kube{pod: &corev1.Pod{}}
+	if err := yaml.Unmarshal(file("mode-init.golden.yaml"), k.pod); err != nil {
+		t.Fatal(err)
+	}
+	k.pod.Namespace = "shop"
+	k.pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.InitContainerName, Ready: true, State: corev1.ContainerState{
+		Terminated: &corev1.ContainerStateTerminated{Message: `{"fetched":"2026-01-01T00:00:00Z","secrets":[]}`},
+	}}}
+	fail, port := admissionv1.Fail, "https"
+	ready := true
+	k.objects = map[string]any{
+		"/version":                          map[string]any{"gitVersion": "v1.36.3"},
+		"/.well-known/openid-configuration": map[string]any{"issuer": "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c0ffee"},
+		"/api/v1/namespaces/shop":           map[string]any{"metadata": map[string]any{"name": "shop", "labels": map[string]any{config.NamespaceLabel: "enabled"}}},
+		account + k.account():               map[string]any{"metadata": map[string]any{"annotations": map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"}}},
+		webhooks: &admissionv1.MutatingWebhookConfiguration{Webhooks: []admissionv1.MutatingWebhook{{
+			Name: "pods.kms.alibabacloud.com", FailurePolicy: &fail,
+			NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+				{Key: config.NamespaceLabel, Operator: metav1.LabelSelectorOpIn, Values: []string{"enabled"}},
+				{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{"kube-system"}},
+			}},
+			ClientConfig: admissionv1.WebhookClientConfig{CABundle: bundle(t), Service: &admissionv1.ServiceReference{Namespace: "kms-agent-injector", Name: "kms-webhook"}},
+		}}},
+		endpoints: map[string]any{"items": []any{map[string]any{"ports": []any{map[string]any{"name": port}}, "endpoints": []any{map[string]any{"addresses": []string{"10.0.0.1"}, "conditions": map[string]any{"ready": ready}}}}}},
+		"/apis/apps/v1/namespaces/kms-agent-injector/deployments/kms-webhook": map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
+			"volumes": []any{map[string]any{"name": "config", "configMap": map[string]any{"name": "kms-webhook-7f"}}}}}}},
+		"/api/v1/namespaces/kms-agent-injector/configmaps/kms-webhook-7f": map[string]any{"data": map[string]any{"config.yaml": string(file("operator.yaml"))}},
+	}
+	return k
+}
+
+func (k *kube) account() string {
+	if k.pod.Spec.ServiceAccountName != "" {
+		return k.pod.Spec.ServiceAccountName
+	}
+	return "default"
+}
+
+func bundle(t *testing.T) []byte {
+	t.Helper()
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	return pemOf(server.Certificate().Raw)
+}
+
+func (k *kube) diagnose(t *testing.T) Report {
+	t.Helper()
+	server := httptest.NewServer(k)
+	defer server.Close()
+	settings := &rest.Config{Host: server.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}
+	clients, err := kubernetes.NewForConfig(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := cluster.Client{Kube: clients}
+	policy, err := client.Policy(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := injector.New(policy, "v0.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := k.made
+	if text == nil {
+		if text, err = json.Marshal(k.pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := Doctor{Client: client, Asker: injected.Asker{Kube: clients, REST: settings}, World: decide.In(client, in)}
+	r, err := d.examine(t.Context(), subject{title: "Pod shop/web", namespace: "shop", template: text, pod: k.pod, refusal: "denied"}, time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestChain(t *testing.T) {
+	last := func(k *kube, message string) {
+		k.pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: message}}
+	}
+	object := func(k *kube, path string) map[string]any { return k.objects[path].(map[string]any) }
+	for name, c := range map[string]struct {
+		breakIt     func(*kube)
+		links, says string
+	}{
+		"whole":            {func(*kube) {}, "", "were fetched 5m0s ago, at the start"},
+		"no label":         {func(k *kube) { object(k, "/api/v1/namespaces/shop")["metadata"].(map[string]any)["labels"] = nil }, "namespace", "kubectl label namespace shop"},
+		"no configuration": {func(k *kube) { delete(k.objects, webhooks) }, "webhook", "there is no MutatingWebhookConfiguration"},
+		"excluded": {func(k *kube) {
+			k.objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector.MatchExpressions[1].Values = []string{"shop"}
+		}, "webhook", "excludedNamespaces"},
+		"lenient": {func(k *kube) {
+			ignore := admissionv1.Ignore
+			k.objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].FailurePolicy = &ignore
+		}, "webhook", "is not Fail"},
+		"no bundle": {func(k *kube) {
+			k.objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].ClientConfig.CABundle = nil
+		}, "certificate", "is empty"},
+		"no endpoints": {func(k *kube) { object(k, endpoints)["items"] = []any{} }, "endpoints", "scale deployment kms-webhook"},
+		"certificate": {func(k *kube) {
+			k.refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": tls: failed to verify certificate: x509: certificate signed by unknown authority`
+		}, "certificate", "does not accept"},
+		"no answer": {func(k *kube) {
+			k.refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": context deadline exceeded`
+		}, "certificate", "9443"},
+		"somebody else's webhook": {func(k *kube) { k.refuses = `failed calling webhook "other.example.com": x509` }, "", ""},
+		"annotation":              {func(k *kube) { k.pod.Annotations[config.Prefix+"modee"] = "init" }, "annotations", "did you mean kms.alibabacloud.com/mode?"},
+		"not asked": {func(k *kube) {
+			delete(k.pod.Annotations, config.Prefix+"inject")
+			k.pod.Annotations[config.Prefix+"inject"] = "false"
+		}, "annotations", "does not ask"},
+		"not injected": {func(k *kube) { k.pod.Spec.InitContainers = nil }, "injection", "while the webhook was not called"},
+		"no pod": {func(k *kube) {
+			k.made, _ = json.Marshal(k.pod)
+			k.pod = nil
+		}, "injection", "no pod can be made: denied"},
+		"no role":    {func(k *kube) { object(k, account+k.account())["metadata"] = map[string]any{} }, "role", "kubectl annotate serviceaccount"},
+		"no account": {func(k *kube) { delete(k.objects, account+k.account()) }, "role", "does not exist"},
+		"audience": {func(k *kube) {
+			for _, v := range k.pod.Spec.Volumes {
+				if v.Name == injector.TokenVolume {
+					v.Projected.Sources[0].ServiceAccountToken.Audience = "other"
+				}
+			}
+		}, "annotations token", "RAM takes sts.aliyuncs.com"},
+		"another cluster": {func(k *kube) {
+			object(k, "/.well-known/openid-configuration")["issuer"] = "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/cafe"
+		}, "oidc-provider", "set clusterID"},
+		"trust": {func(k *kube) {
+			last(k, "assume acs:ram::1234567890123456:role/shop at sts-vpc.cn-hangzhou.aliyuncs.com: AuthenticationFail.NoPermission: There is no permission (request R)\n  why: trust\n  fix: mend it")
+		}, "sts", "mend it"},
+		"permission": {func(k *kube) {
+			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  why: policy\n  fix: mend it")
+		}, "kms", "Forbidden.NoPermission"},
+		"a secret that nobody knows of": {func(k *kube) { last(k, "get secret app/other: dial tcp: i/o timeout") }, "kms", "app/other: dial tcp"},
+		"volume":                        {func(k *kube) { last(k, "write db: no space left on device") }, "files", "no space left"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := whole(t)
+			c.breakIt(k)
+			r := k.diagnose(t)
+			var broken []string
+			var out bytes.Buffer
+			r.Text(screen.New(&out, os.Getenv))
+			for _, check := range r.Checks {
+				if check.State == Broken {
+					broken = append(broken, check.Link)
+				}
+			}
+			if got := strings.Join(broken, " "); got != c.links || !strings.Contains(out.String(), c.says) || r.Broken() != (c.links != "") {
+				t.Errorf("%q is broken, want %q and %q:\n%s", got, c.links, c.says, out.String())
+			}
+			if strings.Count(out.String(), "✗") != len(broken) {
+				t.Errorf("not a ✗ each:\n%s", out.String())
+			}
+		})
+	}
+}
+
+func pemOf(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }

@@ -1,0 +1,52 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+func (e *examination) annotations(ctx context.Context) error {
+	v, err := e.World.Pod(ctx, e.subject.namespace, e.template)
+	if err != nil {
+		return err
+	}
+	e.verdict = v
+	switch {
+	case len(v.Mistakes) > 0:
+		e.add(Annotations, Broken, v.Mistakes.Error(), "change them in the manifest; kubectl kms explain shows what they may be")
+	case !v.Asked:
+		e.add(Annotations, Broken, "the pod does not ask to be injected", fmt.Sprintf(`annotate the pod template with %sinject: "true" and %ssecret.<file>: <KMS secret>`, config.Prefix, config.Prefix))
+	case e.Blind != nil:
+		e.add(Annotations, Good, "are right (the operator's policy could not be read: "+e.Blind.Error()+")", "")
+	default:
+		e.add(Annotations, Good, "are right, and allowed by the operator's policy", "")
+	}
+	return nil
+}
+
+func (e *examination) injection() {
+	if e.pod == nil {
+		says := "there is no pod yet"
+		if e.refusal != "" {
+			says = "no pod can be made: " + e.refusal
+		}
+		e.add(Injection, Broken, says, "the link that is broken above or below says why; once it is mended, pods come by themselves within minutes")
+		return
+	}
+	agent, ok, err := injected.Read(e.pod)
+	switch {
+	case !ok && e.verdict.Asked:
+		e.add(Injection, Broken, "the pod has no agent: it was made while the webhook was not called for it", "once the links above are whole, delete the pod, so that it is made anew")
+	case !ok:
+		e.add(Injection, Unneeded, "the pod has no agent, and asks for none", "")
+	case err != nil:
+		e.add(Injection, Broken, err.Error(), "use the plugin of the webhook's version, and agent images of it too")
+	default:
+		e.agent = &agent
+		e.add(Injection, Good, fmt.Sprintf("injected by version %s, mode %s", cmp.Or(agent.Version, "(unknown)"), agent.Mode), "")
+	}
+}

@@ -1,0 +1,153 @@
+// Package injected reads what an injected pod got and asks its agent what it holds.
+package injected
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+)
+
+// A Pod is a pod that has an agent.
+type Pod struct {
+	*corev1.Pod
+	Agent   config.Agent // what its agent was told
+	Version string       // that injected it
+	Mode    config.Mode
+
+	containers []corev1.Container // the agent's
+}
+
+// Read looks for the agent's containers. Without any, ok is false. The error is about what they were told.
+func Read(pod *corev1.Pod) (p Pod, ok bool, err error) {
+	p = Pod{Pod: pod, Version: pod.Annotations[config.InjectedAnnotation]}
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
+		if c.Name == injector.InitContainerName || c.Name == injector.ContainerName {
+			p.containers = append(p.containers, c)
+		}
+	}
+	if len(p.containers) == 0 {
+		return p, false, nil
+	}
+	switch {
+	case len(p.containers) == 2:
+		p.Mode = config.ModeSidecar
+	case p.containers[0].Name == injector.InitContainerName:
+		p.Mode = config.ModeInit
+	default:
+		p.Mode = config.ModeSingle
+	}
+	p.Agent, err = config.ReadAgent([]byte(p.env(config.AgentEnv)))
+	if err != nil {
+		err = fmt.Errorf("pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return p, true, err
+}
+
+func (p Pod) env(name string) string {
+	for _, e := range p.containers[0].Env {
+		if e.Name == name {
+			return e.Value
+		}
+	}
+	return ""
+}
+
+// Role is the RAM role that the agent assumes; "" with other identities than RRSA.
+func (p Pod) Role() string { return p.env("ALIBABA_CLOUD_ROLE_ARN") }
+
+// Provider is RAM's OIDC identity provider, to which the agent shows its token.
+func (p Pod) Provider() string { return p.env("ALIBABA_CLOUD_OIDC_PROVIDER_ARN") }
+
+// Secrets are the names or ARNs of what the agent fetches, each once.
+func (p Pod) Secrets() []string {
+	var names []string
+	for _, f := range p.Agent.Files {
+		names = append(names, f.Secrets()...)
+	}
+	for _, v := range p.Agent.Env {
+		names = append(names, v.Secret)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Fixed reports whether all that the agent fetches are versions that never change, so that it fetches them once.
+func (p Pod) Fixed() bool {
+	return len(p.Agent.Env) == 0 && !slices.ContainsFunc(p.Agent.Files, func(f config.File) bool { return f.VersionID == "" })
+}
+
+// Stale reports whether what was fetched then should have been fetched again long since.
+func (p Pod) Stale(fetched, now time.Time) bool {
+	interval := time.Duration(p.Agent.RefreshInterval)
+	return p.Sidecar() != "" && interval > 0 && !p.Fixed() && now.Sub(fetched) > 2*interval+10*time.Second
+}
+
+// Sidecar is the container that keeps the files fresh; "" without one.
+func (p Pod) Sidecar() string {
+	if p.Mode == config.ModeInit {
+		return ""
+	}
+	return injector.ContainerName
+}
+
+// Status is that of a container; false if the kubelet has not said anything yet.
+func (p Pod) Status(container string) (corev1.ContainerStatus, bool) {
+	all := slices.Concat(p.Pod.Status.InitContainerStatuses, p.Pod.Status.ContainerStatuses)
+	i := slices.IndexFunc(all, func(s corev1.ContainerStatus) bool { return s.Name == container })
+	if i < 0 {
+		return corev1.ContainerStatus{}, false
+	}
+	return all[i], true
+}
+
+// Failure is the last words of an agent that cannot start; "" if none has failed since the last that did start.
+func (p Pod) Failure() string {
+	for _, c := range p.containers {
+		s, ok := p.Status(c.Name)
+		if !ok || s.State.Running != nil && s.Ready {
+			continue
+		}
+		for _, state := range []corev1.ContainerState{s.State, s.LastTerminationState} {
+			if t := state.Terminated; t != nil && t.ExitCode != 0 {
+				return t.Message
+			} else if t != nil {
+				break
+			}
+		}
+	}
+	return ""
+}
+
+// ErrSilent is that the agent has said nothing about what it holds.
+var ErrSilent = errors.New("the agent has not said what it holds")
+
+// Started is what the init container fetched, by its last words.
+func (p Pod) Started() (inventory.Status, error) {
+	s, _ := p.Status(injector.InitContainerName)
+	var held inventory.Status
+	if t := s.State.Terminated; t == nil || t.ExitCode != 0 || json.Unmarshal([]byte(t.Message), &held) != nil {
+		return inventory.Status{}, ErrSilent
+	}
+	return held, nil
+}
+
+// Declared are the names or ARNs of what a pod asks for, each once.
+func Declared(spec config.Spec) []string {
+	var names []string
+	for _, s := range spec.Secrets {
+		names = append(names, s.Names()...)
+	}
+	for _, v := range spec.Env {
+		names = append(names, v.Secret)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

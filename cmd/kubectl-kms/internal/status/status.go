@@ -1,0 +1,187 @@
+// Package status lists the injected pods: as whom they read which secrets, in which version, and how fresh.
+package status
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
+)
+
+// The states of a pod's secrets.
+const (
+	Fresh    = "fresh"    // fetched no longer ago than they should
+	Stale    = "stale"    // not fetched again although they should have been
+	AtStart  = "at start" // fetched once, and meant to stay as they are
+	Starting = "starting" // not fetched yet
+	Failing  = "failing"  // the agent cannot start; Problem says why
+	Unknown  = "unknown"  // nobody says; Problem says why
+)
+
+// A Pod is what is known about one injected pod.
+type Pod struct {
+	Namespace string             `json:"namespace"`
+	Name      string             `json:"name"`
+	Injected  string             `json:"injected"` // the injector's version
+	Mode      string             `json:"mode"`
+	Identity  string             `json:"identity"`
+	RoleARN   string             `json:"roleArn,omitempty"`
+	Refresh   string             `json:"refreshInterval"`
+	API       string             `json:"api,omitempty"` // where the local API is
+	State     string             `json:"state"`
+	Problem   string             `json:"problem,omitempty"`
+	Fetched   time.Time          `json:"fetched,omitzero"`
+	Secrets   []inventory.Secret `json:"secrets"` // without versions if nobody says which
+}
+
+// parallel is how many agents are asked at a time.
+const parallel = 8
+
+// Of asks the agents of those of the pods that are injected.
+func Of(ctx context.Context, asker injected.Asker, pods []corev1.Pod, now time.Time) []Pod {
+	found := make([]*Pod, len(pods))
+	var group errgroup.Group
+	group.SetLimit(parallel)
+	for i := range pods {
+		p, ok, err := injected.Read(&pods[i])
+		if !ok {
+			continue
+		}
+		group.Go(func() error {
+			found[i] = describe(p)
+			found[i].ask(ctx, asker, p, err, now)
+			return nil
+		})
+	}
+	_ = group.Wait() // what fails is said of its pod
+	out := []Pod{}
+	for _, p := range found {
+		if p != nil {
+			out = append(out, *p)
+		}
+	}
+	return out
+}
+
+func describe(p injected.Pod) *Pod {
+	out := &Pod{Namespace: p.Namespace, Name: p.Name, Injected: p.Version, Mode: string(p.Mode), Identity: p.Agent.Identity.String(),
+		RoleARN: p.Role(), Refresh: time.Duration(p.Agent.RefreshInterval).String(), Secrets: []inventory.Secret{}}
+	for _, name := range p.Secrets() {
+		out.Secrets = append(out.Secrets, inventory.Secret{Name: name})
+	}
+	if api := p.Agent.API; api != nil {
+		out.API = cmp.Or(api.Socket, "127.0.0.1:"+strconv.Itoa(api.Port))
+	}
+	return out
+}
+
+// ask fills in what the agent says, unless it could not even be read what it was told.
+func (o *Pod) ask(ctx context.Context, asker injected.Asker, p injected.Pod, unread error, now time.Time) {
+	if unread != nil {
+		o.State, o.Problem = Unknown, unread.Error()
+		return
+	}
+	held, err := p.Started()
+	if p.Sidecar() != "" {
+		held, err = asker.Ask(ctx, p, false)
+	}
+	switch failure := p.Failure(); {
+	case failure != "":
+		o.State, o.Problem = Failing, failure
+	case errors.Is(err, injected.ErrSilent) && p.Pod.Status.Phase == corev1.PodPending:
+		o.State = Starting
+	case err != nil:
+		o.State, o.Problem = Unknown, err.Error()
+	case held.Fetched.IsZero() && len(o.Secrets) == 0:
+		o.State = Fresh // nothing but the API, which fetches what it is asked for
+	case held.Fetched.IsZero():
+		o.State, o.Problem = Starting, strings.Join(held.Problems, "\n")
+	default:
+		o.Fetched, o.Secrets = held.Fetched, held.Secrets
+		switch {
+		case p.Stale(held.Fetched, now):
+			o.State = Stale
+		case p.Sidecar() == "" || p.Agent.RefreshInterval == 0 || p.Fixed():
+			o.State = AtStart
+		default:
+			o.State = Fresh
+		}
+	}
+}
+
+// Table writes the pods for people; wide with everything.
+func Table(s screen.Screen, pods []Pod, namespaces, wide bool, now time.Time) {
+	if len(pods) == 0 {
+		s.Printf("No injected pods found.\n")
+		return
+	}
+	header := []string{"POD", "INJECTED", "MODE", "ROLE", "API", "STATE", "FETCHED", "SECRETS"}
+	if namespaces {
+		header = append([]string{"NAMESPACE"}, header...)
+	}
+	if wide {
+		header = slices.Insert(header, len(header)-1, "REFRESH")
+	}
+	t := screen.Table{Header: header}
+	for _, p := range pods {
+		row := []string{p.Name, p.Injected, p.Mode, role(p, wide), cmp.Or(p.API, "–"), p.State, age(p.Fetched, now), secrets(p)}
+		if namespaces {
+			row = append([]string{p.Namespace}, row...)
+		}
+		if wide {
+			row = slices.Insert(row, len(row)-1, p.Refresh)
+		}
+		t.Add(row...)
+	}
+	s.Table(t)
+	for _, p := range pods {
+		if p.Problem != "" {
+			s.Printf("\n%s\n", s.Strong(p.Namespace+"/"+p.Name+" is "+p.State+":"))
+			s.Indented(2, p.Problem)
+		}
+	}
+}
+
+func role(p Pod, wide bool) string {
+	switch _, name, found := strings.Cut(p.RoleARN, ":role/"); {
+	case p.RoleARN == "":
+		return p.Identity
+	case wide || !found:
+		return p.RoleARN
+	default:
+		return name
+	}
+}
+
+func age(at, now time.Time) string {
+	if at.IsZero() {
+		return "–"
+	}
+	return duration.HumanDuration(now.Sub(at)) + " ago"
+}
+
+func secrets(p Pod) string {
+	var out []string
+	for _, s := range p.Secrets {
+		switch {
+		case s.Absent != "":
+			out = append(out, s.Name+" (absent)")
+		case s.Version != "":
+			out = append(out, s.Name+"@"+s.Version)
+		default:
+			out = append(out, s.Name)
+		}
+	}
+	return cmp.Or(strings.Join(out, " "), "–")
+}
