@@ -6,7 +6,7 @@ go 1.26.0
 godebug default=go1.24
 
 require (
-	github.com/coredns/coredns v1.14.2
+	github.com/coredns/coredns v1.14.0
 	go.etcd.io/etcd/server/v3 v3.6.8
 	k8s.io/component-base v0.34.4
 	k8s.io/kubectl v0.0.0
@@ -110,7 +110,6 @@ require (
 	github.com/opencontainers/selinux v1.11.1 // indirect
 	github.com/opentracing/opentracing-go v1.2.0 // indirect
 	github.com/peterbourgon/diskv v2.0.1+incompatible // indirect
-	github.com/pires/go-proxyproto v0.11.0 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/pmezard/go-difflib v1.0.1-0.20181226105442-5d4384ee4fb2 // indirect
 	github.com/pquerna/cachecontrol v0.1.0 // indirect

@@ -36,8 +36,8 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		os.Exit(exit.ExitCode()) // kubectl has said what was wrong
+	if exit := (*kubectlError)(nil); errors.As(err, &exit) {
+		os.Exit(exit.ExitCode())
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
@@ -88,11 +88,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 // quote makes one word of s for a shell.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
+// A kubectlError has been explained by kubectl already; its exit status is passed on.
+type kubectlError struct{ *exec.ExitError }
+
 func kubectl(ctx context.Context, c *cluster.Cluster, args []string, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, c.Kubectl(), args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, out, os.Stderr
-	return cmd.Run()
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return &kubectlError{exit}
+	}
+	return err
 }
 
 func logs(c *cluster.Cluster, names []string, out io.Writer) error {
