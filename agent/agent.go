@@ -81,10 +81,7 @@ func New(doc config.Agent, getenv func(string) string, log *slog.Logger, options
 
 // Init writes the files once. What may pass is tried again for a minute, besides the pauses that the cloud asks for.
 func (a *Agent) Init(ctx context.Context) error {
-	if err := install(a.doc.Program); err != nil {
-		return err
-	}
-	dirs, err := openViews(a.doc)
+	dirs, err := a.prepare()
 	if err != nil {
 		return err
 	}
@@ -96,6 +93,14 @@ func (a *Agent) Init(ctx context.Context) error {
 	}
 	a.log.Info("the pod has its secrets", "files", len(a.doc.Files), "secrets", len(held.values), "took", time.Since(begun).String())
 	return nil
+}
+
+// prepare makes ready what both commands need on disk; its caller closes the directories.
+func (a *Agent) prepare() (views, error) {
+	if err := install(a.doc.Program); err != nil {
+		return nil, err
+	}
+	return openViews(a.doc)
 }
 
 // start gets the first files.

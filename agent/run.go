@@ -19,10 +19,7 @@ const (
 // Run keeps the files fresh until ctx ends, which is no error. It starts from what Init, or a Run before, remembered; if
 // there is nothing it does Init's work. Once there are files, nothing that fails ends it or touches them.
 func (a *Agent) Run(ctx context.Context) error {
-	if err := install(a.doc.Program); err != nil {
-		return err
-	}
-	dirs, err := openViews(a.doc)
+	dirs, err := a.prepare()
 	if err != nil {
 		return err
 	}
