@@ -155,9 +155,11 @@ func runFleet(t *testing.T, cloud *account, rollout, interval time.Duration) [][
 			if err := os.MkdirAll(doc.SecretsDir, 0o700); err != nil {
 				t.Error(err)
 			}
+			file := config.File{Path: "all", Mode: 0o400, Format: config.Template, Template: "x"}
 			for n := range fleetSecrets {
-				doc.Files = append(doc.Files, config.File{Path: fmt.Sprint(n), Mode: 0o400, Secret: fmt.Sprint("s", n), Format: config.Raw})
+				file.From = append(file.From, config.Source{Name: fmt.Sprint("s", n), Secret: fmt.Sprint("s", n)})
 			}
+			doc.Files = []config.File{file}
 			dirs, err := openViews(doc)
 			if err != nil {
 				t.Error(err)
