@@ -41,6 +41,12 @@ images: ## Build the multi-arch OCI images into dist/images.
 manifests: ## Make deploy/manifests anew from the chart.
 	@deploy/verify.sh --update
 
+chart-values: ## Make docs/chart-values.md anew from the chart.
+	@go test -count=1 -run TestValuesAreDocumented ./deploy -update-values
+
+dashboard: ## Make the Grafana dashboard anew from deploy/dashboard.
+	@go run ./deploy/dashboard
+
 licenses: ## Make THIRD_PARTY_LICENSES anew from what the programs are linked of.
 	@go test -count=1 -run 'TestLicenses$$' ./deploy/release -update
 
@@ -53,4 +59,4 @@ release: ## Make everything that VERSION=v1.2.3 is published as, in dist/v1.2.3.
 release-verify: ## Make a release twice, from two folders, and compare.
 	@deploy/release/verify.sh
 
-.PHONY: licenses vulncheck release release-verify manifests faults help demo test test-unit test-e2e lint bench cluster-up cluster-down images
+.PHONY: chart-values dashboard licenses vulncheck release release-verify manifests faults help demo test test-unit test-e2e lint bench cluster-up cluster-down images

@@ -138,6 +138,7 @@ func TestSchemaHasTheOperatorsDocument(t *testing.T) {
 // schema is as much of a JSON schema as the comparison needs.
 type schema struct {
 	Ref                  string            `json:"$ref"`
+	Description          string            `json:"description"`
 	Defs                 map[string]schema `json:"$defs"`
 	Properties           map[string]schema `json:"properties"`
 	Items                *schema           `json:"items"`

@@ -3,14 +3,21 @@
 package deploy_test
 
 import (
+	"encoding/json"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
 )
 
 // Each alert fires when it should and rests when it should, by Prometheus's own judgement.
@@ -63,6 +70,58 @@ func TestMonitoring(t *testing.T) {
 		if meta["release"] != "prometheus" {
 			t.Errorf("labels are %v; the Prometheus that is meant would not choose this", meta)
 		}
+	}
+}
+
+const dashboardFile = "chart/kms-agent-injector/monitoring/dashboard.json"
+
+func TestDashboard(t *testing.T) {
+	o, _ := render(t, "kms", "--set", "monitoring.dashboard.enabled=true,monitoring.dashboard.annotations.grafana_folder=Security")
+	for _, m := range every[*corev1.ConfigMap](o) {
+		if m.Name != "kms-agent-injector-dashboard" {
+			continue
+		}
+		if got, want := m.Data["kms-agent-injector.json"], strings.TrimSpace(read(t, dashboardFile)); got != want {
+			t.Errorf("the ConfigMap does not have the dashboard, but\n%s", got)
+		}
+		if m.Labels["grafana_dashboard"] != "1" || m.Annotations["grafana_folder"] != "Security" {
+			t.Errorf("Grafana's sidecar would not find it: %v %v", m.Labels, m.Annotations)
+		}
+		return
+	}
+	t.Error("there is no ConfigMap with the dashboard")
+}
+
+// Prometheus can read every query of the dashboard.
+func TestQueriesOfTheDashboard(t *testing.T) {
+	var dashboard struct {
+		Panels []struct{ Targets []struct{ Expr string } }
+	}
+	if err := json.Unmarshal([]byte(read(t, dashboardFile)), &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	var file monitoringv1.PrometheusRuleSpec
+	group := monitoringv1.RuleGroup{Name: "dashboard"}
+	for _, p := range dashboard.Panels {
+		for _, q := range p.Targets {
+			expr := strings.NewReplacer("$__rate_interval", "5m", "$namespace", ".*").Replace(q.Expr)
+			group.Rules = append(group.Rules, monitoringv1.Rule{Record: fmt.Sprintf("dashboard:query%d", len(group.Rules)), Expr: intstr.FromString(expr)})
+		}
+	}
+	if len(group.Rules) < 12 {
+		t.Errorf("there are %d queries", len(group.Rules))
+	}
+	file.Groups = append(file.Groups, group)
+	text, err := yaml.Marshal(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "queries.yaml")
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "../test/tools/run.sh", "promtool", "check", "rules", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s\n%s", err, out, text)
 	}
 }
 

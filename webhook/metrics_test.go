@@ -24,7 +24,7 @@ func TestMetricsAreWhatIsReferredTo(t *testing.T) {
 			names = append(names, f.GetName()+"_bucket", f.GetName()+"_count", f.GetName()+"_sum")
 		}
 	}
-	for _, file := range []string{"../deploy/chart/kms-agent-injector/monitoring/alerts.yaml", documented, "../docs/runbooks.md"} {
+	for _, file := range []string{"../deploy/chart/kms-agent-injector/monitoring/alerts.yaml", "../deploy/chart/kms-agent-injector/monitoring/dashboard.json", documented, "../docs/runbooks.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

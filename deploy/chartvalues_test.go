@@ -1,0 +1,121 @@
+package deploy_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+var updateValues = flag.Bool("update-values", false, "write docs/chart-values.md anew")
+
+// Every value of the chart has a comment, its own or that of the group that it is in, and a place in the schema.
+func TestValuesAreDocumented(t *testing.T) {
+	var document yaml.Node
+	if err := yaml.Unmarshal([]byte(read(t, "chart/kms-agent-injector/values.yaml")), &document); err != nil {
+		t.Fatal(err)
+	}
+	var root schema
+	if err := json.Unmarshal([]byte(read(t, "chart/kms-agent-injector/values.schema.json")), &root); err != nil {
+		t.Fatal(err)
+	}
+	table := valuesTable{t: t, root: root}
+	table.add("", document.Content[0], root)
+	want := "# Values of the chart\n\nMade from the chart by `make chart-values`; changes are lost. The values of the operator's document, from `accountID` to `namespaces`, have a\n" +
+		"[reference](operator-reference.md) of their own.\n\n| value | default | meaning |\n|---|---|---|\n" + table.rows.String()
+	const path = "../docs/chart-values.md"
+	if *updateValues {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != want {
+		t.Errorf("%s is not the present one; run make chart-values (%v)", path, err)
+	}
+}
+
+type valuesTable struct {
+	t    *testing.T
+	root schema
+	rows strings.Builder
+}
+
+// add writes a row a value, in the order of the file.
+func (v *valuesTable) add(path string, mapping *yaml.Node, s schema) {
+	if name, ok := strings.CutPrefix(s.Ref, "#/$defs/"); ok {
+		s = v.root.Defs[name]
+	}
+	for i := 0; i < len(mapping.Content); i += 2 {
+		key, value := mapping.Content[i], mapping.Content[i+1]
+		at := path + key.Value
+		of, known := s.Properties[key.Value]
+		if !known {
+			v.t.Errorf("%s is not in the schema", at)
+			continue
+		}
+		said := words(key.HeadComment)
+		if said == "" {
+			said = strings.TrimSuffix(describe(of, v.root), ".")
+		}
+		if said == "" {
+			v.t.Errorf("%s has no comment in values.yaml and no description in the schema", at)
+		}
+		group := value.Kind == yaml.MappingNode && value.Style&yaml.FlowStyle == 0 && of.named(v.root)
+		initial := ""
+		if !group {
+			text, err := yaml.Marshal(value)
+			if err != nil {
+				v.t.Fatal(err)
+			}
+			value.HeadComment, value.LineComment, value.FootComment = "", "", ""
+			if initial = "`" + strings.Join(strings.Fields(string(text)), " ") + "`"; strings.Count(string(text), "\n") > 1 {
+				initial = "see values.yaml"
+			}
+		}
+		fmt.Fprintf(&v.rows, "| `%s` | %s | %s |\n", at, initial, strings.NewReplacer("|", `\|`, "<", `\<`).Replace(said))
+		if group {
+			v.add(at+".", value, of)
+		}
+	}
+}
+
+func describe(s, root schema) string {
+	if name, ok := strings.CutPrefix(s.Ref, "#/$defs/"); ok && s.Description == "" {
+		return root.Defs[name].Description
+	}
+	return s.Description
+}
+
+// named reports whether the schema says which keys there may be.
+func (s schema) named(root schema) bool {
+	if name, ok := strings.CutPrefix(s.Ref, "#/$defs/"); ok {
+		s = root.Defs[name]
+	}
+	return len(s.Properties) > 0
+}
+
+// example is a line of a comment that shows what could be written.
+var example = regexp.MustCompile(`^(  .*|- .*|\w+: [\[{].*)$`)
+
+// words are what a comment says about the value below it: its last paragraph, without examples and what is before them.
+func words(comment string) string {
+	var lines []string
+	fresh := false // an example, an empty line or a line of dashes was the last
+	for line := range strings.SplitSeq(comment, "\n") {
+		line = strings.TrimPrefix(strings.TrimPrefix(line, "#"), " ")
+		switch {
+		case line == "" || strings.HasPrefix(line, "----") || example.MatchString(line):
+			fresh = true
+		case fresh:
+			lines, fresh = []string{line}, false
+		default:
+			lines = append(lines, line)
+		}
+	}
+	return strings.TrimSuffix(strings.Join(lines, " "), ".")
+}
