@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/kubetest"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
@@ -33,31 +33,11 @@ const (
 	account   = "/api/v1/namespaces/shop/serviceaccounts/"
 )
 
-// A kube is an API server with objects that do not change.
+// A kube is a cluster and the pod that is examined in it.
 type kube struct {
-	objects map[string]any // by path
-	refuses string         // what it says to whoever creates a pod
-	pod     *corev1.Pod    // nil: none was made
-	made    []byte         // what the pod was made of
-}
-
-func (k *kube) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	answer, status := k.objects[r.URL.Path], http.StatusOK
-	switch {
-	case r.Method == http.MethodPost && r.URL.Query().Get("dryRun") != "All":
-		status, answer = http.StatusTeapot, nil // the doctor changes nothing
-	case r.Method == http.MethodPost && k.refuses != "":
-		status = http.StatusInternalServerError
-		answer = map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": "InternalError", "message": k.refuses}
-	case r.Method == http.MethodPost:
-		answer = map[string]any{"kind": "Pod", "apiVersion": "v1"}
-	case answer == nil:
-		status = http.StatusNotFound
-		answer = map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": "NotFound", "message": "not found"}
-	}
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(answer)
+	kubetest.Server
+	pod  *corev1.Pod // nil: none was made
+	made []byte      // what the pod was made of
 }
 
 // whole is a cluster in which a pod of mode init has got its secrets.
@@ -80,7 +60,7 @@ func whole(t *testing.T) *kube {
 	}}}
 	fail, port := admissionv1.Fail, "https"
 	ready := true
-	k.objects = map[string]any{
+	k.Objects = map[string]any{
 		"/version":                          map[string]any{"gitVersion": "v1.36.3"},
 		"/.well-known/openid-configuration": map[string]any{"issuer": "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c0ffee"},
 		"/api/v1/namespaces/shop":           map[string]any{"metadata": map[string]any{"name": "shop", "labels": map[string]any{config.NamespaceLabel: "enabled"}}},
@@ -117,9 +97,7 @@ func bundle(t *testing.T) []byte {
 
 func (k *kube) diagnose(t *testing.T) Report {
 	t.Helper()
-	server := httptest.NewServer(k)
-	defer server.Close()
-	settings := &rest.Config{Host: server.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}
+	settings := &rest.Config{Host: k.Start(t), QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}
 	clients, err := kubernetes.NewForConfig(settings)
 	if err != nil {
 		t.Fatal(err)
@@ -151,32 +129,32 @@ func TestChain(t *testing.T) {
 	last := func(k *kube, message string) {
 		k.pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: message}}
 	}
-	object := func(k *kube, path string) map[string]any { return k.objects[path].(map[string]any) }
+	object := func(k *kube, path string) map[string]any { return k.Objects[path].(map[string]any) }
 	for name, c := range map[string]struct {
 		breakIt     func(*kube)
 		links, says string
 	}{
 		"whole":            {func(*kube) {}, "", "were fetched 5m0s ago, at the start"},
 		"no label":         {func(k *kube) { object(k, "/api/v1/namespaces/shop")["metadata"].(map[string]any)["labels"] = nil }, "namespace", "kubectl label namespace shop"},
-		"no configuration": {func(k *kube) { delete(k.objects, webhooks) }, "webhook", "there is no MutatingWebhookConfiguration"},
+		"no configuration": {func(k *kube) { delete(k.Objects, webhooks) }, "webhook", "there is no MutatingWebhookConfiguration"},
 		"excluded": {func(k *kube) {
-			k.objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector.MatchExpressions[1].Values = []string{"shop"}
+			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector.MatchExpressions[1].Values = []string{"shop"}
 		}, "webhook", "excludedNamespaces"},
 		"lenient": {func(k *kube) {
 			ignore := admissionv1.Ignore
-			k.objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].FailurePolicy = &ignore
+			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].FailurePolicy = &ignore
 		}, "webhook", "is not Fail"},
 		"no bundle": {func(k *kube) {
-			k.objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].ClientConfig.CABundle = nil
+			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].ClientConfig.CABundle = nil
 		}, "certificate", "is empty"},
 		"no endpoints": {func(k *kube) { object(k, endpoints)["items"] = []any{} }, "endpoints", "scale deployment kms-webhook"},
 		"certificate": {func(k *kube) {
-			k.refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": tls: failed to verify certificate: x509: certificate signed by unknown authority`
+			k.Refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": tls: failed to verify certificate: x509: certificate signed by unknown authority`
 		}, "certificate", "does not accept"},
 		"no answer": {func(k *kube) {
-			k.refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": context deadline exceeded`
+			k.Refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": context deadline exceeded`
 		}, "certificate", "9443"},
-		"somebody else's webhook": {func(k *kube) { k.refuses = `failed calling webhook "other.example.com": x509` }, "", ""},
+		"somebody else's webhook": {func(k *kube) { k.Refuses = `failed calling webhook "other.example.com": x509` }, "", ""},
 		"annotation":              {func(k *kube) { k.pod.Annotations[config.Prefix+"modee"] = "init" }, "annotations", "did you mean kms.alibabacloud.com/mode?"},
 		"not asked": {func(k *kube) {
 			delete(k.pod.Annotations, config.Prefix+"inject")
@@ -188,7 +166,7 @@ func TestChain(t *testing.T) {
 			k.pod = nil
 		}, "injection", "no pod can be made: denied"},
 		"no role":    {func(k *kube) { object(k, account+k.account())["metadata"] = map[string]any{} }, "role", "kubectl annotate serviceaccount"},
-		"no account": {func(k *kube) { delete(k.objects, account+k.account()) }, "role", "does not exist"},
+		"no account": {func(k *kube) { delete(k.Objects, account+k.account()) }, "role", "does not exist"},
 		"audience": {func(k *kube) {
 			for _, v := range k.pod.Spec.Volumes {
 				if v.Name == injector.TokenVolume {

@@ -1,0 +1,105 @@
+package command
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/kubetest"
+)
+
+type object = map[string]any
+
+func kinds(version string, named map[string]string) object {
+	var resources []any
+	for name, kind := range named {
+		resources = append(resources, object{"name": name, "kind": kind, "namespaced": true, "verbs": []string{"get", "list"}})
+	}
+	return object{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": resources}
+}
+
+func list(version, kind string, items ...any) object {
+	return object{"kind": kind + "List", "apiVersion": version, "metadata": object{"resourceVersion": "1"}, "items": items}
+}
+
+func group(name string) object {
+	version := object{"groupVersion": name + "/v1", "version": "v1"}
+	return object{"name": name, "versions": []any{version}, "preferredVersion": version}
+}
+
+// shop is a cluster without a webhook, whose Deployment web has made no pod, because it was refused.
+func shop() *kubetest.Server {
+	web := object{"kind": "Deployment", "apiVersion": "apps/v1", "metadata": object{"name": "web", "namespace": "shop"}, "spec": object{"template": object{
+		"metadata": object{"labels": object{"app": "web"}, "annotations": object{"kms.alibabacloud.com/inject": "true", "kms.alibabacloud.com/secrt.db": "app/db"}},
+		"spec":     object{"containers": []any{object{"name": "web", "image": "web"}}},
+	}}}
+	plain := object{"kind": "Pod", "apiVersion": "v1", "metadata": object{"name": "plain", "namespace": "shop"}, "spec": object{"containers": []any{object{"name": "web", "image": "web"}}}}
+	return &kubetest.Server{Objects: map[string]any{
+		"/version":                           object{"gitVersion": "v1.36.3"},
+		"/api":                               object{"kind": "APIVersions", "versions": []string{"v1"}},
+		"/apis":                              object{"kind": "APIGroupList", "apiVersion": "v1", "groups": []any{group("apps"), group("batch")}},
+		"/api/v1":                            kinds("v1", map[string]string{"pods": "Pod"}),
+		"/apis/apps/v1":                      kinds("apps/v1", map[string]string{"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet", "replicasets": "ReplicaSet"}),
+		"/apis/batch/v1":                     kinds("batch/v1", map[string]string{"jobs": "Job", "cronjobs": "CronJob"}),
+		"/api/v1/namespaces/shop":            object{"metadata": object{"name": "shop", "labels": object{"kms.alibabacloud.com/injection": "enabled"}}},
+		"/api/v1/namespaces/shop/pods":       list("v1", "Pod", plain),
+		"/api/v1/namespaces/shop/pods/plain": plain,
+		"/apis/apps/v1/namespaces/shop/deployments":     list("apps/v1", "Deployment", web),
+		"/apis/apps/v1/namespaces/shop/deployments/web": web,
+		"/apis/apps/v1/namespaces/shop/statefulsets":    list("apps/v1", "StatefulSet"),
+		"/apis/apps/v1/namespaces/shop/daemonsets":      list("apps/v1", "DaemonSet"),
+		"/apis/apps/v1/namespaces/shop/replicasets":     list("apps/v1", "ReplicaSet"),
+		"/apis/batch/v1/namespaces/shop/jobs":           list("batch/v1", "Job"),
+		"/apis/batch/v1/namespaces/shop/cronjobs":       list("batch/v1", "CronJob"),
+		"/api/v1/namespaces/shop/events": list("v1", "Event",
+			object{"metadata": object{"name": "1"}, "reason": "FailedCreate", "message": "denied long ago", "involvedObject": object{"name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-01T00:00:00Z"},
+			object{"metadata": object{"name": "2"}, "reason": "FailedCreate", "message": "denied by the webhook", "involvedObject": object{"name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-02T00:00:00Z"},
+			object{"metadata": object{"name": "3"}, "reason": "FailedCreate", "message": "another's", "involvedObject": object{"name": "website"}, "lastTimestamp": "2026-01-03T00:00:00Z"},
+		),
+	}}
+}
+
+func TestDoctorFinds(t *testing.T) {
+	server := shop().Start(t)
+	for target, c := range map[string]struct {
+		code int
+		says string
+	}{
+		"plain":                {1, "Pod shop/plain\n"},
+		"pod/plain":            {1, "Pod shop/plain\n"},
+		"deployment/web":       {1, "Deployment shop/web\n"},
+		"deployments.apps/web": {1, "no pod can be made: denied by the webhook"},
+		"web-58c5759d8d-vcpdf": {1, "did you mean kms.alibabacloud.com/secret.db?"},
+		"web":                  {1, "there is no MutatingWebhookConfiguration kms-agent-injector"},
+		"wep":                  {2, "there is no pod wep in namespace shop"},
+		"deployment/none":      {2, "not found"},
+	} {
+		t.Run(target, func(t *testing.T) {
+			code, stdout, stderr := run(t, "", "--server", server, "--cache-dir", t.TempDir(), "-n", "shop", "doctor", target)
+			if code != c.code || !strings.Contains(stdout+stderr, c.says) {
+				t.Errorf("exit code %d, want %d and %q:\n%s%s", code, c.code, c.says, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestStatusOfNobody(t *testing.T) {
+	server := shop().Start(t)
+	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status"); code != 0 || stdout != "No injected pods found.\n" {
+		t.Errorf("%d %s%s", code, stdout, stderr)
+	}
+	if _, stdout, _ := run(t, "", "--server", server, "-n", "shop", "status", "plain", "-o", "json"); stdout != "[]\n" {
+		t.Error(stdout)
+	}
+	if code, _, stderr := run(t, "", "--server", server, "-n", "shop", "status", "none"); code != 1 || !strings.Contains(stderr, "not found") {
+		t.Error(code, stderr)
+	}
+}
+
+// A cluster that has no webhook, or does not show its document, is still asked for ServiceAccounts and namespaces.
+func TestValidateWithoutThePolicy(t *testing.T) {
+	server := shop().Start(t)
+	code, stdout, stderr := run(t, deployment, "--server", server, "validate", "-f", "-")
+	if code != 0 || !strings.Contains(stderr, "there is no webhook in namespace kms-agent-injector") || !strings.Contains(stdout, "ServiceAccount shop/web, with which the pod runs, does not exist") {
+		t.Errorf("%d %s%s", code, stdout, stderr)
+	}
+}

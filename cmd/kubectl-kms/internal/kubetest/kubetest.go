@@ -1,0 +1,45 @@
+// Package kubetest is an API server for tests, with objects that do not change.
+package kubetest
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// A Server answers requests for its objects, and for pods to be created as a dry run. Anything that would change something it
+// refuses.
+type Server struct {
+	Objects map[string]any // by path: objects, and lists
+	Refuses string         // what it says to whoever creates a pod; "": it accepts
+}
+
+// Start returns the address of the server, which ends with the test.
+func (s *Server) Start(t testing.TB) string {
+	t.Helper()
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	answer, status := s.Objects[r.URL.Path], http.StatusOK
+	switch {
+	case r.Method == http.MethodPost && r.URL.Query().Get("dryRun") == "All" && s.Refuses == "":
+		answer = map[string]any{"kind": "Pod", "apiVersion": "v1"}
+	case r.Method == http.MethodPost && r.URL.Query().Get("dryRun") == "All":
+		status, answer = http.StatusInternalServerError, failure(http.StatusInternalServerError, "InternalError", s.Refuses)
+	case r.Method != http.MethodGet:
+		status, answer = http.StatusMethodNotAllowed, failure(http.StatusMethodNotAllowed, "MethodNotAllowed", "nothing may be changed")
+	case answer == nil:
+		status, answer = http.StatusNotFound, failure(http.StatusNotFound, "NotFound", r.URL.Path+" not found")
+	}
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(answer) // a client that has gone away needs no answer
+}
+
+func failure(code int, reason, message string) map[string]any {
+	return map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}
+}
