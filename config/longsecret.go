@@ -29,21 +29,21 @@ var longSecretFields = sync.OnceValue(func() (names []string) {
 // readLongSecret takes keys and values of a mapping. yaml.v3 would do it, for as much time again as it took to parse the text.
 func readLongSecret(pairs []*yaml.Node) (long longSecret, errs []error) {
 	seen := make([]string, 0, len(pairs)/2)
-	for i := 0; i+1 < len(pairs); i += 2 {
+	for i := 0; i+1 < len(pairs) && len(errs) < maxShown; i += 2 {
 		key, value := pairs[i], pairs[i+1]
 		if value.Kind == yaml.AliasNode {
 			value = value.Alias
 		}
-		read, known := longFields[key.Value]
-		switch {
-		case !known:
-			errs = append(errs, noField(strconv.Itoa(key.Line), key.Value, longSecretFields()))
-			continue
-		case slices.Contains(seen, key.Value):
+		if slices.Contains(seen, key.Value) {
 			errs = append(errs, fmt.Errorf("line %d: the field %q is there twice", key.Line, key.Value))
-			continue
+			break // one who writes so has written more of it
 		}
 		seen = append(seen, key.Value)
+		read, known := longFields[key.Value]
+		if !known {
+			errs = append(errs, noField(strconv.Itoa(key.Line), key.Value, longSecretFields()))
+			continue
+		}
 		if err := read(&long, value); err != nil {
 			errs = append(errs, fmt.Errorf("line %d: %s %w", key.Line, key.Value, err))
 		}

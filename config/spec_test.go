@@ -138,7 +138,7 @@ func TestParseMistakes(t *testing.T) {
 		"a list":                   {annotate("inject: true", "secret.db: [app/db]"), []string{"a list is not a secret"}},
 		"unknown field":            {annotate("inject: true", "secret.db: {name: a, fromat: env}"), []string{`there is no field "fromat"`, `did you mean "format"?`}},
 		"wrong type":               {annotate("inject: true", "secret.db: {name: a, optional: maybe}"), []string{"line 1", "optional is neither true nor false"}},
-		"several wrong fields":     {annotate("inject: true", "secret.db: {name: [a], name: b, fromat: env}"), []string{"line 1: name is text", `"name" is there twice`, `did you mean "format"?`}},
+		"several wrong fields":     {annotate("inject: true", "secret.db: {name: [a], fromat: env, name: b}"), []string{"line 1: name is text", `"name" is there twice`, `did you mean "format"?`}},
 		"two documents":            {annotate("inject: true", "secret.db: name: a\n---\nname: b"), []string{"more than one YAML document"}},
 		"unknown format":           {annotate("inject: true", "secret.db: {name: a, format: ini}"), []string{"use raw, json, env, properties, yaml or template"}},
 		"bad JMESPath":             {annotate("inject: true", "secret.db: {name: a, format: env, keys: {A: '[[x'}}"), []string{"keys: A:", "is not a JMESPath expression"}},
