@@ -188,8 +188,9 @@ func readers(r Request) (found []Container, warnings []string, mistakes config.M
 	return found, warnings, mistakes
 }
 
+// selected reports whether a container gets the files. One without a name, which Kubernetes will refuse, may be null.
 func selected(spec config.Spec, name string) bool {
-	if ours(name) {
+	if name == "" || ours(name) {
 		return false
 	}
 	if len(spec.Containers) > 0 {

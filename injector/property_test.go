@@ -13,18 +13,21 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
-// TestProperties holds injections of random pods to what they promise.
-func TestProperties(t *testing.T) {
+// TestProperties holds injections of random pods to what they promise, and FuzzProperties those of pods that reach more of the code.
+func TestProperties(t *testing.T) { rapid.Check(t, randomPods(t)) }
+func FuzzProperties(f *testing.F) { f.Fuzz(rapid.MakeFuzz(randomPods(f))) }
+
+func randomPods(t testing.TB) func(*rapid.T) {
 	in := operator(t, "")
 	plain := operator(t, "plain-sidecar")
-	rapid.Check(t, func(t *rapid.T) {
+	return func(t *rapid.T) {
 		document := marshal(t, drawPod(t))
 		if rapid.IntRange(0, 4).Draw(t, "plain") == 0 {
 			properties(t, plain, document, false)
 			return
 		}
 		properties(t, in, document, true)
-	})
+	}
 }
 
 // TestPropertiesOfGoldenPods does the same with every golden pod in each mode.

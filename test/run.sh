@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What `make test` runs, in this order; an argument (lint, unit, faults, e2e) chooses one part.
+# What `make test` runs, in this order; an argument (lint, unit, fuzz, faults, e2e) chooses one part.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . test/steps.sh
@@ -25,6 +25,20 @@ unit() {
   go list ./... | grep -v '/test/faults$' | xargs go test -race
 }
 
+# Who finds something leaves it in the package's testdata/fuzz, where the unit tests try it again for ever.
+fuzz() {
+  local time=${FUZZTIME:-60s}
+  step "Fuzz what strangers write: annotations, pods, AdmissionReviews, templates; $time each, two at a time"
+  xargs -P 2 -L 1 bash -c 'go test "$0" -run "^$" -fuzz "^$1\$" -fuzztime "$2" -fuzzminimizetime 1s -parallel 1' <<EOF
+./config FuzzParse $time
+./agent/render FuzzTemplate $time
+./injector FuzzPlan $time
+./injector FuzzProperties $time
+./injector FuzzReadPod $time
+./webhook FuzzReview $time
+EOF
+}
+
 # faults are a step of their own because their table is for people to read.
 faults() {
   step "Break what an agent depends on, one thing at a time"
@@ -48,10 +62,11 @@ case ${1:-all} in
 all)
   lint
   unit
+  fuzz
   faults
   e2e
   step "All passed"
   ;;
-lint | unit | faults | e2e) "$1" ;;
-*) fail "usage: test/run.sh [lint | unit | faults | e2e]" ;;
+lint | unit | fuzz | faults | e2e) "$1" ;;
+*) fail "usage: test/run.sh [lint | unit | fuzz | faults | e2e]" ;;
 esac

@@ -95,17 +95,21 @@ func bare(w http.ResponseWriter, r *http.Request) {
 }
 
 func mutator(b *testing.B) http.Handler {
-	file := filepath.Join(b.TempDir(), "config.yaml")
+	measures := newMeasures(func() time.Time { return time.Time{} })
+	return &admission[injector.Pod]{read: injector.ReadPod, decide: permissive(b).pod, observe: measures.pod, log: logr.Discard(), draining: new(atomic.Bool)}
+}
+
+// permissive allows whatever is not wrong.
+func permissive(t testing.TB) *judge {
+	file := filepath.Join(t.TempDir(), "config.yaml")
 	if err := os.WriteFile(file, []byte("{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: agent}}"), 0o600); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	policy, err := loadPolicy(file, "v1", logr.Discard())
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	judge := &judge{policy: policy, metadata: metadata{cached: oneAccount{}, live: oneAccount{}}}
-	measures := newMeasures(func() time.Time { return time.Time{} })
-	return &admission[injector.Pod]{read: injector.ReadPod, decide: judge.pod, observe: measures.pod, log: logr.Discard(), draining: new(atomic.Bool)}
+	return &judge{policy: policy, metadata: metadata{cached: oneAccount{}, live: oneAccount{}}}
 }
 
 // oneAccount has every ServiceAccount, and one role for all.
