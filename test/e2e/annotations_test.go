@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -63,9 +64,23 @@ func TestLocalAPIRows(t *testing.T) {
 	ns := namespace(t)
 	name := secretName("rows")
 	put(t, name, value())
+	unreachable, silent := secretName("unreachable"), secretName("silent")
+	for secret, fault := range map[string]string{unreachable: "--cut=headers", silent: "--hang=headers"} {
+		put(t, secret, value())
+		id := strings.Fields(cloud(t, "", "fault", "--secret", secret, fault))[1]
+		defer cloud(t, "", "remove-fault", id)
+	}
 	apply(t, workload{name: "web", annotations: []string{"inject: true", "api: true", "api-port: 2100", "api-allow: e2e/*", "secret.f: " + name}}.pod(ns))
 	ready(t, ns, "web")
 	const token = `X-KMS-Token: $(cat /var/run/kmstoken/token)\r\n`
+	ask := func(line, headers, status string, seconds int) {
+		t.Helper()
+		request := `printf "` + strings.ReplaceAll(line, "%", "%%") + ` HTTP/1.0\r\nHost: localhost\r\n` + headers + `\r\n"`
+		answer := in(t, ns, "web", "app", "sh", "-c", fmt.Sprintf("(%s; sleep %d) | timeout %d nc 127.0.0.1 2100; true", request, seconds, seconds+2))
+		if got, _, _ := strings.Cut(answer, "\r\n"); !strings.Contains(got, " "+status+" ") {
+			t.Errorf("%s with %q: want %s in\n%s", line, headers, status, answer)
+		}
+	}
 	for _, c := range []struct{ line, headers, status string }{
 		{"GET /ping", "", "200"},
 		{"GET /v1/" + name, token, "200"},
@@ -79,12 +94,11 @@ func TestLocalAPIRows(t *testing.T) {
 		{"POST /secretsmanager/get?secretId=" + name, token, "405"},
 		{"GET /elsewhere", token, "404"},
 		{"GET /v1/e2e/not/there", token, "404"}, // KMS's own answer
+		{"GET /v1/" + unreachable, token, "502"},
 		{"GET /v1/watch?secretId=" + name, token, "200"},
 	} {
-		request := `printf "` + strings.ReplaceAll(c.line, "%", "%%") + ` HTTP/1.0\r\nHost: localhost\r\n` + c.headers + `\r\n"`
-		answer := in(t, ns, "web", "app", "sh", "-c", "("+request+"; sleep 1) | timeout 3 nc 127.0.0.1 2100; true")
-		if status, _, _ := strings.Cut(answer, "\r\n"); !strings.Contains(status, " "+c.status+" ") {
-			t.Errorf("%s with %q: want %s in\n%s", c.line, c.headers, c.status, answer)
-		}
+		ask(c.line, c.headers, c.status, 1)
 	}
+	// Longer than a call of KMS may take.
+	ask("GET /v1/"+silent, token, "504", 12)
 }

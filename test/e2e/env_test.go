@@ -56,6 +56,28 @@ func TestEnv(t *testing.T) {
 	}
 }
 
+// Where the operator wants it, the program comes from the agent's image, and nothing is copied.
+func TestEnvFromImageVolume(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t, `image-volume: "true"`)
+	name, want := secretName("volume"), value()
+	put(t, name, want)
+	apply(t, workload{
+		name: "web", annotations: []string{"inject: true", "env.KEY: " + name},
+		containers: commanded("app", `[sh, -c, 'echo "$KEY"; exec sleep 100000']`),
+	}.pod(ns))
+	ready(t, ns, "web")
+	if got := kubectl(t, "-n", ns, "logs", "web", "-c", "app"); got != want+"\n" {
+		t.Errorf("the container printed %q", got)
+	}
+	if got := kubectl(t, "-n", ns, "get", "pod", "web", "-o", `jsonpath={.spec.volumes[?(@.name=="kms-agent-bin")]}`); !strings.Contains(got, `"image":{`) {
+		t.Errorf("the volume with the program: %s", got)
+	}
+	if got := in(t, ns, "web", "app", "ls", "/var/run/kms/bin"); !strings.Contains(got, "kms-agent") {
+		t.Errorf("the program's folder: %s", got)
+	}
+}
+
 // The command's exit code is the container's, and that of a command that does not exist is the shell's.
 func TestEnvExitCode(t *testing.T) {
 	t.Parallel()

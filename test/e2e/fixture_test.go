@@ -24,9 +24,13 @@ const (
 
 // namespace makes a namespace for one test, opted in to the injection and enforcing Pod Security "restricted", with a ServiceAccount
 // "app" that may assume the role. It is deleted afterwards.
-func namespace(t testing.TB) string {
+func namespace(t testing.TB, labels ...string) string {
 	t.Helper()
 	name := "e2e-" + strings.ToLower(rand.Text()[:8])
+	more := ""
+	for _, label := range labels {
+		more += "\n    " + label
+	}
 	apply(t, fmt.Sprintf(`
 apiVersion: v1
 kind: Namespace
@@ -35,7 +39,7 @@ metadata:
   labels:
     kms.alibabacloud.com/injection: enabled
     pod-security.kubernetes.io/enforce: restricted
-    pod-security.kubernetes.io/enforce-version: latest
+    pod-security.kubernetes.io/enforce-version: latest%[3]s
 ---
 apiVersion: v1
 kind: ServiceAccount
@@ -44,7 +48,7 @@ metadata:
   namespace: %[1]s
   annotations:
     ack.alibabacloud.com/role-arn: %[2]s
-`, name, role))
+`, name, role, more))
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("left for a look: kubectl -n %s get pods,events", name)

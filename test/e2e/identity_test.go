@@ -35,6 +35,28 @@ func TestIdentities(t *testing.T) {
 	}
 }
 
+// The node's role comes from the metadata service, at the address where every ECS instance has it.
+func TestNodeRole(t *testing.T) {
+	t.Parallel()
+	if own == nil {
+		t.Skip("the nodes of this cluster have a metadata service of their own, with a role that the emulator does not know")
+	}
+	ns := namespace(t, `node-role: "true"`)
+	name, want := secretName("node"), value()
+	put(t, name, want)
+	apply(t, workload{name: "web", annotations: []string{"inject: true", "identity: node-role", "secret.f: " + name}}.pod(ns))
+	ready(t, ns, "web")
+	if got := in(t, ns, "web", "app", "cat", dir+"/f"); got != want {
+		t.Error("the file does not hold the secret's value")
+	}
+	if got := calls(t, "GetNodeCredentials", ""); got == 0 {
+		t.Error("nobody asked the metadata service")
+	}
+	if got := kubectl(t, "-n", ns, "get", "pod", "web", "-o", "jsonpath={.spec.volumes[*].name}"); strings.Contains(got, "rrsa-oidc-token") {
+		t.Errorf("the pod has a token for another identity: %s", got)
+	}
+}
+
 // A secret of another account is read as a role there, which the pod's role assumes.
 func TestSecondRole(t *testing.T) {
 	t.Parallel()

@@ -75,6 +75,7 @@ spec:
 
 const configTOML = `[Server]
 HttpPort = 2025
+MaxConn = 8
 [KMS]
 Region = "cn-hangzhou"%s
 [Cache]
@@ -119,5 +120,14 @@ func TestHandWrittenDeployment(t *testing.T) {
 			return fmt.Errorf("the answer is not the secret: %s", answer)
 		}
 		return nil
+	})
+	// Connections over MaxConn are told so, while those that are there do nothing.
+	eventually(t, waitForAgent, func() error {
+		answer, err := tryKubectl(t.Context(), "", "-n", ns, "exec", "deploy/my-app", "-c", "my-app", "--", "sh", "-c",
+			`for i in 1 2 3 4 5 6 7 8; do sleep 4 | nc 127.0.0.1 2025 & done; sleep 2; (printf 'GET /secretsmanager/get HTTP/1.0\r\n\r\n'; sleep 1) | nc 127.0.0.1 2025; wait`)
+		if err == nil && !strings.Contains(answer, " 429 Too Many Requests\r\n") {
+			err = fmt.Errorf("the ninth connection got %q", answer)
+		}
+		return err
 	})
 }
