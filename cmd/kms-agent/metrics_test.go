@@ -1,0 +1,120 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// What Prometheus reads from a sidecar: every metric of the documentation, with its labels, after one fetch of one secret.
+func TestMetrics(t *testing.T) {
+	env, _, _ := pod(t)
+	metricsPort, apiPort := freePort(t), freePort(t)
+	var doc config.Agent
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(env[0], config.AgentEnv+"=")), &doc); err != nil {
+		t.Fatal(err)
+	}
+	doc.MetricsPort, doc.API = metricsPort, &config.LocalAPI{Port: apiPort, TokenFile: t.TempDir() + "/token"}
+	document, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env[0] = config.AgentEnv + "=" + string(document)
+	sidecar := command(t, env, "run")
+	stderr, err := sidecar.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sidecar.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { sidecar.Process.Kill(); sidecar.Wait() }()
+	waitFor(t, stderr, "the local API is there")
+	go io.Copy(io.Discard, stderr)
+	wait := time.NewTicker(10 * time.Millisecond) // the metrics' port is the last thing to be there, and nobody says so
+	defer wait.Stop()
+	for tries := 0; tries < 1000; tries++ {
+		if connection, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", metricsPort)); err == nil {
+			connection.Close()
+			break
+		}
+		<-wait.C
+	}
+
+	if status, body := fetch(t, metricsPort, "/readyz"); status != http.StatusOK {
+		t.Errorf("/readyz: %d %s", status, body)
+	}
+	_, text := fetch(t, metricsPort, "/metrics")
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	want := map[string]string{ // to the labels of its first value
+		"kms_agent_secret_last_success_timestamp_seconds": "secret=app/key",
+		"kms_agent_secret_age_seconds":                    "secret=app/key",
+		"kms_agent_refresh_interval_seconds":              "",
+		"kms_agent_refresh_total":                         "result=success code=OK",
+		"kms_agent_kms_requests_total":                    "code=OK",
+		"kms_agent_sts_requests_total":                    "code=OK",
+		"kms_agent_cache_hits_total":                      "",
+		"kms_agent_cache_misses_total":                    "",
+		"kms_agent_files_written_total":                   "",
+	}
+	if got := slices.Sorted(maps.Keys(families)); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
+		t.Errorf("the metrics are %q", got)
+	}
+	for name, labels := range want {
+		family := families[name]
+		if family == nil || len(family.GetMetric()) != 1 || family.GetHelp() == "" {
+			t.Errorf("%s: want one value and a help text in %v", name, family)
+			continue
+		}
+		var got []string
+		for _, pair := range family.GetMetric()[0].GetLabel() {
+			got = append(got, pair.GetName()+"="+pair.GetValue())
+		}
+		if strings.Join(got, " ") != labels {
+			t.Errorf("%s has the labels %q, want %q", name, got, labels)
+		}
+		if counter := strings.HasSuffix(name, "_total"); counter != (family.GetType().String() == "COUNTER") {
+			t.Errorf("%s is a %s", name, family.GetType())
+		}
+	}
+}
+
+func fetch(t *testing.T, port int, path string) (int, string) {
+	t.Helper()
+	answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, string(body)
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
