@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,7 +63,36 @@ var source = regexp.MustCompile(`(?m)^---\n# Source: kms-agent-injector/template
 var helmsOwn = regexp.MustCompile(`(?m)^ +(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*\n`)
 
 func TestManifestsAreTheChart(t *testing.T) {
-	_, text := render(t, manifestsNamespace)
+	for _, v := range variants {
+		t.Run(v.mode, func(t *testing.T) {
+			_, text := render(t, manifestsNamespace, "--set", "certificates.mode="+v.mode)
+			want := templates(text)
+			if v.dir != manifestsDir {
+				maps.Copy(want, derived(t, slices.Sorted(maps.Keys(want))))
+			}
+			for name, text := range want {
+				path := filepath.Join(v.dir, name)
+				if *update {
+					if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got, err := os.ReadFile(path); err != nil || string(got) != text {
+					t.Errorf("%s is not what the chart gives now; run make manifests", path)
+				}
+			}
+			for _, name := range readKustomization(t, v.dir).Resources {
+				if _, ok := want[name]; !ok && name != "namespace.yaml" {
+					t.Errorf("kustomization.yaml lists %s, which the chart does not make", name)
+				}
+			}
+		})
+	}
+}
+
+// templates are the files that Helm's output came of, without what says that Helm manages the objects, and without the operator's
+// document, of which kustomize makes the ConfigMap.
+func templates(text string) map[string]string {
 	want := map[string]string{}
 	matches := source.FindAllStringSubmatchIndex(text, -1)
 	for i, m := range matches {
@@ -71,7 +101,7 @@ func TestManifestsAreTheChart(t *testing.T) {
 			end = matches[i+1][0]
 		}
 		name, part := text[m[2]:m[3]], strings.TrimSpace(text[m[1]:end])
-		if name == "configmap.yaml" { // made of config.yaml by kustomize
+		if name == "configmap.yaml" {
 			continue
 		}
 		if before, more := want[name]; more {
@@ -81,22 +111,33 @@ func TestManifestsAreTheChart(t *testing.T) {
 		}
 		want[name] = helmsOwn.ReplaceAllString(part+"\n", "")
 	}
-	for _, name := range readKustomization(t).Resources {
-		if _, ok := want[name]; !ok && name != "namespace.yaml" {
-			t.Errorf("kustomization.yaml lists %s, which the chart does not make", name)
+	return want
+}
+
+// resourceLines are the list of resources in a kustomization.
+var resourceLines = regexp.MustCompile(`(?m)^resources:\n(  - .*\n)+`)
+
+// derived are the files of another variant that are those of deploy/manifests, but for the list of resources.
+func derived(t *testing.T, resources []string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for _, name := range []string{"config.yaml", "namespace.yaml", "kustomization.yaml"} {
+		text, err := os.ReadFile(filepath.Join(manifestsDir, name))
+		if err != nil {
+			t.Fatal(err)
 		}
+		files[name] = string(text)
 	}
-	for name, text := range want {
-		path := filepath.Join("manifests", name)
-		if *update {
-			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got, err := os.ReadFile(path); err != nil || string(got) != text {
-			t.Errorf("%s is not what the chart gives now; run make manifests", path)
-		}
+	list := "resources:\n  - namespace.yaml\n"
+	for _, name := range resources {
+		list += "  - " + name + "\n"
 	}
+	_, body, _ := strings.Cut(files["kustomization.yaml"], "\napiVersion:")
+	files["kustomization.yaml"] = "# The webhook without Helm, with a certificate of cert-manager's, which must be in the cluster. Fill in config.yaml, then:\n#\n" +
+		"#   kubectl apply -k deploy/manifests/cert-manager\n#\n" +
+		"# Or write a kustomization over it, as kustomization.yaml in the folder above says. All files here are made by make manifests.\n" +
+		resourceLines.ReplaceAllString("apiVersion:"+body, list)
+	return files
 }
 
 // The manifests' document and the chart's, given the same account, mean the same.

@@ -20,6 +20,12 @@ import (
 // manifestsNamespace is the namespace of the plain manifests.
 const manifestsNamespace = "kms-agent-injector"
 
+// manifestsDir has the manifests for self-signed certificates.
+const manifestsDir = "manifests"
+
+// variants are the folders of manifests, by how the webhook gets its certificate.
+var variants = []struct{ mode, dir string }{{"self-signed", manifestsDir}, {"cert-manager", manifestsDir + "/cert-manager"}}
+
 // kustomization is as much of a kustomization.yaml as the manifests use.
 type kustomization struct {
 	APIVersion         string   `json:"apiVersion"`
@@ -33,9 +39,9 @@ type kustomization struct {
 	} `json:"configMapGenerator"`
 }
 
-func readKustomization(t *testing.T) kustomization {
+func readKustomization(t *testing.T, dir string) kustomization {
 	t.Helper()
-	text, err := os.ReadFile("manifests/kustomization.yaml")
+	text, err := os.ReadFile(filepath.Join(dir, "kustomization.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,10 +53,16 @@ func readKustomization(t *testing.T) kustomization {
 }
 
 func TestManifests(t *testing.T) {
-	k := readKustomization(t)
+	for _, v := range variants {
+		t.Run(v.mode, func(t *testing.T) { checkManifests(t, v.dir) })
+	}
+}
+
+func checkManifests(t *testing.T, dir string) {
+	k := readKustomization(t, dir)
 	var stream []byte
 	for _, name := range k.Resources {
-		text, err := os.ReadFile(filepath.Join("manifests", name))
+		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +78,7 @@ func TestManifests(t *testing.T) {
 	}
 
 	// kubectl apply -k is given only what is listed.
-	files, err := filepath.Glob("manifests/*.yaml")
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,13 +36,14 @@ func TestInstallations(t *testing.T) {
 	})
 	kubectl(t, "delete", "-k", filepath.Join(installDir(), "webhook"), "--wait=true", "--timeout=120s")
 	nothingLeft(t)
+	kubectl(t, "create", "namespace", webhookNamespace)
 	t.Run("self-signed", testChart)
 	t.Run("files", testCertificateFiles)
 	t.Run("cert-manager", testCertManager)
 }
 
 func testChart(t *testing.T) {
-	chart(t, "install", "--create-namespace")
+	chart(t, "install")
 	l := startLoad(t)
 	l.during("helm upgrade: another pod template")
 	chart(t, "upgrade", "--set", "logLevel=debug", "--set", "podLabels.team=platform")
@@ -125,6 +126,19 @@ func testCertManager(t *testing.T) {
 	serving(t)
 	l.end(t, 100)
 	uninstall(t)
+	nothingLeft(t)
+
+	// And by kubectl alone.
+	dir := filepath.Join(t.TempDir(), "install")
+	install := exec.CommandContext(t.Context(), "go", "run", "./test/install", "-dir", dir, "-issuer", "https://nobody.example.com", "-manifests", "deploy/manifests/cert-manager")
+	install.Dir = repository
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	kubectl(t, "apply", "-k", filepath.Join(dir, "webhook"))
+	serving(t)
+	startLoad(t).end(t, 20)
+	kubectl(t, "delete", "-k", filepath.Join(dir, "webhook"), "--timeout=120s")
 	nothingLeft(t)
 }
 

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	controllers "github.com/cert-manager/cert-manager/pkg/controller"
-	"github.com/cert-manager/cert-manager/pkg/util"
 
 	// Each registers itself.
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/approver"
@@ -53,7 +52,7 @@ func controller(ctx context.Context, args []string) error {
 	}
 	shared, err := factory.Build()
 	if err != nil {
-		return fmt.Errorf("%s: %w", util.CertManagerUserAgent, err)
+		return err
 	}
 	shared.SharedInformerFactory.Start(ctx.Done())
 	shared.KubeSharedInformerFactory.Start(ctx.Done())
