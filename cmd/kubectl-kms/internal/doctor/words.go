@@ -38,7 +38,7 @@ func problems(text string) []problem {
 }
 
 func read(paragraph string) problem {
-	p := problem{says: paragraph, link: Files}
+	p := problem{says: paragraph, link: Files, cure: "if it does not pass by itself: the log of the pod's container kms-agent (or kms-agent-init) has more"}
 	if i := strings.Index(paragraph, "\nfix: "); i >= 0 {
 		p.says, p.cure = paragraph[:i], strings.TrimPrefix(paragraph[i:], "\nfix: ")
 	}
