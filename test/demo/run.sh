@@ -20,6 +20,8 @@ else
   eval "$(bin/cluster env)"
 fi
 show kubectl get nodes
+CGO_ENABLED=0 go build -trimpath -o bin/kubectl-kms ./cmd/kubectl-kms
+export PATH=$PWD/bin:$PATH # where kubectl finds its plugin
 test/install/install.sh
 kubectl delete namespace shop --ignore-not-found >/dev/null
 emulator reset >/dev/null
@@ -59,6 +61,12 @@ show kubectl apply -f test/demo/stranger.yaml
 refused() { [[ -n $(kubectl -n shop get pod stranger -o 'jsonpath={.status.initContainerStatuses[0].lastState.terminated.message}{.status.initContainerStatuses[0].state.terminated.message}') ]]; }
 until_ok 60 "the stranger's init container ends" refused
 show kubectl -n shop get pod stranger -o 'jsonpath={.status.initContainerStatuses[0].lastState.terminated.message}{.status.initContainerStatuses[0].state.terminated.message}' && echo
+
+step "kubectl kms: what pods have, and which link of the chain is broken"
+show kubectl kms status -n shop
+if show kubectl kms doctor -n shop stranger; then
+  fail "the doctor found nothing wrong with a pod that has no files"
+fi
 kubectl -n shop delete pod stranger --wait=false >/dev/null
 
 step "A typing error is refused when it is typed"
@@ -92,7 +100,7 @@ step "Done. The cluster is left running."
 if $OWN_CLUSTER; then
   cat <<TEXT
 Go on:      eval "\$(bin/cluster env)"    # kubectl and KUBECONFIG for this shell
-            kubectl -n shop get pod -o yaml
+            bin/kubectl-kms status -n shop
             kubectl -n kms-emulator exec deploy/kms-emulator -- /kms-emulator rotate shop/prod/db --value something-else
 Remove it:  make cluster-down
 TEXT
