@@ -3,14 +3,19 @@ package injector_test
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
+	"strings"
 	"testing"
+	"testing/quick"
+
+	kubejson "sigs.k8s.io/json"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
-// TestEncode holds the encoding of what the golden pods get to encoding/json: a field that the injector sets and does not encode
-// would be lost.
+// TestEncode reads what the golden pods get into Kubernetes' own types, which must know every member of it, and encodes it again,
+// which must give the same text: a member that is in the wrong place, or mistyped, would be lost.
 func TestEncode(t *testing.T) {
 	encoded := 0
 	for _, name := range goldenCases(t) {
@@ -19,24 +24,54 @@ func TestEncode(t *testing.T) {
 		if err != nil || !spec.Inject {
 			continue
 		}
-		got, values, err := operator(t, name).Values(injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: "acs:ram::1:role/<shop>"})
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		for i, v := range values {
-			var want bytes.Buffer
-			enc := json.NewEncoder(&want)
-			enc.SetEscapeHTML(false)
-			if err := enc.Encode(v); err != nil {
-				t.Fatal(err)
+		values, document := operator(t, name).Values(injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: "acs:ram::1:role/<shop>"})
+		for _, v := range values {
+			if strict, err := kubejson.UnmarshalStrict(v.Text, v.Type); err != nil || len(strict) > 0 {
+				t.Fatalf("%s: %v %v: %s", name, err, strict, v.Text)
 			}
-			if got, want := string(got[i]), string(bytes.TrimSpace(want.Bytes())); got != want {
+			if got, want := string(v.Text), encode(t, v.Type); got != want {
 				t.Errorf("%s:\n got %s\nwant %s", name, got, want)
 			}
 			encoded++
 		}
+		if got, want := string(injector.AppendDocument(nil, document)), strings.ReplaceAll(encode(t, document), "$", `\u0024`); got != want {
+			t.Errorf("%s: document\n got %s\nwant %s", name, got, want)
+		}
 	}
 	if encoded < 100 {
 		t.Errorf("only %d values were looked at", encoded)
+	}
+}
+
+func encode(t *testing.T, v any) string {
+	t.Helper()
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(text.String(), "\n")
+}
+
+// TestDocumentOfAnything has all fields of the document filled with anything.
+func TestDocumentOfAnything(t *testing.T) {
+	same := func(doc config.Agent) bool {
+		doc.Identity.Secret = "" // which no agent is told
+		doc.EnvMode &= 0o777
+		for i := range doc.Files {
+			doc.Files[i].Mode &= 0o777
+		}
+		text := injector.AppendDocument([]byte("before"), doc)
+		var got, want config.Agent
+		text, kept := bytes.CutPrefix(text, []byte("before"))
+		strict, err := kubejson.UnmarshalStrict(text, &got)
+		if err := json.Unmarshal([]byte(encode(t, doc)), &want); err != nil {
+			t.Fatal(err)
+		}
+		return kept && err == nil && len(strict) == 0 && reflect.DeepEqual(got, want) && !bytes.ContainsRune(text, '$')
+	}
+	if err := quick.Check(same, nil); err != nil {
+		t.Error(err)
 	}
 }

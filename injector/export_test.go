@@ -1,29 +1,40 @@
 package injector
 
+import (
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
 // UnmarshalJSON accepts anything, as ReadPod does.
 func (*Amount) UnmarshalJSON([]byte) error { return nil }
 
-// Values are what a pod may get, each as this package encodes it, and itself.
-func (in *Injector) Values(r Request) (encoded [][]byte, values []any, err error) {
+// A Value is something that a pod may get as this package encodes it, and an empty one of Kubernetes' type.
+type Value struct {
+	Text []byte
+	Type any
+}
+
+// Values are what a pod may get, and the agent's document.
+func (in *Injector) Values(r Request) (values []Value, document config.Agent) {
 	readers, _, _ := readers(r)
 	a := accessOf(r.Pod.Spec, readers)
 	resources, _ := in.resources(r)
-	containers, err := in.containers(r, a, resources)
-	if err != nil {
-		return nil, nil, err
-	}
-	encode := func(text []byte, v any) { encoded, values = append(encoded, text), append(values, v) }
-	for _, c := range containers {
-		encode(appendValue(nil, c), c)
+	document = in.document(r, a)
+	for _, c := range in.containers(r, a, string(AppendDocument(nil, document)), resources) {
+		values = append(values, Value{appendValue(nil, c), &corev1.Container{}})
 	}
 	for _, v := range in.volumes(r.Spec, a) {
-		encode(appendValue(nil, v), v)
+		values = append(values, Value{appendValue(nil, v), &corev1.Volume{}})
 	}
 	for _, e := range in.identity(r) {
-		encode(appendValue(nil, e), e)
+		values = append(values, Value{appendValue(nil, e), &corev1.EnvVar{}})
 	}
 	for _, p := range places(r.Spec, "") {
-		encode(appendValue(nil, p.VolumeMount), p.VolumeMount)
+		values = append(values, Value{appendValue(nil, p.Mount), &corev1.VolumeMount{}})
 	}
-	return encoded, values, nil
+	return values, document
 }
+
+// AppendDocument is appendDocument.
+var AppendDocument = appendDocument

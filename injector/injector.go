@@ -29,6 +29,7 @@ type Injector struct {
 	defaults   corev1.ResourceRequirements
 	ceilings   corev1.ResourceList
 	volumeSize resource.Quantity
+	fragments  fragments
 	scopes     []scope
 }
 
@@ -49,7 +50,7 @@ func New(policy config.Injector, version string) (*Injector, error) {
 	return in, nil
 }
 
-// parse reads the quantities of the document once.
+// parse reads the quantities of the document once, and prepares what it alone decides.
 func (in *Injector) parse() error {
 	agent := in.policy.Agent
 	var err error
@@ -75,6 +76,7 @@ func (in *Injector) parse() error {
 			return fmt.Errorf("agent.requests.%s: %s is more than agent.limits.%s, %s; no pod would be valid", name, request.String(), name, limit.String())
 		}
 	}
+	in.prepare()
 	return nil
 }
 

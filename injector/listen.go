@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -13,10 +11,10 @@ import (
 const metricsPortName = "kms-metrics"
 
 // apiTokenEnv tells a command in the agent's container, and users of Alibaba Cloud's KMS Agent know it by that name.
-var apiTokenEnv = corev1.EnvVar{Name: "KMS_TOKEN", Value: "file://" + config.APITokenFile}
+var apiTokenEnv = variable{name: "KMS_TOKEN", value: "file://" + config.APITokenFile}
 
-func apiMount(readOnly bool) corev1.VolumeMount {
-	return corev1.VolumeMount{Name: APIVolume, MountPath: config.APITokenDir, ReadOnly: readOnly}
+func apiMount(readOnly bool) Mount {
+	return Mount{Name: APIVolume, MountPath: config.APITokenDir, ReadOnly: readOnly}
 }
 
 // metricsPort is where the pod's agent serves its metrics. In a pod on the node's network every agent of the node would want the

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -13,7 +11,7 @@ const mountPathAnnotation = config.Prefix + "mount-path"
 
 // A place is one of our volumes in a container that reads the files.
 type place struct {
-	corev1.VolumeMount
+	Mount
 	annotation string // that asks for it, or chooses it
 	cure       string // for whoever has something else there
 }
@@ -21,7 +19,7 @@ type place struct {
 func places(spec config.Spec, container string) []place {
 	const move = "move or remove that mount"
 	all := []place{{
-		corev1.VolumeMount{Name: secretsVolume(spec, container), MountPath: spec.MountPath, ReadOnly: true},
+		Mount{Name: secretsVolume(spec, container), MountPath: spec.MountPath, ReadOnly: true},
 		mountPathAnnotation, "choose another " + mountPathAnnotation + ", or move that mount",
 	}}
 	if spec.API != nil {

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -38,7 +36,8 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	resources, more := in.resources(r)
 	unwrappable, unwrapped := unwrappable(r)
 	unreadable, unread := a.unreadable(r, readers)
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable, unreadable)
+	document := string(appendDocument(make([]byte, 0, 1<<10), in.document(r, a)))
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable, unreadable, in.tooLong(r.Spec, document))
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
@@ -46,17 +45,14 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 		r.Spec.Mode = config.ModeSidecar
 		warnings = append(warnings, warnStuck)
 	}
-	agents, err := in.containers(r, a, resources)
-	if err != nil {
-		return Plan{}, err
-	}
+	agents := in.containers(r, a, document, resources)
 	warnings = slices.Concat(warnings, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Spec, r.Pod.Spec, readers, a))
 
 	var b builder
 	in.growContainers(&b, r)
 	in.addAgents(&b, r, agents)
 	for _, v := range in.volumes(r.Spec, a) {
-		if _, exists := r.Pod.Spec.volume(v.Name); !exists {
+		if _, exists := r.Pod.Spec.volume(v.name); !exists {
 			grow(&b, "/spec/volumes", r.Pod.Spec.Volumes, v)
 		}
 	}
@@ -80,23 +76,29 @@ const warnStuck = "restartPolicy is Never and " + config.Prefix + "mode single, 
 func fetches(spec config.Spec) bool { return len(spec.Secrets) > 0 || len(spec.Env) > 0 }
 
 // volumes are those that the pod needs.
-func (in *Injector) volumes(spec config.Spec, a access) []corev1.Volume {
-	volumes := append([]corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume)}, identityVolumes(spec, a)...)
+func (in *Injector) volumes(spec config.Spec, a access) []volume {
+	volumes := []volume{{SecretsVolume, in.fragments.tmpfs}, {StateVolume, in.fragments.tmpfs}}
+	switch spec.Identity.Kind {
+	case config.RRSA:
+		volumes = append(volumes, tokenVolume(spec.TokenExpiration))
+	case config.ClientKey:
+		volumes = append(volumes, clientKeyVolume(spec.Identity.Secret, a))
+	}
 	for _, v := range views(spec) {
-		volumes = append(volumes, in.tmpfs(v.volume))
+		volumes = append(volumes, volume{v.volume, in.fragments.tmpfs})
 	}
 	if spec.API != nil {
-		volumes = append(volumes, in.tmpfs(APIVolume))
+		volumes = append(volumes, volume{APIVolume, in.fragments.tmpfs})
 	}
 	if len(spec.Env) > 0 {
-		volumes = append(volumes, in.programVolume())
+		volumes = append(volumes, volume{ProgramVolume, in.fragments.program})
 	}
 	return volumes
 }
 
 // growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
 func (in *Injector) growContainers(b *builder, r Request) {
-	var identity []corev1.EnvVar
+	var identity []variable
 	if r.Spec.AppIdentity {
 		identity = in.identity(r)
 	}
@@ -115,11 +117,11 @@ func (in *Injector) growContainers(b *builder, r Request) {
 			}
 			for _, p := range places(r.Spec, c.Name) {
 				if !c.mounts(p.Name) {
-					grow(b, pointer+"/volumeMounts", c.VolumeMounts, p.VolumeMount)
+					grow(b, pointer+"/volumeMounts", c.VolumeMounts, p.Mount)
 				}
 			}
 			for _, e := range identity {
-				if !c.hasEnv(e.Name) {
+				if !c.hasEnv(e.name) {
 					grow(b, pointer+"/env", c.Env, e)
 				}
 			}
@@ -129,7 +131,7 @@ func (in *Injector) growContainers(b *builder, r Request) {
 
 // addAgents puts the agent's containers where they are missing: init containers, native sidecars too, one after the other at the
 // place that init-position says, or beside the one that is there.
-func (in *Injector) addAgents(b *builder, r Request, agents []corev1.Container) {
+func (in *Injector) addAgents(b *builder, r Request, agents []agent) {
 	existing := r.Pod.Spec.InitContainers
 	at, inserted := 0, 0
 	if once, forever := index(existing, InitContainerName), index(existing, ContainerName); once >= 0 {
@@ -140,13 +142,13 @@ func (in *Injector) addAgents(b *builder, r Request, agents []corev1.Container) 
 		at = len(existing)
 	}
 	for _, agent := range agents {
-		if agent.Name == ContainerName && agent.RestartPolicy == nil {
-			if index(r.Pod.Spec.Containers, agent.Name) < 0 {
+		if agent.name == ContainerName && !agent.native {
+			if index(r.Pod.Spec.Containers, agent.name) < 0 {
 				grow(b, "/spec/containers", r.Pod.Spec.Containers, agent)
 			}
 			continue
 		}
-		if i := index(existing, agent.Name); i >= 0 {
+		if i := index(existing, agent.name); i >= 0 {
 			at = i + inserted + 1
 			continue
 		}

@@ -16,13 +16,17 @@ const (
 	limitsAnnotation   = config.Prefix + "agent-limits"
 )
 
-// resources merges a pod's wishes over the operator's defaults and holds them to the operator's ceilings. A request above its
+// resources, as JSON, merges a pod's wishes over the operator's defaults and holds them to the operator's ceilings. A request above its
 // limit would make the pod invalid, with a message that names a container its author has never heard of; and so would a default
 // of ours that the amounts of the pod as a whole, where it states them, have no room for.
-func (in *Injector) resources(r Request) (corev1.ResourceRequirements, config.Mistakes) {
-	spec, defaults := r.Spec, corev1.ResourceRequirements{Requests: r.Pod.Spec.Resources.leave(in.defaults.Requests), Limits: r.Pod.Spec.Resources.leave(in.defaults.Limits)}
+func (in *Injector) resources(r Request) (string, config.Mistakes) {
+	spec := r.Spec
+	if len(spec.AgentRequests) == 0 && len(spec.AgentLimits) == 0 && r.Pod.Spec.Resources.none() {
+		return in.fragments.resources, nil
+	}
+	defaults := corev1.ResourceRequirements{Requests: r.Pod.Spec.Resources.leave(in.defaults.Requests), Limits: r.Pod.Spec.Resources.leave(in.defaults.Limits)}
 	if len(spec.AgentRequests) == 0 && len(spec.AgentLimits) == 0 {
-		return defaults, nil
+		return string(appendResources(nil, defaults)), nil
 	}
 	var mistakes config.Mistakes
 	merged := corev1.ResourceRequirements{}
@@ -66,12 +70,14 @@ func (in *Injector) resources(r Request) (corev1.ResourceRequirements, config.Mi
 		}
 		mistakes = append(mistakes, problem)
 	}
-	return merged, mistakes
+	return string(appendResources(nil, merged)), mistakes
 }
+
+func (r Resources) none() bool { return len(r.Requests) == 0 && len(r.Limits) == 0 }
 
 // leave are the amounts of resources that the pod as a whole does not have its own amounts of.
 func (r Resources) leave(list corev1.ResourceList) corev1.ResourceList {
-	if len(r.Requests) == 0 && len(r.Limits) == 0 {
+	if r.none() {
 		return list
 	}
 	rest := maps.Clone(list)

@@ -5,27 +5,14 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
-
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // programSize holds the agent's program a few times over. The volume is on disk: it is the same for every pod, and no secret.
 const programSize = "64Mi"
 
-// programVolume is where the containers' commands find the agent's program: in its image, whose only file outside of /etc it is,
-// or where the agent copies it.
-func (in *Injector) programVolume() corev1.Volume {
-	v := corev1.Volume{Name: ProgramVolume}
-	if in.copiesProgram() {
-		v.EmptyDir = &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse(programSize))}
-	} else {
-		v.Image = &corev1.ImageVolumeSource{Reference: in.policy.Agent.Image, PullPolicy: corev1.PullPolicy(in.policy.Agent.ImagePullPolicy)}
-	}
-	return v
-}
-
+// copiesProgram reports how the containers' commands find the agent's program in ProgramVolume: the agent copies it there, or the
+// volume is the agent's image, whose only file outside of /etc it is.
 func (in *Injector) copiesProgram() bool { return !*in.policy.Agent.ImageVolume }
 
 // hasProgram reports whether a volume with the name of the program's has the program. A pod that was injected before keeps what it
@@ -40,8 +27,8 @@ func (in *Injector) hasProgram(pod PodSpec, v Volume) bool {
 	return false
 }
 
-func programMount(readOnly bool) corev1.VolumeMount {
-	return corev1.VolumeMount{Name: ProgramVolume, MountPath: config.ProgramDir, ReadOnly: readOnly}
+func programMount(readOnly bool) Mount {
+	return Mount{Name: ProgramVolume, MountPath: config.ProgramDir, ReadOnly: readOnly}
 }
 
 // wrapper is what goes before a container's command.
