@@ -8,8 +8,9 @@ import (
 )
 
 // find returns the row of a key, without Prefix, and the argument after its dot. The error may be an unknownKey.
-func find(key string) (row, string, error) {
-	for _, r := range rows {
+func find(key string) (*row, string, error) {
+	for i := range rows {
+		r := &rows[i]
 		if r.key == key && !strings.HasSuffix(r.key, ".") {
 			return r, "", nil
 		}
@@ -20,7 +21,7 @@ func find(key string) (row, string, error) {
 			return r, argument, nil
 		}
 	}
-	return row{}, "", unknown(key)
+	return nil, "", unknown(key)
 }
 
 // An unknownKey is an annotation that does not exist, and the key of the row that was meant, if that is clear.
@@ -71,7 +72,7 @@ func orElse(key string, known []string) string {
 // Misspelt are annotations that would be ours but for a mistake in the prefix, each with what it should be. No webhook is called
 // for them alone; whoever sees an object anyway can say so.
 func Misspelt(annotations map[string]string) map[string]string {
-	found := map[string]string{}
+	var found map[string]string
 	for key := range annotations {
 		if !strings.HasPrefix(key, misspeltPrefix) || strings.HasPrefix(key, Prefix) {
 			continue
@@ -81,6 +82,9 @@ func Misspelt(annotations map[string]string) map[string]string {
 			rest = strings.TrimLeft(strings.TrimPrefix(domain, strings.TrimSuffix(Prefix, "/")), ".-_")
 		}
 		if _, _, err := find(rest); err == nil {
+			if found == nil {
+				found = map[string]string{}
+			}
 			found[key] = Prefix + rest
 		}
 	}

@@ -81,12 +81,14 @@ const nullTag = "!!null"
 // text is a scalar as it is written: a version's id may look like a number.
 func text(field func(*longSecret) *string) func(*longSecret, *yaml.Node) error {
 	return func(l *longSecret, value *yaml.Node) error {
-		switch {
-		case value.Kind != yaml.ScalarNode:
+		if value.Kind != yaml.ScalarNode {
 			return errors.New("is text, not a list or mapping")
-		case value.ShortTag() == "!!binary":
+		}
+		switch value.ShortTag() {
+		case "!!binary":
 			return errors.New("is text; write it as it is")
-		case value.ShortTag() != nullTag:
+		case nullTag:
+		default:
 			*field(l) = value.Value
 		}
 		return nil

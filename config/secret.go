@@ -139,7 +139,7 @@ func plainFields(text string) (pairs []*yaml.Node, plain bool) {
 		}
 		separator = ","
 	}
-	nodes := make([]yaml.Node, 0, 8)
+	nodes := make([]yaml.Node, 0, 2*(1+strings.Count(text, separator)))
 	for line := 1; text != ""; {
 		var field string
 		field, text, _ = strings.Cut(text, separator)

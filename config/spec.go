@@ -108,10 +108,10 @@ const maxValue = 64 << 10
 
 func (p *parser) annotation(key, value string) {
 	row, argument, err := find(key)
-	if u := new(unknownKey); errors.As(err, &u) {
-		p.meant = append(p.meant, u.meant)
-	}
 	if err != nil {
+		if u := new(unknownKey); errors.As(err, &u) {
+			p.meant = append(p.meant, u.meant)
+		}
 		p.mistakes.add(Prefix+key, "%s", err)
 		return
 	}

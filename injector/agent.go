@@ -1,6 +1,9 @@
 package injector
 
-import "github.com/kms-agent-injector/kms-agent-injector/config"
+import (
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+)
 
 const (
 	agentBinary = "/kms-agent"
@@ -69,11 +72,11 @@ func (in *Injector) kmsHost(spec config.Spec) string {
 }
 
 // containers are the agent's, in the order in which they run.
-func (in *Injector) containers(r Request, a access, document, resources string) []agent {
-	variables := append([]variable{
-		{name: config.AgentEnv, value: document},
-		{name: config.PodNameEnv, from: `{"fieldRef":{"fieldPath":"metadata.name"}}`},
-	}, in.identity(r)...)
+func (in *Injector) containers(r Request, a access, resources string, memory *memory) []agent {
+	memory.env = append(memory.env[:0], `[{"name":"`+config.AgentEnv+`","value":`...)
+	memory.env = rawjson.AppendString(memory.env, memory.document)
+	memory.env = append(memory.env, `},{"name":"`+config.PodNameEnv+`","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}`...)
+	memory.env = appendItems(memory.env, in.identity(r), appendVariable)
 	mounts := append([]Mount{{Name: SecretsVolume, MountPath: secretsDir}, {Name: StateVolume, MountPath: stateDir}}, identityMounts(r.Spec.Identity.Kind)...)
 	for _, v := range views(r.Spec) {
 		mounts = append(mounts, Mount{Name: v.volume, MountPath: v.dir})
@@ -81,11 +84,8 @@ func (in *Injector) containers(r Request, a access, document, resources string) 
 	if len(r.Spec.Env) > 0 && in.copiesProgram() {
 		mounts = append(mounts, programMount(false))
 	}
-	both := &shared{
-		fragments: &in.fragments, resources: resources, uid: a.uid, gid: a.gid,
-		env:    appendItems(append(make([]byte, 0, 2<<10), '['), variables, appendVariable),
-		mounts: appendItems(append(make([]byte, 0, 512), '['), mounts, appendMount),
-	}
+	memory.mounts = appendItems(append(memory.mounts[:0], '['), mounts, appendMount)
+	both := &shared{fragments: &in.fragments, env: memory.env, resources: resources, mounts: memory.mounts, uid: a.uid, gid: a.gid}
 	once := agent{name: InitContainerName, command: config.CommandInit, shared: both}
 	if r.Spec.Mode == config.ModeInit {
 		return []agent{once}

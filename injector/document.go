@@ -56,7 +56,7 @@ func appendDocument(b []byte, doc config.Agent) []byte {
 const maxDocument = 128<<10 - len(config.AgentEnv+"=\x00")
 
 // tooLong blames the file that takes most of the document.
-func (in *Injector) tooLong(spec config.Spec, document string) config.Mistakes {
+func (in *Injector) tooLong(spec config.Spec, document []byte) config.Mistakes {
 	if len(document) <= maxDocument {
 		return nil
 	}
@@ -115,8 +115,7 @@ func appendSecretVariable(b []byte, v config.Variable) []byte {
 }
 
 func appendMode(b []byte, name string, mode config.FileMode) []byte {
-	text, _ := mode.MarshalText() // which has no error
-	return append(append(append(rawjson.AppendName(b, name), '"'), text...), '"')
+	return append(rawjson.AppendName(b, name), '"', '0', '0'+byte(mode>>6&7), '0'+byte(mode>>3&7), '0'+byte(mode&7), '"')
 }
 
 // appendString appends the member also if it is empty.

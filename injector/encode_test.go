@@ -3,10 +3,8 @@ package injector_test
 import (
 	"bytes"
 	"encoding/json"
-	"reflect"
 	"strings"
 	"testing"
-	"testing/quick"
 
 	kubejson "sigs.k8s.io/json"
 
@@ -52,26 +50,4 @@ func encode(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSuffix(text.String(), "\n")
-}
-
-// TestDocumentOfAnything has all fields of the document filled with anything.
-func TestDocumentOfAnything(t *testing.T) {
-	same := func(doc config.Agent) bool {
-		doc.Identity.Secret = "" // which no agent is told
-		doc.EnvMode &= 0o777
-		for i := range doc.Files {
-			doc.Files[i].Mode &= 0o777
-		}
-		text := injector.AppendDocument([]byte("before"), doc)
-		var got, want config.Agent
-		text, kept := bytes.CutPrefix(text, []byte("before"))
-		strict, err := kubejson.UnmarshalStrict(text, &got)
-		if err := json.Unmarshal([]byte(encode(t, doc)), &want); err != nil {
-			t.Fatal(err)
-		}
-		return kept && err == nil && len(strict) == 0 && reflect.DeepEqual(got, want) && !bytes.ContainsRune(text, '$')
-	}
-	if err := quick.Check(same, nil); err != nil {
-		t.Error(err)
-	}
 }

@@ -21,7 +21,7 @@ func (in *Injector) Values(r Request) (values []Value, document config.Agent) {
 	a := accessOf(r.Pod.Spec, readers)
 	resources, _ := in.resources(r)
 	document = in.document(r, a)
-	for _, c := range in.containers(r, a, string(AppendDocument(nil, document)), resources) {
+	for _, c := range in.containers(r, a, resources, &memory{document: appendDocument(nil, document)}) {
 		values = append(values, Value{appendValue(nil, c), &corev1.Container{}})
 	}
 	for _, v := range in.volumes(r.Spec, a) {

@@ -64,7 +64,6 @@ func add[V value](b *builder, path string, v V) {
 func (b *builder) begin(path string) {
 	separator := byte(',')
 	if b.empty() {
-		b.patch = make([]byte, 0, 6<<10) // enough for most
 		separator = '['
 	}
 	b.patch = append(append(b.patch, separator), `{"op":"add","path":`...)

@@ -1,10 +1,13 @@
 package injector
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -29,6 +32,11 @@ type Plan struct {
 	Again    bool     // the pod had been injected before
 }
 
+// memory is what one plan after the other is made in.
+type memory struct{ document, env, mounts, patch []byte }
+
+var memories = sync.Pool{New: func() any { return new(memory) }}
+
 // Plan says what the pod needs. The error is a config.Mistakes if the pod's author has to change something.
 func (in *Injector) Plan(r Request) (Plan, error) {
 	readers, warnings, mistakes := readers(r)
@@ -36,8 +44,10 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	resources, more := in.resources(r)
 	unwrappable, unwrapped := unwrappable(r)
 	unreadable, unread := a.unreadable(r, readers)
-	document := string(appendDocument(make([]byte, 0, 1<<10), in.document(r, a)))
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable, unreadable, in.tooLong(r.Spec, document))
+	memory := memories.Get().(*memory)
+	defer memories.Put(memory)
+	memory.document = appendDocument(memory.document[:0], in.document(r, a))
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable, unreadable, in.tooLong(r.Spec, memory.document))
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
@@ -45,10 +55,10 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 		r.Spec.Mode = config.ModeSidecar
 		warnings = append(warnings, warnStuck)
 	}
-	agents := in.containers(r, a, document, resources)
+	agents := in.containers(r, a, resources, memory)
 	warnings = slices.Concat(warnings, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Spec, r.Pod.Spec, readers, a))
 
-	var b builder
+	b := builder{patch: memory.patch[:0]}
 	in.growContainers(&b, r)
 	in.addAgents(&b, r, agents)
 	for _, v := range in.volumes(r.Spec, a) {
@@ -61,7 +71,8 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !b.empty() && !again {
 		b.set("/metadata/annotations", config.InjectedAnnotation, in.version)
 	}
-	return Plan{Patch: b.json(), Warnings: warnings, Again: again}, nil
+	memory.patch = b.json()
+	return Plan{Patch: bytes.Clone(memory.patch), Warnings: warnings, Again: again}, nil
 }
 
 // stuck reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
@@ -111,7 +122,7 @@ func (in *Injector) growContainers(b *builder, r Request) {
 			if !selected(r.Spec, c.Name) {
 				continue
 			}
-			pointer := fmt.Sprintf("%s/%d", list.pointer, i)
+			pointer := list.pointer + "/" + strconv.Itoa(i)
 			if len(r.Spec.Env) > 0 && len(c.Command) > 0 && !c.wrapped() && !(list.inits && early(r, i)) {
 				insert(b, pointer+"/command", c.Command, 0, wrapper(r.Spec)...)
 			}
@@ -205,5 +216,6 @@ func ours(name string) bool { return name == InitContainerName || name == Contai
 
 // injected reports whether the pod has a container of the agent's.
 func injected(pod PodSpec) bool {
-	return slices.ContainsFunc(slices.Concat(pod.InitContainers, pod.Containers), func(c Container) bool { return ours(c.Name) })
+	agents := func(c Container) bool { return ours(c.Name) }
+	return slices.ContainsFunc(pod.InitContainers, agents) || slices.ContainsFunc(pod.Containers, agents)
 }

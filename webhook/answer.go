@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"encoding/base64"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +27,12 @@ func (v verdict) append(b []byte, uid string) []byte {
 	}
 	if len(v.audit) > 0 {
 		b = append(rawjson.AppendName(b, "auditAnnotations"), '{')
-		for _, key := range slices.Sorted(maps.Keys(v.audit)) {
+		keys := make([]string, 0, 8)
+		for key := range v.audit {
+			keys = append(keys, key)
+		}
+		slices.Sort(keys)
+		for _, key := range keys {
 			b = rawjson.AppendString(rawjson.AppendName(b, key), v.audit[key])
 		}
 		b = append(b, '}')

@@ -81,6 +81,9 @@ func own(pod injector.Pod) map[string]string {
 // misspelt warns of annotations that nobody reads for a mistake in their prefix.
 func misspelt(pod injector.Pod) (warnings []string) {
 	meant := config.Misspelt(pod.Metadata.Annotations)
+	if len(meant) == 0 {
+		return nil
+	}
 	for _, key := range slices.Sorted(maps.Keys(meant)) {
 		warnings = append(warnings, fmt.Sprintf("%s: is not read by anybody; did you mean %s?", key, meant[key]))
 	}

@@ -3,14 +3,14 @@ package rawjson
 import "unicode/utf8"
 
 // AppendString appends a string in quotes. Bytes that are not UTF-8 become U+FFFD, as in encoding/json.
-func AppendString[S ~string](b []byte, s S) []byte {
+func AppendString[S ~string | ~[]byte](b []byte, s S) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	done := 0 // up to here s is in b
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(string(s[i:]))
+			r, size := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
 			if r == utf8.RuneError && size == 1 {
 				b = append(append(b, s[done:i]...), "\uFFFD"...)
 				done = i + 1

@@ -57,7 +57,7 @@ func name(spec config.Spec, policy config.Injector, sa ServiceAccount) (arn, fro
 		}
 		return arn, from, nil
 	}
-	from = fmt.Sprintf("ServiceAccount %s/%s, annotation ", sa.Namespace, sa.Name)
+	from = "ServiceAccount " + sa.Namespace + "/" + sa.Name + ", annotation "
 	if arn := sa.Annotations[RoleARNAnnotation]; arn != "" {
 		if !roleARN.MatchString(arn) {
 			return "", "", fmt.Errorf("%s%s: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", from, RoleARNAnnotation, arn)

@@ -1,0 +1,93 @@
+package injector_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/quick"
+
+	corev1 "k8s.io/api/core/v1"
+	kubejson "sigs.k8s.io/json"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+)
+
+// TestDocumentOfAnything has all fields of the document filled with anything.
+func TestDocumentOfAnything(t *testing.T) {
+	same := func(doc config.Agent) bool {
+		doc.Identity.Secret = "" // which no agent is told
+		doc.EnvMode &= 0o777
+		for i := range doc.Files {
+			doc.Files[i].Mode &= 0o777
+		}
+		text := injector.AppendDocument([]byte("before"), doc)
+		var got, want config.Agent
+		text, kept := bytes.CutPrefix(text, []byte("before"))
+		strict, err := kubejson.UnmarshalStrict(text, &got)
+		if err := json.Unmarshal([]byte(encode(t, doc)), &want); err != nil {
+			t.Fatal(err)
+		}
+		return kept && err == nil && len(strict) == 0 && reflect.DeepEqual(got, want) && !bytes.ContainsRune(text, '$')
+	}
+	if err := quick.Check(same, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDocumentTooLong tries the longest environment variable that Linux starts a program with, 128 KiB with its name and zero, and
+// one byte more.
+func TestDocumentTooLong(t *testing.T) {
+	variable := func(padding int) (string, error) {
+		text := func(n int) string {
+			return fmt.Sprintf("{from: {db: app/db}, format: template, template: '%s'}", strings.Repeat("x", n))
+		}
+		annotations := map[string]string{
+			config.Prefix + "inject": "true", config.Prefix + "secret.a": text(60 << 10), config.Prefix + "secret.b": text(60<<10 + 1), config.Prefix + "secret.c": text(padding),
+		}
+		spec, err := config.Parse(annotations, config.Checks{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pod := injector.Pod{Metadata: injector.Metadata{Annotations: annotations}, Spec: injector.PodSpec{Containers: []injector.Container{{Name: "web"}}}}
+		plan, err := operator(t, "").Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec})
+		if err != nil {
+			return "", err
+		}
+		var operations []struct {
+			Path  string
+			Value json.RawMessage
+		}
+		if err := json.Unmarshal(plan.Patch, &operations); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range operations {
+			var agents []corev1.Container
+			if o.Path == "/spec/initContainers" {
+				if err := json.Unmarshal(o.Value, &agents); err != nil {
+					t.Fatal(err)
+				}
+				return agents[0].Env[0].Name + "=" + agents[0].Env[0].Value + "\x00", nil
+			}
+		}
+		t.Fatalf("no agent in %.1000s", plan.Patch)
+		return "", nil
+	}
+	short, err := variable(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := 128<<10 - len(short)
+	if longest, err := variable(1 + room); err != nil || len(longest) != 128<<10 {
+		t.Errorf("%d bytes, %v", len(longest), err)
+	}
+	_, err = variable(1 + room + 1)
+	for _, part := range []string{"kms.alibabacloud.com/secret.b: ", " is 131055 bytes long, and at most 131054 fit into an environment variable"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in %v", part, err)
+		}
+	}
+}
