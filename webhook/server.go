@@ -87,21 +87,7 @@ func Run(ctx context.Context, o Options) error {
 		measures.reloaded(wrong)
 		events.reloaded(ctx, wrong)
 	}
-	decidePod := func(ctx context.Context, req *request[injector.Pod]) verdict {
-		v := judge.pod(ctx, req)
-		events.pod(req, v)
-		return v
-	}
-
-	server := crwebhook.NewServer(crwebhook.Options{Port: o.Port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-		c.GetCertificate = o.Certificate.GetCertificate
-		c.MinVersion = tls.VersionTLS12
-		c.NextProtos = []string{"h2", "http/1.1"} // the API server calls webhooks by the latter
-	}}})
-	server.Register(MutatePath, &admission[injector.Pod]{read: injector.ReadPod, decide: decidePod, observe: measures.pod, log: o.Log, draining: &draining})
-	uncounted := func(verdict, time.Duration) {}
-	server.Register(ValidatePath, &admission[workload]{read: readWorkload, decide: judge.workload, observe: uncounted, advisory: true, log: o.Log, draining: &draining})
-	server.Register(BarePodsPath, &admission[injector.Pod]{read: injector.ReadPod, decide: judge.bare, observe: uncounted, advisory: true, log: o.Log, draining: &draining})
+	server := admissionServer(o, judge, events, measures, &draining)
 
 	group.Go(func() error { return informers.Start(running) })
 	group.Go(func() error { synced.Store(informers.WaitForCacheSync(running)); return nil })
@@ -126,20 +112,44 @@ func Run(ctx context.Context, o Options) error {
 	})
 	group.Go(func() error {
 		defer stopServing()
-		select {
-		case <-running.Done():
-			return nil
-		case <-ctx.Done():
-		}
-		draining.Store(true)
-		o.Log.Info("Stopping", "drain", o.Drain)
-		select {
-		case <-running.Done():
-		case <-time.After(o.Drain):
-		}
+		drain(ctx, running, &draining, o)
 		return nil
 	})
 	return group.Wait()
+}
+
+// admissionServer answers at the paths of this package.
+func admissionServer(o Options, j *judge, e *events, m *measures, draining *atomic.Bool) crwebhook.Server {
+	server := crwebhook.NewServer(crwebhook.Options{Port: o.Port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
+		c.GetCertificate = o.Certificate.GetCertificate
+		c.MinVersion = tls.VersionTLS12
+		c.NextProtos = []string{"h2", "http/1.1"} // the API server calls webhooks by the latter
+	}}})
+	decidePod := func(ctx context.Context, req *request[injector.Pod]) verdict {
+		v := j.pod(ctx, req)
+		e.pod(req, v)
+		return v
+	}
+	uncounted := func(verdict, time.Duration) {}
+	server.Register(MutatePath, &admission[injector.Pod]{read: injector.ReadPod, decide: decidePod, observe: m.pod, log: o.Log, draining: draining})
+	server.Register(ValidatePath, &admission[workload]{read: readWorkload, decide: j.workload, observe: uncounted, advisory: true, log: o.Log, draining: draining})
+	server.Register(BarePodsPath, &admission[injector.Pod]{read: injector.ReadPod, decide: j.bare, observe: uncounted, advisory: true, log: o.Log, draining: draining})
+	return server
+}
+
+// drain returns when ctx has ended and nobody should call any more, or when running has ended.
+func drain(ctx, running context.Context, draining *atomic.Bool, o Options) {
+	select {
+	case <-running.Done():
+		return
+	case <-ctx.Done():
+	}
+	draining.Store(true)
+	o.Log.Info("Stopping", "drain", o.Drain)
+	select {
+	case <-running.Done():
+	case <-time.After(o.Drain):
+	}
 }
 
 func expiry(c Certificate) time.Time {
