@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -53,6 +54,23 @@ func render(t *testing.T, ns string, args ...string) (objects, string) {
 func TestLint(t *testing.T) {
 	if out, err := helm(t, slices.Concat([]string{"lint", "--strict", chart}, required)...); err != nil {
 		t.Errorf("%s\n%v", out, err)
+	}
+}
+
+// GitOps tools render the chart again and again, and apply what differs. With everything that can be switched on.
+func TestRenderingsAreEqual(t *testing.T) {
+	args := []string{"--set", "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true",
+		"--set", "monitoring.dashboard.enabled=true,agent.metricsPort=9464"}
+	for _, mode := range []string{"self-signed", "cert-manager"} {
+		mode := "certificates.mode=" + mode
+		_, first := render(t, "kms", append(args, "--set", mode)...)
+		_, again := render(t, "kms", append(args, "--set", mode)...)
+		if again != first {
+			t.Errorf("%s: two renderings differ:\n%s", mode, cmp.Diff(first, again))
+		}
+		if _, upgrade := render(t, "kms", append(args, "--set", mode, "--is-upgrade")...); upgrade != first {
+			t.Errorf("%s: an upgrade to the same differs from the installation:\n%s", mode, cmp.Diff(first, upgrade))
+		}
 	}
 }
 
