@@ -17,7 +17,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -41,14 +43,36 @@ func helm(t *testing.T, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// render is the chart with the required values and others, installed into the namespace ns.
+// render is the chart with the required values and others, installed into the namespace ns; without what helm test runs.
 func render(t *testing.T, ns string, args ...string) (objects, string) {
 	t.Helper()
-	text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--namespace", ns}, required, args)...)
+	text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--namespace", ns, "--skip-tests"}, required, args)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return decode(t, ns, []byte(text)), text
+}
+
+// What helm test runs may run wherever the webhook does, and gets none of the API server's calls.
+func TestProbe(t *testing.T) {
+	text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--namespace", "kms", "--show-only", "templates/tests/probe.yaml",
+		"--set", "image.registry=registry.example.com,image.pullSecrets={pull},nodeSelector.pool=system"}, required)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := only[*corev1.Pod](t, decode(t, "kms", []byte(text)))
+	restricted(t, &pod.ObjectMeta, &pod.Spec)
+	installed, _ := render(t, "kms", "--set", "image.registry=registry.example.com")
+	if selector := only[*corev1.Service](t, installed).Spec.Selector; labels.SelectorFromSet(selector).Matches(labels.Set(pod.Labels)) {
+		t.Errorf("the webhook's Service chooses the pod by %v", selector)
+	}
+	webhook := only[*appsv1.Deployment](t, installed).Spec.Template.Spec
+	if pod.Namespace != "kms" || pod.Spec.ServiceAccountName != webhook.ServiceAccountName || pod.Spec.Containers[0].Image != webhook.Containers[0].Image {
+		t.Errorf("the pod is not of the webhook's namespace, ServiceAccount and image:\n%s", text)
+	}
+	if !reflect.DeepEqual(pod.Spec.ImagePullSecrets, []corev1.LocalObjectReference{{Name: "pull"}}) || pod.Spec.NodeSelector["pool"] != "system" {
+		t.Errorf("the pod cannot run where the webhook does:\n%s", text)
+	}
 }
 
 func TestLint(t *testing.T) {

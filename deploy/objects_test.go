@@ -110,6 +110,19 @@ func (o objects) checkNamespaces(t *testing.T) {
 	}
 }
 
+// restricted asserts that Pod Security admits a pod at its strictest.
+func restricted(t *testing.T, meta *metav1.ObjectMeta, spec *corev1.PodSpec) {
+	t.Helper()
+	evaluator, err := pspolicy.NewEvaluator(pspolicy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := psapi.LevelVersion{Level: psapi.LevelRestricted, Version: psapi.LatestVersion()}
+	if result := pspolicy.AggregateCheckResults(evaluator.EvaluatePod(level, meta, spec)); !result.Allowed {
+		t.Errorf("Pod Security restricted refuses the pod: %s", result.ForbiddenDetail())
+	}
+}
+
 func (o objects) checkDeployment(t *testing.T) {
 	t.Helper()
 	d := only[*appsv1.Deployment](t, o)
@@ -120,15 +133,7 @@ func (o objects) checkDeployment(t *testing.T) {
 	if only[*corev1.ServiceAccount](t, o).Name != pod.Spec.ServiceAccountName {
 		t.Errorf("the pods use the ServiceAccount %q", pod.Spec.ServiceAccountName)
 	}
-
-	evaluator, err := pspolicy.NewEvaluator(pspolicy.DefaultChecks(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	level := psapi.LevelVersion{Level: psapi.LevelRestricted, Version: psapi.LatestVersion()}
-	if result := pspolicy.AggregateCheckResults(evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec)); !result.Allowed {
-		t.Errorf("Pod Security restricted refuses the webhook's pods: %s", result.ForbiddenDetail())
-	}
+	restricted(t, &pod.ObjectMeta, &pod.Spec)
 	container := pod.Spec.Containers[0]
 	if sc := container.SecurityContext; sc.ReadOnlyRootFilesystem == nil || !*sc.ReadOnlyRootFilesystem {
 		t.Error("the webhook's root file system can be written")

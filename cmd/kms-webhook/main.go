@@ -23,6 +23,9 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
 
+// configuration is the name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration.
+const configuration = "kms-agent-injector"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -33,6 +36,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "probe" {
+		return probe(ctx, args[1:], os.Stdout)
+	}
 	o := webhook.Options{Version: version(), Checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}}
 	flags := flag.NewFlagSet("kms-webhook", flag.ContinueOnError)
 	flags.StringVar(&o.ConfigFile, "config", "", "file with the operator's configuration; required")
@@ -63,7 +69,7 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("find the API server: %w", err)
 	}
 	o.Certificate, err = newCertificate(*mode, *dir, certificate.Options{
-		REST: o.REST, Namespace: *namespace, Service: *service, Configuration: "kms-agent-injector", Log: o.Log,
+		REST: o.REST, Namespace: *namespace, Service: *service, Configuration: configuration, Log: o.Log,
 	})
 	if err != nil {
 		return err

@@ -44,6 +44,7 @@ func TestInstallations(t *testing.T) {
 
 func testChart(t *testing.T) {
 	chart(t, "install")
+	helm(t, "test", "kms-agent-injector", "--namespace", webhookNamespace, "--logs", "--timeout=60s")
 	l := startLoad(t)
 	l.during("helm upgrade: another pod template")
 	chart(t, "upgrade", "--set", "logLevel=debug", "--set", "podLabels.team=platform")
