@@ -20,6 +20,9 @@ test-unit: ## Unit, property and integration tests with the race detector; needs
 faults: ## Break what the agent depends on, one thing at a time, and print what became of the files.
 	@test/run.sh faults
 
+fuzz: ## Fuzz what strangers write, a minute for each target (FUZZTIME=10m for longer).
+	@test/run.sh fuzz
+
 lint: ## Formatting, vet, golangci-lint, the chart's checks and generated files.
 	@test/run.sh lint
 
@@ -59,4 +62,4 @@ release: ## Make everything that VERSION=v1.2.3 is published as, in dist/v1.2.3.
 release-verify: ## Make a release twice, from two folders, and compare.
 	@deploy/release/verify.sh
 
-.PHONY: chart-values dashboard licenses vulncheck release release-verify manifests faults help demo test test-unit test-e2e lint bench cluster-up cluster-down images
+.PHONY: chart-values dashboard licenses vulncheck release release-verify manifests faults help demo test test-unit test-e2e lint fuzz bench cluster-up cluster-down images

@@ -35,7 +35,7 @@ fuzz() {
 ./injector FuzzPlan $time
 ./injector FuzzProperties $time
 ./injector FuzzReadPod $time
-./webhook FuzzReview $time
+./webhook/review FuzzReview $time
 EOF
 }
 

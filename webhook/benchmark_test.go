@@ -22,6 +22,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
 // BenchmarkMutate compares an injection over HTTPS with the least that any handler does: decode the AdmissionReview, answer
@@ -96,7 +97,7 @@ func bare(w http.ResponseWriter, r *http.Request) {
 
 func mutator(b *testing.B) http.Handler {
 	measures := newMeasures(func() time.Time { return time.Time{} })
-	return &admission[injector.Pod]{read: injector.ReadPod, decide: permissive(b).pod, observe: measures.pod, log: logr.Discard(), draining: new(atomic.Bool)}
+	return &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: permissive(b).pod, Observe: measures.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
 }
 
 // permissive allows whatever is not wrong.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
 // The reasons of events.
@@ -71,7 +72,7 @@ func (e *events) reloaded(ctx context.Context, wrong error) {
 
 // pod tells the controller that a pod belongs to what became of it. A pod of nobody's has whoever made it, who has been told; it
 // has no uid yet, by which an event could name it.
-func (e *events) pod(req *request[injector.Pod], v verdict) {
+func (e *events) pod(req *review.Request[injector.Pod], v review.Verdict) {
 	i := slices.IndexFunc(req.Object.Metadata.Owners, func(o injector.Owner) bool { return o.Controller })
 	if req.DryRun || i < 0 {
 		return
@@ -79,10 +80,10 @@ func (e *events) pod(req *request[injector.Pod], v verdict) {
 	owner := req.Object.Metadata.Owners[i]
 	ref := &corev1.ObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: req.Namespace, Name: owner.Name, UID: types.UID(owner.UID)}
 	switch {
-	case v.result == resultDenied:
-		e.recorder.Event(ref, corev1.EventTypeWarning, eventDenied, message("A pod was refused: "+oneLine(v.err.Error())))
-	case v.result == resultInjected && v.reason == reasonNew:
-		e.recorder.Event(ref, corev1.EventTypeNormal, eventInjected, message(injectedAs(v.audit)))
+	case v.Result == review.Denied:
+		e.recorder.Event(ref, corev1.EventTypeWarning, eventDenied, message("A pod was refused: "+review.OneLine(v.Err.Error())))
+	case v.Result == review.Injected && v.Reason == reasonNew:
+		e.recorder.Event(ref, corev1.EventTypeNormal, eventInjected, message(injectedAs(v.Audit)))
 	}
 }
 

@@ -4,15 +4,17 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
 // outcomes are the results of pods and their reasons. Each is counted from zero: a series that appears with its first pod would
 // hide that pod from increase().
 var outcomes = map[string][]string{
-	resultInjected: {reasonNew, reasonAgain},
-	resultSkipped:  {reasonNotAsked, reasonMirror, reasonComplete},
-	resultDenied:   {reasonAnnotations, reasonPolicy, reasonRole, reasonPod},
-	resultError:    {reasonKube, reasonBadReview, reasonPanic, reasonInternal},
+	review.Injected: {reasonNew, reasonAgain},
+	review.Skipped:  {reasonNotAsked, reasonMirror, reasonComplete},
+	review.Denied:   {reasonAnnotations, reasonPolicy, reasonRole, reasonPod},
+	review.Errored:  {reasonKube, review.BadReview, review.Panic, reasonInternal},
 }
 
 // measures are the webhook's own metrics. Only pods are counted: workloads are in controller-runtime's metrics, by path.
@@ -68,7 +70,7 @@ func (m *measures) reloaded(wrong error) {
 	m.configTime.SetToCurrentTime()
 }
 
-func (m *measures) pod(v verdict, took time.Duration) {
-	m.admissions.WithLabelValues(v.result, v.reason).Inc()
+func (m *measures) pod(v review.Verdict, took time.Duration) {
+	m.admissions.WithLabelValues(v.Result, v.Reason).Inc()
 	m.duration.Observe(took.Seconds())
 }

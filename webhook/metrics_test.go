@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
 // What alerts, dashboard and documents call the webhook's metrics is what they are called, and each is documented.
@@ -58,11 +60,11 @@ func TestAdmissionsAreCountedFromZero(t *testing.T) {
 			before = len(f.GetMetric())
 		}
 	}
-	for _, v := range []verdict{
-		{result: resultInjected, reason: reasonNew}, {result: resultInjected, reason: reasonAgain}, skipped(reasonNotAsked), skipped(reasonMirror),
-		{result: resultDenied, reason: reasonAnnotations}, {result: resultDenied, reason: reasonPolicy}, {result: resultDenied, reason: reasonRole},
-		{result: resultDenied, reason: reasonPod}, {result: resultError, reason: reasonKube}, {result: resultError, reason: reasonBadReview},
-		{result: resultError, reason: reasonPanic}, {result: resultError, reason: reasonInternal},
+	for _, v := range []review.Verdict{
+		{Result: review.Injected, Reason: reasonNew}, {Result: review.Injected, Reason: reasonAgain}, skipped(reasonNotAsked), skipped(reasonMirror),
+		{Result: review.Denied, Reason: reasonAnnotations}, {Result: review.Denied, Reason: reasonPolicy}, {Result: review.Denied, Reason: reasonRole},
+		{Result: review.Denied, Reason: reasonPod}, {Result: review.Errored, Reason: reasonKube}, {Result: review.Errored, Reason: review.BadReview},
+		{Result: review.Errored, Reason: review.Panic}, {Result: review.Errored, Reason: reasonInternal},
 	} {
 		m.pod(v, time.Millisecond)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
 // mirrorAnnotation marks a static pod's image in the API server. The kubelet runs the pod from its own file: nothing that is
@@ -22,7 +23,7 @@ type judge struct {
 }
 
 // pod decides on a pod that is about to be created.
-func (j *judge) pod(ctx context.Context, req *request[injector.Pod]) verdict {
+func (j *judge) pod(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
 	pod := req.Object
 	if _, mirror := pod.Metadata.Annotations[mirrorAnnotation]; mirror {
 		return skipped(reasonMirror)
@@ -36,22 +37,22 @@ func (j *judge) pod(ctx context.Context, req *request[injector.Pod]) verdict {
 	}
 	in, err := j.injector(ctx, req.Namespace)
 	if err != nil {
-		return failed(reasonKube, err)
+		return review.Failed(reasonKube, err)
 	}
 	if err := in.Allowed(spec, req.Namespace); err != nil {
 		return denied(reasonPolicy, err)
 	}
 	role, err := j.metadata.role(ctx, spec, in.Policy(), req.Namespace, injector.ServiceAccountOf(pod))
 	if outage := new(outageError); errors.As(err, &outage) {
-		return failed(reasonKube, err)
+		return review.Failed(reasonKube, err)
 	} else if err != nil {
 		return denied(reasonRole, err)
 	}
 	v := plan(in, injector.Request{Pod: pod, Namespace: req.Namespace, Spec: spec, RoleARN: role})
-	if v.err == nil {
-		v.audit = audit(spec, role)
-		v.audit["result"] = v.result + "-" + v.reason
-		v.warnings = append(v.warnings, misspelt(pod)...)
+	if v.Err == nil {
+		v.Audit = audit(spec, role)
+		v.Audit["result"] = v.Result + "-" + v.Reason
+		v.Warnings = append(v.Warnings, misspelt(pod)...)
 	}
 	return v
 }
@@ -84,21 +85,21 @@ func audit(spec config.Spec, role string) map[string]string {
 	return said
 }
 
-func plan(in *injector.Injector, r injector.Request) verdict {
+func plan(in *injector.Injector, r injector.Request) review.Verdict {
 	p, err := in.Plan(r)
 	var mistakes config.Mistakes
 	switch {
 	case errors.As(err, &mistakes):
 		return denied(reasonPod, err)
 	case err != nil:
-		return failed(reasonInternal, err)
+		return review.Failed(reasonInternal, err)
 	}
-	v := verdict{result: resultInjected, reason: reasonNew, patch: p.Patch, warnings: p.Warnings}
+	v := review.Verdict{Result: review.Injected, Reason: reasonNew, Patch: p.Patch, Warnings: p.Warnings}
 	switch {
 	case p.Again && p.Patch == nil:
-		v.result, v.reason = resultSkipped, reasonComplete
+		v.Result, v.Reason = review.Skipped, reasonComplete
 	case p.Again:
-		v.reason = reasonAgain
+		v.Reason = reasonAgain
 	}
 	return v
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
 // optedOut says why pods of a namespace are not injected, "" if they are. The error is an outageError.
@@ -23,30 +24,30 @@ func (j *judge) optedOut(ctx context.Context, namespace string) (string, error) 
 }
 
 // bare decides on a pod that somebody makes without a controller where the webhook for pods is not called.
-func (j *judge) bare(ctx context.Context, req *request[injector.Pod]) verdict {
+func (j *judge) bare(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
 	if v, outside := j.outside(ctx, req.Namespace, req.Object); outside {
 		return v
 	}
 	return skipped(reasonNotAsked)
 }
 
-// outside is the verdict on a pod or template that asks for secrets in a namespace that has not opted in. It only warns, also of
+// outside is the review.Verdict on a pod or template that asks for secrets in a namespace that has not opted in. It only warns, also of
 // what would be refused on the day on which the namespace opts in: nobody is held up there.
-func (j *judge) outside(ctx context.Context, namespace string, pod injector.Pod) (v verdict, outside bool) {
+func (j *judge) outside(ctx context.Context, namespace string, pod injector.Pod) (v review.Verdict, outside bool) {
 	spec, mistakes := config.Parse(pod.Metadata.Annotations, j.checks)
 	if mistakes == nil && !spec.Inject {
-		return verdict{}, false
+		return review.Verdict{}, false
 	}
 	why, err := j.optedOut(ctx, namespace)
 	if err != nil {
-		return failed(reasonKube, err), true
+		return review.Failed(reasonKube, err), true
 	}
 	if why == "" {
-		return verdict{}, false
+		return review.Verdict{}, false
 	}
-	v = verdict{result: resultSkipped, reason: reasonNotLabelled, warnings: []string{why}}
+	v = review.Verdict{Result: review.Skipped, Reason: reasonNotLabelled, Warnings: []string{why}}
 	if mistakes != nil {
-		v.warnings = append(v.warnings, "it would be refused otherwise: "+mistakes.Error())
+		v.Warnings = append(v.Warnings, "it would be refused otherwise: "+mistakes.Error())
 	}
 	return v, true
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
 // The paths at which the API server calls.
@@ -125,15 +126,15 @@ func admissionServer(o Options, j *judge, e *events, m *measures, draining *atom
 		c.MinVersion = tls.VersionTLS12
 		c.NextProtos = []string{"h2", "http/1.1"} // the API server calls webhooks by the latter
 	}}})
-	decidePod := func(ctx context.Context, req *request[injector.Pod]) verdict {
+	decidePod := func(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
 		v := j.pod(ctx, req)
 		e.pod(req, v)
 		return v
 	}
-	uncounted := func(verdict, time.Duration) {}
-	server.Register(MutatePath, &admission[injector.Pod]{read: injector.ReadPod, decide: decidePod, observe: m.pod, log: o.Log, draining: draining})
-	server.Register(ValidatePath, &admission[workload]{read: readWorkload, decide: j.workload, observe: uncounted, advisory: true, log: o.Log, draining: draining})
-	server.Register(BarePodsPath, &admission[injector.Pod]{read: injector.ReadPod, decide: j.bare, observe: uncounted, advisory: true, log: o.Log, draining: draining})
+	uncounted := func(review.Verdict, time.Duration) {}
+	server.Register(MutatePath, &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: decidePod, Observe: m.pod, Log: o.Log, Draining: draining})
+	server.Register(ValidatePath, &review.Handler[workload]{Read: readWorkload, Decide: j.workload, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
+	server.Register(BarePodsPath, &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: j.bare, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
 	return server
 }
 

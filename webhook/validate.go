@@ -11,26 +11,27 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
 // workload decides on a workload by what would happen to its pods. What may be put right before they start is a warning. So is
 // everything about an update that leaves our annotations as they were: a workload that was made before us, or before the
 // operator's policy, must still be scaled, paused and deleted.
-func (j *judge) workload(ctx context.Context, req *request[workload]) verdict {
+func (j *judge) workload(ctx context.Context, req *review.Request[workload]) review.Verdict {
 	pod := req.Object.template
 	v, outside := j.outside(ctx, req.Namespace, pod)
 	if !outside {
 		v = j.template(ctx, req.Namespace, pod)
 	}
 	unchanged := req.Operation == "UPDATE" && maps.Equal(own(pod), own(req.OldObject.template))
-	if v.err != nil && (unchanged || req.Object.deleted) {
-		v = verdict{result: resultSkipped, reason: v.reason, warnings: append(v.warnings, "its pods will be refused: "+v.err.Error())}
+	if v.Err != nil && (unchanged || req.Object.deleted) {
+		v = review.Verdict{Result: review.Skipped, Reason: v.Reason, Warnings: append(v.Warnings, "its pods will be refused: "+v.Err.Error())}
 	}
-	v.warnings = slices.Concat(req.Object.misplaced(), misspelt(pod), v.warnings)
+	v.Warnings = slices.Concat(req.Object.misplaced(), misspelt(pod), v.Warnings)
 	return v
 }
 
-func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod) verdict {
+func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod) review.Verdict {
 	spec, err := config.Parse(pod.Metadata.Annotations, j.checks)
 	if err != nil {
 		return denied(reasonAnnotations, err)
@@ -40,7 +41,7 @@ func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod
 	}
 	in, err := j.injector(ctx, namespace)
 	if err != nil {
-		return failed(reasonKube, err)
+		return review.Failed(reasonKube, err)
 	}
 	if err := in.Allowed(spec, namespace); err != nil {
 		return denied(reasonPolicy, err)
@@ -60,10 +61,10 @@ func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod
 		warnings = append(warnings, "its pods will be refused until this is put right: "+err.Error())
 	}
 	v := plan(in, injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: role})
-	if v.err == nil {
-		v = verdict{result: resultSkipped, reason: reasonValid, warnings: v.warnings}
+	if v.Err == nil {
+		v = review.Verdict{Result: review.Skipped, Reason: reasonValid, Warnings: v.Warnings}
 	}
-	v.warnings = append(warnings, v.warnings...)
+	v.Warnings = append(warnings, v.Warnings...)
 	return v
 }
 

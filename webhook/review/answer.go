@@ -1,4 +1,4 @@
-package webhook
+package review
 
 import (
 	"encoding/base64"
@@ -11,47 +11,47 @@ import (
 )
 
 // append appends the AdmissionReview that says the verdict.
-func (v verdict) append(b []byte, uid string) []byte {
+func (v Verdict) append(b []byte, uid string) []byte {
 	b = append(b, `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","response":{"uid":`...)
 	b = rawjson.AppendString(b, uid)
-	b = strconv.AppendBool(rawjson.AppendName(b, "allowed"), v.err == nil)
+	b = strconv.AppendBool(rawjson.AppendName(b, "allowed"), v.Err == nil)
 	switch {
-	case v.err != nil:
+	case v.Err != nil:
 		b = append(rawjson.AppendName(b, "status"), `{"metadata":{},"status":"Failure","message":`...)
-		b = rawjson.AppendString(b, v.err.Error())
-		b = rawjson.AppendString(rawjson.AppendName(b, "reason"), statusReasons[v.code])
-		b = append(strconv.AppendInt(rawjson.AppendName(b, "code"), int64(v.code), 10), '}')
-	case v.patch != nil:
+		b = rawjson.AppendString(b, v.Err.Error())
+		b = rawjson.AppendString(rawjson.AppendName(b, "reason"), statusReasons[v.Code])
+		b = append(strconv.AppendInt(rawjson.AppendName(b, "code"), int64(v.Code), 10), '}')
+	case v.Patch != nil:
 		b = append(rawjson.AppendName(b, "patch"), '"')
-		b = append(base64.StdEncoding.AppendEncode(b, v.patch), `","patchType":"JSONPatch"`...)
+		b = append(base64.StdEncoding.AppendEncode(b, v.Patch), `","patchType":"JSONPatch"`...)
 	}
-	if len(v.audit) > 0 {
+	if len(v.Audit) > 0 {
 		b = append(rawjson.AppendName(b, "auditAnnotations"), '{')
 		keys := make([]string, 0, 8)
-		for key := range v.audit {
+		for key := range v.Audit {
 			keys = append(keys, key)
 		}
 		slices.Sort(keys)
 		for _, key := range keys {
-			b = rawjson.AppendString(rawjson.AppendName(b, key), v.audit[key])
+			b = rawjson.AppendString(rawjson.AppendName(b, key), v.Audit[key])
 		}
 		b = append(b, '}')
 	}
-	if len(v.warnings) > 0 {
+	if len(v.Warnings) > 0 {
 		b = append(rawjson.AppendName(b, "warnings"), '[')
-		for i, w := range v.warnings {
+		for i, w := range v.Warnings {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = rawjson.AppendString(b, oneLine(w))
+			b = rawjson.AppendString(b, OneLine(w))
 		}
 		b = append(b, ']')
 	}
 	return append(b, "}}"...)
 }
 
-// oneLine is a text without line breaks: they are control characters, and the API server drops a warning that has any.
-func oneLine(text string) string {
+// OneLine is a text without line breaks: they are control characters, and the API server drops a warning that has any.
+func OneLine(text string) string {
 	if !strings.ContainsFunc(text, unicode.IsControl) {
 		return text
 	}

@@ -1,7 +1,8 @@
-package webhook
+package review
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -18,10 +19,11 @@ import (
 	kubejson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
-// FuzzReview sends any bytes as an AdmissionReview to both handlers. The answer is 400 for what is none, else an AdmissionReview
+// FuzzReview sends any bytes as an AdmissionReview to a handler that has to answer and to one that only advises. The answer is 400 for what is none, else an AdmissionReview
 // for the same uid, whose patch, if it has one, applies to the object.
 func FuzzReview(f *testing.F) {
 	const head = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1-2","operation":"CREATE","namespace":"shop","object":`
@@ -35,7 +37,7 @@ func FuzzReview(f *testing.F) {
 	} {
 		f.Add([]byte(text))
 	}
-	pods, err := filepath.Glob("../injector/testdata/*.yaml")
+	pods, err := filepath.Glob("../../injector/testdata/*.yaml")
 	if err != nil || len(pods) == 0 {
 		f.Fatal(pods, err)
 	}
@@ -53,13 +55,45 @@ func FuzzReview(f *testing.F) {
 		}
 		f.Add([]byte(head + string(pod) + `}}`))
 	}
-	judge := permissive(f)
-	mutate := &admission[injector.Pod]{read: injector.ReadPod, decide: judge.pod, observe: func(verdict, time.Duration) {}, log: logr.Discard(), draining: new(atomic.Bool)}
-	validate := &admission[workload]{read: readWorkload, decide: judge.workload, observe: mutate.observe, advisory: true, log: logr.Discard(), draining: mutate.draining}
+	in, err := injector.New(policy(f), "v1")
+	if err != nil {
+		f.Fatal(err)
+	}
+	mutate := &Handler[injector.Pod]{
+		Read: injector.ReadPod, Observe: func(Verdict, time.Duration) {}, Log: logr.Discard(), Draining: new(atomic.Bool),
+		Decide: func(_ context.Context, r *Request[injector.Pod]) Verdict { return decide(in, r) },
+	}
+	validate := *mutate
+	validate.Advisory = true
 	f.Fuzz(func(t *testing.T, body []byte) {
 		answered(t, mutate, body)
-		answered(t, validate, body)
+		answered(t, &validate, body)
 	})
+}
+
+func policy(t testing.TB) config.Injector {
+	policy, err := config.ReadInjector([]byte("{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: agent}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return policy
+}
+
+// decide is what package webhook decides of a pod by itself, without asking Kubernetes.
+func decide(in *injector.Injector, r *Request[injector.Pod]) Verdict {
+	refused := func(err error) Verdict { return Verdict{Result: Denied, Err: err, Code: http.StatusBadRequest} }
+	spec, err := config.Parse(r.Object.Metadata.Annotations, config.Checks{})
+	if err != nil {
+		return refused(err)
+	}
+	if !spec.Inject {
+		return Verdict{Result: Skipped}
+	}
+	plan, err := in.Plan(injector.Request{Pod: r.Object, Namespace: r.Namespace, Spec: spec, RoleARN: "acs:ram::1:role/x"})
+	if err != nil {
+		return refused(err)
+	}
+	return Verdict{Result: Injected, Patch: plan.Patch, Warnings: plan.Warnings}
 }
 
 func answered(t *testing.T, handler http.Handler, body []byte) {

@@ -1,4 +1,4 @@
-package webhook
+package review
 
 import (
 	"encoding/json"
@@ -14,21 +14,21 @@ import (
 func TestAnswer(t *testing.T) {
 	jsonPatch := admissionv1.PatchTypeJSONPatch
 	for name, c := range map[string]struct {
-		verdict verdict
+		verdict Verdict
 		want    admissionv1.AdmissionResponse
 	}{
-		"skipped":  {skipped(reasonNotAsked), admissionv1.AdmissionResponse{Allowed: true}},
-		"injected": {verdict{patch: []byte(`[{"op":"add"}]`)}, admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[{"op":"add"}]`), PatchType: &jsonPatch}},
+		"skipped":  {Verdict{Result: Skipped}, admissionv1.AdmissionResponse{Allowed: true}},
+		"injected": {Verdict{Patch: []byte(`[{"op":"add"}]`)}, admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[{"op":"add"}]`), PatchType: &jsonPatch}},
 		"explained": {
-			verdict{warnings: []string{"one\n  line", `"quoted" \ é`}, audit: map[string]string{"role": "acs:ram::1:role/<x>", "a": "\x00"}},
+			Verdict{Warnings: []string{"one\n  line", `"quoted" \ é`}, Audit: map[string]string{"role": "acs:ram::1:role/<x>", "a": "\x00"}},
 			admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"one line", `"quoted" \ é`}, AuditAnnotations: map[string]string{"role": "acs:ram::1:role/<x>", "a": "\x00"}},
 		},
-		"wrong": {denied(reasonAnnotations, errors.New("a\n\tb")), admissionv1.AdmissionResponse{Result: &metav1.Status{
+		"wrong": {Verdict{Err: errors.New("a\n\tb"), Code: 400}, admissionv1.AdmissionResponse{Result: &metav1.Status{
 			Status: metav1.StatusFailure, Code: 400, Reason: metav1.StatusReasonBadRequest, Message: "a\n\tb"}}},
-		"forbidden": {denied(reasonPolicy, errors.New("no")), admissionv1.AdmissionResponse{Result: &metav1.Status{
+		"forbidden": {Verdict{Err: errors.New("no"), Code: 403}, admissionv1.AdmissionResponse{Result: &metav1.Status{
 			Status: metav1.StatusFailure, Code: 403, Reason: metav1.StatusReasonForbidden, Message: "no"}}},
 		"outage, of which the patch is none": {
-			verdict{err: errors.New("x"), code: 500, patch: []byte("[]")},
+			Verdict{Err: errors.New("x"), Code: 500, Patch: []byte("[]")},
 			admissionv1.AdmissionResponse{Result: &metav1.Status{Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError, Message: "x"}},
 		},
 	} {

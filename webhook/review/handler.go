@@ -1,4 +1,4 @@
-package webhook
+package review
 
 import (
 	"bytes"
@@ -23,14 +23,14 @@ import (
 // request. A longer body is refused before it fills the memory.
 const maxBody = 7 << 20
 
-// An admission is the HTTP handler around one decision.
-type admission[T any] struct {
-	read     func(*rawjson.Reader) T
-	decide   func(context.Context, *request[T]) verdict
-	observe  func(verdict, time.Duration)
-	advisory bool // what goes wrong here stops nobody
-	log      logr.Logger
-	draining *atomic.Bool
+// A Handler is the HTTP handler around one decision.
+type Handler[T any] struct {
+	Read     func(*rawjson.Reader) T
+	Decide   func(context.Context, *Request[T]) Verdict
+	Observe  func(Verdict, time.Duration)
+	Advisory bool // what goes wrong here stops nobody
+	Log      logr.Logger
+	Draining *atomic.Bool
 }
 
 // buffers are for reviews and for answers. What is read from one keeps no part of it.
@@ -44,25 +44,25 @@ func release(buffer *bytes.Buffer) {
 	buffers.Put(buffer)
 }
 
-func (a *admission[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	var req request[T]
-	v := a.answer(r, &req)
-	a.observe(v, time.Since(start))
-	a.logVerdict(req.Namespace, v)
+	var req Request[T]
+	v := h.answer(r, &req)
+	h.Observe(v, time.Since(start))
+	h.logVerdict(req.Namespace, v)
 
-	if v.reason == reasonBadReview {
-		http.Error(w, v.err.Error(), http.StatusBadRequest)
+	if v.Reason == BadReview {
+		http.Error(w, v.Err.Error(), http.StatusBadRequest)
 		return
 	}
-	if a.advisory {
+	if h.Advisory {
 		v = v.advice()
 	}
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer release(buffer)
 	answer := v.append(buffer.AvailableBuffer(), req.UID)
 	w.Header().Set("Content-Type", "application/json")
-	if a.draining.Load() {
+	if h.Draining.Load() {
 		w.Header().Set("Connection", "close") // so that the API server's next request goes to another replica
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
@@ -70,15 +70,15 @@ func (a *admission[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer reads the review into req and decides on it. A panic of the decision is an answer too.
-func (a *admission[T]) answer(r *http.Request, req *request[T]) (v verdict) {
+func (h *Handler[T]) answer(r *http.Request, req *Request[T]) (v Verdict) {
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
 	if err := readBody(r, body); err != nil {
-		return failed(reasonBadReview, err)
+		return Failed(BadReview, err)
 	}
 	var err error
-	if *req, err = readReview(body.Bytes(), a.read); err != nil {
-		return failed(reasonBadReview, err)
+	if *req, err = readReview(body.Bytes(), h.Read); err != nil {
+		return Failed(BadReview, err)
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -86,11 +86,11 @@ func (a *admission[T]) answer(r *http.Request, req *request[T]) (v verdict) {
 			if !known {
 				cause = nil
 			}
-			a.log.Error(cause, "Panic while deciding", "namespace", req.Namespace, "stack", string(debug.Stack()))
-			v = failed(reasonPanic, errors.New("a bug: the log of kms-webhook has the details"))
+			h.Log.Error(cause, "Panic while deciding", "namespace", req.Namespace, "stack", string(debug.Stack()))
+			v = Failed(Panic, errors.New("a bug: the log of kms-webhook has the details"))
 		}
 	}()
-	return a.decide(r.Context(), req)
+	return h.Decide(r.Context(), req)
 }
 
 func readBody(r *http.Request, into *bytes.Buffer) error {
@@ -113,15 +113,15 @@ func readBody(r *http.Request, into *bytes.Buffer) error {
 	return nil
 }
 
-func (a *admission[T]) logVerdict(namespace string, v verdict) {
-	switch v.result {
-	case resultError:
-		a.log.Error(v.err, "Not answered", "namespace", namespace, "reason", v.reason)
-	case resultDenied:
-		a.log.Info("Denied", "namespace", namespace, "reason", v.reason)
+func (h *Handler[T]) logVerdict(namespace string, v Verdict) {
+	switch v.Result {
+	case Errored:
+		h.Log.Error(v.Err, "Not answered", "namespace", namespace, "reason", v.Reason)
+	case Denied:
+		h.Log.Info("Denied", "namespace", namespace, "reason", v.Reason)
 	default:
-		if verbose := a.log.V(1); verbose.Enabled() { // arguments are values on the heap, whether anybody looks at them or not
-			verbose.Info("Allowed", "namespace", namespace, "result", v.result, "reason", v.reason)
+		if verbose := h.Log.V(1); verbose.Enabled() { // arguments are values on the heap, whether anybody looks at them or not
+			verbose.Info("Allowed", "namespace", namespace, "result", v.Result, "reason", v.Reason)
 		}
 	}
 }
