@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -56,9 +58,16 @@ func TestEnv(t *testing.T) {
 	}
 }
 
-// Where the operator wants it, the program comes from the agent's image, and nothing is copied.
+// Where the operator wants it, the program comes from the agent's image, and nothing is copied. Kubernetes has that from 1.35 on.
 func TestEnvFromImageVolume(t *testing.T) {
 	t.Parallel()
+	var version struct{ Minor string }
+	if err := json.Unmarshal([]byte(kubectl(t, "get", "--raw", "/version")), &version); err != nil {
+		t.Fatal(err)
+	}
+	if minor, err := strconv.Atoi(strings.TrimRight(version.Minor, "+")); err != nil || minor < 35 {
+		t.Skipf("Kubernetes 1.%s has image volumes switched off, and agent.imageVolume is off by default (%v)", version.Minor, err)
+	}
 	ns := namespace(t, `image-volume: "true"`)
 	name, want := secretName("volume"), value()
 	put(t, name, want)
