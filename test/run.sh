@@ -28,8 +28,8 @@ unit() {
 # Who finds something leaves it in the package's testdata/fuzz, where the unit tests try it again for ever.
 fuzz() {
   local time=${FUZZTIME:-60s}
-  step "Fuzz what strangers write: annotations, pods, AdmissionReviews, templates; $time each, two at a time"
-  xargs -P 2 -L 1 bash -c 'go test "$0" -run "^$" -fuzz "^$1\$" -fuzztime "$2" -fuzzminimizetime 1s -parallel 1' <<EOF
+  step "Fuzz what strangers write: annotations, pods, AdmissionReviews, templates; $time each, three at a time"
+  xargs -P 3 -L 1 bash -c 'go test "$0" -run "^$" -fuzz "^$1\$" -fuzztime "$2" -fuzzminimizetime 1s -parallel 1' <<EOF
 ./config FuzzParse $time
 ./agent/render FuzzTemplate $time
 ./injector FuzzPlan $time
