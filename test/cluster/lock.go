@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -74,29 +75,25 @@ func claim(dir string) error {
 		return err
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	if ours, err := isClusterDir(dir); err != nil || ours {
-		return err
-	}
-	if len(entries) > 0 {
-		return fmt.Errorf("%s is not empty and holds no cluster: `cluster down` would remove what is in it, so choose another directory (CLUSTER_DIR)", dir)
-	}
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_WRONLY, 0o644)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // dir was removed in between: the caller comes again
 	}
 	if err != nil {
 		return err
 	}
-	return f.Close()
-}
-
-func isClusterDir(dir string) (bool, error) {
-	_, err := os.Stat(filepath.Join(dir, lockFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	// One look only: another process may remove the directory at any time.
+	if slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == lockFile }) {
+		return nil
 	}
-	return err == nil, err
+	if len(entries) > 0 {
+		return fmt.Errorf("%s is not empty and holds no cluster: `cluster down` would remove what is in it, so choose another directory (CLUSTER_DIR)", dir)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_WRONLY, 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // so was it here
+	}
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
