@@ -25,16 +25,17 @@ func (j *judge) optedOut(ctx context.Context, namespace string) (string, error) 
 
 // bare decides on a pod that somebody makes without a controller where the webhook for pods is not called.
 func (j *judge) bare(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
-	if v, outside := j.outside(ctx, req.Namespace, req.Object); outside {
+	spec, mistakes := config.Parse(req.Object.Metadata.Annotations, j.checks)
+	if v, outside := j.outside(ctx, req.Namespace, spec, mistakes); outside {
 		return v
 	}
 	return skipped(reasonNotAsked)
 }
 
-// outside is the review.Verdict on a pod or template that asks for secrets in a namespace that has not opted in. It only warns, also of
-// what would be refused on the day on which the namespace opts in: nobody is held up there.
-func (j *judge) outside(ctx context.Context, namespace string, pod injector.Pod) (v review.Verdict, outside bool) {
-	spec, mistakes := config.Parse(pod.Metadata.Annotations, j.checks)
+// outside is the verdict on a pod or template that asks for secrets, by what config.Parse made of its annotations, in a namespace
+// that has not opted in. It only warns, also of what would be refused on the day on which the namespace opts in: nobody is held
+// up there.
+func (j *judge) outside(ctx context.Context, namespace string, spec config.Spec, mistakes error) (v review.Verdict, outside bool) {
 	if mistakes == nil && !spec.Inject {
 		return review.Verdict{}, false
 	}

@@ -92,10 +92,11 @@ func (p *policy) load() (changed bool, err error) {
 		return false, nil
 	}
 	var both choice
-	for known, in := range map[bool]**injector.Injector{true: &both.native, false: &both.plain} {
-		if *in, err = injector.New(policy.WithNativeSidecars(known), p.version); err != nil {
-			return false, fmt.Errorf("%s: %w", p.file, err)
-		}
+	if both.native, err = injector.New(policy.WithNativeSidecars(true), p.version); err == nil {
+		both.plain, err = injector.New(policy.WithNativeSidecars(false), p.version)
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", p.file, err)
 	}
 	p.now.Store(&both)
 	p.read = read

@@ -19,9 +19,10 @@ import (
 // operator's policy, must still be scaled, paused and deleted.
 func (j *judge) workload(ctx context.Context, req *review.Request[workload]) review.Verdict {
 	pod := req.Object.template
-	v, outside := j.outside(ctx, req.Namespace, pod)
+	spec, mistakes := config.Parse(pod.Metadata.Annotations, j.checks)
+	v, outside := j.outside(ctx, req.Namespace, spec, mistakes)
 	if !outside {
-		v = j.template(ctx, req.Namespace, pod)
+		v = j.template(ctx, req.Namespace, pod, spec, mistakes)
 	}
 	unchanged := req.Operation == "UPDATE" && maps.Equal(own(pod), own(req.OldObject.template))
 	if v.Err != nil && (unchanged || req.Object.deleted) {
@@ -31,10 +32,9 @@ func (j *judge) workload(ctx context.Context, req *review.Request[workload]) rev
 	return v
 }
 
-func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod) review.Verdict {
-	spec, err := config.Parse(pod.Metadata.Annotations, j.checks)
-	if err != nil {
-		return denied(reasonAnnotations, err)
+func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod, spec config.Spec, mistakes error) review.Verdict {
+	if mistakes != nil {
+		return denied(reasonAnnotations, mistakes)
 	}
 	if !spec.Inject {
 		return skipped(reasonNotAsked)
