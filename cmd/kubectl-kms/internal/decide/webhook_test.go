@@ -39,6 +39,12 @@ const (
 
 var account = map[string]string{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"}
 
+// TestMain sets controller-runtime's logger, which all webhooks of the process share, before the first of them starts.
+func TestMain(m *testing.M) {
+	ctrllog.SetLogger(logr.Discard())
+	os.Exit(m.Run())
+}
+
 // A running webhook and this package come to the same decision, byte for byte, on every golden pod of the injector.
 func TestAsTheWebhook(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(testdata, "*.yaml"))
@@ -151,7 +157,6 @@ func start(t *testing.T, operator string) func(*testing.T, []byte) *admissionv1.
 		Checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate},
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's own server
-	ctrllog.SetLogger(logr.Discard())
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- webhook.Run(ctx, o) }()
