@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
 
@@ -19,10 +20,8 @@ type builder struct {
 // empty reports whether there is no operation.
 func (b *builder) empty() bool { return len(b.patch) == 0 }
 
-// set adds a member to an object that the pod has.
-func (b *builder) set(object, key, text string) {
-	add(b, object+"/"+strings.ReplaceAll(strings.ReplaceAll(key, "~", "~0"), "/", "~1"), text)
-}
+// injectedPointer is where config.InjectedAnnotation is, in an object that the pod has: without annotations it asks for nothing.
+var injectedPointer = "/metadata/annotations/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(config.InjectedAnnotation)
 
 // grow appends values to the array at pointer, which is nil if the pod lacks it (or has it as null).
 func grow[T any, V value](b *builder, pointer string, existing []T, values ...V) {

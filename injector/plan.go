@@ -1,7 +1,6 @@
 package injector
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -18,6 +17,7 @@ type Request struct {
 	Namespace string      // of the pod; its metadata may leave it to the request
 	Spec      config.Spec // of its annotations; Inject is true
 	RoleARN   string      // that its ServiceAccount, or itself, assumes; "" with other identities than RRSA
+	Room      []byte      // what the patch is appended to, which may be nil; its bytes are the caller's to use again after the patch
 }
 
 func (r Request) serviceAccount() string { return ServiceAccountOf(r.Pod) }
@@ -33,7 +33,10 @@ type Plan struct {
 }
 
 // memory is what one plan after the other is made in.
-type memory struct{ document, env, mounts, patch []byte }
+type memory struct {
+	document, env, mounts []byte
+	created               []string
+}
 
 var memories = sync.Pool{New: func() any { return new(memory) }}
 
@@ -58,7 +61,7 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	agents := in.containers(r, a, resources, memory)
 	warnings = slices.Concat(warnings, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Spec, r.Pod.Spec, readers, a))
 
-	b := builder{patch: memory.patch[:0]}
+	b := builder{patch: r.Room[:0], created: memory.created[:0]}
 	in.growContainers(&b, r)
 	in.addAgents(&b, r, agents)
 	for _, v := range in.volumes(r.Spec, a) {
@@ -69,10 +72,10 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	// An injected pod keeps the version that injected it; a pod that arrives with the annotation and nothing else does not.
 	again := injected(r.Pod.Spec)
 	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !b.empty() && !again {
-		b.set("/metadata/annotations", config.InjectedAnnotation, in.version)
+		add(&b, injectedPointer, in.version)
 	}
-	memory.patch = b.json()
-	return Plan{Patch: bytes.Clone(memory.patch), Warnings: warnings, Again: again}, nil
+	memory.created = b.created
+	return Plan{Patch: b.json(), Warnings: warnings, Again: again}, nil
 }
 
 // stuck reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
@@ -171,13 +174,15 @@ func (in *Injector) addAgents(b *builder, r Request, agents []agent) {
 // readers are the containers that get the files.
 func readers(r Request) (found []Container, warnings []string, mistakes config.Mistakes) {
 	var names []string
-	for _, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
-		if ours(c.Name) {
-			continue
-		}
-		names = append(names, c.Name)
-		if selected(r.Spec, c.Name) {
-			found = append(found, c)
+	for _, list := range [...][]Container{r.Pod.Spec.InitContainers, r.Pod.Spec.Containers} {
+		for _, c := range list {
+			if ours(c.Name) {
+				continue
+			}
+			names = append(names, c.Name)
+			if selected(r.Spec, c.Name) {
+				found = append(found, c)
+			}
 		}
 	}
 	unknown := func(asked []string) string {

@@ -214,7 +214,7 @@ func readContainer(r *rawjson.Reader) (c Container) {
 		case "securityContext":
 			c.SecurityContext = readSecurityContext(r)
 		case "env":
-			c.Env = readAll(r, readNamed)
+			c.Env = readMany(r, readNamed)
 		case "ports":
 			c.Ports = readAll(r, readPort)
 		case "volumeMounts":
@@ -260,10 +260,18 @@ func readMount(r *rawjson.Reader) (m Mount) {
 
 // readAll reads an array: nil for null, which a patch must replace, and else not nil.
 func readAll[T any](r *rawjson.Reader, read func(*rawjson.Reader) T) []T {
+	return appendAll([]T{}, r, read)
+}
+
+// readMany is readAll for what there are often many of.
+func readMany[T any](r *rawjson.Reader, read func(*rawjson.Reader) T) []T {
+	return appendAll(make([]T, 0, 16), r, read)
+}
+
+func appendAll[T any](all []T, r *rawjson.Reader, read func(*rawjson.Reader) T) []T {
 	if r.Null() {
 		return nil
 	}
-	all := []T{}
 	for range r.Elements {
 		all = append(all, read(r))
 	}

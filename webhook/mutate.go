@@ -48,7 +48,7 @@ func (j *judge) pod(ctx context.Context, req *review.Request[injector.Pod]) revi
 	} else if err != nil {
 		return denied(reasonRole, err)
 	}
-	v := plan(in, injector.Request{Pod: pod, Namespace: req.Namespace, Spec: spec, RoleARN: role})
+	v := plan(in, injector.Request{Pod: pod, Namespace: req.Namespace, Spec: spec, RoleARN: role, Room: req.Room})
 	if v.Err == nil {
 		v.Audit = audit(spec, role)
 		v.Audit["result"] = v.Result + "-" + v.Reason

@@ -23,10 +23,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/testr"
 	admissionv1 "k8s.io/api/admission/v1"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
@@ -151,11 +149,6 @@ func (f *fixture) post(path string, body []byte) (*admissionv1.AdmissionResponse
 func (f *fixture) account(name string, annotations map[string]any) {
 	f.kube.Put("/api/v1/namespaces/shop/serviceaccounts/"+name, fakekube.Object{
 		"apiVersion": "v1", "kind": "ServiceAccount", "metadata": fakekube.Object{"annotations": annotations}})
-}
-
-func TestMain(m *testing.M) {
-	ctrllog.SetLogger(logr.Discard())
-	os.Exit(m.Run())
 }
 
 // TestStory is a webhook's life: not ready, ready, told to stop, gone.

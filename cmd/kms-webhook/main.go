@@ -65,6 +65,9 @@ func run(ctx context.Context, args []string) error {
 	if o.Log, err = newLogger(*level); err != nil {
 		return err
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(webhook.GCPercent)
+	}
 	if o.REST, err = clientcmd.BuildConfigFromFlags("", *kubeconfig); err != nil {
 		return fmt.Errorf("find the API server: %w", err)
 	}

@@ -33,7 +33,7 @@ type Handler[T any] struct {
 	Draining *atomic.Bool
 }
 
-// buffers are for reviews and for answers. What is read from one keeps no part of it.
+// buffers are for reviews, patches and answers. What is read from one keeps no part of it.
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 16<<10)) }}
 
 func release(buffer *bytes.Buffer) {
@@ -46,8 +46,10 @@ func release(buffer *bytes.Buffer) {
 
 func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
+	patch := buffers.Get().(*bytes.Buffer)
+	defer release(patch)
 	var req Request[T]
-	v := h.answer(r, &req)
+	v := h.answer(r, &req, patch.AvailableBuffer())
 	h.Observe(v, time.Since(start))
 	h.logVerdict(req.Namespace, v)
 
@@ -70,7 +72,7 @@ func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer reads the review into req and decides on it. A panic of the decision is an answer too.
-func (h *Handler[T]) answer(r *http.Request, req *Request[T]) (v Verdict) {
+func (h *Handler[T]) answer(r *http.Request, req *Request[T], room []byte) (v Verdict) {
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
 	if err := readBody(r, body); err != nil {
@@ -80,6 +82,7 @@ func (h *Handler[T]) answer(r *http.Request, req *Request[T]) (v Verdict) {
 	if *req, err = readReview(body.Bytes(), h.Read); err != nil {
 		return Failed(BadReview, err)
 	}
+	req.Room = room
 	defer func() {
 		if p := recover(); p != nil {
 			cause, known := p.(runtime.Error) // any other value may quote the pod

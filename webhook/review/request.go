@@ -16,6 +16,8 @@ type Request[T any] struct {
 	DryRun    bool
 	Object    T
 	OldObject T
+
+	Room []byte // for Verdict.Patch: the Handler uses these bytes again when it has answered
 }
 
 // readReview reads an AdmissionReview. There may be a part of the request beside an error.
