@@ -122,3 +122,19 @@ func TestShutdownAnswersWhatItHasBegun(t *testing.T) {
 	close(source.answer)
 	wg.Wait()
 }
+
+// Some clients close their side once they have asked, and then read. Whatever they get, it is not an answer without a value.
+func TestClientThatHasStoppedSendingGetsNoEmptyAnswer(t *testing.T) {
+	source := slow{newOrigin(), make(chan struct{}), make(chan struct{})}
+	address, _ := start(t, Config{Source: source})
+	c := dial(t, address)
+	fmt.Fprintf(c.net, "GET /v1/app/db HTTP/1.1\r\nHost: x\r\nX-KMS-Token: %s\r\n\r\n", testToken)
+	<-source.asked
+	if err := c.net.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := http.ReadResponse(c.reader, nil); err == nil {
+		t.Errorf("status %d with %d bytes", res.StatusCode, res.ContentLength)
+		res.Body.Close()
+	}
+}

@@ -186,7 +186,8 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &refusal):
 	case r.Context().Err() != nil:
-		return // the client has gone
+		// The client has gone, or has closed its side and still reads: a return would be 200 without a value.
+		panic(http.ErrAbortHandler)
 	case errors.Is(err, context.DeadlineExceeded):
 		refusal = &Error{Status: http.StatusGatewayTimeout, Code: CodeTimeout, Message: "KMS did not answer in time"}
 	default:
