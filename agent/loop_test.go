@@ -112,6 +112,22 @@ func TestRestartKeepsTheSchedule(t *testing.T) {
 	})
 }
 
+// A node's clock may be hours ahead when its first pods start, until it is set.
+func TestClockThatWasSetBackDelaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{}
+		a := clockworkAgent(t, c, 5*time.Minute, "k")
+		ahead := snapshot{at: time.Now().Add(8 * time.Hour), values: values{{Name: "k"}: {}}}
+		if err := ahead.save(a.doc.StateDir); err != nil {
+			t.Fatal(err)
+		}
+		runFor(t, a, 6*time.Minute)
+		if len(c.asked) != 1 {
+			t.Errorf("asked %d times in the first interval", len(c.asked))
+		}
+	})
+}
+
 func TestRotationOfAManagedSecretIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rotation := time.Now().Add(20 * time.Minute)

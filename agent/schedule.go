@@ -27,6 +27,9 @@ type schedule struct {
 // first is the pause until the first refresh of an agent that took over what was held. One that is late, as all of a node
 // are that was suspended, comes at any time in the next interval.
 func (s *schedule) first(held snapshot, now time.Time) time.Duration {
+	if held.at.After(now) {
+		held.at = now // somebody has set the clock back since
+	}
 	if wait := s.until(held, now); wait > 0 {
 		return wait
 	}
