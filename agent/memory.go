@@ -26,21 +26,39 @@ func unmapProgram() {
 	if err != nil {
 		return
 	}
-	mappings, err := os.ReadFile("/proc/self/maps")
+	mappings, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return
 	}
-	for mapping := range strings.Lines(string(mappings)) {
-		fields := strings.Fields(mapping) // 00400000-0097b000 r-xp 00000000 fe:00 11846000 /kms-agent
-		if len(fields) != 6 || fields[5] != program || strings.Contains(fields[1], "w") {
-			continue
-		}
-		from, to, _ := strings.Cut(fields[0], "-")
-		begin, beginErr := strconv.ParseUint(from, 16, 64)
-		end, endErr := strconv.ParseUint(to, 16, 64)
-		if beginErr == nil && endErr == nil {
-			// It is about memory alone: if the kernel refuses, the pages stay.
-			_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, uintptr(begin), uintptr(end-begin), syscall.MADV_DONTNEED)
+	for _, pages := range asInFile(string(mappings), program) {
+		// It is about memory alone: if the kernel refuses, the pages stay.
+		_, _, _ = syscall.Syscall(syscall.SYS_MADVISE, pages.begin, pages.end-pages.begin, syscall.MADV_DONTNEED)
+	}
+}
+
+type addresses struct{ begin, end uintptr }
+
+// asInFile are the read-only mappings of a file that are what it has. Some are not: in a position-independent program, constants
+// with addresses in them were written when it was loaded, and would come back without.
+func asInFile(mappings, file string) []addresses {
+	var found []addresses
+	var pages addresses
+	for line := range strings.Lines(mappings) {
+		switch fields := strings.Fields(line); {
+		case len(fields) == 6 && strings.Contains(fields[0], "-"): // 00400000-0097b000 r-xp 00000000 fe:00 11846000 /kms-agent
+			pages = addresses{}
+			from, to, _ := strings.Cut(fields[0], "-")
+			begin, beginErr := strconv.ParseUint(from, 16, 64)
+			end, endErr := strconv.ParseUint(to, 16, 64)
+			if fields[5] == file && !strings.Contains(fields[1], "w") && beginErr == nil && endErr == nil {
+				pages = addresses{uintptr(begin), uintptr(end)}
+			}
+		case len(fields) == 3 && (fields[0] == "Anonymous:" || fields[0] == "Swap:") && fields[1] != "0":
+			pages = addresses{}
+		case len(fields) > 0 && fields[0] == "VmFlags:" && pages != addresses{}: // the last of a mapping
+			found = append(found, pages)
+			pages = addresses{}
 		}
 	}
+	return found
 }

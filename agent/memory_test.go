@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -19,6 +21,28 @@ func TestGiveBack(t *testing.T) {
 	}
 	if !rested {
 		t.Error("the connections stay open")
+	}
+}
+
+// Of a position-independent program: code, constants, constants that the loader has written, the same with a page swapped out,
+// variables; and of another file.
+func TestWhatIsNotAsInTheFileStaysInMemory(t *testing.T) {
+	var smaps strings.Builder
+	for _, m := range []struct{ header, anonymous, swap string }{
+		{"1000-2000 r-xp 00000000 fe:00 7                    /kms-agent", "0", "0"},
+		{"2000-3000 r--p 00001000 fe:00 7                    /kms-agent", "0", "0"},
+		{"3000-4000 r--p 00002000 fe:00 7                    /kms-agent", "4", "0"},
+		{"4000-5000 r--p 00003000 fe:00 7                    /kms-agent", "0", "4"},
+		{"5000-6000 rw-p 00004000 fe:00 7                    /kms-agent", "0", "0"},
+		{"6000-7000 rw-p 00000000 00:00 0", "0", "0"},
+		{"7000-8000 r-xp 00000000 fe:00 8                    /lib/libc.so.6", "0", "0"},
+		{"8000-9000 rw-p 00000000 00:00 0                    [stack]", "0", "0"},
+	} {
+		fmt.Fprintf(&smaps, "%s\nRss:  4 kB\nAnonymous:  %s kB\nSwap:  %s kB\nSwapPss:  0 kB\nVmFlags: rd mr mw me\n", m.header, m.anonymous, m.swap)
+	}
+	want := []addresses{{0x1000, 0x2000}, {0x2000, 0x3000}}
+	if got := asInFile(smaps.String(), "/kms-agent"); !slices.Equal(got, want) {
+		t.Errorf("got %x, want %x", got, want)
 	}
 }
 
