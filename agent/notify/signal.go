@@ -40,7 +40,13 @@ func (n *Notifier) send(signal syscall.Signal, name string) error {
 	}
 	var errs []error
 	for _, p := range found {
-		errs = append(errs, n.sendTo(p, signal, name))
+		if err := n.sendTo(p, signal, name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 && len(errs) < len(found) { // another attempt would be a second signal for the others
+		n.log.Warn("not all processes were signalled", "name", name, "error", errors.Join(errs...))
+		return nil
 	}
 	return errors.Join(errs...)
 }

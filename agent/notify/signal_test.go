@@ -105,11 +105,10 @@ func TestSignalWithoutAProcess(t *testing.T) {
 	}
 }
 
-// A made-up /proc shows what a machine of one's own does not: a pod's.
-func TestFind(t *testing.T) {
-	n := quiet()
+// inPod makes up a /proc, which shows what a machine of one's own does not: a pod's. It returns what adds a process.
+func inPod(t *testing.T, n *Notifier) (put func(pid, parent int, state, name, arguments string)) {
 	n.proc = t.TempDir()
-	put := func(pid, parent int, state, name, arguments string) {
+	return func(pid, parent int, state, name, arguments string) {
 		directory := filepath.Join(n.proc, fmt.Sprint(pid))
 		if err := os.MkdirAll(directory, 0o755); err != nil {
 			t.Fatal(err)
@@ -121,6 +120,27 @@ func TestFind(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Of two containers with a server of the same name, one cannot be signalled, which no attempt changes: the other hears once.
+func TestSignalIsNotRepeatedForThoseThatHaveIt(t *testing.T) {
+	name := fmt.Sprint("notify-test-", os.Getpid())
+	pid, lines := program(t, name)
+	n := quiet()
+	put := inPod(t, n)
+	put(pid, 1, "S (sleeping)", name, name+"\x00")
+	put(1000007, 1, "S (sleeping)", name, name+"\x00") // the kernel knows of no such process
+	if err := n.send(syscall.SIGHUP, name); err != nil {
+		t.Errorf("it would be sent again: %v", err)
+	}
+	if line := next(t, lines); line != "parent hangup" {
+		t.Errorf("printed %q", line)
+	}
+}
+
+func TestFind(t *testing.T) {
+	n := quiet()
+	put := inPod(t, n)
 	put(1, 0, "S (sleeping)", "pause", "/pause\x00")
 	if err := n.send(syscall.SIGHUP, "nginx"); err == nil || !strings.Contains(err.Error(), "shareProcessNamespace: true") {
 		t.Errorf("alone: %v", err)
