@@ -29,12 +29,16 @@ func terminated(path, text string) {
 	fmt.Fprint(file, agent.TerminationMessage(text))
 }
 
-// refuseLeaks stops before the SDKs print tokens: they read DEBUG when the process starts, so unsetting it is too late.
-func refuseLeaks(debug string) error {
-	for part := range strings.SplitSeq(debug, ",") {
+// refuseLeaks stops before the SDKs print tokens, or Go's HTTP/2 prints values: they read the environment when the process
+// starts, so unsetting it is too late.
+func refuseLeaks(getenv func(string) string) error {
+	for part := range strings.SplitSeq(getenv("DEBUG"), ",") {
 		if slices.Contains([]string{"tea", "dara", "credential"}, part) {
-			return fmt.Errorf("DEBUG=%s makes the Alibaba Cloud SDK print credentials; remove %q from DEBUG in the agent's containers", debug, part)
+			return fmt.Errorf("DEBUG=%s makes the Alibaba Cloud SDK print credentials; remove %q from DEBUG in the agent's containers", getenv("DEBUG"), part)
 		}
+	}
+	if setting := getenv("GODEBUG"); strings.Contains(setting, "http2debug") {
+		return fmt.Errorf("GODEBUG=%s makes Go print credentials and secrets; remove http2debug from GODEBUG in the agent's containers", setting)
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	default:
 		return exitMisuse, fmt.Errorf("%q is not a command: it is %s", args[0], commands)
 	}
-	if err := refuseLeaks(os.Getenv("DEBUG")); err != nil {
+	if err := refuseLeaks(os.Getenv); err != nil {
 		return exitMisuse, err
 	}
 	doc, err := config.ReadAgent([]byte(os.Getenv(config.AgentEnv)))

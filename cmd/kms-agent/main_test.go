@@ -87,6 +87,7 @@ func TestMisuseTeaches(t *testing.T) {
 		{[]string{config.AgentEnv + `={"secretDir":"/x"}`}, []string{"run"}, "secretDir"},
 		{env[:1], []string{"init"}, "ALIBABA_CLOUD_ROLE_ARN is not set"},
 		{append([]string{"DEBUG=web,dara"}, env...), []string{"init"}, `remove "dara" from DEBUG`},
+		{append([]string{"GODEBUG=x509sha1=1,http2debug=2"}, env...), []string{"init"}, `remove http2debug from GODEBUG`},
 	} {
 		code, out := output(t, test.env, test.args...)
 		if code != exitMisuse || !strings.Contains(out, test.want) {

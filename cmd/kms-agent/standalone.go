@@ -11,7 +11,7 @@ import (
 
 // runStandalone returns an error only if it ends a container: get is for people, in a container that goes on.
 func runStandalone(ctx context.Context, name string, args []string) (int, error) {
-	if err := refuseLeaks(os.Getenv("DEBUG")); err != nil {
+	if err := refuseLeaks(os.Getenv); err != nil {
 		return exitMisuse, err
 	}
 	err := standalone.Commands()[name](ctx, args, os.Getenv, os.Stdout, os.Stderr)

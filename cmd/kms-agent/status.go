@@ -27,7 +27,7 @@ func printStatus(ctx context.Context, args []string, out io.Writer) (int, error)
 	if len(args) > 0 && !slices.Equal(args, []string{"--probe"}) {
 		return exitMisuse, errors.New("kms-agent status takes --probe and nothing else")
 	}
-	if err := refuseLeaks(os.Getenv("DEBUG")); err != nil {
+	if err := refuseLeaks(os.Getenv); err != nil {
 		return exitMisuse, err
 	}
 	doc, err := config.ReadAgent([]byte(os.Getenv(config.AgentEnv)))
