@@ -22,14 +22,15 @@ type Streams struct {
 
 // The exit codes.
 const (
-	exitWrong  = 1 // what was looked at is wrong, or the command failed
-	exitBroken = 2 // of validate and doctor: it could not be looked at
+	exitWrong  = 1 // what was looked at is wrong, or a command that judges nothing failed
+	exitBroken = 2 // of validate and doctor: it could not be looked at, for whatever reason
 )
 
-// An exit ends the program with a code; what there is to say has been said.
-type exit int
+// errWrong is what validate and doctor return when they have said what is wrong.
+var errWrong = errors.New("what was looked at is wrong")
 
-func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+// judges is an annotation of the commands whose exit code 1 is a verdict, with what they did not do if they fail.
+const judges = "judges"
 
 // A shell is what all commands share.
 type shell struct {
@@ -47,13 +48,15 @@ func Execute(ctx context.Context, args []string, streams Streams, version string
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
-	err := root.ExecuteContext(ctx)
-	var code exit
-	switch {
+	cmd, err := root.ExecuteContextC(ctx)
+	switch undone := cmd.Annotations[judges]; {
 	case err == nil:
 		return 0
-	case errors.As(err, &code):
-		return int(code)
+	case errors.Is(err, errWrong):
+		return exitWrong
+	case undone != "":
+		fmt.Fprintf(streams.Err, "error: %s: %v\n", undone, err)
+		return exitBroken
 	}
 	fmt.Fprintln(streams.Err, "error:", err)
 	return exitWrong
@@ -66,8 +69,14 @@ func (sh *shell) root() *cobra.Command {
 		Long: "Shows what kms-agent-injector does to pods and why.\n\n" +
 			"inject, validate and explain are for before a pod is made; status and doctor for after.",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl kms"},
+		Version:       sh.version,
 		SilenceErrors: true, SilenceUsage: true,
 	}
+	root.SetVersionTemplate("kubectl-kms {{.Version}}\n")
+	root.Flags().Bool("version", false, "print the plugin's version") // without the -v that cobra would give it: kubectl's is the log's
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; %s --help shows the flags", err, cmd.CommandPath())
+	})
 	flags := root.PersistentFlags()
 	sh.kube.AddFlags(flags)
 	flags.StringVar(&sh.webhookNamespace, "webhook-namespace", "", "namespace of kms-webhook (default: where its webhook configuration says)")

@@ -151,10 +151,31 @@ func TestHelpAndCompletion(t *testing.T) {
 	if !strings.Contains(stdout, "refresh-interval\t") {
 		t.Error(stdout)
 	}
-	if _, stdout, _ = run(t, "", "version"); stdout != "kubectl-kms v1.2.3\n" {
-		t.Error(stdout)
+	for _, version := range []string{"version", "--version"} {
+		if code, stdout, stderr := run(t, "", version); code != 0 || stdout != "kubectl-kms v1.2.3\n" {
+			t.Error(version, code, stdout, stderr)
+		}
 	}
-	if code, _, stderr := run(t, "", "nonsense"); code != 1 || !strings.Contains(stderr, "unknown command") {
-		t.Error(code, stderr)
+}
+
+// What is typed wrongly is no verdict: continuous integration must not take it for one.
+func TestTypedWrongly(t *testing.T) {
+	for typed, c := range map[string]struct {
+		code int
+		says string
+	}{
+		"nonsense":           {1, "unknown command"},
+		"-v":                 {1, "kubectl kms --help shows the flags"},
+		"status --nonsense":  {1, "kubectl kms status --help shows the flags"},
+		"validate --files x": {2, "not checked: unknown flag: --files; kubectl kms validate --help"},
+		"validate web.yaml":  {2, "not checked: \"web.yaml\" is no flag; manifests are named by one: kubectl kms validate -f web.yaml"},
+		"inject web.yaml":    {1, "kubectl kms inject -f web.yaml"},
+		"doctor":             {2, "not examined: name one pod"},
+		"doctor a b":         {2, "not examined: name one pod"},
+		"doctor a --depth 3": {2, "not examined: unknown flag"},
+	} {
+		if code, stdout, stderr := run(t, "", strings.Fields(typed)...); code != c.code || stdout != "" || !strings.Contains(stderr, c.says) {
+			t.Errorf("%s: exit code %d, want %d and %q: %s%s", typed, code, c.code, c.says, stdout, stderr)
+		}
 	}
 }

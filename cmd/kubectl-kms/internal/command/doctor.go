@@ -28,14 +28,20 @@ func (sh *shell) doctor() *cobra.Command {
 
   # For a program
   kubectl kms doctor web-0 -o json | jq '.checks[] | select(.state == "broken")'`,
-		Args: cobra.ExactArgs(1), ValidArgsFunction: sh.completePods,
+		Annotations: map[string]string{judges: "not examined"},
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("name one pod, or TYPE/NAME of a workload; there are %d arguments", len(args))
+			}
+			return nil
+		},
+		ValidArgsFunction: sh.completePods,
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		report, err := sh.examine(cmd, args[0], output)
 		if err != nil {
-			fmt.Fprintln(sh.Err, "error: not examined:", err)
-			return exit(exitBroken)
+			return err
 		}
 		if output == "text" {
 			report.Text(sh.screen())
@@ -43,7 +49,7 @@ func (sh *shell) doctor() *cobra.Command {
 			return err
 		}
 		if report.Broken() {
-			return exit(exitWrong)
+			return errWrong
 		}
 		return nil
 	}

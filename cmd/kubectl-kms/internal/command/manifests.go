@@ -28,6 +28,14 @@ func (sh *shell) manifestFlags(cmd *cobra.Command) *manifestFlags {
 	return f
 }
 
+// onlyFlags refuses a file without its -f.
+func onlyFlags(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%q is no flag; manifests are named by one: %s -f %[1]s", args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
 func (sh *shell) inject() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inject -f FILE",
@@ -43,7 +51,7 @@ func (sh *shell) inject() *cobra.Command {
 
   # Without a cluster
   kubectl kms inject -k overlays/prod --config operator.yaml`,
-		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		Args: onlyFlags, ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	f := sh.manifestFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -74,7 +82,8 @@ func (sh *shell) validate() *cobra.Command {
 
   # In continuous integration, against the operator's document in the repository
   kubectl kms validate -k overlays/prod --config operator.yaml -o json`,
-		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		Annotations: map[string]string{judges: "not checked"},
+		Args:        onlyFlags, ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	f := sh.manifestFlags(cmd)
 	var output string
@@ -83,18 +92,17 @@ func (sh *shell) validate() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		report, err := sh.check(cmd, f, output)
 		if err != nil {
-			fmt.Fprintln(sh.Err, "error: not checked:", err)
-			return exit(exitBroken)
+			return err
 		}
 		if output == "json" {
-			if err := report.JSON(sh.Out); err != nil {
+			if err := sh.encode(report, output); err != nil {
 				return err
 			}
 		} else {
 			report.Text(sh.Out)
 		}
 		if report.Mistakes() > 0 {
-			return exit(exitWrong)
+			return errWrong
 		}
 		return nil
 	}
