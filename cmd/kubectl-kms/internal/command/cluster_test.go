@@ -32,6 +32,13 @@ func shop() *kubetest.Server {
 		"metadata": object{"labels": object{"app": "web"}, "annotations": object{"kms.alibabacloud.com/inject": "true", "kms.alibabacloud.com/secrt.db": "app/db"}},
 		"spec":     object{"containers": []any{object{"name": "web", "image": "web"}}},
 	}}}
+	// The template of a CronJob's pods may have no labels.
+	nightly := object{"kind": "CronJob", "apiVersion": "batch/v1", "metadata": object{"name": "nightly", "namespace": "shop"}, "spec": object{"jobTemplate": object{"spec": object{
+		"template": object{"spec": object{"containers": []any{object{"name": "web", "image": "web"}}}},
+	}}}}
+	ofJob := func(job string) object {
+		return object{"kind": "Pod", "apiVersion": "v1", "metadata": object{"name": job + "-x7x7x", "namespace": "shop", "labels": object{"batch.kubernetes.io/job-name": job}}}
+	}
 	plain := object{"kind": "Pod", "apiVersion": "v1", "metadata": object{"name": "plain", "namespace": "shop"}, "spec": object{"containers": []any{object{"name": "web", "image": "web"}}}}
 	return &kubetest.Server{Objects: map[string]any{
 		"/version":                           object{"gitVersion": "v1.36.3"},
@@ -41,19 +48,21 @@ func shop() *kubetest.Server {
 		"/apis/apps/v1":                      kinds("apps/v1", map[string]string{"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet", "replicasets": "ReplicaSet"}),
 		"/apis/batch/v1":                     kinds("batch/v1", map[string]string{"jobs": "Job", "cronjobs": "CronJob"}),
 		"/api/v1/namespaces/shop":            object{"metadata": object{"name": "shop", "labels": object{"kms.alibabacloud.com/injection": "enabled"}}},
-		"/api/v1/namespaces/shop/pods":       list("v1", "Pod", plain),
+		"/api/v1/namespaces/shop/pods":       list("v1", "Pod", ofJob("nightly-full-29000"), plain, ofJob("nightly-29001")),
 		"/api/v1/namespaces/shop/pods/plain": plain,
-		"/apis/apps/v1/namespaces/shop/deployments":     list("apps/v1", "Deployment", web),
-		"/apis/apps/v1/namespaces/shop/deployments/web": web,
-		"/apis/apps/v1/namespaces/shop/statefulsets":    list("apps/v1", "StatefulSet"),
-		"/apis/apps/v1/namespaces/shop/daemonsets":      list("apps/v1", "DaemonSet"),
-		"/apis/apps/v1/namespaces/shop/replicasets":     list("apps/v1", "ReplicaSet"),
-		"/apis/batch/v1/namespaces/shop/jobs":           list("batch/v1", "Job"),
-		"/apis/batch/v1/namespaces/shop/cronjobs":       list("batch/v1", "CronJob"),
+		"/apis/apps/v1/namespaces/shop/deployments":       list("apps/v1", "Deployment", web),
+		"/apis/apps/v1/namespaces/shop/deployments/web":   web,
+		"/apis/apps/v1/namespaces/shop/statefulsets":      list("apps/v1", "StatefulSet"),
+		"/apis/apps/v1/namespaces/shop/daemonsets":        list("apps/v1", "DaemonSet"),
+		"/apis/apps/v1/namespaces/shop/replicasets":       list("apps/v1", "ReplicaSet"),
+		"/apis/batch/v1/namespaces/shop/jobs":             list("batch/v1", "Job"),
+		"/apis/batch/v1/namespaces/shop/cronjobs":         list("batch/v1", "CronJob"),
+		"/apis/batch/v1/namespaces/shop/cronjobs/nightly": nightly,
 		"/api/v1/namespaces/shop/events": list("v1", "Event",
-			object{"metadata": object{"name": "1"}, "reason": "FailedCreate", "message": "denied long ago", "involvedObject": object{"name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-01T00:00:00Z"},
-			object{"metadata": object{"name": "2"}, "reason": "FailedCreate", "message": "denied by the webhook", "involvedObject": object{"name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-02T00:00:00Z"},
-			object{"metadata": object{"name": "3"}, "reason": "FailedCreate", "message": "another's", "involvedObject": object{"name": "website"}, "lastTimestamp": "2026-01-03T00:00:00Z"},
+			object{"metadata": object{"name": "1"}, "reason": "FailedCreate", "message": "denied long ago", "involvedObject": object{"kind": "ReplicaSet", "name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-01T00:00:00Z"},
+			object{"metadata": object{"name": "2"}, "reason": "FailedCreate", "message": "denied by the webhook", "involvedObject": object{"kind": "ReplicaSet", "name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-02T00:00:00Z"},
+			object{"metadata": object{"name": "3"}, "reason": "FailedCreate", "message": "another's", "involvedObject": object{"kind": "ReplicaSet", "name": "web-site-58c5759d8d"}, "lastTimestamp": "2026-01-03T00:00:00Z"},
+			object{"metadata": object{"name": "4"}, "reason": "FailedCreate", "message": "another's", "involvedObject": object{"kind": "StatefulSet", "name": "web-db"}, "lastTimestamp": "2026-01-03T00:00:00Z"},
 		),
 	}}
 }
@@ -72,6 +81,7 @@ func TestDoctorFinds(t *testing.T) {
 		"web":                  {1, "there is no MutatingWebhookConfiguration kms-agent-injector"},
 		"wep":                  {2, "there is no pod wep in namespace shop"},
 		"deployment/none":      {2, "not found"},
+		"cronjob/nightly":      {1, "CronJob shop/nightly, newest pod nightly-29001-x7x7x\n"},
 	} {
 		t.Run(target, func(t *testing.T) {
 			code, stdout, stderr := run(t, "", "--server", server, "--cache-dir", t.TempDir(), "-n", "shop", "doctor", target)
@@ -84,11 +94,16 @@ func TestDoctorFinds(t *testing.T) {
 
 func TestStatusOfNobody(t *testing.T) {
 	server := shop().Start(t)
-	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status"); code != 0 || stdout != "No injected pods found.\n" {
+	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status"); code != 0 || stdout != "" || stderr != "No injected pods found in namespace shop.\n" {
 		t.Errorf("%d %s%s", code, stdout, stderr)
 	}
-	if _, stdout, _ := run(t, "", "--server", server, "-n", "shop", "status", "plain", "-o", "json"); stdout != "[]\n" {
-		t.Error(stdout)
+	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status", "plain", "-o", "json"); code != 0 || stdout != "[]\n" || !strings.Contains(stderr, "Pod shop/plain is not injected") {
+		t.Error(code, stdout, stderr)
+	}
+	for _, choice := range []string{"-A", "-l=app=web"} {
+		if code, _, stderr := run(t, "", "--server", server, "-n", "shop", "status", "plain", choice); code != 1 || !strings.Contains(stderr, "not both") {
+			t.Error(choice, code, stderr)
+		}
 	}
 	if code, _, stderr := run(t, "", "--server", server, "-n", "shop", "status", "none"); code != 1 || !strings.Contains(stderr, "not found") {
 		t.Error(code, stderr)

@@ -69,13 +69,15 @@ func (sh *shell) world(ctx context.Context, f *manifestFlags) (decide.World, str
 	return decide.In(client, in), "the cluster's", err
 }
 
-// anything is an operator who allows everything, to check what does not depend on one.
+// anything is an operator who allows everything, to check what does not depend on one. What only a real one could say is in angle
+// brackets, for messages that name it.
 func (sh *shell) anything() (*injector.Injector, error) {
 	policy, err := config.ReadInjector([]byte(`{accountID: "0", clusterID: none, region: cn-hangzhou, agent: {image: kms-agent}, allow: {
 		roles: ["*"], secrets: ["*"], regions: ["*"], endpoints: ["*"], identities: [node-role, access-key, client-key]}}`))
 	if err != nil {
 		return nil, err
 	}
+	policy.AccountID, policy.Region, policy.OIDCProviderARN = "<account>", "<region>", "acs:ram::<account>:oidc-provider/ack-rrsa-<cluster id>"
 	return injector.New(policy.WithNativeSidecars(true), sh.version)
 }
 

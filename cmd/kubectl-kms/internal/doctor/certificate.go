@@ -17,11 +17,17 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
+// fromSecret is the annotation by which cert-manager's cainjector finds what to copy into a caBundle.
+const fromSecret = "cert-manager.io/inject-ca-from-secret"
+
 // certificate has the API server call the webhook, by a dry run: its own judgement of the certificate is the one that counts.
 func (e *examination) certificate(ctx context.Context, w *admissionv1.MutatingWebhook, all *admissionv1.MutatingWebhookConfiguration) {
-	cure := fmt.Sprintf("kms-webhook writes the caBundle itself and says what keeps it from that: kubectl -n %s logs deployment/%s", e.Client.Release(ctx), cluster.Deployment)
-	if all != nil && all.Annotations["cert-manager.io/inject-ca-from"] != "" {
-		cure = "cert-manager writes the caBundle: kubectl describe certificate -n " + strings.ReplaceAll(all.Annotations["cert-manager.io/inject-ca-from"], "/", " ") + ", and look at cert-manager's cainjector"
+	release := e.Client.Release(ctx)
+	cure := fmt.Sprintf("kms-webhook writes the caBundle itself and says what keeps it from that: kubectl -n %s logs deployment/%s; with certificates.mode files, it is the chart's certificates.files.caBundle",
+		release, cluster.Deployment)
+	if all != nil && all.Annotations[fromSecret] != "" {
+		cure = fmt.Sprintf("cert-manager's cainjector copies the caBundle from the Secret %s, which kms-webhook fills: look at cainjector, and at kubectl -n %[2]s describe certificate; kubectl -n %[2]s logs deployment/%[3]s",
+			all.Annotations[fromSecret], release, cluster.Deployment)
 	}
 	says := ""
 	if w != nil {
@@ -32,19 +38,19 @@ func (e *examination) certificate(ctx context.Context, w *admissionv1.MutatingWe
 		}
 	}
 	if e.labels[config.NamespaceLabel] != "enabled" {
-		e.add(Certificate, Unneeded, says+"; whether the API server accepts the certificate shows in a labelled namespace", "")
+		e.add(Certificate, Unneeded, says+"whether the API server accepts the certificate shows in a labelled namespace", "")
 		return
 	}
 	_, err := e.Client.Kube.CoreV1().Pods(e.subject.namespace).Create(ctx, bystander(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err == nil {
-		e.add(Certificate, Good, "the API server reaches the webhook and accepts its certificate; "+says, "")
+		e.add(Certificate, Good, strings.TrimSuffix("the API server reaches the webhook and accepts its certificate; "+says, "; "), "")
 		return
 	}
 	// There is no other sign of it than the API server's words.
 	text := err.Error()
 	switch ours := strings.Contains(text, "failed calling webhook") && (w == nil || strings.Contains(text, w.Name)); {
 	case !ours:
-		e.add(Certificate, Unseen, says+"; whether the API server accepts the certificate could not be tried: "+text, "")
+		e.add(Certificate, Unseen, says+"whether the API server accepts the certificate could not be tried: "+text, "")
 	case strings.Contains(text, "x509") || strings.Contains(text, "tls:"):
 		e.add(Certificate, Broken, "the API server does not accept the webhook's certificate: "+text, cure)
 	default:
@@ -53,23 +59,29 @@ func (e *examination) certificate(ctx context.Context, w *admissionv1.MutatingWe
 	}
 }
 
-// authority says until when the certificates of a bundle are good.
+// authority says until when the last of the certificates in a bundle is good: while one follows another, both are there.
 func authority(bundle []byte, now time.Time) (string, error) {
 	if len(bundle) == 0 {
 		return "", errors.New("is empty: the API server can trust no webhook")
 	}
-	block, _ := pem.Decode(bundle)
+	block, rest := pem.Decode(bundle)
 	if block == nil {
 		return "", errors.New("is not PEM")
 	}
-	c, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return "", err
+	var last time.Time
+	for ; block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return "", err
+		}
+		if c.NotAfter.After(last) {
+			last = c.NotAfter
+		}
 	}
-	if now.After(c.NotAfter) {
-		return "", fmt.Errorf("its authority expired on %s", c.NotAfter.Format(time.DateOnly))
+	if now.After(last) {
+		return "", fmt.Errorf("its authority expired on %s", last.Format(time.DateOnly))
 	}
-	return "its authority is good until " + c.NotAfter.Format(time.DateOnly), nil
+	return "its authority is good until " + last.Format(time.DateOnly) + "; ", nil
 }
 
 // bystander is a pod that the webhook is asked about and leaves as it is.

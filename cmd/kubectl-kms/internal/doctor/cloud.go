@@ -27,7 +27,7 @@ func (e *examination) sts() {
 	case before > 0:
 		e.add(STS, Unneeded, "refuses for the reason above", "")
 	case !e.asked:
-		e.add(STS, Unseen, "the agent has not said yet", "")
+		e.add(STS, Unseen, e.silent.Error(), "")
 	case e.verdict.Spec.Identity.Kind == config.ClientKey:
 		e.add(STS, Unneeded, "a client key needs none", "")
 	default:
@@ -47,8 +47,10 @@ func (e *examination) kms() {
 			c.State, c.Says = Unneeded, name+": there is no injected pod"
 		case refused:
 			c.State, c.Says = Unneeded, name+": not asked for, without a session"
-		case !e.asked || len(of(e.wrong, KMS)) > 0 && !e.holds(name):
-			c.State, c.Says = Unseen, name+": the agent has not said yet"
+		case !e.asked:
+			c.State, c.Says = Unseen, name+": the agent does not say, as above"
+		case len(of(e.wrong, KMS)) > 0 && !e.holds(name):
+			c.State, c.Says = Unseen, name+": the agent has not got to it"
 		}
 		e.Checks = append(e.Checks, c)
 	}
@@ -74,6 +76,8 @@ func (e *examination) files(now time.Time) {
 	case e.agent == nil:
 		e.add(Files, Unneeded, "there is no injected pod", "")
 	case e.blame(Files):
+	case !e.asked:
+		e.add(Files, Unseen, "the agent does not say, as above", "")
 	case e.held.Fetched.IsZero() && len(e.secrets()) == 0:
 		e.add(Files, Unneeded, "the pod has none: the API fetches what it is asked for", "")
 	case e.held.Fetched.IsZero():

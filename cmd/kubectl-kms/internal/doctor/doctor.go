@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +26,7 @@ type Doctor struct {
 	Asker  injected.Asker
 	Flags  genericclioptions.RESTClientGetter
 	World  decide.World // with the operator's document, or with one that allows everything
-	Blind  error        // why it is not the operator's document
+	Blind  error        // why it is not the operator's document; what only that says is in angle brackets then
 }
 
 // An examination is one subject and what is known about it so far.
@@ -38,6 +39,7 @@ type examination struct {
 	verdict decide.Verdict
 	agent   *injected.Pod // nil: the pod has none
 	asked   bool          // the agent has answered, or left last words
+	silent  error         // why it has not
 	held    inventory.Status
 	wrong   []problem // that the agent met
 }
@@ -81,10 +83,12 @@ func (e *examination) ask(ctx context.Context) {
 		return
 	}
 	held, err := e.Asker.Ask(ctx, *e.agent, true)
+	if errors.Is(err, injected.ErrSilent) { // and not when it could not be asked: what it said at the start may be long ago
+		held, err = e.agent.Started()
+	}
 	if err != nil {
-		if held, err = e.agent.Started(); err != nil {
-			return
-		}
+		e.silent = err
+		return
 	}
 	e.asked, e.held = true, held
 	for _, text := range held.Problems {
@@ -105,16 +109,13 @@ func (e *examination) policies(issuer string) {
 		return
 	}
 	policy := e.World.Injector.Policy()
-	provider := policy.OIDCProviderARN
-	e.RoleARN = cmp.Or(e.verdict.RoleARN, "the role")
-	if e.Blind != nil {
-		provider = "<acs:ram::account:oidc-provider/ack-rrsa-clusterID>"
-		if e.agent != nil {
-			provider = e.agent.Provider()
-		}
+	provider, region := policy.OIDCProviderARN, policy.Region
+	if e.Blind != nil && e.agent != nil {
+		provider, region = e.agent.Provider(), e.agent.Region()
 	}
+	e.RoleARN = cmp.Or(e.verdict.RoleARN, "the role")
 	e.TrustPolicy = trustPolicy(provider, cmp.Or(issuer, "<the cluster's issuer>"), e.subject.namespace, e.account())
-	e.PermissionPolicy = permissionPolicy(cmp.Or(e.verdict.Spec.Region, policy.Region), accountOf(e.verdict.RoleARN), e.secrets())
+	e.PermissionPolicy = permissionPolicy(cmp.Or(e.verdict.Spec.Region, region), accountOf(cmp.Or(e.verdict.RoleARN, provider)), e.secrets())
 }
 
 // secrets are those that the pod declares.

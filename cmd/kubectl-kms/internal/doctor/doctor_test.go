@@ -2,8 +2,13 @@ package doctor
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"math/big"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -95,6 +100,21 @@ func bundle(t *testing.T) []byte {
 	return pemOf(server.Certificate().Raw)
 }
 
+// expired is an authority of the past.
+func expired(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pemOf(der)
+}
+
 func (k *kube) diagnose(t *testing.T) Report {
 	t.Helper()
 	settings := &rest.Config{Host: k.Start(t), QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}
@@ -147,6 +167,17 @@ func TestChain(t *testing.T) {
 		"no bundle": {func(k *kube) {
 			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].ClientConfig.CABundle = nil
 		}, "certificate", "is empty"},
+		"two authorities": {func(k *kube) {
+			config := &k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].ClientConfig
+			config.CABundle = append(expired(t), config.CABundle...)
+		}, "", "its authority is good until 20"},
+		"expired": {func(k *kube) {
+			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].ClientConfig.CABundle = expired(t)
+		}, "certificate", "expired on 2020-01-02"},
+		"cert-manager": {func(k *kube) {
+			all := k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration)
+			all.Annotations, all.Webhooks[0].ClientConfig.CABundle = map[string]string{fromSecret: "kms-agent-injector/kms-webhook-ca-bundle"}, nil
+		}, "certificate", "cainjector copies the caBundle from the Secret kms-agent-injector/kms-webhook-ca-bundle"},
 		"no endpoints": {func(k *kube) { object(k, endpoints)["items"] = []any{} }, "endpoints", "scale deployment kms-webhook"},
 		"certificate": {func(k *kube) {
 			k.Refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": tls: failed to verify certificate: x509: certificate signed by unknown authority`

@@ -11,6 +11,9 @@ import (
 )
 
 func (e *examination) role() {
+	if e.Blind != nil && e.agent != nil { // the account of a role that is named without one is the operator's to say
+		e.verdict.RoleARN = strings.Replace(e.verdict.RoleARN, e.World.Injector.Policy().AccountID, accountOf(e.agent.Role()), 1)
+	}
 	switch identity := e.verdict.Spec.Identity; {
 	case e.verdict.Unmet != nil:
 		e.add(Role, Broken, e.verdict.Unmet.Error(), "then make the pod anew")

@@ -14,14 +14,15 @@ type statement struct {
 }
 
 func document(statements ...statement) string {
-	text, err := json.MarshalIndent(struct {
+	var text strings.Builder
+	enc := json.NewEncoder(&text)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false) // there may be <account> in it, to be filled in
+	_ = enc.Encode(struct {  // strings have no way to fail
 		Version   string
 		Statement []statement
-	}{"1", statements}, "", "  ")
-	if err != nil {
-		return "" // strings have no way to fail
-	}
-	return string(text)
+	}{"1", statements})
+	return strings.TrimSuffix(text.String(), "\n")
 }
 
 // trustPolicy lets the pods of one ServiceAccount be a role.

@@ -4,10 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/cli-runtime/pkg/resource"
@@ -30,12 +31,11 @@ type subject struct {
 // find takes a pod's name, type/name, or the name of a pod that was never made.
 func (d Doctor) find(ctx context.Context, namespace, target string) (subject, error) {
 	if !strings.Contains(target, "/") {
-		pods, err := d.get(namespace, "pods")
-		if err != nil {
+		pods, err := d.get(namespace, "pod/"+target)
+		if err == nil {
+			return d.ofPod(namespace, pods[0])
+		} else if !apierrors.IsNotFound(err) {
 			return subject{}, err
-		}
-		if i := slices.IndexFunc(pods, named(target)); i >= 0 {
-			return d.ofPod(namespace, pods[i])
 		}
 		all, err := d.get(namespace, workloads)
 		if err != nil {
@@ -86,10 +86,6 @@ func nameOf(o map[string]any) string {
 	return name
 }
 
-func named(name string) func(map[string]any) bool {
-	return func(o map[string]any) bool { return nameOf(o) == name }
-}
-
 // longest is the workload with the longest name that is the target or what the target begins with.
 func longest(all []map[string]any, target string) map[string]any {
 	var best map[string]any
@@ -118,27 +114,11 @@ func (d Doctor) ofWorkload(ctx context.Context, namespace string, o map[string]a
 	if !ok {
 		return s, fmt.Errorf("%s makes no pods", s.title)
 	}
-	var shape struct {
-		Metadata struct {
-			Labels map[string]string `json:"labels"`
-		} `json:"metadata"`
-	}
-	if err := json.Unmarshal(template, &shape); err != nil {
+	var err error
+	if s.pod, err = d.newest(ctx, namespace, kind, nameOf(o), template); err != nil {
 		return s, err
 	}
-	if len(shape.Metadata.Labels) > 0 {
-		list, err := d.Client.Kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: labels.SelectorFromSet(shape.Metadata.Labels).String()})
-		if err != nil {
-			return s, err
-		}
-		for i, pod := range list.Items {
-			if pod.DeletionTimestamp == nil && (s.pod == nil || s.pod.CreationTimestamp.Before(&pod.CreationTimestamp)) {
-				s.pod = &list.Items[i]
-			}
-		}
-	}
-	var err error
-	s.refusal, err = d.refused(ctx, namespace, nameOf(o), s.pod)
+	s.refusal, err = d.refused(ctx, namespace, kind, nameOf(o), s.pod)
 	if s.refusal != "" {
 		s.pod = nil // it is older than what is wrong
 	}
@@ -151,20 +131,50 @@ func (d Doctor) ofWorkload(ctx context.Context, namespace string, o map[string]a
 	return s, err
 }
 
+// newest is the newest pod of a workload; nil if it has none. They have the labels of its template, but for a CronJob's, which may
+// have none: what its pods have is the name of their Job.
+func (d Doctor) newest(ctx context.Context, namespace, kind, name string, template []byte) (*corev1.Pod, error) {
+	var shape struct {
+		Metadata struct {
+			Labels map[string]string `json:"labels"`
+		} `json:"metadata"`
+	}
+	if err := json.Unmarshal(template, &shape); err != nil {
+		return nil, err
+	}
+	selector := labels.SelectorFromSet(shape.Metadata.Labels).String()
+	if kind == "CronJob" {
+		selector = batchv1.JobNameLabel
+	} else if selector == "" {
+		return nil, nil
+	}
+	list, err := d.Client.Kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	if err != nil {
+		return nil, err
+	}
+	var newest *corev1.Pod
+	for i, pod := range list.Items {
+		ours := kind != "CronJob" || makes(kind, name, "Job", pod.Labels[batchv1.JobNameLabel])
+		if ours && pod.DeletionTimestamp == nil && (newest == nil || newest.CreationTimestamp.Before(&pod.CreationTimestamp)) {
+			newest = &list.Items[i]
+		}
+	}
+	return newest, nil
+}
+
 // refused is the last event about a pod that could not be made, if no pod was made since.
-func (d Doctor) refused(ctx context.Context, namespace, workload string, newest *corev1.Pod) (string, error) {
+func (d Doctor) refused(ctx context.Context, namespace, kind, name string, newest *corev1.Pod) (string, error) {
 	events, err := d.Client.Kube.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "reason=FailedCreate"})
 	if err != nil {
 		return "", fmt.Errorf("read the events: %w", err)
 	}
 	message, at := "", metav1.Time{}
 	for _, e := range events.Items {
-		of := e.InvolvedObject.Name
 		when := e.LastTimestamp
 		if when.IsZero() {
 			when = metav1.Time{Time: e.EventTime.Time}
 		}
-		if (of == workload || strings.HasPrefix(of, workload+"-")) && !when.Before(&at) {
+		if of := e.InvolvedObject; (of.Kind == kind && of.Name == name || makes(kind, name, of.Kind, of.Name)) && !when.Before(&at) {
 			message, at = e.Message, when
 		}
 	}
@@ -172,4 +182,15 @@ func (d Doctor) refused(ctx context.Context, namespace, workload string, newest 
 		return "", nil
 	}
 	return message, nil
+}
+
+// makes reports whether a workload makes an object of this kind and name to make its pods: a CronJob Jobs, any other ReplicaSets,
+// which it gives its own name and one more word.
+func makes(kind, name, madeKind, madeName string) bool {
+	made := "ReplicaSet"
+	if kind == "CronJob" {
+		made = "Job"
+	}
+	word, ours := strings.CutPrefix(madeName, name+"-")
+	return madeKind == made && ours && !strings.Contains(word, "-")
 }

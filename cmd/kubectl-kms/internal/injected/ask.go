@@ -42,7 +42,11 @@ func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (inventory.Status, er
 		command = append(command, "--probe")
 	}
 	var out, errs bytes.Buffer
-	if err := a.exec(ctx, p, container.Name, command, &out, &errs); err != nil {
+	switch err := a.exec(ctx, p, container.Name, command, &out, &errs); {
+	case err == nil:
+	case strings.Contains(err.Error(), `cannot create resource "pods/exec"`): // the status is lost in the upgrade of the connection
+		return inventory.Status{}, fmt.Errorf("the agent cannot be asked: you have not the right to create pods/exec in namespace %s", p.Namespace)
+	default:
 		return inventory.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s", strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(errs.String()))
 	}
 	var held inventory.Status

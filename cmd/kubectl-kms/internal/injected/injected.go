@@ -66,6 +66,9 @@ func (p Pod) Role() string { return p.env("ALIBABA_CLOUD_ROLE_ARN") }
 // Provider is RAM's OIDC identity provider, to which the agent shows its token.
 func (p Pod) Provider() string { return p.env("ALIBABA_CLOUD_OIDC_PROVIDER_ARN") }
 
+// Region is the cluster's, as the agent was told.
+func (p Pod) Region() string { return p.env("ALIBABA_CLOUD_STS_REGION") }
+
 // Secrets are the names or ARNs of what the agent fetches, each once.
 func (p Pod) Secrets() []string {
 	var names []string

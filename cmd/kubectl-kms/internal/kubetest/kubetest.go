@@ -11,8 +11,9 @@ import (
 // A Server answers requests for its objects, and for pods to be created as a dry run. Anything that would change something it
 // refuses.
 type Server struct {
-	Objects map[string]any // by path: objects, and lists
-	Refuses string         // what it says to whoever creates a pod; "": it accepts
+	Objects map[string]any    // by path: objects, and lists
+	Refuses string            // what it says to whoever creates a pod; "": it accepts
+	Forbids map[string]string // by path: what it says to the person who has no right to it
 }
 
 // Start returns the address of the server, which ends with the test.
@@ -26,7 +27,10 @@ func (s *Server) Start(t testing.TB) string {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	answer, status := s.Objects[r.URL.Path], http.StatusOK
+	forbidden := s.Forbids[r.URL.Path]
 	switch {
+	case forbidden != "":
+		status, answer = http.StatusForbidden, failure(http.StatusForbidden, "Forbidden", forbidden)
 	case r.Method == http.MethodPost && r.URL.Query().Get("dryRun") == "All" && s.Refuses == "":
 		answer = map[string]any{"kind": "Pod", "apiVersion": "v1"}
 	case r.Method == http.MethodPost && r.URL.Query().Get("dryRun") == "All":
