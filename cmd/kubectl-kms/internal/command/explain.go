@@ -40,7 +40,7 @@ func (sh *shell) explain() *cobra.Command {
 			}
 			if len(args) == 0 {
 				if output == "json" {
-					return explain.JSON(sh.Out, config.Annotations())
+					return sh.encode(config.Annotations(), output)
 				}
 				explain.Overview(sh.screen())
 				return nil
@@ -50,7 +50,7 @@ func (sh *shell) explain() *cobra.Command {
 				return err
 			}
 			if output == "json" {
-				return explain.JSON(sh.Out, a)
+				return sh.encode(a, output)
 			}
 			explain.Page(sh.screen(), a)
 			return nil

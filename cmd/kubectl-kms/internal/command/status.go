@@ -1,15 +1,22 @@
 package command
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/pager"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/status"
 )
@@ -40,6 +47,9 @@ func (sh *shell) status() *cobra.Command {
 		if err := oneOf(output, "table", "wide", "json", "yaml"); err != nil {
 			return err
 		}
+		if len(args) > 0 && (everywhere || selector != "") {
+			return errors.New("name pods, or choose them with -A and -l, not both")
+		}
 		client, err := sh.client()
 		if err != nil {
 			return err
@@ -48,20 +58,9 @@ func (sh *shell) status() *cobra.Command {
 		if everywhere {
 			namespace = metav1.NamespaceAll
 		}
-		var pods []corev1.Pod
-		for _, name := range args {
-			pod, err := client.Kube.CoreV1().Pods(sh.namespace()).Get(cmd.Context(), name, metav1.GetOptions{})
-			if err != nil {
-				return err
-			}
-			pods = append(pods, *pod)
-		}
-		if len(args) == 0 {
-			list, err := client.Kube.CoreV1().Pods(namespace).List(cmd.Context(), metav1.ListOptions{LabelSelector: selector})
-			if err != nil {
-				return err
-			}
-			pods = list.Items
+		pods, err := podsOf(cmd.Context(), client, namespace, selector, args)
+		if err != nil {
+			return err
 		}
 		rest, err := sh.kube.ToRESTConfig()
 		if err != nil {
@@ -69,6 +68,7 @@ func (sh *shell) status() *cobra.Command {
 		}
 		now := time.Now()
 		found := status.Of(cmd.Context(), injected.Asker{Kube: client.Kube, REST: rest}, pods, now)
+		sh.unlisted(found, namespace, args)
 		if output == "table" || output == "wide" {
 			status.Table(sh.screen(), found, everywhere, output == "wide", now)
 			return nil
@@ -78,19 +78,65 @@ func (sh *shell) status() *cobra.Command {
 	return cmd
 }
 
+// podsOf are the pods of these names, or all that a selector matches, which may be many: they come in pages.
+func podsOf(ctx context.Context, client cluster.Client, namespace, selector string, names []string) ([]corev1.Pod, error) {
+	var pods []corev1.Pod
+	ask := client.Kube.CoreV1().Pods(namespace)
+	for _, name := range names {
+		pod, err := ask.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		pods = append(pods, *pod)
+	}
+	if len(names) > 0 {
+		return pods, nil
+	}
+	page := func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		return ask.List(ctx, options)
+	}
+	err := pager.New(page).EachListItem(ctx, metav1.ListOptions{LabelSelector: selector}, func(o runtime.Object) error {
+		if pod, ok := o.(*corev1.Pod); ok {
+			pods = append(pods, *pod)
+		}
+		return nil
+	})
+	return pods, err
+}
+
+// unlisted says of what was asked for and is not there, on the side, so that programs read a list all the same.
+func (sh *shell) unlisted(found []status.Pod, namespace string, names []string) {
+	for _, name := range names {
+		if !slices.ContainsFunc(found, func(p status.Pod) bool { return p.Name == name }) {
+			fmt.Fprintf(sh.Err, "Pod %s/%s is not injected; kubectl kms doctor -n %[1]s %[2]s says why.\n", namespace, name)
+		}
+	}
+	switch {
+	case len(names) > 0 || len(found) > 0:
+	case namespace == metav1.NamespaceAll:
+		fmt.Fprintln(sh.Err, "No injected pods found in any namespace.")
+	default:
+		fmt.Fprintf(sh.Err, "No injected pods found in namespace %s.\n", namespace)
+	}
+}
+
 // encode writes for programs.
 func (sh *shell) encode(value any, output string) error {
-	text, err := json.MarshalIndent(value, "", "  ")
-	if err == nil && output == "yaml" {
-		text, err = yaml.JSONToYAML(text)
-	}
-	if err != nil {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
 		return err
 	}
-	if text[len(text)-1] != '\n' {
-		text = append(text, '\n')
+	written := text.Bytes()
+	if output == "yaml" {
+		var err error
+		if written, err = yaml.JSONToYAML(written); err != nil {
+			return err
+		}
 	}
-	_, err = fmt.Fprint(sh.Out, string(text))
+	_, err := sh.Out.Write(written)
 	return err
 }
 

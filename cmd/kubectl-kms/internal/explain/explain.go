@@ -2,9 +2,6 @@
 package explain
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
@@ -41,16 +38,6 @@ func Page(s screen.Screen, a config.Annotation) {
 		t.Add(f.Name, unmarked(f.Value), unmarked(f.Default), unmarked(f.Effect))
 	}
 	s.Table(t)
-}
-
-// JSON writes annotations for programs.
-func JSON(out io.Writer, annotations any) error {
-	text, err := json.MarshalIndent(annotations, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(out, string(text))
-	return err
 }
 
 // unmarked is Markdown without its marks.

@@ -14,9 +14,6 @@ type Table struct {
 // Add adds a row.
 func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
-// Len is the number of rows.
-func (t *Table) Len() int { return len(t.rows) }
-
 // Table writes a table.
 func (s Screen) Table(t Table) {
 	widths := make([]int, len(t.Header))

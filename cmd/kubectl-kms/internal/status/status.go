@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,7 +124,6 @@ func (o *Pod) ask(ctx context.Context, asker injected.Asker, p injected.Pod, unr
 // Table writes the pods for people; wide with everything.
 func Table(s screen.Screen, pods []Pod, namespaces, wide bool, now time.Time) {
 	if len(pods) == 0 {
-		s.Printf("No injected pods found.\n")
 		return
 	}
 	header := []string{"POD", "INJECTED", "MODE", "ROLE", "API", "STATE", "FETCHED", "SECRETS"}
@@ -145,11 +145,27 @@ func Table(s screen.Screen, pods []Pod, namespaces, wide bool, now time.Time) {
 		t.Add(row...)
 	}
 	s.Table(t)
-	for _, p := range pods {
-		if p.Problem != "" {
-			s.Printf("\n%s\n", s.Strong(p.Namespace+"/"+p.Name+" is "+p.State+":"))
-			s.Indented(2, p.Problem)
+	problems(s, pods)
+}
+
+// problems writes what is wrong, each once with all the pods that have it.
+func problems(s screen.Screen, pods []Pod) {
+	for i, p := range pods {
+		alike := func(other Pod) bool { return other.State == p.State && other.Problem == p.Problem }
+		if p.Problem == "" || slices.ContainsFunc(pods[:i], alike) {
+			continue
 		}
+		title, more := p.Namespace+"/"+p.Name+" is "+p.State, -1
+		for _, other := range pods[i:] {
+			if alike(other) {
+				more++
+			}
+		}
+		if more > 0 {
+			title += fmt.Sprintf(", and so are %d more", more)
+		}
+		s.Printf("\n%s\n", s.Strong(title+":"))
+		s.Indented(2, p.Problem)
 	}
 }
 
