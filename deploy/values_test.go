@@ -136,6 +136,7 @@ func TestPrivateAuthorityOfKMS(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0a", 32)
 	values := filepath.Join(t.TempDir(), "values.yaml")
 	if err := os.WriteFile(values, []byte(`
 accountID: 1234567890123456 # without quotes: a number
@@ -147,7 +148,7 @@ namespaces:
   - selector: {matchLabels: {virtual: "true"}, matchExpressions: [{key: zone, operator: In, values: [a]}]}
     agent: {nativeSidecar: never}
 agent: {narrowSessions: true, imageVolume: true, metricsPort: 9464}
-image: {registry: registry.example.com, repository: team, tag: v1.2.3, pullSecrets: [pull]}
+image: {registry: registry.example.com, repository: team, tag: v1.2.3, digest: "`+digest+`", pullSecrets: [pull]}
 replicas: 3
 podDisruptionBudget: {enabled: false}
 priorityClassName: ""
@@ -181,7 +182,7 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 		t.Errorf("sessions, program, metrics or identities did not arrive: %+v", in)
 	}
 	pod := only[*appsv1.Deployment](t, o).Spec.Template
-	if got, want := pod.Spec.Containers[0].Image, "registry.example.com/team/kms-webhook:v1.2.3"; got != want {
+	if got, want := pod.Spec.Containers[0].Image, "registry.example.com/team/kms-webhook:v1.2.3@"+digest; got != want {
 		t.Errorf("the webhook's image is %q, want %q", got, want)
 	}
 	if len(pod.Spec.ImagePullSecrets) != 1 || len(pod.Spec.Tolerations) != 1 || pod.Spec.Affinity == nil || pod.Labels["team"] != "platform" ||
@@ -193,6 +194,12 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	}
 	if got := pods(t, o).NamespaceSelector.MatchExpressions[1].Values; !slices.Equal(got, []string{"cert-manager", "istio-system", "kms", "kube-system"}) {
 		t.Errorf("the excluded namespaces are %v", got)
+	}
+
+	// In quotes its digits are taken as they are.
+	o, _ = render(t, "kms", "--set-string", "accountID=0123456789012345")
+	if in := readConfig(t, o); in.AccountID != "0123456789012345" {
+		t.Errorf("account is %q", in.AccountID)
 	}
 
 	o, _ = render(t, "kms", "--set", "guard.enabled=false")
@@ -220,6 +227,8 @@ func TestMistakes(t *testing.T) {
 		"files without any":    {[]string{"--set", "certificates.mode=files"}, []string{"certificates.files.secretName is missing", "certificates.files.caBundle is not PEM"}},
 		"files unused":         {[]string{"--set", "certificates.files.secretName=own"}, []string{"has no effect"}},
 		"monitor of nothing":   {[]string{"--set", "monitoring.podMonitor.enabled=true"}, []string{"monitoring.podMonitor needs agent.metricsPort"}},
+		"label of ours":        {[]string{"--set", `podLabels.app\.kubernetes\.io/component=agent`}, []string{"podLabels has app.kubernetes.io/component", "remove it"}},
+		"digest":               {[]string{"--set", "image.digest=abc"}, []string{"/image/digest"}},
 		"issuer unused":        {[]string{"--set", "certificates.certManager.issuerRef.name=corp"}, []string{"has no effect"}},
 	} {
 		t.Run(name, func(t *testing.T) {

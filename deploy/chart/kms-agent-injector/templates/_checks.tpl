@@ -18,6 +18,11 @@ What a schema cannot say, or cannot say well. All mistakes are reported together
 {{- $mistakes = append $mistakes (printf "%s.caFile is %q, which is not in caFiles; add it, for example --set-file 'caFiles.%s=%s'" $service $file (replace "." "\\." $file) $file) }}
 {{- end }}
 {{- end }}
+{{- range $label := list "name" "component" "instance" }}
+{{- if hasKey ($.Values.podLabels | default dict) (printf "app.kubernetes.io/%s" $label) }}
+{{- $mistakes = append $mistakes (printf "podLabels has app.kubernetes.io/%s, which the chart sets itself, since its Deployment and its Service find the pods by such labels; remove it" $label) }}
+{{- end }}
+{{- end }}
 {{- $files := .Values.certificates.files }}
 {{- if eq .Values.certificates.mode "files" }}
 {{- if not $files.secretName }}

@@ -17,6 +17,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with .root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .root.Values.image.repository }}/{{ .name }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
 {{- end }}
 
+{{/* The webhook's own image; its digest, where one is given, is what counts beside the tag. */}}
+{{- define "kms.webhookImage" -}}
+{{- include "kms.image" (dict "root" . "name" "kms-webhook") }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
 {{/* The operator's document: the values that are part of it, with what the chart knows better filled in. */}}
 {{- define "kms.config" -}}
 {{- $config := pick .Values "accountID" "clusterID" "region" "oidcProviderARN" "network" "kms" "sts" "agent" "allow" "namespaces" | deepCopy }}
@@ -33,7 +38,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Written without quotes, or with --set, the account's id is a number, and a large one would come out as 1.2e+15. */}}
 {{- define "kms.accountID" -}}
-{{- with .Values.accountID }}{{ int64 . }}{{ end }}
+{{- with .Values.accountID }}{{ kindIs "string" . | ternary . (int64 .) }}{{ end }}
 {{- end }}
 
 {{/* Where the API server finds the webhook: takes a dictionary of the root and the path. */}}
