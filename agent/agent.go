@@ -135,6 +135,9 @@ func (a *Agent) start(parent context.Context, dirs views) (snapshot, error) {
 		case parent.Err() != nil:
 			return snapshot{}, parent.Err()
 		case ctx.Err() != nil:
+			if last == nil { // the first attempt was still under way
+				last = fmt.Errorf("STS and KMS are slow: they had given %d of %d by then", len(got), len(a.refs()))
+			}
 			return snapshot{}, errors.Join(fmt.Errorf("no secrets within %s", limit.Round(time.Second/10)), last)
 		}
 	}

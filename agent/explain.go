@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
@@ -58,6 +59,9 @@ func (a *Agent) advise(err error) (cause, cure string) {
 	case errors.As(err, &key):
 		return "the Secret that the annotation identity names does not hold a client key",
 			"it needs two keys: clientKey, the JSON file that the KMS console gives out, and password"
+	case errors.Is(err, syscall.ENOSPC):
+		return "the volume is full; what was in it before stays as it was",
+			"the operator's agent.volumeSize is the size of the volumes in memory; the agent's program is copied to the node's disk"
 	case errors.As(err, &gateway):
 		return find(kmsAdvice, gateway.Code, gateway.Err, "KMS", "kms.caBundle", strings.NewReplacer(
 			"{role}", a.role, "{secret}", gateway.Ref.String(), "{resource}", resource(gateway.Ref.Name), "{host}", a.doc.KMS.Host))

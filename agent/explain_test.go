@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 	"unicode/utf8"
 
@@ -60,6 +61,7 @@ func TestErrorsWithoutACode(t *testing.T) {
 		{&kms.KeyError{File: "/key", Err: fmt.Errorf("%w on 2026-01-02", kms.ErrExpired)}, "create another client key"},
 		{&kms.KeyError{File: "/key", Err: fs.ErrNotExist}, "it needs two keys: clientKey"},
 		{&kms.Error{Code: "Never.Heard", Message: "of"}, "get secret : Never.Heard"},
+		{fmt.Errorf("remember the secrets: %w", &fs.PathError{Op: "write", Path: "/state", Err: syscall.ENOSPC}), "agent.volumeSize"},
 		{errors.New("anything else"), "anything else"},
 	} {
 		if text := a.Explain(test.err); !strings.Contains(text, test.want) {

@@ -237,6 +237,23 @@ func TestStartTriesForAMinute(t *testing.T) {
 	})
 }
 
+func TestStartThatIsTooSlowSaysHowFarItCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var names []string
+		for i := range 40 {
+			names = append(names, fmt.Sprint("k", i))
+		}
+		a := clockworkAgent(t, &clockwork{}, 0, names...)
+		a.reader = &hold{reader: readerFunc(func(ctx context.Context, _ kms.Ref) (kms.Secret, error) {
+			sleep(ctx, 8*time.Second)
+			return kms.Secret{VersionID: "v1"}, ctx.Err()
+		})}
+		if err := a.Init(t.Context()); err == nil || !strings.Contains(err.Error(), "they had given 25 of 40") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestStartDoesNotRepeatARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &clockwork{answer: func(int, kms.Ref) (kms.Secret, error) { return kms.Secret{}, forbidden }}

@@ -22,7 +22,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -80,7 +79,7 @@ func (d *Dir) Write(files []File) ([]string, error) {
 		return nil, err
 	}
 	if err := d.linkNames(names); err != nil {
-		return nil, explain(err)
+		return nil, err
 	}
 	if old != "" && len(changed) == 0 {
 		return nil, d.unlinkOthers(names)
@@ -93,7 +92,7 @@ func (d *Dir) Write(files []File) ([]string, error) {
 		if next != "" {
 			d.root.RemoveAll(next) // or the next Write does it
 		}
-		return nil, explain(err)
+		return nil, err
 	}
 	if err := d.unlinkOthers(names); err != nil {
 		return changed, fmt.Errorf("the new files are in place, but links to old ones are left: %w", err)
@@ -254,12 +253,4 @@ func (d *Dir) do(change func() error) error {
 		return err
 	}
 	return change()
-}
-
-// explain adds what a full volume means, which is the only error here that a user can cause and cure.
-func explain(err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
-		return fmt.Errorf("the volume is full, so the old files stay; give it a larger size limit or write less into it: %w", err)
-	}
-	return err
 }

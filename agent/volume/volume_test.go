@@ -245,7 +245,7 @@ func TestFullVolumeKeepsTheOldFiles(t *testing.T) {
 			return nil
 		}
 		_, err := d.Write([]File{file("a", "2"), file("b", "2")})
-		if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "size limit") {
+		if !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("step %d: %v", fails, err)
 		}
 		if got := visible(t, dir); !reflect.DeepEqual(got, map[string]string{"a": "-r-------- 1"}) {
