@@ -12,8 +12,15 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
+// maxKey bounds an expression in bytes. The library's parser calls itself for each bracket: for 64 kB of them, which an annotation may
+// have, it takes 256 MB, which is all that the webhook is given.
+const maxKey = 4 << 10
+
 // CheckKey reports what is wrong with a JMESPath expression, without a document to try it on.
 func CheckKey(expression string) error {
+	if len(expression) > maxKey {
+		return fmt.Errorf("it has %d bytes; at most %d are allowed", len(expression), maxKey)
+	}
 	if _, err := jmespath.Compile(expression); err != nil {
 		return fmt.Errorf("%w; a name with more than letters, digits and _ in it goes in double quotes: '\"api-key\"'", err)
 	}

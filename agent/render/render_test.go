@@ -1,6 +1,7 @@
 package render
 
 import (
+	"runtime"
 	"strings"
 	"testing"
 
@@ -147,5 +148,25 @@ func TestCheckKey(t *testing.T) {
 		if err := CheckKey(bad); err == nil || !strings.Contains(err.Error(), "double quotes") {
 			t.Errorf("%q: %v", bad, err)
 		}
+	}
+}
+
+// Whoever may create pods can send the webhook such a key, and the webhook has 256 MB for everybody.
+func TestCheckOfADeepKeyTakesLittleMemory(t *testing.T) {
+	for _, bracket := range []string{"(", "[", "{a:", "!"} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		done := make(chan error) // in a goroutine, whose stack is its own
+		go func() { done <- CheckKey(strings.Repeat(bracket, 64<<10/len(bracket))) }()
+		if err := <-done; err == nil {
+			t.Errorf("%s… was taken", bracket)
+		}
+		runtime.ReadMemStats(&after)
+		if most := uint64(16 << 20); after.Sys > before.Sys+most {
+			t.Errorf("%s… took %d MB", bracket, (after.Sys-before.Sys)>>20)
+		}
+	}
+	if err := CheckKey(strings.Repeat("(", 2000) + "a" + strings.Repeat(")", 2000)); err != nil {
+		t.Error(err)
 	}
 }
