@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path"
 	"slices"
 	"strings"
 )
@@ -107,13 +108,21 @@ func (p *parser) apiContradictions() {
 
 // pathContradictions are files that would stand in each other's way.
 func (p *parser) pathContradictions() {
-	for i, a := range p.Secrets {
-		for _, b := range p.Secrets[:i] {
-			switch {
-			case a.Path == b.Path:
-				p.mistakes.add(Prefix+"secret."+a.File, "writes %s, which secret.%s writes too; give one of them another path", a.Path, b.File)
-			case strings.HasPrefix(a.Path, b.Path+"/") || strings.HasPrefix(b.Path, a.Path+"/"):
-				p.mistakes.add(Prefix+"secret."+a.File, "writes %s and secret.%s writes %s, so that one name would be a file and a folder; give one of them another path", a.Path, b.File, b.Path)
+	if len(p.Secrets) < 2 {
+		return
+	}
+	writers := make(map[string]string, len(p.Secrets)) // files by their paths
+	for _, s := range p.Secrets {
+		if writer, taken := writers[s.Path]; taken {
+			p.mistakes.add(Prefix+"secret."+s.File, "writes %s, which secret.%s writes too; give one of them another path", s.Path, writer)
+			continue
+		}
+		writers[s.Path] = s.File
+	}
+	for _, s := range p.Secrets {
+		for folder := path.Dir(s.Path); folder != "."; folder = path.Dir(folder) {
+			if writer, taken := writers[folder]; taken {
+				p.mistakes.add(Prefix+"secret."+s.File, "writes %s and secret.%s writes %s, so that one name would be a file and a folder; give one of them another path", s.Path, writer, folder)
 			}
 		}
 	}

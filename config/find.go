@@ -9,19 +9,27 @@ import (
 
 // find returns the row of a key, without Prefix, and the argument after its dot. The error may be an unknownKey.
 func find(key string) (*row, string, error) {
+	r, argument := rowOf(key)
+	switch {
+	case r == nil:
+		return nil, "", unknown(key)
+	case argument == "" && r.argument() != "":
+		return r, "", fmt.Errorf("a name after the dot is missing; write %s%s%s", Prefix, r.key, r.argument())
+	}
+	return r, argument, nil
+}
+
+func rowOf(key string) (*row, string) {
 	for i := range rows {
 		r := &rows[i]
-		if r.key == key && !strings.HasSuffix(r.key, ".") {
-			return r, "", nil
+		if r.key == key {
+			return r, ""
 		}
 		if argument, found := strings.CutPrefix(key, r.key); found && strings.HasSuffix(r.key, ".") {
-			if argument == "" {
-				return r, "", fmt.Errorf("a name after the dot is missing; write %s%s%s", Prefix, r.key, r.argument())
-			}
-			return r, argument, nil
+			return r, argument
 		}
 	}
-	return nil, "", unknown(key)
+	return nil, ""
 }
 
 // An unknownKey is an annotation that does not exist, and the key of the row that was meant, if that is clear.
@@ -81,7 +89,7 @@ func Misspelt(annotations map[string]string) map[string]string {
 		if !slashed { // kms.alibabacloud.com.inject
 			rest = strings.TrimLeft(strings.TrimPrefix(domain, strings.TrimSuffix(Prefix, "/")), ".-_")
 		}
-		if _, _, err := find(rest); err == nil {
+		if r, argument := rowOf(rest); r != nil && (argument == "") == (r.argument() == "") {
 			if found == nil {
 				found = map[string]string{}
 			}

@@ -24,12 +24,12 @@ const (
 // Error implements error.
 func (m Mistakes) Error() string {
 	if len(m) == 1 {
-		return m[0].Where + ": " + m[0].Problem
+		return m[0].Where + ": " + shortened(m[0].Problem)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d mistakes:", len(m))
 	for i, one := range m[:min(len(m), maxShown)] {
-		fmt.Fprintf(&b, "\n  %d. %s: %s", i+1, one.Where, one.Problem)
+		fmt.Fprintf(&b, "\n  %d. %s: %s", i+1, one.Where, shortened(one.Problem))
 	}
 	if more := len(m) - maxShown; more > 0 {
 		fmt.Fprintf(&b, "\n  … and %d more", more)
@@ -38,11 +38,14 @@ func (m Mistakes) Error() string {
 }
 
 func (m *Mistakes) add(where, format string, args ...any) {
-	problem := fmt.Sprintf(format, args...)
-	if len(problem) > maxProblem {
-		problem = strings.ToValidUTF8(problem[:maxProblem], "") + " …"
+	*m = append(*m, Mistake{Where: where, Problem: shortened(fmt.Sprintf(format, args...))})
+}
+
+func shortened(problem string) string {
+	if len(problem) <= maxProblem {
+		return problem
 	}
-	*m = append(*m, Mistake{Where: where, Problem: problem})
+	return strings.ToValidUTF8(problem[:maxProblem], "") + " …"
 }
 
 // err returns nil for no mistakes: a nil Mistakes in an error interface would not be nil.

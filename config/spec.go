@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"sort"
 	"strings"
 	"time"
@@ -53,10 +54,11 @@ type Checks struct {
 // Parse reads a pod's annotations. Annotations outside Prefix are nobody's business here. The error is a Mistakes with all that
 // is wrong at once.
 func Parse(annotations map[string]string, checks Checks) (Spec, error) {
-	keys := make([]string, 0, len(annotations))
-	for key := range annotations {
+	keys, size := make([]string, 0, len(annotations)), 0
+	for key, value := range annotations {
 		if rest, ours := strings.CutPrefix(key, Prefix); ours && rest != injectedKey {
 			keys = append(keys, rest)
+			size += len(key) + min(len(value), maxValue) // what is longer is refused by itself
 		}
 	}
 	if len(keys) == 0 {
@@ -65,6 +67,9 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 	sort.Strings(keys)
 	if inject := annotations[Prefix+injectKey]; inject == "false" {
 		return Spec{}, nil
+	}
+	if size > maxAnnotations {
+		return Spec{}, Mistakes{{Prefix + "*", fmt.Sprintf("these annotations have %d bytes together; Kubernetes allows %d for all annotations of an object", size, maxAnnotations)}}
 	}
 
 	p := parser{Spec: Spec{
@@ -102,9 +107,12 @@ type parser struct {
 	mistakes Mistakes
 }
 
-// maxValue is how long an annotation may be. Kubernetes allows 256 KiB for all of a pod's together, but only after everybody has
-// read them.
-const maxValue = 64 << 10
+// maxValue is how long an annotation may be, and maxAnnotations how long all of them together: that is Kubernetes' own limit, but it
+// looks only after everybody has read them.
+const (
+	maxValue       = 64 << 10
+	maxAnnotations = 256 << 10
+)
 
 func (p *parser) annotation(key, value string) {
 	row, argument, err := find(key)

@@ -131,9 +131,9 @@ func (a access) warnOpen(spec config.Spec, readers []Container) []string {
 
 // some are the first of a list, for a message.
 func some(list []string) string {
-	const most = 4
-	if more := len(list) - most; more > 0 {
-		return strings.Join(list[:most], ", ") + fmt.Sprintf(" and %d more", more)
+	const shown = 8
+	if more := len(list) - shown; more > 0 {
+		return strings.Join(list[:shown], ", ") + fmt.Sprintf(" and %d more", more)
 	}
 	return strings.Join(list, ", ")
 }

@@ -39,8 +39,7 @@ func (in *Injector) document(r Request, a access) config.Agent {
 			doc.Program = config.Program
 		}
 	}
-	views := views(r.Spec)
-	for _, v := range views {
+	for _, v := range r.views {
 		doc.ViewDirs = append(doc.ViewDirs, v.dir)
 	}
 	for _, s := range r.Spec.Secrets {
@@ -48,7 +47,7 @@ func (in *Injector) document(r Request, a access) config.Agent {
 		if s.Mode != nil {
 			mode = config.FileMode(*s.Mode)
 		}
-		doc.Files = append(doc.Files, file(s, mode, dirs(s, views)))
+		doc.Files = append(doc.Files, file(s, mode, dirs(s, r.views)))
 	}
 	return doc
 }
@@ -78,7 +77,7 @@ func (in *Injector) containers(r Request, a access, resources string, memory *me
 	memory.env = append(memory.env, `},{"name":"`+config.PodNameEnv+`","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}`...)
 	memory.env = appendItems(memory.env, in.identity(r), appendVariable)
 	mounts := append([]Mount{{Name: SecretsVolume, MountPath: secretsDir}, {Name: StateVolume, MountPath: stateDir}}, identityMounts(r.Spec.Identity.Kind)...)
-	for _, v := range views(r.Spec) {
+	for _, v := range r.views {
 		mounts = append(mounts, Mount{Name: v.volume, MountPath: v.dir})
 	}
 	if len(r.Spec.Env) > 0 && in.copiesProgram() {

@@ -7,6 +7,22 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
+// most is how many containers and volumes a pod may have: more than any node could run, and few enough that whoever makes such a
+// pod holds up nobody else's.
+const most = 1000
+
+func tooMany(pod PodSpec) (m config.Mistakes) {
+	for _, list := range []struct {
+		what string
+		n    int
+	}{{"containers", len(pod.InitContainers) + len(pod.Containers)}, {"volumes", len(pod.Volumes)}} {
+		if list.n > most {
+			m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: fmt.Sprintf("the pod has %d %s; at most %d are possible", list.n, list.what, most)})
+		}
+	}
+	return m
+}
+
 // impossible are the pods that cannot be injected at all.
 func (in *Injector) impossible(r Request) config.Mistakes {
 	var m config.Mistakes
@@ -34,7 +50,7 @@ func (in *Injector) taken(r Request) config.Mistakes {
 	var m config.Mistakes
 	pod := r.Pod.Spec
 	inMemory := []string{SecretsVolume, StateVolume}
-	for _, v := range views(r.Spec) {
+	for _, v := range r.views {
 		inMemory = append(inMemory, v.volume)
 	}
 	if r.Spec.API != nil {
@@ -77,17 +93,17 @@ func (in *Injector) warnSidecar(r Request) []string {
 }
 
 // warnLate is for containers that another webhook added after the injection, when the agent's user was chosen without them.
-func warnLate(spec config.Spec, pod PodSpec, readers []Container, a access) []string {
+func warnLate(r Request, readers []Container, a access) []string {
 	if a.fsGroup {
 		return nil
 	}
-	for _, agent := range slices.Concat(pod.InitContainers, pod.Containers) {
+	for _, agent := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
 		uid := agent.SecurityContext.RunAsUser
 		if !ours(agent.Name) || uid == nil || *uid == agentID || *uid == a.uid {
 			continue
 		}
 		for _, c := range readers {
-			if !c.mounts(secretsVolume(spec, c.Name)) {
+			if !c.mounts(r.secretsVolume(c.Name)) {
 				return []string{fmt.Sprintf("container %s was added after the injection and does not run as user %d, whose files these are; list the containers that need them in %scontainers", c.Name, *uid, config.Prefix)}
 			}
 		}

@@ -17,6 +17,7 @@ type Value struct {
 
 // Values are what a pod may get, and the agent's document.
 func (in *Injector) Values(r Request) (values []Value, document config.Agent) {
+	r.views = views(r.Spec)
 	readers, _, _ := readers(r)
 	a := accessOf(r.Pod.Spec, readers)
 	resources, _ := in.resources(r)
@@ -24,13 +25,13 @@ func (in *Injector) Values(r Request) (values []Value, document config.Agent) {
 	for _, c := range in.containers(r, a, resources, &memory{document: appendDocument(nil, document)}) {
 		values = append(values, Value{appendValue(nil, c), &corev1.Container{}})
 	}
-	for _, v := range in.volumes(r.Spec, a) {
+	for _, v := range in.volumes(r, a) {
 		values = append(values, Value{appendValue(nil, v), &corev1.Volume{}})
 	}
 	for _, e := range in.identity(r) {
 		values = append(values, Value{appendValue(nil, e), &corev1.EnvVar{}})
 	}
-	for _, p := range places(r.Spec, "") {
+	for _, p := range r.places("") {
 		values = append(values, Value{appendValue(nil, p.Mount), &corev1.VolumeMount{}})
 	}
 	return values, document

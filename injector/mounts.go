@@ -16,10 +16,11 @@ type place struct {
 	cure       string // for whoever has something else there
 }
 
-func places(spec config.Spec, container string) []place {
+func (r Request) places(container string) []place {
+	spec := r.Spec
 	const move = "move or remove that mount"
 	all := []place{{
-		Mount{Name: secretsVolume(spec, container), MountPath: spec.MountPath, ReadOnly: true},
+		Mount{Name: r.secretsVolume(container), MountPath: spec.MountPath, ReadOnly: true},
 		mountPathAnnotation, "choose another " + mountPathAnnotation + ", or move that mount",
 	}}
 	if spec.API != nil {
@@ -37,14 +38,14 @@ func places(spec config.Spec, container string) []place {
 // conflicts are mounts of the readers' own that stand where ours must be, that ours would hide or make impossible to set up.
 func conflicts(r Request, readers []Container) config.Mistakes {
 	var m config.Mistakes
-	for _, p := range places(r.Spec, "")[1:] {
+	for _, p := range r.places("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
 			m = append(m, config.Mistake{Where: mountPathAnnotation, Problem: fmt.Sprintf(
 				"%s and %s, where the volume %s is, would be inside each other; choose another %s", r.Spec.MountPath, p.MountPath, p.Name, mountPathAnnotation)})
 		}
 	}
 	for _, c := range readers {
-		for _, p := range places(r.Spec, c.Name) {
+		for _, p := range r.places(c.Name) {
 			if !c.mounts(p.Name) {
 				m = append(m, r.conflict(c, p)...)
 			}
@@ -83,7 +84,7 @@ func warnOwnMounts(r Request, readers []Container) []string {
 		warnings = append(warnings, fmt.Sprintf("container %s mounts %s at %s %s; %s", c.Name, m.Name, m.MountPath, what, cure))
 	}
 	for _, c := range readers {
-		ours := secretsVolume(r.Spec, c.Name)
+		ours := r.secretsVolume(c.Name)
 		for _, m := range c.VolumeMounts {
 			switch {
 			case m.Name != ours:

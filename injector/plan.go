@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -18,6 +17,8 @@ type Request struct {
 	Spec      config.Spec // of its annotations; Inject is true
 	RoleARN   string      // that its ServiceAccount, or itself, assumes; "" with other identities than RRSA
 	Room      []byte      // what the patch is appended to, which may be nil; its bytes are the caller's to use again after the patch
+
+	views []view // that Spec asks for
 }
 
 func (r Request) serviceAccount() string { return ServiceAccountOf(r.Pod) }
@@ -42,6 +43,10 @@ var memories = sync.Pool{New: func() any { return new(memory) }}
 
 // Plan says what the pod needs. The error is a config.Mistakes if the pod's author has to change something.
 func (in *Injector) Plan(r Request) (Plan, error) {
+	if mistakes := tooMany(r.Pod.Spec); len(mistakes) > 0 {
+		return Plan{}, mistakes
+	}
+	r.views = views(r.Spec)
 	readers, warnings, mistakes := readers(r)
 	a := accessOf(r.Pod.Spec, readers)
 	resources, more := in.resources(r)
@@ -59,12 +64,12 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 		warnings = append(warnings, warnStuck)
 	}
 	agents := in.containers(r, a, resources, memory)
-	warnings = slices.Concat(warnings, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r.Spec, r.Pod.Spec, readers, a))
+	warnings = slices.Concat(warnings, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r, readers, a))
 
 	b := builder{patch: r.Room[:0], created: memory.created[:0]}
 	in.growContainers(&b, r)
 	in.addAgents(&b, r, agents)
-	for _, v := range in.volumes(r.Spec, a) {
+	for _, v := range in.volumes(r, a) {
 		if _, exists := r.Pod.Spec.volume(v.name); !exists {
 			grow(&b, "/spec/volumes", r.Pod.Spec.Volumes, v)
 		}
@@ -90,7 +95,8 @@ const warnStuck = "restartPolicy is Never and " + config.Prefix + "mode single, 
 func fetches(spec config.Spec) bool { return len(spec.Secrets) > 0 || len(spec.Env) > 0 }
 
 // volumes are those that the pod needs.
-func (in *Injector) volumes(spec config.Spec, a access) []volume {
+func (in *Injector) volumes(r Request, a access) []volume {
+	spec := r.Spec
 	volumes := []volume{{SecretsVolume, in.fragments.tmpfs}, {StateVolume, in.fragments.tmpfs}}
 	switch spec.Identity.Kind {
 	case config.RRSA:
@@ -98,7 +104,7 @@ func (in *Injector) volumes(spec config.Spec, a access) []volume {
 	case config.ClientKey:
 		volumes = append(volumes, clientKeyVolume(spec.Identity.Secret, a))
 	}
-	for _, v := range views(spec) {
+	for _, v := range r.views {
 		volumes = append(volumes, volume{v.volume, in.fragments.tmpfs})
 	}
 	if spec.API != nil {
@@ -129,7 +135,7 @@ func (in *Injector) growContainers(b *builder, r Request) {
 			if len(r.Spec.Env) > 0 && len(c.Command) > 0 && !c.wrapped() && !(list.inits && early(r, i)) {
 				insert(b, pointer+"/command", c.Command, 0, wrapper(r.Spec)...)
 			}
-			for _, p := range places(r.Spec, c.Name) {
+			for _, p := range r.places(c.Name) {
 				if !c.mounts(p.Name) {
 					grow(b, pointer+"/volumeMounts", c.VolumeMounts, p.Mount)
 				}
@@ -187,21 +193,21 @@ func readers(r Request) (found []Container, warnings []string, mistakes config.M
 	}
 	unknown := func(asked []string) string {
 		asked = slices.DeleteFunc(slices.Clone(asked), func(name string) bool { return slices.Contains(names, name) })
-		return strings.Join(asked, ", ")
+		return some(asked)
 	}
 	if missing := unknown(r.Spec.Containers); missing != "" {
 		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "containers", Problem: fmt.Sprintf(
-			"there is no container %s in the pod; its containers are %s", missing, strings.Join(names, ", "))})
+			"there is no container %s in the pod; its containers are %s", missing, some(names))})
 	}
 	mistakes = append(mistakes, strangers(r.Spec, names)...)
 	// Not a mistake: the container may be one that another webhook adds later.
 	if missing := unknown(r.Spec.SkipContainers); missing != "" {
 		warnings = append(warnings, fmt.Sprintf("%sskip-containers: there is no container %s in the pod (yet); its containers are %s",
-			config.Prefix, missing, strings.Join(names, ", ")))
+			config.Prefix, missing, some(names)))
 	}
 	if len(found) == 0 && len(mistakes) == 0 {
 		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "skip-containers", Problem: fmt.Sprintf(
-			"leaves no container that gets the files; the pod's containers are %s", strings.Join(names, ", "))})
+			"leaves no container that gets the files; the pod's containers are %s", some(names))})
 	}
 	return found, warnings, mistakes
 }

@@ -2,8 +2,9 @@ package injector
 
 import (
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
+	"strconv"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -19,24 +20,22 @@ type view struct {
 // views are those that the annotations ask for. They are numbered by the names of their containers alone, so that a container
 // which another webhook adds later changes none.
 func views(spec config.Spec) []view {
-	var names []string
-	for _, s := range spec.Secrets {
-		names = append(names, s.Containers...)
+	if !slices.ContainsFunc(spec.Secrets, func(s config.Secret) bool { return len(s.Containers) > 0 }) {
+		return nil
 	}
-	slices.Sort(names)
-	var all []view
-	var keys []string
-	for _, name := range slices.Compact(names) {
-		var key strings.Builder // the files that it sees
-		for _, s := range spec.Secrets {
-			if slices.Contains(s.Containers, name) {
-				fmt.Fprintf(&key, "%q", s.File)
-			}
+	files := map[string][]byte{} // that a container sees, by its name
+	for _, s := range spec.Secrets {
+		for _, name := range s.Containers {
+			files[name] = strconv.AppendQuote(files[name], s.File)
 		}
-		i := slices.Index(keys, key.String())
-		if i < 0 {
+	}
+	var all []view
+	numbers := map[string]int{} // by the files
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		i, found := numbers[string(files[name])]
+		if !found {
 			i = len(all)
-			keys = append(keys, key.String())
+			numbers[string(files[name])] = i
 			all = append(all, view{volume: fmt.Sprintf("%s-%d", SecretsVolume, i+1), dir: fmt.Sprintf("%s/%d", viewsDir, i+1)})
 		}
 		all[i].containers = append(all[i].containers, name)
@@ -45,9 +44,9 @@ func views(spec config.Spec) []view {
 }
 
 // secretsVolume is the volume that has a container's files.
-func secretsVolume(spec config.Spec, container string) string {
-	for _, v := range views(spec) {
-		if slices.Contains(v.containers, container) {
+func (r Request) secretsVolume(container string) string {
+	for _, v := range r.views {
+		if _, found := slices.BinarySearch(v.containers, container); found {
 			return v.volume
 		}
 	}
@@ -65,15 +64,21 @@ func dirs(s config.Secret, all []view) []string {
 	return found
 }
 
+// maxStrangers is more than anybody reads.
+const maxStrangers = 50
+
 // strangers are containers that a secret is for and that get no files.
 func strangers(spec config.Spec, names []string) config.Mistakes {
 	var m config.Mistakes
 	for _, s := range spec.Secrets {
 		for _, name := range s.Containers {
+			if len(m) == maxStrangers {
+				return m
+			}
 			var problem string
 			switch {
 			case !slices.Contains(names, name):
-				problem = fmt.Sprintf("containers: there is no container %s in the pod; its containers are %s", name, strings.Join(names, ", "))
+				problem = fmt.Sprintf("containers: there is no container %s in the pod; its containers are %s", name, some(names))
 			case !selected(spec, name):
 				choice := "containers"
 				if len(spec.Containers) == 0 {

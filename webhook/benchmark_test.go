@@ -71,7 +71,7 @@ func bare(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(review)
 }
 
-func mutator(b *testing.B) http.Handler {
+func mutator(b testing.TB) http.Handler {
 	judge, err := permissive(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
