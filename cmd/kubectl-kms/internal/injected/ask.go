@@ -20,8 +20,12 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
 )
 
-// askLimit is how long an agent may take to answer: with a probe it waits for STS and KMS itself.
-const askLimit = 40 * time.Second
+// How long an agent may take to answer. Without a probe it reads what it has written down, so that what takes longer is the way to
+// its node, on which there may be a hundred more; with one it waits for STS and KMS itself.
+const (
+	answerLimit = 10 * time.Second
+	probeLimit  = 40 * time.Second
+)
 
 // An Asker runs the agents' own status command in their containers, as kubectl exec does.
 type Asker struct {
@@ -35,12 +39,12 @@ func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (inventory.Status, er
 	if !ok {
 		return inventory.Status{}, ErrSilent
 	}
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
-	defer cancel()
-	command := append(slices.Clone(container.Command), "status")
+	command, limit := append(slices.Clone(container.Command), "status"), answerLimit
 	if probe {
-		command = append(command, "--probe")
+		command, limit = append(command, "--probe"), probeLimit
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	var out, errs bytes.Buffer
 	switch err := a.exec(ctx, p, container.Name, command, &out, &errs); {
 	case err == nil:
