@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 	k8syaml "sigs.k8s.io/yaml"
@@ -102,9 +104,13 @@ func (o Object) String() string {
 
 // A Pod is a pod, or the template of pods, in an object.
 type Pod struct {
-	Object Object
-	JSON   []byte
-	place  path // in the document
+	Object      Object
+	JSON        []byte
+	Annotations map[string]string
+	Above       []string // keys of the annotations that the object has, or a CronJob's template of Jobs, instead of the pod
+	Path        string   // in the object, such as spec.template; "" if it is the pod
+
+	place path // in the document
 }
 
 // Pod finds the object's pod by its shape, so that workloads of others, such as OpenKruise's CloneSet, have one too.
@@ -127,15 +133,27 @@ func (o Object) Pod() (Pod, bool) {
 	if err != nil {
 		return Pod{}, false // it was made of JSON
 	}
-	return Pod{Object: o, JSON: text, place: append(append(path{}, o.place...), at...)}, true
+	found := Pod{Object: o, JSON: text, Annotations: words(annotations.in(pod)), Path: at.dotted(), place: append(append(path{}, o.place...), at...)}
+	for i := range at {
+		found.Above = slices.AppendSeq(found.Above, maps.Keys(words(annotations.in(at[:i].in(o.json)))))
+	}
+	slices.Sort(found.Above)
+	found.Above = slices.Compact(found.Above)
+	return found, true
 }
 
-// AnnotationLine is the line, in its file, of one of the pod's annotations, or of the document.
+// annotations is the way to an object's, or a template's.
+var annotations = path{"metadata", "annotations"}
+
+// AnnotationLine is the line, in its file, of one of the pod's annotations, or of those above it, or of the document.
 func (p Pod) AnnotationLine(key string) int {
 	d := p.Object.Document
-	if tree, err := d.parse(); err == nil {
-		at := append(append(path{}, p.place...), "metadata", "annotations")
-		if mapping := at.node(tree); mapping != nil {
+	tree, err := d.parse()
+	if err != nil {
+		return d.Line
+	}
+	for n := len(p.place); n >= len(p.Object.place); n-- {
+		if mapping := append(append(path{}, p.place[:n]...), annotations...).node(tree); mapping != nil {
 			if i := member(mapping, key); i >= 0 {
 				return d.Line + mapping.Content[i].Line - 1
 			}

@@ -92,3 +92,8 @@ func (p path) pointer() string {
 	}
 	return b.String()
 }
+
+// dotted is a path of names as people write it.
+func (p path) dotted() string {
+	return strings.ReplaceAll(strings.TrimPrefix(p.pointer(), "/"), "/", ".")
+}

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
@@ -65,6 +68,7 @@ func Check(ctx context.Context, world decide.World, documents []*manifest.Docume
 			}
 			r.Pods++
 			in := cmp.Or(o.Namespace, namespace)
+			r.overlooked(pod, in)
 			v, err := world.Pod(ctx, in, pod.JSON)
 			if err != nil {
 				return r, err
@@ -79,11 +83,28 @@ func Check(ctx context.Context, world decide.World, documents []*manifest.Docume
 	return r, nil
 }
 
+func (r *Report) add(pod manifest.Pod, namespace string, severity Severity, where, problem string) {
+	o := pod.Object
+	r.Findings = append(r.Findings, Finding{severity, o.Document.File, pod.AnnotationLine(where), o.Kind, namespace, o.Name, where, problem})
+}
+
+// overlooked warns of annotations that nobody reads, for where they are or for a mistake in their prefix.
+func (r *Report) overlooked(pod manifest.Pod, namespace string) {
+	for _, key := range pod.Above {
+		// Those that the template has too were put there by a tool that puts them everywhere.
+		if _, below := pod.Annotations[key]; strings.HasPrefix(key, config.Prefix) && !below {
+			r.add(pod, namespace, Warning, key, "has no effect here, only on pods; move it to "+pod.Path+".metadata.annotations")
+		}
+	}
+	meant := config.Misspelt(pod.Annotations)
+	for _, key := range slices.Sorted(maps.Keys(meant)) {
+		r.add(pod, namespace, Warning, key, "is not read by anybody; did you mean "+meant[key]+"?")
+	}
+}
+
 func (r *Report) pod(pod manifest.Pod, namespace string, v decide.Verdict, notOptedIn string) {
 	o := pod.Object
-	add := func(severity Severity, where, problem string) {
-		r.Findings = append(r.Findings, Finding{severity, o.Document.File, pod.AnnotationLine(where), o.Kind, namespace, o.Name, where, problem})
-	}
+	add := func(severity Severity, where, problem string) { r.add(pod, namespace, severity, where, problem) }
 	for _, m := range v.Mistakes {
 		add(Mistake, m.Where, m.Problem)
 	}
