@@ -24,7 +24,9 @@ type Request struct {
 func (r Request) serviceAccount() string { return ServiceAccountOf(r.Pod) }
 
 // ServiceAccountOf is the name of the ServiceAccount that a pod runs with.
-func ServiceAccountOf(pod Pod) string { return cmp.Or(pod.Spec.ServiceAccountName, "default") }
+func ServiceAccountOf(pod Pod) string {
+	return cmp.Or(pod.Spec.ServiceAccountName, pod.Spec.ServiceAccount, "default")
+}
 
 // A Plan is what to add to a pod.
 type Plan struct {
@@ -162,18 +164,18 @@ func (in *Injector) addAgents(b *builder, r Request, agents []agent) {
 		at = len(existing)
 	}
 	for _, agent := range agents {
-		if agent.name == ContainerName && !agent.native {
-			if index(r.Pod.Spec.Containers, agent.name) < 0 {
-				grow(b, "/spec/containers", r.Pod.Spec.Containers, agent)
-			}
-			continue
-		}
 		if i := index(existing, agent.name); i >= 0 {
 			at = i + inserted + 1
 			continue
 		}
-		insert(b, "/spec/initContainers", existing, at, agent)
-		at, inserted = at+1, inserted+1
+		switch {
+		case index(r.Pod.Spec.Containers, agent.name) >= 0: // also where a sidecar of today would be native
+		case agent.name == ContainerName && !agent.native:
+			grow(b, "/spec/containers", r.Pod.Spec.Containers, agent)
+		default:
+			insert(b, "/spec/initContainers", existing, at, agent)
+			at, inserted = at+1, inserted+1
+		}
 	}
 }
 

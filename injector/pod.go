@@ -31,7 +31,8 @@ type Owner struct {
 // PodSpec is the part of a pod's spec that matters here.
 type PodSpec struct {
 	ServiceAccountName string          `json:"serviceAccountName"`
-	RestartPolicy      string          `json:"restartPolicy"` // "" is Always
+	ServiceAccount     string          `json:"serviceAccount"` // its old name, in manifests that no API server has seen
+	RestartPolicy      string          `json:"restartPolicy"`  // "" is Always
 	SecurityContext    SecurityContext `json:"securityContext"`
 	HostNetwork        bool            `json:"hostNetwork"`
 	HostPIDs           bool            `json:"hostPID"`

@@ -50,6 +50,31 @@ func TestPropertiesOfGoldenPods(t *testing.T) {
 	}
 }
 
+// TestOtherSidecars: what one replica has injected, another leaves alone, also if it has been told in between that sidecars are of
+// the other kind, and so does a cluster with a manifest that was injected for another.
+func TestOtherSidecars(t *testing.T) {
+	native, plain := operator(t, ""), operator(t, "plain-sidecar")
+	both := 0
+	for _, name := range goldenCases(t) {
+		for _, order := range [][2]*injector.Injector{{native, plain}, {plain, native}} {
+			injected, _, err := inject(order[0], readYAML(t, "testdata/"+name+".yaml"))
+			if err != nil {
+				continue
+			}
+			again, _, err := inject(order[1], injected)
+			if err != nil {
+				continue // mode single
+			}
+			if both++; !bytes.Equal(injected, again) {
+				t.Errorf("%s was injected twice:\n%s\n%s", name, injected, again)
+			}
+		}
+	}
+	if both < 100 {
+		t.Errorf("only %d pods were injected by both", both)
+	}
+}
+
 // inMode gives a pod a mode and takes away what contradicts it.
 func inMode(annotations object, mode string) {
 	annotations[config.Prefix+"mode"] = mode

@@ -52,6 +52,8 @@ func readPodSpec(r *rawjson.Reader) (s PodSpec) {
 		switch string(name) {
 		case "serviceAccountName":
 			s.ServiceAccountName = r.Text()
+		case "serviceAccount":
+			s.ServiceAccount = r.Text()
 		case "restartPolicy":
 			s.RestartPolicy = r.Text()
 		case "securityContext":

@@ -21,6 +21,16 @@ func TestReadPodReadsAll(t *testing.T) {
 	}
 }
 
+func TestServiceAccountOf(t *testing.T) {
+	for spec, want := range map[string]string{
+		`{}`: "default", `{"serviceAccountName":"web"}`: "web", `{"serviceAccount":"old"}`: "old", `{"serviceAccount":"old","serviceAccountName":"web"}`: "web",
+	} {
+		if got := injector.ServiceAccountOf(readPod(t, []byte(`{"spec":`+spec+`}`))); got != want {
+			t.Errorf("%s runs with %s, not %s", spec, want, got)
+		}
+	}
+}
+
 func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:

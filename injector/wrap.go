@@ -78,9 +78,24 @@ func unwrappable(r Request) (mistakes config.Mistakes, warnings []string) {
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
 			refuse(c, "runs before the agent has the variables; move it after "+InitContainerName+" (remove "+config.Prefix+"init-position: last)")
+		default:
+			if p, astray := r.astray(c); astray {
+				refuse(c, fmt.Sprintf("mounts the volume %s, but not all of it at %s, where the wrapper of its command looks; mount it there, leave the mount to the webhook", p.Name, p.MountPath))
+			}
 		}
 	}
 	return mistakes, warnings
+}
+
+// astray is a volume that variables need and that the container mounts by itself, elsewhere.
+func (r Request) astray(c Container) (place, bool) {
+	for _, p := range r.places(c.Name) {
+		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && m.SubPath == "" }
+		if (p.Name == ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) && !slices.ContainsFunc(c.VolumeMounts, there) {
+			return p, true
+		}
+	}
+	return place{}, false
 }
 
 // variablesAnnotation is the first annotation that asks for a variable.
