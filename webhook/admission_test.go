@@ -204,6 +204,22 @@ func own(object map[string]any, keys ...string) map[string]any {
 	return object
 }
 
+// TestManyWithoutRole: pods that wait for a live read of their ServiceAccount do not wait for one another, though client-go by itself
+// lets five a second through.
+func TestManyWithoutRole(t *testing.T) {
+	f := start(t, func(_ *fixture, o *webhook.Options) { o.REST.QPS = 0 }).ready(t)
+	var group sync.WaitGroup
+	for i := range 60 {
+		group.Go(func() {
+			r := f.review(t, webhook.MutatePath, "CREATE", pod(fmt.Sprintf("nobody-%d", i), map[string]any{"secret.db": "app/db"}), nil)
+			if r.Allowed || r.Result.Code != http.StatusForbidden {
+				t.Errorf("%+v", r.Result)
+			}
+		})
+	}
+	group.Wait()
+}
+
 func TestValidate(t *testing.T) {
 	f := start(t).ready(t)
 	f.namespace("shop", map[string]any{"kms.alibabacloud.com/injection": "enabled"})

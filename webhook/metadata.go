@@ -100,6 +100,10 @@ func watchMetadata(config *rest.Config) (cache.Cache, metadata, error) {
 	fail := func(err error) (cache.Cache, metadata, error) {
 		return nil, metadata{}, fmt.Errorf("watch ServiceAccounts and Namespaces: %w", err)
 	}
+	// Client-go would let five reads a second through, and have the pods of one namespace that lack a role hold up all others. The
+	// API server knows better whom to slow down.
+	config = rest.CopyConfig(config)
+	config.QPS = -1
 	httpClient, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return fail(err)
