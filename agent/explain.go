@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func (a *Agent) advise(err error) (cause, cure string) {
 			"the operator's agent.volumeSize is the size of the volumes in memory; the agent's program is copied to the node's disk"
 	case errors.As(err, &gateway):
 		return find(kmsAdvice, gateway.Code, gateway.Err, "KMS", "kms.caBundle", strings.NewReplacer(
-			"{role}", a.role, "{secret}", gateway.Ref.String(), "{resource}", resource(gateway.Ref.Name), "{host}", a.doc.KMS.Host))
+			"{role}", cmp.Or(gateway.Ref.RoleARN, a.role), "{secret}", gateway.Ref.String(), "{resource}", resource(gateway.Ref.Name), "{host}", a.doc.KMS.Host))
 	}
 	return "", ""
 }

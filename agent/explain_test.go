@@ -78,6 +78,14 @@ func TestSecretOfAnotherAccountIsNamedAsItIs(t *testing.T) {
 	}
 }
 
+func TestSecretOfASecondRoleIsThatRolesAffair(t *testing.T) {
+	const second = "acs:ram::2:role/reader"
+	text := (&Agent{role: "acs:ram::1:role/app"}).Explain(&kms.Error{Ref: kms.Ref{Name: "app/db", RoleARN: second}, Code: "Forbidden.NoPermission"})
+	if !strings.Contains(text, "the role "+second+" may not read") || strings.Contains(text, "role/app") {
+		t.Error(text)
+	}
+}
+
 func TestTerminationMessageFits(t *testing.T) {
 	long := strings.Repeat("é", 4000)
 	text := TerminationMessage(long)
