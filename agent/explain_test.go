@@ -81,8 +81,17 @@ func TestSecretOfAnotherAccountIsNamedAsItIs(t *testing.T) {
 func TestSecretOfASecondRoleIsThatRolesAffair(t *testing.T) {
 	const second = "acs:ram::2:role/reader"
 	text := (&Agent{role: "acs:ram::1:role/app"}).Explain(&kms.Error{Ref: kms.Ref{Name: "app/db", RoleARN: second}, Code: "Forbidden.NoPermission"})
-	if !strings.Contains(text, "the role "+second+" may not read") || strings.Contains(text, "role/app") {
+	if !strings.Contains(text, second+" may not read") || strings.Contains(text, "role/app") {
 		t.Error(text)
+	}
+}
+
+func TestWhoMayNotReadIsNamedInEveryIdentitysWords(t *testing.T) {
+	for _, role := range []string{"acs:ram::1:role/app", "the node's role", "the access key's RAM user", "the client key's application access point"} {
+		text := (&Agent{role: role}).Explain(&kms.Error{Ref: kms.Ref{Name: "app/db"}, Code: "Forbidden.NoPermission"})
+		if !strings.Contains(text, "why: "+role+" may not read app/db") || !strings.Contains(text, "a policy of "+role+" must allow") {
+			t.Error(text)
+		}
 	}
 }
 

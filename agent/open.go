@@ -22,7 +22,7 @@ func (a *Agent) open(getenv func(string) string) (reader, error) {
 	}
 	settings := kms.Config{Endpoint: a.doc.KMS.Host, Roots: gatewayRoots}
 	if a.doc.Identity.Kind == config.ClientKey {
-		a.role = "that of the client key"
+		a.role = "the client key's application access point"
 		client, err := kms.NewClientKey(kms.ClientKeyConfig{
 			Config:       settings,
 			KeyFile:      filepath.Join(config.ClientKeyDir, config.ClientKeyFile),
