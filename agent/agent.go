@@ -60,6 +60,9 @@ func New(doc config.Agent, getenv func(string) string, log *slog.Logger, options
 	if err != nil {
 		return nil, err
 	}
+	if router.Pod != (notify.Target{}) || len(router.Files) > 0 {
+		a.measures.Notified(a.notifier.Counts)
+	}
 	a.hooks = append(a.hooks, Hooks{
 		Attempted: func(written int, err error) {
 			a.measures.FilesWritten(written)

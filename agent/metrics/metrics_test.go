@@ -43,6 +43,7 @@ func TestMetrics(t *testing.T) {
 		a.FilesWritten(3)
 		a.FilesWritten(2)
 		a.Cache(func() (uint64, uint64) { return 7, 1 })
+		a.Notified(func() (uint64, uint64) { return 4, 2 })
 		time.Sleep(90 * time.Second) // synctest begins at 2000-01-01T00:00:00Z
 		a.Fetched("app/db", time.Now())
 
@@ -77,6 +78,10 @@ kms_agent_cache_misses_total 1
 # HELP kms_agent_files_written_total Files that were written because their content changed.
 # TYPE kms_agent_files_written_total counter
 kms_agent_files_written_total 5
+# HELP kms_agent_notifications_total Attempts to tell a program of the pod that its files changed.
+# TYPE kms_agent_notifications_total counter
+kms_agent_notifications_total{result="failure"} 2
+kms_agent_notifications_total{result="success"} 4
 `
 		if text != want {
 			t.Errorf("got\n%s\nwant\n%s", text, want)

@@ -33,9 +33,9 @@ func TestEachTargetIsToldOnce(t *testing.T) {
 		}
 	}
 	r.Pod = Target{}
-	r.Tell(t.Context(), change("v3", "v2", "b"))
+	r.Tell(t.Context(), change("v3", "v2", "b", "c"))
 	r.Notifier.Wait()
-	if len(pod.heard())+len(web.heard()) != 2 {
-		t.Error("nobody's files were told of")
+	if heard := web.heard(); len(pod.heard()) != 1 || len(heard) != 2 || len(heard[1].Files) != 1 {
+		t.Errorf("nobody's files were told of, or others' were not: %v", heard)
 	}
 }

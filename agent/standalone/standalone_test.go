@@ -150,7 +150,7 @@ func TestGet(t *testing.T) {
 				t.Errorf("%q, %v", out, err)
 			}
 			if out, err := h.run("get", "app/prod/secret-1"); err == nil || out != "" ||
-				!strings.Contains(err.Error(), "Forbidden.NoPermission") || !strings.Contains(err.Error(), "a policy of " + emulatortest.RoleARN + " must allow kms:GetSecretValue") {
+				!strings.Contains(err.Error(), "Forbidden.NoPermission") || !strings.Contains(err.Error(), "a policy of "+emulatortest.RoleARN+" must allow kms:GetSecretValue") {
 				t.Errorf("%q, %v", out, err)
 			}
 		})

@@ -26,6 +26,7 @@ func TestMetrics(t *testing.T) {
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(env[0], config.AgentEnv+"=")), &doc); err != nil {
 		t.Fatal(err)
 	}
+	doc.OnChange = "http://127.0.0.1:1/reload"
 	doc.MetricsPort, doc.API = metricsPort, &config.LocalAPI{Port: apiPort, TokenFile: t.TempDir() + "/token"}
 	document, err := json.Marshal(doc)
 	if err != nil {
@@ -62,7 +63,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, text)
 	}
-	want := map[string]string{ // to the labels of its first value
+	want := map[string]string{ // to the labels of its values
 		"kms_agent_secret_last_success_timestamp_seconds": "secret=app/key",
 		"kms_agent_secret_age_seconds":                    "secret=app/key",
 		"kms_agent_refresh_interval_seconds":              "",
@@ -72,21 +73,26 @@ func TestMetrics(t *testing.T) {
 		"kms_agent_cache_hits_total":                      "",
 		"kms_agent_cache_misses_total":                    "",
 		"kms_agent_files_written_total":                   "",
+		"kms_agent_notifications_total":                   "result=failure; result=success",
 	}
 	if got := slices.Sorted(maps.Keys(families)); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
 		t.Errorf("the metrics are %q", got)
 	}
 	for name, labels := range want {
 		family := families[name]
-		if family == nil || len(family.GetMetric()) != 1 || family.GetHelp() == "" {
-			t.Errorf("%s: want one value and a help text in %v", name, family)
+		if family == nil || family.GetHelp() == "" {
+			t.Errorf("%s: want a value and a help text in %v", name, family)
 			continue
 		}
 		var got []string
-		for _, pair := range family.GetMetric()[0].GetLabel() {
-			got = append(got, pair.GetName()+"="+pair.GetValue())
+		for _, value := range family.GetMetric() {
+			var pairs []string
+			for _, pair := range value.GetLabel() {
+				pairs = append(pairs, pair.GetName()+"="+pair.GetValue())
+			}
+			got = append(got, strings.Join(pairs, " "))
 		}
-		if strings.Join(got, " ") != labels {
+		if strings.Join(got, "; ") != labels {
 			t.Errorf("%s has the labels %q, want %q", name, got, labels)
 		}
 		if counter := strings.HasSuffix(name, "_total"); counter != (family.GetType().String() == "COUNTER") {
