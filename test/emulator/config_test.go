@@ -63,6 +63,8 @@ func TestRefusedConfigs(t *testing.T) {
 		"want seconds":             account + "secrets: [{name: a, text: x, type: Rds, automaticRotation: Enabled}]",
 		"Enabled, Disabled or":     account + "secrets: [{name: a, text: x, type: Rds, automaticRotation: true}]",
 		"at most 20":               account + "secrets: [{name: a, text: x, tags: {" + tags(21) + "}}]",
+		"at most 128":              account + "secrets: [{name: a, text: x, tags: {" + strings.Repeat("k", 129) + ": x}}]",
+		"the cloud's own":          account + "secrets: [{name: a, text: x, tags: {\"acs:a\": x}}]",
 		"trust policy":             account + "roles: [{name: a}]",
 		"want 3600 to 43200":       account + "roles: [{name: a, maxSessionDuration: 900}]",
 		"want an https address":    account + "oidcProviders: [{name: a, issuer: x}]",

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -19,6 +20,7 @@ const (
 
 	maxSecretBytes = 30720
 	maxTags        = 20
+	maxTag         = 128 // characters of a tag's key, and of its value
 )
 
 // secretTypes are those of the API's documentation. Generic secrets are written by people, the others are managed:
@@ -92,6 +94,21 @@ func (v Value) check() error {
 	return nil
 }
 
+func checkTags(tags map[string]string) error {
+	if len(tags) > maxTags {
+		return fmt.Errorf("%d tags: at most %d", len(tags), maxTags)
+	}
+	for key, value := range tags {
+		switch {
+		case key == "" || utf8.RuneCountInString(key) > maxTag || utf8.RuneCountInString(value) > maxTag:
+			return fmt.Errorf("tag %q: key and value have at most %d characters, the key at least one", key, maxTag)
+		case strings.HasPrefix(key, "aliyun") || strings.HasPrefix(key, "acs:"):
+			return fmt.Errorf("tag %q: keys that begin with aliyun or acs: are the cloud's own", key)
+		}
+	}
+	return nil
+}
+
 func (s *Secret) arn() string {
 	return "acs:kms:" + s.Region + ":" + s.Account + ":secret/" + s.Name
 }
@@ -110,10 +127,7 @@ func (s *Secret) complete(d defaults, now time.Time) error {
 	if !slices.Contains(secretTypes, s.Type) {
 		errs = append(errs, fmt.Errorf("type %q: want one of %q", s.Type, secretTypes))
 	}
-	if len(s.Tags) > maxTags {
-		errs = append(errs, fmt.Errorf("%d tags: at most %d", len(s.Tags), maxTags))
-	}
-	errs = append(errs, s.completeRotation(now), s.completeVersions())
+	errs = append(errs, checkTags(s.Tags), s.completeRotation(now), s.completeVersions())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("secret %s: %w", s.Name, err)
 	}

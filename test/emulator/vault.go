@@ -65,8 +65,8 @@ func (e *Emulator) Rotate(name string, v Version) error {
 // TagSecret replaces the secret's tags.
 func (e *Emulator) TagSecret(name string, tags map[string]string) error {
 	return e.vault.change(secretARN(name, e.defaults), func(s *Secret) error {
-		if len(tags) > maxTags {
-			return fmt.Errorf("secret %s: %d tags: at most %d", s.Name, len(tags), maxTags)
+		if err := checkTags(tags); err != nil {
+			return fmt.Errorf("secret %s: %w", s.Name, err)
 		}
 		s.Tags = maps.Clone(tags)
 		return nil
