@@ -41,7 +41,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		WriteTimeout:      answerLimit,
 		IdleTimeout:       answerLimit,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelError),
 		ConnContext: func(inner context.Context, _ net.Conn) context.Context {
 			return context.WithValue(inner, connectionKey{}, connection{s.connected.Add(1), ctx.Done()})
 		},

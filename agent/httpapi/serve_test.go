@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -136,5 +138,27 @@ func TestClientThatHasStoppedSendingGetsNoEmptyAnswer(t *testing.T) {
 	if res, err := http.ReadResponse(c.reader, nil); err == nil {
 		t.Errorf("status %d with %d bytes", res.StatusCode, res.ContentLength)
 		res.Body.Close()
+	}
+}
+
+// broken is a Source with a bug.
+type broken struct{ *origin }
+
+func (broken) Get(context.Context, Request) (*Secret, error) { panic("a bug") }
+
+func TestBugIsInTheLogAndEndsNothing(t *testing.T) {
+	var log journal
+	address, _ := start(t, Config{Source: broken{newOrigin()}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	c := dial(t, address)
+	fmt.Fprintf(c.net, "GET /v1/app/db HTTP/1.1\r\nHost: x\r\nX-KMS-Token: %s\r\n\r\n", testToken)
+	if res, err := http.ReadResponse(c.reader, nil); err == nil {
+		t.Errorf("status %d", res.StatusCode)
+		res.Body.Close()
+	}
+	if !strings.Contains(log.String(), "a bug") {
+		t.Errorf("the log: %s", &log)
+	}
+	if status, _ := dial(t, address).get("/ping"); status != 200 {
+		t.Errorf("ping: %d", status)
 	}
 }
