@@ -138,6 +138,23 @@ func TestSignalIsNotRepeatedForThoseThatHaveIt(t *testing.T) {
 	}
 }
 
+// The number of a process that has ended is another's now.
+func TestSignalDoesNotGoToAnotherOfTheSameNumber(t *testing.T) {
+	name := fmt.Sprint("notify-test-", os.Getpid())
+	pid, lines := program(t, name)
+	n := quiet()
+	inPod(t, n)(pid, 1, "S (sleeping)", "another", "another\x00")
+	if err := n.sendTo(process{pid: pid}, syscall.SIGHUP, name); err == nil || !strings.Contains(err.Error(), "has just ended") {
+		t.Errorf("got %v", err)
+	}
+	if err := n.sendTo(process{pid: pid}, syscall.SIGUSR1, "another"); err != nil {
+		t.Error(err)
+	}
+	if line := next(t, lines); line != "parent user defined signal 1" {
+		t.Errorf("printed %q", line)
+	}
+}
+
 func TestFind(t *testing.T) {
 	n := quiet()
 	put := inPod(t, n)
