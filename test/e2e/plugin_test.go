@@ -221,3 +221,25 @@ func pods(t *testing.T, ns string) map[string]podLine {
 	}
 	return byName
 }
+
+// Somebody who may only look gets what there is to see, and of a pod that is well nothing is called broken.
+func TestPluginOfViewers(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	name := secretName("viewers")
+	put(t, name, value())
+	apply(t, workload{name: "web", annotations: []string{"inject: true", "secret.db: " + name}, podSecurity: "runAsUser: 2000"}.pod(ns))
+	ready(t, ns, "web")
+	kubectl(t, "-n", ns, "create", "rolebinding", "viewer", "--clusterrole=view", "--user=viewer")
+	const silent = "the agent cannot be asked: you have not the right to create pods/exec in namespace "
+	code, stdout, stderr := plugin(t, "", "status", "-n", ns, "--as", "viewer")
+	if code != 0 || !strings.Contains(stdout, "\nweb ") || !strings.HasSuffix(stdout, "/web is unknown:\n  "+silent+ns+"\n") {
+		t.Errorf("status: %d %s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = plugin(t, "", "doctor", "-n", ns, "web", "--as", "viewer")
+	for _, want := range []string{"? webhook ", "the operator's policy could not be read", "✓ injection ", "assumes " + role + "\n", "? sts           " + silent + ns} {
+		if code != 0 || !strings.Contains(stdout, want) || strings.Contains(stdout, "✗") {
+			t.Errorf("doctor: %d, want %q:\n%s%s", code, want, stdout, stderr)
+		}
+	}
+}
