@@ -3,8 +3,11 @@ package decide
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
@@ -65,8 +68,7 @@ func (w World) Pod(ctx context.Context, namespace string, document []byte) (Verd
 	r := rawjson.NewReader(document)
 	pod := injector.ReadPod(r)
 	if err := r.End(); err != nil {
-		return Verdict{Asked: true, Mistakes: config.Mistakes{{Where: "pod", Problem: fmt.Sprintf(
-			"Kubernetes would not read it: %v (values of annotations are strings: write \"true\" and \"5\" with quotes)", err)}}}, nil
+		return Verdict{Asked: true, Mistakes: unreadable(document, err)}, nil
 	}
 	var v Verdict
 	var err error
@@ -92,6 +94,32 @@ func (w World) Pod(ctx context.Context, namespace string, document []byte) (Verd
 	plan, err := in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: v.Spec, RoleARN: v.RoleARN})
 	v.Patch, v.Warnings = plan.Patch, append(v.Warnings, plan.Warnings...)
 	return v, v.mistaken(err)
+}
+
+// unreadable is what is wrong with a pod that Kubernetes would not read either: most often values of annotations without quotes, or
+// without the | that makes a YAML mapping text.
+func unreadable(document []byte, err error) config.Mistakes {
+	var pod struct {
+		Metadata struct {
+			Annotations map[string]any `json:"annotations"`
+		} `json:"metadata"`
+	}
+	var mistakes config.Mistakes
+	if json.Unmarshal(document, &pod) == nil {
+		for _, key := range slices.Sorted(maps.Keys(pod.Metadata.Annotations)) {
+			switch value := pod.Metadata.Annotations[key].(type) {
+			case string:
+			case map[string]any, []any:
+				mistakes = append(mistakes, config.Mistake{Where: key, Problem: "values of annotations are strings; write | after the colon, which makes what follows text"})
+			default:
+				mistakes = append(mistakes, config.Mistake{Where: key, Problem: fmt.Sprintf("values of annotations are strings, and YAML takes this one for %v; write it in quotes", value)})
+			}
+		}
+	}
+	if mistakes == nil {
+		return config.Mistakes{{Where: "pod", Problem: fmt.Sprintf("Kubernetes would not read it: %v", err)}}
+	}
+	return mistakes
 }
 
 // mistaken keeps an error of the pod's and returns any other.
