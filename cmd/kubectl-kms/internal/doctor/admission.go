@@ -101,7 +101,7 @@ func (e *examination) endpoints(ctx context.Context, namespace string) bool {
 	}
 	if ready == 0 {
 		e.add(Endpoints, Broken, fmt.Sprintf("the Service %s/%s has no ready endpoint: annotated pods are refused", namespace, cluster.Service),
-			fmt.Sprintf("kubectl -n %[1]s get deployment %[2]s; if it is scaled to 0: kubectl -n %[1]s scale deployment %[2]s --replicas=2; if its pods are not ready: kubectl -n %[1]s logs deployment/%[2]s", namespace, cluster.Deployment))
+			fmt.Sprintf("kubectl -n %[1]s get deployment %[2]s; if it is scaled to 0: kubectl -n %[1]s scale deployment %[2]s --replicas=2; if its pods are not ready: kubectl -n %[1]s logs deployment/%[2]s; if there is none: %[3]s", namespace, cluster.Deployment, reinstall))
 		return false
 	}
 	e.add(Endpoints, Good, fmt.Sprintf("Service %s/%s has %d ready", namespace, cluster.Service, ready), "")
