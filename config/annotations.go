@@ -59,7 +59,7 @@ var rows = []row{
 	{"app-identity", "`\"true\"`, `\"false\"`", "`\"false\"`", "RRSA environment variables and token in the application's containers too", "true", boolean(func(p *parser) *bool { return &p.AppIdentity })},
 	{"init-position", "`first`, `last`", "`first`", "place among the pod's init containers", "last", parseInitPosition},
 	{"agent-requests", "`cpu=10m,memory=16Mi`", "the operator's", "resource requests of the injected containers", "cpu=20m,memory=32Mi", quantities(func(p *parser) *map[string]string { return &p.AgentRequests })},
-	{"agent-limits", "`memory=64Mi`", "the operator's", "resource limits of the injected containers", "memory=64Mi", quantities(func(p *parser) *map[string]string { return &p.AgentLimits })},
+	{"agent-limits", "`memory=64Mi`", "the operator's", "resource limits of the injected containers; where `agent-requests` has the same cpu and memory, a pod of QoS class Guaranteed stays one", "memory=64Mi", quantities(func(p *parser) *map[string]string { return &p.AgentLimits })},
 	{"log-level", "`debug`, `info`, `error`", "`info`", "of the agent", "debug", oneOf(func(p *parser) *string { return &p.LogLevel }, "debug", "info", "error")},
 	{"log-format", "`json`, `text`", "`json`", "of the agent", "text", oneOf(func(p *parser) *string { return &p.LogFormat }, "json", "text")},
 	{"region", "for example `cn-hangzhou`", "the cluster's", "region of KMS, if the operator allows it", "cn-shanghai", parseRegion},

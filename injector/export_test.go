@@ -4,10 +4,26 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
 
 // UnmarshalJSON accepts anything, as ReadPod does.
 func (*Amount) UnmarshalJSON([]byte) error { return nil }
+
+// UnmarshalJSON reads a container's resources as ReadPod does.
+func (g *Guarantee) UnmarshalJSON(text []byte) error {
+	r := rawjson.NewReader(text)
+	*g = readGuarantee(r)
+	return r.End()
+}
+
+// MarshalJSON writes resources that are so.
+func (g Guarantee) MarshalJSON() ([]byte, error) {
+	if !g {
+		return []byte("null"), nil
+	}
+	return []byte(`{"limits":{"cpu":"1","memory":"1Gi"}}`), nil
+}
 
 // A Value is something that a pod may get as this package encodes it, and an empty one of Kubernetes' type.
 type Value struct {

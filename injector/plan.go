@@ -66,7 +66,7 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 		warnings = append(warnings, warnStuck)
 	}
 	agents := in.containers(r, a, resources, memory)
-	warnings = slices.Concat(warnings, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r, readers, a))
+	warnings = slices.Concat(warnings, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r, readers, a), warnClass(r.Pod.Spec, resources))
 
 	b := builder{patch: r.Room[:0], created: memory.created[:0]}
 	in.growContainers(&b, r)

@@ -41,7 +41,7 @@ type PodSpec struct {
 		Name string `json:"name"`
 	} `json:"os"`
 	NodeSelector   map[string]string `json:"nodeSelector"`
-	Resources      Resources         `json:"resources"` // of all containers together
+	Resources      *Resources        `json:"resources"` // of all containers together
 	Volumes        []Volume          `json:"volumes"`
 	InitContainers []Container       `json:"initContainers"`
 	Containers     []Container       `json:"containers"`
@@ -155,6 +155,7 @@ type Container struct {
 	Name            string          `json:"name"`
 	Command         []string        `json:"command"`
 	SecurityContext SecurityContext `json:"securityContext"`
+	Guaranteed      Guarantee       `json:"resources"`
 	Env             []Named         `json:"env"`
 	Ports           []Port          `json:"ports"`
 	VolumeMounts    []Mount         `json:"volumeMounts"`

@@ -69,7 +69,7 @@ func readPodSpec(r *rawjson.Reader) (s PodSpec) {
 		case "nodeSelector":
 			s.NodeSelector = readMap(r, (*rawjson.Reader).Text)
 		case "resources":
-			s.Resources = readResources(r)
+			s.Resources = readPointer(r, readResources)
 		case "volumes":
 			s.Volumes = readAll(r, readVolume)
 		case "initContainers":
@@ -215,6 +215,8 @@ func readContainer(r *rawjson.Reader) (c Container) {
 			c.Command = readAll(r, (*rawjson.Reader).Text)
 		case "securityContext":
 			c.SecurityContext = readSecurityContext(r)
+		case "resources":
+			c.Guaranteed = readGuarantee(r)
 		case "env":
 			c.Env = readMany(r, readNamed)
 		case "ports":

@@ -73,10 +73,10 @@ func (in *Injector) resources(r Request) (string, config.Mistakes) {
 	return string(appendResources(nil, merged)), mistakes
 }
 
-func (r Resources) none() bool { return len(r.Requests) == 0 && len(r.Limits) == 0 }
+func (r *Resources) none() bool { return r == nil || len(r.Requests) == 0 && len(r.Limits) == 0 }
 
 // leave are the amounts of resources that the pod as a whole does not have its own amounts of.
-func (r Resources) leave(list corev1.ResourceList) corev1.ResourceList {
+func (r *Resources) leave(list corev1.ResourceList) corev1.ResourceList {
 	if r.none() {
 		return list
 	}

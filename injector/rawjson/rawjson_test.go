@@ -169,6 +169,20 @@ func TestSelected(t *testing.T) {
 }
 
 // TestErrors looks at what a caller learns, and that it is nothing of the text.
+func TestScalar(t *testing.T) {
+	for text, want := range map[string]string{
+		`"64Mi" `: "64Mi", "\"1\\u0030m\"": "10m", "1.5e3 \n": "1.5e3", "null": "null", `{ "a": 1 } `: `{ "a": 1 }`,
+	} {
+		r := NewReader([]byte(text))
+		if got, err := string(r.Scalar()), r.End(); got != want || err != nil {
+			t.Errorf("%s is read as %s, %v", text, got, err)
+		}
+	}
+	if r := NewReader([]byte("{")); r.Scalar() != nil && r.End() == nil {
+		t.Error("an open object is read without an error")
+	}
+}
+
 func TestErrors(t *testing.T) {
 	for _, c := range []struct {
 		text string

@@ -2,7 +2,10 @@
 // without reflection.
 package rawjson
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+)
 
 // MaxDepth is how deep objects and arrays may be inside each other. A pod with its managed fields has about 20 levels.
 const MaxDepth = 128
@@ -83,6 +86,16 @@ func (r *Reader) Text() string {
 		return ""
 	}
 	return string(r.unquoted("a string"))
+}
+
+// Scalar reads a string, or returns the text of any other value. It is good until the Reader's text is changed.
+func (r *Reader) Scalar() []byte {
+	if r.peek() == '"' {
+		return r.unquoted("a string")
+	}
+	start := r.at
+	r.Skip()
+	return bytes.TrimRight(r.text[start:r.at], " \t\r\n")
 }
 
 // Bool reads true or false.

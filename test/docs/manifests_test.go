@@ -10,6 +10,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
 
 // TestManifests has Kubernetes' own types read every Deployment of the documents, strictly, and the injector plan for those
@@ -63,10 +64,7 @@ func plan(in *injector.Injector, d appsv1.Deployment) error {
 	if err != nil {
 		return err
 	}
-	var pod injector.Pod
-	if err := json.Unmarshal(template, &pod); err != nil {
-		return err
-	}
+	pod := injector.ReadPod(rawjson.NewReader(template))
 	_, err = in.Plan(injector.Request{Pod: pod, Namespace: d.Namespace, Spec: spec, RoleARN: "acs:ram::1234567890123456:role/web"})
 	return err
 }

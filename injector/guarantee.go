@@ -1,0 +1,81 @@
+package injector
+
+import (
+	"bytes"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+)
+
+// A Guarantee says of a container that it requests all the cpu and memory that it may use. Where each container does, init
+// containers too, the pod is of QoS class Guaranteed:
+// https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
+type Guarantee bool
+
+// readGuarantee reads a container's resources.
+func readGuarantee(r *rawjson.Reader) Guarantee {
+	var requests, limits amounts
+	for name := range r.Members {
+		switch string(name) {
+		case "requests":
+			requests = readAmounts(r)
+		case "limits":
+			limits = readAmounts(r)
+		}
+	}
+	return Guarantee(guaranteed(requests.cpu, limits.cpu) && guaranteed(requests.memory, limits.memory))
+}
+
+// amounts are those that count for the class, nil for none.
+type amounts struct{ cpu, memory []byte }
+
+func readAmounts(r *rawjson.Reader) (a amounts) {
+	for name := range r.Members {
+		switch corev1.ResourceName(name) {
+		case corev1.ResourceCPU:
+			a.cpu = r.Scalar()
+		case corev1.ResourceMemory:
+			a.memory = r.Scalar()
+		}
+	}
+	return a
+}
+
+// guaranteed: where a request is missing, as in a template, the limit will be it.
+func guaranteed(request, limit []byte) bool {
+	if limit == nil {
+		return false
+	}
+	most, err := resource.ParseQuantity(string(limit))
+	if err != nil || most.Sign() <= 0 {
+		return false
+	}
+	if request == nil || bytes.Equal(request, limit) {
+		return true
+	}
+	least, err := resource.ParseQuantity(string(request))
+	return err == nil && least.Cmp(most) == 0
+}
+
+// warnClass is for a pod of class Guaranteed that is none with the agent, whose resources are given. A pod with resources of its own
+// has its class by these alone.
+func warnClass(pod PodSpec, resources string) []string {
+	if pod.Resources != nil {
+		return nil
+	}
+	for _, list := range [...][]Container{pod.Containers, pod.InitContainers} {
+		for _, c := range list {
+			if !bool(c.Guaranteed) && !ours(c.Name) {
+				return nil
+			}
+		}
+	}
+	if readGuarantee(rawjson.NewReader([]byte(resources))) {
+		return nil
+	}
+	const amounts = ": cpu=50m,memory=64Mi"
+	return []string{"the pod is of QoS class Guaranteed without the agent and Burstable with it: the agent's containers request less cpu or memory than they may use; " +
+		"to keep the class, set both to the same amounts, for example " + requestsAnnotation + amounts + " and " + limitsAnnotation + amounts}
+}
