@@ -34,6 +34,10 @@ func TestAllowList(t *testing.T) {
 		{"a*a", "a", false},
 		{"a*b*c", "a-b-b-c", true},
 		{"a*b*c", "a-c-b", false},
+		{"a*b*x*c", "a-x-b-c", false}, // in that order
+		{"a*b*b*c", "a-b-c", false},   // each part has text of its own
+		{"ab*bc*d", "abcd", false},
+		{"a*bc*cd", "abcd", false},
 		{"", "", true},
 	} {
 		if got := newAllowList([]string{"x/y", c.entry}).allows(c.id); got != c.want {
