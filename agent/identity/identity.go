@@ -8,6 +8,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -22,6 +23,10 @@ const (
 	// early refresh.
 	shortestPause = 15 * time.Second
 	longestPause  = 5 * time.Minute
+	// firstRefusal and longestRefusal bound how long a refusal is repeated to all who ask, without asking STS: the local API's
+	// readers ask whenever they like, and STS gives an account 500 exchanges a minute, refused ones included.
+	firstRefusal   = time.Second
+	longestRefusal = 30 * time.Second
 )
 
 // Credentials are an STS session or an access key. The three strings belong together: they are only ever handed out as a
@@ -67,6 +72,8 @@ type Source struct {
 	mu        sync.Mutex
 	current   Credentials
 	refreshAt time.Time // when current is due for replacement; before that nobody calls STS
+	refused   error     // what STS said last, if it will say it again; nobody asks before refreshAt
+	refusals  int       // in a row
 }
 
 // Open returns the Source of an identity of a kind, which is as in the pod's annotation: "rrsa" or "" for that of the
@@ -108,7 +115,8 @@ func New(cfg Config) (*Source, error) {
 }
 
 // Credentials returns valid credentials, calling STS if there are none or if three quarters of their life are over.
-// While the ones in hand are valid, no outage of STS is an error. The wait ends with ctx.
+// While the ones in hand are valid, no outage of STS is an error. A refusal that will be the same is repeated for a while without
+// a call. The wait ends with ctx.
 func (s *Source) Credentials(ctx context.Context) (Credentials, error) {
 	if c, ok := s.fresh(); ok {
 		return c, nil
@@ -162,6 +170,9 @@ func (s *Source) refresh() (Credentials, error) {
 	if c, ok := s.fresh(); ok {
 		return c, nil
 	}
+	if err := s.refusal(); err != nil {
+		return Credentials{}, err
+	}
 	start := time.Now()
 	c, err := s.assume()
 	if s.observe != nil {
@@ -176,9 +187,10 @@ func (s *Source) refresh() (Credentials, error) {
 			s.refreshAt = now.Add(retryPause(s.current.Expires.Sub(now)))
 			return s.current, nil
 		}
+		s.note(err, now)
 		return Credentials{}, err
 	}
-	s.current, s.refreshAt = c, time.Time{}
+	s.current, s.refreshAt, s.refused, s.refusals = c, time.Time{}, nil, 0
 	switch {
 	case c.Expires.IsZero(): // never due
 	case s.renewAfter > 0:
@@ -187,6 +199,27 @@ func (s *Source) refresh() (Credentials, error) {
 		s.refreshAt = start.Add(jitter(c.Expires.Sub(start) * 3 / 4))
 	}
 	return c, nil
+}
+
+// refusal is the last one, if it is too early to ask again.
+func (s *Source) refusal() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused != nil && time.Now().Before(s.refreshAt) {
+		return s.refused
+	}
+	return nil
+}
+
+// note is called with mu held. What may pass has pauses elsewhere, and the file of the token can be right at any moment.
+func (s *Source) note(err error, now time.Time) {
+	var e *Error
+	if s.refused = nil; !errors.As(err, &e) || e.Code == "" || e.Retryable() {
+		return
+	}
+	pause := min(firstRefusal<<min(s.refusals, 10), longestRefusal)
+	s.refused, s.refreshAt = err, now.Add(pause/2+rand.N(pause/2+1))
+	s.refusals++
 }
 
 // retryPause follows what is left of the credentials' life. A fleet whose sessions all fell due in an outage then comes back over

@@ -124,6 +124,56 @@ func TestCallerLeavesWhenItsContextEnds(t *testing.T) {
 	})
 }
 
+// A role that does not trust the pod is a matter of days. Who reads through the local API a hundred times a second meanwhile must
+// not use up the exchanges of a minute that all pods of the account share.
+func TestRefusalsAreNotAskedForAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refusal, calls := error(&Error{Action: AssumeRoleWithOIDC, Code: "AuthenticationFail.NoPermission"}), 0
+		source := NewSource(func() (Credentials, error) {
+			calls++
+			return Credentials{AccessKeyID: "key", Expires: time.Now().Add(time.Hour)}, refusal
+		})
+		poll := func(d time.Duration) {
+			t.Helper()
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+				if _, err := source.Credentials(t.Context()); !errors.Is(err, refusal) {
+					t.Fatalf("got %v", err)
+				}
+			}
+		}
+		poll(time.Minute)
+		if calls < 3 || calls > 12 {
+			t.Errorf("%d calls of STS in the first minute", calls)
+		}
+		calls = 0
+		poll(10 * time.Minute)
+		if calls < 20 || calls > 45 {
+			t.Errorf("%d calls of STS in ten minutes", calls)
+		}
+		refusal = nil // somebody has corrected the trust policy
+		time.Sleep(longestRefusal)
+		if _, err := source.Credentials(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What may pass, and a token that is not there yet, are tried again as soon as somebody asks.
+func TestWhatMayPassIsAskedForAgain(t *testing.T) {
+	for _, err := range []error{&Error{Code: "Throttling.User"}, &Error{Err: errors.New("no route")}, &TokenError{Path: "/token", Err: errors.New("the file is empty")}} {
+		calls := 0
+		source := NewSource(func() (Credentials, error) { calls++; return Credentials{}, err })
+		for range 3 {
+			if _, got := source.Credentials(t.Context()); !errors.Is(got, err) {
+				t.Errorf("got %v, want %v", got, err)
+			}
+		}
+		if calls != 3 {
+			t.Errorf("%v: %d calls", err, calls)
+		}
+	}
+}
+
 func TestInvalidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &sts{life: time.Hour}
