@@ -13,25 +13,30 @@ import (
 // maxBundle is how many authorities a bundle holds at most: the current one and some that replicas may still be serving by.
 const maxBundle = 4
 
-// merge is a bundle with ca in it beside those authorities in the old bundle that are still valid, all of them of one common
-// name, or of any if it is "". Whoever merges, in whatever order, gets the same bytes, so that replicas do not overwrite each
+// merge is a bundle with ca in it beside the newest of those authorities in the old bundle that are still valid, all of them of one
+// common name, or of any if it is "". Whoever merges, in whatever order, gets the same bytes, so that replicas do not overwrite each
 // other for ever.
 func merge(bundle, ca []byte, commonName string, now time.Time) []byte {
-	all := slices.DeleteFunc(slices.Concat(parse(ca), parse(bundle)), func(c *x509.Certificate) bool {
-		return commonName != "" && c.Subject.CommonName != commonName || now.After(c.NotAfter)
+	current, others := parse(ca), parse(bundle)
+	others = slices.DeleteFunc(others, func(c *x509.Certificate) bool {
+		return commonName != "" && c.Subject.CommonName != commonName || slices.ContainsFunc(current, c.Equal)
 	})
-	slices.SortFunc(all, func(a, b *x509.Certificate) int {
-		if order := b.NotBefore.Compare(a.NotBefore); order != 0 {
-			return order
-		}
-		return bytes.Compare(a.Raw, b.Raw)
-	})
-	all = slices.CompactFunc(all, (*x509.Certificate).Equal)
+	slices.SortFunc(others, newestFirst)
+	all := slices.DeleteFunc(append(current, others...), func(c *x509.Certificate) bool { return now.After(c.NotAfter) })
+	all = all[:min(len(all), maxBundle)]
+	slices.SortFunc(all, newestFirst)
 	var out bytes.Buffer
-	for _, c := range all[:min(len(all), maxBundle)] {
+	for _, c := range slices.CompactFunc(all, (*x509.Certificate).Equal) {
 		pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}) //nolint:errcheck // a bytes.Buffer takes everything
 	}
 	return out.Bytes()
+}
+
+func newestFirst(a, b *x509.Certificate) int {
+	if order := b.NotBefore.Compare(a.NotBefore); order != 0 {
+		return order
+	}
+	return bytes.Compare(a.Raw, b.Raw)
 }
 
 func parse(bundle []byte) (found []*x509.Certificate) {
@@ -46,12 +51,8 @@ func parse(bundle []byte) (found []*x509.Certificate) {
 // verify says why a client that has the bundle does not accept a serving certificate for a name; nil if it does.
 func verify(bundle []byte, serving *tls.Certificate, name string, now time.Time) error {
 	options := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), DNSName: name, CurrentTime: now}
-	authorities := parse(bundle)
-	if len(authorities) == 0 {
-		return errors.New("its caBundle is empty")
-	}
-	for _, c := range authorities {
-		options.Roots.AddCert(c)
+	if !options.Roots.AppendCertsFromPEM(bundle) {
+		return errors.New("its caBundle has no certificate")
 	}
 	for _, der := range serving.Certificate[1:] {
 		if c, err := x509.ParseCertificate(der); err == nil {

@@ -1,6 +1,7 @@
 package certificate
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -26,5 +27,11 @@ func TestMerge(t *testing.T) {
 	}
 	if n := len(parse(bundle)); n != maxBundle {
 		t.Errorf("the bundle grew to %d", n)
+	}
+	if got := merge(bundle, a, commonName, now); !strings.Contains(string(got), string(a)) || len(parse(got)) != maxBundle {
+		t.Errorf("an authority that came back is not in the bundle: %s", got)
+	}
+	if got := merge(a, b, "somebody else", now); string(got) != string(b) {
+		t.Errorf("got\n%s\nwant the authority that is used, whatever its name, and no other\n%s", got, b)
 	}
 }

@@ -206,14 +206,15 @@ func (c *configurations) remember(all [][]byte, now time.Time) {
 	}
 }
 
-// trust is nil if every webhook that exists has trusted the certificate for at least the given time.
+// trust is nil if every webhook that exists has trusted the certificate, and the certificate has been valid, for at least the given
+// time.
 func (c *configurations) trust(serving *tls.Certificate, name string, now time.Time, settled time.Duration) error {
 	seen := c.seen.Load()
 	if seen == nil {
 		return errors.New("the webhook configurations have not been read yet")
 	}
 	for _, bundle := range seen.all {
-		if err := verify(bundle, serving, name, now); err != nil {
+		if err := verify(bundle, serving, name, now.Add(-settled)); err != nil {
 			return fmt.Errorf("a webhook configuration %s does not trust the serving certificate: %w", c.options.Configuration, err)
 		}
 	}

@@ -77,7 +77,7 @@ func TestFilesSayWhyNotReady(t *testing.T) {
 		host string
 		want string
 	}{
-		"no bundle":         {nil, serverName, "its caBundle is empty"},
+		"no bundle":         {nil, serverName, "its caBundle has no certificate"},
 		"another authority": {b.ca, serverName, "unknown authority"},
 		"another name":      {a.ca, "kms-webhook", serverName},
 	} {
@@ -217,8 +217,8 @@ func newAuthorityPair(t *testing.T) authorityPair {
 	return authorityPair{ca, pair}
 }
 
-// write puts a new serving certificate into a folder, all files at once, as the kubelet does.
-func (a authorityPair) write(t *testing.T, dir, host string) {
+// issue signs a serving certificate of one hour.
+func (a authorityPair) issue(t *testing.T, host string, from time.Time) (certificate, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -226,7 +226,7 @@ func (a authorityPair) write(t *testing.T, dir, host string) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
-		NotBefore: time.Now().Add(-time.Second), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		NotBefore: from, NotAfter: from.Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.tls.Leaf, private.Public(), a.tls.PrivateKey)
 	if err != nil {
@@ -236,14 +236,21 @@ func (a authorityPair) write(t *testing.T, dir, host string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
+// write puts a new serving certificate into a folder, all files at once, as the kubelet does.
+func (a authorityPair) write(t *testing.T, dir, host string) {
+	t.Helper()
+	certificate, key := a.issue(t, host, time.Now().Add(-time.Minute))
 	version, err := os.MkdirTemp(dir, "..v")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string][]byte{
 		"ca.crt":  a.ca,
-		"tls.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		"tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
+		"tls.crt": certificate,
+		"tls.key": key,
 	} {
 		if err := os.WriteFile(filepath.Join(version, name), text, 0o600); err != nil {
 			t.Fatal(err)
@@ -252,8 +259,17 @@ func (a authorityPair) write(t *testing.T, dir, host string) {
 			t.Fatal(err)
 		}
 	}
-	next := filepath.Join(dir, "..next")
-	if err := errors.Join(os.Symlink(filepath.Base(version), next), os.Rename(next, filepath.Join(dir, "..data"))); err != nil {
+	data, next := filepath.Join(dir, "..data"), filepath.Join(dir, "..next")
+	old, err := os.Readlink(data)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
+	}
+	if err := errors.Join(os.Symlink(filepath.Base(version), next), os.Rename(next, data)); err != nil {
+		t.Fatal(err)
+	}
+	if old != "" {
+		if err := os.RemoveAll(filepath.Join(dir, old)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -88,8 +88,8 @@ func (s *SelfSigned) publish(ctx context.Context) error {
 		return fmt.Errorf("read the authority's Secret: %w", err)
 	}
 	ca := secret.Data["ca.crt"]
-	if len(ca) == 0 {
-		return nil // the authority has not been made yet
+	if len(parse(ca)) == 0 {
+		return nil // the authority has not been made yet, or, if somebody broke it, not again
 	}
 	return s.configurations.each(ctx, func(configuration client.Object, names []string, bundles [][]byte) error {
 		patch, err := adding(ca, names, bundles)
