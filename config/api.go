@@ -65,14 +65,16 @@ func parseAPISocket(p *parser, _, value string) []error {
 	return nil
 }
 
+var patternAsName = strings.NewReplacer("*", "x", ":", "x")
+
 func parseAPIAllow(p *parser, _, value string) []error {
 	for pattern := range strings.SplitSeq(value, ",") {
 		pattern = strings.TrimSpace(pattern)
 		if pattern == "" {
 			return []error{errors.New("has an empty pattern in it; write patterns with commas between them, for example app/prod/*,shared/ca")}
 		}
-		// With its stars replaced by a letter, a pattern must be a name. An ARN's fields may be stars, so only its beginning is known.
-		if err := checkSecretName(strings.ReplaceAll(strings.TrimPrefix(pattern, "acs:"), "*", "x")); err != nil {
+		// With its stars, and the colons of an ARN, replaced by a letter, a pattern must be a name.
+		if err := checkSecretName(patternAsName.Replace(pattern)); err != nil {
 			return []error{fmt.Errorf("%q is not a pattern of secrets' names; write for example app/prod/*", pattern)}
 		}
 		if !slices.Contains(p.localAPI.Allow, pattern) {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 )
 
 // The shapes of Alibaba Cloud's and Kubernetes' names, as far as a document can be checked without asking either.
@@ -46,12 +47,21 @@ func checkSecretName(s string) error {
 		if !arnSecret(s) {
 			return fmt.Errorf("%q is not the ARN of a KMS secret; write acs:kms:<region>:<account>:secret/<name>", s)
 		}
-	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+	case strings.ContainsFunc(s, unicode.IsSpace):
 		return errors.New("its value is not the name of a KMS secret: it has white space in it; write for example app/prod/db, never a secret's own value")
-	case strings.ContainsAny(s, "#{}?&*\"'"):
-		return errors.New("its value is not the name of a KMS secret: it has one of # { } ? & * ' \" in it; write for example app/prod/db, never a secret's own value; to write more than a name use the long form (a YAML mapping with name: …)")
+	case len(s) > maxSecretName:
+		return fmt.Errorf("its value is not the name of a KMS secret: it has %d bytes, and a name at most %d; write for example app/prod/db, never a secret's own value", len(s), maxSecretName)
+	case strings.ContainsFunc(s, func(r rune) bool { return !inSecretName(r) }):
+		return errors.New("its value is not the name of a KMS secret, which has letters, digits and / _ + = . @ - in it; write for example app/prod/db, never a secret's own value; to write more than a name use the long form (a YAML mapping with name: …)")
 	}
 	return nil
+}
+
+// https://www.alibabacloud.com/help/en/kms/support/api-kms-createsecret
+const maxSecretName = 192
+
+func inSecretName(r rune) bool {
+	return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("/_+=.@-", r)
 }
 
 // checkFilePath accepts a clean path below the mount path. ".." first in a segment is refused even where it would stay inside

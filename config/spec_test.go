@@ -237,3 +237,20 @@ func TestParseMistakes(t *testing.T) {
 		})
 	}
 }
+
+// TestPastedValue: whoever pastes a secret's value where its name belongs does not find it in messages, events and audit logs.
+func TestPastedValue(t *testing.T) {
+	for _, value := range []string{"hunter2!", "Tr0ub4dor$3", "((1)", "a;b", "p^w|d", strings.Repeat("QUJD", 100), "{name: 'hunter2!'}", "{from: {a: hunter2!}, format: template, template: x}"} {
+		for _, key := range []string{"secret.db", "env.DB"} {
+			_, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + key: value}, Checks{})
+			if err == nil || !strings.Contains(err.Error(), "never a secret's own value") || strings.Contains(err.Error(), value) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s: %s: %v", key, value, err)
+			}
+		}
+	}
+	for _, name := range []string{"a", "acs/ram/user/x", "Über_1+2=3.@-", strings.Repeat("a", 192)} {
+		if err := checkSecretName(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
