@@ -95,6 +95,32 @@ func TestIntervalZeroNeverRefreshes(t *testing.T) {
 	})
 }
 
+// The longest durations that can be written are as good as never.
+func TestIntervalOfCenturies(t *testing.T) {
+	for _, centuries := range []time.Duration{500_000 * time.Hour, math.MaxInt64} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &clockwork{answer: func(n int, ref kms.Ref) (kms.Secret, error) {
+				if n == 2 {
+					return kms.Secret{}, outage
+				}
+				return kms.Secret{VersionID: "v1"}, nil
+			}}
+			a := clockworkAgent(t, c, centuries, "k")
+			runFor(t, a, 300*24*time.Hour)
+			if len(c.asked) != 1 {
+				t.Errorf("%s: asked %d times in 300 days", centuries, len(c.asked))
+			}
+			runFor(t, a, 150*24*time.Hour)
+			if len(c.asked) != 3 {
+				t.Errorf("%s: asked %d times in 450 days, want one that fails and another", centuries, len(c.asked))
+			}
+			if ttl := localSecrets(a.doc).TTL; ttl <= 0 {
+				t.Errorf("%s: values are good for %s", centuries, ttl)
+			}
+		})
+	}
+}
+
 func TestRestartKeepsTheSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &clockwork{}

@@ -94,7 +94,7 @@ func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 }
 
 func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
-	s := schedule{interval: time.Duration(a.doc.RefreshInterval)}
+	s := schedule{interval: interval(a.doc)}
 	a.measures.RefreshEvery(s.interval)
 	due := time.NewTimer(s.first(held, time.Now()))
 	defer due.Stop()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 const (
@@ -14,9 +15,16 @@ const (
 	rotationGrace = 3 * time.Minute
 	// firstRetry is the longest pause after the first failed refresh; each further one doubles it.
 	firstRetry = 2 * time.Second
+	// longestInterval is as good as never; sums and products of much longer ones are no durations any more.
+	longestInterval = 365 * 24 * time.Hour
 	// catchUp is the longest that the pauses get, and with it the time over which a fleet comes back after an outage.
 	catchUp = 5 * time.Minute
 )
+
+// interval is the time between two refreshes; 0: never.
+func interval(doc config.Agent) time.Duration {
+	return min(time.Duration(doc.RefreshInterval), longestInterval)
+}
 
 // schedule says when an agent asks for its secrets. A fleet of agents has no other coordination than the chance in it.
 type schedule struct {

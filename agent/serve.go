@@ -24,7 +24,7 @@ const localSize = 1000
 // localSecrets are the local API's settings: a value stays good until the second refresh after it, so that what the files are
 // made of is not fetched for the API once more; without refreshes, for a day.
 func localSecrets(doc config.Agent) SecretsConfig {
-	return SecretsConfig{TTL: cmp.Or(2*time.Duration(doc.RefreshInterval), 24*time.Hour), Size: localSize, Stale: true}
+	return SecretsConfig{TTL: cmp.Or(2*interval(doc), 24*time.Hour), Size: localSize, Stale: true}
 }
 
 // keep hands what is held on to the local API and to the metrics.
