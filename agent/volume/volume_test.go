@@ -170,6 +170,15 @@ func TestMissingOrSpoiltFilesAreWrittenAgain(t *testing.T) {
 			os.Remove(filepath.Join(dir, "a"))
 			return os.WriteFile(filepath.Join(dir, "a"), nil, 0o600)
 		},
+		"all links redirected": func() error {
+			for _, name := range []string{"a", "conf"} {
+				os.Remove(filepath.Join(dir, name))
+				if err := os.Symlink("/etc/passwd", filepath.Join(dir, name)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		"file removed": func() error { return os.Remove(filepath.Join(dir, "..data/conf/b")) },
 		"content changed": func() error {
 			os.Remove(filepath.Join(dir, "..data/a"))
