@@ -266,7 +266,7 @@ func TestFullVolumeKeepsTheOldFiles(t *testing.T) {
 func TestPathsThatAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, dir)
-	for _, paths := range [][]string{{""}, {"."}, {"/etc/x"}, {"a/../b"}, {"../x"}, {"..data"}, {"..x/y"}, {"a//b"}, {"a", "a"}, {"a", "a/b"}, {"a/b/c", "a"}} {
+	for _, paths := range [][]string{{""}, {"."}, {"/etc/x"}, {"a/../b"}, {"../x"}, {"..data"}, {"..data_next"}, {"..name_next"}, {".."}, {"..2026-01-02"}, {"..0"}, {"..9"}, {"..x/y"}, {"a//b"}, {"a", "a"}, {"a", "a/b"}, {"a/b/c", "a"}} {
 		var files []File
 		for _, p := range paths {
 			files = append(files, file(p, "x"))
@@ -277,6 +277,9 @@ func TestPathsThatAreRefused(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
+	}
+	for _, p := range []string{"..env", "..x", ".a", "...", "a..b"} { // in nobody's way
+		write(t, d, file(p, "x"))
 	}
 }
 
