@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -146,47 +145,56 @@ func (p *peer) ask(b *testing.B, body []byte, concurrency, requests int) {
 }
 
 // bePeer serves until nobody asks for its CPU time any more.
-func bePeer(which string) {
+func bePeer(which string) error {
 	server := httptest.NewTLSServer(http.HandlerFunc(bare))
 	url := server.URL
 	if which == "injector" {
-		url = serveInjector(server.TLS.Certificates[0])
+		var err error
+		if url, err = serveInjector(server.TLS.Certificates[0]); err != nil {
+			return err
+		}
 	}
 	fmt.Println(url)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		var usage syscall.Rusage
 		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-			log.Fatal(err)
+			return err
 		}
 		fmt.Println(usage.Utime.Nano() + usage.Stime.Nano())
 	}
-	os.Exit(0)
+	return nil
 }
 
 // serveInjector starts the admission server as it is, but for its certificate, and returns where it takes pods.
-func serveInjector(c tls.Certificate) string {
+func serveInjector(c tls.Certificate) (url string, err error) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		log.Fatal(err)
+		return "", err
 	}
 	port := free.Addr().(*net.TCPAddr).Port
 	free.Close()
 	directory, err := os.MkdirTemp("", "kms-webhook-benchmark-")
 	if err != nil {
-		log.Fatal(err)
+		return "", err
 	}
 	judge, err := permissive(directory)
 	os.RemoveAll(directory)
 	if err != nil {
-		log.Fatal(err)
+		return "", err
 	}
 	debug.SetGCPercent(GCPercent)
 	o := Options{Port: port, Certificate: fixed{c}, Log: logr.Discard()}
 	server := admissionServer(o, judge, &events{}, newMeasures(func() time.Time { return time.Time{} }), new(atomic.Bool))
-	go func() { log.Fatal(server.Start(context.Background())) }()
-	for tick := time.NewTicker(10 * time.Millisecond); server.StartedChecker()(nil) != nil; <-tick.C {
+	failed := make(chan error, 1)
+	go func() { failed <- server.Start(context.Background()) }()
+	for tick := time.NewTicker(10 * time.Millisecond); server.StartedChecker()(nil) != nil; {
+		select {
+		case err := <-failed:
+			return "", err
+		case <-tick.C:
+		}
 	}
-	return fmt.Sprintf("https://127.0.0.1:%d%s", port, MutatePath)
+	return fmt.Sprintf("https://127.0.0.1:%d%s", port, MutatePath), nil
 }
 
 // fixed is a certificate that nobody has to keep.

@@ -54,7 +54,11 @@ func run(ctx context.Context, args []string) error {
 	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server (default: as a pod)")
 	level := flags.String("log-level", "info", "debug, info, error")
 	err := flags.Parse(args)
-	if err == nil && o.ConfigFile == "" {
+	switch {
+	case err != nil:
+	case flags.NArg() > 0: // what follows has not been read either
+		err = fmt.Errorf("%q is not a flag; flags begin with --, and -h lists them", flags.Arg(0))
+	case o.ConfigFile == "":
 		err = errors.New("--config is missing")
 	}
 	if err != nil {

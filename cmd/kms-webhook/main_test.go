@@ -28,6 +28,7 @@ func TestWrongFlags(t *testing.T) {
 	}{
 		"no config":    {nil, "--config is missing"},
 		"unknown flag": {[]string{"--confg=x"}, "flag provided but not defined"},
+		"no dashes":    {[]string{"--config=x", "cert-mode=files", "--drain=9s"}, `"cert-mode=files" is not a flag`},
 		"log level":    {[]string{"--config=x", "--log-level=loud"}, "--log-level"},
 		"kubeconfig":   {[]string{"--config=x", "--kubeconfig=" + missing}, missing},
 		"mode":         {[]string{"--config=x", "--kubeconfig=" + kubeconfig, "--cert-mode=self"}, "self-signed, cert-manager, files"},

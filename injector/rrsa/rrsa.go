@@ -2,6 +2,7 @@
 package rrsa
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strings"
@@ -36,7 +37,7 @@ func Role(spec config.Spec, policy config.Injector, sa ServiceAccount) (string, 
 	}
 	if !policy.Allow.Role(arn) {
 		return "", fmt.Errorf("%s: the operator of this cluster does not allow the role %s in namespace %s; allowed: %s",
-			from, arn, sa.Namespace, strings.Join(policy.Allow.Roles, ", "))
+			from, arn, sa.Namespace, cmp.Or(strings.Join(policy.Allow.Roles, ", "), "none"))
 	}
 	return arn, nil
 }
