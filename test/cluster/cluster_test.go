@@ -6,12 +6,15 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster"
 )
@@ -31,10 +34,18 @@ func TestCluster(t *testing.T) {
 	t.Logf("up after %s", time.Since(began).Round(time.Millisecond))
 	t.Cleanup(func() { down(t, options) })
 
-	began = time.Now()
-	up(t, options)
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("Up of a running cluster took %s", took)
+	first := nodePID(t, c)
+	if again := nodePID(t, up(t, options)); again != first {
+		t.Errorf("Up of a running cluster started another: %d, %d", first, again)
+	}
+
+	programs, err := os.Open(filepath.Dir(c.Kubectl()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer programs.Close()
+	if err := unix.Flock(int(programs.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("another run may remove the programs of a cluster that is running: %v", err)
 	}
 
 	kubectl(t, c, "apply", "-f", "testdata/story.yaml")

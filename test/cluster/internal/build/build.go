@@ -40,17 +40,18 @@ type Step struct {
 // Link is a symbolic link to a program, for one that goes by the name it is called by.
 type Link struct{ Name, Program string }
 
+// partial ends the name of a directory that is being filled or removed.
+const partial = ".partial"
+
 // Ensure returns the directory with the module's programs. It compiles them only if no earlier run, of anybody with the
-// same cache, did so from the same sources with the same flags and Go version. Two runs at once wait for each other.
+// same cache, did so from the same sources with the same flags and Go version. Two runs at once wait for each other. A run that
+// compiles also removes what nobody has asked for in a month.
 func (m Module) Ensure(ctx context.Context, cache string, log *progress.Printer) (string, error) {
 	key, err := m.key(ctx)
 	if err != nil {
 		return "", fmt.Errorf("identify the build of %s: %w", m.Name, err)
 	}
 	dir := filepath.Join(cache, m.Name+"-"+key)
-	if exists(dir) {
-		return dir, nil
-	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", err
 	}
@@ -59,11 +60,15 @@ func (m Module) Ensure(ctx context.Context, cache string, log *progress.Printer)
 		return "", err
 	}
 	defer unlock()
-	if exists(dir) { // the run we waited for built it
-		return dir, nil
+	if exists(dir) {
+		now := time.Now()
+		return dir, os.Chtimes(dir, now, now) // for prune
 	}
 	if err := m.compileInto(ctx, dir, log); err != nil {
 		return "", fmt.Errorf("build %s: %w", m.Name, err)
+	}
+	if err := prune(cache, time.Now().Add(-unused)); err != nil {
+		log.Line("%s: old programs are still there: %v", m.Name, err)
 	}
 	return dir, nil
 }
@@ -77,7 +82,7 @@ func (m Module) Cached(ctx context.Context, cache string) (bool, error) {
 // compileInto builds beside dir and renames, so that dir is complete or absent, also after a power cut of the build.
 func (m Module) compileInto(ctx context.Context, dir string, log *progress.Printer) error {
 	// Only the holder of the lock builds into this name: what lies there is of a run that was killed.
-	work := dir + ".partial"
+	work := dir + partial
 	if err := os.RemoveAll(work); err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/build"
 )
 
 // readyTimeout is from the first program's start to a Ready node; four seconds on two idle cores.
@@ -61,6 +63,11 @@ func serve(control *os.File, listener net.Listener) error {
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	for _, programs := range []string{cfg.Kubernetes, cfg.Containerd} {
+		if err := build.Hold(programs); err != nil {
+			return err
+		}
+	}
 	if err := mountAll(cfg); err != nil {
 		return err
 	}
