@@ -86,9 +86,16 @@ func TestWithoutAnyReplica(t *testing.T) {
 
 	kubectl(t, "-n", webhookNamespace, "scale", "deployment/kms-webhook", "--replicas=2")
 	serving(t)
-	if _, err := tryKubectl(t.Context(), annotated.pod(ns), "apply", "--dry-run=server", "-f", "-"); err != nil {
-		t.Errorf("the webhook's pods are ready, but: %v", err)
-	}
+	reached(t, annotated.pod(ns))
+}
+
+// reached waits until the API server gets through to a replica: kube-proxy hears of the first one that is ready a moment later.
+func reached(t testing.TB, annotated string) {
+	t.Helper()
+	eventually(t, 30*time.Second, func() error {
+		_, err := tryKubectl(t.Context(), annotated, "apply", "--dry-run=server", "-f", "-")
+		return err
+	})
 }
 
 // webhookPods are the names of the replicas that are not being deleted.

@@ -16,6 +16,17 @@ func commanded(name, command string) string {
 	return strings.Replace(container(name), `[sleep, "100000"]`, command, 1)
 }
 
+// prints waits until the container app, which counts as ready before it has done anything, has printed this and nothing else.
+func prints(t *testing.T, ns, pod, want string) {
+	t.Helper()
+	eventually(t, 30*time.Second, func() error {
+		if got := kubectl(t, "-n", ns, "logs", pod, "-c", "app"); got != want {
+			return fmt.Errorf("the container printed %q, want %q", got, want)
+		}
+		return nil
+	})
+}
+
 // Environment variables reach the command and nothing else: not the pod's spec, and, as for all values, not etcd.
 func TestEnv(t *testing.T) {
 	t.Parallel()
@@ -45,9 +56,7 @@ func TestEnv(t *testing.T) {
 			apply(t, w.pod(ns))
 			ready(t, ns, "web")
 			// Process 1: there is none beside the command. (The kubelet makes $$ of $$$$.)
-			if got, want := kubectl(t, "-n", ns, "logs", "web", "-c", "app"), "<"+password+"|"+key+"|mine|2000|1>\n"; got != want {
-				t.Errorf("the container printed %q, want %q", got, want)
-			}
+			prints(t, ns, "web", "<"+password+"|"+key+"|mine|2000|1>\n")
 			if pod := kubectl(t, "-n", ns, "get", "pod", "web", "-o", "json"); strings.Contains(pod, key) || strings.Contains(pod, password) {
 				t.Error("a value is in the pod")
 			}
@@ -76,9 +85,7 @@ func TestEnvFromImageVolume(t *testing.T) {
 		containers: commanded("app", `[sh, -c, 'echo "$KEY"; exec sleep 100000']`),
 	}.pod(ns))
 	ready(t, ns, "web")
-	if got := kubectl(t, "-n", ns, "logs", "web", "-c", "app"); got != want+"\n" {
-		t.Errorf("the container printed %q", got)
-	}
+	prints(t, ns, "web", want+"\n")
 	if got := kubectl(t, "-n", ns, "get", "pod", "web", "-o", `jsonpath={.spec.volumes[?(@.name=="kms-agent-bin")]}`); !strings.Contains(got, `"image":{`) {
 		t.Errorf("the volume with the program: %s", got)
 	}
@@ -145,12 +152,7 @@ func TestEnvAfterRestart(t *testing.T) {
 		}
 		return nil
 	})
-	eventually(t, 30*time.Second, func() error {
-		if got := kubectl(t, "-n", ns, "logs", "web", "-c", "app"); got != second+"\n" {
-			return fmt.Errorf("the container printed %q after its restart", got)
-		}
-		return nil
-	})
+	prints(t, ns, "web", second+"\n")
 }
 
 // What cannot be carried out is refused, with the cure.

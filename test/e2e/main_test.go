@@ -42,8 +42,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func run(ctx context.Context, m *testing.M) error {
-	var err error
+func run(ctx context.Context, m *testing.M) (err error) {
 	if repository, err = filepath.Abs("../.."); err != nil {
 		return err
 	}
@@ -64,6 +63,11 @@ func run(ctx context.Context, m *testing.M) error {
 	if err = install(ctx); err != nil {
 		return fmt.Errorf("install the emulator and the webhook: %w", err)
 	}
+	stopped := context.AfterFunc(ctx, func() { // the tests have contexts of their own
+		fmt.Fprintln(os.Stderr, "e2e: stopped; what it used is left as it is: export KUBECONFIG="+kubeconfig)
+		os.Exit(1)
+	})
+	defer stopped()
 	if code := m.Run(); code != 0 {
 		err = fmt.Errorf("tests failed")
 		return err
