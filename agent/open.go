@@ -20,7 +20,7 @@ func (a *Agent) open(getenv func(string) string) (reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kms.caBundle: %w", err)
 	}
-	settings := kms.Config{Endpoint: a.doc.KMS.Host, Roots: gatewayRoots}
+	settings := kms.Config{Endpoint: a.doc.KMS.Host, Roots: gatewayRoots, CAFile: getenv("SSL_CERT_FILE")}
 	if a.doc.Identity.Kind == config.ClientKey {
 		a.role = "the client key's application access point"
 		client, err := kms.NewClientKey(kms.ClientKeyConfig{

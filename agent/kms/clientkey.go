@@ -27,7 +27,6 @@ type ClientKeyConfig struct {
 // safe for concurrent use.
 type ClientKeyClient struct {
 	endpoint string
-	extended bool
 	http     *caller
 	key      clientKeyFile
 }
@@ -38,7 +37,7 @@ func NewClientKey(cfg ClientKeyConfig) (*ClientKeyClient, error) {
 		return nil, err
 	}
 	c := &ClientKeyClient{
-		endpoint: cfg.Endpoint, extended: cfg.ExtendedConfig,
+		endpoint: cfg.Endpoint,
 		// Not over HTTP/2: the SDK itself never asks an instance for it.
 		http: &caller{cfg: cfg.Config, readError: readProtobuf},
 		key:  clientKeyFile{path: cfg.KeyFile, passwordPath: cfg.PasswordFile},
@@ -95,7 +94,7 @@ func (c *ClientKeyClient) currentKey() (*clientKey, error) {
 // request is one that the SDK has serialized and signed.
 func (c *ClientKeyClient) request(ctx context.Context, key *clientKey, ref Ref) (*http.Request, error) {
 	body, err := dkmsutil.GetSerializedGetSecretValueRequest(map[string]any{
-		"SecretName": &ref.Name, "VersionId": &ref.VersionID, "VersionStage": &ref.VersionStage, "FetchExtendedConfig": &c.extended,
+		"SecretName": &ref.Name, "VersionId": &ref.VersionID, "VersionStage": &ref.VersionStage, "FetchExtendedConfig": new(true),
 	})
 	if err != nil {
 		return nil, errors.New("the SDK cannot serialize the request")

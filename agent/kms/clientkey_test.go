@@ -53,7 +53,7 @@ func startInstance(t *testing.T) *instance {
 	in.Server = emulatortest.StartConfig(t, issuer, config)
 	dir := t.TempDir()
 	in.cfg = ClientKeyConfig{
-		Config:  Config{Endpoint: in.StartInstance(t), CAFile: filepath.Join(dir, "ca.crt"), ExtendedConfig: true, Timeout: 5 * time.Second},
+		Config:  Config{Endpoint: in.StartInstance(t), CAFile: filepath.Join(dir, "ca.crt"), Timeout: 5 * time.Second},
 		KeyFile: filepath.Join(dir, "clientKey"), PasswordFile: filepath.Join(dir, "password"),
 	}
 	write(t, in.cfg.CAFile, emulatortest.InstanceCAPEM())
@@ -282,7 +282,7 @@ func TestSameRequestAsTheSDKOfInstances(t *testing.T) {
 		t.Fatal(err)
 	}
 	theirs.GetSecretValueWithOptions(&dkmssdk.GetSecretValueRequest{
-		SecretName: tea.String("shop/text"), VersionId: tea.String("v1"), VersionStage: tea.String("ACSCurrent"),
+		SecretName: tea.String("shop/text"), VersionId: tea.String("v1"), VersionStage: tea.String("ACSCurrent"), FetchExtendedConfig: tea.Bool(true),
 	}, &dkmsutil.RuntimeOptions{Autoretry: tea.Bool(false)})
 	if len(seen) != 2 {
 		t.Fatalf("%d requests", len(seen))
@@ -328,18 +328,6 @@ func TestInstanceByOpenAPI(t *testing.T) {
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), cfg.CAFile) {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-}
-
-func TestExtendedConfigIsAskedFor(t *testing.T) {
-	var query string
-	_, cfg := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		query = r.URL.Query().Get("FetchExtendedConfig")
-		io.WriteString(w, answer)
-	})
-	cfg.ExtendedConfig = true
-	if _, err := client(t, cfg).GetSecretValue(t.Context(), session, Ref{Name: "k"}); err != nil || query != "true" {
-		t.Errorf("asked %q, %v", query, err)
 	}
 }
 

@@ -38,7 +38,7 @@ func TestSameRequestAsTheGeneratedClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	theirs, err := generated.GetSecretValue(&sdk.GetSecretValueRequest{
-		SecretName: dara.String("app/prod db+ü"), VersionStage: dara.String("ACSPrevious"),
+		SecretName: dara.String("app/prod db+ü"), VersionStage: dara.String("ACSPrevious"), FetchExtendedConfig: dara.Bool(true),
 	})
 	if err != nil {
 		t.Fatal(err)

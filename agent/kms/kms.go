@@ -32,8 +32,6 @@ type Config struct {
 	Roots *x509.CertPool
 	// CAFile is a PEM file with more of them, read again when it changes; optional.
 	CAFile string
-	// ExtendedConfig asks for the ExtendedConfig of managed secrets.
-	ExtendedConfig bool
 
 	ConnectTimeout time.Duration // 0: 3s
 	Timeout        time.Duration // of a whole call; 0: 10s
@@ -102,7 +100,6 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // Client calls one gateway. It is safe for concurrent use and keeps connections for the calls of one refresh.
 type Client struct {
 	endpoint string
-	extended bool
 	http     *caller
 }
 
@@ -115,7 +112,7 @@ func New(cfg Config) (*Client, error) {
 	if err := http.start(); err != nil {
 		return nil, err
 	}
-	return &Client{endpoint: cfg.Endpoint, extended: cfg.ExtendedConfig, http: http}, nil
+	return &Client{endpoint: cfg.Endpoint, http: http}, nil
 }
 
 // Rest closes the connections that no call uses.
@@ -169,10 +166,7 @@ func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref)
 }
 
 func (c *Client) query(r Ref) map[string]*string {
-	q := map[string]*string{"SecretName": &r.Name}
-	if c.extended {
-		q["FetchExtendedConfig"] = dara.String("true")
-	}
+	q := map[string]*string{"SecretName": &r.Name, "FetchExtendedConfig": dara.String("true")} // generic secrets have none
 	if r.VersionID != "" {
 		q["VersionId"] = &r.VersionID
 	}

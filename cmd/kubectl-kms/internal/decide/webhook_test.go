@@ -185,7 +185,7 @@ func start(t *testing.T, operator string) func(*testing.T, []byte) *admissionv1.
 
 func ready(t *testing.T, url string) {
 	t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute) // on a machine with much else to do
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
