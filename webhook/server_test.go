@@ -216,7 +216,7 @@ func TestFollowsCertificateAndPolicy(t *testing.T) {
 		}
 		return err
 	})
-	eventually(t, "its expiry in the metrics", func() error { return metricIs(f, "kms_webhook_certificate_expiry_timestamp_seconds") })
+	eventually(t, "its expiry in the metrics", func() error { return metricIs(f, "kms_webhook_certificate_expiry_timestamp_seconds 1.") })
 
 	write(t, f.config, "region: nowhere is a region\n") // broken: the last good one stays
 	allowed := pod("web", map[string]any{"secret.x": "app/x"})

@@ -9,13 +9,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 )
 
 // Files serves the tls.crt and tls.key of a folder and follows their changes: what cert-manager, or anything else, mounts there.
@@ -25,13 +25,14 @@ import (
 // whatever copies the Secret to the webhook configurations. Without, whoever writes the files sees to it that they are trusted.
 type Files struct {
 	dir            string
-	watcher        atomic.Pointer[certwatcher.CertWatcher]
+	newest         atomic.Pointer[tls.Certificate] // nil until there is one
 	configurations *configurations
 	handover       *handover
 }
 
-// waitInterval is how often files that are not there yet are looked for.
-const waitInterval = 500 * time.Millisecond
+// readInterval is how often the files are read. The kernel could say when they change, but on a busy node it has no watches left
+// to give.
+const readInterval = time.Second
 
 // NewFiles prepares Files for a folder, which must exist; nothing is read before Run.
 func NewFiles(dir string, o Options) (*Files, error) {
@@ -57,20 +58,20 @@ func (f *Files) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// follow reads the files again and again; what cannot be used, such as a certificate whose key is not there yet, changes nothing.
 func (f *Files) follow(ctx context.Context) error {
-	tick := time.NewTicker(waitInterval)
+	tick := time.NewTicker(readInterval)
 	defer tick.Stop()
-	for reported := false; ; {
-		watcher, err := certwatcher.New(filepath.Join(f.dir, "tls.crt"), filepath.Join(f.dir, "tls.key"))
-		if err == nil {
-			watcher.RegisterCallback(func(tls.Certificate) { f.configurations.look() })
-			f.watcher.Store(watcher)
-			f.configurations.look()
-			return watcher.Start(ctx)
-		}
-		if !reported {
-			f.configurations.options.Log.Info("Waiting for the serving certificate", "folder", f.dir, "reason", err.Error())
-			reported = true
+	for reported := ""; ; {
+		switch changed, err := f.read(); {
+		case err == nil:
+			reported = ""
+			if changed {
+				f.configurations.look()
+			}
+		case err.Error() != reported:
+			reported = err.Error()
+			f.configurations.options.Log.Info("Waiting for a serving certificate", "folder", f.dir, "reason", reported)
 		}
 		select {
 		case <-ctx.Done():
@@ -80,15 +81,23 @@ func (f *Files) follow(ctx context.Context) error {
 	}
 }
 
-// GetCertificate is for tls.Config.
-func (f *Files) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	watcher := f.watcher.Load()
-	if watcher == nil {
-		return nil, fmt.Errorf("no serving certificate has been read from tls.crt and tls.key in %s yet", f.dir)
-	}
-	newest, err := watcher.GetCertificate(hello)
+func (f *Files) read() (changed bool, err error) {
+	pair, err := tls.LoadX509KeyPair(filepath.Join(f.dir, "tls.crt"), filepath.Join(f.dir, "tls.key"))
 	if err != nil {
-		return nil, err
+		return false, err
+	}
+	if old := f.newest.Load(); old != nil && slices.EqualFunc(old.Certificate, pair.Certificate, bytes.Equal) {
+		return false, nil
+	}
+	f.newest.Store(&pair)
+	return true, nil
+}
+
+// GetCertificate is for tls.Config.
+func (f *Files) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	newest := f.newest.Load()
+	if newest == nil {
+		return nil, fmt.Errorf("no serving certificate has been read from tls.crt and tls.key in %s yet", f.dir)
 	}
 	return f.handover.serve(newest), nil
 }
@@ -104,7 +113,7 @@ func (f *Files) Ready() error {
 
 // publish adds the folder's authority to the Secret, which exists already.
 func (f *Files) publish(ctx context.Context) error {
-	if f.watcher.Load() == nil {
+	if f.newest.Load() == nil {
 		return nil // nothing is there yet
 	}
 	c, o := f.configurations.client, f.configurations.options

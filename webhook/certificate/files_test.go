@@ -37,11 +37,10 @@ func TestFilesWaitForTheirTrust(t *testing.T) {
 
 	next.write(t, dir, serverName)
 	eventually(t, "the files read again", func() error {
-		newest, err := f.watcher.Load().GetCertificate(nil)
-		if err == nil && newest == first {
-			err = errors.New("not yet")
+		if f.newest.Load() == first {
+			return errors.New("not yet")
 		}
-		return err
+		return nil
 	})
 	if c, _ := f.GetCertificate(nil); c != first || f.Ready() != nil {
 		t.Errorf("a certificate that no configuration trusts is served; ready: %v", f.Ready())
@@ -67,6 +66,42 @@ func TestFilesMayComeLate(t *testing.T) {
 	}
 	a.write(t, dir, serverName)
 	eventually(t, "ready", f.Ready)
+}
+
+// TestFilesHalfChanged replaces the files one after the other.
+func TestFilesHalfChanged(t *testing.T) {
+	a, dir := newAuthorityPair(t), t.TempDir()
+	f := &Files{dir: dir}
+	put := func(name string, content []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(when string, want, usable bool) {
+		t.Helper()
+		if changed, err := f.read(); changed != want || (err == nil) != usable {
+			t.Errorf("%s: changed %v, %v", when, changed, err)
+		}
+	}
+	read("nothing is there", false, false)
+	certificate, key := a.issue(t, serverName, time.Now())
+	put("tls.crt", certificate)
+	read("the key is not there", false, false)
+	put("tls.key", key)
+	read("both are there", true, true)
+	read("nothing has changed", false, true)
+	first := f.newest.Load()
+	certificate, key = a.issue(t, serverName, time.Now())
+	put("tls.crt", certificate)
+	read("the key is the one before", false, false)
+	if f.newest.Load() != first {
+		t.Error("the certificate before is no longer served")
+	}
+	put("tls.key", key)
+	read("both have changed", true, true)
+	if f.newest.Load() == first {
+		t.Error("the certificate before is still served")
+	}
 }
 
 // TestFilesSayWhyNotReady gives a certificate that the API server cannot accept.
