@@ -4,7 +4,6 @@ import (
 	"bytes"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
@@ -48,14 +47,14 @@ func guaranteed(request, limit []byte) bool {
 	if limit == nil {
 		return false
 	}
-	most, err := resource.ParseQuantity(string(limit))
+	most, err := quantity(limit)
 	if err != nil || most.Sign() <= 0 {
 		return false
 	}
 	if request == nil || bytes.Equal(request, limit) {
 		return true
 	}
-	least, err := resource.ParseQuantity(string(request))
+	least, err := quantity(request)
 	return err == nil && least.Cmp(most) == 0
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -85,13 +86,24 @@ func (r *Resources) leave(list corev1.ResourceList) corev1.ResourceList {
 	return rest
 }
 
+// quantity reads an amount. The library computes ten to the power of any exponent, which for 1e-2147483648 takes hours: what is longer
+// or has more digits in its exponent than any real amount is refused here.
+func quantity[T ~string | ~[]byte](text T) (amount resource.Quantity, err error) {
+	const longest, digits = 32, 2
+	exponent := strings.IndexAny(string(text), "eE")
+	if len(text) > longest || exponent >= 0 && len(text)-exponent-1 > len("+")+digits {
+		return amount, resource.ErrFormatWrong
+	}
+	return resource.ParseQuantity(string(text))
+}
+
 func parseResources(from map[string]string) (corev1.ResourceList, error) {
 	if len(from) == 0 {
 		return nil, nil
 	}
 	list := corev1.ResourceList{}
 	for _, name := range slices.Sorted(maps.Keys(from)) {
-		amount, err := resource.ParseQuantity(from[name])
+		amount, err := quantity(from[name])
 		if err != nil {
 			return nil, fmt.Errorf("%s=%s is not a quantity; write for example 10m or 16Mi", name, from[name])
 		}

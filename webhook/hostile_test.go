@@ -56,6 +56,10 @@ func TestHostile(t *testing.T) {
 		{"mounts and volumes", nil, []map[string]any{{"name": "c0", "volumeMounts": mounts}}, named(100_000), "the pod has 100000 volumes"},
 		{"mounts", nil, []map[string]any{{"name": "c0", "volumeMounts": mounts}}, named(1000), ""},
 		{"files of strangers", each(numbered(4, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(10_000, "x"), ",")+"]}"), named(1000), nil, "there is no container x0 in the pod"},
+		{"an amount with many zeros", each([]string{config.Prefix + "agent-requests"}, "cpu=1e-2147483648"), named(1), nil, "cpu=1e-2147483648 is not a quantity"},
+		{"amounts with many zeros", nil, []map[string]any{{"name": "c0", "resources": map[string]any{
+			"limits": map[string]string{"cpu": "1e2147483647", "memory": "1"}, "requests": map[string]string{"cpu": "1", "memory": "1"},
+		}}}, nil, ""},
 		{"files of many containers", each(numbered(40, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(1000, "c"), ",")+"]}"), named(1000), nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
