@@ -20,7 +20,7 @@ else
   eval "$(bin/cluster env)"
 fi
 show kubectl get nodes
-CGO_ENABLED=0 go build -trimpath -o bin/kubectl-kms ./cmd/kubectl-kms
+CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/kubectl-kms ./cmd/kubectl-kms
 export PATH=$PWD/bin:$PATH # where kubectl finds its plugin
 test/install/install.sh
 kubectl delete namespace shop --ignore-not-found >/dev/null
