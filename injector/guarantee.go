@@ -47,14 +47,14 @@ func guaranteed(request, limit []byte) bool {
 	if limit == nil {
 		return false
 	}
-	most, err := quantity(limit)
+	most, err := quantity(string(limit))
 	if err != nil || most.Sign() <= 0 {
 		return false
 	}
 	if request == nil || bytes.Equal(request, limit) {
 		return true
 	}
-	least, err := quantity(request)
+	least, err := quantity(string(request))
 	return err == nil && least.Cmp(most) == 0
 }
 

@@ -88,13 +88,13 @@ func (r *Resources) leave(list corev1.ResourceList) corev1.ResourceList {
 
 // quantity reads an amount. The library computes ten to the power of any exponent, which for 1e-2147483648 takes hours: what is longer
 // or has more digits in its exponent than any real amount is refused here.
-func quantity[T ~string | ~[]byte](text T) (amount resource.Quantity, err error) {
+func quantity(text string) (resource.Quantity, error) {
 	const longest, digits = 32, 2
-	exponent := strings.IndexAny(string(text), "eE")
+	exponent := strings.IndexAny(text, "eE")
 	if len(text) > longest || exponent >= 0 && len(text)-exponent-1 > len("+")+digits {
-		return amount, resource.ErrFormatWrong
+		return resource.Quantity{}, resource.ErrFormatWrong
 	}
-	return resource.ParseQuantity(string(text))
+	return resource.ParseQuantity(text)
 }
 
 func parseResources(from map[string]string) (corev1.ResourceList, error) {
