@@ -101,3 +101,14 @@ func Misspelt(annotations map[string]string) map[string]string {
 
 // misspeltPrefix is that of all annotations that Misspelt looks at: kms.aliyun.com/ and kms.alibaba.com/, too.
 const misspeltPrefix = "kms.ali"
+
+// Misplaced are those of our annotations, sorted, that have no effect because they are on what makes pods and not on its pods. Those
+// that the template has too were put there by a tool that puts them everywhere.
+func Misplaced(above []string, template map[string]string) []string {
+	stray := slices.DeleteFunc(slices.Clone(above), func(key string) bool {
+		_, below := template[key]
+		return below || !strings.HasPrefix(key, Prefix)
+	})
+	slices.Sort(stray)
+	return slices.Compact(stray)
+}

@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -61,16 +60,11 @@ func (w *workload) readMetadata(r *rawjson.Reader) {
 	}
 }
 
-// misplaced says which annotations have no effect where they are. Those that the template has too were put there by a tool that
-// puts them everywhere.
+// misplaced says which annotations have no effect where they are.
 func (w *workload) misplaced() []string {
-	stray := slices.DeleteFunc(slices.Clone(w.above), func(key string) bool {
-		_, below := w.template.Metadata.Annotations[key]
-		return below
-	})
+	stray := config.Misplaced(w.above, w.template.Metadata.Annotations)
 	if len(stray) == 0 {
 		return nil
 	}
-	slices.Sort(stray)
-	return []string{fmt.Sprintf("%s: has no effect here, only on pods; move it to %s.metadata.annotations", strings.Join(slices.Compact(stray), ", "), w.path)}
+	return []string{fmt.Sprintf("%s: has no effect here, only on pods; move it to %s.metadata.annotations", strings.Join(stray, ", "), w.path)}
 }

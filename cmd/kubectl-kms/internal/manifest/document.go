@@ -137,8 +137,6 @@ func (o Object) Pod() (Pod, bool) {
 	for i := range at {
 		found.Above = slices.AppendSeq(found.Above, maps.Keys(words(annotations.in(at[:i].in(o.json)))))
 	}
-	slices.Sort(found.Above)
-	found.Above = slices.Compact(found.Above)
 	return found, true
 }
 

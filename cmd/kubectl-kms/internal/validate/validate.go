@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
@@ -90,11 +89,8 @@ func (r *Report) add(pod manifest.Pod, namespace string, severity Severity, wher
 
 // overlooked warns of annotations that nobody reads, for where they are or for a mistake in their prefix.
 func (r *Report) overlooked(pod manifest.Pod, namespace string) {
-	for _, key := range pod.Above {
-		// Those that the template has too were put there by a tool that puts them everywhere.
-		if _, below := pod.Annotations[key]; strings.HasPrefix(key, config.Prefix) && !below {
-			r.add(pod, namespace, Warning, key, "has no effect here, only on pods; move it to "+pod.Path+".metadata.annotations")
-		}
+	for _, key := range config.Misplaced(pod.Above, pod.Annotations) {
+		r.add(pod, namespace, Warning, key, "has no effect here, only on pods; move it to "+pod.Path+".metadata.annotations")
 	}
 	meant := config.Misspelt(pod.Annotations)
 	for _, key := range slices.Sorted(maps.Keys(meant)) {
