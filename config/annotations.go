@@ -225,6 +225,9 @@ func quantities(field func(*parser) *map[string]string) func(*parser, string, st
 			if !quantity(amount) {
 				return []error{fmt.Errorf("%q is not a quantity; write for example cpu=10m or memory=16Mi", pair)}
 			}
+			if before, twice := parsed[name]; twice && before != amount {
+				return []error{fmt.Errorf("%s is there twice, as %s and as %s; keep one of the two", name, before, amount)}
+			}
 			parsed[name] = amount
 		}
 		*field(p) = parsed

@@ -143,7 +143,7 @@ func TestParseMistakes(t *testing.T) {
 		"unknown format":           {annotate("inject: true", "secret.db: {name: a, format: ini}"), []string{"use raw, json, env, properties, yaml or template"}},
 		"bad JMESPath":             {annotate("inject: true", "secret.db: {name: a, format: env, keys: {A: '[[x'}}"), []string{"keys: A:", "is not a JMESPath expression"}},
 		"keys as a list":           {annotate("inject: true", "secret.db: {name: a, format: env, keys: [A]}"), []string{"keys must be a mapping"}},
-		"a key twice":              {annotate("inject: true", "secret.db: {name: a, format: env, keys: {A: x, A: y}}"), []string{"A"}},
+		"a key twice":              {annotate("inject: true", "secret.db: {name: a, format: env, keys: {A: x, A: y}}"), []string{`keys: "A" is there twice`}},
 		"raw with two keys":        {annotate("inject: true", "secret.db: {name: a, keys: {A: x, B: y}}"), []string{"format raw writes one value"}},
 		"a path that leaves":       {annotate("inject: true", "secret.db: {name: a, path: ../../etc/passwd}"), []string{"leaves the mount path"}},
 		"a path that hides":        {annotate("inject: true", "secret.db: {name: a, path: x/../../y}"), []string{"leaves the mount path"}},
