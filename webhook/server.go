@@ -25,6 +25,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
 )
 
 // The paths at which the API server calls.
@@ -139,7 +140,7 @@ func admissionServer(o Options, j *judge, e *events, m *measures, draining *atom
 	}
 	uncounted := func(review.Verdict, time.Duration) {}
 	server.Register(MutatePath, &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: decidePod, Observe: m.pod, Log: o.Log, Draining: draining})
-	server.Register(ValidatePath, &review.Handler[workload]{Read: readWorkload, Decide: j.workload, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
+	server.Register(ValidatePath, &review.Handler[workload.Workload]{Read: workload.Read, Decide: j.workload, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
 	server.Register(BarePodsPath, &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: j.bare, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
 	return server
 }

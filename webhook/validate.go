@@ -12,23 +12,24 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
 )
 
 // workload decides on a workload by what would happen to its pods. What may be put right before they start is a warning. So is
 // everything about an update that leaves our annotations as they were: a workload that was made before us, or before the
 // operator's policy, must still be scaled, paused and deleted.
-func (j *judge) workload(ctx context.Context, req *review.Request[workload]) review.Verdict {
-	pod := req.Object.template
+func (j *judge) workload(ctx context.Context, req *review.Request[workload.Workload]) review.Verdict {
+	pod := req.Object.Template
 	spec, mistakes := config.Parse(pod.Metadata.Annotations, j.checks)
 	v, outside := j.outside(ctx, req.Namespace, spec, mistakes)
 	if !outside {
 		v = j.template(ctx, req.Namespace, pod, spec, mistakes)
 	}
-	unchanged := req.Operation == "UPDATE" && maps.Equal(own(pod), own(req.OldObject.template))
-	if v.Err != nil && (unchanged || req.Object.deleted) {
+	unchanged := req.Operation == "UPDATE" && maps.Equal(own(pod), own(req.OldObject.Template))
+	if v.Err != nil && (unchanged || req.Object.Deleted) {
 		v = review.Verdict{Result: review.Skipped, Reason: v.Reason, Warnings: append(v.Warnings, "its pods will be refused: "+v.Err.Error())}
 	}
-	v.Warnings = slices.Concat(req.Object.misplaced(), misspelt(pod), v.Warnings)
+	v.Warnings = slices.Concat(req.Object.Misplaced(), misspelt(pod), v.Warnings)
 	return v
 }
 

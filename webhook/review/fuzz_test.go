@@ -21,10 +21,12 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
 )
 
-// FuzzReview sends any bytes as an AdmissionReview to a handler that has to answer and to one that only advises. The answer is 400 for what is none, else an AdmissionReview
-// for the same uid, whose patch, if it has one, applies to the object.
+// FuzzReview sends any bytes as an AdmissionReview to a handler that has to answer about a pod, to one that only advises, and to the
+// one that advises about workloads. The answer is 400 for what is none, else an AdmissionReview for the same uid, whose patch, if it
+// has one, applies to the object.
 func FuzzReview(f *testing.F) {
 	const head = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1-2","operation":"CREATE","namespace":"shop","object":`
 	for _, text := range []string{
@@ -32,6 +34,8 @@ func FuzzReview(f *testing.F) {
 		`{"request":{"object":{},"uid":"a"}} x`, strings.Repeat(`{"request":`, 200), head + `null}}`, head + `{"metadata":{"annotations":null},"spec":null}}}`,
 		head + `{"spec":{"template":{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"}}}}},"oldObject":null}}`,
 		head + `{"spec":{"jobTemplate":{"spec":{"template":{"metadata":{"annotations":{"kms.alibabacloud.com/mode":"init"}}}}}}}}}`,
+		head + `{"metadata":{"annotations":{"kms.alibabacloud.com/mode":"init"},"deletionTimestamp":"2026-01-01T00:00:00Z"},"spec":{"template":null,"jobTemplate":{"metadata":{"annotations":null,"deletionTimestamp":null},"spec":null}}},"oldObject":{"spec":{"template":{}}}}}`,
+		head + strings.Repeat(`{"spec":{"jobTemplate":`, 40) + `{}` + strings.Repeat(`}}`, 40) + `}}`,
 		head + `{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"}},"spec":{"containers":[{"name":"web"},null]}}}}`,
 		"\xef\xbb\xbf{}", `{"request":{"uid":"\ud800\u0000","object":{"metadata":{"annotations":{"kms.alibabacloud.com/\u0000":"x"}}}}}`,
 	} {
@@ -54,6 +58,7 @@ func FuzzReview(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add([]byte(head + string(pod) + `}}`))
+		f.Add([]byte(head + `{"spec":{"template":` + string(pod) + `}}}}`))
 	}
 	in, err := injector.New(policy(f), "v1")
 	if err != nil {
@@ -63,11 +68,16 @@ func FuzzReview(f *testing.F) {
 		Read: injector.ReadPod, Observe: func(Verdict, time.Duration) {}, Log: logr.Discard(), Draining: new(atomic.Bool),
 		Decide: func(_ context.Context, r *Request[injector.Pod]) Verdict { return decide(in, r) },
 	}
-	validate := *mutate
-	validate.Advisory = true
+	bare := *mutate
+	bare.Advisory = true
+	validate := &Handler[workload.Workload]{
+		Read: workload.Read, Observe: mutate.Observe, Advisory: true, Log: mutate.Log, Draining: mutate.Draining,
+		Decide: func(_ context.Context, r *Request[workload.Workload]) Verdict { return advise(in, r) },
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		answered(t, mutate, body)
-		answered(t, &validate, body)
+		answered(t, &bare, body)
+		answered(t, validate, body)
 	})
 }
 
@@ -81,15 +91,29 @@ func policy(t testing.TB) config.Injector {
 
 // decide is what package webhook decides of a pod by itself, without asking Kubernetes.
 func decide(in *injector.Injector, r *Request[injector.Pod]) Verdict {
+	return plan(in, r.Object, r.Namespace)
+}
+
+// advise is the same of a workload.
+func advise(in *injector.Injector, r *Request[workload.Workload]) Verdict {
+	v := plan(in, r.Object.Template, r.Namespace)
+	if r.Object.Deleted {
+		v.Err = nil
+	}
+	v.Patch, v.Warnings = nil, append(v.Warnings, r.Object.Misplaced()...)
+	return v
+}
+
+func plan(in *injector.Injector, pod injector.Pod, namespace string) Verdict {
 	refused := func(err error) Verdict { return Verdict{Result: Denied, Err: err, Code: http.StatusBadRequest} }
-	spec, err := config.Parse(r.Object.Metadata.Annotations, config.Checks{})
+	spec, err := config.Parse(pod.Metadata.Annotations, config.Checks{})
 	if err != nil {
 		return refused(err)
 	}
 	if !spec.Inject {
 		return Verdict{Result: Skipped}
 	}
-	plan, err := in.Plan(injector.Request{Pod: r.Object, Namespace: r.Namespace, Spec: spec, RoleARN: "acs:ram::1:role/x"})
+	plan, err := in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: "acs:ram::1:role/x"})
 	if err != nil {
 		return refused(err)
 	}
