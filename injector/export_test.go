@@ -25,6 +25,13 @@ func (g Guarantee) MarshalJSON() ([]byte, error) {
 	return []byte(`{"limits":{"cpu":"1","memory":"1Gi"}}`), nil
 }
 
+// UnmarshalJSON reads a variable as ReadPod does.
+func (s *Setting) UnmarshalJSON(text []byte) error {
+	r := rawjson.NewReader(text)
+	*s = readSetting(r)
+	return r.End()
+}
+
 // A Value is something that a pod may get as this package encodes it, and an empty one of Kubernetes' type.
 type Value struct {
 	Text []byte

@@ -57,6 +57,10 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 	memory := memories.Get().(*memory)
 	defer memories.Put(memory)
 	memory.document = appendDocument(memory.document[:0], in.document(r, a))
+	outdated, changed := in.outdated(r, a, memory.document)
+	if len(outdated) > 0 {
+		return Plan{}, outdated // the rest would be about what is no longer so
+	}
 	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable, unreadable, in.tooLong(r.Spec, memory.document))
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
@@ -66,7 +70,7 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 		warnings = append(warnings, warnStuck)
 	}
 	agents := in.containers(r, a, resources, memory)
-	warnings = slices.Concat(warnings, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r, readers, a), warnClass(r.Pod.Spec, resources))
+	warnings = slices.Concat(warnings, changed, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r, readers, a), warnClass(r.Pod.Spec, resources))
 
 	b := builder{patch: r.Room[:0], created: memory.created[:0]}
 	in.growContainers(&b, r)
@@ -214,7 +218,7 @@ func readers(r Request) (found []Container, warnings []string, mistakes config.M
 	return found, warnings, mistakes
 }
 
-// selected reports whether a container gets the files. One without a name, which Kubernetes will refuse, may be null.
+// selected reports whether a container gets the files. One changed a name, which Kubernetes will refuse, may be null.
 func selected(spec config.Spec, name string) bool {
 	if name == "" || ours(name) {
 		return false

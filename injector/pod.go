@@ -156,14 +156,15 @@ type Container struct {
 	Command         []string        `json:"command"`
 	SecurityContext SecurityContext `json:"securityContext"`
 	Guaranteed      Guarantee       `json:"resources"`
-	Env             []Named         `json:"env"`
+	Env             []Setting       `json:"env"`
 	Ports           []Port          `json:"ports"`
 	VolumeMounts    []Mount         `json:"volumeMounts"`
 }
 
-// Named is anything that matters by its name only.
-type Named struct {
-	Name string `json:"name"`
+// Setting is an environment variable: its name, and its value if that tells the agent who it is or what to do.
+type Setting struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 // Port is one that a container says it listens on.
@@ -180,7 +181,7 @@ type Mount struct {
 }
 
 func (c Container) hasEnv(name string) bool {
-	return slices.ContainsFunc(c.Env, func(e Named) bool { return e.Name == name })
+	return slices.ContainsFunc(c.Env, func(e Setting) bool { return e.Name == name })
 }
 
 func (c Container) listens(port int) bool {

@@ -1,6 +1,9 @@
 package injector
 
-import "github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+import (
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+)
 
 // ReadPod reads a pod, or a pod template, as Kubernetes does: names in the case in which they are written, and null as nothing at
 // all. What the decisions do not need is skipped. Of members with the same name the last counts. The text's own errors are in
@@ -65,7 +68,7 @@ func readPodSpec(r *rawjson.Reader) (s PodSpec) {
 		case "shareProcessNamespace":
 			s.SharePIDs = r.Bool()
 		case "os":
-			s.OS.Name = readNamed(r).Name
+			s.OS.Name = readName(r)
 		case "nodeSelector":
 			s.NodeSelector = readMap(r, (*rawjson.Reader).Text)
 		case "resources":
@@ -218,7 +221,7 @@ func readContainer(r *rawjson.Reader) (c Container) {
 		case "resources":
 			c.Guaranteed = readGuarantee(r)
 		case "env":
-			c.Env = readMany(r, readNamed)
+			c.Env = readMany(r, readSetting)
 		case "ports":
 			c.Ports = readAll(r, readPort)
 		case "volumeMounts":
@@ -228,13 +231,28 @@ func readContainer(r *rawjson.Reader) (c Container) {
 	return c
 }
 
-func readNamed(r *rawjson.Reader) (n Named) {
+func readName(r *rawjson.Reader) (n string) {
 	for name := range r.Members {
 		if string(name) == "name" {
-			n.Name = r.Text()
+			n = r.Text()
 		}
 	}
 	return n
+}
+
+// readSetting relies on the order in which Kubernetes writes a variable: its name comes first.
+func readSetting(r *rawjson.Reader) (s Setting) {
+	for name := range r.Members {
+		switch string(name) {
+		case "name":
+			s.Name = r.Text()
+		case "value":
+			if s.Name == config.AgentEnv || s.Name == config.AccessKeyRoleEnv {
+				s.Value = r.Text()
+			}
+		}
+	}
+	return s
 }
 
 func readPort(r *rawjson.Reader) (p Port) {

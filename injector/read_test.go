@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	kubejson "sigs.k8s.io/json"
 
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
@@ -34,6 +35,10 @@ func TestServiceAccountOf(t *testing.T) {
 func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[injector.Setting]() {
+			v.Set(reflect.ValueOf(injector.Setting{Name: config.AgentEnv, Value: "text"}))
+			return
+		}
 		for i := range v.NumField() {
 			fill(v.Field(i))
 		}

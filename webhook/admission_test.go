@@ -296,6 +296,47 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
+// TestChangedAfterwards: a pod whose annotations another webhook changes after the injection does not start without what they ask
+// for, and its author hears of what they do not change any more.
+func TestChangedAfterwards(t *testing.T) {
+	f := start(t).ready(t)
+	f.namespace("shop", map[string]any{"kms.alibabacloud.com/injection": "enabled"})
+	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"})
+	document := f.mutate(t, marshal(t, pod("web", map[string]any{"secret.db": "app/db"})))
+	for _, c := range []struct {
+		annotation, value string
+		allowed           bool
+		said              string
+	}{
+		{"secret.late", "app/late", false, "kms.alibabacloud.com/secret.late: the agent in this pod was injected before this was written, and knows nothing of it"},
+		{"secret.db", "app/other", false, "kms.alibabacloud.com/secret.db: the agent in this pod"},
+		{"log-level", "debug", true, "kms.alibabacloud.com/log-level: changed after the agent was injected, without any effect"},
+		{"inject", "false", true, "kms.alibabacloud.com/inject: does not ask for the agent any more, which is in this pod already and stays"},
+		{"secret.db", "app/db", true, ""},
+	} {
+		t.Run(c.annotation+": "+c.value, func(t *testing.T) {
+			var p map[string]any
+			if err := json.Unmarshal(document, &p); err != nil {
+				t.Fatal(err)
+			}
+			p["metadata"].(map[string]any)["annotations"].(map[string]any)["kms.alibabacloud.com/"+c.annotation] = c.value
+			for path, object := range map[string]any{webhook.MutatePath: p, webhook.ValidatePath: map[string]any{"spec": map[string]any{"template": p}}} {
+				r := f.review(t, path, "CREATE", object, nil)
+				said := strings.Join(r.Warnings, "; ")
+				if r.Result != nil {
+					said += r.Result.Message
+				}
+				if r.Allowed != c.allowed || r.Patch != nil || !strings.Contains(said, c.said) || c.said == "" && strings.Contains(said, "the agent") {
+					t.Errorf("%s: allowed %v, patch %q, said %q", path, r.Allowed, r.Patch, said)
+				}
+			}
+		})
+	}
+	if err := hasSample(f, "kms_webhook_admissions_total", `result="denied",reason="pod"`); err != nil {
+		t.Error(err)
+	}
+}
+
 // mutate applies the webhook's patch as the API server does.
 func (f *fixture) mutate(t *testing.T, document []byte) []byte {
 	t.Helper()

@@ -29,6 +29,10 @@ func TestHostile(t *testing.T) {
 		}
 		return objects
 	}
+	agent := func(files int) []map[string]any {
+		document := `{"files":[{}` + strings.Repeat(",{}", files-1) + "]}"
+		return append(named(1), map[string]any{"name": "kms-agent", "env": []map[string]any{{"name": config.AgentEnv, "value": document}}})
+	}
 	mounts := make([]map[string]any, 50_000)
 	for i := range mounts {
 		mounts[i] = map[string]any{"name": "c0", "mountPath": "/var"}
@@ -60,6 +64,8 @@ func TestHostile(t *testing.T) {
 		{"amounts with many zeros", nil, []map[string]any{{"name": "c0", "resources": map[string]any{
 			"limits": map[string]string{"cpu": "1e2147483647", "memory": "1"}, "requests": map[string]string{"cpu": "1", "memory": "1"},
 		}}}, nil, ""},
+		{"a document of somebody's own", each(numbered(2000, config.Prefix+"secret."), "a"), agent(900_000), nil, ""},
+		{"a document of somebody's own that could be ours", each(numbered(2000, config.Prefix+"secret."), "a"), agent(40_000), nil, "was injected before this was written"},
 		{"files of many containers", each(numbered(40, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(1000, "c"), ",")+"]}"), named(1000), nil, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

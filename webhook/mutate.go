@@ -33,7 +33,7 @@ func (j *judge) pod(ctx context.Context, req *review.Request[injector.Pod]) revi
 		return denied(reasonAnnotations, err)
 	}
 	if !spec.Inject {
-		return skipped(reasonNotAsked)
+		return notAsked(pod)
 	}
 	in, err := j.injector(ctx, req.Namespace)
 	if err != nil {
@@ -54,6 +54,12 @@ func (j *judge) pod(ctx context.Context, req *review.Request[injector.Pod]) revi
 		v.Audit["result"] = v.Result + "-" + v.Reason
 		v.Warnings = append(v.Warnings, misspelt(pod)...)
 	}
+	return v
+}
+
+func notAsked(pod injector.Pod) review.Verdict {
+	v := skipped(reasonNotAsked)
+	v.Warnings = injector.Unasked(pod)
 	return v
 }
 

@@ -38,7 +38,7 @@ func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod
 		return denied(reasonAnnotations, mistakes)
 	}
 	if !spec.Inject {
-		return skipped(reasonNotAsked)
+		return notAsked(pod)
 	}
 	in, err := j.injector(ctx, namespace)
 	if err != nil {

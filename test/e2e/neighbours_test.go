@@ -68,6 +68,26 @@ func TestOtherWebhooks(t *testing.T) {
 	}
 }
 
+// A webhook that writes annotations of ours has to come before us: what it asks for is then in the pod. After us it is too late, and
+// the pod does not start without.
+func TestAnnotationsOfOtherWebhooks(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	neighbour(t, ns)
+	pod := func(order string) string {
+		p := workload{name: order, annotations: []string{"inject: true", "secret.f: e2e/early"}}.pod(ns)
+		return strings.Replace(p, "labels: {", "labels: {neighbour: "+order+", ", 1)
+	}
+	out, err := tryKubectl(t.Context(), pod("annotations-before"), "create", "--dry-run=server", "-o", "jsonpath={.spec.initContainers[0].env[0].value}", "-f", "-")
+	if err != nil || !strings.Contains(out, `"secret":"e2e/late"`) || !strings.Contains(out, `"secret":"e2e/early"`) {
+		t.Errorf("before: the agent is told %s, %v", out, err)
+	}
+	message := refused(t, pod("annotations-after"))
+	if want := "kms.alibabacloud.com/secret.late: the agent in this pod was injected before this was written"; !strings.Contains(message, want) {
+		t.Errorf("after: %q is not in the message:\n%s", want, message)
+	}
+}
+
 func namesOf(containers []corev1.Container) string {
 	var names []string
 	for _, c := range containers {
@@ -132,7 +152,7 @@ spec:
 			exec.Command(kubectlPath, "--kubeconfig", kubeconfig, "delete", "mutatingwebhookconfiguration", name).Run() //nolint:errcheck // it serves this namespace only
 		})
 		configuration := "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: " + name + "}\nwebhooks:\n"
-		for _, kind := range []string{"identity", "mesh"} {
+		for _, kind := range []string{"identity", "mesh", "annotations"} {
 			configuration += fmt.Sprintf(`- name: %[1]s.%[2]s.example.com
   clientConfig: {service: {name: neighbour, namespace: %[3]s, path: /%[1]s}, caBundle: %[4]s}
   rules: [{apiGroups: [""], apiVersions: [v1], resources: [pods], operations: [CREATE]}]

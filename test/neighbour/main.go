@@ -1,5 +1,5 @@
 // Command neighbour is the other mutating webhook of a cluster, for tests: at /identity it does what ack-pod-identity-webhook
-// does to a pod, at /mesh it adds a proxy as service meshes do. Its key and certificate are in /tls.
+// does to a pod, at /mesh it adds a proxy as service meshes do, and at /annotations it asks for a secret on behalf of the pod. Its key and certificate are in /tls.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 func main() {
 	http.HandleFunc("POST /identity", mutate(identity))
 	http.HandleFunc("POST /mesh", mutate(mesh))
+	http.HandleFunc("POST /annotations", mutate(annotations))
 	server := &http.Server{Addr: ":8443", ReadHeaderTimeout: 5 * time.Second}
 	log.Fatal(server.ListenAndServeTLS("/tls/tls.crt", "/tls/tls.key"))
 }
