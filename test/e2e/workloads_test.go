@@ -36,12 +36,13 @@ func TestModesInWorkloads(t *testing.T) {
 			object("apps/v1", kind, fmt.Sprintf("  selector: {matchLabels: {app: %s-%s}}\n  template:\n%s", mode, strings.ToLower(kind), template(strings.ToLower(kind), stay, "Always", "    ")))
 		}
 		object("batch/v1", "Job", "  template:\n"+template("job", end, "OnFailure", "    "))
-		object("batch/v1", "CronJob", "  schedule: 0 0 1 1 *\n  jobTemplate:\n    spec:\n      template:\n"+template("cronjob", end, "Never", "        "))
+		object("batch/v1", "CronJob", "  schedule: '* * * * *'\n  concurrencyPolicy: Forbid\n  jobTemplate:\n    spec:\n      template:\n"+template("cronjob", end, "Never", "        "))
 		fmt.Fprintf(&manifests, "---\napiVersion: v1\nkind: Pod\n%s---\napiVersion: v1\nkind: Pod\n%s", template("pod", end, "Never", ""), template("missing", end, "Never", ""))
 	}
 	apply(t, manifests.String())
-	for _, mode := range []string{"sidecar", "init", "single"} {
-		kubectl(t, "-n", ns, "create", "job", "of-cronjob-"+mode, "--from=cronjob/"+mode) // at its time the controller does the same
+	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.lastScheduleTime}", "cronjob", "--all", "--timeout=120s")
+	for _, mode := range []string{"sidecar", "init", "single"} { // one is enough of each
+		kubectl(t, "-n", ns, "patch", "cronjob", mode, "-p", `{"spec": {"suspend": true}}`)
 	}
 
 	kubectl(t, "-n", ns, "wait", "--for=condition=Complete", "job", "--all", "--timeout=150s")
