@@ -27,7 +27,7 @@ type access struct {
 // All of one user: the agent is that user, and its files are its own. With fsGroup the volume's directory has that group and the
 // setgid bit, and every process of the pod has the group, so that group permission is both enough and needed for nothing
 // else. Else, and for root, which no agent may be, files are open to all in a volume that only the readers mount.
-func accessOf(pod PodSpec, readers []Container) access {
+func accessOf(pod *PodSpec, readers []Container) access {
 	user, sameUser := common(readers, pod.SecurityContext.RunAsUser, func(s SecurityContext) *int64 { return s.RunAsUser })
 	group, sameGroup := common(readers, pod.SecurityContext.RunAsGroup, func(s SecurityContext) *int64 { return s.RunAsGroup })
 	a := access{pod: pod.SecurityContext, uid: agentID, gid: agentID, mode: 0o444, fsGroup: pod.SecurityContext.FSGroup != nil}
@@ -62,7 +62,7 @@ func common(containers []Container, pods *int64, of func(SecurityContext) *int64
 // reads reports whether a container is known to be able to read a file of this mode. The kernel looks at one class of bits
 // alone: the owner's for the owner, else the group's for its members, else the others'. Root is above that with a capability
 // that it has unless it is taken away.
-func (a access) reads(c Container, mode config.FileMode) bool {
+func (a *access) reads(c Container, mode config.FileMode) bool {
 	user, group := a.userOf(c), cmp.Or(c.SecurityContext.RunAsGroup, a.pod.RunAsGroup)
 	switch {
 	case user != nil && *user == a.uid:
@@ -77,8 +77,8 @@ func (a access) reads(c Container, mode config.FileMode) bool {
 
 // unreadable are the files whose own mode shuts out a container that they are for. In a pod that was injected before they are
 // for a warning only: another webhook brought the container, and its pods would not start any more.
-func (a access) unreadable(r Request, readers []Container) (mistakes config.Mistakes, warnings []string) {
-	again := injected(r.Pod.Spec)
+func (a *access) unreadable(r *Request, readers []Container) (mistakes config.Mistakes, warnings []string) {
+	again := injected(&r.Pod.Spec)
 	for _, s := range r.Spec.Secrets {
 		if s.Mode == nil {
 			continue
@@ -107,7 +107,7 @@ const (
 )
 
 // warnOpen says why the files are open to all users of the containers that mount them, and how to change that.
-func (a access) warnOpen(spec config.Spec, readers []Container) []string {
+func (a *access) warnOpen(spec *config.Spec, readers []Container) []string {
 	if a.mode != 0o444 || len(spec.Env) == 0 && !slices.ContainsFunc(spec.Secrets, func(s config.Secret) bool { return s.Mode == nil }) {
 		return nil
 	}
@@ -139,11 +139,11 @@ func some(list []string) string {
 }
 
 // userOf is who a container's processes run as, nil if the pod does not say.
-func (a access) userOf(c Container) *int64 {
+func (a *access) userOf(c Container) *int64 {
 	return cmp.Or(c.SecurityContext.RunAsUser, a.pod.RunAsUser)
 }
 
-func (a access) runsAs(c Container) string {
+func (a *access) runsAs(c Container) string {
 	if user := a.userOf(c); user != nil {
 		return fmt.Sprintf("runs as user %d", *user)
 	}

@@ -15,13 +15,13 @@ const (
 )
 
 // document is what the agent is told.
-func (in *Injector) document(r Request, a access) config.Agent {
+func (in *Injector) document(r *Request, a *access) config.Agent {
 	doc := config.Agent{
 		Namespace:       r.Namespace,
 		ServiceAccount:  r.serviceAccount(),
 		Identity:        r.Spec.Identity,
 		SessionPolicy:   *in.policy.Agent.NarrowSessions,
-		KMS:             config.Endpoint{Host: in.kmsHost(r.Spec), CABundle: in.policy.KMS.CABundle},
+		KMS:             config.Endpoint{Host: in.kmsHost(&r.Spec), CABundle: in.policy.KMS.CABundle},
 		STS:             config.Endpoint{CABundle: in.policy.STS.CABundle},
 		SecretsDir:      secretsDir,
 		StateDir:        stateDir,
@@ -60,7 +60,7 @@ func file(s config.Secret, mode config.FileMode, dirs []string) config.File {
 	}
 }
 
-func (in *Injector) kmsHost(spec config.Spec) string {
+func (in *Injector) kmsHost(spec *config.Spec) string {
 	switch {
 	case spec.Endpoint != "":
 		return spec.Endpoint
@@ -71,7 +71,7 @@ func (in *Injector) kmsHost(spec config.Spec) string {
 }
 
 // containers are the agent's, in the order in which they run.
-func (in *Injector) containers(r Request, a access, resources string, memory *memory) []agent {
+func (in *Injector) containers(r *Request, a *access, resources string, memory *memory) []agent {
 	memory.env = append(memory.env[:0], `[{"name":"`+config.AgentEnv+`","value":`...)
 	memory.env = rawjson.AppendString(memory.env, memory.document)
 	memory.env = append(memory.env, `},{"name":"`+config.PodNameEnv+`","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}`...)
@@ -94,7 +94,7 @@ func (in *Injector) containers(r Request, a access, resources string, memory *me
 		forever.env, forever.mounts = []variable{apiTokenEnv}, []Mount{apiMount(false)}
 	}
 	forever.gate = r.Spec.Mode == config.ModeSingle || r.Spec.API != nil
-	if r.Spec.Mode == config.ModeSingle || !fetches(r.Spec) {
+	if r.Spec.Mode == config.ModeSingle || !fetches(&r.Spec) {
 		return []agent{forever}
 	}
 	return []agent{once, forever}

@@ -11,7 +11,7 @@ import (
 // pod holds up nobody else's.
 const most = 1000
 
-func tooMany(pod PodSpec) (m config.Mistakes) {
+func tooMany(pod *PodSpec) (m config.Mistakes) {
 	for _, list := range []struct {
 		what string
 		n    int
@@ -24,21 +24,21 @@ func tooMany(pod PodSpec) (m config.Mistakes) {
 }
 
 // impossible are the pods that cannot be injected at all.
-func (in *Injector) impossible(r Request) config.Mistakes {
+func (in *Injector) impossible(r *Request) config.Mistakes {
 	var m config.Mistakes
-	pod := r.Pod.Spec
+	pod := &r.Pod.Spec
 	if pod.windows() {
 		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the pod is for Windows nodes, on which there is no agent, so that it would start without its secrets; set it to \"false\", or run the pod on Linux nodes"})
 	}
 	if r.Spec.Mode == config.ModeSingle && !in.native() {
 		m = append(m, config.Mistake{Where: config.Prefix + "mode", Problem: "single needs native sidecars, which this cluster does not have, or its operator has switched off; use sidecar or init"})
 	}
-	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+	for c := range pod.each {
 		if ours(c.Name) && !c.hasEnv(config.AgentEnv) {
 			m = append(m, config.Mistake{Where: "container " + c.Name, Problem: "has a name that the injector needs for its own container; give it another name"})
 		}
 	}
-	if host := in.kmsHost(r.Spec); r.Spec.Identity.Kind == config.ClientKey && !config.InstanceGateway(host) {
+	if host := in.kmsHost(&r.Spec); r.Spec.Identity.Kind == config.ClientKey && !config.InstanceGateway(host) {
 		m = append(m, config.Mistake{Where: config.Prefix + "identity", Problem: fmt.Sprintf(
 			"a client key is good for the gateway of its KMS instance only, which %s is not; add %sendpoint: <instance id>.cryptoservice.kms.aliyuncs.com", host, config.Prefix)})
 	}
@@ -46,9 +46,9 @@ func (in *Injector) impossible(r Request) config.Mistakes {
 }
 
 // taken are the names of our volumes that the pod has given to something else.
-func (in *Injector) taken(r Request) config.Mistakes {
+func (in *Injector) taken(r *Request) config.Mistakes {
 	var m config.Mistakes
-	pod := r.Pod.Spec
+	pod := &r.Pod.Spec
 	inMemory := []string{SecretsVolume, StateVolume}
 	for _, v := range r.views {
 		inMemory = append(inMemory, v.volume)
@@ -77,7 +77,7 @@ func (in *Injector) taken(r Request) config.Mistakes {
 }
 
 // warnSidecar says where a sidecar is not what the author may expect.
-func (in *Injector) warnSidecar(r Request) []string {
+func (in *Injector) warnSidecar(r *Request) []string {
 	var warnings []string
 	restarts := r.Pod.Spec.RestartPolicy == "" || r.Pod.Spec.RestartPolicy == "Always"
 	if r.Spec.Mode != config.ModeInit && !in.native() && !restarts {
@@ -93,11 +93,11 @@ func (in *Injector) warnSidecar(r Request) []string {
 }
 
 // warnLate is for containers that another webhook added after the injection, when the agent's user was chosen without them.
-func warnLate(r Request, readers []Container, a access) []string {
+func warnLate(r *Request, readers []Container, a *access) []string {
 	if a.fsGroup {
 		return nil
 	}
-	for _, agent := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
+	for agent := range r.Pod.Spec.each {
 		uid := agent.SecurityContext.RunAsUser
 		if !ours(agent.Name) || uid == nil || *uid == agentID || *uid == a.uid {
 			continue

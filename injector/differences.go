@@ -11,7 +11,7 @@ import (
 // Here annotations are found, one kind after the other, that ask for something else than an agent was told, or that say something else
 // of an injected pod than it has.
 
-func otherFiles(spec config.Spec, was, now config.Agent) (annotations []string) {
+func otherFiles(spec *config.Spec, was, now config.Agent) (annotations []string) {
 	before := by(was.Files, func(f config.File) string { return f.Path })
 	for i, want := range now.Files {
 		f, found := before[want.Path]
@@ -36,10 +36,10 @@ func by[T any](list []T, name func(T) string) map[string]T {
 
 // otherViews are secrets for containers that have other files already: the views are numbered, so that the agent may have been told
 // the same.
-func (r Request) otherViews() (annotations []string) {
+func (r *Request) otherViews() (annotations []string) {
 	for _, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
 		own := r.secretsVolume(c.Name)
-		if !selected(r.Spec, c.Name) || !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool {
+		if !selected(&r.Spec, c.Name) || !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool {
 			return strings.HasPrefix(m.Name, SecretsVolume) && m.Name != own && m.path() == r.Spec.MountPath
 		}) {
 			continue
@@ -80,7 +80,7 @@ func otherAPI(was, now *config.LocalAPI) (annotations []string) {
 	return annotations
 }
 
-func otherServer(spec config.Spec, was config.Agent) (annotations []string) {
+func otherServer(spec *config.Spec, was config.Agent) (annotations []string) {
 	if spec.Identity.Kind != was.Identity.Kind {
 		annotations = append(annotations, "identity")
 	}
@@ -91,7 +91,7 @@ func otherServer(spec config.Spec, was config.Agent) (annotations []string) {
 }
 
 // otherRole looks at the pod's own annotations only: the ServiceAccount's may be others by now.
-func (r Request) otherRole() []string {
+func (r *Request) otherRole() []string {
 	role := r.Pod.Spec.told(config.AccessKeyRoleEnv)
 	switch {
 	case role == "" || role == r.RoleARN:
@@ -104,7 +104,7 @@ func (r Request) otherRole() []string {
 	return nil
 }
 
-func (r Request) otherMode() []string {
+func (r *Request) otherMode() []string {
 	if r.Spec.Mode == config.ModeInit && (index(r.Pod.Spec.InitContainers, ContainerName) >= 0 || index(r.Pod.Spec.Containers, ContainerName) >= 0) {
 		return []string{"mode"}
 	}
@@ -112,15 +112,15 @@ func (r Request) otherMode() []string {
 }
 
 // otherPlaces looks at mounts as they are written here.
-func (r Request) otherPlaces() (annotations []string) {
+func (r *Request) otherPlaces() (annotations []string) {
 	for _, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
 		own := r.secretsVolume(c.Name)
 		i := slices.IndexFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == own && m.ReadOnly && m.SubPath == "" })
 		switch {
 		case i < 0 || ours(c.Name):
-		case selected(r.Spec, c.Name) && c.VolumeMounts[i].path() != r.Spec.MountPath:
+		case selected(&r.Spec, c.Name) && c.VolumeMounts[i].path() != r.Spec.MountPath:
 			annotations = append(annotations, "mount-path")
-		case selected(r.Spec, c.Name):
+		case selected(&r.Spec, c.Name):
 		case len(r.Spec.Containers) > 0:
 			annotations = append(annotations, "containers")
 		default:
@@ -130,7 +130,7 @@ func (r Request) otherPlaces() (annotations []string) {
 	return annotations
 }
 
-func (in *Injector) otherSettings(spec config.Spec, was config.Agent) (annotations []string) {
+func (in *Injector) otherSettings(spec *config.Spec, was config.Agent) (annotations []string) {
 	for _, s := range []struct {
 		annotation string
 		other      bool

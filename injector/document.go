@@ -56,7 +56,7 @@ func appendDocument(b []byte, doc config.Agent) []byte {
 const maxDocument = 128<<10 - len(config.AgentEnv+"=\x00")
 
 // tooLong blames the file that takes most of the document.
-func (in *Injector) tooLong(spec config.Spec, document []byte) config.Mistakes {
+func (in *Injector) tooLong(spec *config.Spec, document []byte) config.Mistakes {
 	if len(document) <= maxDocument {
 		return nil
 	}

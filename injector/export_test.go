@@ -39,16 +39,17 @@ type Value struct {
 }
 
 // Values are what a pod may get, and the agent's document.
-func (in *Injector) Values(r Request) (values []Value, document config.Agent) {
-	r.views = views(r.Spec)
+func (in *Injector) Values(request Request) (values []Value, document config.Agent) {
+	r := &request
+	r.views = views(&r.Spec)
 	readers, _, _ := readers(r)
-	a := accessOf(r.Pod.Spec, readers)
+	a := accessOf(&r.Pod.Spec, readers)
 	resources, _ := in.resources(r)
-	document = in.document(r, a)
-	for _, c := range in.containers(r, a, resources, &memory{document: appendDocument(nil, document)}) {
+	document = in.document(r, &a)
+	for _, c := range in.containers(r, &a, resources, &memory{document: appendDocument(nil, document)}) {
 		values = append(values, Value{appendValue(nil, c), &corev1.Container{}})
 	}
-	for _, v := range in.volumes(r, a) {
+	for _, v := range in.volumes(r, &a) {
 		values = append(values, Value{appendValue(nil, v), &corev1.Volume{}})
 	}
 	for _, e := range in.identity(r) {

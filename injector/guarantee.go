@@ -60,15 +60,13 @@ func guaranteed(request, limit []byte) bool {
 
 // warnClass is for a pod of class Guaranteed that is none with the agent, whose resources are given. A pod with resources of its own
 // has its class by these alone.
-func warnClass(pod PodSpec, resources string) []string {
+func warnClass(pod *PodSpec, resources string) []string {
 	if pod.Resources != nil {
 		return nil
 	}
-	for _, list := range [...][]Container{pod.Containers, pod.InitContainers} {
-		for _, c := range list {
-			if !bool(c.Guaranteed) && !ours(c.Name) {
-				return nil
-			}
+	for c := range pod.each {
+		if !bool(c.Guaranteed) && !ours(c.Name) {
+			return nil
 		}
 	}
 	if readGuarantee(rawjson.NewReader([]byte(resources))) {

@@ -18,7 +18,7 @@ var noNodeRole = variable{name: "ALIBABA_CLOUD_ECS_METADATA_DISABLED", value: "t
 
 // identity is what Alibaba Cloud's SDKs and the agent read. The address of the nodes' metadata service is switched off, so that
 // nothing falls back to the node's role, unless that role is the identity.
-func (in *Injector) identity(r Request) []variable {
+func (in *Injector) identity(r *Request) []variable {
 	sts := in.fragments.sts
 	switch r.Spec.Identity.Kind {
 	case config.NodeRole:
@@ -82,7 +82,7 @@ func tokenVolume(expirationSeconds int64) volume {
 
 // clientKeyVolume has the two files of a client key. The kubelet makes them root's, and with fsGroup that group's: without one
 // the agent is neither, and the files are open to whoever mounts the volume, which nobody else does.
-func clientKeyVolume(secret string, a access) volume {
+func clientKeyVolume(secret string, a *access) volume {
 	const items = `,"items":[{"key":"` + config.ClientKeyFile + `","path":"` + config.ClientKeyFile + `"},{"key":"` +
 		config.ClientKeyPassword + `","path":"` + config.ClientKeyPassword + `"}],"defaultMode":`
 	mode := int64(0o444)

@@ -2,7 +2,6 @@ package injector
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -19,7 +18,7 @@ func apiMount(readOnly bool) Mount {
 
 // metricsPort is where the pod's agent serves its metrics. In a pod on the node's network every agent of the node would want the
 // same port, and in one with a container that has it already one of the two would fail; such pods have no metrics.
-func (in *Injector) metricsPort(r Request) int {
+func (in *Injector) metricsPort(r *Request) int {
 	port := *in.policy.Agent.MetricsPort
 	if port == 0 || r.Spec.Mode == config.ModeInit || r.Pod.Spec.HostNetwork || r.listener(port) != "" {
 		return 0
@@ -28,8 +27,8 @@ func (in *Injector) metricsPort(r Request) int {
 }
 
 // listener is the container of the pod's own that says it listens on a port: all of them share one network.
-func (r Request) listener(port int) string {
-	for _, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
+func (r *Request) listener(port int) string {
+	for c := range r.Pod.Spec.each {
 		if !ours(c.Name) && c.listens(port) {
 			return c.Name
 		}
@@ -38,7 +37,7 @@ func (r Request) listener(port int) string {
 }
 
 // unreachable are the reasons why the local API cannot be where the pod wants it.
-func (in *Injector) unreachable(r Request) config.Mistakes {
+func (in *Injector) unreachable(r *Request) config.Mistakes {
 	api := r.Spec.API
 	if api == nil || api.Port == 0 {
 		return nil

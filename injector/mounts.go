@@ -16,8 +16,8 @@ type place struct {
 	cure       string // for whoever has something else there
 }
 
-func (r Request) places(container string) []place {
-	spec := r.Spec
+func (r *Request) places(container string) []place {
+	spec := &r.Spec
 	const move = "move or remove that mount"
 	all := []place{{
 		Mount{Name: r.secretsVolume(container), MountPath: spec.MountPath, ReadOnly: true},
@@ -36,7 +36,7 @@ func (r Request) places(container string) []place {
 }
 
 // conflicts are mounts of the readers' own that stand where ours must be, that ours would hide or make impossible to set up.
-func conflicts(r Request, readers []Container) config.Mistakes {
+func conflicts(r *Request, readers []Container) config.Mistakes {
 	var m config.Mistakes
 	for _, p := range r.places("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
@@ -54,7 +54,7 @@ func conflicts(r Request, readers []Container) config.Mistakes {
 	return m
 }
 
-func (r Request) conflict(c Container, p place) config.Mistakes {
+func (r *Request) conflict(c Container, p place) config.Mistakes {
 	var m config.Mistakes
 	target := p.MountPath
 	for _, mount := range c.VolumeMounts {
@@ -78,7 +78,7 @@ func (r Request) conflict(c Container, p place) config.Mistakes {
 }
 
 // warnOwnMounts is for mounts of our volumes that the pod's author wrote, which are left as they are.
-func warnOwnMounts(r Request, readers []Container) []string {
+func warnOwnMounts(r *Request, readers []Container) []string {
 	var warnings []string
 	warn := func(c Container, m Mount, what, cure string) {
 		warnings = append(warnings, fmt.Sprintf("container %s mounts %s at %s %s; %s", c.Name, m.Name, m.MountPath, what, cure))

@@ -7,7 +7,7 @@ import (
 )
 
 // signallers are the annotations by which the agent sends signals.
-func signallers(spec config.Spec) []string {
+func signallers(spec *config.Spec) []string {
 	var found []string
 	if _, _, signals := config.Signal(spec.OnChange); signals {
 		found = append(found, config.Prefix+"on-change")
@@ -21,7 +21,7 @@ func signallers(spec config.Spec) []string {
 }
 
 // unsignallable are the signals of a pod whose processes do not see each other.
-func unsignallable(r Request) config.Mistakes {
+func unsignallable(r *Request) config.Mistakes {
 	if r.Pod.Spec.SharePIDs {
 		return nil
 	}
@@ -30,14 +30,14 @@ func unsignallable(r Request) config.Mistakes {
 		problem = "the pod has all processes of the node (hostPID), among which a signal could reach another pod's of the same name; notify by http://127.0.0.1:<port>/<path>, or set shareProcessNamespace: true in place of hostPID"
 	}
 	var m config.Mistakes
-	for _, annotation := range signallers(r.Spec) {
+	for _, annotation := range signallers(&r.Spec) {
 		m = append(m, config.Mistake{Where: annotation, Problem: problem})
 	}
 	return m
 }
 
 // warnSignals is for signals that the kernel may not let through.
-func (a access) warnSignals(spec config.Spec) []string {
+func (a *access) warnSignals(spec *config.Spec) []string {
 	if a.sameUser || len(signallers(spec)) == 0 {
 		return nil
 	}

@@ -16,7 +16,7 @@ const cure = "; write it into the pod template, or have the webhook that writes 
 // edited the manifest of an injected pod, can have changed them since, and what is in a pod stays as it is. A pod that would start
 // without what it asks for, or as somebody else, is refused; of the rest its author is warned. Only what the annotations say counts:
 // the operator's document, this program's version and the pod's containers may be others by now.
-func (in *Injector) outdated(r Request, a access, document []byte) (config.Mistakes, []string) {
+func (in *Injector) outdated(r *Request, a *access, document []byte) (config.Mistakes, []string) {
 	told := r.Pod.Spec.told(config.AgentEnv)
 	if told == "" || max(len(told), len(document)) > maxDocument {
 		return nil, nil
@@ -25,8 +25,8 @@ func (in *Injector) outdated(r Request, a access, document []byte) (config.Mista
 	var was config.Agent
 	if told != string(document) && json.Unmarshal([]byte(told), &was) == nil { // else nobody here wrote it
 		now := in.document(r, a)
-		missing = slices.Concat(missing, otherFiles(r.Spec, was, now), otherVariables(was, now), otherAPI(was.API, now.API), otherServer(r.Spec, was))
-		changed = append(changed, in.otherSettings(r.Spec, was)...)
+		missing = slices.Concat(missing, otherFiles(&r.Spec, was, now), otherVariables(was, now), otherAPI(was.API, now.API), otherServer(&r.Spec, was))
+		changed = append(changed, in.otherSettings(&r.Spec, was)...)
 		gone = surplus(was, now)
 	}
 	var mistakes config.Mistakes
@@ -50,7 +50,7 @@ func distinct(names []string) []string {
 
 // Unasked warns of the agent in a pod that was injected and does not ask for it any more.
 func Unasked(pod Pod) []string {
-	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !injected(pod.Spec) {
+	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !injected(&pod.Spec) {
 		return nil
 	}
 	return []string{config.Prefix + "inject: does not ask for the agent any more, which is in this pod already and stays; to be without it, " +
@@ -58,7 +58,7 @@ func Unasked(pod Pod) []string {
 }
 
 // told is the value of a variable of the agent's, "" without an agent.
-func (s PodSpec) told(variable string) string {
+func (s *PodSpec) told(variable string) string {
 	for _, list := range [...][]Container{s.InitContainers, s.Containers} {
 		for i := range list {
 			if !ours(list[i].Name) {

@@ -21,7 +21,7 @@ type Request struct {
 	views []view // that Spec asks for
 }
 
-func (r Request) serviceAccount() string { return ServiceAccountOf(r.Pod) }
+func (r *Request) serviceAccount() string { return ServiceAccountOf(r.Pod) }
 
 // ServiceAccountOf is the name of the ServiceAccount that a pod runs with.
 func ServiceAccountOf(pod Pod) string {
@@ -44,24 +44,25 @@ type memory struct {
 var memories = sync.Pool{New: func() any { return new(memory) }}
 
 // Plan says what the pod needs. The error is a config.Mistakes if the pod's author has to change something.
-func (in *Injector) Plan(r Request) (Plan, error) {
-	if mistakes := tooMany(r.Pod.Spec); len(mistakes) > 0 {
+func (in *Injector) Plan(request Request) (Plan, error) {
+	r := &request
+	if mistakes := tooMany(&r.Pod.Spec); len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
-	r.views = views(r.Spec)
+	r.views = views(&r.Spec)
 	readers, warnings, mistakes := readers(r)
-	a := accessOf(r.Pod.Spec, readers)
+	a := accessOf(&r.Pod.Spec, readers)
 	resources, more := in.resources(r)
 	unwrappable, unwrapped := unwrappable(r)
 	unreadable, unread := a.unreadable(r, readers)
 	memory := memories.Get().(*memory)
 	defer memories.Put(memory)
-	memory.document = appendDocument(memory.document[:0], in.document(r, a))
-	outdated, changed := in.outdated(r, a, memory.document)
+	memory.document = appendDocument(memory.document[:0], in.document(r, &a))
+	outdated, changed := in.outdated(r, &a, memory.document)
 	if len(outdated) > 0 {
 		return Plan{}, outdated // the rest would be about what is no longer so
 	}
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable, unreadable, in.tooLong(r.Spec, memory.document))
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable, unreadable, in.tooLong(&r.Spec, memory.document))
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
@@ -69,19 +70,19 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 		r.Spec.Mode = config.ModeSidecar
 		warnings = append(warnings, warnStuck)
 	}
-	agents := in.containers(r, a, resources, memory)
-	warnings = slices.Concat(warnings, changed, unwrapped, unread, a.warnOpen(r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(r.Spec), in.warnSidecar(r), warnLate(r, readers, a), warnClass(r.Pod.Spec, resources))
+	agents := in.containers(r, &a, resources, memory)
+	warnings = slices.Concat(warnings, changed, unwrapped, unread, a.warnOpen(&r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r), warnLate(r, readers, &a), warnClass(&r.Pod.Spec, resources))
 
 	b := builder{patch: r.Room[:0], created: memory.created[:0]}
 	in.growContainers(&b, r)
 	in.addAgents(&b, r, agents)
-	for _, v := range in.volumes(r, a) {
+	for _, v := range in.volumes(r, &a) {
 		if _, exists := r.Pod.Spec.volume(v.name); !exists {
 			grow(&b, "/spec/volumes", r.Pod.Spec.Volumes, v)
 		}
 	}
 	// An injected pod keeps the version that injected it; a pod that arrives with the annotation and nothing else does not.
-	again := injected(r.Pod.Spec)
+	again := injected(&r.Pod.Spec)
 	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !b.empty() && !again {
 		add(&b, injectedPointer, in.version)
 	}
@@ -91,18 +92,18 @@ func (in *Injector) Plan(r Request) (Plan, error) {
 
 // stuck reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
 // native sidecar again whatever the pod's restartPolicy is.
-func (r Request) stuck() bool {
-	return r.Spec.Mode == config.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(r.Spec)
+func (r *Request) stuck() bool {
+	return r.Spec.Mode == config.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(&r.Spec)
 }
 
 const warnStuck = "restartPolicy is Never and " + config.Prefix + "mode single, but a native sidecar alone can never fail a pod; " + InitContainerName + " runs before it, as with mode: sidecar"
 
 // fetches reports whether there is anything to fetch before the rest.
-func fetches(spec config.Spec) bool { return len(spec.Secrets) > 0 || len(spec.Env) > 0 }
+func fetches(spec *config.Spec) bool { return len(spec.Secrets) > 0 || len(spec.Env) > 0 }
 
 // volumes are those that the pod needs.
-func (in *Injector) volumes(r Request, a access) []volume {
-	spec := r.Spec
+func (in *Injector) volumes(r *Request, a *access) []volume {
+	spec := &r.Spec
 	volumes := []volume{{SecretsVolume, in.fragments.tmpfs}, {StateVolume, in.fragments.tmpfs}}
 	switch spec.Identity.Kind {
 	case config.RRSA:
@@ -123,7 +124,7 @@ func (in *Injector) volumes(r Request, a access) []volume {
 }
 
 // growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
-func (in *Injector) growContainers(b *builder, r Request) {
+func (in *Injector) growContainers(b *builder, r *Request) {
 	var identity []variable
 	if r.Spec.AppIdentity {
 		identity = in.identity(r)
@@ -134,12 +135,12 @@ func (in *Injector) growContainers(b *builder, r Request) {
 		inits      bool
 	}{{"/spec/initContainers", r.Pod.Spec.InitContainers, true}, {"/spec/containers", r.Pod.Spec.Containers, false}} {
 		for i, c := range list.containers {
-			if !selected(r.Spec, c.Name) {
+			if !selected(&r.Spec, c.Name) {
 				continue
 			}
 			pointer := list.pointer + "/" + strconv.Itoa(i)
 			if len(r.Spec.Env) > 0 && len(c.Command) > 0 && !c.wrapped() && !(list.inits && early(r, i)) {
-				insert(b, pointer+"/command", c.Command, 0, wrapper(r.Spec)...)
+				insert(b, pointer+"/command", c.Command, 0, wrapper(&r.Spec)...)
 			}
 			for _, p := range r.places(c.Name) {
 				if !c.mounts(p.Name) {
@@ -157,7 +158,7 @@ func (in *Injector) growContainers(b *builder, r Request) {
 
 // addAgents puts the agent's containers where they are missing: init containers, native sidecars too, one after the other at the
 // place that init-position says, or beside the one that is there.
-func (in *Injector) addAgents(b *builder, r Request, agents []agent) {
+func (in *Injector) addAgents(b *builder, r *Request, agents []agent) {
 	existing := r.Pod.Spec.InitContainers
 	at, inserted := 0, 0
 	if once, forever := index(existing, InitContainerName), index(existing, ContainerName); once >= 0 {
@@ -184,17 +185,15 @@ func (in *Injector) addAgents(b *builder, r Request, agents []agent) {
 }
 
 // readers are the containers that get the files.
-func readers(r Request) (found []Container, warnings []string, mistakes config.Mistakes) {
+func readers(r *Request) (found []Container, warnings []string, mistakes config.Mistakes) {
 	var names []string
-	for _, list := range [...][]Container{r.Pod.Spec.InitContainers, r.Pod.Spec.Containers} {
-		for _, c := range list {
-			if ours(c.Name) {
-				continue
-			}
-			names = append(names, c.Name)
-			if selected(r.Spec, c.Name) {
-				found = append(found, c)
-			}
+	for c := range r.Pod.Spec.each {
+		if ours(c.Name) {
+			continue
+		}
+		names = append(names, c.Name)
+		if selected(&r.Spec, c.Name) {
+			found = append(found, *c)
 		}
 	}
 	unknown := func(asked []string) string {
@@ -205,7 +204,7 @@ func readers(r Request) (found []Container, warnings []string, mistakes config.M
 		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "containers", Problem: fmt.Sprintf(
 			"there is no container %s in the pod; its containers are %s", missing, some(names))})
 	}
-	mistakes = append(mistakes, strangers(r.Spec, names)...)
+	mistakes = append(mistakes, strangers(&r.Spec, names)...)
 	// Not a mistake: the container may be one that another webhook adds later.
 	if missing := unknown(r.Spec.SkipContainers); missing != "" {
 		warnings = append(warnings, fmt.Sprintf("%sskip-containers: there is no container %s in the pod (yet); its containers are %s",
@@ -218,8 +217,8 @@ func readers(r Request) (found []Container, warnings []string, mistakes config.M
 	return found, warnings, mistakes
 }
 
-// selected reports whether a container gets the files. One changed a name, which Kubernetes will refuse, may be null.
-func selected(spec config.Spec, name string) bool {
+// selected reports whether a container gets the files. One without a name, which Kubernetes will refuse, may be null.
+func selected(spec *config.Spec, name string) bool {
 	if name == "" || ours(name) {
 		return false
 	}
@@ -232,7 +231,11 @@ func selected(spec config.Spec, name string) bool {
 func ours(name string) bool { return name == InitContainerName || name == ContainerName }
 
 // injected reports whether the pod has a container of the agent's.
-func injected(pod PodSpec) bool {
-	agents := func(c Container) bool { return ours(c.Name) }
-	return slices.ContainsFunc(pod.InitContainers, agents) || slices.ContainsFunc(pod.Containers, agents)
+func injected(pod *PodSpec) bool {
+	for c := range pod.each {
+		if ours(c.Name) {
+			return true
+		}
+	}
+	return false
 }

@@ -180,22 +180,33 @@ type Mount struct {
 	SubPath   string `json:"subPath"`
 }
 
-func (c Container) hasEnv(name string) bool {
+func (c *Container) hasEnv(name string) bool {
 	return slices.ContainsFunc(c.Env, func(e Setting) bool { return e.Name == name })
 }
 
-func (c Container) listens(port int) bool {
+func (c *Container) listens(port int) bool {
 	return slices.ContainsFunc(c.Ports, func(p Port) bool { return p.ContainerPort == port })
 }
 
-func (c Container) mounts(volume string) bool {
+func (c *Container) mounts(volume string) bool {
 	return slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == volume })
 }
 
 // path is the mount's place without a closing slash.
 func (m Mount) path() string { return path.Clean(m.MountPath) }
 
-func (s PodSpec) volume(name string) (Volume, bool) {
+// each is for range, over the containers, init containers first.
+func (s *PodSpec) each(yield func(*Container) bool) {
+	for _, list := range [...][]Container{s.InitContainers, s.Containers} {
+		for i := range list {
+			if !yield(&list[i]) {
+				return
+			}
+		}
+	}
+}
+
+func (s *PodSpec) volume(name string) (Volume, bool) {
 	i := slices.IndexFunc(s.Volumes, func(v Volume) bool { return v.Name == name })
 	if i < 0 {
 		return Volume{}, false
@@ -203,11 +214,16 @@ func (s PodSpec) volume(name string) (Volume, bool) {
 	return s.Volumes[i], true
 }
 
-func (s PodSpec) windows() bool {
+func (s *PodSpec) windows() bool {
 	return s.OS.Name == "windows" || s.SecurityContext.Windows != nil ||
 		s.NodeSelector["kubernetes.io/os"] == "windows" || s.NodeSelector["beta.kubernetes.io/os"] == "windows"
 }
 
 func index(containers []Container, name string) int {
-	return slices.IndexFunc(containers, func(c Container) bool { return c.Name == name })
+	for i := range containers {
+		if containers[i].Name == name {
+			return i
+		}
+	}
+	return -1
 }

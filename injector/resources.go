@@ -20,8 +20,8 @@ const (
 // resources, as JSON, merges a pod's wishes over the operator's defaults and holds them to the operator's ceilings. A request above its
 // limit would make the pod invalid, with a message that names a container its author has never heard of; and so would a default
 // of ours that the amounts of the pod as a whole, where it states them, have no room for.
-func (in *Injector) resources(r Request) (string, config.Mistakes) {
-	spec := r.Spec
+func (in *Injector) resources(r *Request) (string, config.Mistakes) {
+	spec := &r.Spec
 	if len(spec.AgentRequests) == 0 && len(spec.AgentLimits) == 0 && r.Pod.Spec.Resources.none() {
 		return in.fragments.resources, nil
 	}

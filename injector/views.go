@@ -19,7 +19,7 @@ type view struct {
 
 // views are those that the annotations ask for. They are numbered by the names of their containers alone, so that a container
 // which another webhook adds later changes none.
-func views(spec config.Spec) []view {
+func views(spec *config.Spec) []view {
 	if !slices.ContainsFunc(spec.Secrets, func(s config.Secret) bool { return len(s.Containers) > 0 }) {
 		return nil
 	}
@@ -44,7 +44,7 @@ func views(spec config.Spec) []view {
 }
 
 // secretsVolume is the volume that has a container's files.
-func (r Request) secretsVolume(container string) string {
+func (r *Request) secretsVolume(container string) string {
 	for _, v := range r.views {
 		if _, found := slices.BinarySearch(v.containers, container); found {
 			return v.volume
@@ -68,7 +68,7 @@ func dirs(s config.Secret, all []view) []string {
 const maxStrangers = 50
 
 // strangers are containers that a secret is for and that get no files.
-func strangers(spec config.Spec, names []string) config.Mistakes {
+func strangers(spec *config.Spec, names []string) config.Mistakes {
 	var m config.Mistakes
 	for _, s := range spec.Secrets {
 		for _, name := range s.Containers {

@@ -17,7 +17,7 @@ func (in *Injector) copiesProgram() bool { return !*in.policy.Agent.ImageVolume 
 
 // hasProgram reports whether a volume with the name of the program's has the program. A pod that was injected before keeps what it
 // got.
-func (in *Injector) hasProgram(pod PodSpec, v Volume) bool {
+func (in *Injector) hasProgram(pod *PodSpec, v Volume) bool {
 	switch {
 	case v.Image != nil:
 		return v.Image.Reference == in.policy.Agent.Image || injected(pod)
@@ -32,7 +32,7 @@ func programMount(readOnly bool) Mount {
 }
 
 // wrapper is what goes before a container's command.
-func wrapper(spec config.Spec) []string {
+func wrapper(spec *config.Spec) []string {
 	words := []string{config.Program, config.CommandExec}
 	if spec.MountPath != secretsDir {
 		// The kubelet turns $$ into $.
@@ -41,10 +41,10 @@ func wrapper(spec config.Spec) []string {
 	return append(words, "--")
 }
 
-func (c Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] == config.Program }
+func (c *Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] == config.Program }
 
 // early reports whether the init container at an index comes before the agent, which is not there to give it anything.
-func early(r Request, i int) bool {
+func early(r *Request, i int) bool {
 	agent := slices.IndexFunc(r.Pod.Spec.InitContainers, func(c Container) bool { return ours(c.Name) })
 	if agent < 0 {
 		return r.Spec.InitLast
@@ -54,18 +54,18 @@ func early(r Request, i int) bool {
 
 // unwrappable are the containers that cannot have variables, and why. In a pod that was injected before they are for a warning
 // only: another webhook brought them, and its pods would not start any more.
-func unwrappable(r Request) (mistakes config.Mistakes, warnings []string) {
+func unwrappable(r *Request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Env) == 0 {
 		return nil, nil
 	}
-	annotation := variablesAnnotation(r.Spec)
+	annotation := variablesAnnotation(&r.Spec)
 	choice := config.Prefix + "skip-containers"
 	if len(r.Spec.Containers) > 0 {
 		choice = config.Prefix + "containers"
 	}
 	refuse := func(c Container, problem string) {
 		problem = fmt.Sprintf("container %s %s, or leave the container out with %s", c.Name, problem, choice)
-		if injected(r.Pod.Spec) {
+		if injected(&r.Pod.Spec) {
 			warnings = append(warnings, annotation+": "+problem)
 			return
 		}
@@ -73,7 +73,7 @@ func unwrappable(r Request) (mistakes config.Mistakes, warnings []string) {
 	}
 	for i, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
 		switch {
-		case !selected(r.Spec, c.Name) || c.wrapped():
+		case !selected(&r.Spec, c.Name) || c.wrapped():
 		case len(c.Command) == 0:
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
@@ -88,7 +88,7 @@ func unwrappable(r Request) (mistakes config.Mistakes, warnings []string) {
 }
 
 // astray is a volume that variables need and that the container mounts by itself, elsewhere.
-func (r Request) astray(c Container) (place, bool) {
+func (r *Request) astray(c Container) (place, bool) {
 	for _, p := range r.places(c.Name) {
 		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && m.SubPath == "" }
 		if (p.Name == ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) && !slices.ContainsFunc(c.VolumeMounts, there) {
@@ -99,4 +99,4 @@ func (r Request) astray(c Container) (place, bool) {
 }
 
 // variablesAnnotation is the first annotation that asks for a variable.
-func variablesAnnotation(spec config.Spec) string { return config.Prefix + "env." + spec.Env[0].Name }
+func variablesAnnotation(spec *config.Spec) string { return config.Prefix + "env." + spec.Env[0].Name }

@@ -9,6 +9,10 @@ func AppendString[S ~string | ~[]byte](b []byte, s S) []byte {
 	done := 0 // up to here s is in b
 	for i := 0; i < len(s); {
 		c := s[i]
+		if c < utf8.RuneSelf && plain[c] {
+			i++
+			continue
+		}
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
 			if r == utf8.RuneError && size == 1 {
@@ -19,9 +23,6 @@ func AppendString[S ~string | ~[]byte](b []byte, s S) []byte {
 			continue
 		}
 		i++
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
 		b = append(b, s[done:i-1]...)
 		done = i
 		switch c {
