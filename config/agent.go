@@ -106,7 +106,7 @@ func (a Agent) check() error {
 	if a.RefreshInterval < 0 {
 		m.add("refreshInterval", "is negative; 0 never refreshes")
 	}
-	if !slices.Contains([]IdentityKind{RRSA, NodeRole, AccessKey, ClientKey}, a.Identity.Kind) {
+	if !slices.Contains(IdentityKinds, a.Identity.Kind) {
 		m.add("identity.kind", "%q is not known", a.Identity.Kind)
 	}
 	if a.OnChange != "" {

@@ -17,6 +17,9 @@ const (
 	ClientKey IdentityKind = "client-key" // a client key of a KMS instance in a Kubernetes Secret
 )
 
+// IdentityKinds are all of them.
+var IdentityKinds = []IdentityKind{RRSA, NodeRole, AccessKey, ClientKey}
+
 // The keys of the Kubernetes Secret of an AccessKey identity, and the environment variables in which the agent finds them.
 // The role and its session's name may be missing: without them the access key itself is the identity.
 const (

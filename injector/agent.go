@@ -76,14 +76,14 @@ func (in *Injector) containers(r *Request, a *access, resources string, memory *
 	memory.env = rawjson.AppendString(memory.env, memory.document)
 	memory.env = append(memory.env, `},{"name":"`+config.PodNameEnv+`","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}`...)
 	memory.env = appendItems(memory.env, in.identity(r), appendVariable)
-	mounts := append([]Mount{{Name: SecretsVolume, MountPath: secretsDir}, {Name: StateVolume, MountPath: stateDir}}, identityMounts(r.Spec.Identity.Kind)...)
+	var mounts []Mount
 	for _, v := range r.views {
 		mounts = append(mounts, Mount{Name: v.volume, MountPath: v.dir})
 	}
 	if len(r.Spec.Env) > 0 && in.copiesProgram() {
 		mounts = append(mounts, programMount(false))
 	}
-	memory.mounts = appendItems(append(memory.mounts[:0], '['), mounts, appendMount)
+	memory.mounts = appendItems(append(memory.mounts[:0], in.fragments.mounts[r.Spec.Identity.Kind]...), mounts, appendMount)
 	both := &shared{fragments: &in.fragments, env: memory.env, resources: resources, mounts: memory.mounts, uid: a.uid, gid: a.gid}
 	once := agent{name: InitContainerName, command: config.CommandInit, shared: both}
 	if r.Spec.Mode == config.ModeInit {

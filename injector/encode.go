@@ -35,19 +35,15 @@ func appendValue[V value](b []byte, v V) []byte {
 	panic("unreachable: a value is one of the above")
 }
 
-// A variable is an environment variable: with a value, or else with JSON that says where the value is from.
-type variable struct {
-	name, value string
-	from        string
+// A variable is an environment variable: its name, and all of it as JSON.
+type variable struct{ name, json string }
+
+func valued(name, value string) variable {
+	b := appendString(append(make([]byte, 0, 128), '{'), "name", name)
+	return variable{name, string(append(appendText(b, "value", value), '}'))}
 }
 
-func appendVariable(b []byte, v variable) []byte {
-	b = appendText(append(b, '{'), "name", v.name)
-	if v.from != "" {
-		b = append(rawjson.AppendName(b, "valueFrom"), v.from...)
-	}
-	return append(appendText(b, "value", v.value), '}')
-}
+func appendVariable(b []byte, v variable) []byte { return append(b, v.json...) }
 
 // A volume is a name and, as JSON, the member that says what the volume is.
 type volume struct{ name, source string }

@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -8,12 +9,14 @@ import (
 
 // fragments are what the operator's document alone decides, as JSON, prepared once.
 type fragments struct {
-	image     string     // the agent's image and what runs of it
-	ending    string     // the last members of the agent's containers, but for the security context
-	resources string     // that a pod gets which does not say otherwise
-	tmpfs     string     // the source of volumes in memory: it counts against the memory limits of the containers that write to it
-	program   string     // the source of ProgramVolume
-	sts       []variable // where the agent, or an application, finds STS
+	image     string                         // the agent's image and what runs of it
+	ending    string                         // the last members of the agent's containers, but for the security context
+	resources string                         // that a pod gets which does not say otherwise
+	tmpfs     string                         // the source of volumes in memory: it counts against the memory limits of the containers that write to it
+	program   string                         // the source of ProgramVolume
+	sts       []variable                     // where the agent, or an application, finds STS
+	rrsa      []variable                     // what they need with RRSA besides the role
+	mounts    map[config.IdentityKind]string // of the agent's containers in any pod; without the closing bracket
 }
 
 func (in *Injector) prepare() {
@@ -34,9 +37,17 @@ func (in *Injector) prepare() {
 		}) + `}`
 	}
 	f.sts = []variable{
-		{name: "ALIBABA_CLOUD_STS_REGION", value: in.policy.Region},
-		{name: "ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED", value: strconv.FormatBool(in.policy.VPC())},
-		{name: "ALIBABA_CLOUD_STS_ENDPOINT", value: in.policy.STS.Endpoint},
+		valued("ALIBABA_CLOUD_STS_REGION", in.policy.Region),
+		valued("ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED", strconv.FormatBool(in.policy.VPC())),
+		valued("ALIBABA_CLOUD_STS_ENDPOINT", in.policy.STS.Endpoint),
+	}
+	f.rrsa = slices.Concat([]variable{
+		valued("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", in.policy.OIDCProviderARN), valued("ALIBABA_CLOUD_OIDC_TOKEN_FILE", tokenDir+"/"+tokenFile),
+	}, f.sts, []variable{noNodeRole})
+	f.mounts = map[config.IdentityKind]string{}
+	for _, kind := range config.IdentityKinds {
+		mounts := append([]Mount{{Name: SecretsVolume, MountPath: secretsDir}, {Name: StateVolume, MountPath: stateDir}}, identityMounts(kind)...)
+		f.mounts[kind] = string(appendItems([]byte("["), mounts, appendMount))
 	}
 }
 

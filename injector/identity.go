@@ -14,13 +14,12 @@ const (
 	tokenAudience = "sts.aliyuncs.com"
 )
 
-var noNodeRole = variable{name: "ALIBABA_CLOUD_ECS_METADATA_DISABLED", value: "true"}
+var noNodeRole = valued("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
 
 // identity is what Alibaba Cloud's SDKs and the agent read. The address of the nodes' metadata service is switched off, so that
 // nothing falls back to the node's role, unless that role is the identity.
 func (in *Injector) identity(r *Request) []variable {
-	sts := in.fragments.sts
-	switch r.Spec.Identity.Kind {
+	switch sts := in.fragments.sts; r.Spec.Identity.Kind {
 	case config.NodeRole:
 		return sts
 	case config.AccessKey:
@@ -28,26 +27,22 @@ func (in *Injector) identity(r *Request) []variable {
 	case config.ClientKey:
 		return []variable{noNodeRole}
 	}
-	variables := append(make([]variable, 0, 7),
-		variable{name: "ALIBABA_CLOUD_ROLE_ARN", value: r.RoleARN},
-		variable{name: "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", value: in.policy.OIDCProviderARN},
-		variable{name: "ALIBABA_CLOUD_OIDC_TOKEN_FILE", value: tokenDir + "/" + tokenFile})
-	return append(append(variables, sts...), noNodeRole)
+	return append([]variable{valued("ALIBABA_CLOUD_ROLE_ARN", r.RoleARN)}, in.fragments.rrsa...)
 }
 
 // accessKey has the kubelet put the keys of a Secret into the agent's environment. A Secret without the first two keeps the
 // container from starting, with an event that says so.
 func accessKey(secret string) []variable {
-	from := func(key string, optional bool) string {
-		return `{"secretKeyRef":{` + members(func(b []byte) []byte {
+	from := func(name, key string, optional bool) variable {
+		return variable{name, `{"name":"` + name + `","valueFrom":{"secretKeyRef":{` + members(func(b []byte) []byte {
 			return appendBool(appendString(appendString(b, "name", secret), "key", key), "optional", optional)
-		}) + `}}`
+		}) + `}}}`}
 	}
 	return []variable{
-		{name: config.AccessKeyIDEnv, from: from(config.AccessKeyID, false)},
-		{name: config.AccessKeySecretEnv, from: from(config.AccessKeySecret, false)},
-		{name: config.AccessKeyRoleEnv, from: from(config.AccessKeyRole, true)},
-		{name: config.AccessKeySessionNameEnv, from: from(config.AccessKeySessionName, true)},
+		from(config.AccessKeyIDEnv, config.AccessKeyID, false),
+		from(config.AccessKeySecretEnv, config.AccessKeySecret, false),
+		from(config.AccessKeyRoleEnv, config.AccessKeyRole, true),
+		from(config.AccessKeySessionNameEnv, config.AccessKeySessionName, true),
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 const metricsPortName = "kms-metrics"
 
 // apiTokenEnv tells a command in the agent's container, and users of Alibaba Cloud's KMS Agent know it by that name.
-var apiTokenEnv = variable{name: "KMS_TOKEN", value: "file://" + config.APITokenFile}
+var apiTokenEnv = valued("KMS_TOKEN", "file://"+config.APITokenFile)
 
 func apiMount(readOnly bool) Mount {
 	return Mount{Name: APIVolume, MountPath: config.APITokenDir, ReadOnly: readOnly}
