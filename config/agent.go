@@ -19,6 +19,15 @@ const AgentEnv = "KMS_AGENT_CONFIG"
 // session's name; without it the agent takes the host name.
 const PodNameEnv = "KMS_AGENT_POD_NAME"
 
+// What an Agent document that leaves them out means. An injected agent's volumes are at these places in its own containers whatever
+// the mount path in the application's is: that one may be a folder that the agent needs, such as /etc/ssl/certs.
+const (
+	DefaultSecretsDir = "/var/run/kms/secrets"
+	DefaultStateDir   = "/var/run/kms/agent"
+	DefaultLogLevel   = "info"
+	DefaultLogFormat  = "json"
+)
+
 // The subcommands of kms-agent that the injector puts into containers: init and run, and ready as the startup probe of
 // ModeSingle and of an agent with API, which exits 0 once SecretsDir has its first complete set of files, if there are any, and
 // the API answers, and 1 before.
@@ -36,16 +45,16 @@ type Agent struct {
 	Identity        Identity  `json:"identity,omitzero"`
 	SessionPolicy   bool      `json:"sessionPolicy,omitempty"` // narrow the STS sessions to the secrets that the pod declares
 	KMS             Endpoint  `json:"kms"`
-	STS             Endpoint  `json:"sts,omitzero"`       // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag
-	SecretsDir      string    `json:"secretsDir"`         // the rendered files
-	ViewDirs        []string  `json:"viewDirs,omitempty"` // further directories, for containers that see other files
-	StateDir        string    `json:"stateDir"`           // private to the agent: hand-over from init to sidecar
+	STS             Endpoint  `json:"sts,omitzero"`         // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag
+	SecretsDir      string    `json:"secretsDir,omitempty"` // the rendered files
+	ViewDirs        []string  `json:"viewDirs,omitempty"`   // further directories, for containers that see other files
+	StateDir        string    `json:"stateDir,omitempty"`   // private to the agent: hand-over from init to sidecar
 	RefreshInterval Duration  `json:"refreshInterval"`
 	OnChange        string    `json:"onChange,omitempty"`    // whom to tell when files changed; Signal takes one form of it apart
 	API             *LocalAPI `json:"api,omitempty"`         // nil: off
 	MetricsPort     int       `json:"metricsPort,omitempty"` // of /metrics and /readyz on all addresses; 0: off
-	LogLevel        string    `json:"logLevel"`              // debug, info, error
-	LogFormat       string    `json:"logFormat"`             // json, text
+	LogLevel        string    `json:"logLevel,omitempty"`    // debug, info, error
+	LogFormat       string    `json:"logFormat,omitempty"`   // json, text
 	Files           []File    `json:"files"`                 // may be empty with Env or API
 
 	Env     []Variable `json:"env,omitempty"`     // written into EnvFile
@@ -84,7 +93,7 @@ func ReadAgent(document []byte) (Agent, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(document))
 	dec.DisallowUnknownFields()
-	var a Agent
+	a := Agent{SecretsDir: DefaultSecretsDir, StateDir: DefaultStateDir, LogLevel: DefaultLogLevel, LogFormat: DefaultLogFormat}
 	if err := dec.Decode(&a); err != nil {
 		return Agent{}, fmt.Errorf("decode %s (are the agent's image and the webhook of one version?): %w", AgentEnv, err)
 	}

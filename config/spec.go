@@ -78,8 +78,8 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 		Mode:            ModeSidecar,
 		MountPath:       "/var/run/kms/secrets",
 		RefreshInterval: 5 * time.Minute,
-		LogLevel:        "info",
-		LogFormat:       "json",
+		LogLevel:        DefaultLogLevel,
+		LogFormat:       DefaultLogFormat,
 	}, checks: checks, set: map[string]bool{}, localAPI: LocalAPI{TokenFile: APITokenFile}}
 	for _, key := range keys {
 		p.annotation(key, annotations[Prefix+key])

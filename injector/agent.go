@@ -7,14 +7,10 @@ import (
 
 const (
 	agentBinary = "/kms-agent"
-	// Where the agent's own containers have the volumes. Fixed, whatever the mount path in the app's containers is: that one may
-	// be a folder that the agent needs, such as /etc/ssl/certs.
-	secretsDir = "/var/run/kms/secrets"
-	stateDir   = "/var/run/kms/agent"
-	viewsDir   = "/var/run/kms/views" // of the volumes of views, by number
+	viewsDir    = "/var/run/kms/views" // of the volumes of views, by number
 )
 
-// document is what the agent is told.
+// document is what the agent is told, but for what it takes for granted: pods have it twice.
 func (in *Injector) document(r *Request, a *access) config.Agent {
 	doc := config.Agent{
 		Namespace:       r.Namespace,
@@ -23,14 +19,12 @@ func (in *Injector) document(r *Request, a *access) config.Agent {
 		SessionPolicy:   *in.policy.Agent.NarrowSessions,
 		KMS:             config.Endpoint{Host: in.kmsHost(&r.Spec), CABundle: in.policy.KMS.CABundle},
 		STS:             config.Endpoint{CABundle: in.policy.STS.CABundle},
-		SecretsDir:      secretsDir,
-		StateDir:        stateDir,
 		RefreshInterval: config.Duration(r.Spec.RefreshInterval),
 		OnChange:        r.Spec.OnChange,
 		API:             r.Spec.API,
 		MetricsPort:     in.metricsPort(r),
-		LogLevel:        r.Spec.LogLevel,
-		LogFormat:       r.Spec.LogFormat,
+		LogLevel:        unless(r.Spec.LogLevel, config.DefaultLogLevel),
+		LogFormat:       unless(r.Spec.LogFormat, config.DefaultLogFormat),
 		Files:           make([]config.File, 0, len(r.Spec.Secrets)),
 	}
 	if len(r.Spec.Env) > 0 {
@@ -50,6 +44,14 @@ func (in *Injector) document(r *Request, a *access) config.Agent {
 		doc.Files = append(doc.Files, file(s, mode, dirs(s, r.views)))
 	}
 	return doc
+}
+
+// unless is nothing where it would be the default.
+func unless(value, initial string) string {
+	if value == initial {
+		return ""
+	}
+	return value
 }
 
 func file(s config.Secret, mode config.FileMode, dirs []string) config.File {

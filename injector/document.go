@@ -26,17 +26,17 @@ func appendDocument(b []byte, doc config.Agent) []byte {
 	if doc.STS != (config.Endpoint{}) {
 		b = appendEndpoint(rawjson.AppendName(b, "sts"), doc.STS)
 	}
-	b = appendString(b, "secretsDir", doc.SecretsDir)
+	b = appendText(b, "secretsDir", doc.SecretsDir)
 	b = appendList(b, "viewDirs", doc.ViewDirs, rawjson.AppendString)
-	b = appendString(b, "stateDir", doc.StateDir)
+	b = appendText(b, "stateDir", doc.StateDir)
 	b = appendString(b, "refreshInterval", time.Duration(doc.RefreshInterval).String())
 	b = appendText(b, "onChange", doc.OnChange)
 	if doc.API != nil {
 		b = appendAPI(rawjson.AppendName(b, "api"), doc.API)
 	}
 	b = appendInt(b, "metricsPort", int64(doc.MetricsPort))
-	b = appendString(b, "logLevel", doc.LogLevel)
-	b = appendString(b, "logFormat", doc.LogFormat)
+	b = appendText(b, "logLevel", doc.LogLevel)
+	b = appendText(b, "logFormat", doc.LogFormat)
 	b = append(appendItems(append(rawjson.AppendName(b, "files"), '['), doc.Files, appendFile), ']')
 	b = appendList(b, "env", doc.Env, appendSecretVariable)
 	if doc.EnvMode != 0 {

@@ -46,7 +46,7 @@ func (in *Injector) prepare() {
 	}, f.sts, []variable{noNodeRole})
 	f.mounts = map[config.IdentityKind]string{}
 	for _, kind := range config.IdentityKinds {
-		mounts := append([]Mount{{Name: SecretsVolume, MountPath: secretsDir}, {Name: StateVolume, MountPath: stateDir}}, identityMounts(kind)...)
+		mounts := append([]Mount{{Name: SecretsVolume, MountPath: config.DefaultSecretsDir}, {Name: StateVolume, MountPath: config.DefaultStateDir}}, identityMounts(kind)...)
 		f.mounts[kind] = string(appendItems([]byte("["), mounts, appendMount))
 	}
 }

@@ -34,7 +34,7 @@ func programMount(readOnly bool) Mount {
 // wrapper is what goes before a container's command.
 func wrapper(spec *config.Spec) []string {
 	words := []string{config.Program, config.CommandExec}
-	if spec.MountPath != secretsDir {
+	if spec.MountPath != config.DefaultSecretsDir {
 		// The kubelet turns $$ into $.
 		words = append(words, "--env-file="+strings.ReplaceAll(spec.MountPath, "$", "$$")+"/"+config.EnvFile)
 	}
