@@ -12,7 +12,7 @@ func (*Amount) UnmarshalJSON([]byte) error { return nil }
 
 // UnmarshalJSON reads a container's resources as ReadPod does.
 func (g *Guarantee) UnmarshalJSON(text []byte) error {
-	r := rawjson.NewReader(text)
+	r := rawjson.NewReader(string(text))
 	*g = readGuarantee(r)
 	return r.End()
 }

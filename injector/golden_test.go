@@ -82,7 +82,7 @@ const namespace = "shop"
 
 // plan does what the webhook does with a pod, without the webhook.
 func plan(in *injector.Injector, document []byte) (injector.Plan, error) {
-	r := rawjson.NewReader(document)
+	r := rawjson.NewReader(string(document))
 	pod := injector.ReadPod(r)
 	if err := r.End(); err != nil {
 		return injector.Plan{}, err

@@ -1,8 +1,6 @@
 package injector
 
 import (
-	"bytes"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
@@ -17,7 +15,7 @@ type Guarantee bool
 func readGuarantee(r *rawjson.Reader) Guarantee {
 	var requests, limits amounts
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "requests":
 			requests = readAmounts(r)
 		case "limits":
@@ -27,8 +25,8 @@ func readGuarantee(r *rawjson.Reader) Guarantee {
 	return Guarantee(guaranteed(requests.cpu, limits.cpu) && guaranteed(requests.memory, limits.memory))
 }
 
-// amounts are those that count for the class, nil for none.
-type amounts struct{ cpu, memory []byte }
+// amounts are those that count for the class, "" for none.
+type amounts struct{ cpu, memory string }
 
 func readAmounts(r *rawjson.Reader) (a amounts) {
 	for name := range r.Members {
@@ -43,18 +41,18 @@ func readAmounts(r *rawjson.Reader) (a amounts) {
 }
 
 // guaranteed: where a request is missing, as in a template, the limit will be it.
-func guaranteed(request, limit []byte) bool {
-	if limit == nil {
+func guaranteed(request, limit string) bool {
+	if limit == "" {
 		return false
 	}
-	most, err := quantity(string(limit))
+	most, err := quantity(limit)
 	if err != nil || most.Sign() <= 0 {
 		return false
 	}
-	if request == nil || bytes.Equal(request, limit) {
+	if request == "" || request == limit {
 		return true
 	}
-	least, err := quantity(string(request))
+	least, err := quantity(request)
 	return err == nil && least.Cmp(most) == 0
 }
 
@@ -69,7 +67,7 @@ func warnClass(pod *PodSpec, resources string) []string {
 			return nil
 		}
 	}
-	if readGuarantee(rawjson.NewReader([]byte(resources))) {
+	if readGuarantee(rawjson.NewReader(resources)) {
 		return nil
 	}
 	const amounts = ": cpu=50m,memory=64Mi"

@@ -10,7 +10,7 @@ import (
 // the Reader's End.
 func ReadPod(r *rawjson.Reader) (p Pod) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "metadata":
 			p.Metadata = readMetadata(r)
 		case "spec":
@@ -22,7 +22,7 @@ func ReadPod(r *rawjson.Reader) (p Pod) {
 
 func readMetadata(r *rawjson.Reader) (m Metadata) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "annotations":
 			m.Annotations = readMap(r, (*rawjson.Reader).Text)
 		case "ownerReferences":
@@ -34,7 +34,7 @@ func readMetadata(r *rawjson.Reader) (m Metadata) {
 
 func readOwner(r *rawjson.Reader) (o Owner) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "apiVersion":
 			o.APIVersion = r.Text()
 		case "kind":
@@ -52,7 +52,7 @@ func readOwner(r *rawjson.Reader) (o Owner) {
 
 func readPodSpec(r *rawjson.Reader) (s PodSpec) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "serviceAccountName":
 			s.ServiceAccountName = r.Text()
 		case "serviceAccount":
@@ -86,7 +86,7 @@ func readPodSpec(r *rawjson.Reader) (s PodSpec) {
 
 func readSecurityContext(r *rawjson.Reader) (s SecurityContext) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "runAsUser":
 			s.RunAsUser = readPointer(r, (*rawjson.Reader).Int)
 		case "runAsGroup":
@@ -104,7 +104,7 @@ func readSecurityContext(r *rawjson.Reader) (s SecurityContext) {
 
 func readCapabilities(r *rawjson.Reader) (c Capabilities) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "add":
 			c.Add = readAll(r, (*rawjson.Reader).Text)
 		case "drop":
@@ -120,7 +120,7 @@ func readResources(resources *rawjson.Reader) (all Resources) {
 		return ignored
 	}
 	for name := range resources.Members {
-		switch string(name) {
+		switch name {
 		case "requests":
 			all.Requests = readMap(resources, amount)
 		case "limits":
@@ -132,7 +132,7 @@ func readResources(resources *rawjson.Reader) (all Resources) {
 
 func readVolume(r *rawjson.Reader) (v Volume) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "name":
 			v.Name = r.Text()
 		case "emptyDir":
@@ -154,7 +154,7 @@ func readVolume(r *rawjson.Reader) (v Volume) {
 
 func readEmptyDir(r *rawjson.Reader) (d EmptyDir) {
 	for name := range r.Members {
-		if string(name) == "medium" {
+		if name == "medium" {
 			d.Medium = r.Text()
 		}
 	}
@@ -163,7 +163,7 @@ func readEmptyDir(r *rawjson.Reader) (d EmptyDir) {
 
 func readImage(r *rawjson.Reader) (i ImageSource) {
 	for name := range r.Members {
-		if string(name) == "reference" {
+		if name == "reference" {
 			i.Reference = r.Text()
 		}
 	}
@@ -172,7 +172,7 @@ func readImage(r *rawjson.Reader) (i ImageSource) {
 
 func readSecret(r *rawjson.Reader) (s SecretSource) {
 	for name := range r.Members {
-		if string(name) == "secretName" {
+		if name == "secretName" {
 			s.SecretName = r.Text()
 		}
 	}
@@ -181,7 +181,7 @@ func readSecret(r *rawjson.Reader) (s SecretSource) {
 
 func readProjected(r *rawjson.Reader) (p ProjectedSource) {
 	for name := range r.Members {
-		if string(name) == "sources" {
+		if name == "sources" {
 			p.Sources = readAll(r, readProjection)
 		}
 	}
@@ -190,7 +190,7 @@ func readProjected(r *rawjson.Reader) (p ProjectedSource) {
 
 func readProjection(r *rawjson.Reader) (p Projection) {
 	for name := range r.Members {
-		if string(name) == "serviceAccountToken" {
+		if name == "serviceAccountToken" {
 			p.Token = readPointer(r, readToken)
 		}
 	}
@@ -199,7 +199,7 @@ func readProjection(r *rawjson.Reader) (p Projection) {
 
 func readToken(r *rawjson.Reader) (t TokenSource) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "audience":
 			t.Audience = r.Text()
 		case "path":
@@ -211,7 +211,7 @@ func readToken(r *rawjson.Reader) (t TokenSource) {
 
 func readContainer(r *rawjson.Reader) (c Container) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "name":
 			c.Name = r.Text()
 		case "command":
@@ -233,7 +233,7 @@ func readContainer(r *rawjson.Reader) (c Container) {
 
 func readName(r *rawjson.Reader) (n string) {
 	for name := range r.Members {
-		if string(name) == "name" {
+		if name == "name" {
 			n = r.Text()
 		}
 	}
@@ -243,7 +243,7 @@ func readName(r *rawjson.Reader) (n string) {
 // readSetting relies on the order in which Kubernetes writes a variable: its name comes first.
 func readSetting(r *rawjson.Reader) (s Setting) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "name":
 			s.Name = r.Text()
 		case "value":
@@ -257,7 +257,7 @@ func readSetting(r *rawjson.Reader) (s Setting) {
 
 func readPort(r *rawjson.Reader) (p Port) {
 	for name := range r.Members {
-		if string(name) == "containerPort" {
+		if name == "containerPort" {
 			p.ContainerPort = int(r.Int())
 		}
 	}
@@ -266,7 +266,7 @@ func readPort(r *rawjson.Reader) (p Port) {
 
 func readMount(r *rawjson.Reader) (m Mount) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "name":
 			m.Name = r.Text()
 		case "mountPath":
@@ -306,8 +306,7 @@ func readMap[T any](r *rawjson.Reader, read func(*rawjson.Reader) T) map[string]
 	}
 	all := map[string]T{}
 	for name := range r.Members {
-		key := string(name)
-		all[key] = read(r)
+		all[name] = read(r)
 	}
 	return all
 }

@@ -68,7 +68,7 @@ func fill(v reflect.Value) {
 
 func readPod(t fataler, document []byte) injector.Pod {
 	t.Helper()
-	r := rawjson.NewReader(document)
+	r := rawjson.NewReader(string(document))
 	pod := injector.ReadPod(r)
 	if err := r.End(); err != nil {
 		t.Fatalf("%v", err)
@@ -90,7 +90,7 @@ func FuzzReadPod(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, document []byte) {
-		r := rawjson.NewReader(document)
+		r := rawjson.NewReader(string(document))
 		got := injector.ReadPod(r)
 		err := r.End()
 		if err != nil && strings.Contains(err.Error(), "inside each other") {

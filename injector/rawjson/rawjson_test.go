@@ -1,7 +1,6 @@
 package rawjson
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -17,8 +16,7 @@ func tree(r *Reader) any {
 	case '{':
 		object := map[string]any{}
 		for name := range r.Members {
-			key := string(name)
-			object[key] = tree(r)
+			object[name] = tree(r)
 		}
 		return object
 	case '[':
@@ -37,11 +35,11 @@ func tree(r *Reader) any {
 	}
 	start := r.at
 	r.Skip()
-	return json.Number(bytes.TrimRight(r.text[start:r.at], " \t\r\n"))
+	return json.Number(strings.TrimRight(r.text[start:r.at], " \t\r\n"))
 }
 
 // agree holds a Reader to what encoding/json makes of a text, when everything is read and when everything is skipped.
-func agree(t *testing.T, text []byte) {
+func agree(t *testing.T, text string) {
 	t.Helper()
 	skipping := NewReader(text)
 	skipping.Skip()
@@ -55,14 +53,14 @@ func agree(t *testing.T, text []byte) {
 	if deep := readErr != nil && strings.Contains(readErr.Error(), "inside each other"); deep {
 		return
 	}
-	if valid := json.Valid(text); valid != (readErr == nil) {
+	if valid := json.Valid([]byte(text)); valid != (readErr == nil) {
 		t.Fatalf("%q: encoding/json says valid %v, got %v", text, valid, readErr)
 	}
 	if readErr != nil {
 		return
 	}
 	var want any
-	dec := json.NewDecoder(bytes.NewReader(text))
+	dec := json.NewDecoder(strings.NewReader(text))
 	dec.UseNumber()
 	if err := dec.Decode(&want); err != nil {
 		t.Fatal(err)
@@ -79,7 +77,7 @@ func FuzzReader(f *testing.F) {
 		`"\u00e9\ud83d\ude00\n\/"`, `"\ud800"`, `"\u12g4"`, `"\x"`, `"\`, `"\u12`, "\"\x01\"", "\"\xff\xfe\"", `{"\u0061":1,"a":2}`, "\"é\"", "\x00", "\ufeff{}",
 		`"unterminated`, `[[[[`, `{"a":[}`, `[1 2]`, `{"a":1 "b":2}`, "\t\r\n1",
 	} {
-		f.Add([]byte(text))
+		f.Add(text)
 	}
 	f.Fuzz(agree)
 }
@@ -117,7 +115,7 @@ func TestDepth(t *testing.T) {
 			strings.Repeat("[", c.depth) + strings.Repeat("]", c.depth),
 			strings.Repeat(`{"a":`, c.depth) + "1" + strings.Repeat("}", c.depth),
 		} {
-			r := NewReader([]byte(text))
+			r := NewReader(text)
 			r.Skip()
 			if err := r.End(); (err == nil) != c.allowed {
 				t.Errorf("%d levels: %v", c.depth, err)
@@ -129,9 +127,9 @@ func TestDepth(t *testing.T) {
 func TestSelected(t *testing.T) {
 	const text = `{"skipped":{"deep":[1,{"a":"b"}]},"n":-42,"on":true,"noText":null,"noInt":null,"noBool":null,"list":[{"name":"x","more":1},{"name":"y"},null],"Name":"other","name":"a\u0062","stop":1,"after":2}`
 	var got []any
-	r := NewReader([]byte(text))
+	r := NewReader(text)
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "n":
 			got = append(got, r.Int())
 		case "on":
@@ -148,7 +146,7 @@ func TestSelected(t *testing.T) {
 			for range r.Elements {
 				item := "-"
 				for name := range r.Members {
-					if string(name) == "name" {
+					if name == "name" {
 						item = r.Text()
 						break // the rest of the item is skipped
 					}
@@ -156,7 +154,7 @@ func TestSelected(t *testing.T) {
 				got = append(got, item)
 			}
 		}
-		if string(name) == "stop" {
+		if name == "stop" {
 			break
 		}
 	}
@@ -173,12 +171,12 @@ func TestScalar(t *testing.T) {
 	for text, want := range map[string]string{
 		`"64Mi" `: "64Mi", "\"1\\u0030m\"": "10m", "1.5e3 \n": "1.5e3", "null": "null", `{ "a": 1 } `: `{ "a": 1 }`,
 	} {
-		r := NewReader([]byte(text))
-		if got, err := string(r.Scalar()), r.End(); got != want || err != nil {
+		r := NewReader(text)
+		if got, err := r.Scalar(), r.End(); got != want || err != nil {
 			t.Errorf("%s is read as %s, %v", text, got, err)
 		}
 	}
-	if r := NewReader([]byte("{")); r.Scalar() != nil && r.End() == nil {
+	if r := NewReader("{"); r.Scalar() != "" && r.End() == nil {
 		t.Error("an open object is read without an error")
 	}
 }
@@ -199,7 +197,7 @@ func TestErrors(t *testing.T) {
 		{`{}`, func(r *Reader) { r.Elements(nil) }, "an array is expected at byte 0"},
 		{`{} {}`, (*Reader).Skip, "something follows the JSON value at byte 3"},
 	} {
-		r := NewReader([]byte(c.text))
+		r := NewReader(c.text)
 		c.read(r)
 		if err := r.End(); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v, want %s", c.text, err, c.want)
@@ -208,19 +206,21 @@ func TestErrors(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	text := []byte(`{"skip":[1,2,{"a":"b\n"}],"n":1,"list":[{"n":2},{"n":3}]}`)
-	r := NewReader(nil)
+	text := `{"skip":[1,2,{"a":"b\n"}],"n":1,"name":"web","list":[{"n":2},{"n":3}]}`
+	r := NewReader("")
 	var sum int64
 	if n := testing.AllocsPerRun(100, func() {
 		*r = Reader{text: text}
 		for name := range r.Members {
-			switch string(name) {
+			switch name {
 			case "n":
 				sum += r.Int()
+			case "name":
+				sum += int64(len(r.Text()))
 			case "list":
 				for range r.Elements {
 					for name := range r.Members {
-						if string(name) == "n" {
+						if name == "n" {
 							sum += r.Int()
 						}
 					}
@@ -236,7 +236,7 @@ func TestAllocations(t *testing.T) {
 }
 
 func BenchmarkSkip(b *testing.B) {
-	text := []byte(`[` + strings.Repeat(`{"name":"SETTING_1","valueFrom":{"configMapKeyRef":{"name":"settings","key":"setting.1"}}},`, 100) + `{}]`)
+	text := `[` + strings.Repeat(`{"name":"SETTING_1","valueFrom":{"configMapKeyRef":{"name":"settings","key":"setting.1"}}},`, 100) + `{}]`
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
 		r := NewReader(text)

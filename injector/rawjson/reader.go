@@ -3,28 +3,28 @@
 package rawjson
 
 import (
-	"bytes"
 	"strconv"
+	"strings"
 )
 
 // MaxDepth is how deep objects and arrays may be inside each other. A pod with its managed fields has about 20 levels.
 const MaxDepth = 128
 
-// A Reader is at a place in a JSON text, before a value. Each method but End reads that value, all of it, and leaves the Reader
+// A Reader is at a place in a JSON text, before a value. What it reads are parts of the text, where no escape is in them. Each method but End reads that value, all of it, and leaves the Reader
 // behind it. After an error there is nothing more to read: methods return zero values, and End has the error, which says
 // where it happened and quotes nothing of the text.
 //
 // As in encoding/json null is the zero value of anything, strings that are not UTF-8 are made so, and what is skipped must be JSON
 // too. Names are compared in the case in which they are written. Whether one is there twice, the loop over Members decides.
 type Reader struct {
-	text  []byte
+	text  string
 	at    int // the next byte
 	depth int
 	err   error
 }
 
 // NewReader is a Reader at the beginning of a text.
-func NewReader(text []byte) *Reader {
+func NewReader(text string) *Reader {
 	r := &Reader{text: text}
 	r.space()
 	return r
@@ -38,14 +38,14 @@ func (r *Reader) End() error {
 	return r.err
 }
 
-// Members is for range: over the names of an object's members. A name is good until the next one. In the loop's body the Reader is
-// before the member's value; what the body leaves unread is skipped, and so are all further members when it leaves the loop.
-func (r *Reader) Members(yield func(name []byte) bool) {
+// Members is for range: over the names of an object's members. In the loop's body the Reader is before the member's value; what the
+// body leaves unread is skipped, and so are all further members when it leaves the loop.
+func (r *Reader) Members(yield func(name string) bool) {
 	if !r.open('{', "an object") {
 		return
 	}
 	for more := r.peek() != '}'; more; more = r.next('}') {
-		var name []byte
+		var name string
 		if yield == nil {
 			r.quoted()
 		} else {
@@ -85,17 +85,17 @@ func (r *Reader) Text() string {
 	if r.Null() {
 		return ""
 	}
-	return string(r.unquoted("a string"))
+	return r.unquoted("a string")
 }
 
-// Scalar reads a string, or returns the text of any other value. It is good until the Reader's text is changed.
-func (r *Reader) Scalar() []byte {
+// Scalar reads a string, or returns the text of any other value.
+func (r *Reader) Scalar() string {
 	if r.peek() == '"' {
 		return r.unquoted("a string")
 	}
 	start := r.at
 	r.Skip()
-	return bytes.TrimRight(r.text[start:r.at], " \t\r\n")
+	return strings.TrimRight(r.text[start:r.at], " \t\r\n")
 }
 
 // Bool reads true or false.
@@ -126,7 +126,7 @@ func (r *Reader) Int() int64 {
 		return 0
 	}
 	digits := r.number()
-	n, err := strconv.ParseInt(string(digits), 10, 64)
+	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil && r.err == nil {
 		r.at = start
 		r.fail("a whole number of 64 bits is expected")

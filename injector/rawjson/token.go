@@ -83,7 +83,7 @@ func (r *Reader) colon() {
 }
 
 func (r *Reader) literal(word string) {
-	if end := r.at + len(word); end > len(r.text) || string(r.text[r.at:end]) != word {
+	if end := r.at + len(word); end > len(r.text) || r.text[r.at:end] != word {
 		r.fail(word + " is expected")
 		return
 	}
@@ -92,7 +92,7 @@ func (r *Reader) literal(word string) {
 }
 
 // number reads a number as in RFC 8259.
-func (r *Reader) number() []byte {
+func (r *Reader) number() string {
 	start := r.at
 	if r.peek() == '-' {
 		r.at++
@@ -114,7 +114,7 @@ func (r *Reader) number() []byte {
 		r.digits()
 	}
 	if r.err != nil {
-		return nil
+		return ""
 	}
 	number := r.text[start:r.at]
 	r.space()
@@ -133,10 +133,10 @@ func (r *Reader) digits() {
 func digit(c byte) bool { return '0' <= c && c <= '9' }
 
 // quoted reads a string and returns it with its quotes, and whether there is an escape in it.
-func (r *Reader) quoted() (text []byte, escaped bool) {
+func (r *Reader) quoted() (text string, escaped bool) {
 	if r.peek() != '"' {
 		r.fail("a string is expected")
-		return nil, false
+		return "", false
 	}
 	start, rest := r.at, r.text[r.at:]
 	for i := 1; i < len(rest); i++ {
@@ -154,18 +154,18 @@ func (r *Reader) quoted() (text []byte, escaped bool) {
 			length := escape(rest[i:])
 			if length == 0 {
 				r.fail("not an escape")
-				return nil, false
+				return "", false
 			}
 			escaped = true
 			i += length - 1
 		default:
 			r.fail("a control character is in a string")
-			return nil, false
+			return "", false
 		}
 	}
 	r.at = len(r.text)
 	r.fail("a string has no end")
-	return nil, false
+	return "", false
 }
 
 // plain are the bytes that stand for themselves in a string.
@@ -177,7 +177,7 @@ var plain = func() (table [256]bool) {
 }()
 
 // escape is the length of the escape at the beginning of a text, 0 if it is none.
-func escape(text []byte) int {
+func escape(text string) int {
 	if len(text) < 2 {
 		return 0
 	}
@@ -188,7 +188,7 @@ func escape(text []byte) int {
 		if len(text) < 6 {
 			return 0
 		}
-		for _, c := range text[2:6] {
+		for _, c := range []byte(text[2:6]) {
 			if !digit(c) && ('a' > c || c > 'f') && ('A' > c || c > 'F') {
 				return 0
 			}
@@ -199,21 +199,21 @@ func escape(text []byte) int {
 }
 
 // unquoted reads a string and returns what it stands for, which is a part of the text where that is possible.
-func (r *Reader) unquoted(what string) []byte {
+func (r *Reader) unquoted(what string) string {
 	if r.peek() != '"' {
 		r.fail(what + " is expected")
-		return nil
+		return ""
 	}
 	text, escaped := r.quoted()
 	if r.err != nil {
-		return nil
+		return ""
 	}
-	if inside := text[1 : len(text)-1]; !escaped && utf8.Valid(inside) {
+	if inside := text[1 : len(text)-1]; !escaped && utf8.ValidString(inside) {
 		return inside
 	}
 	var s string // rare enough to leave it to those who know all of it
-	if err := json.Unmarshal(text, &s); err != nil {
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		r.fail("a string is not right")
 	}
-	return []byte(s)
+	return s
 }

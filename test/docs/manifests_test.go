@@ -64,7 +64,7 @@ func plan(in *injector.Injector, d appsv1.Deployment) error {
 	if err != nil {
 		return err
 	}
-	pod := injector.ReadPod(rawjson.NewReader(template))
+	pod := injector.ReadPod(rawjson.NewReader(string(template)))
 	_, err = in.Plan(injector.Request{Pod: pod, Namespace: d.Namespace, Spec: spec, RoleARN: "acs:ram::1234567890123456:role/web"})
 	return err
 }

@@ -33,7 +33,7 @@ type Handler[T any] struct {
 	Draining *atomic.Bool
 }
 
-// buffers are for reviews, patches and answers. What is read from one keeps no part of it.
+// buffers are for reviews, patches and answers. What is read is read from a copy, whose parts it is made of.
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 16<<10)) }}
 
 func release(buffer *bytes.Buffer) {
@@ -79,7 +79,7 @@ func (h *Handler[T]) answer(r *http.Request, req *Request[T], room []byte) (v Ve
 		return Failed(BadReview, err)
 	}
 	var err error
-	if *req, err = readReview(body.Bytes(), h.Read); err != nil {
+	if *req, err = readReview(body.String(), h.Read); err != nil {
 		return Failed(BadReview, err)
 	}
 	req.Room = room

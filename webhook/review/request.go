@@ -21,10 +21,10 @@ type Request[T any] struct {
 }
 
 // readReview reads an AdmissionReview. There may be a part of the request beside an error.
-func readReview[T any](text []byte, readObject func(*rawjson.Reader) T) (req Request[T], err error) {
+func readReview[T any](text string, readObject func(*rawjson.Reader) T) (req Request[T], err error) {
 	r := rawjson.NewReader(text)
 	for name := range r.Members {
-		if string(name) == "request" {
+		if name == "request" {
 			req = readRequest(r, readObject)
 		}
 	}
@@ -39,7 +39,7 @@ func readReview[T any](text []byte, readObject func(*rawjson.Reader) T) (req Req
 
 func readRequest[T any](r *rawjson.Reader, readObject func(*rawjson.Reader) T) (req Request[T]) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "uid":
 			req.UID = r.Text()
 		case "operation":

@@ -28,7 +28,7 @@ func Read(r *rawjson.Reader) (w Workload) {
 
 func (w *Workload) read(r *rawjson.Reader, path string) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "metadata":
 			w.readMetadata(r)
 		case "spec":
@@ -39,7 +39,7 @@ func (w *Workload) read(r *rawjson.Reader, path string) {
 
 func (w *Workload) readSpec(r *rawjson.Reader, path string) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "template":
 			w.Template, w.path = injector.ReadPod(r), path
 		case "jobTemplate":
@@ -50,13 +50,13 @@ func (w *Workload) readSpec(r *rawjson.Reader, path string) {
 
 func (w *Workload) readMetadata(r *rawjson.Reader) {
 	for name := range r.Members {
-		switch string(name) {
+		switch name {
 		case "deletionTimestamp":
 			w.Deleted = r.Text() != ""
 		case "annotations":
 			for key := range r.Members {
-				if strings.HasPrefix(string(key), config.Prefix) {
-					w.above = append(w.above, string(key))
+				if strings.HasPrefix(key, config.Prefix) {
+					w.above = append(w.above, key)
 				}
 			}
 		}

@@ -65,7 +65,7 @@ func (v Verdict) Refused() error {
 
 // Pod decides on a pod or a pod template. The error is an outage, not the pod's.
 func (w World) Pod(ctx context.Context, namespace string, document []byte) (Verdict, error) {
-	r := rawjson.NewReader(document)
+	r := rawjson.NewReader(string(document))
 	pod := injector.ReadPod(r)
 	if err := r.End(); err != nil {
 		return Verdict{Asked: true, Mistakes: unreadable(document, err)}, nil
