@@ -6,39 +6,31 @@ import "unicode/utf8"
 func AppendString[S ~string | ~[]byte](b []byte, s S) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
-	done := 0 // up to here s is in b
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c < utf8.RuneSelf && plain[c] {
-			i++
-			continue
+	for {
+		plain := special(s)
+		b = append(b, s[:plain]...)
+		if s = s[plain:]; len(s) == 0 {
+			return append(b, '"')
 		}
-		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
-			if r == utf8.RuneError && size == 1 {
-				b = append(append(b, s[done:i]...), "\uFFFD"...)
-				done = i + 1
-			}
-			i += size
-			continue
-		}
-		i++
-		b = append(b, s[done:i-1]...)
-		done = i
-		switch c {
-		case '"', '\\':
+		size := 1
+		switch c := s[0]; {
+		case c == '"' || c == '\\':
 			b = append(b, '\\', c)
-		case '\n':
+		case c == '\n':
 			b = append(b, '\\', 'n')
-		case '\r':
+		case c == '\r':
 			b = append(b, '\\', 'r')
-		case '\t':
+		case c == '\t':
 			b = append(b, '\\', 't')
-		default:
+		case c < ' ':
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			var r rune
+			r, size = utf8.DecodeRuneInString(string(s[:min(utf8.UTFMax, len(s))]))
+			b = utf8.AppendRune(b, r)
 		}
+		s = s[size:]
 	}
-	return append(append(b, s[done:]...), '"')
 }
 
 // AppendName appends the name of an object's next member, with a comma before it unless it is the first. The name has to be one

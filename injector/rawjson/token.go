@@ -3,6 +3,7 @@ package rawjson
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -132,49 +133,40 @@ func (r *Reader) digits() {
 
 func digit(c byte) bool { return '0' <= c && c <= '9' }
 
-// quoted reads a string and returns it with its quotes, and whether there is an escape in it.
-func (r *Reader) quoted() (text string, escaped bool) {
+// quoted reads a string and returns it with its quotes, and whether all that is in it stands for itself.
+func (r *Reader) quoted() (text string, plain bool) {
 	if r.peek() != '"' {
 		r.fail("a string is expected")
 		return "", false
 	}
 	start, rest := r.at, r.text[r.at:]
-	for i := 1; i < len(rest); i++ {
-		c := rest[i]
-		if plain[c] {
-			continue
-		}
+	plain = true
+	for i := 1 + special(rest[1:]); i < len(rest); i += special(rest[i:]) {
 		r.at = start + i
-		switch c {
-		case '"':
+		switch c := rest[i]; {
+		case c == '"':
 			r.at++
 			r.space()
-			return rest[:i+1], escaped
-		case '\\':
+			return rest[:i+1], plain
+		case c == '\\':
 			length := escape(rest[i:])
 			if length == 0 {
 				r.fail("not an escape")
 				return "", false
 			}
-			escaped = true
-			i += length - 1
-		default:
+			i += length
+		case c < ' ':
 			r.fail("a control character is in a string")
 			return "", false
+		default:
+			i++
 		}
+		plain = false
 	}
 	r.at = len(r.text)
 	r.fail("a string has no end")
 	return "", false
 }
-
-// plain are the bytes that stand for themselves in a string.
-var plain = func() (table [256]bool) {
-	for c := range table {
-		table[c] = c >= ' ' && c != '"' && c != '\\'
-	}
-	return table
-}()
 
 // escape is the length of the escape at the beginning of a text, 0 if it is none.
 func escape(text string) int {
@@ -204,11 +196,11 @@ func (r *Reader) unquoted(what string) string {
 		r.fail(what + " is expected")
 		return ""
 	}
-	text, escaped := r.quoted()
+	text, plain := r.quoted()
 	if r.err != nil {
 		return ""
 	}
-	if inside := text[1 : len(text)-1]; !escaped && utf8.ValidString(inside) {
+	if inside := text[1 : len(text)-1]; plain || strings.IndexByte(inside, '\\') < 0 && utf8.ValidString(inside) {
 		return inside
 	}
 	var s string // rare enough to leave it to those who know all of it
