@@ -36,6 +36,9 @@ type Handler[T any] struct {
 // buffers are for reviews, patches and answers. What is read is read from a copy, whose parts it is made of.
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 16<<10)) }}
 
+// contentType is every answer's; Header.Set would make a list for each.
+var contentType = []string{"application/json"}
+
 func release(buffer *bytes.Buffer) {
 	if buffer.Cap() > 1<<20 {
 		return // one enormous pod shall not be remembered
@@ -63,7 +66,7 @@ func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer release(buffer)
 	answer := v.append(buffer.AvailableBuffer(), req.UID)
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = contentType
 	if h.Draining.Load() {
 		w.Header().Set("Connection", "close") // so that the API server's next request goes to another replica
 	}
