@@ -19,7 +19,7 @@ const AgentEnv = "KMS_AGENT_CONFIG"
 // session's name; without it the agent takes the host name.
 const PodNameEnv = "KMS_AGENT_POD_NAME"
 
-// What an Agent document that leaves them out means. An injected agent's volumes are at these places in its own containers whatever
+// What DefaultAgent has. An injected agent's volumes are at these places in its own containers whatever
 // the mount path in the application's is: that one may be a folder that the agent needs, such as /etc/ssl/certs.
 const (
 	DefaultSecretsDir = "/var/run/kms/secrets"
@@ -85,6 +85,11 @@ type File struct {
 	Dirs         []string `json:"dirs,omitempty"` // of ViewDirs, that have the file; empty: all, and SecretsDir
 }
 
+// DefaultAgent is what a document says that leaves out everything.
+func DefaultAgent() Agent {
+	return Agent{SecretsDir: DefaultSecretsDir, StateDir: DefaultStateDir, LogLevel: DefaultLogLevel, LogFormat: DefaultLogFormat}
+}
+
 // ReadAgent decodes and checks an Agent document. A field it does not know is an error: an agent that silently did less than it
 // was told would be worse than one that does not start.
 func ReadAgent(document []byte) (Agent, error) {
@@ -93,7 +98,7 @@ func ReadAgent(document []byte) (Agent, error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(document))
 	dec.DisallowUnknownFields()
-	a := Agent{SecretsDir: DefaultSecretsDir, StateDir: DefaultStateDir, LogLevel: DefaultLogLevel, LogFormat: DefaultLogFormat}
+	a := DefaultAgent()
 	if err := dec.Decode(&a); err != nil {
 		return Agent{}, fmt.Errorf("decode %s (are the agent's image and the webhook of one version?): %w", AgentEnv, err)
 	}

@@ -37,7 +37,7 @@ func by[T any](list []T, name func(T) string) map[string]T {
 // otherViews are secrets for containers that have other files already: the views are numbered, so that the agent may have been told
 // the same.
 func (r *Request) otherViews() (annotations []string) {
-	for _, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
+	for c := range r.Pod.Spec.each {
 		own := r.secretsVolume(c.Name)
 		if !selected(&r.Spec, c.Name) || !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool {
 			return strings.HasPrefix(m.Name, SecretsVolume) && m.Name != own && m.path() == r.Spec.MountPath
@@ -113,7 +113,7 @@ func (r *Request) otherMode() []string {
 
 // otherPlaces looks at mounts as they are written here.
 func (r *Request) otherPlaces() (annotations []string) {
-	for _, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
+	for c := range r.Pod.Spec.each {
 		own := r.secretsVolume(c.Name)
 		i := slices.IndexFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == own && m.ReadOnly && m.SubPath == "" })
 		switch {

@@ -27,7 +27,7 @@ func (g Guarantee) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads a variable as ReadPod does.
 func (s *Setting) UnmarshalJSON(text []byte) error {
-	r := rawjson.NewReader(text)
+	r := rawjson.NewReader(string(text))
 	*s = readSetting(r)
 	return r.End()
 }

@@ -22,7 +22,7 @@ func (in *Injector) outdated(r *Request, a *access, document []byte) (config.Mis
 		return nil, nil
 	}
 	missing, changed, gone := slices.Concat(r.otherViews(), r.otherRole()), slices.Concat(r.otherMode(), r.otherPlaces()), []string(nil)
-	var was config.Agent
+	was := config.DefaultAgent()
 	if told != string(document) && json.Unmarshal([]byte(told), &was) == nil { // else nobody here wrote it
 		now := in.document(r, a)
 		missing = slices.Concat(missing, otherFiles(&r.Spec, was, now), otherVariables(was, now), otherAPI(was.API, now.API), otherServer(&r.Spec, was))
@@ -59,15 +59,13 @@ func Unasked(pod Pod) []string {
 
 // told is the value of a variable of the agent's, "" without an agent.
 func (s *PodSpec) told(variable string) string {
-	for _, list := range [...][]Container{s.InitContainers, s.Containers} {
-		for i := range list {
-			if !ours(list[i].Name) {
-				continue
-			}
-			for _, e := range list[i].Env {
-				if e.Name == variable {
-					return e.Value
-				}
+	for c := range s.each {
+		if !ours(c.Name) {
+			continue
+		}
+		for _, e := range c.Env {
+			if e.Name == variable {
+				return e.Value
 			}
 		}
 	}

@@ -129,7 +129,7 @@ func TestNotOutdated(t *testing.T) {
 		"a container of another user":  {`"containers":[`, `"containers":[{"name":"late","command":["/x"],"securityContext":{"runAsUser":1337}},`},
 		"another user of the pod":      {`"runAsUser":1000`, `"runAsUser":1001`},
 		"another node's network":       {`"spec":{`, `"spec":{"hostNetwork":true,`},
-		"an agent of another version":  {`\"secretsDir\"`, `\"tomorrow\":[1],\"secretsDir\"`},
+		"an agent of another version":  {`\"refreshInterval\"`, `\"tomorrow\":[1],\"refreshInterval\"`},
 		"a document that is none":      {`{\"namespace\"`, `\"namespace\"`},
 		"a document from elsewhere":    {`"name":"KMS_AGENT_CONFIG","value":`, `"name":"KMS_AGENT_CONFIG","valueFrom":{"configMapKeyRef":{"name":"x","key":"y"}},"xValue":`},
 		"another order of the members": {`"name":"KMS_AGENT_CONFIG",`, `"xName":"KMS_AGENT_CONFIG","name":"KMS_AGENT_CONFIG",`},

@@ -29,7 +29,7 @@ func TestRead(t *testing.T) {
 		"nothing at all levels":    {text: `{"metadata":null,"spec":{"template":null,"jobTemplate":{"spec":null}}}`, empty: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := rawjson.NewReader([]byte(c.text))
+			r := rawjson.NewReader(c.text)
 			w := workload.Read(r)
 			if err := r.End(); err != nil {
 				t.Fatal(err)
