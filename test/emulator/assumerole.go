@@ -2,7 +2,6 @@ package emulator
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/policy"
 )
@@ -30,24 +29,15 @@ func (e *Emulator) assumeRole(_ context.Context, c *call) (any, *problem) {
 	}
 	const action = "sts:AssumeRole"
 	if decision, kind := e.decide(c.caller, policy.Request{Action: action, Resource: r.arn}); decision != policy.Allow {
-		return nil, mayNotAssume(c.caller, decision, kind)
+		return nil, notAuthorized(c.caller, action, decision, kind)
 	}
 	trusted := policy.Decide([]policy.Document{r.trust}, policy.Request{Action: action, RAM: c.caller.arns()})
 	if trusted != policy.Allow {
-		return nil, mayNotAssume(c.caller, trusted, "AssumeRolePolicy")
+		return nil, notAuthorized(c.caller, action, trusted, "AssumeRolePolicy")
 	}
 	s, p := e.giveSession(c, r, narrowed)
 	if p != nil {
 		return nil, p
 	}
 	return assumeRoleAnswer{RequestID: c.id, AssumedRoleUser: r.as(s), Credentials: s.credentials()}, nil
-}
-
-func mayNotAssume(caller session, decision policy.Decision, kind string) *problem {
-	p := problemf(http.StatusForbidden, "NoPermission", "You are not authorized to do this action. You should be authorized by RAM.")
-	p.denied = &accessDenied{
-		AuthAction: "sts:AssumeRole", AuthPrincipalDisplayName: caller.displayName(), AuthPrincipalOwnerID: caller.account,
-		AuthPrincipalType: caller.kind(), NoPermissionType: decision.String(), PolicyType: kind,
-	}
-	return p
 }

@@ -86,6 +86,9 @@ func (c *call) operation() (operation, *problem) {
 		return operation{}, unsupportedMethod()
 	}
 	op, ok := operations[c.service][c.action]
+	if c.instance != "" && c.action != "GetSecretValue" {
+		ok = false // an instance's gateway uses secrets and keys; they are made on the shared one
+	}
 	switch {
 	case !ok || c.request.URL.Path != "/" && c.request.URL.Path != "":
 		return operation{}, invalidAction()
@@ -122,6 +125,8 @@ func endpoint(host string) (service, string) {
 		return sts, region
 	case "kms":
 		return kms, region
+	case "ram":
+		return ram, region
 	}
 	return "", ""
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-
-	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/oidc"
 )
 
 // Emulator is an emulated cloud: an http.Handler for what SDKs send, and methods that control it.
@@ -17,7 +15,7 @@ type Emulator struct {
 	log      *slog.Logger
 	defaults defaults
 
-	ram      ram
+	ram      directory
 	vault    vault
 	sessions sessions
 	nonces   nonces
@@ -43,7 +41,7 @@ func New(config Config, options ...Option) (*Emulator, error) {
 	e := &Emulator{
 		clock:    time.Now,
 		log:      slog.New(slog.DiscardHandler),
-		ram:      ram{roles: map[string]role{}, providers: map[string]oidc.Provider{}, users: map[string]user{}, keys: map[string]accessKey{}},
+		ram:      newDirectory(),
 		vault:    vault{secrets: map[string]Secret{}},
 		sessions: sessions{byKey: map[string]session{}, byToken: map[string]string{}},
 		nonces:   nonces{used: map[string]time.Time{}},
@@ -118,10 +116,11 @@ type service string
 const (
 	sts service = "Sts"
 	kms service = "Kms"
+	ram service = "Ram"
 )
 
 // versions are the only API versions of each service.
-var versions = map[service]string{sts: "2015-04-01", kms: "2016-01-20"}
+var versions = map[service]string{sts: "2015-04-01", kms: "2016-01-20", ram: "2015-05-01"}
 
 // operations is all that the emulator can do.
 var operations = map[service]map[string]operation{
@@ -129,5 +128,13 @@ var operations = map[service]map[string]operation{
 		"AssumeRoleWithOIDC": {serve: (*Emulator).assumeRoleWithOIDC},
 		"AssumeRole":         {serve: (*Emulator).assumeRole, signed: true},
 	},
-	kms: {"GetSecretValue": {serve: (*Emulator).getSecretValue, signed: true}},
+	kms: {
+		"GetSecretValue": {serve: (*Emulator).getSecretValue, signed: true},
+		"CreateSecret":   {serve: (*Emulator).createSecret, signed: true},
+	},
+	ram: {
+		"CreateRole":         {serve: (*Emulator).createRole, signed: true},
+		"CreatePolicy":       {serve: (*Emulator).createPolicy, signed: true},
+		"AttachPolicyToRole": {serve: (*Emulator).attachPolicyToRole, signed: true},
+	},
 }

@@ -23,10 +23,10 @@ import (
 
 var anyInstanceID = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 
-// instance is a checked Instance with its client keys by ID.
+// instance is a checked Instance with all its client keys, by ID.
 type instance struct {
 	Instance
-	keys map[string]clientKey
+	clientKeys map[string]clientKey
 }
 
 type clientKey struct {
@@ -47,7 +47,7 @@ func (p *accessPoint) reads(secret string) bool {
 
 func newInstance(in Instance, d defaults) (instance, error) {
 	in.Account, in.Region = cmp.Or(in.Account, d.account), cmp.Or(in.Region, d.region)
-	out := instance{Instance: in, keys: map[string]clientKey{}}
+	out := instance{Instance: in, clientKeys: map[string]clientKey{}}
 	var errs []error
 	if !anyInstanceID.MatchString(in.ID) {
 		errs = append(errs, errors.New("want an id of lower-case letters, digits and -"))
@@ -56,8 +56,8 @@ func newInstance(in Instance, d defaults) (instance, error) {
 		point := &accessPoint{name: p.Name, secrets: p.Secrets}
 		for _, k := range p.ClientKeys {
 			key, err := newClientKey(k, point)
-			errs = append(errs, err, unique("client key", k.ID, out.keys))
-			out.keys[k.ID] = key
+			errs = append(errs, err, unique("client key", k.ID, out.clientKeys))
+			out.clientKeys[k.ID] = key
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -106,7 +106,7 @@ func (e *Emulator) authenticateClientKey(c *call) (session, *problem) {
 		return session{}, problemf(http.StatusBadRequest, "InvalidParam", "The parameter x-kms-signaturemethod is invalid.")
 	}
 	in := e.instances[c.instance]
-	key, ok := in.keys[header.Get(clientKeyID)]
+	key, ok := in.clientKeys[header.Get(clientKeyID)]
 	if !ok || c.now.Before(key.from) || c.now.After(key.to) {
 		return session{}, problemf(http.StatusForbidden, "Forbidden.InvalidClientKey", "The client key does not exist or is not valid now.")
 	}

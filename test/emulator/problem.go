@@ -27,7 +27,7 @@ type accessDenied struct {
 	PolicyType               string
 }
 
-// problemBody is the JSON body of every refusal, of both services.
+// problemBody is the JSON body of every refusal, of whichever service.
 type problemBody struct {
 	Code               string
 	Message            string

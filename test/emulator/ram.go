@@ -29,25 +29,34 @@ type role struct {
 	arn         string
 	trust       policy.Document
 	permissions []policy.Document
+	attached    []string // ARNs of the custom policies among them
 }
 
-// ram holds what the account's access control knows, by ARN.
-type ram struct {
+// directory is what RAM knows, by ARN.
+type directory struct {
 	mu        sync.RWMutex
 	roles     map[string]role
 	providers map[string]oidc.Provider
 	users     map[string]user
 	keys      map[string]accessKey // by their IDs
+	policies  map[string]customPolicy
 }
 
-func (r *ram) role(arn string) (role, bool) {
+func newDirectory() directory {
+	return directory{
+		roles: map[string]role{}, providers: map[string]oidc.Provider{}, users: map[string]user{}, keys: map[string]accessKey{},
+		policies: map[string]customPolicy{},
+	}
+}
+
+func (r *directory) role(arn string) (role, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	found, ok := r.roles[arn]
 	return found, ok
 }
 
-func (r *ram) provider(arn string) (oidc.Provider, bool) {
+func (r *directory) provider(arn string) (oidc.Provider, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	found, ok := r.providers[arn]

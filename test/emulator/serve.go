@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// ServeHTTP answers as the gateway of STS and KMS does. Answers are always JSON; the real gateway gives XML to those who
+// ServeHTTP answers as the gateway of the three services does. Answers are always JSON; the real gateway gives XML to those who
 // do not ask for JSON, which no SDK does.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.serve(w, r, "") }
 

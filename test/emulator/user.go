@@ -19,7 +19,7 @@ type accessKey struct {
 	user   string // ARN
 }
 
-func (r *ram) addUser(in User, d defaults) error {
+func (r *directory) addUser(in User, d defaults) error {
 	account := cmp.Or(in.Account, d.account)
 	out := user{name: in.Name, account: account, arn: "acs:ram::" + account + ":user/" + in.Name}
 	errs := []error{unique("user", out.arn, r.users)}
@@ -48,7 +48,7 @@ func (r *ram) addUser(in User, d defaults) error {
 }
 
 // accessKey is the caller that signs with a RAM user's key.
-func (r *ram) accessKey(id string) (session, bool) {
+func (r *directory) accessKey(id string) (session, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	key, ok := r.keys[id]
@@ -60,7 +60,7 @@ func (r *ram) accessKey(id string) (session, bool) {
 }
 
 // permissions are the policies attached to the caller's user or role. A role deleted since has none left.
-func (r *ram) permissions(caller session) []policy.Document {
+func (r *directory) permissions(caller session) []policy.Document {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if caller.user != "" {
