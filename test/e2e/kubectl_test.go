@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,17 @@ func tryKubectl(ctx context.Context, stdin string, args ...string) (string, erro
 		return stdout.String(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
+}
+
+// helm runs a command of Helm's, with which a test may also clean up.
+func helm(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(repository, "test/tools/run.sh"), append([]string{"helm"}, args...)...)
+	cmd.Dir = repository
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("helm %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
 }
 
 // eventually asks again until check has no error, for at most a time that only a broken cluster exceeds.

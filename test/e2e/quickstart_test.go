@@ -1,0 +1,171 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+)
+
+// The commands, policies and manifests of the quickstarts do what they say, with their placeholders filled in: an administrator's
+// access key makes role, policy and secret, the webhook is installed by Helm instead, and the pod gets the secret by that role.
+func TestQuickstart(t *testing.T) {
+	kustomization := filepath.Join(installDir(), "webhook")
+	kubectl(t, "delete", "-k", kustomization, "--timeout=60s")
+	defer func() {
+		kubectl(t, "apply", "-k", kustomization)
+		kubectl(t, "-n", "kms-agent-injector", "rollout", "status", "deployment/kms-webhook", "--timeout=120s")
+	}()
+	pages, err := docs.Read(repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := func(file string) docs.Page {
+		return pages[slices.IndexFunc(pages, func(p docs.Page) bool { return p.File == file })]
+	}
+	terminal := administratorsEnvironment(t)
+	t.Run("README.md", func(t *testing.T) {
+		r := newReader(t, terminal)
+		kubectl(t, "create", "namespace", r.namespace)
+		kubectl(t, "-n", r.namespace, "create", "serviceaccount", r.serviceAccount)
+		p := page("README.md")
+		r.save(t, p)
+		for _, b := range page("docs/quickstart.md").Blocks { // the README leaves it to the reader how a role is made
+			for _, command := range b.Commands() {
+				if b.Language == "sh" && strings.HasPrefix(command, "aliyun ") {
+					r.enter(t, command)
+				}
+			}
+		}
+		r.follow(t, p)
+		apply(t, workload{name: "web", serviceAccount: r.serviceAccount, annotations: []string{"inject: true", "secret.db: " + r.secret}}.pod(r.namespace))
+		ready(t, r.namespace, "web")
+		r.check(t, "pod/web", "app")
+	})
+	t.Run("docs/quickstart.md", func(t *testing.T) {
+		r := newReader(t, terminal)
+		p := page("docs/quickstart.md")
+		r.save(t, p)
+		r.follow(t, p)
+		if !r.entered["aliyun ram"] || !r.entered["aliyun kms"] {
+			t.Error("the page makes no role and no secret")
+		}
+		r.check(t, "deploy/web", "web")
+	})
+}
+
+// reader is somebody who does what a quickstart says, with names of their own: none that the emulator knows already.
+type reader struct {
+	namespace, serviceAccount, role, secret, value string
+
+	fill     *strings.Replacer
+	folder   string   // where trust.json and permission.json are
+	terminal []string // environment of aliyun
+	entered  map[string]bool
+}
+
+func newReader(t *testing.T, terminal []string) *reader {
+	t.Helper()
+	id := strings.ToLower(rand.Text()[:8])
+	r := &reader{
+		namespace: "e2e-" + id, serviceAccount: "reader", role: "reader-" + id, secret: secretName("quick"), value: value(),
+		folder: t.TempDir(), terminal: terminal, entered: map[string]bool{},
+	}
+	var discovery struct{ Issuer string }
+	if err := json.Unmarshal([]byte(kubectl(t, "get", "--raw", "/.well-known/openid-configuration")), &discovery); err != nil {
+		t.Fatal(err)
+	}
+	r.fill = strings.NewReplacer("https://oidc-ack-<region>.oss-<region>.aliyuncs.com/<cluster id>", discovery.Issuer, "<issuer>", discovery.Issuer,
+		"<account>", account, "<cluster id>", "c0ffee", "<region>", "cn-hangzhou", "<role>", r.role, "shop-secrets", r.role+"-secrets",
+		"<service account>", r.serviceAccount, "<your registry>", "registry.example.com", "<namespace>", r.namespace, "shop/prod/db", r.secret,
+		"<value>", r.value)
+	t.Cleanup(func() {
+		helm(t, "uninstall", "kms-agent-injector", "--namespace", "kms-agent-injector", "--ignore-not-found", "--wait")
+		if !t.Failed() {
+			tryKubectl(context.Background(), "", "delete", "namespace", r.namespace, "--wait=false") //nolint:errcheck // it may not be there
+		}
+	})
+	return r
+}
+
+// save puts the page's two policies into the files that its commands read.
+func (r *reader) save(t *testing.T, p docs.Page) {
+	t.Helper()
+	for _, name := range []string{"trust", "permission"} {
+		i := slices.IndexFunc(p.Blocks, func(b docs.Block) bool { return b.Note == name })
+		if i < 0 {
+			t.Fatalf("%s has no policy %q", p.File, name)
+		}
+		if err := os.WriteFile(filepath.Join(r.folder, name+".json"), []byte(r.fill.Replace(p.Blocks[i].Text)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// follow enters the page's commands and applies its manifests, in their order.
+func (r *reader) follow(t *testing.T, p docs.Page) {
+	t.Helper()
+	for _, b := range p.Blocks {
+		switch {
+		case b.Note == "manifest":
+			apply(t, imageOf.ReplaceAllString(r.fill.Replace(b.Text), "${1}image: kms-agent-injector/demo-app:dev\n${1}command: [sleep, \"100000\"]\n"))
+		case b.Language == "sh":
+			for _, command := range b.Commands() {
+				r.enter(t, command)
+			}
+		}
+	}
+	if !r.entered["helm install"] {
+		t.Errorf("%s does not install the chart", p.File)
+	}
+}
+
+// enter runs what a person types.
+func (r *reader) enter(t *testing.T, command string) {
+	t.Helper()
+	command = r.fill.Replace(command)
+	words := strings.Fields(command)
+	r.entered[words[0]+" "+words[1]] = true
+	switch words[0] {
+	case "make": // make demo is TestDemo; make test runs this
+	case "helm":
+		// The images are on the node already, and the emulator's certificate authority is its own.
+		helm(t, append(words[1:], "--set", "image.registry=,image.tag=dev,kms.caFile=ca.pem,sts.caFile=ca.pem", "--set-file",
+			`caFiles.ca\.pem=`+filepath.Join(installDir(), "webhook", "emulator-ca.pem"), "--wait", "--timeout", "120s")...)
+	case "kubectl":
+		kubectl(t, words[1:]...)
+	case "aliyun":
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
+		cmd.Dir, cmd.Env = r.folder, r.terminal
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+	default:
+		t.Fatalf("a quickstart has a command that this test does not know: %s", command)
+	}
+}
+
+// check looks whether the container has the secret's value, and got it by the reader's role.
+func (r *reader) check(t *testing.T, pod, container string) {
+	t.Helper()
+	if got := kubectl(t, "-n", r.namespace, "exec", pod, "-c", container, "--", "cat", dir+"/db"); got != r.value {
+		t.Error("the file does not hold the secret's value")
+	}
+	var counts emulator.CallCounts
+	if err := json.Unmarshal([]byte(cloud(t, "", "calls", "-o", "json")), &counts); err != nil {
+		t.Fatal(err)
+	}
+	if counts.Sum(emulator.Call{Action: "GetSecretValue", Secret: r.secret, Role: "acs:ram::" + account + ":role/" + r.role, Code: emulator.CodeOK}) == 0 {
+		t.Errorf("nobody has read %s by the role %s: %v", r.secret, r.role, counts)
+	}
+}
