@@ -71,6 +71,27 @@ func TestRefreshesAfterThreeQuarters(t *testing.T) {
 	})
 }
 
+// Pods that started together do not come back to STS together.
+func TestEarlyRefreshesAreSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct{ renewAfter, least, most time.Duration }{
+			{0, 40*time.Minute + 30*time.Second, 49*time.Minute + 30*time.Second}, // three quarters of an hour, give or take a tenth
+			{nodeRenewal, 13*time.Minute + 30*time.Second, 16*time.Minute + 30*time.Second},
+		} {
+			least, most := test.most, test.least
+			for range 1000 {
+				source := &Source{assume: (&sts{life: time.Hour}).assume, renewAfter: test.renewAfter}
+				get(t, source)
+				due := time.Until(source.refreshAt)
+				least, most = min(least, due), max(most, due)
+			}
+			if least < test.least || most > test.most || most-least < (test.most-test.least)*9/10 {
+				t.Errorf("due again after %s to %s, want %s to %s", least, most, test.least, test.most)
+			}
+		}
+	})
+}
+
 func TestOutageMattersOnlyAfterExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &sts{life: time.Hour}

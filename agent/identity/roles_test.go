@@ -2,6 +2,7 @@ package identity
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -114,5 +115,43 @@ func TestIdentitiesThatMissSomething(t *testing.T) {
 				t.Errorf("%q: %s is not in: %v", x.kind, want, err)
 			}
 		}
+	}
+}
+
+// An identity that is refused is refused, although the environment has all that the others need: a pod must never be who it did not
+// ask to be.
+func TestNoIdentityTakesTheOthersPlace(t *testing.T) {
+	s := cloud(t)
+	for name, value := range map[string]string{ // where the SDK's own chain of identities would look
+		envAccessKeyID: keyID, envAccessKeySecret: keySecret, envNodeRole: "node", envRoleARN: "acs:ram::999:role/closed",
+		envProviderARN: emulatortest.ProviderARN, envTokenFile: s.Issuer.TokenFile(t, emulatortest.Subject),
+	} {
+		t.Setenv(name, value)
+	}
+	for kind, action := range map[string]Action{"rrsa": AssumeRoleWithOIDC, "access-key": AssumeRole} {
+		s.ResetCalls()
+		source, err := Open(kind, os.Getenv, where(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refusal *Error
+		if _, err = source.Credentials(t.Context()); !errors.As(err, &refusal) || refusal.Action != action || refusal.Code == "" {
+			t.Errorf("%s: got %v", kind, err)
+		}
+		if calls := s.Calls(); calls.Sum(emulator.Call{}) != 1 || calls.Sum(emulator.Call{Action: string(action)}) != 1 {
+			t.Errorf("%s: asked %v, want %s alone", kind, calls, action)
+		}
+	}
+	s.ResetCalls()
+	source, err := NewNodeRole(NodeRole{Name: "other", Proxy: s.StartMetadata(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refusal *Error
+	if _, err := source.Credentials(t.Context()); !errors.As(err, &refusal) || refusal.Action != GetNodeRole {
+		t.Errorf("node-role: got %v", err)
+	}
+	if calls := s.Calls(); calls.Sum(emulator.Call{Action: string(AssumeRoleWithOIDC)})+calls.Sum(emulator.Call{Action: string(AssumeRole)}) != 0 {
+		t.Errorf("node-role: asked %v", calls)
 	}
 }

@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
+)
+
+// Who looks for a call in ActionTrail finds the pod by the name of its session.
+func TestSessionNamesThePod(t *testing.T) {
+	p := newPod(t)
+	names := make(chan string, 10)
+	sts := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		form, _ := url.ParseQuery(string(body))
+		names <- form.Get("RoleSessionName")
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		p.cloud.ServeHTTP(w, r)
+	}))
+	defer sts.Close()
+	p.doc.STS = config.Endpoint{
+		Host:     sts.Listener.Addr().String(),
+		CABundle: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: sts.Certificate().Raw})),
+	}
+	p.init()
+	if got := <-names; got != "rrsa-dev.dev-sa.web-7d9c-x2x" || len(names) > 0 {
+		t.Errorf("the session is called %q, and there are %d more", got, len(names))
+	}
+}
+
+// With the operator's session policy the agent's session is no wider than what the pod declares, whatever its role may read.
+func TestSessionIsNarrowedToWhatIsDeclared(t *testing.T) {
+	const reader, remote = "acs:ram::999:role/reader", "acs:kms:cn-hangzhou:999:secret/remote"
+	everything := `{"Version":"1","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
+	for _, narrow := range []bool{false, true} {
+		p := newPod(t,
+			config.File{Path: "key", Mode: 0o400, Secret: "app/key", Format: config.Raw},
+			config.File{Path: "remote", Mode: 0o400, Secret: remote, Format: config.Raw, RoleARN: reader})
+		p.doc.SessionPolicy = narrow
+		p.doc.API = &config.LocalAPI{Allow: []string{"shared/*"}}
+		p.doc.Env = []config.Variable{{Name: "USER", Secret: "app/variable", Key: "name"}}
+		own := p.cloud.Roles()[0]
+		own.Policies = []string{everything}
+		for _, role := range []emulator.Role{own, {
+			Account: "999", Name: "reader", Policies: own.Policies,
+			TrustPolicy: `{"Version":"1","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"RAM":"` + emulatortest.RoleARN + `"}}]}`,
+		}} {
+			if err := p.cloud.PutRole(role); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, name := range []string{"app/variable", "shared/ca", "app/undeclared"} {
+			p.cloud.Put(t, emulator.Secret{Name: name, Value: emulator.Value{Text: `{"name":"sentinel"}`}})
+		}
+		p.cloud.Put(t, emulator.Secret{Account: "999", Name: "remote", Value: emulator.Value{Text: "sentinel"}})
+		a := p.agent()
+		for ref, may := range map[kms.Ref]bool{
+			{Name: "app/key"}: true, {Name: "app/variable"}: true, {Name: "shared/ca"}: true, {Name: remote, RoleARN: reader}: true,
+			{Name: "app/undeclared"}: !narrow,
+		} {
+			_, err := a.reader.read(t.Context(), ref)
+			if may != (err == nil) || err != nil && !strings.Contains(err.Error(), "Forbidden.NoPermission") {
+				t.Errorf("narrowed %t: %s: %v", narrow, ref, err)
+			}
+		}
+	}
+}
