@@ -201,6 +201,57 @@ func TestMissingOrSpoiltFilesAreWrittenAgain(t *testing.T) {
 	}
 }
 
+// Whatever links somebody has put into the directory, nothing outside of it is written, replaced or removed.
+func TestLinksLeadNowhere(t *testing.T) {
+	outside := t.TempDir()
+	for _, name := range []string{"a", "conf/b"} {
+		path := filepath.Join(outside, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("x"), 0o400); err != nil { // as the set has it, so that it would be taken over
+			t.Fatal(err)
+		}
+	}
+	before := visible(t, outside)
+	for name, target := range map[string]string{ // of the link, and of what was there
+		"..data": "..2026-trap", "..2026-trap": outside, "..data_next": outside, "..name_next": filepath.Join(outside, "a"),
+		"a": filepath.Join(outside, "a"), "conf": filepath.Join(outside, "conf"),
+		"..data/conf": filepath.Join(outside, "conf"), "..data/a": filepath.Join(outside, "a"),
+	} {
+		dir := t.TempDir()
+		d := open(t, dir)
+		set := []File{file("a", "x"), file("conf/b", "x")}
+		write(t, d, set...)
+		link := filepath.Join(dir, name)
+		if err := os.RemoveAll(link); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+		if name == "..data" { // by way of a second one, beside it
+			if err := os.Symlink(outside, filepath.Join(dir, target)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(t, d, file("a", "x"), file("conf/b", "x"), file("c", "x"))
+		write(t, d, set...)
+		if err := d.Sweep(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := visible(t, outside); !reflect.DeepEqual(got, before) {
+			t.Fatalf("%s: outside there is %q, and there was %q", name, got, before)
+		}
+		for _, f := range set {
+			place, err := filepath.EvalSymlinks(filepath.Join(dir, f.Path))
+			if err != nil || !strings.HasPrefix(place, dir+"/..") {
+				t.Errorf("%s: %s is %s, %v", name, f.Path, place, err)
+			}
+		}
+	}
+}
+
 func TestUmaskDoesNotMatter(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o777))
 	dir := t.TempDir()
