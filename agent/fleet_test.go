@@ -198,16 +198,17 @@ func longestOver(counts []int, unit time.Duration, quota int) (longest time.Dura
 func (c *account) keepsTheQuotas(t *testing.T, most time.Duration) {
 	t.Helper()
 	gateway, sts := longestOver(c.kms, time.Second, kmsQuota), longestOver(c.sts, time.Minute, stsQuota)
-	t.Logf("over the quota: of KMS for %s, of STS for %s", gateway, sts)
+	t.Logf("over the quota of %d a second of KMS for %s, over that of %d a minute of STS for %s", kmsQuota, gateway, stsQuota, sts)
 	if gateway > most || sts > most {
 		t.Errorf("over the quota for longer than %s", most)
 	}
 }
 
-// report shows a run: the first minutes, then by ten.
-func (c *account) report(t *testing.T) {
+// report shows a run, of which what says in words what happened: the first minutes, then by ten.
+func (c *account) report(t *testing.T, what string) {
 	t.Helper()
 	var b strings.Builder
+	fmt.Fprintf(&b, "\n%d agents with %d secrets each, for %s of virtual time: %s", fleetPods, fleetSecrets, fleetLife, what)
 	line := "\n%9s %12s %8s %12s %8s"
 	fmt.Fprintf(&b, line, "minutes", "KMS calls/s", "at most", "STS calls/s", "at most")
 	for from := 0; from < int(fleetLife/time.Minute); {
@@ -259,7 +260,7 @@ func TestFleetThatStartsAtOnceAndLosesTheCloud(t *testing.T) {
 				const from, to = 45 * time.Minute, 55 * time.Minute
 				cloud := &account{minute: minute, down: func(since time.Duration) bool { return since >= from && since < to }}
 				fetched := runFleet(t, cloud, time.Second, 5*time.Minute)
-				cloud.report(t)
+				cloud.report(t, fmt.Sprintf("all start in one second, %s into a minute of STS; nobody answers from %s to %s", minute, from, to))
 				cloud.keepsTheQuotas(t, time.Minute)
 				first, back := slowest(fetched, at(0)), slowest(fetched, at(to))
 				t.Logf("the last pod had its values after %s, and again %s after the outage", first, back)
@@ -282,7 +283,7 @@ func TestFleetThatRollsOutKeepsTheQuotas(t *testing.T) {
 		cloud := &account{down: func(since time.Duration) bool { return since >= from && since < to }}
 		const rollout = 5 * time.Minute
 		fetched := runFleet(t, cloud, rollout, 5*time.Minute)
-		cloud.report(t)
+		cloud.report(t, fmt.Sprintf("they start within %s; nobody answers from %s to %s", rollout, from, to))
 		cloud.keepsTheQuotas(t, 0)
 		if start := slowest(fetched, func(pod int) time.Duration { return rollout * time.Duration(pod) / fleetPods }); start > time.Second {
 			t.Errorf("a pod had its values %s after its start", start)
@@ -299,7 +300,7 @@ func TestFleetAfterARotation(t *testing.T) {
 		const rotation = time.Hour
 		cloud := &account{down: func(time.Duration) bool { return false }, rotation: time.Now().Add(rotation)}
 		fetched := runFleet(t, cloud, 5*time.Minute, 30*time.Minute)
-		cloud.report(t)
+		cloud.report(t, fmt.Sprintf("they share a managed secret, which KMS rotates after %s", rotation))
 		cloud.keepsTheQuotas(t, 0)
 		if seen := slowest(fetched, at(rotation)); seen > rotationGrace+10*time.Second {
 			t.Errorf("the last pod saw the rotation %s after it", seen)

@@ -107,6 +107,9 @@ func TestLocalAPI(t *testing.T) {
 		!strings.Contains(out, `kms_agent_kms_requests_total{code="OK"}`) || !strings.Contains(out, `kms_agent_secret_last_success_timestamp_seconds{secret="`+declared+`"}`) {
 		t.Errorf("the agent's metrics: %v\n%s", err, out)
 	}
+	if out, err := tryKubectl(t.Context(), "", "get", "--raw", "/api/v1/namespaces/"+ns+"/pods/web:2026/proxy/readyz"); err != nil || out != "ok\n" {
+		t.Errorf("/readyz: %v %s", err, out)
+	}
 }
 
 // A pod may have the API and no file.

@@ -77,6 +77,30 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// Which version a file is of, a value that is not text, and one that KMS itself makes.
+func TestVersionsAndKinds(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	kubectl(t, "-n", ns, "annotate", "serviceaccount", "app", "ack.alibabacloud.com/role-arn-") // the pod names its role
+	versions, binary, managed := secretName("versions"), secretName("binary"), secretName("managed")
+	first, second, third, password := value(), value(), value(), value()
+	put(t, versions, first)
+	rotate(t, versions, second)
+	rotate(t, versions, third)
+	put(t, binary, "\xff\x00"+password+"\n")
+	cloud(t, `{"AccountName": "web", "AccountPassword": "`+password+`"}`, "put-secret", managed, "--type", "Rds", "--tag", "env=prod", "--value-stdin")
+	apply(t, workload{name: "web", annotations: []string{
+		"inject: true", "role-arn: " + role, "secret.now: " + versions, "secret.before: {name: " + versions + ", versionStage: ACSPrevious}",
+		"secret.first: {name: " + versions + ", versionId: v1}", "secret.binary: " + binary, "secret.managed: {name: " + managed + ", keys: {p: AccountPassword}}",
+	}}.pod(ns))
+	ready(t, ns, "web")
+	for file, want := range map[string]string{"now": third, "before": second, "first": first, "binary": "\xff\x00" + password + "\n", "managed": password} {
+		if got := in(t, ns, "web", "app", "cat", dir+"/"+file); got != want {
+			t.Errorf("%s does not hold its secret's value", file)
+		}
+	}
+}
+
 func TestContainers(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)

@@ -94,6 +94,30 @@ func TestEnvFromImageVolume(t *testing.T) {
 	}
 }
 
+// The value is in the environment of the command, and of no other process that the pod's containers can see: not the agent's, nor
+// that of a container without the variable.
+func TestEnvIsNobodyElses(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	name, want := secretName("alone"), value()
+	put(t, name, want)
+	apply(t, workload{
+		name: "web", spec: "shareProcessNamespace: true", annotations: []string{"inject: true", "env.KEY: " + name, "skip-containers: other"},
+		containers: strings.Replace(container("app"), "{allow", "{runAsUser: 2000, allow", 1) + strings.Replace(container("other"), "{allow", "{runAsUser: 3000, allow", 1),
+	}.pod(ns))
+	ready(t, ns, "web")
+	const look = `for p in /proc/[0-9]*; do if tr '\0' '\n' <$p/environ | grep -q "$1"; then cat $p/comm; fi; done 2>/dev/null; true`
+	eventually(t, 30*time.Second, func() error { // before it is the command, the process is the agent's program
+		if got := in(t, ns, "web", "app", "sh", "-c", look, "sh", want); got != "sleep\n" {
+			return fmt.Errorf("in app the value is in the environment of %q, want that of its command alone", got)
+		}
+		return nil
+	})
+	if got := in(t, ns, "web", "other", "sh", "-c", look, "sh", want); got != "" {
+		t.Errorf("in other the value is in the environment of %q", got)
+	}
+}
+
 // The command's exit code is the container's, and that of a command that does not exist is the shell's.
 func TestEnvExitCode(t *testing.T) {
 	t.Parallel()

@@ -25,8 +25,8 @@ func faults() []fault {
 			emulator.Fault{Status: 429, Code: "Rejected.Throttling", RetryAfter: emulator.Duration(2 * time.Second)}),
 		ofKMS("Throttling.User", 1, 0, "Throttling.User", emulator.Fault{Code: "Throttling.User"}),
 		ofSTS("Throttling.User of STS", 1, "Throttling.User", emulator.Fault{Code: "Throttling.User"}),
-		ofKMS("hang of KMS", 1, 0, "exceeded", emulator.Fault{Hang: emulator.AtHeaders}),
-		ofSTS("hang of STS", 1, "STS could not be reached", emulator.Fault{Hang: emulator.AtHeaders}),
+		forAMinute(ofKMS("hang of 60 s", 5, 0, "exceeded", emulator.Fault{Hang: emulator.AtHeaders})),
+		forAMinute(ofSTS("hang of 60 s of STS", 5, "STS could not be reached", emulator.Fault{Hang: emulator.AtHeaders})),
 		ofKMS("body cut in the middle", 2, 0, "read the answer", emulator.Fault{Cut: emulator.AtBody}),
 		{
 			name: "KMS down during the first refresh", failures: 2, says: "could not be reached",
@@ -98,6 +98,12 @@ func ofSTS(name string, failures int, says string, f emulator.Fault) fault {
 		struck: func(p *pod) { p.cloud.Fault(p.t, f) },
 		heal:   func(p *pod) { p.cloud.ClearFaults() },
 	}
+}
+
+// forAMinute is for faults that an attempt takes long to notice: there is time for many.
+func forAMinute(f fault) fault {
+	f.lasts = time.Minute
+	return f
 }
 
 func refused() fault {

@@ -27,6 +27,7 @@ type fault struct {
 	heal   func(*pod) // nil: the fault stays
 
 	failures int           // to see before healing; 0: the agent gets over it without one
+	lasts    time.Duration // until it heals, at most a minute; 0: until the failures are seen
 	says     string        // in the first failure, as the agent explains it
 	cost     int           // requests to KMS of an attempt that fails; 0: one, whatever the number of secrets
 	sts      int           // the most requests to STS, besides the first; -1: one an attempt that fails
@@ -214,6 +215,7 @@ func (s *scene) run() row {
 	for i := 1; i < s.failures; i++ {
 		s.awaitFailure()
 	}
+	s.outlast(struck)
 	meanwhile := inventory(t, s.doc.SecretsDir)
 	if s.failures > 0 && !reflect.DeepEqual(meanwhile, s.found) {
 		t.Errorf("the files changed while nothing could be fetched:\n%v\nbefore\n%v", meanwhile, s.found)
@@ -246,6 +248,17 @@ func (s *scene) run() row {
 		r.noticed = first.at.Sub(struck)
 	}
 	return r
+}
+
+// outlast waits until a fault that has a duration has lasted for it, and checks what it cost until then.
+func (s *scene) outlast(struck time.Time) {
+	if s.lasts == 0 {
+		return
+	}
+	<-time.After(time.Until(struck.Add(s.lasts)))
+	if calls := s.cloud.Calls(); calls.Sum(emulator.Call{}) > outageBudget {
+		s.t.Errorf("want at most %d requests in a minute of the outage: %v", outageBudget, calls)
+	}
 }
 
 // report checks what there is in the end, and what it cost.
