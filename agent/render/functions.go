@@ -27,6 +27,7 @@ const many = 1 << 20
 //	quote VALUE           "VALUE", as JSON, TOML and YAML read it
 //	squote VALUE          'VALUE'; a value with ' or a line end in it is refused, because formats escape them differently
 //	toJson VALUE          the value as JSON on one line, keys sorted
+//	json TEXT             what the text is as JSON, for objects that are texts in others; Sprig calls it fromJson, which is here too
 //	b64enc, b64dec        base64 with padding
 //	indent N TEXT         N spaces before every line; nindent begins with a line end
 //	trim, upper, lower    of a text
@@ -42,6 +43,8 @@ var functions = map[string]function{
 	"quote":     {1, 1, text(quote)},
 	"squote":    {1, 1, text(squote)},
 	"toJson":    {1, 1, toJSON},
+	"json":      {1, 1, fromJSON},
+	"fromJson":  {1, 1, fromJSON},
 	"b64enc":    {1, 1, text(func(s string) (string, error) { return base64.StdEncoding.EncodeToString([]byte(s)), nil })},
 	"b64dec":    {1, 1, text(b64dec)},
 	"indent":    {2, 2, indent("")},
@@ -211,6 +214,18 @@ func toJSON(a []any) (any, error) {
 	}
 	out, err := encodeJSON(a[0])
 	return strings.TrimSuffix(string(out), "\n"), err
+}
+
+func fromJSON(a []any) (any, error) {
+	s, err := scalar(a[0])
+	if err != nil {
+		return nil, err
+	}
+	value, err := decodeExact([]byte(s))
+	if err != nil {
+		return nil, errors.New("the value is not JSON")
+	}
+	return value, nil
 }
 
 // validText is about a binary secret, or what b64dec made; JSON itself has only text.

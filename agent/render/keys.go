@@ -31,9 +31,12 @@ func CheckKey(expression string) error {
 func pick(doc any, keys []config.Key) ([]field, error) {
 	picked := make([]field, 0, len(keys))
 	var errs []error
+	left := maxOutput
 	for _, key := range keys {
-		value, err := search(key.Path, doc)
+		value, err := search(key.Path, doc, &left)
 		switch {
+		case errors.Is(err, errLarge): // so would the others be
+			return nil, fmt.Errorf("key %s: path %q: %w", key.Name, key.Path, err)
 		case err != nil:
 			errs = append(errs, fmt.Errorf("key %s: path %q: %w", key.Name, key.Path, err))
 		case value == nil:
@@ -44,8 +47,9 @@ func pick(doc any, keys []config.Key) ([]field, error) {
 	return picked, errors.Join(errs...)
 }
 
-// search evaluates an expression. The library's messages about arguments may quote a value, so they are not passed on.
-func search(expression string, doc any) (value any, err error) {
+// search evaluates an expression, whose value is taken off the bytes that are left. The library's messages about arguments may quote a
+// value, so they are not passed on.
+func search(expression string, doc any, left *int) (value any, err error) {
 	compiled, err := jmespath.Compile(expression)
 	if err != nil {
 		return nil, err
@@ -59,10 +63,35 @@ func search(expression string, doc any) (value any, err error) {
 	if value, err = compiled.Search(doc); err != nil {
 		return nil, errCannotApply
 	}
+	if *left = weigh(value, *left); *left < 0 {
+		return nil, errLarge
+	}
 	if _, err := encodeJSON(value); err != nil { // not a number: the average of none
 		return nil, errCannotApply
 	}
 	return value, nil
+}
+
+// weigh takes off left what a value has at least as JSON, and stops below zero: an expression may have made a tree of few parts, each
+// of which is in it very often.
+func weigh(v any, left int) int {
+	switch v := v.(type) {
+	case string:
+		return left - len(v)
+	case map[string]any:
+		for key, item := range v {
+			if left = weigh(item, left-len(key)-1); left < 0 {
+				break
+			}
+		}
+	case []any:
+		for _, item := range v {
+			if left = weigh(item, left-1); left < 0 {
+				break
+			}
+		}
+	}
+	return left - 1
 }
 
 var errCannotApply = errors.New("the expression cannot be applied to this secret: it expects another type, or has no result")

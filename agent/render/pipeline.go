@@ -82,10 +82,21 @@ func (e *evaluation) command(dot any, command *parse.CommandNode, piped []any) (
 	if err != nil {
 		return nil, e.at(command, err)
 	}
+	return value, e.spend(command, cost(value, arguments))
+}
+
+// cost is the work of a call: the bytes of the text that it made, or, of what is no text, of those that it was made of.
+func cost(value any, arguments []any) int {
 	if text, ok := value.(string); ok {
-		return value, e.spend(command, len(text))
+		return len(text)
 	}
-	return value, nil
+	bytes := 0
+	for _, argument := range arguments {
+		if text, ok := argument.(string); ok {
+			bytes += len(text)
+		}
+	}
+	return bytes
 }
 
 func lazy(name string) bool { return name == "and" || name == "or" }

@@ -19,8 +19,6 @@ import (
 	"errors"
 	"fmt"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -41,8 +39,16 @@ type Input struct {
 // templated is the format of a Spec with a Template.
 const templated config.Format = "template"
 
-// Render returns the content of a file. All formats but template are of one secret.
+// Render returns the content of a file, which has at most a megabyte. All formats but template are of one secret.
 func Render(spec Spec, inputs ...Input) ([]byte, error) {
+	out, err := render(spec, inputs)
+	if err == nil && len(out) > maxOutput {
+		return nil, errLarge
+	}
+	return out, err
+}
+
+func render(spec Spec, inputs []Input) ([]byte, error) {
 	if spec.Format == templated {
 		return renderTemplate(spec.Template, inputs)
 	}
@@ -79,7 +85,7 @@ func renderOne(format config.Format, keys []config.Key, value []byte, binary boo
 	case config.JSON:
 		return encodeJSON(whole(doc, picked))
 	case config.YAML:
-		return yaml.Marshal(yamlNode(whole(doc, picked)))
+		return encodeYAML(whole(doc, picked))
 	case config.Env, config.Properties:
 		if picked == nil {
 			if picked, err = fields(doc); err != nil {

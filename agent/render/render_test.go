@@ -1,6 +1,8 @@
 package render
 
 import (
+	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -135,6 +137,39 @@ func TestMistakesAreNamedWithoutValues(t *testing.T) {
 				t.Errorf("leak: %v", err)
 			}
 		})
+	}
+}
+
+// No format makes a file of more than a megabyte, and none takes much more memory to find out.
+func TestFilesAreBounded(t *testing.T) {
+	long := `{"s":"` + strings.Repeat("x", 30<<10) + `"}`
+	var many []config.Key
+	for i := range 2000 { // 60 MB
+		many = append(many, config.Key{Name: fmt.Sprint("K", i), Path: "s"})
+	}
+	doubled := keys("K", "s | [@, @]"+strings.Repeat(" | [@, @]", 60)) // each twice what it is made of
+	nested := strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000)
+	for name, c := range map[string]struct {
+		format config.Format
+		keys   []config.Key
+		value  string
+	}{
+		"json of many keys": {config.JSON, many, long}, "yaml of many keys": {config.YAML, many, long},
+		"env of many keys": {config.Env, many, long}, "properties of many keys": {config.Properties, many, long},
+		"raw, doubled": {config.Raw, doubled, long}, "json, doubled": {config.JSON, doubled, long},
+		"yaml, nested": {config.YAML, nil, nested}, // each level is indented
+		"raw":          {config.Raw, nil, strings.Repeat("x", maxOutput+1)},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		out, err := Render(Spec{Format: c.format, Keys: c.keys}, Input{Data: []byte(c.value)})
+		if !errors.Is(err, errLarge) || out != nil {
+			t.Errorf("%s: %d bytes, %v", name, len(out), err)
+		}
+		runtime.ReadMemStats(&after)
+		if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 64 {
+			t.Errorf("%s: took %d MB", name, took)
+		}
 	}
 }
 

@@ -47,6 +47,7 @@ func TestTemplate(t *testing.T) {
 		{"quote is JSON, TOML and YAML", "{{\"a\\x7f<&>\\u00e9\\ufeff\\n\" | quote}}", `"a\u007f<&>é\ufeff\n"`},
 		{"base64", `{{printf "%s:%s" .db.AccountName .db.Port | b64enc}} {{b64dec "YWI="}}`, "YXBwOjMzMDY= ab"},
 		{"toJson", `{{toJson .db.Nested}} {{.db.Tags | toJson}}`, `{"Host":"db.local"} ["a","b"]`},
+		{"json", `{{(json "{\"a\":{\"b\":1.50}}").a.b}} {{index (.api | printf "[%q,2]" | fromJson) 1}} {{json "7"}}{{if eq (json "null") nil}}n{{end}}`, "1.50 2 7n"},
 		{"indent", "k:{{nindent 2 \"a\\nb\"}}|{{indent 1 \"c\\n\"}}", "k:\n  a\n  b| c\n "},
 		{"text", `{{trim " a "}}{{upper "b"}}{{lower "C"}}{{replace "x" "y" "xx"}}{{squote "s"}}{{join "+" .db.Tags}}`, "aBcyy's'a+b"},
 		{"printf", `{{printf "%d %v %q %%" .db.Port .db.On "a\"b"}}`, `3306 true "a\"b" %`},
@@ -146,6 +147,9 @@ func TestTemplateFailsWithNamesAndWithoutValues(t *testing.T) {
 		`{{ eq .db.i .db.j }}`:                 "so many digits",
 		`{{ b64dec .db.user }}`:                "not base64",
 		`{{ squote "it's" }}`:                  "use quote",
+		`{{ json .db.user }}`:                  "the value is not JSON",
+		`{{ json .db.o }}`:                     "an object",
+		`{{ (json "{}").x }}`:                  `key "x" does not exist`,
 		`{{ b64dec "/w==" | quote }}`:          "b64enc",
 		`{{ b64dec "/w==" | toJson }}`:         "b64enc",
 		`{{ indent -1 .db.user }}`:             "whole number",
@@ -185,10 +189,13 @@ func TestTemplateIsBounded(t *testing.T) {
 		"wide indent":        `{{$x := indent 9999999999 "x"}}`,
 		"join":               `{{$x := join .s .l}}`,
 		"printf":             `{{$x := printf "` + strings.Repeat("%s", 100) + `"` + strings.Repeat(" .s", 100) + `}}`,
+		"many documents":     `{{range .l}}{{$x := json $.doc}}{{end}}`,
+		"many lists":         `{{range .l}}{{$x := splitList "x" $.s}}{{end}}`,
+		"many comparisons":   `{{range .l}}{{$x := eq $.s "y"}}{{end}}`,
 		"many parts":         `{{$x := splitList "" .s}}`,
 		"many variables":     `{{range .l}}` + strings.Repeat(`{{$x := replace "a" "" $.s}}`, 1000) + `{{end}}`,
 	} {
-		if _, err := fromTemplate(text, Input{Alias: "s", Data: []byte(long)}, Input{Alias: "l", Data: list}); err == nil {
+		if _, err := fromTemplate(text, Input{Alias: "s", Data: []byte(long)}, Input{Alias: "l", Data: list}, Input{Alias: "doc", Data: []byte(`"` + long + `"`)}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

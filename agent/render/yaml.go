@@ -2,6 +2,7 @@ package render
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"regexp"
 	"slices"
@@ -18,6 +19,27 @@ var (
 	yamlWord  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_./-]*( [A-Za-z0-9_./-]+)*$`)
 	yamlWords = []string{"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
 )
+
+// encodeYAML stops when a document becomes too large: what is nested is indented, and so may be much longer than as JSON.
+func encodeYAML(v any) ([]byte, error) {
+	var out bounded
+	encoder := yaml.NewEncoder(&out)
+	if err := errors.Join(encoder.Encode(yamlNode(v)), encoder.Close()); err != nil {
+		return nil, errLarge // or nothing else: memory takes what is written
+	}
+	return out.text, nil
+}
+
+// bounded takes no more than a file may have.
+type bounded struct{ text []byte }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if len(b.text)+len(p) > maxOutput {
+		return 0, errLarge
+	}
+	b.text = append(b.text, p...)
+	return len(p), nil
+}
 
 // yamlNode says how each value is written, because the encoder left alone would make strings of json.Numbers, change the
 // notation of large ones, and write blocks that begin with white space, which no reader understands.
