@@ -24,6 +24,7 @@ func TestMutate(t *testing.T) {
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"})
 	f.account("bare", nil)
 	f.account("foreign", map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::42:role/shop"})
+	f.account("default", nil)
 	mirror := pod("web", map[string]any{"secret.db": "app/db"})
 	mirror["metadata"].(map[string]any)["annotations"].(map[string]any)["kubernetes.io/config.mirror"] = "x"
 
@@ -48,6 +49,7 @@ func TestMutate(t *testing.T) {
 		{"a path out of the mount", pod("web", map[string]any{"secret.db": "{name: app/db, path: ../db}"}), 400, []string{"../db"}, false, ""},
 		{"forbidden secret", pod("web", map[string]any{"secret.db": "finance/db"}), 403, []string{"finance/db", "namespace shop", "app/*"}, false, `result="denied",reason="policy"`},
 		{"no role", pod("bare", map[string]any{"secret.db": "app/db"}), 403, []string{"kubectl annotate serviceaccount --namespace shop bare"}, false, `result="denied",reason="role"`},
+		{"no role of the default ServiceAccount", pod("", map[string]any{"secret.db": "app/db"}), 403, []string{"kubectl annotate serviceaccount --namespace shop default"}, false, ""},
 		{"no ServiceAccount", pod("nobody", map[string]any{"secret.db": "app/db"}), 403, []string{"shop/nobody", "does not exist"}, false, ""},
 		{"role of another account", pod("foreign", map[string]any{"secret.db": "app/db"}), 403, []string{"acs:ram::42:role/shop"}, false, ""},
 		{"role of the node", pod("bare", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true, `result="injected",reason="new"`},
@@ -56,6 +58,8 @@ func TestMutate(t *testing.T) {
 		{"forbidden secrets of the API", pod("web", map[string]any{"secret.db": "app/db", "api": "true", "api-allow": "*"}), 403, []string{"api-allow", "app/*"}, false, ""},
 		{"bad template", pod("web", map[string]any{"secret.db": "{name: app/db, format: template, template: '{{'}"}), 400, []string{"secret.db", "template line 1: unclosed action"}, false, ""},
 		{"unknown container", pod("web", map[string]any{"secret.db": "app/db", "containers": "wbe"}), 400, []string{"wbe", "its containers are web"}, false, `result="denied",reason="pod"`},
+		{"all at once", pod("bare", map[string]any{"secret.db": "finance/db", "containers": "wbe", "agent-limits": "memory=1Mi"}), 403, []string{
+			"3 mistakes:", "1. kms.alibabacloud.com/secret.db", "2. kms.alibabacloud.com/containers: there is no container wbe", "3. kms.alibabacloud.com/agent-limits", "\nno RAM role is set for ServiceAccount shop/bare"}, false, `result="denied",reason="policy"`},
 		{"a bug of ours", pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: panic}}"}), 500, []string{"a bug"}, false, `result="error",reason="panic"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -192,6 +196,8 @@ func TestValidate(t *testing.T) {
 		{"bad", "CREATE", deployment(bad), nil, false, `did you mean "sidecar"`},
 		{"bad cron job", "CREATE", cron(bad), nil, false, `did you mean "sidecar"`},
 		{"good cron job", "CREATE", cron(good), nil, true, ""},
+		{"bad job", "CREATE", map[string]any{"kind": "Job", "spec": map[string]any{"template": bad}}, nil, false, `did you mean "sidecar"`},
+		{"a signal to who is not seen", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "on-change": "signal:HUP:nginx"})), nil, false, "shareProcessNamespace: true"},
 		{"update that makes it bad", "UPDATE", deployment(bad), deployment(good), false, `did you mean "sidecar"`},
 		{"update of what was bad", "UPDATE", deployment(bad), deployment(bad), true, `did you mean "sidecar"`},
 		{"what is being deleted", "UPDATE", deleted, deployment(good), true, `did you mean "sidecar"`},
@@ -199,6 +205,8 @@ func TestValidate(t *testing.T) {
 		{"role to come", "CREATE", deployment(pod("bare", map[string]any{"secret.db": "app/db"})), nil, true, "kubectl annotate serviceaccount --namespace shop bare"},
 		{"role of the pod is not allowed", "CREATE", deployment(pod("soon", map[string]any{"secret.db": "app/db", "role-arn": "acs:ram::42:role/x"})), nil, false, "acs:ram::42:role/x"},
 		{"forbidden secret", "CREATE", deployment(pod("web", map[string]any{"secret.db": "finance/db"})), nil, false, "finance/db"},
+		{"all at once", "CREATE", deployment(pod("soon", map[string]any{"secret.db": "finance/db", "role-arn": "acs:ram::42:role/x", "containers": "wbe"})), nil, false,
+			"2. kms.alibabacloud.com/containers: there is no container wbe in the pod; its containers are web\nkms.alibabacloud.com/role-arn: the operator of this cluster does not allow the role acs:ram::42:role/x"},
 		{"a bug of ours", "CREATE", deployment(pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: panic}}"})), nil, true, "not checked"},
 		{"annotated itself", "CREATE", own(deployment(pod("web", map[string]any{"inject": nil})), "inject", "secret.db"), nil, true, "kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.db: has no effect here, only on pods; move it to spec.template.metadata.annotations"},
 		{"a mistyped prefix", "CREATE", deployment(map[string]any{"metadata": map[string]any{"annotations": map[string]any{"kms.aliyun.com/inject": "true", "kms.alibabacloud.com.secret.db": "x", "kms.aliyun.com/of-another": "x"}}}), nil, true,

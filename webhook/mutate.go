@@ -39,21 +39,24 @@ func (j *judge) pod(ctx context.Context, req *review.Request[injector.Pod]) revi
 	if err != nil {
 		return review.Failed(reasonKube, err)
 	}
-	if err := in.Allowed(spec, req.Namespace); err != nil {
-		return denied(reasonPolicy, err)
-	}
+	var wrong refusals
+	wrong.add(reasonPolicy, in.Allowed(spec, req.Namespace))
 	role, err := j.metadata.role(ctx, spec, in.Policy(), req.Namespace, injector.ServiceAccountOf(pod))
-	if outage := new(outageError); errors.As(err, &outage) {
+	if outage := new(outageError); !errors.As(err, &outage) {
+		wrong.add(reasonRole, err)
+	} else if wrong.reason == "" {
 		return review.Failed(reasonKube, err)
-	} else if err != nil {
-		return denied(reasonRole, err)
 	}
 	v := plan(in, injector.Request{Pod: pod, Namespace: req.Namespace, Spec: spec, RoleARN: role, Room: req.Room})
-	if v.Err == nil {
-		v.Audit = audit(spec, role)
-		v.Audit["result"] = v.Result + "-" + v.Reason
-		v.Warnings = append(v.Warnings, misspelt(pod)...)
+	if v.Result == review.Errored {
+		return v
 	}
+	if wrong.add(reasonPod, v.Err); wrong.reason != "" {
+		return wrong.verdict()
+	}
+	v.Audit = audit(spec, role)
+	v.Audit["result"] = v.Result + "-" + v.Reason
+	v.Warnings = append(v.Warnings, misspelt(pod)...)
 	return v
 }
 

@@ -44,9 +44,8 @@ func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod
 	if err != nil {
 		return review.Failed(reasonKube, err)
 	}
-	if err := in.Allowed(spec, namespace); err != nil {
-		return denied(reasonPolicy, err)
-	}
+	var wrong refusals
+	wrong.add(reasonPolicy, in.Allowed(spec, namespace))
 	var warnings []string
 	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; marked {
 		warnings = append(warnings, config.InjectedAnnotation+" is written by the webhook into pods; remove it from the template")
@@ -57,15 +56,21 @@ func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod
 	case errors.As(err, &outage):
 		warnings = append(warnings, fmt.Sprintf("its role was not checked: %s", err))
 	case err != nil && rrsa.FromPod(spec):
-		return denied(reasonRole, err)
+		wrong.add(reasonRole, err)
 	case err != nil:
 		warnings = append(warnings, "its pods will be refused until this is put right: "+err.Error())
 	}
 	v := plan(in, injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: role})
-	if v.Err == nil {
-		v = review.Verdict{Result: review.Skipped, Reason: reasonValid, Warnings: v.Warnings}
+	warnings = append(warnings, v.Warnings...)
+	if v.Result == review.Errored {
+		return v
 	}
-	v.Warnings = append(warnings, v.Warnings...)
+	if wrong.add(reasonPod, v.Err); wrong.reason != "" {
+		v = wrong.verdict()
+	} else {
+		v = review.Verdict{Result: review.Skipped, Reason: reasonValid}
+	}
+	v.Warnings = warnings
 	return v
 }
 

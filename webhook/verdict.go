@@ -1,8 +1,11 @@
 package webhook
 
 import (
+	"cmp"
+	"errors"
 	"net/http"
 
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
@@ -33,4 +36,32 @@ func denied(reason string, err error) review.Verdict {
 		code = http.StatusBadRequest
 	}
 	return review.Verdict{Result: review.Denied, Reason: reason, Err: err, Code: code}
+}
+
+// refusals are all that speaks against a pod, so that its author hears of it at once.
+type refusals struct {
+	reason   string // of the first; "" for none
+	mistakes config.Mistakes
+	other    error
+}
+
+func (r *refusals) add(reason string, err error) {
+	if err == nil {
+		return
+	}
+	r.reason = cmp.Or(r.reason, reason)
+	var mistakes config.Mistakes
+	if errors.As(err, &mistakes) {
+		r.mistakes = append(r.mistakes, mistakes...)
+		return
+	}
+	r.other = errors.Join(r.other, err)
+}
+
+func (r refusals) verdict() review.Verdict {
+	err := r.other
+	if len(r.mistakes) > 0 {
+		err = errors.Join(r.mistakes, r.other)
+	}
+	return denied(r.reason, err)
 }
