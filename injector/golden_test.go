@@ -174,7 +174,7 @@ func invariants(t fataler, before, after []byte) {
 	}
 	for _, c := range containers {
 		for _, m := range c.VolumeMounts {
-			if strings.HasPrefix(m.Name, "kms-") && !volumes[m.Name] {
+			if !wrote(old, c.Name, m) && !volumes[m.Name] {
 				t.Fatalf("container %s mounts %s, which is no volume", c.Name, m.Name)
 			}
 		}

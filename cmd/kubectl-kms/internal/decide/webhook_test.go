@@ -47,9 +47,13 @@ func TestMain(m *testing.M) {
 
 // A running webhook and this package come to the same decision, byte for byte, on every golden pod of the injector.
 func TestAsTheWebhook(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(testdata, "*.yaml"))
-	if err != nil {
-		t.Fatal(err)
+	var files []string
+	for _, folder := range []string{testdata, filepath.Join(testdata, "pods")} {
+		found, err := filepath.Glob(filepath.Join(folder, "*.yaml"))
+		if err != nil || len(found) == 0 {
+			t.Fatal(folder, err)
+		}
+		files = append(files, found...)
 	}
 	cases := map[string][]string{} // by the operator's document
 	for _, file := range files {
