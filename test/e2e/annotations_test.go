@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The annotations that have no story of their own, all in one pod.
+// The annotations that have no story of their own, all in one pod, which has no token for the API server.
 func TestAnnotations(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
@@ -23,7 +23,7 @@ func TestAnnotations(t *testing.T) {
 			"skip-containers: other,first", "agent-requests: cpu=5m,memory=20Mi", "agent-limits: memory=48Mi", "log-level: debug", "log-format: text",
 			"region: cn-hangzhou", "refresh-interval: 0",
 		},
-		spec:       "initContainers:\n" + strings.Replace(container("first"), `[sleep, "100000"]`, `["true"]`, 1),
+		spec:       "automountServiceAccountToken: false\ninitContainers:\n" + strings.Replace(container("first"), `[sleep, "100000"]`, `["true"]`, 1),
 		containers: container("app") + container("other"),
 	}.pod(ns))
 	ready(t, ns, "web")

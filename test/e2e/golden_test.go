@@ -13,7 +13,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Whatever pod the API server accepts, it accepts injected: its own validation, on all golden pods.
+// Whatever pod the API server accepts, it accepts injected: its own validation, on all golden pods as they are, and on them in each
+// mode with what else annotations may ask for.
 func TestGoldenPodsAreValid(t *testing.T) {
 	t.Parallel()
 	ns := "golden-" + namespace(t)
@@ -32,21 +33,37 @@ overhead: {podFixed: {cpu: 250m, memory: 160Mi}}
 		tryKubectl(context.WithoutCancel(t.Context()), "", "delete", "--wait=false", "namespace/"+ns, "runtimeclass/runv") //nolint:errcheck // of no use to anybody
 	})
 	testdata := filepath.Join(repository, "injector", "testdata")
-	var before, after []string
+	var before, after, others []string
+	of := map[string]string{} // the golden pods that others are made of
 	for _, pattern := range []string{"*.golden.yaml", "pods/*.golden.yaml"} {
 		files, err := filepath.Glob(filepath.Join(testdata, pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, golden := range files {
-			before = append(before, renamed(t, strings.TrimSuffix(golden, ".golden.yaml")+".yaml", ns))
-			after = append(after, renamed(t, golden, ns))
+		for i, golden := range files {
+			file := strings.TrimSuffix(golden, ".golden.yaml")
+			name, pod := renamed(t, file+".yaml", ns)
+			_, injected := renamed(t, golden, ns)
+			before, after = append(before, pod), append(after, injected)
+			in := operator(t, file)
+			for j, mode := range []string{"sidecar", "init", "single"} {
+				if pod, injected := inMode(t, in, pod, mode, wishes[(i+j)%len(wishes)]); injected {
+					others, of[name+"-"+mode] = append(others, pod), name
+				}
+			}
 		}
 	}
 	accepted, _ := dryRun(t, before)
-	injected, refusals := dryRun(t, after)
+	injected, refusals := dryRun(t, append(after, others...))
+	valid := 0
 	for name := range accepted {
-		if !injected[name] {
+		of[name] = name
+	}
+	for name, golden := range of {
+		switch {
+		case accepted[golden] && injected[name]:
+			valid++
+		case accepted[golden]:
 			t.Errorf("%s was valid and no longer is", name)
 		}
 	}
@@ -54,13 +71,13 @@ overhead: {podFixed: {cpu: 250m, memory: 160Mi}}
 		t.Log(refusals)
 	}
 	// The API server is meant to refuse a few: those with fields of tomorrow.
-	if len(accepted) < 90 {
-		t.Errorf("only %d of %d golden pods are valid before the injection", len(accepted), len(before))
+	if len(accepted) < 90 || valid < 90+200 {
+		t.Errorf("only %d of %d golden pods are valid before the injection, and %d pods after it", len(accepted), len(before), valid)
 	}
 }
 
 // renamed is a pod of a file as JSON, with the file's name for its own.
-func renamed(t *testing.T, file, ns string) string {
+func renamed(t *testing.T, file, ns string) (name, document string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -71,7 +88,7 @@ func renamed(t *testing.T, file, ns string) string {
 		t.Fatalf("%s: %v", file, err)
 	}
 	metadata, spec := pod["metadata"].(map[string]any), pod["spec"].(map[string]any)
-	name := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(file), ".yaml"), ".golden")
+	name = strings.TrimSuffix(strings.TrimSuffix(filepath.Base(file), ".yaml"), ".golden")
 	if filepath.Base(filepath.Dir(file)) == "pods" {
 		name = "pod-" + name
 	}
@@ -83,7 +100,7 @@ func renamed(t *testing.T, file, ns string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(out)
+	return name, string(out)
 }
 
 // dryRun has the API server look at pods, and returns the names of those that it accepts and what it said about the others.

@@ -79,3 +79,34 @@ func TestMistypedAnnotations(t *testing.T) {
 		})
 	}
 }
+
+// The same in every kind of object that makes pods.
+func TestMistypedInWorkloads(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	mistyped := workload{name: "w", spec: "restartPolicy: Never", annotations: []string{"inject: true", "secret.f: e2e/f", "mode: sidcar"}}
+	running := mistyped
+	running.spec = ""
+	const selector = "  selector: {matchLabels: {app: w}}\n  template:\n"
+	for kind, spec := range map[string]string{
+		"apps/v1 Deployment":  selector + running.body(ns, "    "),
+		"apps/v1 StatefulSet": selector + running.body(ns, "    "),
+		"apps/v1 DaemonSet":   selector + running.body(ns, "    "),
+		"apps/v1 ReplicaSet":  selector + running.body(ns, "    "),
+		"batch/v1 Job":        "  template:\n" + mistyped.body(ns, "    "),
+		"batch/v1 CronJob":    "  schedule: 0 0 1 1 *\n  jobTemplate:\n    spec:\n      template:\n" + mistyped.body(ns, "        "),
+	} {
+		t.Run(kind, func(t *testing.T) {
+			version, name, _ := strings.Cut(kind, " ")
+			message := refused(t, fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: {name: w, namespace: %s}\nspec:\n%s", version, name, ns, spec))
+			for _, want := range []string{"workloads.kms.alibabacloud.com", `kms.alibabacloud.com/mode: "sidcar" is not one of sidecar, init, single; did you mean "sidecar"?`} {
+				if name == "CronJob" {
+					want = strings.Replace(want, "workloads.kms", "cronjobs.kms", 1)
+				}
+				if !strings.Contains(message, want) {
+					t.Errorf("%q is not in the message:\n%s", want, message)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,103 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+)
+
+// wishes are what a golden pod is given besides a mode, in turn.
+var wishes = []map[string]string{
+	{"env.KEY": "app/key", "app-identity": "true"},
+	{"api": "true", "api-allow": "app/x*"},
+	{"identity": "node-role", "env.KEY": "app/key"},
+	{"agent-requests": "cpu=50m,memory=32Mi", "agent-limits": "cpu=50m,memory=32Mi", "mount-path": "/etc/kms", "token-expiration": "7200"},
+	{"api": "true", "api-socket": "x.sock", "env.KEY": "app/key"},
+}
+
+// inMode is a pod with a mode, and with what is wished besides if the webhook would not refuse it for that; after its injection.
+func inMode(t *testing.T, in *injector.Injector, pod, mode string, wish map[string]string) (document string, injected bool) {
+	t.Helper()
+	for _, more := range []map[string]string{wish, nil} {
+		var changed map[string]any
+		if err := json.Unmarshal([]byte(pod), &changed); err != nil {
+			t.Fatal(err)
+		}
+		metadata := changed["metadata"].(map[string]any)
+		metadata["name"] = metadata["name"].(string) + "-" + mode
+		annotations, annotated := metadata["annotations"].(map[string]any)
+		if !annotated {
+			return "", false
+		}
+		annotations[config.Prefix+"mode"] = mode
+		for _, contradiction := range map[string][]string{"single": {"init-position"}, "init": {"api", "api-port", "api-socket", "api-allow", "on-change", "refresh-interval"}}[mode] {
+			delete(annotations, config.Prefix+contradiction)
+		}
+		for key, value := range more {
+			annotations[config.Prefix+key] = value
+		}
+		text, err := json.Marshal(changed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, injected = inject(t, in, text); injected {
+			return string(text), true
+		}
+	}
+	return "", false
+}
+
+// inject reports whether a pod can be injected.
+func inject(t *testing.T, in *injector.Injector, document []byte) ([]byte, bool) {
+	t.Helper()
+	pod := injector.ReadPod(rawjson.NewReader(string(document)))
+	spec, err := config.Parse(pod.Metadata.Annotations, config.Checks{})
+	if err != nil || !spec.Inject {
+		return nil, false
+	}
+	plan, err := in.Plan(injector.Request{Pod: pod, Namespace: "shop", Spec: spec, RoleARN: "acs:ram::" + account + ":role/shop"})
+	if err != nil || plan.Patch == nil {
+		return nil, false
+	}
+	patch, err := jsonpatch.DecodePatch(plan.Patch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	injected, err := patch.Apply(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return injected, true
+}
+
+// operator is what a golden pod's operator allows.
+func operator(t *testing.T, file string) *injector.Injector {
+	t.Helper()
+	document, err := os.ReadFile(file + ".operator.yaml")
+	if errors.Is(err, fs.ErrNotExist) {
+		document, err = os.ReadFile(filepath.Join(repository, "injector", "testdata", "operator.yaml"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := config.ReadInjector(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := injector.New(policy, "v0.0.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
