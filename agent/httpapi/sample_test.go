@@ -14,7 +14,7 @@ import (
 )
 
 // What the KMS Agent's documentation shows works as printed: the Go program, but for the port and the token's path, which
-// belong to the machine and not to a test, and what curl makes of its line.
+// belong to the machine and not to a test, and what curl makes of its line; where there is a curl, the line itself.
 func TestDocumentedClients(t *testing.T) {
 	directory := t.TempDir()
 	tokenFile := filepath.Join(directory, "token")
@@ -45,6 +45,16 @@ func TestDocumentedClients(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
+	if _, err := exec.LookPath("curl"); err == nil {
+		t.Run("curl itself", func(t *testing.T) {
+			const line = `curl -v -H "X-Vault-Token:$(</var/run/kmstoken/token)" 'http://localhost:2025/secretsmanager/get?secretId=app/dev/secret-1'`
+			typed := exec.CommandContext(t.Context(), "bash", "-c", strings.NewReplacer("localhost:2025", "localhost:"+port, "/var/run/kmstoken/token", tokenFile).Replace(line))
+			typed.Env = []string{"PATH=" + os.Getenv("PATH")} // no proxy
+			if out, err := typed.Output(); err != nil || !strings.Contains(string(out), `"SecretData":"`+sentinel+`"`) {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
 	t.Run("curl", func(t *testing.T) {
 		connection, err := net.Dial("tcp", "localhost:"+port)
 		if err != nil {

@@ -2,6 +2,7 @@ package render
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"runtime"
 	"strings"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
+
+var update = flag.Bool("update", false, "write docs/templates.md")
 
 const db = `{"AccountName":"app","AccountPassword":"p'w$d \"x\"","Port":3306,"Id":1234567890123456789,"Ratio":1.50,"Big":1e400,
 "Tags":["a","b"],"Nested":{"Host":"db.local"},"On":true,"Note":"<&>"}`

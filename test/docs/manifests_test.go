@@ -16,14 +16,7 @@ import (
 // TestManifests has Kubernetes' own types read every Deployment of the documents, strictly, and the injector plan for those
 // that carry its annotations.
 func TestManifests(t *testing.T) {
-	policy, err := config.ReadInjector([]byte("{accountID: '1234567890123456', clusterID: c0ffee, region: cn-hangzhou, agent: {image: agent}}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := injector.New(policy, "v1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := newInjector(t)
 	injected := 0
 	for _, p := range pages(t) {
 		for _, b := range p.Blocks {
@@ -53,6 +46,19 @@ func TestManifests(t *testing.T) {
 	if injected < 5 {
 		t.Errorf("found %d Deployments with annotations", injected)
 	}
+}
+
+func newInjector(t *testing.T) *injector.Injector {
+	t.Helper()
+	policy, err := config.ReadInjector([]byte("{accountID: '1234567890123456', clusterID: c0ffee, region: cn-hangzhou, agent: {image: agent}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := injector.New(policy, "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
 }
 
 func plan(in *injector.Injector, d appsv1.Deployment) error {

@@ -1,0 +1,116 @@
+package docs
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
+)
+
+// example is a pod with the annotations of a block of the README, and its agent, in a cloud with the secret of another block.
+type example struct {
+	doc     config.Agent
+	agent   *agent.Agent
+	gateway string // in whose place the emulator is
+}
+
+func newExample(t *testing.T, note string) *example {
+	t.Helper()
+	const of = "value of "
+	blocks := readme(t).Blocks
+	value := blocks[slices.IndexFunc(blocks, func(b Block) bool { return strings.HasPrefix(b.Note, of) })]
+	dev := map[string]string{"env": "dev"} // which the emulator's role may read
+	cloud := emulatortest.Start(t)
+	cloud.Put(t, emulator.Secret{Name: strings.TrimPrefix(value.Note, of), Tags: dev, Value: emulator.Value{Text: strings.TrimSpace(value.Text)}})
+
+	e := &example{doc: injectedDocument(t, block(t, note).Text)}
+	e.gateway = e.doc.KMS.Host
+	e.doc.KMS = config.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
+	e.doc.STS = e.doc.KMS
+	e.doc.SecretsDir, e.doc.StateDir, e.doc.MetricsPort = t.TempDir(), t.TempDir(), 0
+	if e.doc.API != nil {
+		e.doc.API.Port, e.doc.API.TokenFile = freePort(t), filepath.Join(t.TempDir(), "token")
+	}
+	env := map[string]string{
+		"ALIBABA_CLOUD_ROLE_ARN": emulatortest.RoleARN, "ALIBABA_CLOUD_OIDC_PROVIDER_ARN": emulatortest.ProviderARN,
+		"ALIBABA_CLOUD_OIDC_TOKEN_FILE": cloud.Issuer.TokenFile(t, emulatortest.Subject),
+	}
+	var err error
+	if e.agent, err = agent.New(e.doc, func(name string) string { return env[name] }, agent.NewLogger(io.Discard, e.doc)); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// injectedDocument is what the webhook tells the agent of a pod with these annotations.
+func injectedDocument(t *testing.T, annotations string) config.Agent {
+	t.Helper()
+	all := map[string]string{config.Prefix + "inject": "true"}
+	if err := yaml.UnmarshalStrict([]byte(annotations), &all); err != nil {
+		t.Fatal(err)
+	}
+	spec, err := config.Parse(all, config.Checks{Key: render.CheckKey, Template: render.CheckTemplate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := injector.ReadPod(rawjson.NewReader(`{"metadata":{"name":"web"},"spec":{"containers":[{"name":"web","image":"web"}]}}`))
+	planned, err := newInjector(t).Plan(injector.Request{Pod: pod, Namespace: "shop", Spec: spec, RoleARN: "acs:ram::1234567890123456:role/web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var patch any
+	if err := json.Unmarshal(planned.Patch, &patch); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := config.ReadAgent([]byte(variable(patch, config.AgentEnv)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// variable finds an environment variable anywhere in a patch.
+func variable(in any, name string) (value string) {
+	switch in := in.(type) {
+	case []any:
+		for _, item := range in {
+			if value = variable(item, name); value != "" {
+				return value
+			}
+		}
+	case map[string]any:
+		if in["name"] == name {
+			value, _ = in["value"].(string)
+			return value
+		}
+		for _, item := range in {
+			if value = variable(item, name); value != "" {
+				return value
+			}
+		}
+	}
+	return ""
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port
+}
