@@ -79,9 +79,8 @@ func (in *Injector) taken(r *Request) config.Mistakes {
 // warnSidecar says where a sidecar is not what the author may expect.
 func (in *Injector) warnSidecar(r *Request) []string {
 	var warnings []string
-	restarts := r.Pod.Spec.RestartPolicy == "" || r.Pod.Spec.RestartPolicy == "Always"
-	if r.Spec.Mode != config.ModeInit && !in.native() && !restarts {
-		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, which never ends, so that the pod will not complete; set %smode: init", ContainerName, config.Prefix))
+	if r.Spec.Mode != config.ModeInit && !in.native() && r.ends() {
+		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, which never ends, so that the pod will not complete; remove %sapi", ContainerName, config.Prefix))
 	}
 	if r.Spec.API != nil && !in.native() {
 		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, so that its API may come after the application's start; wait for %s", ContainerName, config.APITokenFile))

@@ -22,7 +22,8 @@ func oracle(pod object, spec config.Spec, native bool) object {
 		return slices.ContainsFunc(slices.Concat(items(of["initContainers"]), items(of["containers"])), func(c any) bool { return c.(object)["name"] == name })
 	}
 	once := already("kms-agent-init")
-	again := once || already("kms-agent")
+	forever := already("kms-agent")
+	again := once || forever
 	before, _ := marshalled(pod)
 
 	for _, kind := range []string{"initContainers", "containers"} {
@@ -47,7 +48,11 @@ func oracle(pod object, spec config.Spec, native bool) object {
 			}
 		}
 	}
-	for _, name := range agentNames(spec, of["restartPolicy"] == "Never") {
+	names := agentNames(spec, of["restartPolicy"] == "Never")
+	if ends := of["restartPolicy"] == "Never" || of["restartPolicy"] == "OnFailure"; ends && spec.Mode == config.ModeSidecar && spec.API == nil && !forever && (once || !native) {
+		names = []string{"kms-agent-init"} // a plain container would go on for ever
+	}
+	for _, name := range names {
 		if name == "kms-agent" && !native {
 			if !slices.Contains(items(of["containers"]), any(name)) {
 				of["containers"] = append(items(of["containers"]), any(name))

@@ -66,10 +66,7 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
-	if r.stuck() {
-		r.Spec.Mode = config.ModeSidecar
-		warnings = append(warnings, warnStuck)
-	}
+	warnings = append(warnings, in.end(r)...)
 	agents := in.containers(r, &a, resources, memory)
 	warnings = slices.Concat(warnings, changed, unwrapped, unread, a.warnOpen(&r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r), warnLate(r, readers, &a), warnClass(&r.Pod.Spec, resources))
 
@@ -89,14 +86,6 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 	memory.created = b.created
 	return Plan{Patch: b.json(), Warnings: warnings, Again: again}, nil
 }
-
-// stuck reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
-// native sidecar again whatever the pod's restartPolicy is.
-func (r *Request) stuck() bool {
-	return r.Spec.Mode == config.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(&r.Spec)
-}
-
-const warnStuck = "restartPolicy is Never and " + config.Prefix + "mode single, but a native sidecar alone can never fail a pod; " + InitContainerName + " runs before it, as with mode: sidecar"
 
 // fetches reports whether there is anything to fetch before the rest.
 func fetches(spec *config.Spec) bool { return len(spec.Secrets) > 0 || len(spec.Env) > 0 }

@@ -64,6 +64,36 @@ func TestModesInWorkloads(t *testing.T) {
 	}
 }
 
+// Where the operator says that the nodes know no native sidecars, as virtual nodes, the sidecar is a container beside the application,
+// and Jobs complete all the same.
+func TestPlainSidecars(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t, `plain-sidecar: "true"`)
+	name, want := secretName("plain"), value()
+	put(t, name, want)
+	manifests := workload{name: "web", annotations: []string{"inject: true", "secret.f: " + name}}.pod(ns)
+	for job, annotations := range map[string][]string{"sidecar": nil, "init": {"mode: init"}} {
+		manifests += fmt.Sprintf("---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: %s, namespace: %s}\nspec:\n  template:\n%s", job, ns, workload{
+			name: job, spec: "restartPolicy: Never", annotations: append(annotations, "inject: true", "secret.f: "+name),
+			containers: commanded("app", fmt.Sprintf("[cat, %s/f]", dir)),
+		}.body(ns, "    "))
+	}
+	apply(t, manifests)
+	ready(t, ns, "web")
+	kubectl(t, "-n", ns, "wait", "--for=condition=Complete", "job", "--all", "--timeout=90s")
+	for _, job := range []string{"sidecar", "init"} {
+		if got := kubectl(t, "-n", ns, "logs", "job/"+job, "-c", "app"); got != want {
+			t.Errorf("job %s: the file does not hold the secret's value", job)
+		}
+	}
+	if got := in(t, ns, "web", "app", "cat", dir+"/f"); got != want {
+		t.Error("the file does not hold the secret's value")
+	}
+	if got := kubectl(t, "-n", ns, "get", "pod", "web", "-o", "jsonpath={.spec.initContainers[*].name} {.spec.containers[*].name}"); got != "kms-agent-init app kms-agent" {
+		t.Errorf("the containers are %s", got)
+	}
+}
+
 // Whoever a container runs as, it reads the files, and they are no wider than they need be.
 func TestWhoReads(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,45 @@
+package injector
+
+import "github.com/kms-agent-injector/kms-agent-injector/config"
+
+const (
+	warnStuck = "restartPolicy is Never and " + config.Prefix + "mode single, but a native sidecar alone can never fail a pod; " + InitContainerName + " runs before it, as with mode: sidecar"
+
+	warnEndless = "this cluster runs the sidecar " + ContainerName + " as a plain container, which never ends, and this pod is to end; it has " + InitContainerName +
+		" alone, as with " + config.Prefix + "mode: init, and its files are not refreshed"
+)
+
+// end gives a pod that is to end, as those of Jobs, a mode in which it does.
+func (in *Injector) end(r *Request) (warnings []string) {
+	switch {
+	case r.stuck():
+		r.Spec.Mode = config.ModeSidecar
+		return []string{warnStuck}
+	case r.ends() && in.endless(r):
+		r.Spec.Mode = config.ModeInit
+		if !in.native() {
+			return []string{warnEndless}
+		}
+	}
+	return nil
+}
+
+// ends reports whether the pod's containers are not started again when all is well.
+func (r *Request) ends() bool {
+	return r.Pod.Spec.RestartPolicy == "Never" || r.Pod.Spec.RestartPolicy == "OnFailure"
+}
+
+// stuck reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
+// native sidecar again whatever the pod's restartPolicy is.
+func (r *Request) stuck() bool {
+	return r.Spec.Mode == config.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(&r.Spec)
+}
+
+// endless reports whether the sidecar would be a container that never ends, and the pod can be without: nobody asks for the API. A pod
+// that was made so stays so, also where another replica already knows of native sidecars.
+func (in *Injector) endless(r *Request) bool {
+	there := func(name string) bool {
+		return index(r.Pod.Spec.InitContainers, name) >= 0 || index(r.Pod.Spec.Containers, name) >= 0
+	}
+	return r.Spec.Mode == config.ModeSidecar && r.Spec.API == nil && !there(ContainerName) && (!in.native() || there(InitContainerName))
+}
