@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	k8syaml "sigs.k8s.io/yaml"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 )
 
 var apiAccess = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
@@ -162,6 +164,69 @@ func TestPluginValidate(t *testing.T) {
 	}
 }
 
+// The plugin is installed as the README says, and a shell completes what it takes.
+func TestPluginIsInstalled(t *testing.T) {
+	t.Parallel()
+	install := regexp.MustCompile("`(CGO_ENABLED=0 go build -o ~/.local/bin/kubectl-kms [^`]+)`").FindStringSubmatch(readme(t))
+	if install == nil {
+		t.Fatal("README.md does not say how the plugin is installed")
+	}
+	home := t.TempDir()
+	bin := filepath.Join(home, ".local", "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	environment := append(os.Environ(), "HOME="+home, "KUBECONFIG="+kubeconfig, "PATH="+bin+":"+filepath.Dir(kubectlPath)+":"+os.Getenv("PATH"))
+	entered := func(command string, more ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
+		cmd.Dir, cmd.Env = repository, append(environment, more...)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, &stderr)
+		}
+		return string(out)
+	}
+	entered(install[1], "GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOFLAGS=-buildvcs=false")
+
+	pages, err := docs.Read(repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pages {
+		for _, b := range p.Blocks {
+			if p.File == "README.md" && strings.HasPrefix(b.Text, "#!/bin/sh\n") {
+				if err := os.WriteFile(filepath.Join(bin, "kubectl_complete-kms"), []byte(b.Text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	ns := namespace(t)
+	apply(t, workload{name: "completed"}.pod(ns))
+	for typed, want := range map[string]string{
+		"kms d":                       "doctor\t",
+		"kms explain refresh":         "refresh-interval\t",
+		"kms doctor -n " + ns + " ''": "completed\n",
+		"kms status -o ''":            "yaml",
+	} {
+		if got := entered("kubectl __complete " + typed); !strings.Contains(got, want) {
+			t.Errorf("kubectl %s completes to\n%s\nwant %q", typed, got, want)
+		}
+	}
+}
+
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "env", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // status knows which version a pod has, and sees it change.
 func TestPluginStatus(t *testing.T) {
 	t.Parallel()
@@ -195,6 +260,11 @@ func TestPluginStatus(t *testing.T) {
 		}
 		return nil
 	})
+	var listed []podLine
+	code, text, stderr := plugin(t, "", "status", "-n", ns, "web", "-o", "yaml")
+	if err := k8syaml.Unmarshal([]byte(text), &listed); err != nil || code != 0 || !strings.HasPrefix(text, "- ") || len(listed) != 1 || !reflect.DeepEqual(listed[0], pods(t, ns)["web"]) {
+		t.Errorf("%d %v %s in YAML:\n%s", code, err, stderr, text)
+	}
 	_, table, _ := plugin(t, "", "status", "-n", ns)
 	for _, want := range []string{"POD ", "\nweb ", "sidecar", "127.0.0.1:2025", "fresh", " ago", name + "@", "\nonce ", "/broken is failing:"} {
 		if !strings.Contains(table, want) {

@@ -79,6 +79,7 @@ func (sh *shell) root() *cobra.Command {
 	})
 	flags := root.PersistentFlags()
 	sh.kube.AddFlags(flags)
+	offer(root, "namespace", sh.completeNamespaces)
 	flags.StringVar(&sh.webhookNamespace, "webhook-namespace", "", "namespace of kms-webhook (default: where its webhook configuration says)")
 	root.AddCommand(sh.inject(), sh.validate(), sh.explain(), sh.status(), sh.doctor(), &cobra.Command{
 		Use: "version", Short: "Print the plugin's version", Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
@@ -88,13 +89,3 @@ func (sh *shell) root() *cobra.Command {
 }
 
 func (sh *shell) screen() screen.Screen { return screen.New(sh.Out, sh.Getenv) }
-
-// oneOf refuses a value of -o that a command does not know.
-func oneOf(output string, known ...string) error {
-	for _, k := range known {
-		if output == k {
-			return nil
-		}
-	}
-	return fmt.Errorf("-o %s: this command knows %q", output, known)
-}

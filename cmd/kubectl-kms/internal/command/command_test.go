@@ -152,9 +152,15 @@ func TestHelpAndCompletion(t *testing.T) {
 			t.Errorf("%s completes to file names", cmd.Name())
 		}
 	}
-	_, stdout, _ := run(t, "", "__complete", "explain", "refresh")
-	if !strings.Contains(stdout, "refresh-interval\t") {
-		t.Error(stdout)
+	for typed, want := range map[string]string{
+		"explain refresh": "refresh-interval\t",
+		"status -o ":      "table\nwide\njson\nyaml\n:4\n",
+		"validate -o ":    "text\njson\n:4\n",
+		"status -n ":      ":4\n", // without a cluster there is nothing to offer, and files are not offered either
+	} {
+		if _, stdout, _ := run(t, "", append([]string{"__complete"}, strings.Split(typed, " ")...)...); !strings.Contains("\n"+stdout, "\n"+want) {
+			t.Errorf("kubectl kms %s completes to\n%s\nwant\n%s", typed, stdout, want)
+		}
 	}
 	for _, version := range []string{"version", "--version"} {
 		if code, stdout, stderr := run(t, "", version); code != 0 || stdout != "kubectl-kms v1.2.3\n" {

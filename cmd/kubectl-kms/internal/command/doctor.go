@@ -37,7 +37,7 @@ func (sh *shell) doctor() *cobra.Command {
 		},
 		ValidArgsFunction: sh.completePods,
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
+	outputFlag(cmd, &output, "text", "json", "yaml")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		report, err := sh.examine(cmd, args[0], output)
 		if err != nil {

@@ -88,7 +88,7 @@ func (sh *shell) validate() *cobra.Command {
 	f := sh.manifestFlags(cmd)
 	var output string
 	cmd.Flags().BoolVar(&f.offline, "offline", false, "ask no cluster")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	outputFlag(cmd, &output, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		report, err := sh.check(cmd, f, output)
 		if err != nil {

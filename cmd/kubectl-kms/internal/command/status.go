@@ -42,7 +42,7 @@ func (sh *shell) status() *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVarP(&everywhere, "all-namespaces", "A", false, "pods of all namespaces")
 	flags.StringVarP(&selector, "selector", "l", "", "labels that the pods have")
-	flags.StringVarP(&output, "output", "o", "table", "table, wide, json or yaml")
+	outputFlag(cmd, &output, "table", "wide", "json", "yaml")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := oneOf(output, "table", "wide", "json", "yaml"); err != nil {
 			return err
@@ -138,21 +138,4 @@ func (sh *shell) encode(value any, output string) error {
 	}
 	_, err := sh.Out.Write(written)
 	return err
-}
-
-// completePods offers the names of the namespace's pods.
-func (sh *shell) completePods(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	client, err := sh.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	list, err := client.Kube.CoreV1().Pods(sh.namespace()).List(cmd.Context(), metav1.ListOptions{})
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, pod := range list.Items {
-		names = append(names, pod.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
