@@ -11,7 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -92,6 +94,31 @@ func checkManifests(t *testing.T, dir string) {
 	generator := k.ConfigMapGenerator[0]
 	if generator.Name != "kms-webhook" || k.Namespace != manifestsNamespace || !generator.Options["disableNameSuffixHash"] {
 		t.Errorf("the generated ConfigMap is %+v, want kms-webhook, which the Deployment mounts", generator)
+	}
+}
+
+// As it comes, the webhook is there while one of its nodes, or its zone, is not, and before whatever waits for it.
+func TestManifestsAreHighlyAvailable(t *testing.T) {
+	for _, v := range variants {
+		o := decode(t, manifestsNamespace, []byte(read(t, filepath.Join(v.dir, "deployment.yaml"))+"\n---\n"+read(t, filepath.Join(v.dir, "poddisruptionbudget.yaml"))))
+		d, budget := only[*appsv1.Deployment](t, o), only[*policyv1.PodDisruptionBudget](t, o)
+		pod := d.Spec.Template.Spec
+		if *d.Spec.Replicas != 2 || pod.PriorityClassName != "system-cluster-critical" {
+			t.Errorf("%s: %d replicas with the priority %q", v.dir, *d.Spec.Replicas, pod.PriorityClassName)
+		}
+		if budget.Spec.MaxUnavailable.IntValue() != 1 || *budget.Spec.UnhealthyPodEvictionPolicy != policyv1.AlwaysAllow {
+			t.Errorf("%s: the disruption budget is %+v", v.dir, budget.Spec)
+		}
+		var spread []string
+		for _, c := range pod.TopologySpreadConstraints {
+			spread = append(spread, c.TopologyKey)
+			if c.MaxSkew != 1 || c.WhenUnsatisfiable != corev1.ScheduleAnyway || !slices.Equal(c.MatchLabelKeys, []string{"pod-template-hash"}) {
+				t.Errorf("%s: replicas are spread by %+v", v.dir, c)
+			}
+		}
+		if !slices.Equal(spread, []string{corev1.LabelHostname, corev1.LabelTopologyZone}) {
+			t.Errorf("%s: replicas are spread over %v", v.dir, spread)
+		}
 	}
 }
 
