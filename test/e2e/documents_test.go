@@ -19,22 +19,22 @@ func TestMigrations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := 0
 	for _, p := range pages {
+		found := false
 		for _, b := range p.Blocks {
 			promises, after := strings.CutPrefix(b.Note, "after: ")
 			if !after {
 				continue
 			}
-			found++
+			found = true
 			t.Run(p.File, func(t *testing.T) {
 				t.Parallel()
 				migrated(t, b.Text, strings.Fields(promises))
 			})
 		}
-	}
-	if found < 4 {
-		t.Errorf("found %d manifests", found)
+		if !found && strings.HasPrefix(p.File, "docs/migrate/") {
+			t.Errorf("%s ends with no manifest", p.File)
+		}
 	}
 }
 
