@@ -127,6 +127,14 @@ func TestDoctor(t *testing.T) {
 			apply(t, strings.ReplaceAll(injected, "oidc-provider/ack-rrsa-c0ffee", "oidc-provider/ack-rrsa-other"))
 			return pod
 		}, "oidc-provider", "ack-rrsa-other"},
+		"token": {func(t *testing.T, pod string) string {
+			other := namespace(t)
+			_, injected, _ := plugin(t, asking(pod, name).pod(other), "inject", "-f", "-")
+			kubectl(t, "label", "namespace", other, "kms.alibabacloud.com/injection-") // the webhook would refuse it
+			apply(t, strings.ReplaceAll(injected, "audience: sts.aliyuncs.com", "audience: other"))
+			kubectl(t, "label", "namespace", other, "kms.alibabacloud.com/injection=enabled")
+			return other + " " + pod
+		}, "annotations token", "RAM takes sts.aliyuncs.com"},
 		"audience": {func(t *testing.T, pod string) string {
 			other := namespace(t)
 			kubectl(t, "label", "namespace", other, "kms.alibabacloud.com/injection-")

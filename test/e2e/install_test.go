@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster"
+	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 )
 
 // Each way to install and to get certificates, one after the other: changed, gone back, and its certificates rotated while pods
@@ -40,6 +41,7 @@ func TestInstallations(t *testing.T) {
 	t.Run("self-signed", testChart)
 	t.Run("files", testCertificateFiles)
 	t.Run("cert-manager", testCertManager)
+	t.Run("namespace first", testNamespaceFirst)
 }
 
 func testChart(t *testing.T) {
@@ -140,6 +142,30 @@ func testCertManager(t *testing.T) {
 	serving(t)
 	startLoad(t).end(t, 20)
 	kubectl(t, "delete", "-k", filepath.Join(dir, "webhook"), "--timeout=120s")
+	nothingLeft(t)
+}
+
+// Who has deleted the namespace first, and Helm's record of the release with it, gets rid of the rest by the commands that
+// docs/operations.md has for that.
+func testNamespaceFirst(t *testing.T) {
+	kubectl(t, "delete", "namespace", webhookNamespace, "--ignore-not-found")
+	kubectl(t, "create", "namespace", webhookNamespace)
+	chart(t, "install")
+	kubectl(t, "delete", "namespace", webhookNamespace, "--timeout=120s")
+	pages, err := docs.Read(repository)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pages {
+		for _, b := range p.Blocks {
+			if p.File != "docs/operations.md" || !strings.HasPrefix(b.Text, "kubectl delete mutatingwebhookconfiguration,") {
+				continue
+			}
+			for _, command := range b.Commands() {
+				kubectl(t, strings.Fields(command)[1:]...)
+			}
+		}
+	}
 	nothingLeft(t)
 }
 

@@ -13,6 +13,10 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
@@ -48,9 +52,9 @@ func TestQuickstart(t *testing.T) {
 			}
 		}
 		r.follow(t, p)
-		apply(t, workload{name: "web", serviceAccount: r.serviceAccount, annotations: []string{"inject: true", "secret.db: " + r.secret}}.pod(r.namespace))
-		ready(t, r.namespace, "web")
-		r.check(t, "pod/web", "app")
+		apply(t, workload{name: "web", serviceAccount: r.serviceAccount, annotations: r.annotations(t, p)}.deployment(r.namespace))
+		kubectl(t, "-n", r.namespace, "rollout", "status", "deployment/web", "--timeout=120s")
+		r.check(t, "app")
 	})
 	t.Run("docs/quickstart.md", func(t *testing.T) {
 		r := newReader(t, terminal)
@@ -60,7 +64,7 @@ func TestQuickstart(t *testing.T) {
 		if !r.entered["aliyun ram"] || !r.entered["aliyun kms"] {
 			t.Error("the page makes no role and no secret")
 		}
-		r.check(t, "deploy/web", "web")
+		r.check(t, "web")
 	})
 }
 
@@ -88,7 +92,7 @@ func newReader(t *testing.T, terminal []string) *reader {
 	r.fill = strings.NewReplacer("https://oidc-ack-<region>.oss-<region>.aliyuncs.com/<cluster id>", discovery.Issuer, "<issuer>", discovery.Issuer,
 		"<account>", account, "<cluster id>", "c0ffee", "<region>", "cn-hangzhou", "<role>", r.role, "shop-secrets", r.role+"-secrets",
 		"<service account>", r.serviceAccount, "<your registry>", "registry.example.com", "<namespace>", r.namespace, "shop/prod/db", r.secret,
-		"<value>", r.value)
+		"app/prod/db", r.secret, "<value>", r.value)
 	t.Cleanup(func() {
 		helm(t, "uninstall", "kms-agent-injector", "--namespace", "kms-agent-injector", "--ignore-not-found", "--wait")
 		if !t.Failed() {
@@ -155,10 +159,28 @@ func (r *reader) enter(t *testing.T, command string) {
 	}
 }
 
-// check looks whether the container has the secret's value, and got it by the reader's role.
-func (r *reader) check(t *testing.T, pod, container string) {
+// annotations are those of the pod template that the page shows a part of.
+func (r *reader) annotations(t *testing.T, p docs.Page) []string {
 	t.Helper()
-	if got := kubectl(t, "-n", r.namespace, "exec", pod, "-c", container, "--", "cat", dir+"/db"); got != r.value {
+	i := slices.IndexFunc(p.Blocks, func(b docs.Block) bool { return strings.HasPrefix(b.Text, "    metadata:\n      annotations:\n") })
+	if i < 0 {
+		t.Fatalf("%s annotates no pod template", p.File)
+	}
+	var template metav1.PartialObjectMetadata
+	if err := yaml.UnmarshalStrict([]byte(r.fill.Replace(p.Blocks[i].Text)), &template); err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for key, value := range template.Annotations {
+		list = append(list, strings.TrimPrefix(key, config.Prefix)+": "+value)
+	}
+	return list
+}
+
+// check looks whether the container of the Deployment web has the secret's value, and got it by the reader's role.
+func (r *reader) check(t *testing.T, container string) {
+	t.Helper()
+	if got := kubectl(t, "-n", r.namespace, "exec", "deploy/web", "-c", container, "--", "cat", dir+"/db"); got != r.value {
 		t.Error("the file does not hold the secret's value")
 	}
 	var counts emulator.CallCounts
