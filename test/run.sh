@@ -42,7 +42,7 @@ EOF
 # faults are a step of their own because their tables are for people to read. The fleet, which is of the unit tests, shows its own again.
 faults() {
   step "Break what an agent depends on, one thing at a time"
-  go test -race -count=1 -timeout 5m -v ./test/faults | awk '!/^ *=== |^ *--- PASS/'
+  go test -race -count=1 -timeout 5m -parallel 8 -v ./test/faults | awk '!/^ *=== |^ *--- PASS/'
   go test -count=1 -timeout 5m -v -run '^TestFleet' ./agent | awk '!/^ *=== |^ *--- PASS/'
 }
 
