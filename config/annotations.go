@@ -90,7 +90,7 @@ func parseSecretRow(p *parser, file, value string) []error {
 }
 
 func parseRoleARN(p *parser, _, value string) []error {
-	if !arnRole(value) {
+	if !IsRoleARN(value) {
 		return []error{fmt.Errorf("%q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", value)}
 	}
 	p.RoleARN = value
@@ -98,7 +98,7 @@ func parseRoleARN(p *parser, _, value string) []error {
 }
 
 func parseRoleName(p *parser, _, value string) []error {
-	if !roleName(value) {
+	if !IsRoleName(value) {
 		return []error{fmt.Errorf("%q is not the name of a RAM role; a name has letters, digits and . _ @ -, at most 64; for an ARN use role-arn", value)}
 	}
 	p.RoleName = value

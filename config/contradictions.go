@@ -8,7 +8,7 @@ import (
 
 // contradictions are what no single annotation can be blamed for.
 func (p *parser) contradictions() {
-	if !p.set[injectKey] && !slices.Contains(p.meant, injectKey) {
+	if !p.has(injectKey) && !slices.Contains(p.meant, injectKey) {
 		p.mistakes.add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; add it with the value "true", or "false" to switch the injection off`, Prefix)
 	}
 	if p.Inject && p.asksNothing() {
@@ -20,7 +20,7 @@ func (p *parser) contradictions() {
 	if len(p.Containers) > 0 && len(p.SkipContainers) > 0 {
 		p.mistakes.add(Prefix+"skip-containers", "contradicts containers, which already says which containers get the files; keep one of the two")
 	}
-	if p.Mode == ModeSingle && p.set["init-position"] {
+	if p.Mode == ModeSingle && p.has("init-position") {
 		p.mistakes.add(Prefix+"init-position", "contradicts mode: single, in which there is no init container; remove one of the two")
 	}
 	p.identityContradictions()
@@ -40,11 +40,11 @@ func (p *parser) identityContradictions() {
 		ClientKey: "which has no role",
 	}[p.Identity.Kind]
 	for _, key := range []string{"role-arn", "role-name"} {
-		if p.set[key] {
+		if p.has(key) {
 			p.mistakes.add(Prefix+key, "contradicts identity: %s, %s; remove one of the two", p.Identity, instead)
 		}
 	}
-	if p.set["token-expiration"] {
+	if p.has("token-expiration") {
 		p.mistakes.add(Prefix+"token-expiration", "contradicts identity: %s, which needs no ServiceAccount token; remove one of the two", p.Identity)
 	}
 	if p.AppIdentity {
@@ -63,7 +63,7 @@ func (p *parser) refreshContradictions() {
 	switch {
 	case p.Mode == ModeInit:
 		never, cure = "mode: init, in which nothing refreshes", "use mode: sidecar"
-		if p.set["refresh-interval"] {
+		if p.has("refresh-interval") {
 			p.mistakes.add(Prefix+"refresh-interval", "contradicts %s; remove it, or %s", never, cure)
 		}
 	case p.RefreshInterval == 0:
@@ -87,13 +87,13 @@ func (p *parser) refreshContradictions() {
 func (p *parser) apiContradictions() {
 	if !p.apiOn {
 		for _, key := range []string{"api-allow", "api-port", "api-socket"} {
-			if p.set[key] {
+			if p.has(key) {
 				p.mistakes.add(Prefix+key, `has no effect without the local API; remove it, or add %sapi: "true"`, Prefix)
 			}
 		}
 		return
 	}
-	if p.set["api-port"] && p.set["api-socket"] {
+	if p.has("api-port") && p.has("api-socket") {
 		p.mistakes.add(Prefix+"api-port", "contradicts api-socket, which takes the place of the port; keep one of the two")
 	}
 	for _, s := range p.Secrets {

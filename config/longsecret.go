@@ -123,7 +123,7 @@ func parseLongSecret(s Secret, pairs []*yaml.Node, checks Checks) (Secret, []err
 		mistake("mode: ", err)
 		s.Mode = &mode
 	}
-	if s.RoleARN != "" && !arnRole(s.RoleARN) {
+	if s.RoleARN != "" && !IsRoleARN(s.RoleARN) {
 		mistake("roleArn: ", fmt.Errorf("%q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", s.RoleARN))
 	}
 	if s.OnChange != "" {

@@ -14,18 +14,13 @@ import (
 
 // The shapes of Alibaba Cloud's and Kubernetes' names, as far as a document can be checked without asking either.
 var (
-	arnRole   = shape(`^acs:ram::[0-9]+:role/[A-Za-z0-9._@-]+$`)
 	arnSecret = shape(`^acs:kms:[a-z0-9-]+:[0-9]+:secret/[^\s]+$`)
-	roleName  = shape(`^[A-Za-z0-9._@-]{1,64}$`)
 	region    = shape(`^[a-z]{2}(-[a-z0-9]+)+$`)
-	account   = shape(`^[0-9]+$`)
 	clusterID = shape(`^[a-z0-9-]+$`)
 	// A bare host name. With a scheme, a port or capitals the request's signature is over another name than the server's.
 	hostName = shape(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
 	// https://www.alibabacloud.com/help/en/kms/key-management-service/support/kms-endpoints; some write it with the region.
 	instanceHost = shape(`^[a-z0-9-]+\.cryptoservice\.kms(\.[a-z0-9-]+)?\.aliyuncs\.com$`)
-	// The name of an environment variable, or one that a template reaches as .name.
-	identifier = shape(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	// A file's name that a Unix socket's address has room for.
 	fileName = shape(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
 	// resource.Quantity's grammar: https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity, without a sign.
@@ -36,6 +31,44 @@ var (
 func shape(expression string) func(string) bool {
 	compiled := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 	return func(s string) bool { return compiled().MatchString(s) }
+}
+
+// Those that every injection asks for are not left to regular expressions.
+
+// IsRoleARN reports whether a text is the ARN of a RAM role: acs:ram::<account>:role/<name>.
+func IsRoleARN(s string) bool {
+	rest, ram := strings.CutPrefix(s, "acs:ram::")
+	account, role, found := strings.Cut(rest, ":role/")
+	return ram && found && only(account, digit) && only(role, inRoleName)
+}
+
+// IsRoleName reports whether a text is the name of a RAM role.
+func IsRoleName(s string) bool { return len(s) <= 64 && only(s, inRoleName) }
+
+// account is an account's number.
+func account(s string) bool { return only(s, digit) }
+
+// identifier is the name of an environment variable, or one that a template reaches as .name.
+func identifier(s string) bool {
+	return only(s, func(c byte) bool { return letter(c) || digit(c) || c == '_' }) && !digit(s[0])
+}
+
+func inRoleName(c byte) bool {
+	return letter(c) || digit(c) || c == '.' || c == '_' || c == '@' || c == '-'
+}
+
+func letter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
+
+func digit(c byte) bool { return '0' <= c && c <= '9' }
+
+// only reports whether a text has some bytes, and none that are not in a set.
+func only(s string, in func(byte) bool) bool {
+	for i := range len(s) {
+		if !in(s[i]) {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // checkSecretName does not quote what is no name at all: it may be the secret itself, pasted by somebody in a hurry.

@@ -122,7 +122,7 @@ func plainName(s string) bool {
 		return false
 	}
 	for _, c := range []byte(s) {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("/_+=.:-", c) >= 0) {
+		if !(letter(c) || digit(c) || strings.IndexByte("/_+=.:-", c) >= 0) {
 			return false
 		}
 	}

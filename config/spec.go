@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -80,7 +81,7 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 		RefreshInterval: 5 * time.Minute,
 		LogLevel:        DefaultLogLevel,
 		LogFormat:       DefaultLogFormat,
-	}, checks: checks, set: map[string]bool{}, localAPI: LocalAPI{TokenFile: APITokenFile}}
+	}, checks: checks, localAPI: LocalAPI{TokenFile: APITokenFile}}
 	for _, key := range keys {
 		p.annotation(key, annotations[Prefix+key])
 	}
@@ -100,7 +101,7 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 type parser struct {
 	Spec
 	checks   Checks
-	set      map[string]bool
+	set      []string // the keys of rows that the pod has
 	meant    []string // the keys of rows that mistyped ones were meant to be
 	apiOn    bool
 	localAPI LocalAPI // is API if apiOn
@@ -114,6 +115,8 @@ const (
 	maxAnnotations = 256 << 10
 )
 
+func (p *parser) has(key string) bool { return slices.Contains(p.set, key) }
+
 func (p *parser) annotation(key, value string) {
 	row, argument, err := find(key)
 	if err != nil {
@@ -123,7 +126,9 @@ func (p *parser) annotation(key, value string) {
 		p.mistakes.add(Prefix+key, "%s", err)
 		return
 	}
-	p.set[row.key] = true
+	if !p.has(row.key) {
+		p.set = append(p.set, row.key)
+	}
 	if len(value) > maxValue {
 		p.mistakes.add(Prefix+key, "has %d bytes; at most %d are allowed", len(value), maxValue)
 		return

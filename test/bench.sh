@@ -11,7 +11,11 @@ go test -run '^$' -bench . -benchmem ./webhook/... ./agent/... ./injector/... ./
     for (i = 3; i < NF; i += 2) {
       unit = $(i + 1)
       if (unit == "ns/op" || unit == "B/op") value[name, unit] = $i
-      if (unit == "CPU") served = served sprintf("  %-46s CPU %.2f\n", name, $i)
+      if (unit == "CPU") {
+        served = served sprintf("  %-46s CPU %.2f\n", name, $i)
+        sum[group] += $i
+        if (++runs[group] == 2) served = served sprintf("  %-46s CPU %.2f\n", group " (mean)", sum[group] / 2)
+      }
     }
     if (name ~ /^Benchmark(Binary|Start|Idle)$/ || name == "BenchmarkGet" || name == "BenchmarkRefreshUnchanged") {
       figure = sprintf("  %-26s", substr(name, 10))

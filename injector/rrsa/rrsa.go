@@ -4,7 +4,6 @@ package rrsa
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -15,11 +14,6 @@ import (
 const (
 	RoleARNAnnotation  = "ack.alibabacloud.com/role-arn"
 	RoleNameAnnotation = "pod-identity.alibabacloud.com/role-name"
-)
-
-var (
-	roleARN  = regexp.MustCompile(`^acs:ram::[0-9]+:role/[A-Za-z0-9._@-]+$`)
-	roleName = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,64}$`)
 )
 
 // ServiceAccount is a ServiceAccount's identity and its annotations.
@@ -36,6 +30,9 @@ func Role(spec config.Spec, policy config.Injector, sa ServiceAccount) (string, 
 		return "", err
 	}
 	if !policy.Allow.Role(arn) {
+		if !FromPod(spec) {
+			from = sa.annotation(from)
+		}
 		return "", fmt.Errorf("%s: the operator of this cluster does not allow the role %s in namespace %s; allowed: %s",
 			from, arn, sa.Namespace, cmp.Or(strings.Join(policy.Allow.Roles, ", "), "none"))
 	}
@@ -45,34 +42,39 @@ func Role(spec config.Spec, policy config.Injector, sa ServiceAccount) (string, 
 // FromPod reports whether the pod itself, not its ServiceAccount, names its role.
 func FromPod(spec config.Spec) bool { return spec.RoleARN != "" || spec.RoleName != "" }
 
-func name(spec config.Spec, policy config.Injector, sa ServiceAccount) (arn, from string, err error) {
+// name is the role's ARN and the annotation that it is from.
+func name(spec config.Spec, policy config.Injector, sa ServiceAccount) (arn, annotation string, err error) {
 	ofAccount := func(role string) string { return "acs:ram::" + policy.AccountID + ":role/" + role }
 	if FromPod(spec) {
-		from, arn = config.Prefix+"role-arn", spec.RoleARN
+		annotation, arn = config.Prefix+"role-arn", spec.RoleARN
 		if arn == "" {
-			from, arn = config.Prefix+"role-name", ofAccount(spec.RoleName)
+			annotation, arn = config.Prefix+"role-name", ofAccount(spec.RoleName)
 		}
 		if !*policy.Allow.PodRoles {
 			return "", "", fmt.Errorf("%s: the operator of this cluster does not let pods name their role; remove the annotation and give the role to the ServiceAccount:\n  %s",
-				from, sa.annotate(arn))
+				annotation, sa.annotate(arn))
 		}
-		return arn, from, nil
+		return arn, annotation, nil
 	}
-	from = "ServiceAccount " + sa.Namespace + "/" + sa.Name + ", annotation "
 	if arn := sa.Annotations[RoleARNAnnotation]; arn != "" {
-		if !roleARN.MatchString(arn) {
-			return "", "", fmt.Errorf("%s%s: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", from, RoleARNAnnotation, arn)
+		if !config.IsRoleARN(arn) {
+			return "", "", fmt.Errorf("%s: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", sa.annotation(RoleARNAnnotation), arn)
 		}
-		return arn, from + RoleARNAnnotation, nil
+		return arn, RoleARNAnnotation, nil
 	}
 	if role := sa.Annotations[RoleNameAnnotation]; role != "" {
-		if !roleName.MatchString(role) {
-			return "", "", fmt.Errorf("%s%s: %q is not the name of a RAM role; an ARN goes into %s", from, RoleNameAnnotation, role, RoleARNAnnotation)
+		if !config.IsRoleName(role) {
+			return "", "", fmt.Errorf("%s: %q is not the name of a RAM role; an ARN goes into %s", sa.annotation(RoleNameAnnotation), role, RoleARNAnnotation)
 		}
-		return ofAccount(role), from + RoleNameAnnotation, nil
+		return ofAccount(role), RoleNameAnnotation, nil
 	}
 	return "", "", fmt.Errorf("no RAM role is set for ServiceAccount %s/%s, with which the pod runs; name one that trusts this cluster's OIDC provider:\n  %s",
 		sa.Namespace, sa.Name, sa.annotate(ofAccount("<role>")))
+}
+
+// annotation says where an annotation is.
+func (sa ServiceAccount) annotation(key string) string {
+	return "ServiceAccount " + sa.Namespace + "/" + sa.Name + ", annotation " + key
 }
 
 // annotate is the command that gives a role to the ServiceAccount.
