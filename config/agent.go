@@ -19,8 +19,9 @@ const AgentEnv = "KMS_AGENT_CONFIG"
 // session's name; without it the agent takes the host name.
 const PodNameEnv = "KMS_AGENT_POD_NAME"
 
-// What DefaultAgent has. An injected agent's volumes are at these places in its own containers whatever
-// the mount path in the application's is: that one may be a folder that the agent needs, such as /etc/ssl/certs.
+// What DefaultAgent has. An injected agent's volumes are at these places in its own containers whatever the mount path in the
+// application's is, for which DefaultSecretsDir is the default too: that one may be a folder that the agent needs, such as
+// /etc/ssl/certs.
 const (
 	DefaultSecretsDir = "/var/run/kms/secrets"
 	DefaultStateDir   = "/var/run/kms/agent"

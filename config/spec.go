@@ -77,7 +77,7 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 		Inject:          annotations[Prefix+injectKey] == "true",
 		TokenExpiration: 3600,
 		Mode:            ModeSidecar,
-		MountPath:       "/var/run/kms/secrets",
+		MountPath:       DefaultSecretsDir,
 		RefreshInterval: 5 * time.Minute,
 		LogLevel:        DefaultLogLevel,
 		LogFormat:       DefaultLogFormat,

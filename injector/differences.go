@@ -105,7 +105,7 @@ func (r *Request) otherRole() []string {
 }
 
 func (r *Request) otherMode() []string {
-	if r.Spec.Mode == config.ModeInit && (index(r.Pod.Spec.InitContainers, ContainerName) >= 0 || index(r.Pod.Spec.Containers, ContainerName) >= 0) {
+	if r.Spec.Mode == config.ModeInit && r.Pod.Spec.has(ContainerName) {
 		return []string{"mode"}
 	}
 	return nil // what is missing comes

@@ -38,8 +38,6 @@ func (r *Request) stuck() bool {
 // endless reports whether the sidecar would be a container that never ends, and the pod can be without: nobody asks for the API. A pod
 // that was made so stays so, also where another replica already knows of native sidecars.
 func (in *Injector) endless(r *Request) bool {
-	there := func(name string) bool {
-		return index(r.Pod.Spec.InitContainers, name) >= 0 || index(r.Pod.Spec.Containers, name) >= 0
-	}
-	return r.Spec.Mode == config.ModeSidecar && r.Spec.API == nil && !there(ContainerName) && (!in.native() || there(InitContainerName))
+	pod := &r.Pod.Spec
+	return r.Spec.Mode == config.ModeSidecar && r.Spec.API == nil && !pod.has(ContainerName) && (!in.native() || pod.has(InitContainerName))
 }

@@ -16,7 +16,7 @@ const cure = "; write it into the pod template, or have the webhook that writes 
 // edited the manifest of an injected pod, can have changed them since, and what is in a pod stays as it is. A pod that would start
 // without what it asks for, or as somebody else, is refused; of the rest its author is warned. Only what the annotations say counts:
 // the operator's document, this program's version and the pod's containers may be others by now.
-func (in *Injector) outdated(r *Request, a *access, document []byte) (config.Mistakes, []string) {
+func (in *Injector) outdated(r *Request, now config.Agent, document []byte) (config.Mistakes, []string) {
 	told := r.Pod.Spec.told(config.AgentEnv)
 	if told == "" || max(len(told), len(document)) > maxDocument {
 		return nil, nil
@@ -24,7 +24,6 @@ func (in *Injector) outdated(r *Request, a *access, document []byte) (config.Mis
 	missing, changed, gone := slices.Concat(r.otherViews(), r.otherRole()), slices.Concat(r.otherMode(), r.otherPlaces()), []string(nil)
 	was := config.DefaultAgent()
 	if told != string(document) && json.Unmarshal([]byte(told), &was) == nil { // else nobody here wrote it
-		now := in.document(r, a)
 		missing = slices.Concat(missing, otherFiles(&r.Spec, was, now), otherVariables(was, now), otherAPI(was.API, now.API), otherServer(&r.Spec, was))
 		changed = append(changed, in.otherSettings(&r.Spec, was)...)
 		gone = surplus(was, now)

@@ -57,8 +57,9 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 	unreadable, unread := a.unreadable(r, readers)
 	memory := memories.Get().(*memory)
 	defer memories.Put(memory)
-	memory.document = appendDocument(memory.document[:0], in.document(r, &a))
-	outdated, changed := in.outdated(r, &a, memory.document)
+	document := in.document(r, &a)
+	memory.document = appendDocument(memory.document[:0], document)
+	outdated, changed := in.outdated(r, document, memory.document)
 	if len(outdated) > 0 {
 		return Plan{}, outdated // the rest would be about what is no longer so
 	}
@@ -220,11 +221,4 @@ func selected(spec *config.Spec, name string) bool {
 func ours(name string) bool { return name == InitContainerName || name == ContainerName }
 
 // injected reports whether the pod has a container of the agent's.
-func injected(pod *PodSpec) bool {
-	for c := range pod.each {
-		if ours(c.Name) {
-			return true
-		}
-	}
-	return false
-}
+func injected(pod *PodSpec) bool { return pod.has(InitContainerName) || pod.has(ContainerName) }

@@ -206,6 +206,11 @@ func (s *PodSpec) each(yield func(*Container) bool) {
 	}
 }
 
+// has reports whether there is a container of a name, init containers too.
+func (s *PodSpec) has(container string) bool {
+	return index(s.InitContainers, container) >= 0 || index(s.Containers, container) >= 0
+}
+
 func (s *PodSpec) volume(name string) (Volume, bool) {
 	i := slices.IndexFunc(s.Volumes, func(v Volume) bool { return v.Name == name })
 	if i < 0 {

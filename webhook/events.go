@@ -77,8 +77,12 @@ func (e *events) pod(req *review.Request[injector.Pod], v review.Verdict) {
 	if req.DryRun || i < 0 {
 		return
 	}
+	// Copies: what was read of a review is a part of its text, and an event that waits to be sent would keep all of it.
 	owner := req.Object.Metadata.Owners[i]
-	ref := &corev1.ObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: req.Namespace, Name: owner.Name, UID: types.UID(owner.UID)}
+	ref := &corev1.ObjectReference{
+		APIVersion: strings.Clone(owner.APIVersion), Kind: strings.Clone(owner.Kind), Namespace: strings.Clone(req.Namespace),
+		Name: strings.Clone(owner.Name), UID: types.UID(strings.Clone(owner.UID)),
+	}
 	switch {
 	case v.Result == review.Denied:
 		e.recorder.Event(ref, corev1.EventTypeWarning, eventDenied, message("A pod was refused: "+review.OneLine(v.Err.Error())))

@@ -10,9 +10,9 @@ import (
 // MaxDepth is how deep objects and arrays may be inside each other. A pod with its managed fields has about 20 levels.
 const MaxDepth = 128
 
-// A Reader is at a place in a JSON text, before a value. What it reads are parts of the text, where no escape is in them. Each method but End reads that value, all of it, and leaves the Reader
+// A Reader is at a place in a JSON text, before a value. Each method but End reads that value, all of it, and leaves the Reader
 // behind it. After an error there is nothing more to read: methods return zero values, and End has the error, which says
-// where it happened and quotes nothing of the text.
+// where it happened and quotes nothing of the text. Strings are parts of the text, unless there is an escape in them.
 //
 // As in encoding/json null is the zero value of anything, strings that are not UTF-8 are made so, and what is skipped must be JSON
 // too. Names are compared in the case in which they are written. Whether one is there twice, the loop over Members decides.

@@ -60,10 +60,7 @@ func (e *Emulator) authorizeRAM(c *call, resources ...string) *problem {
 // notAuthorized is the refusal by RAM and STS of what the caller may not do.
 func notAuthorized(caller session, action string, decision policy.Decision, kind string) *problem {
 	p := problemf(http.StatusForbidden, "NoPermission", "You are not authorized to do this action. You should be authorized by RAM.")
-	p.denied = &accessDenied{
-		AuthAction: action, AuthPrincipalDisplayName: caller.displayName(), AuthPrincipalOwnerID: caller.account,
-		AuthPrincipalType: caller.kind(), NoPermissionType: decision.String(), PolicyType: kind,
-	}
+	p.denied = denial(caller, action, decision, kind)
 	return p
 }
 

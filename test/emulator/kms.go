@@ -162,10 +162,7 @@ func noResource() *problem {
 
 func noPermission(caller session, action string, decision policy.Decision, policyType string) *problem {
 	p := problemf(http.StatusForbidden, "Forbidden.NoPermission", "This operation is forbidden by permission system.")
-	p.denied = &accessDenied{
-		AuthAction: action, AuthPrincipalDisplayName: caller.displayName(), AuthPrincipalOwnerID: caller.account,
-		AuthPrincipalType: caller.kind(), NoPermissionType: decision.String(), PolicyType: policyType,
-	}
+	p.denied = denial(caller, action, decision, policyType)
 	return p
 }
 

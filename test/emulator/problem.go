@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/policy"
 )
 
 // problem is a refusal as Alibaba Cloud words it. Codes, messages and statuses are those of the product's error
@@ -25,6 +27,13 @@ type accessDenied struct {
 	AuthPrincipalType        string
 	NoPermissionType         string
 	PolicyType               string
+}
+
+func denial(caller session, action string, decision policy.Decision, kind string) *accessDenied {
+	return &accessDenied{
+		AuthAction: action, AuthPrincipalDisplayName: caller.displayName(), AuthPrincipalOwnerID: caller.account,
+		AuthPrincipalType: caller.kind(), NoPermissionType: decision.String(), PolicyType: kind,
+	}
 }
 
 // problemBody is the JSON body of every refusal, of whichever service.

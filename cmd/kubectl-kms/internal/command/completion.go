@@ -1,42 +1,48 @@
 package command
 
 import (
-	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-)
+	"context"
 
-// What a shell is offered of the cluster. Where it cannot be asked, nothing is offered: names of files would be wrong.
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+)
 
 // completePods offers the names of the namespace's pods.
 func (sh *shell) completePods(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	client, err := sh.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	list, err := client.Kube.CoreV1().Pods(sh.namespace()).List(cmd.Context(), metav1.ListOptions{})
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, pod := range list.Items {
-		names = append(names, pod.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return sh.names(cmd, func(ctx context.Context, kube kubernetes.Interface) (runtime.Object, error) {
+		return kube.CoreV1().Pods(sh.namespace()).List(ctx, metav1.ListOptions{})
+	})
 }
 
 // completeNamespaces offers the names of the cluster's namespaces.
 func (sh *shell) completeNamespaces(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return sh.names(cmd, func(ctx context.Context, kube kubernetes.Interface) (runtime.Object, error) {
+		return kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+	})
+}
+
+// names are what a shell is offered of the cluster. Where it cannot be asked, nothing is offered: names of files would be wrong.
+func (sh *shell) names(cmd *cobra.Command, list func(context.Context, kubernetes.Interface) (runtime.Object, error)) (names []string, _ cobra.ShellCompDirective) {
 	client, err := sh.client()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	list, err := client.Kube.CoreV1().Namespaces().List(cmd.Context(), metav1.ListOptions{})
+	objects, err := list(cmd.Context(), client.Kube)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	var names []string
-	for _, namespace := range list.Items {
-		names = append(names, namespace.Name)
+	err = meta.EachListItem(objects, func(object runtime.Object) error {
+		item, err := meta.Accessor(object)
+		if err == nil {
+			names = append(names, item.GetName())
+		}
+		return err
+	})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,10 +17,8 @@ func outputFlag(cmd *cobra.Command, output *string, formats ...string) {
 
 // oneOf refuses a value of -o that a command does not know.
 func oneOf(output string, known ...string) error {
-	for _, k := range known {
-		if output == k {
-			return nil
-		}
+	if slices.Contains(known, output) {
+		return nil
 	}
 	return fmt.Errorf("-o %s: this command knows %q", output, known)
 }
