@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the benchmarks and prints each as a ratio to the "bare" one of its group, in the same run: a bare net/http handler. Those of
-# test/figures measure the agent's program; they and the agent's other figures have limits, and fail over them.
+# test/figures measure the agent's program; they and what a refresh allocates have limits, and fail over them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
