@@ -167,12 +167,6 @@ func bePeer(which string) error {
 
 // serveInjector starts the admission server as it is, but for its certificate, and returns where it takes pods.
 func serveInjector(c tls.Certificate) (url string, err error) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	port := free.Addr().(*net.TCPAddr).Port
-	free.Close()
 	directory, err := os.MkdirTemp("", "kms-webhook-benchmark-")
 	if err != nil {
 		return "", err
@@ -183,18 +177,14 @@ func serveInjector(c tls.Certificate) (url string, err error) {
 		return "", err
 	}
 	debug.SetGCPercent(GCPercent)
-	o := Options{Port: port, Certificate: fixed{c}, Log: logr.Discard()}
-	server := admissionServer(o, judge, &events{}, newMeasures(func() time.Time { return time.Time{} }), new(atomic.Bool))
-	failed := make(chan error, 1)
-	go func() { failed <- server.Start(context.Background()) }()
-	for tick := time.NewTicker(10 * time.Millisecond); server.StartedChecker()(nil) != nil; {
-		select {
-		case err := <-failed:
-			return "", err
-		case <-tick.C:
-		}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
 	}
-	return fmt.Sprintf("https://127.0.0.1:%d%s", port, MutatePath), nil
+	o := Options{Certificate: fixed{c}, Log: logr.Discard()}
+	server := admissionServer(o, judge, &events{}, newMeasures(func() time.Time { return time.Time{} }), new(atomic.Bool))
+	go func() { panic(server.ServeTLS(listener, "", "")) }() // until the process ends
+	return fmt.Sprintf("https://%s%s", listener.Addr(), MutatePath), nil
 }
 
 // fixed is a certificate that nobody has to keep.

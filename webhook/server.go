@@ -19,7 +19,6 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	crwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
@@ -43,11 +42,12 @@ const GCPercent = 400
 // Options are what a webhook needs to know.
 type Options struct {
 	ConfigFile string        // the operator's document (config.Injector)
-	Port       int           // of the admission server
-	Metrics    string        // address of /metrics
-	Health     string        // address of /healthz and /readyz
 	Drain      time.Duration // how long it goes on answering after it was told to stop, until nobody calls it any more
 	Version    string        // for the annotation config.InjectedAnnotation
+
+	Admission net.Listener // of the paths of this package, by TLS; Run closes all three
+	Metrics   net.Listener // of /metrics
+	Health    net.Listener // of /healthz and /readyz
 
 	// ConfigMap is what ConfigFile is mounted from. It gets an event when it changes; without a name there are none.
 	ConfigMap types.NamespacedName
@@ -71,6 +71,9 @@ var _, _ Certificate = (*certificate.Files)(nil), (*certificate.SelfSigned)(nil)
 // Run serves until ctx ends or a part fails. At the end it stops being ready, answers on for Options.Drain, finishes what it is
 // answering, and only then lets go of what the answers need.
 func Run(ctx context.Context, o Options) error {
+	for _, l := range []net.Listener{o.Admission, o.Metrics, o.Health} {
+		defer l.Close()
+	}
 	policy, err := loadPolicy(o.ConfigFile, o.Version, o.Log)
 	if err != nil {
 		return err
@@ -95,27 +98,27 @@ func Run(ctx context.Context, o Options) error {
 		events.reloaded(ctx, wrong)
 	}
 	server := admissionServer(o, judge, events, measures, &draining)
+	server.BaseContext = func(net.Listener) context.Context { return running }
 
 	group.Go(func() error { return informers.Start(running) })
 	group.Go(func() error { synced.Store(informers.WaitForCacheSync(running)); return nil })
 	group.Go(func() error { return policy.watch(running) })
 	group.Go(func() error { return policy.skew.watch(running, o.REST, o.Log) })
 	group.Go(func() error { return o.Certificate.Run(running) })
-	group.Go(func() error { return listen(running, o.Metrics, metricsHandler(measures.registry)) })
+	group.Go(func() error { return serve(running, o.Metrics, metricsHandler(measures.registry)) })
 	group.Go(func() error {
-		return listen(running, o.Health, healthHandler(map[string]healthz.Checker{
+		return serve(running, o.Health, healthHandler(map[string]healthz.Checker{
 			"stopping":    flag(func() bool { return !draining.Load() }, "the webhook was told to stop"),
 			"cache":       flag(synced.Load, "the ServiceAccounts and Namespaces have not been read yet"),
 			"version":     flag(policy.skew.known.Load, "the API server has not said its version yet"),
 			"certificate": explained(o.Log, o.Certificate.Ready),
-			"server":      server.StartedChecker(),
 		}))
 	})
 	serving, stopServing := context.WithCancel(running)
 	defer stopServing()
 	group.Go(func() error {
 		defer stop()
-		return server.Start(serving)
+		return serveAdmission(serving, server, o.Admission)
 	})
 	group.Go(func() error {
 		defer stopServing()
@@ -126,23 +129,42 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // admissionServer answers at the paths of this package.
-func admissionServer(o Options, j *judge, e *events, m *measures, draining *atomic.Bool) crwebhook.Server {
-	server := crwebhook.NewServer(crwebhook.Options{Port: o.Port, TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-		c.GetCertificate = o.Certificate.GetCertificate
-		c.MinVersion = tls.VersionTLS12
-		c.DynamicRecordSizingDisabled = true      // the API server reads an answer whole: small records at first are only more system calls
-		c.NextProtos = []string{"h2", "http/1.1"} // the API server calls webhooks by the latter
-	}}})
+func admissionServer(o Options, j *judge, e *events, m *measures, draining *atomic.Bool) *http.Server {
+	mux := http.NewServeMux()
 	decidePod := func(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
 		v := j.pod(ctx, req)
 		e.pod(req, v)
 		return v
 	}
 	uncounted := func(review.Verdict, time.Duration) {}
-	server.Register(MutatePath, &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: decidePod, Observe: m.pod, Log: o.Log, Draining: draining})
-	server.Register(ValidatePath, &review.Handler[workload.Workload]{Read: workload.Read, Decide: j.workload, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
-	server.Register(BarePodsPath, &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: j.bare, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
-	return server
+	mux.Handle(MutatePath, &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: decidePod, Observe: m.pod, Log: o.Log, Draining: draining})
+	mux.Handle(ValidatePath, &review.Handler[workload.Workload]{Read: workload.Read, Decide: j.workload, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
+	mux.Handle(BarePodsPath, &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: j.bare, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
+	return &http.Server{
+		Handler: mux, IdleTimeout: 90 * time.Second, ReadHeaderTimeout: 32 * time.Second,
+		TLSConfig: &tls.Config{
+			GetCertificate:              o.Certificate.GetCertificate,
+			MinVersion:                  tls.VersionTLS12,
+			DynamicRecordSizingDisabled: true, // the API server reads an answer whole: small records at first are only more system calls
+		},
+	}
+}
+
+// serveAdmission serves until ctx ends, and then finishes what it is answering.
+func serveAdmission(ctx context.Context, server *http.Server, listener net.Listener) error {
+	finished := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(finished)
+		atMost, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		_ = server.Shutdown(atMost)
+	})
+	if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return fmt.Errorf("serve admission on %s: %w", listener.Addr(), err)
+	}
+	<-finished
+	return nil
 }
 
 // drain returns when ctx has ended and nobody should call any more, or when running has ended.
@@ -210,16 +232,12 @@ func explained(log logr.Logger, check func() error) healthz.Checker {
 	}
 }
 
-// listen serves plain HTTP until ctx ends.
-func listen(ctx context.Context, address string, handler http.Handler) error {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w", address, err)
-	}
+// serve serves plain HTTP until ctx ends.
+func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	context.AfterFunc(ctx, func() { server.Close() })
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve on %s: %w", address, err)
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 	}
 	return nil
 }

@@ -62,9 +62,8 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := freePorts(t, 3)
 	o := webhook.Options{
-		ConfigFile: f.config, Port: ports[0], Metrics: fmt.Sprintf("127.0.0.1:%d", ports[1]), Health: fmt.Sprintf("127.0.0.1:%d", ports[2]),
+		ConfigFile: f.config, Admission: listen(t), Metrics: listen(t), Health: listen(t),
 		Version: "v1.2.3", REST: f.kube.Config(), Certificate: serving, Log: testr.New(t),
 		Checks: config.Checks{Key: func(expression string) error {
 			switch expression {
@@ -84,8 +83,8 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	for _, c := range change {
 		c(f, &o)
 	}
-	f.url, f.metrics, f.health = fmt.Sprintf("https://127.0.0.1:%d", ports[0]), "http://"+o.Metrics+"/metrics", "http://"+o.Health
-	f.client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "kms-webhook.kms.svc"}}}
+	f.url, f.metrics, f.health = "https://"+o.Admission.Addr().String(), "http://"+o.Metrics.Addr().String()+"/metrics", "http://"+o.Health.Addr().String()
+	f.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "kms-webhook.kms.svc"}}}
 
 	ctx, stop := context.WithCancel(context.Background())
 	f.stop = stop
@@ -103,7 +102,15 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 // ready waits until the webhook says that it is.
 func (f *fixture) ready(t *testing.T) *fixture {
 	t.Helper()
-	eventually(t, "ready", func() error { return getOK(f.health + "/readyz") })
+	eventually(t, "ready", func() error {
+		select {
+		case err := <-f.done:
+			f.done <- nil
+			t.Fatalf("Run: %v", err)
+		default:
+		}
+		return getOK(f.health + "/readyz")
+	})
 	return f
 }
 
@@ -315,18 +322,13 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-// freePorts are ports that nothing listened on a moment ago.
-func freePorts(t *testing.T, n int) (ports []int) {
+func listen(t *testing.T) net.Listener {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return ports
+	return l
 }
 
 func write(t testing.TB, file, content string) {
@@ -347,7 +349,7 @@ func marshal(t testing.TB, v any) []byte {
 
 func eventually(t *testing.T, what string, ok func() error) {
 	t.Helper()
-	deadline, tick := time.After(30*time.Second), time.NewTicker(20*time.Millisecond)
+	deadline, tick := time.After(2*time.Minute), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
 	for {
 		err := ok()

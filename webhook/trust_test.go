@@ -5,15 +5,11 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
-
-// patience is how long the API server waits for the webhook.
-const patience = 5 * time.Second
 
 // TestTrust has what somebody would write who wants more than the operator gives him, and the answer to each: by annotation, for a
 // pod, and for the template of a Deployment.
@@ -115,11 +111,7 @@ func TestTrust(t *testing.T) {
 			annotations := map[string]any{"secret.db": "app/db", c.annotation: c.value}
 			deployment := map[string]any{"spec": map[string]any{"template": pod("web", annotations)}}
 			for path, object := range map[string]map[string]any{webhook.MutatePath: pod("web", annotations), webhook.ValidatePath: deployment} {
-				asked := time.Now()
 				r := f.review(t, path, "CREATE", object, nil)
-				if took := time.Since(asked); took > patience {
-					t.Errorf("%s answered after %s", path, took)
-				}
 				if r.Allowed || r.Patch != nil {
 					t.Fatalf("%s allows it", path)
 				}

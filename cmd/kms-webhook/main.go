@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -42,9 +43,9 @@ func run(ctx context.Context, args []string) error {
 	o := webhook.Options{Version: version(), Checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}}
 	flags := flag.NewFlagSet("kms-webhook", flag.ContinueOnError)
 	flags.StringVar(&o.ConfigFile, "config", "", "file with the operator's configuration; required")
-	flags.IntVar(&o.Port, "port", 9443, "port of the admission server")
-	flags.StringVar(&o.Metrics, "metrics-bind-address", ":8080", "address of /metrics")
-	flags.StringVar(&o.Health, "health-probe-bind-address", ":8081", "address of /healthz and /readyz")
+	port := flags.Int("port", 9443, "port of the admission server; 0: a free one, which the log names, as in the addresses that follow")
+	metrics := flags.String("metrics-bind-address", ":8080", "address of /metrics")
+	health := flags.String("health-probe-bind-address", ":8081", "address of /healthz and /readyz")
 	flags.DurationVar(&o.Drain, "drain", 5*time.Second, "how long to go on answering after SIGTERM")
 	mode := flags.String("cert-mode", "self-signed", "where the serving certificate comes from: self-signed, cert-manager, files")
 	dir := flags.String("cert-dir", "/etc/kms-webhook/tls", "folder of tls.crt and tls.key, with cert-manager and files")
@@ -80,6 +81,15 @@ func run(ctx context.Context, args []string) error {
 	})
 	if err != nil {
 		return err
+	}
+	for _, l := range []struct {
+		listener *net.Listener
+		of, at   string
+	}{{&o.Admission, "admission", fmt.Sprintf(":%d", *port)}, {&o.Metrics, "metrics", *metrics}, {&o.Health, "health", *health}} {
+		if *l.listener, err = net.Listen("tcp", l.at); err != nil {
+			return fmt.Errorf("listen for %s: %w", l.of, err)
+		}
+		o.Log.Info("Listening", "for", l.of, "address", (*l.listener).Addr().String())
 	}
 	return webhook.Run(ctx, o)
 }

@@ -217,7 +217,7 @@ func encode(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
 func eventually(t *testing.T, what string, ok func() error) {
 	t.Helper()
-	deadline, tick := time.After(20*time.Second), time.NewTicker(10*time.Millisecond)
+	deadline, tick := time.After(2*time.Minute), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
 	for {
 		err := ok()

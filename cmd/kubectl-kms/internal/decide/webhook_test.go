@@ -156,13 +156,13 @@ func start(t *testing.T, operator string) func(*testing.T, []byte) *admissionv1.
 		kube.Close()
 	})
 	o := webhook.Options{
-		ConfigFile: operator, Version: version, Port: port(t), Metrics: fmt.Sprintf("127.0.0.1:%d", port(t)), Health: fmt.Sprintf("127.0.0.1:%d", port(t)),
+		ConfigFile: operator, Version: version, Admission: listen(t), Metrics: listen(t), Health: listen(t),
 		REST: &rest.Config{Host: kube.URL, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}, Certificate: newCertificate(t), Log: logr.Discard(),
 		Checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate},
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's own server
 	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() { done <- webhook.Run(ctx, o) }()
 	t.Cleanup(func() {
 		stop()
@@ -170,11 +170,11 @@ func start(t *testing.T, operator string) func(*testing.T, []byte) *admissionv1.
 			t.Error(err)
 		}
 	})
-	ready(t, "http://"+o.Health+"/readyz")
+	ready(t, "http://"+o.Health.Addr().String()+"/readyz", done)
 	return func(t *testing.T, pod []byte) *admissionv1.AdmissionResponse {
 		t.Helper()
 		body := fmt.Sprintf(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","namespace":%q,"object":%s}}`, namespace, pod)
-		r, err := client.Post(fmt.Sprintf("https://127.0.0.1:%d%s", o.Port, webhook.MutatePath), "application/json", strings.NewReader(body))
+		r, err := client.Post(fmt.Sprintf("https://%s%s", o.Admission.Addr(), webhook.MutatePath), "application/json", strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,9 +187,9 @@ func start(t *testing.T, operator string) func(*testing.T, []byte) *admissionv1.
 	}
 }
 
-func ready(t *testing.T, url string) {
+func ready(t *testing.T, url string, ended chan error) {
 	t.Helper()
-	limit := time.After(time.Minute) // on a machine with much else to do
+	limit := time.After(2 * time.Minute)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -200,6 +200,9 @@ func ready(t *testing.T, url string) {
 			}
 		}
 		select {
+		case err := <-ended:
+			ended <- nil
+			t.Fatal(err)
 		case <-limit:
 			t.Fatal("the webhook is not ready")
 		case <-tick.C:
@@ -234,12 +237,11 @@ func (c *certificate) Run(ctx context.Context) error {
 
 func (c *certificate) Ready() error { return nil }
 
-func port(t *testing.T) int {
+func listen(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return l
 }
