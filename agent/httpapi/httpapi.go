@@ -1,7 +1,7 @@
 // Package httpapi serves secrets to the containers of a pod over HTTP, as the KMS Agent of Alibaba Cloud does.
 //
 // Whoever may read the token file may read the allowed secrets. A request passes these checks, in this order, which is
-// that of the agent the KMS Agent is modelled on: number of connections, X-Forwarded-For, token, method, path,
+// that of the agent the KMS Agent is modelled on: number of connections, X-Forwarded-For and its like, token, method, path,
 // parameters, allow-list. Only /ping needs no token. No value and no token is ever logged.
 package httpapi
 

@@ -14,45 +14,29 @@ const (
 	answerLimit = 60 * time.Second
 	// closingLimit is how long Serve waits for open requests when it ends. The kubelet gives a pod 30 seconds by default.
 	closingLimit = 5 * time.Second
-	// maxHeader in bytes: a token, an ARN, and what clients add of their own.
-	maxHeader = 16 << 10
+	// headerLimit is how long a request's header may take, and a connection's first byte.
+	headerLimit = 2 * time.Second
+	// maxHeader in bytes: a token, an ARN, and what clients add of their own. net/http allows 4 kB more.
+	maxHeader = 4 << 10
 )
-
-// connection is what a request knows of the connection that it came by. Without Serve it is zero.
-type connection struct {
-	number  int64           // of the open ones, counted from 1
-	closing <-chan struct{} // closed when the server ends
-}
-
-type connectionKey struct{}
-
-func connectionOf(r *http.Request) connection {
-	c, _ := r.Context().Value(connectionKey{}).(connection)
-	return c
-}
 
 // Serve answers on the listener, which it closes, until ctx ends, which is no error. Requests that are being answered then
 // have five seconds; watches end at once.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler:           s,
-		ReadHeaderTimeout: 5 * time.Second,
+		ReadHeaderTimeout: headerLimit,
 		ReadTimeout:       answerLimit,
 		WriteTimeout:      answerLimit,
 		IdleTimeout:       answerLimit,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelError),
-		ConnContext: func(inner context.Context, _ net.Conn) context.Context {
-			return context.WithValue(inner, connectionKey{}, connection{s.connected.Add(1), ctx.Done()})
-		},
-		ConnState: func(_ net.Conn, state http.ConnState) {
-			if state == http.StateClosed || state == http.StateHijacked {
-				s.connected.Add(-1)
-			}
+		ConnContext: func(inner context.Context, c net.Conn) context.Context {
+			return context.WithValue(inner, connectionKey{}, c)
 		},
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
+	go func() { ended <- server.Serve(&limited{Listener: listener, most: s.maxConn, closing: ctx.Done()}) }()
 	select {
 	case err := <-ended:
 		return err

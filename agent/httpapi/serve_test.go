@@ -3,11 +3,13 @@ package httpapi
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -55,19 +57,16 @@ func TestTooManyConnections(t *testing.T) {
 		}
 		open = append(open, c)
 	}
-	// /ping has two more.
-	for range 2 {
-		c := dial(t, address)
-		if status, _ := c.get("/ping"); status != 200 {
-			t.Errorf("ping: %d", status)
-		}
-		open = append(open, c)
+	// All of them have sent the token: what is over them gets an answer to /ping, and nothing else.
+	over := dial(t, address)
+	if status, kept := over.get("/ping"); status != 200 || !kept {
+		t.Errorf("ping: %d, kept %v", status, kept)
 	}
-	if status, kept := dial(t, address).get("/ping"); status != 429 || kept {
-		t.Errorf("ping over its limit: %d, kept %v", status, kept)
-	}
-	if status, kept := open[4].get("/v1/app/db"); status != 429 || kept {
+	if status, kept := over.get("/v1/app/db"); status != 429 || kept {
 		t.Errorf("secret by a connection for ping: %d, kept %v", status, kept)
+	}
+	if status, kept := dial(t, address).get("/v1/app/db"); status != 429 || kept {
+		t.Errorf("secret: %d, kept %v", status, kept)
 	}
 	if status, _ := open[0].get("/v1/app/db"); status != 200 {
 		t.Errorf("one of the first: %d", status)
@@ -83,6 +82,92 @@ func TestTooManyConnections(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d after all have gone", status)
 		}
+	}
+}
+
+// closed waits until the server has closed the connection.
+func (c *client) closed() {
+	c.t.Helper()
+	if err := c.net.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		c.t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, c.reader); errors.Is(err, os.ErrDeadlineExceeded) {
+		c.t.Error("a connection is still open")
+	}
+}
+
+// Every container of the pod reaches the port, also one without the token. It cannot keep out those that have it.
+func TestStrangersDoNotLockOut(t *testing.T) {
+	const maxConn = 20
+	address, _ := start(t, Config{Source: newOrigin(), MaxConn: maxConn})
+	app := dial(t, address)
+	if status, _ := app.get("/v1/app/db"); status != 200 {
+		t.Fatal(status)
+	}
+	var strangers []*client
+	for i := range 10 * maxConn {
+		c := dial(t, address)
+		switch i % 4 {
+		case 0: // idle
+		case 1:
+			fmt.Fprint(c.net, "GET /v1/app/db HTTP/1.1\r\nX-KMS-")
+		case 2:
+			fmt.Fprint(c.net, "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+		case 3:
+			fmt.Fprint(c.net, "POST /v1/app/db HTTP/1.1\r\nHost: x\r\nX-KMS-Token: wrong\r\nContent-Length: 1000\r\n\r\n")
+		}
+		strangers = append(strangers, c)
+		if i%maxConn != 0 {
+			continue
+		}
+		if status, kept := app.get("/v1/app/db"); status != 200 || !kept {
+			t.Errorf("by the connection that was open before %d others: %d, kept %v", i, status, kept)
+		}
+		fresh := dial(t, address)
+		if status, _ := fresh.get("/v1/app/db"); status != 200 {
+			t.Errorf("by a new connection after %d others: %d", i, status)
+		}
+		fresh.net.Close()
+	}
+	for _, c := range strangers[:len(strangers)-maxConn] {
+		c.closed()
+	}
+}
+
+// Where all that are served have sent the token, those over them are as few.
+func TestConnectionsOverTheLimitAreFew(t *testing.T) {
+	address, _ := start(t, Config{Source: newOrigin(), MaxConn: 1})
+	app := dial(t, address)
+	if status, _ := app.get("/v1/app/db"); status != 200 {
+		t.Fatal(status)
+	}
+	var over []*client
+	for range 4 * mostStanding {
+		c := dial(t, address)
+		over = append(over, c)
+	}
+	if status, _ := over[len(over)-1].get("/ping"); status != 200 {
+		t.Errorf("ping: %d", status)
+	}
+	for _, c := range over[:len(over)-mostStanding] {
+		c.closed()
+	}
+	if status, kept := app.get("/v1/app/db"); status != 200 || !kept {
+		t.Errorf("%d, kept %v", status, kept)
+	}
+}
+
+func TestHeadersAreSmall(t *testing.T) {
+	address, _ := start(t, Config{Source: newOrigin()})
+	c := dial(t, address)
+	fmt.Fprintf(c.net, "GET /v1/app/db HTTP/1.1\r\nHost: x\r\nX-KMS-Token: %s\r\nX-Large: %s", testToken, strings.Repeat("x", 16<<10))
+	res, err := http.ReadResponse(c.reader, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Error(res.Status)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -39,9 +38,6 @@ const (
 	DefaultPathPrefix = "/v1/"
 )
 
-// pingSlots are the connections over MaxConn that still get an answer to /ping: a busy agent is not an ill one.
-const pingSlots = 2
-
 // Server answers requests. It is an http.Handler; MaxConn is kept by Serve.
 type Server struct {
 	source     Source
@@ -50,8 +46,7 @@ type Server struct {
 	headers    []string // canonical
 	prefix     string
 	watchPath  string
-	maxConn    int64
-	connected  atomic.Int64
+	maxConn    int
 	shape      ResponseType
 	heartbeat  time.Duration
 	writeLimit time.Duration
@@ -79,7 +74,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	return &Server{
 		source: cfg.Source, token: []byte(cfg.Token), allow: newAllowList(cfg.Allow), headers: canonical,
-		prefix: prefix, watchPath: prefix + "watch", maxConn: int64(cmp.Or(cfg.MaxConn, DefaultMaxConn)),
+		prefix: prefix, watchPath: prefix + "watch", maxConn: cmp.Or(cfg.MaxConn, DefaultMaxConn),
 		shape: cfg.ResponseType, heartbeat: cmp.Or(cfg.Heartbeat, 15*time.Second), writeLimit: 10 * time.Second,
 		log: cmp.Or(cfg.Log, slog.Default()),
 	}, nil
@@ -120,25 +115,28 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
+// forwardedHeaders are those of a request that came through a proxy (RFC 7239, RFC 9110).
+var forwardedHeaders = []string{"X-Forwarded-For", "Forwarded", "Via"}
+
 // admit checks what has nothing to do with the secret.
 func (s *Server) admit(r *http.Request, ping bool) *Error {
-	limit := s.maxConn
-	if ping {
-		limit += pingSlots
-	}
-	if connectionOf(r).number > limit {
+	connection := connectionOf(r)
+	if connection.over && !ping {
 		return &Error{Status: http.StatusTooManyRequests, Code: CodeTooManyConnections, Message: fmt.Sprintf(
 			"connection limit exceeded: there are more than %d; keep connections open and use them again, or raise MaxConn", s.maxConn)}
 	}
 	if ping {
 		return nil
 	}
-	if _, forwarded := r.Header["X-Forwarded-For"]; forwarded {
-		return &Error{Status: http.StatusBadRequest, Code: CodeForwarded, Message: "a forwarded request (X-Forwarded-For) gets no secret"}
+	for _, name := range forwardedHeaders {
+		if _, forwarded := r.Header[name]; forwarded {
+			return &Error{Status: http.StatusBadRequest, Code: CodeForwarded, Message: "a forwarded request (" + name + ") gets no secret"}
+		}
 	}
 	for _, name := range s.headers {
 		for _, value := range r.Header[name] {
 			if subtle.ConstantTimeCompare([]byte(value), s.token) == 1 {
+				connection.trust()
 				return nil
 			}
 		}

@@ -181,6 +181,8 @@ func TestStatuses(t *testing.T) {
 		"token elsewhere":         {path: "/v1/app/db", header: map[string]string{"Authorization": testToken}, status: 403, code: CodeBadToken},
 		"forwarded":               {path: "/v1/app/db", header: map[string]string{"X-KMS-Token": testToken, "X-Forwarded-For": "10.0.0.1"}, status: 400, code: CodeForwarded},
 		"forwarded before token":  {path: "/v1/app/db", header: map[string]string{"X-Forwarded-For": "10.0.0.1"}, status: 400, code: CodeForwarded},
+		"forwarded by RFC 7239":   {path: "/v1/app/db", header: map[string]string{"X-KMS-Token": testToken, "Forwarded": "for=10.0.0.1"}, status: 400, code: CodeForwarded},
+		"through a proxy":         {path: "/v1/app/db", header: map[string]string{"X-KMS-Token": testToken, "Via": "1.1 proxy"}, status: 400, code: CodeForwarded},
 		"empty X-Forwarded-For":   {path: "/v1/app/db", header: map[string]string{"X-KMS-Token": testToken, "X-Forwarded-For": ""}, status: 400, code: CodeForwarded},
 		"missing secretId":        {path: "/secretsmanager/get", status: 400, code: CodeMissingParameter},
 		"empty secretId":          {path: "/secretsmanager/get?secretId=", status: 400, code: CodeMissingParameter},
