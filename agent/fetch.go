@@ -105,6 +105,12 @@ func refused(err error) bool {
 	return errors.As(err, &e) && e.Code != "" && e.Class() == kms.Permanent
 }
 
+// absent reports whether KMS has no such secret, or no such version of it.
+func absent(err error) bool {
+	var e *kms.Error
+	return errors.As(err, &e) && e.Class() == kms.NotFound
+}
+
 // transient reports whether everything in err may pass without anybody changing anything.
 func transient(err error) bool {
 	for _, leaf := range leaves(err) {

@@ -21,7 +21,7 @@ const fetchLimit = 20 * time.Second
 // SecretsConfig says how long the local API serves a value without asking KMS.
 type SecretsConfig struct {
 	TTL   time.Duration // 0: every read asks KMS
-	Size  int           // the most values that are kept
+	Size  int           // the most values that are kept, which have no more than a share of the agent's memory limit together
 	Stale bool          // serve a value on while KMS or STS cannot be reached
 	// Region of the KMS, for the ARN in AWS's shape, which KMS does not tell; empty: no ARN
 	Region string
@@ -31,21 +31,30 @@ type SecretsConfig struct {
 type Secrets struct {
 	agent  *Agent
 	region string
+	ration ration
 	cache  *cache.Cache[httpapi.Request, *httpapi.Secret]
 }
+
+// ownBytes is what a secret takes besides its texts.
+const ownBytes = 1 << 10
 
 // Secrets returns a source with an empty cache.
 func (a *Agent) Secrets(cfg SecretsConfig) *Secrets {
 	s := &Secrets{agent: a, region: cfg.Region}
 	settings := cache.Config[httpapi.Request, *httpapi.Secret]{
-		Fetch: s.fetch, Timeout: fetchLimit, TTL: cfg.TTL, Size: cfg.Size,
+		Fetch: s.fetch, Timeout: fetchLimit, TTL: cfg.TTL, Size: cfg.Size, Bytes: localBytes(),
+		Weigh:   func(v *httpapi.Secret) int { return len(v.Data) + len(v.ExtendedConfig) + ownBytes },
+		Lasting: func(err error) bool { return absent(err) || refused(err) },
 		Version: func(v *httpapi.Secret) string { return v.VersionID },
 		Stale: func(r httpapi.Request, _ error) {
 			a.log.Info("serving the value in hand", "secret", r.String())
 		},
 	}
+	if cfg.TTL > 0 { // else to ask KMS for every read is what was wanted
+		s.ration = ration{every: callEvery, burst: callBurst}
+	}
 	if cfg.Stale {
-		settings.Transient = func(err error) bool { return timedOut(err) || transient(err) }
+		settings.Transient = func(err error) bool { return timedOut(err) || rationed(err) || transient(err) }
 	}
 	s.cache = cache.New(settings)
 	return s
@@ -91,6 +100,9 @@ func keyOf(r httpapi.Request) httpapi.Request {
 }
 
 func (s *Secrets) fetch(ctx context.Context, r httpapi.Request) (*httpapi.Secret, error) {
+	if err := s.ration.take(ctx); err != nil {
+		return nil, err
+	}
 	secret, err := s.agent.reader.read(ctx, kms.Ref{Name: r.SecretID, VersionID: r.VersionID, VersionStage: r.VersionStage})
 	if err != nil {
 		s.agent.log.Warn("fetch for the local API failed", "secret", r.String(), "error", s.agent.Explain(err))
@@ -127,8 +139,9 @@ func (a *Agent) refusal(err error) error {
 	var gateway *kms.Error
 	var sts *identity.Error
 	e := &httpapi.Error{Status: http.StatusInternalServerError, Code: httpapi.CodeInternal, Message: err.Error()}
+	e.RetryAfter = retryAfter(err)
 	switch {
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), rationed(err):
 		return err
 	case errors.As(err, &gateway) && gateway.Code != "":
 		e.Status, e.Code, e.Message, e.RequestID = gateway.Status, gateway.Code, gateway.Message, gateway.RequestID

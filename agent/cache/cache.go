@@ -4,13 +4,22 @@ package cache
 import (
 	"container/list"
 	"context"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
 )
 
-// retryPause is the longest time after which a value that could not be renewed is tried again.
-const retryPause = 30 * time.Second
+const (
+	// retryPause is the longest time after which a value that could not be renewed is tried again.
+	retryPause = 30 * time.Second
+	// refreshPause is the shortest time between two fetches of a key that Refresh causes.
+	refreshPause = time.Second
+	// refusalPause is how long an error that lasts is repeated without a fetch.
+	refusalPause = 5 * time.Second
+	// mostRefusals are remembered at a time.
+	mostRefusals = 100
+)
 
 // Config says what a Cache keeps and for how long.
 type Config[K comparable, V any] struct {
@@ -20,9 +29,13 @@ type Config[K comparable, V any] struct {
 	Timeout time.Duration // 0: 30s
 	TTL     time.Duration // how long a value is good for; 0: values are not kept
 	Size    int           // how many values are kept, at least 1; the one not used for longest goes first
+	// Bytes is what all values that are kept may have together, as Weigh counts them; 0: no limit. A value with more is not kept.
+	Bytes int
+	Weigh func(V) int // nil: values have no weight
 	// Transient tells errors that may pass by themselves. After one, an expired value is served on; after any other it is
 	// forgotten. nil: no error is transient.
 	Transient func(error) bool
+	Lasting   func(error) bool       // tells errors that are the same for some seconds, such as for a key that does not exist; nil: none is
 	Stale     func(key K, err error) // told when an expired value stays because of err; nil: nobody is
 	Version   func(V) string         // what Watch compares
 }
@@ -34,6 +47,8 @@ type Cache[K comparable, V any] struct {
 	mu       sync.Mutex
 	entries  map[K]*list.Element // of *entry
 	used     list.List           // most recently used first
+	bytes    int                 // of all entries
+	refusals map[K]refusal
 	flights  map[K]*flight[V]
 	launched uint64
 	watchers map[K]map[chan struct{}]struct{}
@@ -46,7 +61,15 @@ type Stats struct{ Hits, Misses uint64 }
 type entry[K comparable, V any] struct {
 	key   K
 	value V
+	bytes int
 	due   time.Time // from then on it is to be fetched again
+	asked time.Time // when the last fetch that Refresh caused began
+}
+
+// refusal is an error that lasts.
+type refusal struct {
+	err error
+	at  time.Time
 }
 
 // New returns an empty Cache.
@@ -57,13 +80,19 @@ func New[K comparable, V any](cfg Config[K, V]) *Cache[K, V] {
 	if cfg.Transient == nil {
 		cfg.Transient = func(error) bool { return false }
 	}
+	if cfg.Lasting == nil {
+		cfg.Lasting = func(error) bool { return false }
+	}
+	if cfg.Weigh == nil {
+		cfg.Weigh = func(V) int { return 0 }
+	}
 	if cfg.Stale == nil {
 		cfg.Stale = func(K, error) {}
 	}
 	cfg.Size = max(cfg.Size, 1)
 	return &Cache[K, V]{
 		cfg: cfg, entries: map[K]*list.Element{}, flights: map[K]*flight[V]{},
-		watchers: map[K]map[chan struct{}]struct{}{},
+		refusals: map[K]refusal{}, watchers: map[K]map[chan struct{}]struct{}{},
 	}
 }
 
@@ -80,6 +109,12 @@ func (c *Cache[K, V]) get(ctx context.Context, key K, count *Stats) (V, error) {
 		c.mu.Unlock()
 		return value, nil
 	}
+	if r, ok := c.refusals[key]; ok && time.Since(r.at) < refusalPause {
+		count.Hits++
+		c.mu.Unlock()
+		var none V
+		return none, r.err
+	}
 	count.Misses++
 	f := c.flights[key]
 	if f == nil {
@@ -93,12 +128,23 @@ func (c *Cache[K, V]) get(ctx context.Context, key K, count *Stats) (V, error) {
 	return value, err
 }
 
-// Refresh fetches the value whatever is kept. A failure is an error, and what is kept stays as it is.
+// Refresh fetches the value whatever is kept, at most once a second: a call within that time gets what the one before
+// it got. A failure is an error, and what is kept stays as it is.
 func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (V, error) {
 	c.mu.Lock()
+	if r, ok := c.refusals[key]; ok && time.Since(r.at) < refreshPause {
+		c.mu.Unlock()
+		var none V
+		return none, r.err
+	}
+	if e, ok := c.lookup(key); ok && time.Since(e.asked) < refreshPause {
+		value := e.value
+		c.mu.Unlock()
+		return value, nil
+	}
 	asked := c.launched
 	f := c.flights[key]
-	for f != nil && f.number <= asked {
+	for f != nil && f.number <= asked && time.Since(f.asked) >= refreshPause {
 		// That one may already have read what the caller knows to be old. Whoever waits here shares the next.
 		c.mu.Unlock()
 		select {
@@ -143,16 +189,16 @@ func (c *Cache[K, V]) lookup(key K) (*entry[K, V], bool) {
 
 // store is called with mu held.
 func (c *Cache[K, V]) store(key K, value V) {
+	delete(c.refusals, key)
 	if c.cfg.TTL <= 0 {
 		return
 	}
-	due := time.Now().Add(c.cfg.TTL)
-	if e, ok := c.lookup(key); ok {
-		e.value, e.due = value, due
-	} else {
-		c.entries[key] = c.used.PushFront(&entry[K, V]{key, value, due})
+	c.forget(key)
+	if bytes := c.cfg.Weigh(value); c.cfg.Bytes == 0 || bytes <= c.cfg.Bytes {
+		c.entries[key] = c.used.PushFront(&entry[K, V]{key: key, value: value, bytes: bytes, due: time.Now().Add(c.cfg.TTL)})
+		c.bytes += bytes
 	}
-	for c.used.Len() > c.cfg.Size {
+	for c.used.Len() > c.cfg.Size || c.cfg.Bytes > 0 && c.bytes > c.cfg.Bytes {
 		if oldest, ok := c.used.Back().Value.(*entry[K, V]); ok {
 			c.forget(oldest.key)
 		}
@@ -168,8 +214,19 @@ func (c *Cache[K, V]) store(key K, value V) {
 // forget is called with mu held.
 func (c *Cache[K, V]) forget(key K) {
 	if element, ok := c.entries[key]; ok {
-		c.used.Remove(element)
+		if e, ok := c.used.Remove(element).(*entry[K, V]); ok {
+			c.bytes -= e.bytes
+		}
 		delete(c.entries, key)
+	}
+}
+
+// refuse is called with mu held.
+func (c *Cache[K, V]) refuse(key K, err error) {
+	now := time.Now()
+	maps.DeleteFunc(c.refusals, func(_ K, r refusal) bool { return now.Sub(r.at) >= refusalPause })
+	if len(c.refusals) < mostRefusals {
+		c.refusals[key] = refusal{err, now}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 // flight is one fetch, and all who wait for it.
 type flight[V any] struct {
 	number uint64
+	asked  time.Time     // when Refresh caused it; zero: it did not
 	done   chan struct{} // closed at the end; what is below is set before
 	value  V
 	err    error
@@ -28,6 +29,9 @@ func (f *flight[V]) wait(ctx context.Context) (V, error) {
 func (c *Cache[K, V]) launch(key K, forced bool) *flight[V] {
 	c.launched++
 	f := &flight[V]{number: c.launched, done: make(chan struct{})}
+	if forced {
+		f.asked = time.Now()
+	}
 	c.flights[key] = f
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeout)
@@ -42,10 +46,16 @@ func (c *Cache[K, V]) land(key K, f *flight[V], forced bool) {
 	transient := f.err != nil && c.cfg.Transient(f.err)
 	c.mu.Lock()
 	delete(c.flights, key)
+	if f.err != nil && c.cfg.Lasting(f.err) {
+		c.refuse(key, f.err)
+	}
 	kept, ok := c.lookup(key)
 	switch {
 	case f.err == nil:
 		c.store(key, f.value)
+		if e, kept := c.lookup(key); kept && forced {
+			e.asked = f.asked
+		}
 	case ok && transient:
 		stale := kept.value
 		f.stale = &stale

@@ -10,7 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync/atomic"
+	"time"
 )
 
 // A Request names a version of a secret. It is comparable, so that a cache can have it as its key.
@@ -51,8 +51,6 @@ type Secret struct {
 	LastRotationDate  string
 	NextRotationDate  string
 	ExtendedConfig    string
-
-	encoded [ShapeVault + 1]atomic.Pointer[[]byte] // the answers made of it, one for each ResponseType
 }
 
 // String hides the value from every %v.
@@ -76,11 +74,13 @@ type Source interface {
 
 // Error is an answer other than 200, in the form of KMS's own errors.
 type Error struct {
-	Status    int    `json:"-"` // of HTTP
-	Code      string // KMS's, or one of those below
-	Message   string
-	RequestID string `json:"RequestId"`           // KMS's; empty if the agent itself refuses
-	Recommend string `json:"Recommend,omitempty"` // why, and what to change
+	Status int `json:"-"` // of HTTP
+	// RetryAfter is when the same request makes sense again, in whole seconds; 0: not said.
+	RetryAfter time.Duration `json:"-"`
+	Code       string        // KMS's, or one of those below
+	Message    string
+	RequestID  string `json:"RequestId"`           // KMS's; empty if the agent itself refuses
+	Recommend  string `json:"Recommend,omitempty"` // why, and what to change
 }
 
 func (e *Error) Error() string {
@@ -94,6 +94,7 @@ func (e *Error) Error() string {
 // The codes of the agent's own refusals.
 const (
 	CodeTooManyConnections = "Rejected.TooManyConnections" // 429
+	CodeTooManyCalls       = "Rejected.TooManyCalls"       // 429: the local API's calls to KMS are rationed
 	CodeForwarded          = "Forbidden.Forwarded"         // 400
 	CodeBadToken           = "Forbidden.BadToken"          // 403
 	CodeMethod             = "MethodNotAllowed"            // 405

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/textproto"
 	"strconv"
@@ -195,6 +196,9 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	s.log.Debug("request refused", "path", r.URL.Path, "status", refusal.Status, "code", refusal.Code)
 	if refusal.Code == CodeTooManyConnections {
 		w.Header().Set("Connection", "close") // or it would stay one too many
+	}
+	if refusal.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refusal.RetryAfter.Seconds()))))
 	}
 	body, err := encode(refusal)
 	if err != nil {

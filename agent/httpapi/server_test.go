@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 const sentinel = "sentinel-value"
@@ -38,6 +39,7 @@ func newOrigin() *origin {
 			"app/denied":                      &Error{Status: 403, Code: "Forbidden.NoPermission", Message: "no", RequestID: "req-9"},
 			"app/gone":                        &Error{Status: 404, Code: "Forbidden.ResourceNotFound", Message: "no", RequestID: "req-8"},
 			"app/unreachable":                 &Error{Status: 502, Code: CodeConnection, Message: "KMS cannot be reached"},
+			"app/rationed":                    &Error{Status: 429, Code: CodeTooManyCalls, Message: "no", RetryAfter: 1500 * time.Millisecond},
 			"app/slow":                        context.DeadlineExceeded,
 			"app/bug":                         errors.New("what only the log may say"),
 			"app/with space and /slashes/%2F": dbSecret,
@@ -307,4 +309,21 @@ func TestConcurrentRequests(t *testing.T) {
 	wg.Wait()
 	http.DefaultClient.CloseIdleConnections()
 	stop()
+}
+
+func TestRefusalSaysWhenToAskAgain(t *testing.T) {
+	address, _ := start(t, Config{Source: newOrigin()})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/v1/app/rationed", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-KMS-Token", testToken)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusTooManyRequests || res.Header.Get("Retry-After") != "2" {
+		t.Errorf("%s, Retry-After %q", res.Status, res.Header.Get("Retry-After"))
+	}
 }

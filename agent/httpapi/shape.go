@@ -123,17 +123,8 @@ func keyed(s *Secret) json.RawMessage {
 	return value
 }
 
-// body is the answer made of s. It is made once: from a cache, the same is asked for again and again.
-func (t ResponseType) body(s *Secret) ([]byte, error) {
-	if made := s.encoded[t].Load(); made != nil {
-		return *made, nil
-	}
-	body, err := encode(t.document(s))
-	if err == nil {
-		s.encoded[t].Store(&body)
-	}
-	return body, err
-}
+// body is the answer made of s. It is made for each request: kept beside the value, it would double what a cache takes.
+func (t ResponseType) body(s *Secret) ([]byte, error) { return encode(t.document(s)) }
 
 // encode writes JSON without the line break at the end and without the escapes for HTML, as the services do.
 func encode(document any) ([]byte, error) {

@@ -56,17 +56,20 @@ func main() {
 	os.Exit(code)
 }
 
+// initMemory in bytes is what the heap of init may grow to before it is collected.
+const initMemory = 32 << 20
+
 // modest makes the garbage collector fit for what the agent is: something small that is in every pod. The environment can say
 // otherwise.
 func modest(command string) {
 	percent := 50 // idle but for a moment every few minutes
+	// GOMEMLIMIT is the container's limit, which counts what Go does not: the program's pages, the kernel's buffers, files in memory.
+	limit := debug.SetMemoryLimit(-1) / 5 * 4
 	if command == config.CommandInit {
 		// Ends before there is enough for a collection, which saves a fifth of its CPU time, unless the secrets are large.
-		percent = 400
-		if os.Getenv("GOMEMLIMIT") == "" {
-			debug.SetMemoryLimit(32 << 20)
-		}
+		percent, limit = 400, min(limit, initMemory)
 	}
+	debug.SetMemoryLimit(limit)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}

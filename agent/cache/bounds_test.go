@@ -1,0 +1,169 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestValuesAreKeptWithinBytes(t *testing.T) {
+	o := &origin{}
+	c := newCache(o, func(cfg *Config[string, string]) {
+		cfg.Size, cfg.Bytes, cfg.Weigh = 100, 10, func(v string) int { return len(v) }
+	})
+	kept := func(keys ...string) {
+		t.Helper()
+		if c.used.Len() != len(keys) || len(c.entries) != len(keys) {
+			t.Errorf("%d values", c.used.Len())
+		}
+		for _, key := range keys {
+			if _, ok := c.entries[key]; !ok {
+				t.Errorf("%s is gone", key)
+			}
+		}
+	}
+	c.Put("a", "1234")
+	c.Put("b", "1234")
+	want(t, c, "a", "1234")
+	c.Put("c", "1234")
+	kept("a", "c")
+	c.Put("c", "12345") // in place of what was
+	kept("a", "c")
+	c.Put("d", "1234567890")
+	kept("d")
+	c.Put("e", "more than everything")
+	kept("d")
+	c.Put("d", "more than everything") // what was there is old
+	kept()
+	if c.bytes != 0 {
+		t.Errorf("%d bytes of nothing", c.bytes)
+	}
+}
+
+func TestAValueLargerThanTheCacheIsServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{version: 1}
+		c := newCache(o, func(cfg *Config[string, string]) {
+			cfg.Bytes, cfg.Weigh = 2, func(v string) int { return len(v) }
+		})
+		want(t, c, "a", "a@1")
+		want(t, c, "a", "a@1")
+		if v, err := c.Refresh(t.Context(), "a"); v != "a@1" || err != nil {
+			t.Errorf("%q, %v", v, err)
+		}
+	})
+}
+
+func TestARefusalThatLastsIsRepeatedForSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{version: 1, err: errRefused}
+		c := newCache(o, func(cfg *Config[string, string]) {
+			cfg.Lasting = func(err error) bool { return errors.Is(err, errRefused) }
+		})
+		refused := func(fetches int) {
+			t.Helper()
+			if _, err := c.Get(t.Context(), "a"); !errors.Is(err, errRefused) || o.count() != fetches {
+				t.Errorf("%v after %d fetches; want %d", err, o.count(), fetches)
+			}
+		}
+		for range 100 {
+			refused(1)
+		}
+		time.Sleep(refusalPause)
+		refused(2)
+		c.Put("a", "made since")
+		want(t, c, "a", "made since")
+
+		o.set(1, errOutage) // does not last
+		for range 3 {
+			if _, err := c.Get(t.Context(), "b"); !errors.Is(err, errOutage) {
+				t.Error(err)
+			}
+		}
+		if o.count() != 5 {
+			t.Errorf("%d fetches", o.count())
+		}
+	})
+}
+
+func TestRefusalsAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache(&origin{err: errRefused}, func(cfg *Config[string, string]) { cfg.Lasting = func(error) bool { return true } })
+		for i := range 10 * mostRefusals {
+			wg := sync.WaitGroup{}
+			wg.Go(func() { _, _ = c.Get(t.Context(), fmt.Sprint(i)) })
+			if i%mostRefusals == 0 {
+				wg.Wait()
+			}
+		}
+		time.Sleep(time.Minute)
+		if len(c.refusals) > mostRefusals {
+			t.Errorf("%d", len(c.refusals))
+		}
+	})
+}
+
+func TestRefreshAsksOnceASecond(t *testing.T) {
+	for name, takes := range map[string]time.Duration{"fast": 0, "slow": 1500 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				var mu sync.Mutex
+				var fetches []time.Duration
+				c := newCache(nil, func(cfg *Config[string, string]) {
+					cfg.Fetch = func(context.Context, string) (string, error) {
+						mu.Lock()
+						fetches = append(fetches, time.Since(begun))
+						mu.Unlock()
+						time.Sleep(takes)
+						return "value", nil
+					}
+				})
+				var wg sync.WaitGroup
+				for range 100 {
+					for range 5 {
+						wg.Go(func() {
+							if v, err := c.Refresh(t.Context(), "a"); v != "value" || err != nil {
+								t.Errorf("%q, %v", v, err)
+							}
+						})
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+				wg.Wait()
+				for i := range fetches[1:] {
+					if fetches[i+1]-fetches[i] < refreshPause {
+						t.Errorf("fetches at %v", fetches)
+						break
+					}
+				}
+				if len(fetches) < 5 {
+					t.Errorf("fetches at %v", fetches)
+				}
+			})
+		})
+	}
+}
+
+func TestRefreshOfWhatIsRefusedAsksOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{err: errRefused}
+		c := newCache(o, func(cfg *Config[string, string]) { cfg.Lasting = func(error) bool { return true } })
+		for range 10 {
+			if _, err := c.Refresh(t.Context(), "a"); !errors.Is(err, errRefused) {
+				t.Error(err)
+			}
+		}
+		if o.count() != 1 {
+			t.Errorf("%d fetches", o.count())
+		}
+		time.Sleep(refreshPause)
+		if _, err := c.Refresh(t.Context(), "a"); !errors.Is(err, errRefused) || o.count() != 2 {
+			t.Errorf("%v after %d fetches", err, o.count())
+		}
+	})
+}
