@@ -15,6 +15,7 @@ import (
 type manifestFlags struct {
 	source   manifest.Source
 	operator string // file of the operator's document
+	roleARN  string // of ServiceAccounts that are not found
 	offline  bool
 }
 
@@ -25,6 +26,7 @@ func (sh *shell) manifestFlags(cmd *cobra.Command) *manifestFlags {
 	flags.StringVarP(&f.source.Kustomize, "kustomize", "k", "", "folder of a kustomization")
 	flags.BoolVarP(&f.source.Recursive, "recursive", "R", false, "folders in the folders of -f too")
 	flags.StringVar(&f.operator, "config", "", "file with the operator's document (config.yaml of the ConfigMap kms-webhook); then no cluster is asked")
+	flags.StringVar(&f.roleARN, "role-arn", "", "ARN of the RAM role of ServiceAccounts that are neither in the manifests nor in the cluster: acs:ram::<account>:role/<name>")
 	return f
 }
 
@@ -42,7 +44,7 @@ func (sh *shell) inject() *cobra.Command {
 		Short: "Print manifests as their pods would be in the cluster",
 		Long: "Prints the manifests with what the webhook would add to their pods, by the webhook's own code. Documents without such pods are\n" +
 			"printed as they are. The operator's document and ServiceAccounts come from the cluster, which is not changed; with --config from\n" +
-			"that file and from the manifests. Pods that the webhook would refuse are reported, and then nothing is printed.",
+			"that file and from the manifests; the role of a ServiceAccount that is not among them comes from --role-arn. Pods that the webhook would refuse are reported, and then nothing is printed.",
 		Example: `  # What would this Deployment's pods be?
   kubectl kms inject -f web.yaml
 
@@ -50,7 +52,10 @@ func (sh *shell) inject() *cobra.Command {
   kubectl kms inject -f web.yaml | diff web.yaml -
 
   # Without a cluster
-  kubectl kms inject -k overlays/prod --config operator.yaml`,
+  kubectl kms inject -k overlays/prod --config operator.yaml
+
+  # Without a cluster, and with a ServiceAccount that comes from elsewhere
+  kubectl kms inject -f web.yaml --config operator.yaml --role-arn acs:ram::1234567890123456:role/shop`,
 		Args: onlyFlags, ValidArgsFunction: cobra.NoFileCompletions,
 	}
 	f := sh.manifestFlags(cmd)
@@ -60,8 +65,10 @@ func (sh *shell) inject() *cobra.Command {
 			return err
 		}
 		world, _, err := sh.world(cmd.Context(), f)
-		if err != nil {
+		if outage := new(unavailableError); errors.As(err, &outage) {
 			return fmt.Errorf("%w; without a cluster, give its document with --config", err)
+		} else if err != nil {
+			return err
 		}
 		return inject.Run(cmd.Context(), world, documents, sh.namespace(), sh.Out, sh.Err)
 	}

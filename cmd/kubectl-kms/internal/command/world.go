@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,6 +30,18 @@ func (e *unavailableError) Unwrap() error { return e.err }
 
 // world is what decisions are made in, and where its policy is from. The error may be an unavailableError.
 func (sh *shell) world(ctx context.Context, f *manifestFlags) (decide.World, string, error) {
+	if f.roleARN != "" && !config.IsRoleARN(f.roleARN) {
+		return decide.World{}, "", fmt.Errorf("--role-arn: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", f.roleARN)
+	}
+	world, policy, err := sh.anywhere(ctx, f)
+	world.RoleARN = f.roleARN
+	if outage := new(unavailableError); errors.As(err, &outage) {
+		outage.instead.RoleARN = f.roleARN
+	}
+	return world, policy, err
+}
+
+func (sh *shell) anywhere(ctx context.Context, f *manifestFlags) (decide.World, string, error) {
 	if f.operator != "" {
 		document, err := os.ReadFile(f.operator)
 		if err != nil {

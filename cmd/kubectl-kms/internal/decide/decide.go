@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
@@ -24,10 +23,13 @@ type World struct {
 	// what does not exist, ErrUnknown for what nobody can be asked about, or an outage.
 	ServiceAccount func(ctx context.Context, namespace, name string) (map[string]string, error)
 	Namespace      func(ctx context.Context, name string) (map[string]string, error)
+	// RoleARN is the role of ServiceAccounts that exist neither in manifests nor in a cluster; "": they have none.
+	RoleARN string
 }
 
 // ErrUnknown is about an object that is in no manifest, when no cluster may be asked.
-var ErrUnknown = errors.New("is not among the manifests, and no cluster is asked")
+var ErrUnknown = errors.New("is not among the manifests, and no cluster is asked; add it to the files of -f, or name its role: " +
+	"--role-arn acs:ram::<account>:role/<name>")
 
 // Nowhere asks nobody.
 func Nowhere(in *injector.Injector) World {
@@ -72,7 +74,7 @@ func (w World) Pod(ctx context.Context, namespace string, document []byte) (Verd
 	}
 	var v Verdict
 	var err error
-	v.Spec, err = config.Parse(pod.Metadata.Annotations, config.Checks{Key: render.CheckKey, Template: render.CheckTemplate})
+	v.Spec, err = config.Parse(pod.Metadata.Annotations, checks)
 	if err != nil {
 		v.Asked = true
 		return v, v.mistaken(err)

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
 // With is the world in which manifests have been applied: what they say of ServiceAccounts and namespaces comes first. Objects
@@ -30,7 +32,11 @@ func (w World) With(documents []*manifest.Document, defaultNamespace string) Wor
 		if annotations, found := accounts[[2]string{namespace, name}]; found {
 			return annotations, nil
 		}
-		return before.ServiceAccount(ctx, namespace, name)
+		annotations, err := before.ServiceAccount(ctx, namespace, name)
+		if w.RoleARN != "" && (errors.Is(err, cluster.ErrAbsent) || errors.Is(err, ErrUnknown)) {
+			return map[string]string{rrsa.RoleARNAnnotation: w.RoleARN}, nil
+		}
+		return annotations, err
 	}
 	w.Namespace = func(ctx context.Context, name string) (map[string]string, error) {
 		if labels, found := namespaces[name]; found {
@@ -53,3 +59,19 @@ func (w World) OptedIn(ctx context.Context, namespace string) string {
 	}
 	return ""
 }
+
+// Unseen is what to know of annotations in an object in which no pod was found.
+func Unseen(kind string) string {
+	return fmt.Sprintf("no pod was found in this %s, so that nothing is injected here and only the annotations themselves are looked at; "+
+		"look at a pod that it makes: kubectl get pod <name> -o yaml | kubectl kms validate -f -", kind)
+}
+
+// Annotations are the mistakes that annotations have by themselves, whatever the pod is that gets them.
+func Annotations(annotations map[string]string) config.Mistakes {
+	var v Verdict
+	_, err := config.Parse(annotations, checks)
+	_ = v.mistaken(err) // there is no other error
+	return v.Mistakes
+}
+
+var checks = config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}

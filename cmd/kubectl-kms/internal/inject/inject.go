@@ -11,6 +11,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // Run writes the documents to out with what the webhook would add to their pods, and warnings to notes. If a pod would be
@@ -23,6 +24,9 @@ func Run(ctx context.Context, world decide.World, documents []*manifest.Document
 		for _, o := range d.Objects() {
 			pod, ok := o.Pod()
 			if !ok {
+				for _, stray := range o.Strays(config.Prefix) {
+					fmt.Fprintf(notes, "Warning: %s: %s: %s: %s\n", d.File, o, stray.Path, decide.Unseen(o.Kind))
+				}
 				continue
 			}
 			in := cmp.Or(o.Namespace, namespace)
@@ -54,6 +58,15 @@ func Run(ctx context.Context, world decide.World, documents []*manifest.Document
 	}
 	if refused != nil {
 		return refused
+	}
+	for _, d := range documents {
+		lost, err := d.Save()
+		if err != nil {
+			return err
+		}
+		if lost != "" {
+			fmt.Fprintf(notes, "Warning: %s, document at line %d: is written anew: %s\n", d.File, d.Line, lost)
+		}
 	}
 	var text bytes.Buffer
 	if err := manifest.Write(&text, documents); err != nil {

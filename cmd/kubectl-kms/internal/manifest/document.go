@@ -3,35 +3,75 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"regexp"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 	k8syaml "sigs.k8s.io/yaml"
 )
 
-// A Document is one YAML document of a file.
+// A Document is one document of a file: of YAML, or a JSON object.
 type Document struct {
 	File string
 	Line int // in File, of the document's first line
-	text []byte
-	tree *yaml.Node // of the text; nil until somebody needs it
-	root any        // what the text says, as JSON
+
+	begin     int    // line of the text's first byte
+	first     bool   // of its file
+	separator []byte // the line --- before it, if there is one
+	text      []byte
+	json      bool
+	tree      *yaml.Node // of the text; nil for what only kubectl's reader can read
+	root      any        // what the text says, as JSON
+	added     []addition
 }
 
-func newDocument(file string, line int, text []byte) (*Document, error) {
-	d := &Document{File: file, Line: line, text: bytes.TrimLeft(text, "\r\n")}
-	d.Line += bytes.Count(text[:len(text)-len(d.text)], []byte("\n"))
-	// By kubectl's own reader, so that what is decided on is what the cluster would be sent.
-	document, err := k8syaml.YAMLToJSONStrict(d.text)
+func (d *Document) read() error {
+	if len(bytes.TrimSpace(d.text)) == 0 {
+		return nil
+	}
+	d.Line = d.begin + bytes.Count(d.text[:len(d.text)-len(bytes.TrimLeft(d.text, "\r\n"))], []byte("\n"))
+	err := d.parse()
 	if err == nil {
-		d.root, err = decode(document)
+		// By kubectl's own reader, so that what is decided on is what the cluster would be sent.
+		d.root, err = d.meaning(d.text)
+	}
+	if err == nil {
+		err = d.nested()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s, document at line %d: %w", file, d.Line, err)
+		return fmt.Errorf("%s, document at line %d: %w", d.File, d.Line, err)
 	}
-	return d, nil
+	return nil
+}
+
+// meaning is what a text says, which stands where the document's does.
+func (d *Document) meaning(text []byte) (any, error) {
+	if !d.json {
+		var err error
+		if text, err = k8syaml.YAMLToJSON(text); err != nil {
+			return nil, err
+		}
+	}
+	return decode(text)
+}
+
+// nested refuses what kubectl refuses, too.
+func (d *Document) nested() error {
+	root, _ := d.root.(map[string]any)
+	items, _ := root["items"].([]any)
+	for i, item := range items {
+		if o, _ := item.(map[string]any); o["items"] != nil {
+			if _, list := o["items"].([]any); list {
+				return fmt.Errorf("items[%d] is a list, and kubectl reads no list in a list; put its items into the outer one", i)
+			}
+		}
+	}
+	return nil
 }
 
 // decode keeps numbers as they are written: as float64 a large one would become another.
@@ -46,7 +86,7 @@ func decode(document []byte) (value any, err error) {
 type Object struct {
 	Document        *Document
 	Kind            string
-	Namespace, Name string // "" if the manifest does not say
+	Namespace, Name string // "" if the manifest does not say; that of a generateName is cart-<generated>
 	Labels          map[string]string
 	Annotations     map[string]string
 
@@ -67,7 +107,12 @@ func (d *Document) Objects() []Object {
 	var objects []Object
 	for i, item := range items {
 		if o, ok := item.(map[string]any); ok {
-			objects = append(objects, d.object(path{"items", i}, o))
+			one := d.object(path{"items", i}, o)
+			if _, versioned := o["apiVersion"]; one.Kind == "" && !versioned { // the items of a PodList are Pods
+				kind, _ := root["kind"].(string)
+				one.Kind = strings.TrimSuffix(kind, "List")
+			}
+			objects = append(objects, one)
 		}
 	}
 	return objects
@@ -79,6 +124,9 @@ func (d *Document) object(place path, o map[string]any) Object {
 	meta, _ := o["metadata"].(map[string]any)
 	out.Namespace, _ = meta["namespace"].(string)
 	out.Name, _ = meta["name"].(string)
+	if prefix, _ := meta["generateName"].(string); out.Name == "" && prefix != "" {
+		out.Name = prefix + "<generated>"
+	}
 	out.Labels, out.Annotations = words(meta["labels"]), words(meta["annotations"])
 	return out
 }
@@ -133,7 +181,7 @@ func (o Object) Pod() (Pod, bool) {
 	if err != nil {
 		return Pod{}, false // it was made of JSON
 	}
-	found := Pod{Object: o, JSON: text, Annotations: words(annotations.in(pod)), Path: at.dotted(), place: append(append(path{}, o.place...), at...)}
+	found := Pod{Object: o, JSON: text, Annotations: words(annotations.in(pod)), Path: at.dotted(), place: slices.Concat(o.place, at)}
 	for i := range at {
 		found.Above = slices.AppendSeq(found.Above, maps.Keys(words(annotations.in(at[:i].in(o.json)))))
 	}
@@ -143,33 +191,118 @@ func (o Object) Pod() (Pod, bool) {
 // annotations is the way to an object's, or a template's.
 var annotations = path{"metadata", "annotations"}
 
-// AnnotationLine is the line, in its file, of one of the pod's annotations, or of those above it, or of the document.
-func (p Pod) AnnotationLine(key string) int {
-	d := p.Object.Document
-	tree, err := d.parse()
-	if err != nil {
-		return d.Line
+// A Stray is a set of annotations in an object in which no pod was found.
+type Stray struct {
+	Path        string // in the object, such as spec.jobTargetRef.template.metadata.annotations
+	Annotations map[string]string
+	Line        int // in the file, of the first of those with the prefix
+}
+
+// Strays are the annotations, anywhere in the object, of which at least one has a prefix.
+func (o Object) Strays(prefix string) []Stray {
+	var found []Stray
+	var look func(value any, at path)
+	look = func(value any, at path) {
+		switch value := value.(type) {
+		case []any:
+			for i, item := range value {
+				look(item, append(at, i))
+			}
+		case map[string]any:
+			keys := slices.Sorted(maps.Keys(value))
+			i, _ := slices.BinarySearch(keys, prefix)
+			if len(at) > 0 && at[len(at)-1] == "annotations" && i < len(keys) && strings.HasPrefix(keys[i], prefix) {
+				found = append(found, Stray{at.dotted(), words(value), o.Document.line(keys[i], slices.Concat(o.place, at))})
+			}
+			for _, key := range keys {
+				look(value[key], append(at, key))
+			}
+		}
 	}
-	for n := len(p.place); n >= len(p.Object.place); n-- {
-		if mapping := append(append(path{}, p.place[:n]...), annotations...).node(tree); mapping != nil {
+	look(o.json, nil)
+	return found
+}
+
+// AnnotationLine is the line, in its file, of one of the pod's annotations, or of the document.
+func (p Pod) AnnotationLine(key string) int {
+	return p.Object.Document.line(key, slices.Concat(p.place, annotations))
+}
+
+// AboveLine is the line, in its file, of one of the annotations above the pod, or of the document.
+func (p Pod) AboveLine(key string) int {
+	var above []path
+	for n := len(p.Object.place); n < len(p.place); n++ {
+		above = append(above, slices.Concat(p.place[:n], annotations))
+	}
+	return p.Object.Document.line(key, above...)
+}
+
+// line is that of a key in the first of the mappings that has it.
+func (d *Document) line(key string, mappings ...path) int {
+	for _, place := range mappings {
+		if mapping := place.node(d.tree); mapping != nil {
 			if i := member(mapping, key); i >= 0 {
-				return d.Line + mapping.Content[i].Line - 1
+				return d.begin + mapping.Content[i].Line - 1
 			}
 		}
 	}
 	return d.Line
 }
 
-func (d *Document) parse() (*yaml.Node, error) {
-	if d.tree != nil {
-		return d.tree, nil
+// strange is what JSON may say and YAML may not: a slash that is escaped, a half of a surrogate pair, and DEL.
+var strange = regexp.MustCompile(`\\(?:u[dD][89a-fA-F]|.)|\x7f`)
+
+// familiar is JSON that YAML's reader reads, in which everything is where it was.
+func familiar(text []byte) []byte {
+	return strange.ReplaceAllFunc(text, func(s []byte) []byte {
+		switch {
+		case len(s) == 1:
+			return []byte(" ")
+		case s[1] == '/':
+			return []byte("//")
+		case len(s) > 2:
+			return []byte{'\\', 'u', '0', s[3]}
+		}
+		return s
+	})
+}
+
+// parse reads where in the text what is, and refuses what kubectl would lose.
+func (d *Document) parse() error {
+	text := d.text
+	if d.json {
+		text = familiar(text)
 	}
-	var tree yaml.Node
-	if err := yaml.Unmarshal(d.text, &tree); err != nil {
-		return nil, err
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var tree, more yaml.Node
+	if dec.Decode(&tree) != nil {
+		return nil // the reader of its meaning says what is wrong
+	}
+	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
+		return errors.New("another document follows without a separator, and kubectl passes over it; write a line --- between them")
 	}
 	d.tree = &tree
-	return d.tree, nil
+	return d.repeated(&tree)
+}
+
+// repeated refuses keys that are there twice: kubectl takes the last of them. One that is merged (<<) may be written besides.
+func (d *Document) repeated(n *yaml.Node) error {
+	if n.Kind == yaml.MappingNode {
+		lines := map[string]int{}
+		for i := 0; i < len(n.Content); i += 2 {
+			key := n.Content[i]
+			if before := lines[key.Value]; before > 0 && key.Tag != "!!merge" {
+				return fmt.Errorf("line %d: the key %q is written twice, first in line %d; remove one", d.begin+key.Line-1, key.Value, d.begin+before-1)
+			}
+			lines[key.Value] = key.Line
+		}
+	}
+	for _, child := range n.Content {
+		if err := d.repeated(child); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Template is the pod, or the template of pods, in a decoded object.

@@ -21,11 +21,16 @@ type operation struct {
 	Value json.RawMessage `json:"value"`
 }
 
-// Add applies the additions of an RFC 6902 patch to the pod in its document. The document keeps its comments, its order and its
-// scalars as they were written; where YAML does not let it, as with aliases of what is changed, it keeps what it means.
+// An addition is an operation on a document.
+type addition struct {
+	at    path
+	value json.RawMessage
+}
+
+// Add applies the additions of an RFC 6902 patch to the pod: the document says it from then on, and Save has its text say it.
 func (p Pod) Add(patch []byte) error {
 	d := p.Object.Document
-	root, err := p.applied(patch)
+	pod, err := p.patched(patch)
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", d.File, p.Object, err)
 	}
@@ -33,112 +38,158 @@ func (p Pod) Add(patch []byte) error {
 	if err := json.Unmarshal(patch, &operations); err != nil {
 		return err
 	}
-	text, err := p.edit(operations)
-	if err != nil || !says(text, root) {
-		if text, err = rewrite(root); err != nil {
-			return err
-		}
+	for _, o := range operations {
+		d.added = append(d.added, addition{append(slices.Clone(p.place), parsePointer(o.Path)...), o.Value})
 	}
-	d.text, d.root, d.tree = text, root, nil
+	d.root = p.place.replace(d.root, pod)
 	return nil
 }
 
-// applied is what the document says with the patch: by another's implementation, so that the edited text is held to it.
-func (p Pod) applied(patch []byte) (any, error) {
-	document, err := json.Marshal(p.Object.Document.root)
-	if err != nil {
-		return nil, err
-	}
-	var operations []operation
-	if err := json.Unmarshal(patch, &operations); err != nil {
-		return nil, err
-	}
-	for i := range operations {
-		operations[i].Path = p.place.pointer() + operations[i].Path
-	}
-	if patch, err = json.Marshal(operations); err != nil {
-		return nil, err
-	}
+// patched is what the pod says with the patch: by another's implementation, so that the edited text is held to it.
+func (p Pod) patched(patch []byte) (any, error) {
 	decoded, err := jsonpatch.DecodePatch(patch)
 	if err != nil {
 		return nil, err
 	}
-	if document, err = decoded.Apply(document); err != nil {
-		return nil, err
-	}
-	return decode(document)
-}
-
-func (p Pod) edit(operations []operation) ([]byte, error) {
-	tree, err := p.Object.Document.parse()
+	pod, err := decoded.Apply(p.JSON)
 	if err != nil {
 		return nil, err
 	}
-	for _, o := range operations {
-		if err := add(tree, append(append(path{}, p.place...), parsePointer(o.Path)...), o.Value); err != nil {
-			return nil, err
+	return decode(pod)
+}
+
+// Save writes what was added into the document's text: between what the author wrote, all of which stays. Where what is added to is
+// shared by aliases of YAML, or stands in a way that nothing can be put into, the document is written anew, and lost says what that
+// costs.
+func (d *Document) Save() (lost string, err error) {
+	if len(d.added) == 0 {
+		return "", nil
+	}
+	added := d.added
+	d.added = nil
+	if tree, replaced, ok := grown(d.tree, added); ok {
+		for _, blank := range []bool{false, true} {
+			if text := splice(d, tree, replaced, blank); d.says(text) {
+				d.text = text
+				return "", d.parse()
+			}
 		}
 	}
+	d.tree = nil // its nodes are no longer the text's
+	if d.json {
+		lost = "the order of its members and its indentation are not kept"
+		d.text, err = json.MarshalIndent(d.root, "", "  ")
+		d.text = append(d.text, '\n')
+		return lost, err
+	}
+	if text, ok := d.anew(added); ok {
+		d.text = text
+		return "its aliases (*name) are written out, and its indentation and blank lines are not kept", nil
+	}
+	d.text, err = k8syaml.Marshal(d.root)
+	return "its comments, order and indentation are not kept", err
+}
+
+// anew is the document without aliases, with what is added, by the encoder.
+func (d *Document) anew(added []addition) ([]byte, bool) {
+	var tree yaml.Node
+	if yaml.Unmarshal(d.text, &tree) != nil {
+		return nil, false
+	}
+	tree = *expanded(&tree)
+	if _, _, ok := grown(&tree, added); !ok {
+		return nil, false
+	}
+	text, err := encode(&tree, 2, compact(&tree))
+	return text, err == nil && d.says(text)
+}
+
+func encode(n *yaml.Node, indent int, compact bool) ([]byte, error) {
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
-	enc.SetIndent(2)
-	if compact(tree) {
+	enc.SetIndent(indent)
+	if compact {
 		enc.CompactSeqIndent()
 	}
-	if err := enc.Encode(tree); err != nil {
+	if err := enc.Encode(n); err != nil {
 		return nil, err
 	}
 	return out.Bytes(), enc.Close()
 }
 
-// add adds a value to a tree. What it adds to is written in block style from then on.
-func add(tree *yaml.Node, at path, value json.RawMessage) error {
-	for i := range at {
-		at[:i].block(tree)
+// grown adds to a tree. Nodes that are new have no line; replaced are those that others have taken the place of.
+func grown(tree *yaml.Node, added []addition) (_ *yaml.Node, replaced map[*yaml.Node]*yaml.Node, ok bool) {
+	replaced = map[*yaml.Node]*yaml.Node{}
+	for _, a := range added {
+		if !a.add(tree, replaced) {
+			return nil, nil, false
+		}
 	}
-	parent, last := at[:len(at)-1].node(tree), at[len(at)-1]
+	return tree, replaced, true
+}
+
+func (a addition) add(tree *yaml.Node, replaced map[*yaml.Node]*yaml.Node) bool {
+	parent, last := a.at[:len(a.at)-1].node(tree), a.at[len(a.at)-1]
 	var n yaml.Node
-	if err := yaml.Unmarshal(value, &n); err != nil {
-		return err
+	if yaml.Unmarshal(a.value, &n) != nil {
+		return false
 	}
-	added := n.Content[0]
-	plain(added)
+	fresh := n.Content[0]
+	plain(fresh)
 	switch {
 	case parent == nil || parent.Kind == yaml.AliasNode:
-		return fmt.Errorf("there is nothing at %s", at[:len(at)-1].pointer())
+		return false
 	case parent.Kind == yaml.MappingNode:
 		key, _ := last.(string)
 		if i := member(parent, key); i >= 0 {
-			parent.Content[i+1] = added
+			replaced[fresh] = parent.Content[i+1]
+			parent.Content[i+1] = fresh
 		} else {
-			parent.Content = append(parent.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key}, added)
+			parent.Content = append(parent.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: key}, fresh)
 		}
 	case last == "-":
-		parent.Content = append(parent.Content, added)
+		parent.Content = append(parent.Content, fresh)
 	default:
 		i, _ := last.(int)
 		if i > len(parent.Content) {
-			return fmt.Errorf("there is nothing at %s", at.pointer())
+			return false
 		}
-		parent.Content = slices.Insert(parent.Content, i, added)
+		parent.Content = slices.Insert(parent.Content, i, fresh)
 	}
-	return nil
+	return true
 }
 
-// block has what is at a path written in block style. A comment after it stays on its key's line.
-func (p path) block(tree *yaml.Node) {
-	n := p.node(tree)
-	if n == nil || n.Style&yaml.FlowStyle == 0 {
-		return
+// expanded is a tree in which what aliases stand for, and what is merged (<<), is written out.
+func expanded(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return expanded(n.Alias)
 	}
-	n.Style &^= yaml.FlowStyle
-	if n.LineComment == "" || len(p) == 0 {
-		return
+	out := *n
+	out.Anchor, out.Content = "", nil
+	for i, child := range n.Content {
+		if n.Kind == yaml.MappingNode && child.Tag == "!!merge" || i%2 == 1 && n.Kind == yaml.MappingNode && n.Content[i-1].Tag == "!!merge" {
+			continue
+		}
+		out.Content = append(out.Content, expanded(child))
 	}
-	if name, ok := p[len(p)-1].(string); ok {
-		mapping := p[:len(p)-1].node(tree)
-		mapping.Content[member(mapping, name)].LineComment, n.LineComment = n.LineComment, ""
+	for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+		if n.Content[i].Tag != "!!merge" {
+			continue
+		}
+		merged := expanded(n.Content[i+1])
+		sources := []*yaml.Node{merged}
+		if merged.Kind == yaml.SequenceNode {
+			sources = merged.Content
+		}
+		for _, source := range sources {
+			for j := 0; j+1 < len(source.Content); j += 2 {
+				if member(&out, source.Content[j].Value) < 0 {
+					out.Content = append(out.Content, source.Content[j], source.Content[j+1])
+				}
+			}
+		}
 	}
+	return &out
 }
 
 // harmless are strings that no version of YAML takes for anything else.
@@ -149,6 +200,7 @@ var words11 = []string{"y", "n", "yes", "no", "on", "off", "true", "false", "nul
 // plain has JSON written as a person writes YAML.
 func plain(n *yaml.Node) {
 	n.Style &^= yaml.FlowStyle
+	n.Line = 0
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
 		switch {
 		case harmless.MatchString(n.Value) && !slices.Contains(words11, strings.ToLower(n.Value)):
@@ -174,15 +226,8 @@ func compact(n *yaml.Node) bool {
 	return slices.ContainsFunc(n.Content, compact)
 }
 
-// says reports whether a text means the same as decoded JSON.
-func says(text []byte, root any) bool {
-	document, err := k8syaml.YAMLToJSON(text)
-	if err != nil {
-		return false
-	}
-	got, err := decode(document)
-	return err == nil && reflect.DeepEqual(got, root)
+// says reports whether a text means what the document says.
+func (d *Document) says(text []byte) bool {
+	got, err := d.meaning(text)
+	return err == nil && reflect.DeepEqual(got, d.root)
 }
-
-// rewrite is what a document says in YAML of its own.
-func rewrite(root any) ([]byte, error) { return k8syaml.Marshal(root) }

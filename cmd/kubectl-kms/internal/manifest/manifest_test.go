@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	jsonpatch "github.com/evanphx/json-patch/v5"
 	k8syaml "sigs.k8s.io/yaml"
 )
 
@@ -35,6 +36,9 @@ func edited(t *testing.T, documents []*Document) string {
 					t.Fatal(err)
 				}
 			}
+		}
+		if _, err := d.Save(); err != nil {
+			t.Fatal(err)
 		}
 	}
 	var out bytes.Buffer
@@ -68,19 +72,13 @@ a:   {odd:   spaces}
 ---
 apiVersion: v1
 kind: Pod # what it is
-metadata:
-  name: web
-  annotations:
-    a: 'b'
-    example.com/done: "yes"
+metadata: {name: web, annotations: {a: 'b', example.com/done: "yes"}}
 spec:
   # the one that serves
   containers:
   - name: web
     args: ["0755", yes, 1_000]
-    volumeMounts: # for now
-    - {name: old}
-    - name: v
+    volumeMounts: [{name: old}, {name: v}] # for now
   initContainers:
   - name: first
     env:
@@ -112,18 +110,7 @@ func TestMeaning(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			documents := read(t, text)
-			var want any
-			for _, o := range documents[0].Objects() {
-				if pod, ok := o.Pod(); ok {
-					var err error
-					if want, err = pod.applied([]byte(patch)); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			if want == nil {
-				t.Fatal("no pod was found")
-			}
+			want := patched(t, documents[0])
 			out := edited(t, documents)
 			document, err := k8syaml.YAMLToJSON([]byte(out))
 			if err != nil {
@@ -134,6 +121,49 @@ func TestMeaning(t *testing.T) {
 			}
 		})
 	}
+}
+
+// patched is what a document says with the patch in each of its pods.
+func patched(t *testing.T, d *Document) any {
+	t.Helper()
+	document, err := json.Marshal(d.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pods := 0
+	for _, o := range d.Objects() {
+		pod, ok := o.Pod()
+		if !ok {
+			continue
+		}
+		pods++
+		var operations []operation
+		if err := json.Unmarshal([]byte(patch), &operations); err != nil {
+			t.Fatal(err)
+		}
+		for i := range operations {
+			operations[i].Path = pod.place.pointer() + operations[i].Path
+		}
+		text, err := json.Marshal(operations)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoded, err := jsonpatch.DecodePatch(text)
+		if err == nil {
+			document, err = decoded.Apply(document)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if pods == 0 {
+		t.Fatal("no pod was found")
+	}
+	want, err := decode(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return want
 }
 
 func TestSources(t *testing.T) {
@@ -173,7 +203,7 @@ func TestSources(t *testing.T) {
 		"no manifests":  {Source{Files: []string{dir + "/empty"}}, "", ".yaml"},
 		"address":       {Source{Files: []string{"https://example.com/web.yaml"}}, "", "curl"},
 		"not YAML":      {Source{Files: []string{Stdin}, In: strings.NewReader("a: b\n---\na: [\n")}, "", "line 3"},
-		"a key twice":   {Source{Files: []string{Stdin}, In: strings.NewReader("a: b\na: c\n")}, "", `"a" already set`},
+		"a key twice":   {Source{Files: []string{Stdin}, In: strings.NewReader("a: b\na: c\n")}, "", `line 2: the key "a" is written twice, first in line 1`},
 	} {
 		documents, err := c.source.Read()
 		if c.err != "" {

@@ -28,8 +28,27 @@ func (p path) in(value any) any {
 	return value
 }
 
+// replace puts something else in the path's place, and returns the whole.
+func (p path) replace(whole, by any) any {
+	if len(p) == 0 {
+		return by
+	}
+	switch above, last := p[:len(p)-1].in(whole), p[len(p)-1]; above := above.(type) {
+	case map[string]any:
+		name, _ := last.(string)
+		above[name] = by
+	case []any:
+		i, _ := last.(int)
+		above[i] = by
+	}
+	return whole
+}
+
 // node follows the path through a YAML tree; nil if it leads nowhere.
 func (p path) node(n *yaml.Node) *yaml.Node {
+	if n == nil {
+		return nil
+	}
 	if n.Kind == yaml.DocumentNode && len(n.Content) > 0 {
 		n = n.Content[0]
 	}
@@ -93,7 +112,16 @@ func (p path) pointer() string {
 	return b.String()
 }
 
-// dotted is a path of names as people write it.
+// dotted is the path as people write it.
 func (p path) dotted() string {
-	return strings.ReplaceAll(strings.TrimPrefix(p.pointer(), "/"), "/", ".")
+	var b strings.Builder
+	for _, step := range p {
+		switch step := step.(type) {
+		case string:
+			b.WriteString("." + step)
+		case int:
+			b.WriteString("[" + strconv.Itoa(step) + "]")
+		}
+	}
+	return strings.TrimPrefix(b.String(), ".")
 }

@@ -3,6 +3,7 @@ package manifest
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -103,51 +104,72 @@ func (s Source) build() ([]*Document, error) {
 	return split(s.Kustomize, text)
 }
 
-// split takes a YAML stream apart at its lines ---.
+// split takes a file apart into what kubectl reads as documents: at the lines ---, and JSON, of which one object may follow the other
+// without anything in between. Together the documents are the file, byte for byte.
 func split(file string, text []byte) ([]*Document, error) {
-	var documents []*Document
-	line, begin := 0, 1
-	var part bytes.Buffer
-	end := func() error {
-		if len(bytes.TrimSpace(part.Bytes())) > 0 {
-			d, err := newDocument(file, begin, bytes.Clone(part.Bytes()))
-			if err != nil {
-				return err
-			}
-			documents = append(documents, d)
-		}
-		part.Reset()
-		return nil
-	}
+	s := splitter{file: file}
+	part, separator, line, begin := []byte(nil), []byte(nil), 1, 1
 	for one := range bytes.Lines(text) {
+		if rest, separates := bytes.CutPrefix(one, []byte("---")); separates {
+			if rest = bytes.TrimSpace(rest); len(rest) > 0 && rest[0] != '#' {
+				return nil, fmt.Errorf("%s, line %d: %q follows the separator ---, and kubectl refuses it; write it on a line of its own", file, line, rest)
+			}
+			if err := s.part(separator, part, begin); err != nil {
+				return nil, err
+			}
+			part, separator, begin = nil, one, line+1
+		} else {
+			part = append(part, one...)
+		}
 		line++
-		rest, separator := bytes.CutPrefix(one, []byte("---"))
-		if !separator || len(rest) > 0 && !bytes.ContainsAny(rest[:1], " \t\r\n") {
-			part.Write(one)
-			continue
-		}
-		if err := end(); err != nil {
-			return nil, err
-		}
-		begin = line
-		part.Write(bytes.TrimLeft(rest, " \t\r")) // so that lines count from the separator's
 	}
-	return documents, end()
+	return s.documents, s.part(separator, part, begin)
 }
 
-// Write writes documents one after the other.
-func Write(w io.Writer, documents []*Document) error {
-	for i, d := range documents {
-		text := d.text
-		if i > 0 {
-			text = append([]byte("---\n"), text...)
+type splitter struct {
+	file      string
+	documents []*Document
+}
+
+// part adds the documents between two separators: JSON objects, as far as there are any, and what is no JSON as one of YAML.
+func (s *splitter) part(separator, text []byte, line int) error {
+	for len(text) > 0 || len(separator) > 0 {
+		one := text
+		var object json.RawMessage
+		dec := json.NewDecoder(bytes.NewReader(text))
+		isJSON := bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) && dec.Decode(&object) == nil
+		if isJSON {
+			one = text[:dec.InputOffset()]
+			if blank := text[len(one):]; len(bytes.TrimSpace(blank)) == 0 {
+				one = text
+			}
 		}
-		if !bytes.HasSuffix(text, []byte("\n")) {
-			text = append(text, '\n')
-		}
-		if _, err := w.Write(text); err != nil {
+		d := &Document{File: s.file, Line: line, begin: line, first: len(s.documents) == 0, separator: separator, text: one, json: isJSON}
+		if err := d.read(); err != nil {
 			return err
 		}
+		s.documents = append(s.documents, d)
+		line += bytes.Count(one, []byte("\n"))
+		separator, text = nil, text[len(one):]
 	}
 	return nil
+}
+
+// Write writes documents one after the other, as they were read.
+func Write(w io.Writer, documents []*Document) error {
+	var out bytes.Buffer
+	for i, d := range documents {
+		if i > 0 && d.first { // of another file
+			if text := out.Bytes(); len(text) > 0 && text[len(text)-1] != '\n' {
+				out.WriteByte('\n')
+			}
+			if len(d.separator) == 0 && !(d.json && documents[i-1].json) {
+				out.WriteString("---\n")
+			}
+		}
+		out.Write(d.separator)
+		out.Write(d.text)
+	}
+	_, err := w.Write(out.Bytes())
+	return err
 }

@@ -61,12 +61,13 @@ func Check(ctx context.Context, world decide.World, documents []*manifest.Docume
 	r := Report{Findings: []Finding{}}
 	for _, d := range documents {
 		for _, o := range d.Objects() {
+			in := cmp.Or(o.Namespace, namespace)
 			pod, ok := o.Pod()
 			if !ok {
+				r.strays(o, in)
 				continue
 			}
 			r.Pods++
-			in := cmp.Or(o.Namespace, namespace)
 			r.overlooked(pod, in)
 			v, err := world.Pod(ctx, in, pod.JSON)
 			if err != nil {
@@ -82,25 +83,36 @@ func Check(ctx context.Context, world decide.World, documents []*manifest.Docume
 	return r, nil
 }
 
-func (r *Report) add(pod manifest.Pod, namespace string, severity Severity, where, problem string) {
-	o := pod.Object
-	r.Findings = append(r.Findings, Finding{severity, o.Document.File, pod.AnnotationLine(where), o.Kind, namespace, o.Name, where, problem})
+func (r *Report) add(o manifest.Object, line int, namespace string, severity Severity, where, problem string) {
+	r.Findings = append(r.Findings, Finding{severity, o.Document.File, line, o.Kind, namespace, o.Name, where, problem})
+}
+
+// strays looks at annotations for pods that were not found. Whether they reach any is not known; a mistake in them is one in any case.
+func (r *Report) strays(o manifest.Object, namespace string) {
+	for _, stray := range o.Strays(config.Prefix) {
+		for _, m := range decide.Annotations(stray.Annotations) {
+			r.add(o, stray.Line, namespace, Mistake, m.Where, m.Problem)
+		}
+		r.add(o, stray.Line, namespace, Warning, stray.Path, decide.Unseen(o.Kind))
+	}
 }
 
 // overlooked warns of annotations that nobody reads, for where they are or for a mistake in their prefix.
 func (r *Report) overlooked(pod manifest.Pod, namespace string) {
 	for _, key := range config.Misplaced(pod.Above, pod.Annotations) {
-		r.add(pod, namespace, Warning, key, "has no effect here, only on pods; move it to "+pod.Path+".metadata.annotations")
+		r.add(pod.Object, pod.AboveLine(key), namespace, Warning, key, "has no effect here, only on pods; move it to "+pod.Path+".metadata.annotations")
 	}
 	meant := config.Misspelt(pod.Annotations)
 	for _, key := range slices.Sorted(maps.Keys(meant)) {
-		r.add(pod, namespace, Warning, key, "is not read by anybody; did you mean "+meant[key]+"?")
+		r.add(pod.Object, pod.AnnotationLine(key), namespace, Warning, key, "is not read by anybody; did you mean "+meant[key]+"?")
 	}
 }
 
 func (r *Report) pod(pod manifest.Pod, namespace string, v decide.Verdict, notOptedIn string) {
 	o := pod.Object
-	add := func(severity Severity, where, problem string) { r.add(pod, namespace, severity, where, problem) }
+	add := func(severity Severity, where, problem string) {
+		r.add(o, pod.AnnotationLine(where), namespace, severity, where, problem)
+	}
 	for _, m := range v.Mistakes {
 		add(Mistake, m.Where, m.Problem)
 	}
