@@ -2,19 +2,23 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 )
 
 // AgentDefaults are what injected containers are made of. In an entry of Injector.Namespaces, what is left out stays.
 type AgentDefaults struct {
-	Image           string            `yaml:"image"`           // of kms-agent, of the webhook's own version; required
-	ImagePullPolicy string            `yaml:"imagePullPolicy"` // Always, IfNotPresent, Never; "" leaves it to Kubernetes
-	Requests        map[string]string `yaml:"requests"`        // default cpu=10m, memory=24Mi
-	Limits          map[string]string `yaml:"limits"`          // default memory=64Mi
-	MaxLimits       map[string]string `yaml:"maxLimits"`       // a pod's own requests and limits may not exceed these
-	VolumeSize      string            `yaml:"volumeSize"`      // sizeLimit of each tmpfs; default 16Mi
-	NativeSidecar   NativeSidecar     `yaml:"nativeSidecar"`   // always, never, or auto (default): by the cluster's version
+	Image           string `yaml:"image"`           // of kms-agent, of the webhook's own version; required
+	ImagePullPolicy string `yaml:"imagePullPolicy"` // Always, IfNotPresent, Never; "" leaves it to Kubernetes
+	// ImagePullSecrets are names of Secrets that injected pods get among their imagePullSecrets, besides those that they have. Each
+	// namespace with such pods needs Secrets of these names.
+	ImagePullSecrets []string          `yaml:"imagePullSecrets"`
+	Requests         map[string]string `yaml:"requests"`      // default cpu=10m, memory=24Mi
+	Limits           map[string]string `yaml:"limits"`        // default memory=64Mi
+	MaxLimits        map[string]string `yaml:"maxLimits"`     // a pod's own requests and limits may not exceed these
+	VolumeSize       string            `yaml:"volumeSize"`    // sizeLimit of each tmpfs; default 16Mi
+	NativeSidecar    NativeSidecar     `yaml:"nativeSidecar"` // always, never, or auto (default): by the cluster's version
 	// NarrowSessions has the agents pass STS a policy that narrows their session to the secrets that their pod declares, so that
 	// stolen credentials are good for no more, whatever the role may do. Default false: STS limits the policy's length.
 	NarrowSessions *bool `yaml:"narrowSessions"`
@@ -62,17 +66,22 @@ func (a AgentDefaults) over(base AgentDefaults) AgentDefaults {
 		maps.Copy(merged, own)
 		return merged
 	}
+	pullSecrets := a.ImagePullSecrets
+	if pullSecrets == nil {
+		pullSecrets = base.ImagePullSecrets
+	}
 	return AgentDefaults{
-		Image:           cmp.Or(a.Image, base.Image),
-		ImagePullPolicy: cmp.Or(a.ImagePullPolicy, base.ImagePullPolicy),
-		Requests:        merge(a.Requests, base.Requests),
-		Limits:          merge(a.Limits, base.Limits),
-		MaxLimits:       merge(a.MaxLimits, base.MaxLimits),
-		VolumeSize:      cmp.Or(a.VolumeSize, base.VolumeSize),
-		NativeSidecar:   cmp.Or(a.NativeSidecar, base.NativeSidecar),
-		NarrowSessions:  cmp.Or(a.NarrowSessions, base.NarrowSessions),
-		ImageVolume:     cmp.Or(a.ImageVolume, base.ImageVolume),
-		MetricsPort:     cmp.Or(a.MetricsPort, base.MetricsPort),
+		Image:            cmp.Or(a.Image, base.Image),
+		ImagePullPolicy:  cmp.Or(a.ImagePullPolicy, base.ImagePullPolicy),
+		ImagePullSecrets: pullSecrets,
+		Requests:         merge(a.Requests, base.Requests),
+		Limits:           merge(a.Limits, base.Limits),
+		MaxLimits:        merge(a.MaxLimits, base.MaxLimits),
+		VolumeSize:       cmp.Or(a.VolumeSize, base.VolumeSize),
+		NativeSidecar:    cmp.Or(a.NativeSidecar, base.NativeSidecar),
+		NarrowSessions:   cmp.Or(a.NarrowSessions, base.NarrowSessions),
+		ImageVolume:      cmp.Or(a.ImageVolume, base.ImageVolume),
+		MetricsPort:      cmp.Or(a.MetricsPort, base.MetricsPort),
 	}
 }
 
@@ -80,6 +89,11 @@ func (a AgentDefaults) over(base AgentDefaults) AgentDefaults {
 func (a AgentDefaults) check(m *Mistakes, where string) {
 	if policies := []string{"", "Always", "IfNotPresent", "Never"}; !slices.Contains(policies, a.ImagePullPolicy) {
 		m.add(where+".imagePullPolicy", "%s", notOneOf(a.ImagePullPolicy, policies[1:]))
+	}
+	for i, name := range a.ImagePullSecrets {
+		if len(name) > 253 || !hostName(name) {
+			m.add(fmt.Sprintf("%s.imagePullSecrets[%d]", where, i), "%q does not name a Kubernetes Secret; write for example registry-credentials", name)
+		}
 	}
 	if choices := []string{"", string(NativeAuto), string(NativeAlways), string(NativeNever)}; !slices.Contains(choices, string(a.NativeSidecar)) {
 		m.add(where+".nativeSidecar", "%s", notOneOf(string(a.NativeSidecar), choices[1:]))

@@ -42,12 +42,12 @@ accountID: "1234567890123456"
 clusterID: c0ffee
 region: cn-hangzhou
 network: public
-agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true, imageVolume: true}
+agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true, imageVolume: true, imagePullSecrets: [pull]}
 allow: {secrets: ["shared/*"], identities: [node-role, "access-key:kms-*"]}
 namespaces:
 - names: [team-a-*]
   allow: {podRoles: false, secrets: [team-a/*, "*:secret/team-a/*"], identities: []}
-  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, volumeSize: 1Mi}
+  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, imagePullSecrets: [], volumeSize: 1Mi}
 - selector: {matchLabels: {team: b}}
   allow: {regions: [cn-beijing], identities: [client-key]}
   agent: {image: "kms-agent:v2", imagePullPolicy: Always, requests: {cpu: 1m}, maxLimits: {memory: 1Gi}}
@@ -62,12 +62,14 @@ namespaces:
 	if diff := cmp.Diff(AgentDefaults{
 		Image: "kms-agent:v1", Requests: map[string]string{"cpu": "10m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "128Mi"},
 		VolumeSize: "1Mi", NativeSidecar: NativeNever, NarrowSessions: new(false), ImageVolume: new(false), MetricsPort: new(0),
+		ImagePullSecrets: []string{},
 	}, a.Agent); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(AgentDefaults{
 		Image: "kms-agent:v2", ImagePullPolicy: "Always", Requests: map[string]string{"cpu": "1m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "64Mi"},
 		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, NarrowSessions: new(true), ImageVolume: new(true), MetricsPort: new(9464),
+		ImagePullSecrets: []string{"pull"},
 	}, b.Agent); diff != "" {
 		t.Error(diff)
 	}
@@ -161,6 +163,7 @@ func TestReadInjectorMistakes(t *testing.T) {
 		"an endpoint":       {smallInjector + "kms: {endpoint: 'https://kms'}\n", []string{"kms.endpoint"}},
 		"network":           {smallInjector + "network: vpn\n", []string{`did you mean "vpc"?`}},
 		"a quantity":        {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, limits: {memory: lots}, requests: {gpu: '1'}}\n", []string{"agent.limits.memory", "agent.requests.gpu"}},
+		"a pull secret":     {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, imagePullSecrets: [pull, shop/pull]}\n", []string{"agent.imagePullSecrets[1]", "registry-credentials"}},
 		"a pull policy":     {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, imagePullPolicy: Sometimes}\n", []string{"agent.imagePullPolicy"}},
 		"an identity":       {smallInjector + "allow: {identities: [rrsa, node-rol, 'node-role:x', 'access-key:']}\n", []string{"4 mistakes", "allow.identities[0]", `did you mean "node-role"?`}},
 		"of a namespace":    {smallInjector + "namespaces: [{names: [a], allow: {identities: [x]}}]\n", []string{"namespaces[0].allow.identities[0]"}},

@@ -24,23 +24,44 @@ type access struct {
 
 // accessOf looks at the containers that read the files.
 //
-// All of one user: the agent is that user, and its files are its own. With fsGroup the volume's directory has that group and the
-// setgid bit, and every process of the pod has the group, so that group permission is both enough and needed for nothing
-// else. Else, and for root, which no agent may be, files are open to all in a volume that only the readers mount.
+// All of one user, apart from those that read any file as root: the agent is that user, and its files are its own. With fsGroup the
+// volume's directory has that group and the setgid bit, and every process of the pod has the group, so that group permission is enough
+// for readers of several users. Else, and for root, which no agent may be, files are open to all in a volume that only the readers mount.
+// The kubelet changes modes when it makes the volume, before there is a file in it, and not again:
+// https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/volume/emptydir/empty_dir.go (SetUpAt)
 func accessOf(pod *PodSpec, readers []Container) access {
-	user, sameUser := common(readers, pod.SecurityContext.RunAsUser, func(s SecurityContext) *int64 { return s.RunAsUser })
-	group, sameGroup := common(readers, pod.SecurityContext.RunAsGroup, func(s SecurityContext) *int64 { return s.RunAsGroup })
 	a := access{pod: pod.SecurityContext, uid: agentID, gid: agentID, mode: 0o444, fsGroup: pod.SecurityContext.FSGroup != nil}
-	if sameUser && user != 0 {
-		a.uid, a.sameUser, a.mode = user, true, 0o400
-	}
-	if sameGroup {
-		a.gid = group
-	}
 	if a.fsGroup {
 		a.mode = 0o440
 	}
+	needy := a.needy(readers)
+	if user, same := a.user(needy); same && user != 0 {
+		a.uid, a.sameUser, a.mode = user, len(needy) == len(readers), 0o400
+	}
+	if group, same := common(needy, pod.SecurityContext.RunAsGroup, func(s SecurityContext) *int64 { return s.RunAsGroup }); same {
+		a.gid = group
+	}
 	return a
+}
+
+// needy are the readers that a file's mode matters to: all but those that read any file as root, unless there are no others.
+func (a *access) needy(readers []Container) []Container {
+	rest := slices.DeleteFunc(slices.Clone(readers), a.readsAll)
+	if len(rest) == 0 {
+		return readers
+	}
+	return rest
+}
+
+// readsAll reports whether a container's processes read any file: root does, with a capability that it has unless it is taken away.
+func (a *access) readsAll(c Container) bool {
+	user := a.userOf(c)
+	return user != nil && *user == 0 && c.SecurityContext.Capabilities.override()
+}
+
+// user is who all containers run as, if each states it.
+func (a *access) user(containers []Container) (int64, bool) {
+	return common(containers, a.pod.RunAsUser, func(s SecurityContext) *int64 { return s.RunAsUser })
 }
 
 // common is the id that all containers run with, their own over the pod's, if each states one.
@@ -60,14 +81,13 @@ func common(containers []Container, pods *int64, of func(SecurityContext) *int64
 }
 
 // reads reports whether a container is known to be able to read a file of this mode. The kernel looks at one class of bits
-// alone: the owner's for the owner, else the group's for its members, else the others'. Root is above that with a capability
-// that it has unless it is taken away.
+// alone: the owner's for the owner, else the group's for its members, else the others'. Root is above that.
 func (a *access) reads(c Container, mode config.FileMode) bool {
 	user, group := a.userOf(c), cmp.Or(c.SecurityContext.RunAsGroup, a.pod.RunAsGroup)
 	switch {
 	case user != nil && *user == a.uid:
 		return mode&0o400 != 0
-	case user != nil && *user == 0 && c.SecurityContext.Capabilities.override():
+	case a.readsAll(c):
 		return true
 	case a.fsGroup || group != nil && *group == a.gid:
 		return mode&0o040 != 0
@@ -112,6 +132,7 @@ func (a *access) warnOpen(spec *config.Spec, readers []Container) []string {
 		return nil
 	}
 	var unstated, stated []string
+	readers = a.needy(readers)
 	for _, c := range readers {
 		if user := a.userOf(c); user == nil {
 			unstated = append(unstated, c.Name)
@@ -120,7 +141,7 @@ func (a *access) warnOpen(spec *config.Spec, readers []Container) []string {
 		}
 	}
 	why := "they run as root, which the agent may not"
-	switch _, same := common(readers, a.pod.RunAsUser, func(s SecurityContext) *int64 { return s.RunAsUser }); {
+	switch _, same := a.user(readers); {
 	case len(unstated) > 0:
 		why = "no runAsUser is stated for " + some(unstated)
 	case !same:

@@ -52,7 +52,7 @@ var effects = map[string]struct {
 	"api-socket":       {value: "x.sock", with: []string{"api: true"}, get: func(p injected) any { return p.agent().API.Socket }, want: "/var/run/kmstoken/x.sock"},
 	"api-allow":        {value: "app/a*", with: []string{"api: true"}, get: func(p injected) any { return p.agent().API.Allow }, want: []string{"app/a*"}, refuse: map[string]string{"*": "does not allow all that"}},
 	"app-identity":     {value: "true", get: func(p injected) any { return p.container("web").Env[0].Name }, want: "ALIBABA_CLOUD_ROLE_ARN"},
-	"init-position":    {value: "last", get: func(p injected) any { return p.inits() }, want: "migrate kms-agent-init kms-agent"},
+	"init-position":    {value: "last", with: []string{"skip-containers: migrate"}, get: func(p injected) any { return p.inits() }, want: "migrate kms-agent-init kms-agent"},
 	"agent-requests":   {value: "cpu=7m", get: func(p injected) any { return p.cpu("requests") }, want: "7m", refuse: map[string]string{"memory=1Gi": "more than the operator allows", "memory=100Mi": "is more than the limit"}},
 	"agent-limits":     {value: "cpu=70m", get: func(p injected) any { return p.cpu("limits") }, want: "70m", refuse: map[string]string{"memory=1Gi": "more than the operator allows", "memory=1Mi": "is less than the request"}},
 	"log-level":        {value: "debug", get: func(p injected) any { return p.agent().LogLevel }, want: "debug"},

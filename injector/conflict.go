@@ -76,6 +76,17 @@ func (in *Injector) taken(r *Request) config.Mistakes {
 	return m
 }
 
+// claimed are the volumes in whose place a StatefulSet would have a claim, on disk, and without a word about it.
+func (in *Injector) claimed(r *Request, a *access) config.Mistakes {
+	var m config.Mistakes
+	for _, v := range in.volumes(r, a) {
+		if slices.Contains(r.Claims, v.name) {
+			m = append(m, config.Mistake{Where: "volumeClaimTemplates " + v.name, Problem: "has the name of a volume that the webhook adds, and the StatefulSet would put its claim there instead; give the claim another name"})
+		}
+	}
+	return m
+}
+
 // warnSidecar says where a sidecar is not what the author may expect.
 func (in *Injector) warnSidecar(r *Request) []string {
 	var warnings []string
@@ -91,11 +102,37 @@ func (in *Injector) warnSidecar(r *Request) []string {
 	return warnings
 }
 
-// warnLate is for containers that another webhook added after the injection, when the agent's user was chosen without them.
-func warnLate(r *Request, readers []Container, a *access) []string {
-	if a.fsGroup {
+// warnRole is for an application with a role of its own beside the token and the OIDC provider that app-identity gives it.
+func warnRole(r *Request, readers []Container) []string {
+	if !r.Spec.AppIdentity {
 		return nil
 	}
+	var others []string
+	for _, c := range readers {
+		for _, e := range c.Env {
+			if e.Name == config.AccessKeyRoleEnv && e.Value != "" && e.Value != r.RoleARN {
+				others = append(others, fmt.Sprintf("%s in %s", e.Value, c.Name))
+			}
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s is stated by the containers and stays, %s, but is not the role of the agent, %s; what they get besides by %sapp-identity is good for it only if the role's trust policy names the pod's ServiceAccount",
+		config.AccessKeyRoleEnv, some(others), r.RoleARN, config.Prefix)}
+}
+
+// warnProfile is for a profile that was written for the application and that the agent's containers have too.
+func warnProfile(pod *PodSpec) []string {
+	if profile := pod.SecurityContext.AppArmor; profile.Type == "Localhost" {
+		return []string{fmt.Sprintf("the AppArmor profile %s is stated for the pod, so that the agent has it too and may be kept from the network or from writing files; "+
+			"state it in the securityContext of the application's containers", profile.Profile)}
+	}
+	return nil
+}
+
+// warnLate is for containers that another webhook added after the injection, when the agent's user was chosen without them.
+func warnLate(r *Request, readers []Container, a *access) []string {
 	for agent := range r.Pod.Spec.each {
 		uid := agent.SecurityContext.RunAsUser
 		if !ours(agent.Name) || uid == nil || *uid == agentID || *uid == a.uid {

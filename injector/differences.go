@@ -115,7 +115,7 @@ func (r *Request) otherMode() []string {
 func (r *Request) otherPlaces() (annotations []string) {
 	for c := range r.Pod.Spec.each {
 		own := r.secretsVolume(c.Name)
-		i := slices.IndexFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == own && m.ReadOnly && m.SubPath == "" })
+		i := slices.IndexFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == own && m.ReadOnly && !m.part() })
 		switch {
 		case i < 0 || ours(c.Name):
 		case selected(&r.Spec, c.Name) && c.VolumeMounts[i].path() != r.Spec.MountPath:

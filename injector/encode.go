@@ -16,7 +16,7 @@ import (
 
 // A value is what a patch adds.
 type value interface {
-	string | agent | variable | volume | Mount
+	string | agent | variable | volume | Mount | Reference
 }
 
 func appendValue[V value](b []byte, v V) []byte {
@@ -31,6 +31,8 @@ func appendValue[V value](b []byte, v V) []byte {
 		return appendVolume(b, v)
 	case Mount:
 		return appendMount(b, v)
+	case Reference:
+		return append(appendString(append(b, '{'), "name", v.Name), '}')
 	}
 	panic("unreachable: a value is one of the above")
 }

@@ -1,6 +1,8 @@
 package injector
 
 import (
+	"encoding/json"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -25,11 +27,23 @@ func (g Guarantee) MarshalJSON() ([]byte, error) {
 	return []byte(`{"limits":{"cpu":"1","memory":"1Gi"}}`), nil
 }
 
-// UnmarshalJSON reads a variable as ReadPod does.
-func (s *Setting) UnmarshalJSON(text []byte) error {
+// UnmarshalJSON reads a volume as ReadPod does.
+func (v *Volume) UnmarshalJSON(text []byte) error {
 	r := rawjson.NewReader(string(text))
-	*s = readSetting(r)
+	*v = readVolume(r)
 	return r.End()
+}
+
+// MarshalJSON writes a volume with a source that is read-only, if it is.
+func (v Volume) MarshalJSON() ([]byte, error) {
+	type fields Volume
+	type source struct {
+		ReadOnly bool `json:"readOnly"`
+	}
+	return json.Marshal(struct {
+		fields
+		CSI source `json:"csi"`
+	}{fields(v), source{v.ReadOnly}})
 }
 
 // A Value is something that a pod may get as this package encodes it, and an empty one of Kubernetes' type.

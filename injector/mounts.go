@@ -2,6 +2,7 @@ package injector
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -35,9 +36,9 @@ func (r *Request) places(container string) []place {
 	return all
 }
 
-// conflicts are mounts of the readers' own that stand where ours must be, that ours would hide or make impossible to set up.
-func conflicts(r *Request, readers []Container) config.Mistakes {
-	var m config.Mistakes
+// conflicts are mounts of the readers' own that stand where ours must be, that ours would hide, or in which ours cannot be or must not.
+// The warnings are about those that depend on the container's image.
+func conflicts(r *Request, readers []Container) (m config.Mistakes, warnings []string) {
 	for _, p := range r.places("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
 			m = append(m, config.Mistake{Where: mountPathAnnotation, Problem: fmt.Sprintf(
@@ -46,16 +47,18 @@ func conflicts(r *Request, readers []Container) config.Mistakes {
 	}
 	for _, c := range readers {
 		for _, p := range r.places(c.Name) {
-			if !c.mounts(p.Name) {
-				m = append(m, r.conflict(c, p)...)
+			if c.mounts(p.Name) {
+				m = append(m, r.leaks(c, p)...)
+				continue
 			}
+			mistakes, unsure := r.conflict(c, p)
+			m, warnings = append(m, mistakes...), append(warnings, unsure...)
 		}
 	}
-	return m
+	return m, warnings
 }
 
-func (r *Request) conflict(c Container, p place) config.Mistakes {
-	var m config.Mistakes
+func (r *Request) conflict(c Container, p place) (m config.Mistakes, warnings []string) {
 	target := p.MountPath
 	for _, mount := range c.VolumeMounts {
 		at := mount.path()
@@ -67,14 +70,80 @@ func (r *Request) conflict(c Container, p place) config.Mistakes {
 			// The runtime would have to make the inner mount's directory in our volume, which is read-only there.
 			m = append(m, config.Mistake{Where: p.annotation, Problem: fmt.Sprintf(
 				"container %s has the volume %s at %s, inside %s, which is read-only; %s", c.Name, mount.Name, at, target, p.cure)})
-		case below(target, at):
-			if v, _ := r.Pod.Spec.volume(mount.Name); mount.ReadOnly || v.readOnly() {
-				m = append(m, config.Mistake{Where: p.annotation, Problem: fmt.Sprintf(
-					"%s is inside the volume %s of container %s, at %s, which is read-only; %s", target, mount.Name, c.Name, at, p.cure)})
-			}
+		}
+	}
+	inside := func(outer Mount, problem string) string {
+		return fmt.Sprintf("%s is inside the volume %s of container %s, at %s, %s; %s", target, outer.Name, c.Name, outer.path(), problem, p.cure)
+	}
+	outer := c.around(target, path.Clean)
+	if problem := r.unfit(outer); problem != "" {
+		return append(m, config.Mistake{Where: p.annotation, Problem: inside(outer, problem)}), nil
+	}
+	if linked := c.around(target, throughLink); linked != outer {
+		const image = " (in most images /var/run is a link to /run)"
+		switch problem := r.unfit(linked); problem {
+		case "":
+		case propagates:
+			m = append(m, config.Mistake{Where: p.annotation, Problem: inside(linked, problem+image)})
+		default:
+			warnings = append(warnings, p.annotation+": "+inside(linked, problem+image))
+		}
+	}
+	return m, warnings
+}
+
+// leaks are the places of a volume of ours that the container mounts by itself and that the node would see.
+func (r *Request) leaks(c Container, p place) (m config.Mistakes) {
+	for _, own := range c.VolumeMounts {
+		if outer := c.around(own.path(), throughLink); own.Name == p.Name && outer.Propagation == bidirectional {
+			m = append(m, config.Mistake{Where: p.annotation, Problem: fmt.Sprintf("container %s mounts %s at %s, inside the volume %s, at %s, %s; move that mount",
+				c.Name, own.Name, own.path(), outer.Name, outer.path(), propagates)})
 		}
 	}
 	return m
+}
+
+const (
+	bidirectional = "Bidirectional"
+	readOnly      = "which is read-only"
+	propagates    = "from which mounts propagate to the node (mountPropagation: Bidirectional), where the files would be seen and stay after the pod's end"
+)
+
+// unfit is why no volume of ours can be mounted inside a mount, "" if it can.
+func (r *Request) unfit(outer Mount) string {
+	v, _ := r.Pod.Spec.volume(outer.Name)
+	switch {
+	case outer == Mount{}:
+		return ""
+	case outer.Propagation == bidirectional:
+		return propagates
+	case v.nests() && !outer.part():
+		return "" // also if the mount says readOnly
+	case outer.ReadOnly || v.readOnly() || v.nests():
+		return readOnly
+	}
+	return ""
+}
+
+// around is the mount in whose volume a path is, of several the innermost, and no mount if it is in none. Paths are compared as resolve
+// makes them.
+func (c *Container) around(target string, resolve func(string) string) (outer Mount) {
+	target = resolve(target)
+	depth := -1
+	for _, m := range c.VolumeMounts {
+		if at := resolve(m.path()); at != target && below(target, at) && len(at) > depth {
+			outer, depth = m, len(at)
+		}
+	}
+	return outer
+}
+
+// throughLink is a clean path in images in which /var/run is a link to /run.
+func throughLink(name string) string {
+	if below(name, "/var/run") {
+		return strings.TrimPrefix(name, "/var")
+	}
+	return name
 }
 
 // warnOwnMounts is for mounts of our volumes that the pod's author wrote, which are left as they are.
@@ -88,8 +157,8 @@ func warnOwnMounts(r *Request, readers []Container) []string {
 		for _, m := range c.VolumeMounts {
 			switch {
 			case m.Name != ours:
-			case m.SubPath != "":
-				warn(c, m, "by subPath, which shows what was there at the container's start and follows no refresh", "mount the whole volume, or leave the mount to the webhook")
+			case m.part():
+				warn(c, m, "by subPath or subPathExpr, which shows what was there at the container's start and follows no refresh", "mount the whole volume, or leave the mount to the webhook")
 			case !m.ReadOnly:
 				warn(c, m, "and could write to it", "add readOnly: true, or leave the mount to the webhook")
 			}

@@ -16,6 +16,7 @@ type Request struct {
 	Namespace string      // of the pod; its metadata may leave it to the request
 	Spec      config.Spec // of its annotations; Inject is true
 	RoleARN   string      // that its ServiceAccount, or itself, assumes; "" with other identities than RRSA
+	Claims    []string    // names of a StatefulSet's volumeClaimTemplates: a claim takes the place of the template's volume of its name
 	Room      []byte      // what the patch is appended to, which may be nil; its bytes are the caller's to use again after the patch
 
 	views []view // that Spec asks for
@@ -55,6 +56,8 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 	resources, more := in.resources(r)
 	unwrappable, unwrapped := unwrappable(r)
 	unreadable, unread := a.unreadable(r, readers)
+	conflicts, unsure := conflicts(r, readers)
+	fileless, late := fileless(r)
 	memory := memories.Get().(*memory)
 	defer memories.Put(memory)
 	document := in.document(r, &a)
@@ -63,13 +66,14 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 	if len(outdated) > 0 {
 		return Plan{}, outdated // the rest would be about what is no longer so
 	}
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts(r, readers), unwrappable, unreadable, in.tooLong(&r.Spec, memory.document))
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts, unwrappable, fileless, unreadable, in.claimed(r, &a), in.tooLong(&r.Spec, memory.document))
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
 	warnings = append(warnings, in.end(r)...)
 	agents := in.containers(r, &a, resources, memory)
-	warnings = slices.Concat(warnings, changed, unwrapped, unread, a.warnOpen(&r.Spec, readers), warnOwnMounts(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r), warnLate(r, readers, &a), warnClass(&r.Pod.Spec, resources))
+	warnings = slices.Concat(warnings, changed, unwrapped, unread, unsure, late, a.warnOpen(&r.Spec, readers), warnOwnMounts(r, readers), warnReferences(r, readers),
+		warnRole(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r), warnMesh(r, &a), warnLate(r, readers, &a), warnProfile(&r.Pod.Spec), warnClass(&r.Pod.Spec, resources))
 
 	b := builder{patch: r.Room[:0], created: memory.created[:0]}
 	in.growContainers(&b, r)
@@ -77,6 +81,11 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 	for _, v := range in.volumes(r, &a) {
 		if _, exists := r.Pod.Spec.volume(v.name); !exists {
 			grow(&b, "/spec/volumes", r.Pod.Spec.Volumes, v)
+		}
+	}
+	for _, name := range in.policy.Agent.ImagePullSecrets {
+		if secret := (Reference{name}); !slices.Contains(r.Pod.Spec.ImagePullSecrets, secret) {
+			grow(&b, "/spec/imagePullSecrets", r.Pod.Spec.ImagePullSecrets, secret)
 		}
 	}
 	// An injected pod keeps the version that injected it; a pod that arrives with the annotation and nothing else does not.
@@ -179,6 +188,10 @@ func readers(r *Request) (found []Container, warnings []string, mistakes config.
 	var names []string
 	for c := range r.Pod.Spec.each {
 		if ours(c.Name) {
+			continue
+		}
+		if c.Name == "" {
+			mistakes = config.Mistakes{{Where: "containers", Problem: "one of the pod's containers has no name, by which it is told whether it gets the files, and without which Kubernetes refuses it; give each a name"}}
 			continue
 		}
 		names = append(names, c.Name)

@@ -40,11 +40,17 @@ type PodSpec struct {
 	OS                 struct {
 		Name string `json:"name"`
 	} `json:"os"`
-	NodeSelector   map[string]string `json:"nodeSelector"`
-	Resources      *Resources        `json:"resources"` // of all containers together
-	Volumes        []Volume          `json:"volumes"`
-	InitContainers []Container       `json:"initContainers"`
-	Containers     []Container       `json:"containers"`
+	NodeSelector     map[string]string `json:"nodeSelector"`
+	Resources        *Resources        `json:"resources"` // of all containers together
+	ImagePullSecrets []Reference       `json:"imagePullSecrets"`
+	Volumes          []Volume          `json:"volumes"`
+	InitContainers   []Container       `json:"initContainers"`
+	Containers       []Container       `json:"containers"`
+}
+
+// Reference names an object of the pod's namespace.
+type Reference struct {
+	Name string `json:"name"`
 }
 
 // Resources are what a pod asks for as a whole.
@@ -70,6 +76,13 @@ type SecurityContext struct {
 	FSGroup      *int64       `json:"fsGroup"`      // of a pod only
 	Capabilities Capabilities `json:"capabilities"` // of a container only
 	Windows      *struct{}    `json:"windowsOptions"`
+	AppArmor     AppArmor     `json:"appArmorProfile"`
+}
+
+// AppArmor is the profile that a pod's or a container's processes are confined by.
+type AppArmor struct {
+	Type    string `json:"type"`
+	Profile string `json:"localhostProfile"`
 }
 
 // Capabilities are what the pod's author changed of a container's.
@@ -99,6 +112,7 @@ type Volume struct {
 	DownwardAPI *struct{}        `json:"downwardAPI"`
 	Projected   *ProjectedSource `json:"projected"`
 	Image       *ImageSource     `json:"image"`
+	ReadOnly    bool             `json:"-"` // stated by the source, of whichever kind it is
 }
 
 // ImageSource is a volume with the files of an image.
@@ -145,15 +159,22 @@ func (v Volume) projects(audience, file string) bool {
 	return false
 }
 
-// readOnly reports whether the volume is read-only by its kind, whatever its mounts say.
-func (v Volume) readOnly() bool {
-	return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil || v.Image != nil
+// nests reports whether the kubelet makes directories in the volume for the mounts that a container has inside it. It does so in the
+// volumes whose files it writes itself, which are read-only in containers:
+// https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/volume/util/nested_volumes.go
+func (v Volume) nests() bool {
+	return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
 }
+
+// readOnly reports whether the volume is read-only by its source, whatever its mounts say.
+func (v Volume) readOnly() bool { return v.ReadOnly || v.Image != nil }
 
 // Container is the part of an app or init container that matters here.
 type Container struct {
 	Name            string          `json:"name"`
 	Command         []string        `json:"command"`
+	Args            []string        `json:"args"`
+	RestartPolicy   string          `json:"restartPolicy"` // of an init container: Always makes it a native sidecar
 	SecurityContext SecurityContext `json:"securityContext"`
 	Guaranteed      Guarantee       `json:"resources"`
 	Env             []Setting       `json:"env"`
@@ -161,7 +182,7 @@ type Container struct {
 	VolumeMounts    []Mount         `json:"volumeMounts"`
 }
 
-// Setting is an environment variable: its name, and its value if that tells the agent who it is or what to do.
+// Setting is an environment variable that has a value in the pod's spec, or "".
 type Setting struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -174,10 +195,12 @@ type Port struct {
 
 // Mount is a volume's place in a container.
 type Mount struct {
-	Name      string `json:"name"`
-	MountPath string `json:"mountPath"`
-	ReadOnly  bool   `json:"readOnly"`
-	SubPath   string `json:"subPath"`
+	Name        string `json:"name"`
+	MountPath   string `json:"mountPath"`
+	ReadOnly    bool   `json:"readOnly"`
+	SubPath     string `json:"subPath"`
+	Expr        string `json:"subPathExpr"`
+	Propagation string `json:"mountPropagation"`
 }
 
 func (c *Container) hasEnv(name string) bool {
@@ -192,8 +215,11 @@ func (c *Container) mounts(volume string) bool {
 	return slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == volume })
 }
 
-// path is the mount's place without a closing slash.
-func (m Mount) path() string { return path.Clean(m.MountPath) }
+// path is the mount's place without a closing slash. The kubelet puts a relative one into the root directory.
+func (m Mount) path() string { return path.Clean("/" + m.MountPath) }
+
+// part reports whether the mount shows a part of its volume, not all of it.
+func (m Mount) part() bool { return m.SubPath != "" || m.Expr != "" }
 
 // each is for range, over the containers, init containers first.
 func (s *PodSpec) each(yield func(*Container) bool) {
@@ -220,6 +246,11 @@ func (s *PodSpec) volume(name string) (Volume, bool) {
 }
 
 func (s *PodSpec) windows() bool {
+	for c := range s.each {
+		if c.SecurityContext.Windows != nil {
+			return true
+		}
+	}
 	return s.OS.Name == "windows" || s.SecurityContext.Windows != nil ||
 		s.NodeSelector["kubernetes.io/os"] == "windows" || s.NodeSelector["beta.kubernetes.io/os"] == "windows"
 }

@@ -1,9 +1,6 @@
 package injector
 
-import (
-	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
-)
+import "github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 
 // ReadPod reads a pod, or a pod template, as Kubernetes does: names in the case in which they are written, and null as nothing at
 // all. What the decisions do not need is skipped. Of members with the same name the last counts. The text's own errors are in
@@ -73,6 +70,8 @@ func readPodSpec(r *rawjson.Reader) (s PodSpec) {
 			s.NodeSelector = readMap(r, (*rawjson.Reader).Text)
 		case "resources":
 			s.Resources = readPointer(r, readResources)
+		case "imagePullSecrets":
+			s.ImagePullSecrets = readAll(r, readReference)
 		case "volumes":
 			s.Volumes = readAll(r, readVolume)
 		case "initContainers":
@@ -97,9 +96,23 @@ func readSecurityContext(r *rawjson.Reader) (s SecurityContext) {
 			s.Capabilities = readCapabilities(r)
 		case "windowsOptions":
 			s.Windows = readPointer(r, readNothing)
+		case "appArmorProfile":
+			s.AppArmor = readAppArmor(r)
 		}
 	}
 	return s
+}
+
+func readAppArmor(r *rawjson.Reader) (a AppArmor) {
+	for name := range r.Members {
+		switch name {
+		case "type":
+			a.Type = r.Text()
+		case "localhostProfile":
+			a.Profile = r.Text()
+		}
+	}
+	return a
 }
 
 func readCapabilities(r *rawjson.Reader) (c Capabilities) {
@@ -147,9 +160,21 @@ func readVolume(r *rawjson.Reader) (v Volume) {
 			v.Projected = readPointer(r, readProjected)
 		case "image":
 			v.Image = readPointer(r, readImage)
+		case "awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "csi", "fc", "flexVolume", "gcePersistentDisk", "glusterfs",
+			"iscsi", "nfs", "persistentVolumeClaim", "portworxVolume", "quobyte", "rbd", "scaleIO", "storageos":
+			v.ReadOnly = readReadOnly(r)
 		}
 	}
 	return v
+}
+
+func readReadOnly(r *rawjson.Reader) (readOnly bool) {
+	for name := range r.Members {
+		if name == "readOnly" {
+			readOnly = r.Bool()
+		}
+	}
+	return readOnly
 }
 
 func readEmptyDir(r *rawjson.Reader) (d EmptyDir) {
@@ -216,6 +241,10 @@ func readContainer(r *rawjson.Reader) (c Container) {
 			c.Name = r.Text()
 		case "command":
 			c.Command = readAll(r, (*rawjson.Reader).Text)
+		case "args":
+			c.Args = readAll(r, (*rawjson.Reader).Text)
+		case "restartPolicy":
+			c.RestartPolicy = r.Text()
 		case "securityContext":
 			c.SecurityContext = readSecurityContext(r)
 		case "resources":
@@ -240,16 +269,15 @@ func readName(r *rawjson.Reader) (n string) {
 	return n
 }
 
-// readSetting relies on the order in which Kubernetes writes a variable: its name comes first.
+func readReference(r *rawjson.Reader) Reference { return Reference{readName(r)} }
+
 func readSetting(r *rawjson.Reader) (s Setting) {
 	for name := range r.Members {
 		switch name {
 		case "name":
 			s.Name = r.Text()
 		case "value":
-			if s.Name == config.AgentEnv || s.Name == config.AccessKeyRoleEnv {
-				s.Value = r.Text()
-			}
+			s.Value = r.Text()
 		}
 	}
 	return s
@@ -275,6 +303,10 @@ func readMount(r *rawjson.Reader) (m Mount) {
 			m.ReadOnly = r.Bool()
 		case "subPath":
 			m.SubPath = r.Text()
+		case "subPathExpr":
+			m.Expr = r.Text()
+		case "mountPropagation":
+			m.Propagation = r.Text()
 		}
 	}
 	return m

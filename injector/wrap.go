@@ -43,15 +43,6 @@ func wrapper(spec *config.Spec) []string {
 
 func (c *Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] == config.Program }
 
-// early reports whether the init container at an index comes before the agent, which is not there to give it anything.
-func early(r *Request, i int) bool {
-	agent := slices.IndexFunc(r.Pod.Spec.InitContainers, func(c Container) bool { return ours(c.Name) })
-	if agent < 0 {
-		return r.Spec.InitLast
-	}
-	return i < agent
-}
-
 // unwrappable are the containers that cannot have variables, and why. In a pod that was injected before they are for a warning
 // only: another webhook brought them, and its pods would not start any more.
 func unwrappable(r *Request) (mistakes config.Mistakes, warnings []string) {
@@ -59,12 +50,8 @@ func unwrappable(r *Request) (mistakes config.Mistakes, warnings []string) {
 		return nil, nil
 	}
 	annotation := variablesAnnotation(&r.Spec)
-	choice := config.Prefix + "skip-containers"
-	if len(r.Spec.Containers) > 0 {
-		choice = config.Prefix + "containers"
-	}
 	refuse := func(c Container, problem string) {
-		problem = fmt.Sprintf("container %s %s, or leave the container out with %s", c.Name, problem, choice)
+		problem = fmt.Sprintf("container %s %s, or leave the container out with %s", c.Name, problem, r.choice())
 		if injected(&r.Pod.Spec) {
 			warnings = append(warnings, annotation+": "+problem)
 			return
@@ -90,7 +77,7 @@ func unwrappable(r *Request) (mistakes config.Mistakes, warnings []string) {
 // astray is a volume that variables need and that the container mounts by itself, elsewhere.
 func (r *Request) astray(c Container) (place, bool) {
 	for _, p := range r.places(c.Name) {
-		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && m.SubPath == "" }
+		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && !m.part() }
 		if (p.Name == ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) && !slices.ContainsFunc(c.VolumeMounts, there) {
 			return p, true
 		}

@@ -176,6 +176,10 @@ func TestValidate(t *testing.T) {
 	cron := func(p map[string]any) map[string]any {
 		return map[string]any{"kind": "CronJob", "spec": map[string]any{"jobTemplate": map[string]any{"spec": map[string]any{"template": p}}}}
 	}
+	stateful := func(p map[string]any, claim string) map[string]any {
+		claims := []any{map[string]any{"metadata": map[string]any{"name": claim}}}
+		return map[string]any{"kind": "StatefulSet", "spec": map[string]any{"template": p, "volumeClaimTemplates": claims}}
+	}
 	good := pod("web", map[string]any{"secret.db": "app/db"})
 	userless := pod("web", map[string]any{"secret.db": "app/db"})
 	delete(userless["spec"].(map[string]any), "securityContext")
@@ -197,6 +201,8 @@ func TestValidate(t *testing.T) {
 		{"bad cron job", "CREATE", cron(bad), nil, false, `did you mean "sidecar"`},
 		{"good cron job", "CREATE", cron(good), nil, true, ""},
 		{"bad job", "CREATE", map[string]any{"kind": "Job", "spec": map[string]any{"template": bad}}, nil, false, `did you mean "sidecar"`},
+		{"a claim in place of a tmpfs", "CREATE", stateful(good, "kms-secrets"), nil, false, "volumeClaimTemplates kms-secrets: has the name of a volume that the webhook adds"},
+		{"a claim of its own", "CREATE", stateful(good, "data"), nil, true, ""},
 		{"a signal to who is not seen", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "on-change": "signal:HUP:nginx"})), nil, false, "shareProcessNamespace: true"},
 		{"update that makes it bad", "UPDATE", deployment(bad), deployment(good), false, `did you mean "sidecar"`},
 		{"update of what was bad", "UPDATE", deployment(bad), deployment(bad), true, `did you mean "sidecar"`},

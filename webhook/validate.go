@@ -23,7 +23,7 @@ func (j *judge) workload(ctx context.Context, req *review.Request[workload.Workl
 	spec, mistakes := config.Parse(pod.Metadata.Annotations, j.checks)
 	v, outside := j.outside(ctx, req.Namespace, spec, mistakes)
 	if !outside {
-		v = j.template(ctx, req.Namespace, pod, spec, mistakes)
+		v = j.template(ctx, req.Namespace, req.Object, spec, mistakes)
 	}
 	unchanged := req.Operation == "UPDATE" && maps.Equal(own(pod), own(req.OldObject.Template))
 	if v.Err != nil && (unchanged || req.Object.Deleted) {
@@ -33,7 +33,8 @@ func (j *judge) workload(ctx context.Context, req *review.Request[workload.Workl
 	return v
 }
 
-func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod, spec config.Spec, mistakes error) review.Verdict {
+func (j *judge) template(ctx context.Context, namespace string, of workload.Workload, spec config.Spec, mistakes error) review.Verdict {
+	pod := of.Template
 	if mistakes != nil {
 		return denied(reasonAnnotations, mistakes)
 	}
@@ -60,7 +61,7 @@ func (j *judge) template(ctx context.Context, namespace string, pod injector.Pod
 	case err != nil:
 		warnings = append(warnings, "its pods will be refused until this is put right: "+err.Error())
 	}
-	v := plan(in, injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: role})
+	v := plan(in, injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: role, Claims: of.Claims})
 	warnings = append(warnings, v.Warnings...)
 	if v.Result == review.Errored {
 		return v

@@ -112,7 +112,7 @@ func TestWhoReads(t *testing.T) {
 		"arbitrary-user":  {workload{podSecurity: "runAsUser: 1000680000"}, "400 1000680000 65532"},
 		"user-and-group":  {workload{podSecurity: "runAsUser: 1000\nrunAsGroup: 3000"}, "400 1000 3000"},
 		"fsgroup":         {workload{podSecurity: "fsGroup: 2000"}, "440 65532 2000"},
-		"user-fsgroup":    {workload{podSecurity: "runAsUser: 1000\nfsGroup: 2000"}, "440 1000 2000"},
+		"user-fsgroup":    {workload{podSecurity: "runAsUser: 1000\nfsGroup: 2000"}, "400 1000 2000"},
 		"different-users": {workload{containers: as(container("app"), 1000) + as(container("other"), 1001)}, "444 65532 65532"},
 		"root":            {workload{containers: strings.Replace(as(container("app"), 0), "{runAsUser", "{runAsNonRoot: false, runAsUser", 1)}, "444 65532 65532"},
 	}

@@ -14,7 +14,8 @@ import (
 // Jobs' template.
 type Workload struct {
 	Template injector.Pod
-	Deleted  bool // what is left of it waits for finalizers
+	Claims   []string // names of a StatefulSet's volumeClaimTemplates
+	Deleted  bool     // what is left of it waits for finalizers
 
 	path  string   // of Template
 	above []string // our annotations that the workload itself, or a CronJob's template of Jobs, has
@@ -44,8 +45,29 @@ func (w *Workload) readSpec(r *rawjson.Reader, path string) {
 			w.Template, w.path = injector.ReadPod(r), path
 		case "jobTemplate":
 			w.read(r, "spec.jobTemplate."+path)
+		case "volumeClaimTemplates":
+			w.Claims = readClaims(r)
 		}
 	}
+}
+
+func readClaims(r *rawjson.Reader) (names []string) {
+	if r.Null() {
+		return nil
+	}
+	for range r.Elements {
+		for name := range r.Members {
+			if name != "metadata" {
+				continue
+			}
+			for name := range r.Members {
+				if name == "name" {
+					names = append(names, r.Text())
+				}
+			}
+		}
+	}
+	return names
 }
 
 func (w *Workload) readMetadata(r *rawjson.Reader) {

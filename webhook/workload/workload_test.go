@@ -1,6 +1,8 @@
 package workload_test
 
 import (
+	"cmp"
+	"fmt"
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
@@ -18,6 +20,7 @@ func TestRead(t *testing.T) {
 		empty     bool // it has no template
 		deleted   bool
 		misplaced string
+		claims    string
 	}{
 		"a Deployment":             {text: `{"metadata":{"annotations":null},"spec":{"replicas":3,"template":` + template + `}}`},
 		"a CronJob":                {text: `{"spec":{"jobTemplate":{"spec":{"template":` + template + `}}}}`},
@@ -25,6 +28,8 @@ func TestRead(t *testing.T) {
 		"annotated itself":         {text: `{"metadata":` + ours + `,"spec":{"template":` + template + `}}`, misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.template.metadata.annotations"},
 		"an annotated CronJob":     {text: `{"metadata":` + ours + `,"spec":{"jobTemplate":{"spec":{"template":` + template + `}}}}`, misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.jobTemplate.spec.template.metadata.annotations"},
 		"a CronJob annotated deep": {text: `{"spec":{"jobTemplate":{"metadata":` + ours + `,"spec":{"template":` + template + `}}}}`, misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.jobTemplate.spec.template.metadata.annotations"},
+		"a StatefulSet":            {text: `{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"data"},"spec":{"name":"x"}},null,{"kind":"PersistentVolumeClaim","metadata":{"labels":null,"name":"logs"}}],"template":` + template + `}}`, claims: "[data logs]"},
+		"without claims":           {text: `{"spec":{"volumeClaimTemplates":null,"template":` + template + `}}`},
 		"nothing":                  {text: `null`, empty: true},
 		"nothing at all levels":    {text: `{"metadata":null,"spec":{"template":null,"jobTemplate":{"spec":null}}}`, empty: true},
 	} {
@@ -36,6 +41,9 @@ func TestRead(t *testing.T) {
 			}
 			if read := w.Template.Metadata.Annotations["kms.alibabacloud.com/mode"] == "init" && w.Template.Spec.ServiceAccountName == "web"; read == c.empty {
 				t.Errorf("read %+v", w.Template)
+			}
+			if claims := fmt.Sprint(w.Claims); claims != cmp.Or(c.claims, "[]") {
+				t.Errorf("claims %s, want %s", claims, c.claims)
 			}
 			if w.Deleted != c.deleted {
 				t.Errorf("deleted: %v", w.Deleted)

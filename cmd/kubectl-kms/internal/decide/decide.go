@@ -65,8 +65,9 @@ func (v Verdict) Refused() error {
 	return v.Unmet
 }
 
-// Pod decides on a pod or a pod template. The error is an outage, not the pod's.
-func (w World) Pod(ctx context.Context, namespace string, document []byte) (Verdict, error) {
+// Pod decides on a pod, or on a pod template; claims are the names of the StatefulSet's volumeClaimTemplates beside it. The error is an
+// outage, not the pod's.
+func (w World) Pod(ctx context.Context, namespace string, document []byte, claims ...string) (Verdict, error) {
 	r := rawjson.NewReader(string(document))
 	pod := injector.ReadPod(r)
 	if err := r.End(); err != nil {
@@ -93,7 +94,7 @@ func (w World) Pod(ctx context.Context, namespace string, document []byte) (Verd
 	if err := w.role(ctx, &v, in.Policy(), namespace, injector.ServiceAccountOf(pod)); err != nil {
 		return v, err
 	}
-	plan, err := in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: v.Spec, RoleARN: v.RoleARN})
+	plan, err := in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: v.Spec, RoleARN: v.RoleARN, Claims: claims})
 	v.Patch, v.Warnings = plan.Patch, append(v.Warnings, plan.Warnings...)
 	return v, v.mistaken(err)
 }

@@ -30,7 +30,7 @@ func Run(ctx context.Context, world decide.World, documents []*manifest.Document
 				continue
 			}
 			in := cmp.Or(o.Namespace, namespace)
-			v, err := world.Pod(ctx, in, pod.JSON)
+			v, err := world.Pod(ctx, in, pod.JSON, pod.Claims...)
 			if err != nil {
 				return err
 			}

@@ -157,6 +157,7 @@ type Pod struct {
 	Annotations map[string]string
 	Above       []string // keys of the annotations that the object has, or a CronJob's template of Jobs, instead of the pod
 	Path        string   // in the object, such as spec.template; "" if it is the pod
+	Claims      []string // names of a StatefulSet's volumeClaimTemplates, which take the places of the pod's volumes
 
 	place path // in the document
 }
@@ -177,15 +178,43 @@ func (o Object) Pod() (Pod, bool) {
 	if _, ok := spec["containers"].([]any); !ok {
 		return Pod{}, false
 	}
-	text, err := json.Marshal(pod)
+	text, err := json.Marshal(o.named(pod))
 	if err != nil {
 		return Pod{}, false // it was made of JSON
 	}
-	found := Pod{Object: o, JSON: text, Annotations: words(annotations.in(pod)), Path: at.dotted(), place: slices.Concat(o.place, at)}
+	found := Pod{Object: o, JSON: text, Annotations: words(annotations.in(pod)), Path: at.dotted(), Claims: o.claims(), place: slices.Concat(o.place, at)}
 	for i := range at {
 		found.Above = slices.AppendSeq(found.Above, maps.Keys(words(annotations.in(at[:i].in(o.json)))))
 	}
 	return found, true
+}
+
+// named is the pod with the name that Knative gives to its only container, which its author may leave out.
+// https://github.com/knative/specs/blob/main/specs/serving/knative-api-specification-1.0.md
+func (o Object) named(pod map[string]any) map[string]any {
+	spec, _ := pod["spec"].(map[string]any)
+	containers, _ := spec["containers"].([]any)
+	if version, _ := o.json["apiVersion"].(string); !strings.HasPrefix(version, "serving.knative.dev/") || len(containers) != 1 {
+		return pod
+	}
+	container, ok := containers[0].(map[string]any)
+	if name, _ := container["name"].(string); !ok || name != "" {
+		return pod
+	}
+	pod, spec, container = maps.Clone(pod), maps.Clone(spec), maps.Clone(container)
+	container["name"] = "user-container"
+	pod["spec"], spec["containers"] = spec, []any{container}
+	return pod
+}
+
+func (o Object) claims() (names []string) {
+	claims, _ := path{"spec", "volumeClaimTemplates"}.in(o.json).([]any)
+	for _, claim := range claims {
+		if name, ok := (path{"metadata", "name"}).in(claim).(string); ok {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // annotations is the way to an object's, or a template's.

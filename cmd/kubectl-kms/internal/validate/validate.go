@@ -69,7 +69,7 @@ func Check(ctx context.Context, world decide.World, documents []*manifest.Docume
 			}
 			r.Pods++
 			r.overlooked(pod, in)
-			v, err := world.Pod(ctx, in, pod.JSON)
+			v, err := world.Pod(ctx, in, pod.JSON, pod.Claims...)
 			if err != nil {
 				return r, err
 			}

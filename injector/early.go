@@ -1,0 +1,52 @@
+package injector
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+const positionAnnotation = config.Prefix + "init-position"
+
+// early reports whether the init container at an index comes before the agent, which is not there to give it anything.
+func early(r *Request, i int) bool {
+	agent := slices.IndexFunc(r.Pod.Spec.InitContainers, func(c Container) bool { return ours(c.Name) })
+	if agent < 0 {
+		return r.Spec.InitLast
+	}
+	return i < agent
+}
+
+// native reports whether an init container stays, as a sidecar does.
+func (c *Container) native() bool { return c.RestartPolicy == "Always" }
+
+// fileless are the init containers that get files and end before the agent has written them. A mesh's own need none. In a pod that was
+// injected before they are for a warning only: another webhook brought them, and its pods would not start any more. Where there are
+// variables, unwrappable says the same.
+func fileless(r *Request) (mistakes config.Mistakes, warnings []string) {
+	if len(r.Spec.Secrets) == 0 || len(r.Spec.Env) > 0 {
+		return nil, nil
+	}
+	for i, c := range r.Pod.Spec.InitContainers {
+		if !selected(&r.Spec, c.Name) || !early(r, i) || c.native() || ofMesh(c.Name) {
+			continue
+		}
+		problem := fmt.Sprintf("container %s runs before the agent has written the files; move it after %s (remove %s: last), or leave the container out with %s",
+			c.Name, InitContainerName, positionAnnotation, r.choice())
+		if injected(&r.Pod.Spec) {
+			warnings = append(warnings, positionAnnotation+": "+problem)
+			continue
+		}
+		mistakes = append(mistakes, config.Mistake{Where: positionAnnotation, Problem: problem})
+	}
+	return mistakes, warnings
+}
+
+// choice is the annotation by which containers are left out.
+func (r *Request) choice() string {
+	if len(r.Spec.Containers) > 0 {
+		return config.Prefix + "containers"
+	}
+	return config.Prefix + "skip-containers"
+}

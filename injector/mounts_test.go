@@ -1,0 +1,39 @@
+package injector_test
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// TestInsideVolumes asks for the files inside a volume of each kind that Kubernetes has: read-only by its source, where it can be, and not.
+func TestInsideVolumes(t *testing.T) {
+	in := operator(t, "")
+	alwaysReadOnly := map[string]bool{"image": true}
+	stated := 0
+	for field := range reflect.TypeFor[corev1.VolumeSource]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		sources := map[string]bool{"{}": !alwaysReadOnly[name]} // whether the files can be in a volume with this source
+		if f, can := field.Type.Elem().FieldByName("ReadOnly"); can {
+			if f.Tag.Get("json") != "readOnly,omitempty" {
+				t.Fatalf("%s has its readOnly as %s", name, f.Tag.Get("json"))
+			}
+			stated++
+			sources[`{"readOnly":true}`], sources[`{"readOnly":false}`] = false, true
+		}
+		for source, can := range sources {
+			document := fmt.Sprintf(`{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/prod/db","kms.alibabacloud.com/mount-path":"/mnt/shop/secrets"}},
+				"spec":{"volumes":[{"name":"shop",%q:%s}],"containers":[{"name":"web","volumeMounts":[{"name":"shop","mountPath":"/mnt/shop"}]}]}}`, name, source)
+			_, _, err := inject(in, []byte(document))
+			if can != (err == nil) || err != nil && !strings.Contains(err.Error(), "/mnt/shop/secrets is inside the volume shop of container web, at /mnt/shop, which is read-only") {
+				t.Errorf("files in the volume %s: %s: %v", name, source, err)
+			}
+		}
+	}
+	if stated < 15 {
+		t.Errorf("only %d kinds of volumes can be read-only by their source", stated)
+	}
+}
