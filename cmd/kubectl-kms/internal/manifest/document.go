@@ -153,13 +153,14 @@ func (o Object) String() string {
 // A Pod is a pod, or the template of pods, in an object.
 type Pod struct {
 	Object      Object
-	JSON        []byte
+	JSON        []byte // with the name that Knative gives to a container
 	Annotations map[string]string
 	Above       []string // keys of the annotations that the object has, or a CronJob's template of Jobs, instead of the pod
 	Path        string   // in the object, such as spec.template; "" if it is the pod
 	Claims      []string // names of a StatefulSet's volumeClaimTemplates, which take the places of the pod's volumes
 
-	place path // in the document
+	place   path   // in the document
+	written []byte // as it is there, as JSON
 }
 
 // Pod finds the object's pod by its shape, so that workloads of others, such as OpenKruise's CloneSet, have one too.
@@ -178,33 +179,39 @@ func (o Object) Pod() (Pod, bool) {
 	if _, ok := spec["containers"].([]any); !ok {
 		return Pod{}, false
 	}
-	text, err := json.Marshal(o.named(pod))
+	written, err := json.Marshal(pod)
 	if err != nil {
 		return Pod{}, false // it was made of JSON
 	}
-	found := Pod{Object: o, JSON: text, Annotations: words(annotations.in(pod)), Path: at.dotted(), Claims: o.claims(), place: slices.Concat(o.place, at)}
+	text := written
+	if named, renamed := o.named(pod); renamed {
+		if text, err = json.Marshal(named); err != nil {
+			return Pod{}, false
+		}
+	}
+	found := Pod{Object: o, JSON: text, Annotations: words(annotations.in(pod)), Path: at.dotted(), Claims: o.claims(), place: slices.Concat(o.place, at), written: written}
 	for i := range at {
 		found.Above = slices.AppendSeq(found.Above, maps.Keys(words(annotations.in(at[:i].in(o.json)))))
 	}
 	return found, true
 }
 
-// named is the pod with the name that Knative gives to its only container, which its author may leave out.
+// named is the pod with the name that Knative gives to its only container, if its author leaves it out.
 // https://github.com/knative/specs/blob/main/specs/serving/knative-api-specification-1.0.md
-func (o Object) named(pod map[string]any) map[string]any {
+func (o Object) named(pod map[string]any) (named map[string]any, renamed bool) {
 	spec, _ := pod["spec"].(map[string]any)
 	containers, _ := spec["containers"].([]any)
 	if version, _ := o.json["apiVersion"].(string); !strings.HasPrefix(version, "serving.knative.dev/") || len(containers) != 1 {
-		return pod
+		return pod, false
 	}
 	container, ok := containers[0].(map[string]any)
 	if name, _ := container["name"].(string); !ok || name != "" {
-		return pod
+		return pod, false
 	}
 	pod, spec, container = maps.Clone(pod), maps.Clone(spec), maps.Clone(container)
 	container["name"] = "user-container"
 	pod["spec"], spec["containers"] = spec, []any{container}
-	return pod
+	return pod, true
 }
 
 func (o Object) claims() (names []string) {

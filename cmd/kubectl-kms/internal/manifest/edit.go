@@ -51,7 +51,7 @@ func (p Pod) patched(patch []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	pod, err := decoded.Apply(p.JSON)
+	pod, err := decoded.Apply(p.written)
 	if err != nil {
 		return nil, err
 	}
