@@ -15,7 +15,7 @@ test: ## Everything that continuous integration runs: checks, unit, integration 
 	@test/run.sh
 
 test-unit: ## Unit, property and integration tests with the race detector; needs no root.
-	go test -race ./...
+	go test -race -timeout 60m ./...
 
 faults: ## Break what the agent depends on, one thing at a time, and print what became of the files.
 	@test/run.sh faults

@@ -101,14 +101,14 @@ func TestRetryAfterOfKMS(t *testing.T) {
 	p := newPod(t)
 	p.init()
 	p.wantCalls(1, 2)
-	p.cloud.Fault(t, emulator.Fault{Action: "GetSecretValue", Status: 429, Code: "Rejected.Throttling", RetryAfter: emulator.Duration(time.Minute)})
+	p.cloud.Fault(t, emulator.Fault{Action: "GetSecretValue", Status: 429, Code: "Rejected.Throttling", RetryAfter: emulator.Duration(4 * time.Minute)})
 	stop := p.run()
 	var line struct{ In string }
 	if err := json.Unmarshal([]byte(p.waitFor("refresh failed")), &line); err != nil {
 		t.Fatal(err)
 	}
 	stop()
-	if wait, err := time.ParseDuration(line.In); err != nil || wait < 59*time.Second || wait > time.Minute+firstHold+firstRetry {
+	if wait, err := time.ParseDuration(line.In); err != nil || wait < 2*time.Minute || wait > 4*time.Minute+firstHold+firstRetry {
 		t.Errorf("the agent asks again in %s, %v", line.In, err)
 	}
 	p.wantCalls(1, 1)

@@ -227,7 +227,7 @@ func TestProgramIsToldOfARotation(t *testing.T) {
 		if text := fmt.Sprint(c.Files); len(c.Files) != 1 || !strings.Contains(text, "conf/db.env app/db") || c.Files[0].PreviousVersion == "" || c.Files[0].Version == c.Files[0].PreviousVersion {
 			t.Errorf("told of %s", text)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("not told")
 	}
 	stop()

@@ -173,10 +173,17 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
+// skip leaves out what is in the log already.
+func (j *journal) skip() {
+	for len(j.lines) > 0 {
+		<-j.lines
+	}
+}
+
 // waitFor returns the next line of the log with the message.
 func (p *pod) waitFor(message string) string {
 	p.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		select {
 		case line := <-p.log.lines:

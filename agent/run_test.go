@@ -149,9 +149,10 @@ func TestSessionThatEndsEarlyIsReplacedOnce(t *testing.T) {
 	p.init()
 	stop := p.run()
 	p.waitFor("refreshed")
-	p.cloud.ExpireSessions()
 	p.cloud.ResetCalls()
-	for range 3 {
+	p.cloud.ExpireSessions()
+	p.log.skip()
+	for range 3 { // the first may have begun before the sessions ended
 		p.waitFor("refreshed")
 	}
 	stop()

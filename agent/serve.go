@@ -50,10 +50,11 @@ func (a *Agent) serve(ctx context.Context, group *errgroup.Group) error {
 		return nil
 	}
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", ":"+strconv.Itoa(a.doc.MetricsPort))
+	listener, err := config.Listen(ctx, "tcp", ":"+strconv.Itoa(max(0, a.doc.MetricsPort)))
 	if err != nil {
 		return fmt.Errorf("the metrics: %w", err)
 	}
+	a.log.Info("the metrics are there", "address", listener.Addr().String())
 	if a.local != nil {
 		a.measures.Cache(a.local.Counts)
 	}

@@ -94,7 +94,7 @@ func TestHangingServiceEndsTheStartInTime(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "no secrets within 200ms") {
 			t.Errorf("%s: %v", action, err)
 		}
-		if took := time.Since(begin); took > 2*time.Second {
+		if took := time.Since(begin); took >= 10*time.Second { // the limit of a request
 			t.Errorf("%s: took %s", action, took)
 		}
 		p.wantFiles(map[string]string{})
@@ -150,13 +150,12 @@ func TestStartFailsAtOnceAndSaysWhy(t *testing.T) {
 			p := newPod(t)
 			test.change(p)
 			a := p.agent()
-			begin := time.Now()
 			err := a.Init(t.Context())
 			if err == nil {
 				t.Fatal("no error")
 			}
-			if took := time.Since(begin); took > 10*time.Second {
-				t.Errorf("took %s", took)
+			if strings.Contains(err.Error(), "no secrets within") {
+				t.Errorf("it tried until its limit: %v", err)
 			}
 			text := TerminationMessage(a.Explain(err))
 			for _, want := range test.want {

@@ -53,7 +53,7 @@ type Agent struct {
 	RefreshInterval Duration  `json:"refreshInterval"`
 	OnChange        string    `json:"onChange,omitempty"`    // whom to tell when files changed; Signal takes one form of it apart
 	API             *LocalAPI `json:"api,omitempty"`         // nil: off
-	MetricsPort     int       `json:"metricsPort,omitempty"` // of /metrics and /readyz on all addresses; 0: off
+	MetricsPort     int       `json:"metricsPort,omitempty"` // of /metrics and /readyz on all addresses; 0: off; below 0: a free one, which the log names
 	LogLevel        string    `json:"logLevel,omitempty"`    // debug, info, error
 	LogFormat       string    `json:"logFormat,omitempty"`   // json, text
 	Files           []File    `json:"files"`                 // may be empty with Env or API

@@ -136,7 +136,7 @@ func TestPrivateAuthorityOfKMS(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	digest := "sha256:" + strings.Repeat("0a", 32)
+	digest, agentDigest := "sha256:"+strings.Repeat("0a", 32), "sha256:"+strings.Repeat("0b", 32)
 	values := filepath.Join(t.TempDir(), "values.yaml")
 	if err := os.WriteFile(values, []byte(`
 accountID: 1234567890123456 # without quotes: a number
@@ -148,7 +148,7 @@ namespaces:
   - selector: {matchLabels: {virtual: "true"}, matchExpressions: [{key: zone, operator: In, values: [a]}]}
     agent: {nativeSidecar: never}
 agent: {narrowSessions: true, imageVolume: true, metricsPort: 9464}
-image: {registry: registry.example.com, repository: team, tag: v1.2.3, digest: "`+digest+`", pullSecrets: [pull]}
+image: {registry: registry.example.com, repository: team, tag: v1.2.3, digest: "`+digest+`", agentDigest: "`+agentDigest+`", pullSecrets: [pull]}
 replicas: 3
 podDisruptionBudget: {enabled: false}
 priorityClassName: ""
@@ -171,7 +171,7 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	if in.AccountID != "1234567890123456" {
 		t.Errorf("account is %q, want its digits", in.AccountID)
 	}
-	if got, want := in.Agent.Image, "registry.example.com/team/kms-agent:v1.2.3"; got != want {
+	if got, want := in.Agent.Image, "registry.example.com/team/kms-agent:v1.2.3@"+agentDigest; got != want {
 		t.Errorf("the agent's image is %q, want %q", got, want)
 	}
 	if in.VPC() || in.Allow.Role("acs:ram::1234567890123456:role/admin") || teamA.Allow.Secret("team-b/db") {
@@ -228,7 +228,7 @@ func TestMistakes(t *testing.T) {
 		"files unused":         {[]string{"--set", "certificates.files.secretName=own"}, []string{"has no effect"}},
 		"monitor of nothing":   {[]string{"--set", "monitoring.podMonitor.enabled=true"}, []string{"monitoring.podMonitor needs agent.metricsPort"}},
 		"label of ours":        {[]string{"--set", `podLabels.app\.kubernetes\.io/component=agent`}, []string{"podLabels has app.kubernetes.io/component", "remove it"}},
-		"digest":               {[]string{"--set", "image.digest=abc"}, []string{"/image/digest"}},
+		"digest":               {[]string{"--set", "image.digest=abc,image.agentDigest=v1"}, []string{"/image/digest", "/image/agentDigest"}},
 		"issuer unused":        {[]string{"--set", "certificates.certManager.issuerRef.name=corp"}, []string{"has no effect"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,4 +9,4 @@ if [[ ${1:-} == --update ]]; then
 fi
 test/tools/run.sh promtool --version >/dev/null
 go vet -tags chart ./deploy
-exec go test -count=1 -tags chart ./deploy
+exec go test -count=1 -timeout 30m -tags chart ./deploy

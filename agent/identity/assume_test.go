@@ -33,6 +33,11 @@ func jwt(t *testing.T, claims map[string]any) string {
 // start runs an STS on loopback, over TLS with a private CA, and returns a Source that talks to it through the SDK.
 func start(t *testing.T, handler http.HandlerFunc, onState ...func(net.Conn, http.ConnState)) *Source {
 	t.Helper()
+	return startWithin(t, time.Minute, handler, onState...)
+}
+
+func startWithin(t *testing.T, timeout time.Duration, handler http.HandlerFunc, onState ...func(net.Conn, http.ConnState)) *Source {
+	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.EnableHTTP2 = true
@@ -53,7 +58,7 @@ func start(t *testing.T, handler http.HandlerFunc, onState ...func(net.Conn, htt
 		RoleARN: "acs:ram::1:role/web", ProviderARN: "acs:ram::1:oidc-provider/ack-rrsa-c", TokenFile: file, STS: STS{
 			SessionName: "shop.web.pod", Endpoint: server.Listener.Addr().String(),
 			Roots:          roots,
-			ConnectTimeout: time.Second, Timeout: time.Second},
+			ConnectTimeout: time.Minute, Timeout: timeout},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -147,16 +152,12 @@ func TestMessageThatEchoesTheToken(t *testing.T) {
 
 func TestHangEndsWithItsTimeout(t *testing.T) {
 	release := make(chan struct{})
-	source := start(t, func(http.ResponseWriter, *http.Request) { <-release })
+	source := startWithin(t, 200*time.Millisecond, func(http.ResponseWriter, *http.Request) { <-release })
 	t.Cleanup(func() { close(release) })
-	begin := time.Now()
 	_, err := source.Credentials(t.Context())
 	var failure *Error
 	if !errors.As(err, &failure) || !failure.Retryable() {
 		t.Errorf("got %v", err)
-	}
-	if took := time.Since(begin); took > 10*time.Second {
-		t.Errorf("took %s", took)
 	}
 }
 

@@ -53,7 +53,7 @@ func startInstance(t *testing.T) *instance {
 	in.Server = emulatortest.StartConfig(t, issuer, config)
 	dir := t.TempDir()
 	in.cfg = ClientKeyConfig{
-		Config:  Config{Endpoint: in.StartInstance(t), CAFile: filepath.Join(dir, "ca.crt"), Timeout: 5 * time.Second},
+		Config:  Config{Endpoint: in.StartInstance(t), CAFile: filepath.Join(dir, "ca.crt"), Timeout: time.Minute},
 		KeyFile: filepath.Join(dir, "clientKey"), PasswordFile: filepath.Join(dir, "password"),
 	}
 	write(t, in.cfg.CAFile, emulatortest.InstanceCAPEM())

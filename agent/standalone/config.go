@@ -23,7 +23,7 @@ type Config struct {
 
 // Server is about the local API.
 type Server struct {
-	HTTPPort              int                  `toml:"HttpPort"` // on 127.0.0.1; default 2025
+	HTTPPort              int                  `toml:"HttpPort"` // on 127.0.0.1; default 2025; 0: a free one, which the log names
 	SSRFHeaders           []string             // that the token may be in; default X-KMS-Token, X-Vault-Token
 	SSRFEnvVariables      []string             // that say the token or file:///path; default KMS_TOKEN, …
 	PathPrefix            string               // of GET <prefix><secretId>; default /v1/
@@ -107,7 +107,7 @@ func (c *Config) mistakes() []error {
 		}
 	}
 	s, k := c.Server, c.KMS
-	add(s.HTTPPort < 1 || s.HTTPPort > 65535, "[Server] HttpPort = %d: it is 1 to 65535", s.HTTPPort)
+	add(s.HTTPPort < 0 || s.HTTPPort > 65535, "[Server] HttpPort = %d: it is 1 to 65535, or 0 for a free one, which the log names", s.HTTPPort)
 	add(s.MaxConn < 1 || s.MaxConn > 1000, "[Server] MaxConn = %d: it is 1 to 1000", s.MaxConn)
 	add(s.ResponseType < 0 || s.ResponseType > 2, "[Server] ResponseType = %d: it is 0 (KMS), 1 (AWS Secrets Manager) or 2 (HashiCorp Vault KV)", s.ResponseType)
 	add(len(s.SSRFHeaders) == 0, "[Server] SSRFHeaders is empty: no request could bring its token")

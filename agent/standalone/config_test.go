@@ -86,9 +86,9 @@ func TestMistakesInConfigTeach(t *testing.T) {
 		"[KMS]\nRegion = \"cn-hangzhou\"\nRegoin = \"x\"\n[Cache]\nTtl = 3\n": {
 			"[KMS] Regoin: there is no such key; it is one of Region, Endpoint", "[Cache] Ttl: there is no such key; it is one of CacheType, CacheSize, TtlSeconds",
 		},
-		"[Server]\nHttpPort = 0\nMaxConn = 1001\nResponseType = 3\nSSRFHeaders = []\nSSRFEnvVariables = []\nPathPrefix = \"v1\"\n[KMS]\nRegion = \"cn/x\"\nEndpoint = \"https://x\"\n" +
+		"[Server]\nHttpPort = 65536\nMaxConn = 1001\nResponseType = 3\nSSRFHeaders = []\nSSRFEnvVariables = []\nPathPrefix = \"v1\"\n[KMS]\nRegion = \"cn/x\"\nEndpoint = \"https://x\"\n" +
 			"[Cache]\nCacheType = \"Redis\"\nCacheSize = 0\nTtlSeconds = -1\n[Log]\nLogLevel = \"Loud\"\n": {
-			"HttpPort = 0: it is 1 to 65535", "MaxConn = 1001: it is 1 to 1000", "ResponseType = 3", "SSRFHeaders is empty", "SSRFEnvVariables is empty",
+			"HttpPort = 65536: it is 1 to 65535", "MaxConn = 1001: it is 1 to 1000", "ResponseType = 3", "SSRFHeaders is empty", "SSRFEnvVariables is empty",
 			`PathPrefix = "v1"`, `Region = "cn/x"`, `Endpoint = "https://x"`, `CacheType = "Redis"`, "CacheSize = 0", "TtlSeconds = -1", `LogLevel = "Loud"`,
 		},
 	} {

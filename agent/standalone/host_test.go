@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
@@ -29,14 +27,28 @@ type host struct {
 }
 
 type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu      sync.Mutex
+	text    bytes.Buffer
+	serving chan string
 }
 
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	var line struct{ Msg, Address string }
+	if json.Unmarshal(p, &line) == nil && line.Msg == "serving" && o.serving != nil {
+		o.serving <- line.Address
+		o.serving = nil
+	}
 	return o.text.Write(p)
+}
+
+// listens is sent where the agent that starts next says that it serves.
+func (o *output) listens() <-chan string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.serving = make(chan string, 1)
+	return o.serving
 }
 
 func (o *output) String() string {
@@ -77,19 +89,14 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 // agent starts kms-agent agent and waits until it answers.
 func (h *host) agent(settings string, flags ...string) (stop func()) {
 	h.t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.address = free.Addr().String()
-	_, port, _ := net.SplitHostPort(h.address)
-	free.Close()
-	h.env[addressVariable] = port
-	file := writeConfig(h.t, fmt.Sprintf("[Server]\nHttpPort = %s\n%s\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = %q\n[Log]\nLogLevel = \"Debug\"\nLogPath = \"./logs/\"\n",
-		port, settings, h.cloud.Addr))
+	file := writeConfig(h.t, fmt.Sprintf("[Server]\nHttpPort = 0\n%s\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = %q\n[Log]\nLogLevel = \"Debug\"\nLogPath = \"./logs/\"\n",
+		settings, h.cloud.Addr))
+	serving := h.stderr.listens()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
+	ended := make(chan struct{})
 	wg.Go(func() {
+		defer close(ended)
 		getenv := func(name string) string { return h.env[name] }
 		if err := runAgent(ctx, append(flags, file), getenv, io.Discard, &h.stderr); err != nil {
 			h.t.Errorf("agent: %v", err)
@@ -97,15 +104,13 @@ func (h *host) agent(settings string, flags ...string) (stop func()) {
 	})
 	stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
 	h.t.Cleanup(stop)
-	for range 500 {
-		if res, err := client.Get("http://" + h.address + "/ping"); err == nil {
-			res.Body.Close()
-			return stop
-		}
-		<-time.After(10 * time.Millisecond)
+	select {
+	case h.address = <-serving:
+	case <-ended:
+		h.t.FailNow()
 	}
-	h.t.Fatalf("the agent does not answer: %s", h.stderr.String())
-	return nil
+	h.env[addressVariable] = h.address
+	return stop
 }
 
 // ask sends an application's request.

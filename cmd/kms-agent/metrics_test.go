@@ -2,15 +2,12 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -21,13 +18,13 @@ import (
 // What Prometheus reads from a sidecar: every metric of the documentation, with its labels, after one fetch of one secret.
 func TestMetrics(t *testing.T) {
 	env, _, _ := pod(t)
-	metricsPort, apiPort := freePort(t), freePort(t)
 	var doc config.Agent
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(env[0], config.AgentEnv+"=")), &doc); err != nil {
 		t.Fatal(err)
 	}
 	doc.OnChange = "http://127.0.0.1:1/reload"
-	doc.MetricsPort, doc.API = metricsPort, &config.LocalAPI{Port: apiPort, TokenFile: t.TempDir() + "/token"}
+	directory := t.TempDir()
+	doc.MetricsPort, doc.API = -1, &config.LocalAPI{Socket: directory + "/api", TokenFile: directory + "/token"}
 	document, err := json.Marshal(doc)
 	if err != nil {
 		t.Fatal(err)
@@ -42,22 +39,13 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { sidecar.Process.Kill(); sidecar.Wait() }()
-	waitFor(t, stderr, "the local API is there")
+	address := waitFor(t, stderr, "the metrics are there").Address
 	go io.Copy(io.Discard, stderr)
-	wait := time.NewTicker(10 * time.Millisecond) // the metrics' port is the last thing to be there, and nobody says so
-	defer wait.Stop()
-	for tries := 0; tries < 1000; tries++ {
-		if connection, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", metricsPort)); err == nil {
-			connection.Close()
-			break
-		}
-		<-wait.C
-	}
 
-	if status, body := fetch(t, metricsPort, "/readyz"); status != http.StatusOK {
+	if status, body := fetch(t, address, "/readyz"); status != http.StatusOK {
 		t.Errorf("/readyz: %d %s", status, body)
 	}
-	_, text := fetch(t, metricsPort, "/metrics")
+	_, text := fetch(t, address, "/metrics")
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
 	if err != nil {
@@ -101,9 +89,9 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-func fetch(t *testing.T, port int, path string) (int, string) {
+func fetch(t *testing.T, address, path string) (int, string) {
 	t.Helper()
-	answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
+	answer, err := http.Get("http://" + address + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,14 +101,4 @@ func fetch(t *testing.T, port int, path string) (int, string) {
 		t.Fatal(err)
 	}
 	return answer.StatusCode, string(body)
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }

@@ -2,13 +2,12 @@ package main
 
 import (
 	"fmt"
-	"net"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -16,22 +15,16 @@ import (
 // An agent without the webhook in real processes: token, agent, get, and the end.
 func TestStandalone(t *testing.T) {
 	env, directory, cloud := pod(t)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	free.Close()
 	token, toml, bundle := filepath.Join(directory, "token"), filepath.Join(directory, "config.toml"), filepath.Join(directory, "ca.pem")
 	for path, text := range map[string]string{
-		toml:   fmt.Sprintf("[Server]\nHttpPort = %s\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = %q\n", port, cloud.Addr),
+		toml:   fmt.Sprintf("[Server]\nHttpPort = 0\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = %q\n", cloud.Addr),
 		bundle: string(emulatortest.CAPEM()),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	env = append(env[1:], "SSL_CERT_FILE="+bundle, "ALIBABA_CLOUD_STS_ENDPOINT="+cloud.Addr, "KMS_TOKEN=file://"+token, "KMS_AGENT_API="+port)
+	env = append(env[1:], "SSL_CERT_FILE="+bundle, "ALIBABA_CLOUD_STS_ENDPOINT="+cloud.Addr, "KMS_TOKEN=file://"+token)
 
 	if code, out := output(t, env, "agent", toml); code != exitFailed || !strings.Contains(out, "KMS_TOKEN: read the token") {
 		t.Errorf("without a token: exit %d, %s", code, out)
@@ -40,17 +33,16 @@ func TestStandalone(t *testing.T) {
 		t.Fatalf("token: exit %d, %s", code, out)
 	}
 	agent := command(t, env, "agent", toml)
-	agent.Stderr = os.Stderr
+	stderr, err := agent.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := agent.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var code int
-	var out string
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		if code, out = output(t, env, "get", "app/key"); code == 0 || time.Now().After(deadline) {
-			break
-		}
-	}
+	env = append(env, "KMS_AGENT_API="+waitFor(t, stderr, "serving").Address)
+	go io.Copy(os.Stderr, stderr)
+	code, out := output(t, env, "get", "app/key")
 	if code != 0 || out != "sentinel" {
 		t.Errorf("get: exit %d, %s", code, out)
 	}

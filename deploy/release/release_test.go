@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -50,7 +51,17 @@ func unpack(t *testing.T, data []byte) map[string]string {
 func TestChartAndManifestsOfAVersion(t *testing.T) {
 	t.Chdir("../..")
 	s := settings{version: "v1.2.3-rc.1", registry: "registry.example.com/team"}
-	packed, err := chart(s)
+	dir, digests := t.TempDir(), map[string]string{"kms-agent": "sha256:" + strings.Repeat("a", 64), "kms-webhook": "sha256:" + strings.Repeat("b", 64)}
+	for image, digest := range digests { // as deploy/images writes them
+		if err := write(dir, image+"-v1.2.3-rc.1.oci.tar", layout(t, digest)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read, err := readDigests(dir, s.version)
+	if err != nil || !maps.Equal(read, digests) {
+		t.Fatalf("the archives' digests are %v, %v", read, err)
+	}
+	packed, err := chart(s, read)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,9 +73,14 @@ func TestChartAndManifestsOfAVersion(t *testing.T) {
 	if meta.Name != "kms-agent-injector" || meta.Version != "1.2.3-rc.1" || meta.AppVersion != "v1.2.3-rc.1" {
 		t.Errorf("the chart is %+v", meta)
 	}
-	var values struct{ Image struct{ Registry string } }
-	if err := yaml.Unmarshal([]byte(files["kms-agent-injector/values.yaml"]), &values); err != nil || values.Image.Registry != s.registry {
-		t.Errorf("the chart's registry is %q, %v", values.Image.Registry, err)
+	var values struct {
+		Image struct{ Registry, Digest, AgentDigest string }
+	}
+	if err := yaml.Unmarshal([]byte(files["kms-agent-injector/values.yaml"]), &values); err != nil {
+		t.Fatal(err)
+	}
+	if i := values.Image; i.Registry != s.registry || i.Digest != digests["kms-webhook"] || i.AgentDigest != digests["kms-agent"] {
+		t.Errorf("the chart's images are %+v", i)
 	}
 	for _, name := range []string{"values.schema.json", "templates/deployment.yaml", "monitoring/alerts.yaml"} {
 		if files["kms-agent-injector/"+name] == "" {
@@ -72,20 +88,60 @@ func TestChartAndManifestsOfAVersion(t *testing.T) {
 		}
 	}
 
-	packed, err = manifests(s)
+	packed, err = manifests(s, read)
 	if err != nil {
 		t.Fatal(err)
 	}
 	files = unpack(t, packed)
-	if text := files["kms-agent-injector/deployment.yaml"]; !strings.Contains(text, "image: registry.example.com/team/kms-agent-injector/kms-webhook:v1.2.3-rc.1\n") {
+	if text := files["kms-agent-injector/deployment.yaml"]; !strings.Contains(text, "image: registry.example.com/team/kms-agent-injector/kms-webhook:v1.2.3-rc.1@"+digests["kms-webhook"]+"\n") {
 		t.Errorf("the webhook's image is not the version's:\n%s", text)
 	}
-	if text := files["kms-agent-injector/config.yaml"]; !strings.Contains(text, "image: registry.example.com/team/kms-agent-injector/kms-agent:v1.2.3-rc.1\n") {
+	if text := files["kms-agent-injector/config.yaml"]; !strings.Contains(text, "image: registry.example.com/team/kms-agent-injector/kms-agent:v1.2.3-rc.1@"+digests["kms-agent"]+"\n") {
 		t.Errorf("the agent's image is not the version's:\n%s", text)
 	}
 	for name, text := range files {
 		if strings.Contains(text, ":dev") || strings.Contains(text, `"dev"`) {
 			t.Errorf("%s is of no version", name)
+		}
+	}
+}
+
+// layout is a tar archive of an OCI image layout, of which only index.json is looked at.
+func layout(t *testing.T, digest string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, f := range []file{{name: "blobs/sha256/x", data: []byte("{}")}, {name: "index.json", data: []byte(`{"schemaVersion":2,"manifests":[{"digest":"` + digest + `"}]}`)}} {
+		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.data))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(f.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// A release whose archives do not say their digests is not made.
+func TestNoDigestNoRelease(t *testing.T) {
+	for name, index := range map[string][]byte{"no archive": nil, "not an archive": []byte("x"), "no digest": layout(t, "latest")} {
+		dir := t.TempDir()
+		for _, image := range images {
+			if index == nil {
+				continue
+			}
+			if err := write(dir, image+"-v1.2.3.oci.tar", index); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := makeChart(t.Context(), settings{version: "v1.2.3"}, dir); err == nil {
+			t.Errorf("%s: a chart was made", name)
+		}
+		if err := makeManifests(t.Context(), settings{version: "v1.2.3"}, dir); err == nil {
+			t.Errorf("%s: manifests were made", name)
 		}
 	}
 }

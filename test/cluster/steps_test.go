@@ -31,7 +31,7 @@ func up(t *testing.T, o cluster.Options) *cluster.Cluster {
 
 func down(t *testing.T, o cluster.Options) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // t's own has ended when Cleanup runs
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // t's own has ended when Cleanup runs
 	defer cancel()
 	if err := cluster.Down(ctx, o); err != nil {
 		t.Error(err)
@@ -64,10 +64,13 @@ func tryKubectl(ctx context.Context, c *cluster.Cluster, args ...string) (string
 	return out.String(), nil
 }
 
+// patience is how long what should happen may take on a slow machine.
+const patience = 5 * time.Minute
+
 // eventually tries until there is no error, and reports the last one when the time is over.
-func eventually(t *testing.T, limit time.Duration, try func() error) {
+func eventually(t *testing.T, try func() error) {
 	t.Helper()
-	deadline := time.After(limit)
+	deadline := time.After(patience)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -78,7 +81,7 @@ func eventually(t *testing.T, limit time.Duration, try func() error) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Errorf("still after %s: %v", limit, err)
+			t.Errorf("still after %s: %v", patience, err)
 			return
 		}
 	}

@@ -37,7 +37,7 @@ show kubectl -n shop annotate serviceaccount web ack.alibabacloud.com/role-arn=a
 step "A plain Deployment with two annotations"
 show grep kms.alibabacloud.com test/demo/web.yaml
 show kubectl apply -f test/demo/web.yaml
-show kubectl -n shop rollout status deployment/web --timeout=60s
+show kubectl -n shop rollout status deployment/web --timeout=5m
 show kubectl -n shop get pods
 show kubectl -n shop get pods -l app=web -o 'jsonpath={.items[0].spec.initContainers[*].name}' && echo
 
@@ -50,16 +50,16 @@ show kubectl -n shop exec deploy/web -c web -- stat -L -c '%A %u %n' /var/run/km
 step "The secret is rotated in KMS; the file follows"
 # Every five minutes is the default; ten seconds are for those who watch.
 show kubectl -n shop patch deployment web -p '{"spec":{"template":{"metadata":{"annotations":{"kms.alibabacloud.com/refresh-interval":"10s"}}}}}'
-show kubectl -n shop rollout status deployment/web --timeout=60s
+show kubectl -n shop rollout status deployment/web --timeout=5m
 emulator rotate shop/prod/db --value "$second"
 follows() { [[ $(kubectl -n shop exec deploy/web -c web -- cat /var/run/kms/secrets/db) == "$second" ]]; }
-until_ok 60 "the file follows the rotation" follows
+until_ok 300 "the file follows the rotation" follows
 show kubectl -n shop exec deploy/web -c web -- cat /var/run/kms/secrets/db && echo
 
 step "Another ServiceAccount may not: its init container says why"
 show kubectl apply -f test/demo/stranger.yaml
 refused() { [[ -n $(kubectl -n shop get pod stranger -o 'jsonpath={.status.initContainerStatuses[0].lastState.terminated.message}{.status.initContainerStatuses[0].state.terminated.message}') ]]; }
-until_ok 60 "the stranger's init container ends" refused
+until_ok 300 "the stranger's init container ends" refused
 show kubectl -n shop get pod stranger -o 'jsonpath={.status.initContainerStatuses[0].lastState.terminated.message}{.status.initContainerStatuses[0].state.terminated.message}' && echo
 
 step "kubectl kms: what pods have, and which link of the chain is broken"

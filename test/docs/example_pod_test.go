@@ -3,7 +3,6 @@ package docs
 import (
 	"encoding/json"
 	"io"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,7 +41,8 @@ func newExample(t *testing.T, note string) *example {
 	e.doc.STS = e.doc.KMS
 	e.doc.SecretsDir, e.doc.StateDir, e.doc.MetricsPort = t.TempDir(), t.TempDir(), 0
 	if e.doc.API != nil {
-		e.doc.API.Port, e.doc.API.TokenFile = freePort(t), filepath.Join(t.TempDir(), "token")
+		directory := t.TempDir()
+		e.doc.API.Socket, e.doc.API.TokenFile = filepath.Join(directory, "api"), filepath.Join(directory, "token")
 	}
 	env := map[string]string{
 		"ALIBABA_CLOUD_ROLE_ARN": emulatortest.RoleARN, "ALIBABA_CLOUD_OIDC_PROVIDER_ARN": emulatortest.ProviderARN,
@@ -103,14 +103,4 @@ func variable(in any, name string) (value string) {
 		}
 	}
 	return ""
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -57,7 +58,7 @@ func TestLocalAPI(t *testing.T) {
 	})
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(30 * time.Second); agent.Ready(ctx, pod.doc) != nil; {
+	for deadline := time.After(2 * time.Minute); agent.Ready(ctx, pod.doc) != nil; {
 		select {
 		case <-tick.C:
 		case <-deadline:
@@ -87,14 +88,17 @@ var varies = regexp.MustCompile(`"(RequestId|CreateTime)":"[^"]+"`)
 
 func (e *example) ask(t *testing.T, header, token, path string) string {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://localhost:%d%s", e.doc.API.Port, path), http.NoBody)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost"+path, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if header != "" {
 		request.Header.Set(header, token)
 	}
-	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", e.doc.API.Socket)
+	}
+	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}).Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func TestLocalAPIRows(t *testing.T) {
 	ask := func(line, headers, status string, seconds int) {
 		t.Helper()
 		request := `printf "` + strings.ReplaceAll(line, "%", "%%") + ` HTTP/1.0\r\nHost: localhost\r\n` + headers + `\r\n"`
-		eventually(t, waitForAgent, func() error { // a client that has closed its side before it is answered is cut off
+		eventually(t, patience, func() error { // a client that has closed its side before it is answered is cut off
 			answer := in(t, ns, "web", "app", "sh", "-c", fmt.Sprintf("(%s; sleep %d) | timeout %d nc 127.0.0.1 2100; true", request, seconds, seconds+2))
 			if got, _, _ := strings.Cut(answer, "\r\n"); !strings.Contains(got, " "+status+" ") {
 				return fmt.Errorf("%s with %q: want %s in\n%s", line, headers, status, answer)

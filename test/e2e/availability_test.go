@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -34,7 +33,7 @@ func TestNoAdmissionIsLost(t *testing.T) {
 	}
 	l.during("all replicas are replaced, by a rollout")
 	kubectl(t, "-n", webhookNamespace, "rollout", "restart", "deployment/kms-webhook")
-	kubectl(t, "-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=120s")
+	kubectl(t, "-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=5m")
 	l.during("all replicas are evicted, as by a drain")
 	evictAll(t)
 	serving(t)
@@ -63,7 +62,7 @@ func TestWithoutAnyReplica(t *testing.T) {
 		}
 	})
 	kubectl(t, "-n", webhookNamespace, "scale", "deployment/kms-webhook", "--replicas=0")
-	kubectl(t, "-n", webhookNamespace, "wait", "pods", "--all", "--for=delete", "--timeout=60s") // those that are on their way out answer on
+	kubectl(t, "-n", webhookNamespace, "wait", "pods", "--all", "--for=delete", "--timeout=5m") // those that are on their way out answer on
 
 	annotated := workload{name: "p", annotations: []string{"inject: true", "secret.f: x"}}
 	message := refused(t, annotated.pod(ns))
@@ -92,7 +91,7 @@ func TestWithoutAnyReplica(t *testing.T) {
 // reached waits until the API server gets through to a replica: kube-proxy hears of the first one that is ready a moment later.
 func reached(t testing.TB, annotated string) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		_, err := tryKubectl(t.Context(), annotated, "apply", "--dry-run=server", "-f", "-")
 		return err
 	})
@@ -108,7 +107,7 @@ func webhookPods(t testing.TB) []string {
 // serving waits until there are two replicas, both of them ready and none of them on its way out.
 func serving(t testing.TB) {
 	t.Helper()
-	eventually(t, 2*time.Minute, func() error {
+	eventually(t, patience, func() error {
 		states := kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o",
 			`go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}} {{end}}{{end}}{{end}}{{end}}`)
 		if states != "True True " {
@@ -124,7 +123,7 @@ func evictAll(t *testing.T) {
 	client := clientset(t)
 	refusals := 0
 	for _, pod := range webhookPods(t) {
-		eventually(t, 2*time.Minute, func() error {
+		eventually(t, patience, func() error {
 			err := client.PolicyV1().Evictions(webhookNamespace).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: webhookNamespace, Name: pod}})
 			if apierrors.IsTooManyRequests(err) {
 				refusals++
@@ -159,7 +158,7 @@ func rotateAuthority(t *testing.T) {
 	before := expiries(t)
 	bundle := caBundle(t)
 	kubectl(t, "-n", webhookNamespace, "delete", "secret", "kms-webhook-ca")
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		for pod, expiry := range expiries(t) {
 			if before[pod] == expiry {
 				return errors.New(pod + " still serves its old certificate")
@@ -198,7 +197,7 @@ func TestReplicaKilledWithoutWarning(t *testing.T) {
 		l.during(fmt.Sprintf("replica %d is killed", i+1))
 		kubectl(t, "-n", ns, "scale", "replicaset/web", fmt.Sprintf("--replicas=%d", replicas*(i+1)/2))
 		kill(t, pod)
-		eventually(t, time.Minute, func() error { // the kubelet has noticed, and started it again
+		eventually(t, patience, func() error { // the kubelet has noticed, and started it again
 			if restarts := kubectl(t, "-n", webhookNamespace, "get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"); restarts == "0" {
 				return errNotYet
 			}
@@ -207,7 +206,7 @@ func TestReplicaKilledWithoutWarning(t *testing.T) {
 		serving(t)
 	}
 	l.during("quiet again")
-	eventually(t, 2*time.Minute, func() error {
+	eventually(t, patience, func() error {
 		injected := strings.Count(kubectl(t, "-n", ns, "get", "pods", "-o", "jsonpath={.items[*].spec.initContainers[*].name}"), "kms-agent-init")
 		if injected != replicas {
 			return fmt.Errorf("the ReplicaSet has %d injected pods, want %d", injected, replicas)

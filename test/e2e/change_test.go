@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Several secrets in one file, by a template.
@@ -56,7 +55,7 @@ func TestOnChange(t *testing.T) {
 	}
 	rotate(t, posted, value())
 	rotate(t, signalled, value())
-	eventually(t, 60*time.Second, func() error {
+	eventually(t, patience, func() error {
 		posts := in(t, ns, "web", "app", "sh", "-c", "cat /tmp/posts 2>/dev/null; true")
 		signals := in(t, ns, "web", "trap", "sh", "-c", "cat /tmp/signals 2>/dev/null; true")
 		if !strings.Contains(posts, "POST /-/reload") || !strings.Contains(posts, `"path":"posted"`) || !strings.Contains(signals, "hup") {
@@ -88,7 +87,7 @@ func TestLocalAPI(t *testing.T) {
 		{other, token, "403", "Forbidden.SecretNotAllowed"},
 		{declared, "wrong", "403", "Forbidden.BadToken"},
 	} {
-		eventually(t, waitForAgent, func() error { // a client that has closed its side before it is answered is cut off
+		eventually(t, patience, func() error { // a client that has closed its side before it is answered is cut off
 			answer := get(c.secret, c.token)
 			if status, _, _ := strings.Cut(answer, "\r\n"); !strings.Contains(status, c.status) || !strings.Contains(answer, c.body) {
 				return fmt.Errorf("%s with token %s: want %s and %s in\n%s", c.secret, c.token, c.status, c.body, answer)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 const dir = "/var/run/kms/secrets"
@@ -126,6 +125,13 @@ func TestContainersOfASecret(t *testing.T) {
 	first, second, only := value(), value(), value()
 	put(t, shared, first)
 	put(t, narrow, only)
+	once := secretName("once")
+	put(t, once, value())
+	apply(t, workload{
+		name:        "once", // without refreshes that could be counted, too
+		annotations: []string{"inject: true", "secret.once: " + once, "secret.narrow: {name: " + narrow + ", containers: [app]}", "mode: init"},
+		containers:  container("app") + container("other"),
+	}.pod(ns))
 	apply(t, workload{
 		name:        "some",
 		annotations: []string{"inject: true", "secret.shared: " + shared, "secret.narrow: {name: " + narrow + ", containers: [app]}", "refresh-interval: 10s"},
@@ -140,11 +146,12 @@ func TestContainersOfASecret(t *testing.T) {
 	if in(t, ns, "some", "app", "cat", dir+"/narrow") != only {
 		t.Error("the file does not hold the secret's value")
 	}
-	if got := calls(t, "GetSecretValue", shared); got != 1 {
+	ready(t, ns, "once")
+	if got := calls(t, "GetSecretValue", once); got != 1 {
 		t.Errorf("%d calls of GetSecretValue for a secret in two views, want 1", got)
 	}
 	rotate(t, shared, second)
-	eventually(t, 60*time.Second, func() error {
+	eventually(t, patience, func() error {
 		for _, c := range []string{"app", "other"} {
 			if in(t, ns, "some", c, "cat", dir+"/shared") != second {
 				return errNotYet
@@ -192,7 +199,7 @@ func TestJobCompletes(t *testing.T) {
 		containers: strings.Replace(container("app"), `[sleep, "100000"]`, "[test, -s, "+dir+"/f]", 1),
 	}
 	apply(t, "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: once\n  namespace: "+ns+"\nspec:\n  template:\n"+w.body(ns, "    "))
-	kubectl(t, "-n", ns, "wait", "--for=condition=Complete", "job/once", "--timeout=90s")
+	kubectl(t, "-n", ns, "wait", "--for=condition=Complete", "job/once", "--timeout=5m")
 }
 
 // A rotated secret reaches the file; a file whose secret did not change is not touched.
@@ -208,7 +215,7 @@ func TestRotation(t *testing.T) {
 	inode := func(file string) string { return in(t, ns, "web", "app", "stat", "-L", "-c", "%i %Y", dir+"/"+file) }
 	before := inode("still")
 	rotate(t, moving, second)
-	eventually(t, 60*time.Second, func() error {
+	eventually(t, patience, func() error {
 		switch got := in(t, ns, "web", "app", "cat", dir+"/moving"); got {
 		case second:
 			return nil

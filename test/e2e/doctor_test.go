@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // diagnosis is what kubectl kms doctor says.
@@ -44,7 +43,7 @@ func doctor(t testing.TB, ns, target string) (broken []string, d diagnosis, text
 // diagnosed waits until the doctor names these links, and no other, and says what is wrong with them.
 func diagnosed(t *testing.T, ns, target, links, says string) {
 	t.Helper()
-	eventually(t, 90*time.Second, func() error {
+	eventually(t, patience, func() error {
 		broken, _, text := doctor(t, ns, target)
 		if got := strings.Join(broken, " "); got != links || !strings.Contains(text, says) {
 			return fmt.Errorf("%s: the doctor names %q, want %q and %q:\n%s", target, got, links, says, text)
@@ -201,7 +200,7 @@ func TestDoctorOfTheWebhook(t *testing.T) {
 	diagnosed(t, ns, "web", "", "gives "+name)
 	restore := func() {
 		kubectl(t, "apply", "-k", kustomization)
-		kubectl(t, "-n", "kms-agent-injector", "rollout", "status", "deployment/kms-webhook", "--timeout=120s")
+		kubectl(t, "-n", "kms-agent-injector", "rollout", "status", "deployment/kms-webhook", "--timeout=5m")
 		diagnosed(t, ns, "web", "", "gives "+name)
 	}
 	for _, c := range []struct {

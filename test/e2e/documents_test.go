@@ -61,7 +61,7 @@ func migrated(t *testing.T, manifest string, promises []string) {
 	manifest = regexp.MustCompile(`(?m)^( +namespace:) .*$`).ReplaceAllString(manifest, "$1 "+ns)
 	apply(t, manifest)
 	deployment := "deploy/" + regexp.MustCompile(`(?m)^  name: (.*)$`).FindStringSubmatch(manifest)[1]
-	kubectl(t, "-n", ns, "rollout", "status", deployment, "--timeout=90s")
+	kubectl(t, "-n", ns, "rollout", "status", deployment, "--timeout=5m")
 	for _, promise := range promises {
 		command := "cat " + promise
 		switch {
@@ -70,8 +70,11 @@ func migrated(t *testing.T, manifest string, promises []string) {
 		case !strings.HasPrefix(promise, "/"):
 			command = "tr '\\0' '\\n' </proc/1/environ | grep ^" + promise + "="
 		}
-		if got := kubectl(t, "-n", ns, "exec", deployment, "--", "sh", "-c", command); !strings.Contains(got, want) {
-			t.Errorf("%s does not hold the secret's value", promise)
-		}
+		eventually(t, patience, func() error { // a client that has closed its side before it is answered is cut off
+			if got := kubectl(t, "-n", ns, "exec", deployment, "--", "sh", "-c", command); !strings.Contains(got, want) {
+				return fmt.Errorf("%s does not hold the secret's value", promise)
+			}
+			return nil
+		})
 	}
 }

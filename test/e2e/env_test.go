@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // commanded is a container with a command of its own.
@@ -19,7 +18,7 @@ func commanded(name, command string) string {
 // prints waits until the container app, which counts as ready before it has done anything, has printed this and nothing else.
 func prints(t *testing.T, ns, pod, want string) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if got := kubectl(t, "-n", ns, "logs", pod, "-c", "app"); got != want {
 			return fmt.Errorf("the container printed %q, want %q", got, want)
 		}
@@ -107,7 +106,7 @@ func TestEnvIsNobodyElses(t *testing.T) {
 	}.pod(ns))
 	ready(t, ns, "web")
 	const look = `for p in /proc/[0-9]*; do if tr '\0' '\n' <$p/environ | grep -q "$1"; then cat $p/comm; fi; done 2>/dev/null; true`
-	eventually(t, 30*time.Second, func() error { // before it is the command, the process is the agent's program
+	eventually(t, patience, func() error { // before it is the command, the process is the agent's program
 		if got := in(t, ns, "web", "app", "sh", "-c", look, "sh", want); got != "sleep\n" {
 			return fmt.Errorf("in app the value is in the environment of %q, want that of its command alone", got)
 		}
@@ -136,7 +135,7 @@ func TestEnvExitCode(t *testing.T) {
 		"missing": {`[no-such-command]`, "Failed", "127"},
 	} {
 		apply(t, job(name, c.command))
-		kubectl(t, "-n", ns, "wait", "--for=condition="+c.condition, "job/"+name, "--timeout=90s")
+		kubectl(t, "-n", ns, "wait", "--for=condition="+c.condition, "job/"+name, "--timeout=5m")
 		if got := kubectl(t, "-n", ns, "get", "pods", "-l", "app="+name, "-o", "jsonpath={.items[*].status.containerStatuses[?(@.name=='app')].state.terminated.exitCode}"); got != c.code {
 			t.Errorf("%s: exit code %s, want %s", name, got, c.code)
 		}
@@ -156,7 +155,7 @@ func TestEnvAfterRestart(t *testing.T) {
 	}.pod(ns))
 	ready(t, ns, "web")
 	rotate(t, name, second)
-	eventually(t, 60*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if !strings.Contains(in(t, ns, "web", "app", "cat", dir+"/..env"), second) {
 			return errNotYet
 		}
@@ -166,7 +165,7 @@ func TestEnvAfterRestart(t *testing.T) {
 		t.Errorf("the container printed %q before its restart", got)
 	}
 	in(t, ns, "web", "app", "sh", "-c", "kill -TERM 1")
-	eventually(t, 60*time.Second, func() error {
+	eventually(t, patience, func() error {
 		c := status(t, ns, "web").container("app")
 		if c.RestartCount == 0 || c.State.Running == nil {
 			return errNotYet

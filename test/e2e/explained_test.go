@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 )
 
 // warnings applies manifests, which must be accepted, and returns what kubectl prints besides.
@@ -71,7 +70,7 @@ func TestEvents(t *testing.T) {
 		"good": {"Injected", "as " + role + ", for e2e/events"},
 		"bad":  {"InjectionDenied", "kubectl annotate serviceaccount --namespace " + ns + " roleless"},
 	} {
-		eventually(t, 30*time.Second, func() error {
+		eventually(t, patience, func() error {
 			described := kubectl(t, "-n", ns, "describe", "replicaset", "-l", "app="+app)
 			for _, w := range append(want, "kms-webhook") {
 				if !strings.Contains(described, w) {

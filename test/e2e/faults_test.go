@@ -5,7 +5,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 // The tests of this file strike STS and KMS for everybody or count everybody's calls, so they are not parallel.
@@ -60,7 +59,7 @@ func TestOutage(t *testing.T) {
 			t.Errorf("%s: the file does not hold the value that it should", when)
 		}
 	}
-	eventually(t, 60*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if !strings.Contains(kubectl(t, "-n", ns, "logs", "web", "-c", "kms-agent"), "ServiceUnavailableTemporary") {
 			return errNotYet
 		}
@@ -73,7 +72,7 @@ func TestOutage(t *testing.T) {
 		t.Error("the outage made the application unready")
 	}
 	end()
-	eventually(t, 90*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if in(t, ns, "web", "app", "cat", dir+"/f") != second {
 			return errNotYet
 		}
@@ -94,7 +93,7 @@ func killSidecar(t *testing.T, namespace, pod string) {
 	t.Helper()
 	before := status(t, namespace, pod).container("kms-agent").RestartCount
 	in(t, namespace, pod, "app", "sh", "-c", "kill -9 $(pidof kms-agent)")
-	eventually(t, 60*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if c := status(t, namespace, pod).container("kms-agent"); c.RestartCount == before || c.State.Running == nil {
 			return errNotYet
 		}

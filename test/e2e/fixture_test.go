@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
@@ -172,7 +171,7 @@ func block(text, indent string) string {
 // ready waits until a pod is ready.
 func ready(t testing.TB, namespace, pod string) {
 	t.Helper()
-	if _, err := tryKubectl(t.Context(), "", "-n", namespace, "wait", "--for=condition=Ready", "pod/"+pod, "--timeout=90s"); err != nil {
+	if _, err := tryKubectl(t.Context(), "", "-n", namespace, "wait", "--for=condition=Ready", "pod/"+pod, "--timeout=5m"); err != nil {
 		describe, _ := tryKubectl(t.Context(), "", "-n", namespace, "describe", "pod", pod)
 		logs, _ := tryKubectl(t.Context(), "", "-n", namespace, "logs", pod, "--all-containers", "--prefix")
 		t.Fatalf("%v\n%s\n%s", err, describe, logs)
@@ -235,7 +234,7 @@ func (s podStatus) container(name string) containerStatus {
 func whyNot(t testing.TB, namespace, pod string) string {
 	t.Helper()
 	var message string
-	eventually(t, 90*time.Second, func() error {
+	eventually(t, patience, func() error {
 		c := status(t, namespace, pod).container("kms-agent-init")
 		for _, s := range []containerState{c.State, c.LastState} {
 			if s.Terminated != nil && s.Terminated.ExitCode != 0 {

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // With the webhook's configuration gone, no pod that asks for secrets starts bare, and all others start as ever. Not parallel: the
@@ -21,7 +20,7 @@ func TestGuard(t *testing.T) {
 
 	asking := workload{name: "asking", annotations: []string{"inject: true", "secret.a: e2e/guard"}}
 	var message string
-	eventually(t, 30*time.Second, func() error { // until the API server has noticed
+	eventually(t, patience, func() error { // until the API server has noticed
 		out, err := tryKubectl(t.Context(), asking.pod(ns), "apply", "--dry-run=server", "-f", "-")
 		if err == nil {
 			return fmt.Errorf("accepted: %s", out)

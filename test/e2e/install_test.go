@@ -29,13 +29,13 @@ import (
 // are created; and taken away again with everything that it brought. In the end the cluster is as it was.
 func TestInstallations(t *testing.T) {
 	t.Cleanup(func() {
-		for _, args := range [][]string{{"apply", "-k", filepath.Join(installDir(), "webhook")}, {"-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=120s"}} {
+		for _, args := range [][]string{{"apply", "-k", filepath.Join(installDir(), "webhook")}, {"-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=5m"}} {
 			if out, err := tryKubectlAnyway(args...); err != nil {
 				t.Errorf("install again: %v\n%s", err, out)
 			}
 		}
 	})
-	kubectl(t, "delete", "-k", filepath.Join(installDir(), "webhook"), "--wait=true", "--timeout=120s")
+	kubectl(t, "delete", "-k", filepath.Join(installDir(), "webhook"), "--wait=true", "--timeout=5m")
 	nothingLeft(t)
 	kubectl(t, "create", "namespace", webhookNamespace)
 	t.Run("self-signed", testChart)
@@ -46,7 +46,7 @@ func TestInstallations(t *testing.T) {
 
 func testChart(t *testing.T) {
 	chart(t, "install")
-	helm(t, "test", "kms-agent-injector", "--namespace", webhookNamespace, "--logs", "--timeout=60s")
+	helm(t, "test", "kms-agent-injector", "--namespace", webhookNamespace, "--logs", "--timeout=5m")
 	l := startLoad(t)
 	l.during("helm upgrade: another pod template")
 	chart(t, "upgrade", "--set", "logLevel=debug", "--set", "podLabels.team=platform")
@@ -54,7 +54,7 @@ func testChart(t *testing.T) {
 	l.during("helm upgrade: another operator's document")
 	chart(t, "upgrade", "--set", "agent.metricsPort=0")
 	l.during("helm rollback to the first")
-	helm(t, "rollback", "kms-agent-injector", "1", "--namespace", webhookNamespace, "--wait", "--timeout=120s")
+	helm(t, "rollback", "kms-agent-injector", "1", "--namespace", webhookNamespace, "--wait", "--timeout=5m")
 	serving(t)
 	l.end(t, 100)
 	uninstall(t)
@@ -108,7 +108,7 @@ func testCertManager(t *testing.T) {
 	image := func(of, name string) []string {
 		return []string{"--set", of + "image.repository=" + cluster.CertManagerImages + name, "--set", of + "image.tag=dev"}
 	}
-	helm(t, slices.Concat([]string{"install", "cert-manager", folder, "--namespace", "cert-manager", "--create-namespace", "--wait", "--timeout=180s",
+	helm(t, slices.Concat([]string{"install", "cert-manager", folder, "--namespace", "cert-manager", "--create-namespace", "--wait", "--timeout=5m",
 		"--set", "crds.enabled=true,startupapicheck.enabled=false,livenessProbe.enabled=false,prometheus.enabled=false"},
 		image("", "controller"), image("webhook.", "webhook"), image("cainjector.", "cainjector"))...)
 	t.Cleanup(func() { helm(t, "uninstall", "cert-manager", "--namespace", "cert-manager", "--wait") })
@@ -119,7 +119,7 @@ func testCertManager(t *testing.T) {
 	l.during("cert-manager makes another authority")
 	authority := caBundle(t)
 	kubectl(t, "-n", webhookNamespace, "delete", "secret", "kms-webhook-ca")
-	kubectl(t, "-n", webhookNamespace, "wait", "certificate/kms-webhook-ca", "--for=condition=Ready", "--timeout=60s")
+	kubectl(t, "-n", webhookNamespace, "wait", "certificate/kms-webhook-ca", "--for=condition=Ready", "--timeout=5m")
 	rotated(t, func() { renew(t, "kms-webhook") })
 	if now := caBundle(t); len(now) <= len(authority) || !strings.Contains(now, authority) {
 		t.Errorf("the caBundle has not both authorities:\n%s\nbefore:\n%s", now, authority)
@@ -141,7 +141,7 @@ func testCertManager(t *testing.T) {
 	kubectl(t, "apply", "-k", filepath.Join(dir, "webhook"))
 	serving(t)
 	startLoad(t).end(t, 20)
-	kubectl(t, "delete", "-k", filepath.Join(dir, "webhook"), "--timeout=120s")
+	kubectl(t, "delete", "-k", filepath.Join(dir, "webhook"), "--timeout=5m")
 	nothingLeft(t)
 }
 
@@ -151,7 +151,7 @@ func testNamespaceFirst(t *testing.T) {
 	kubectl(t, "delete", "namespace", webhookNamespace, "--ignore-not-found")
 	kubectl(t, "create", "namespace", webhookNamespace)
 	chart(t, "install")
-	kubectl(t, "delete", "namespace", webhookNamespace, "--timeout=120s")
+	kubectl(t, "delete", "namespace", webhookNamespace, "--timeout=5m")
 	pages, err := docs.Read(repository)
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +187,7 @@ func rotated(t *testing.T, do func()) {
 
 func renewed(t *testing.T, before map[string]string) {
 	t.Helper()
-	eventually(t, 2*time.Minute, func() error {
+	eventually(t, patience, func() error {
 		nudge(t)
 		for pod, expiry := range expiries(t) {
 			if before[pod] == expiry {
@@ -210,7 +210,7 @@ func nudge(t *testing.T) {
 func chart(t *testing.T, action string, args ...string) {
 	t.Helper()
 	dir := filepath.Join(installDir(), "webhook")
-	helm(t, slices.Concat([]string{action, "kms-agent-injector", "deploy/chart/kms-agent-injector", "--namespace", webhookNamespace, "--wait", "--timeout=180s",
+	helm(t, slices.Concat([]string{action, "kms-agent-injector", "deploy/chart/kms-agent-injector", "--namespace", webhookNamespace, "--wait", "--timeout=5m",
 		"--values", filepath.Join(dir, "config.yaml"), "--set-file", `caFiles.emulator-ca\.pem=` + filepath.Join(dir, "emulator-ca.pem")}, args)...)
 }
 
@@ -232,7 +232,7 @@ func nothingLeft(t *testing.T) {
 	inside := slices.DeleteFunc(strings.Fields(kubectl(t, "api-resources", "--namespaced=true", "--verbs=list", "-o", "name")), func(kind string) bool {
 		return strings.HasPrefix(kind, "events") || strings.HasSuffix(kind, "metrics.k8s.io")
 	})
-	eventually(t, 2*time.Minute, func() error {
+	eventually(t, patience, func() error {
 		var left []string
 		for _, name := range strings.Fields(kubectl(t, "get", all, "-o", "name")) {
 			if strings.Contains(name, "kms-agent-injector") && name != "namespace/"+webhookNamespace || strings.Contains(name, "kms-webhook") {

@@ -67,7 +67,10 @@ func helm(t *testing.T, args ...string) {
 	}
 }
 
-// eventually asks again until check has no error, for at most a time that only a broken cluster exceeds.
+// patience is how long a test waits for what should happen: so long that only a broken cluster exceeds it, however slow the machine.
+const patience = 5 * time.Minute
+
+// eventually asks again until check has no error, at most for a time that only a broken cluster exceeds.
 func eventually(t testing.TB, limit time.Duration, check func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -88,6 +91,3 @@ func eventually(t testing.TB, limit time.Duration, check func() error) {
 }
 
 var errNotYet = errors.New("not yet")
-
-// waitForAgent is for what a container that has just started does next.
-const waitForAgent = 60 * time.Second

@@ -137,7 +137,7 @@ func (l *load) pods() int {
 func (l *load) end(t *testing.T, least int) {
 	t.Helper()
 	for l.pods() < least && !t.Failed() {
-		eventually(t, time.Minute, func() error {
+		eventually(t, patience, func() error {
 			if l.pods() < least {
 				return errNotYet
 			}

@@ -57,7 +57,7 @@ func startTime(t *testing.T, client kubernetes.Interface, namespace string, w wo
 	if err := yaml.Unmarshal([]byte(w.pod(namespace)), &pod); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	begin := time.Now()
 	created, err := client.CoreV1().Pods(namespace).Create(ctx, &pod, metav1.CreateOptions{})

@@ -107,8 +107,8 @@ func TestHandWrittenDeployment(t *testing.T) {
 		manifest = strings.Replace(manifest, "        - name: KMS_TOKEN\n", "        - name: ALIBABA_CLOUD_STS_ENDPOINT\n          value: kms-emulator.kms-emulator.svc.cluster.local\n        - name: KMS_TOKEN\n", 1)
 	}
 	apply(t, manifest)
-	kubectl(t, "-n", ns, "rollout", "status", "deployment/my-app", "--timeout=90s")
-	eventually(t, waitForAgent, func() error {
+	kubectl(t, "-n", ns, "rollout", "status", "deployment/my-app", "--timeout=5m")
+	eventually(t, patience, func() error {
 		// As curl sends it: -H "X-Vault-Token:$(</var/run/kmstoken/token)" 'http://localhost:2025/secretsmanager/get?secretId=…'
 		request := `'GET /secretsmanager/get?secretId=%s HTTP/1.1\r\nHost: localhost:2025\r\nAccept: */*\r\nX-Vault-Token:%s\r\nConnection: close\r\n\r\n'`
 		answer, err := tryKubectl(t.Context(), "", "-n", ns, "exec", "deploy/my-app", "-c", "my-app", "--", "sh", "-c",
@@ -122,7 +122,7 @@ func TestHandWrittenDeployment(t *testing.T) {
 		return nil
 	})
 	// Connections over MaxConn are told so, while those that are there do nothing.
-	eventually(t, waitForAgent, func() error {
+	eventually(t, patience, func() error {
 		answer, err := tryKubectl(t.Context(), "", "-n", ns, "exec", "deploy/my-app", "-c", "my-app", "--", "sh", "-c",
 			`for i in 1 2 3 4 5 6 7 8; do sleep 4 | nc 127.0.0.1 2025 & done; sleep 2; (printf 'GET /secretsmanager/get HTTP/1.0\r\n\r\n'; sleep 1) | nc 127.0.0.1 2025; wait`)
 		if err == nil && !strings.Contains(answer, " 429 Too Many Requests\r\n") {

@@ -36,7 +36,7 @@ func TestOtherWebhooks(t *testing.T) {
 		pods.WriteString("---\n" + strings.Replace(p, "labels: {", "labels: {neighbour: "+order+", ", 1))
 	}
 	apply(t, pods.String())
-	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "-l", "neighbour in ("+strings.Join(orders, ",")+")", "--timeout=120s")
+	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "-l", "neighbour in ("+strings.Join(orders, ",")+")", "--timeout=5m")
 	for _, order := range orders {
 		var pod corev1.Pod
 		if err := json.Unmarshal([]byte(kubectl(t, "-n", ns, "get", "pod", order, "-o", "json")), &pod); err != nil {
@@ -167,7 +167,7 @@ spec:
 		kubectlIn("the neighbour's configuration", configuration)
 	}
 	// A registration takes the API server a moment to notice.
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		for _, order := range []string{"before", "after"} {
 			probe := strings.Replace(workload{name: "probe"}.pod(ns), "labels: {", "labels: {neighbour: mesh-"+order+", ", 1)
 			out, err := tryKubectl(t.Context(), probe, "create", "--dry-run=server", "-o", "jsonpath={.spec.initContainers[*].name}", "-f", "-")

@@ -250,7 +250,7 @@ func TestPluginStatus(t *testing.T) {
 		t.Errorf("broken: %q", p.Problem)
 	}
 	rotate(t, name, value())
-	eventually(t, waitForAgent, func() error {
+	eventually(t, patience, func() error {
 		now := pods(t, ns)
 		if now["web"].Secrets[0].Version == first["web"].Secrets[0].Version {
 			return errNotYet

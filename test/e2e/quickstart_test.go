@@ -25,10 +25,10 @@ import (
 // access key makes role, policy and secret, the webhook is installed by Helm instead, and the pod gets the secret by that role.
 func TestQuickstart(t *testing.T) {
 	kustomization := filepath.Join(installDir(), "webhook")
-	kubectl(t, "delete", "-k", kustomization, "--timeout=60s")
+	kubectl(t, "delete", "-k", kustomization, "--timeout=5m")
 	defer func() {
 		kubectl(t, "apply", "-k", kustomization)
-		kubectl(t, "-n", "kms-agent-injector", "rollout", "status", "deployment/kms-webhook", "--timeout=120s")
+		kubectl(t, "-n", "kms-agent-injector", "rollout", "status", "deployment/kms-webhook", "--timeout=5m")
 	}()
 	pages, err := docs.Read(repository)
 	if err != nil {
@@ -53,7 +53,7 @@ func TestQuickstart(t *testing.T) {
 		}
 		r.follow(t, p)
 		apply(t, workload{name: "web", serviceAccount: r.serviceAccount, annotations: r.annotations(t, p)}.deployment(r.namespace))
-		kubectl(t, "-n", r.namespace, "rollout", "status", "deployment/web", "--timeout=120s")
+		kubectl(t, "-n", r.namespace, "rollout", "status", "deployment/web", "--timeout=5m")
 		r.check(t, "app")
 	})
 	t.Run("docs/quickstart.md", func(t *testing.T) {
@@ -145,7 +145,7 @@ func (r *reader) enter(t *testing.T, command string) {
 	case "helm":
 		// The images are on the node already, and the emulator's certificate authority is its own.
 		helm(t, append(words[1:], "--set", "image.registry=,image.tag=dev,kms.caFile=ca.pem,sts.caFile=ca.pem", "--set-file",
-			`caFiles.ca\.pem=`+filepath.Join(installDir(), "webhook", "emulator-ca.pem"), "--wait", "--timeout", "120s")...)
+			`caFiles.ca\.pem=`+filepath.Join(installDir(), "webhook", "emulator-ca.pem"), "--wait", "--timeout", "5m")...)
 	case "kubectl":
 		kubectl(t, words[1:]...)
 	case "aliyun":

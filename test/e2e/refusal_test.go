@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // What can be known at admission is refused there, by a message that names what to change.
@@ -86,7 +85,7 @@ func TestInitSaysWhy(t *testing.T) {
 					t.Errorf("%q is not in the termination message:\n%s", want, message)
 				}
 			}
-			eventually(t, time.Minute, func() error { // the container that is there may have started just now
+			eventually(t, patience, func() error { // the container that is there may have started just now
 				if logs := kubectl(t, "-n", ns, "logs", "p", "-c", "kms-agent-init"); !strings.Contains(logs, c.want[0]) {
 					return fmt.Errorf("%q is not in the log: %s", c.want[0], logs)
 				}

@@ -16,7 +16,8 @@ func TestModesInWorkloads(t *testing.T) {
 	name, want := secretName("modes"), value()
 	put(t, name, want)
 	var manifests strings.Builder
-	for _, mode := range []string{"sidecar", "init", "single"} {
+	modes := []string{"sidecar", "init", "single"}
+	for _, mode := range modes {
 		template := func(kind, then, restarts, indent string) string {
 			secret := name
 			if kind == "missing" {
@@ -36,24 +37,33 @@ func TestModesInWorkloads(t *testing.T) {
 			object("apps/v1", kind, fmt.Sprintf("  selector: {matchLabels: {app: %s-%s}}\n  template:\n%s", mode, strings.ToLower(kind), template(strings.ToLower(kind), stay, "Always", "    ")))
 		}
 		object("batch/v1", "Job", "  template:\n"+template("job", end, "OnFailure", "    "))
-		object("batch/v1", "CronJob", "  schedule: '* * * * *'\n  concurrencyPolicy: Forbid\n  jobTemplate:\n    spec:\n      template:\n"+template("cronjob", end, "Never", "        "))
+		object("batch/v1", "CronJob", "  schedule: '* * * * *'\n  suspend: true\n  jobTemplate:\n    spec:\n      template:\n"+template("cronjob", end, "Never", "        "))
 		fmt.Fprintf(&manifests, "---\napiVersion: v1\nkind: Pod\n%s---\napiVersion: v1\nkind: Pod\n%s", template("pod", end, "Never", ""), template("missing", end, "Never", ""))
 	}
 	apply(t, manifests.String())
-	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.lastScheduleTime}", "cronjob", "--all", "--timeout=120s")
-	for _, mode := range []string{"sidecar", "init", "single"} { // one is enough of each
-		kubectl(t, "-n", ns, "patch", "cronjob", mode, "-p", `{"spec": {"suspend": true}}`)
+	for _, mode := range modes {
+		kubectl(t, "-n", ns, "create", "job", mode+"-cron", "--from=cronjob/"+mode) // by its schedule there would be one now and then
 	}
-
-	kubectl(t, "-n", ns, "wait", "--for=condition=Complete", "job", "--all", "--timeout=150s")
-	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod", "-l", "kind=pod", "--timeout=60s")
-	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "-l", "kind in (deployment,statefulset,daemonset)", "--timeout=60s")
-	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.phase}=Failed", "pod", "-l", "kind=missing", "--timeout=60s")
+	kubectl(t, "-n", ns, "wait", "--for=condition=Complete", "job", "--all", "--timeout=5m")
+	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod", "-l", "kind=pod", "--timeout=5m")
+	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "-l", "kind in (deployment,statefulset,daemonset)", "--timeout=5m")
+	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.phase}=Failed", "pod", "-l", "kind=missing", "--timeout=5m")
 	logs := kubectl(t, "-n", ns, "logs", "-l", "kind,kind!=missing", "-c", "app", "--prefix", "--tail=-1", "--max-log-requests=50")
-	if got := strings.Count(logs, want); got != 18 {
-		t.Errorf("%d of 18 pods have the secret's value in the file:\n%s", got, strings.ReplaceAll(logs, want, "(the value)"))
+	apps := kubectl(t, "-n", ns, "get", "pods", "-l", "kind,kind!=missing", "-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.labels.app}{"\n"}{end}`)
+	have := map[string]bool{}
+	for line := range strings.Lines(apps) {
+		pod, app, _ := strings.Cut(strings.TrimSpace(line), " ")
+		have[app] = have[app] || strings.Contains(logs, "[pod/"+pod+"/app] "+want+"\n")
 	}
-	for _, mode := range []string{"sidecar", "init", "single"} {
+	if len(have) != 18 {
+		t.Errorf("there are pods of %d of 18 workloads:\n%s", len(have), apps)
+	}
+	for app, has := range have {
+		if !has {
+			t.Errorf("%s: no pod has the secret's value in the file", app)
+		}
+	}
+	for _, mode := range modes {
 		if why := whyNot(t, ns, mode+"-missing"); !strings.Contains(why, "Forbidden.ResourceNotFound") {
 			t.Errorf("%s: the pod failed, but the termination message does not say why: %q", mode, why)
 		}
@@ -80,7 +90,7 @@ func TestPlainSidecars(t *testing.T) {
 	}
 	apply(t, manifests)
 	ready(t, ns, "web")
-	kubectl(t, "-n", ns, "wait", "--for=condition=Complete", "job", "--all", "--timeout=90s")
+	kubectl(t, "-n", ns, "wait", "--for=condition=Complete", "job", "--all", "--timeout=5m")
 	for _, job := range []string{"sidecar", "init"} {
 		if got := kubectl(t, "-n", ns, "logs", "job/"+job, "-c", "app"); got != want {
 			t.Errorf("job %s: the file does not hold the secret's value", job)
@@ -122,7 +132,7 @@ func TestWhoReads(t *testing.T) {
 		pods.WriteString("---\n" + c.pod(ns))
 	}
 	apply(t, pods.String())
-	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
+	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=5m")
 	for name, c := range cases {
 		containers := []string{"app"}
 		if name == "different-users" {

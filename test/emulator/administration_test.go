@@ -59,7 +59,7 @@ func callRAM(t *testing.T, s *emulatortest.Server, signature, action string, p p
 	t.Helper()
 	client, err := openapi.NewClient(&openapiutil.Config{
 		Endpoint: &s.Addr, AccessKeyId: dara.String(userKey), AccessKeySecret: dara.String(userSecret), SignatureAlgorithm: &signature,
-		HttpClient: &httpClient{Client: http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		HttpClient: &httpClient{Client: http.Client{Timeout: time.Minute, Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: emulatortest.Roots()}, DisableKeepAlives: true,
 		}}},
 	})

@@ -39,7 +39,7 @@ func dkmsClient(t *testing.T, addr string, key clientkey.Key, ca []byte) *sdk.Cl
 	t.Helper()
 	client, err := sdk.NewClient(&dkms.Config{
 		Endpoint: &addr, Protocol: tea.String("https"), ClientKeyContent: tea.String(string(key.JSON)), Password: &key.Password,
-		Ca: tea.String(string(ca)), ConnectTimeout: tea.Int(5000), ReadTimeout: tea.Int(5000),
+		Ca: tea.String(string(ca)), ConnectTimeout: tea.Int(60000), ReadTimeout: tea.Int(60000),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestInstanceByOpenAPI(t *testing.T) {
 	client := func(id, secret string, token *string, ca []byte) *kms.Client {
 		client, err := kms.NewClient(&openapi.Config{
 			Endpoint: &addr, Ca: tea.String(string(ca)), AccessKeyId: &id, AccessKeySecret: &secret, SecurityToken: token,
-			ConnectTimeout: tea.Int(5000), ReadTimeout: tea.Int(5000),
+			ConnectTimeout: tea.Int(60000), ReadTimeout: tea.Int(60000),
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -77,7 +77,7 @@ func kmsClient(t *testing.T, s *emulatortest.Server, c *providers.Credentials, c
 		AccessKeySecret: &c.AccessKeySecret,
 		SecurityToken:   &c.SecurityToken,
 		HttpClient: &httpClient{change: change, Client: http.Client{
-			Timeout: 10 * time.Second,
+			Timeout: time.Minute,
 			Transport: &http.Transport{
 				TLSClientConfig: &tls.Config{RootCAs: emulatortest.Roots()}, ForceAttemptHTTP2: true, DisableKeepAlives: true,
 			},

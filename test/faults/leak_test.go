@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -146,7 +145,7 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 	t.Cleanup(app.Close)
 	p.doc.OnChange = app.URL + "/reload"
 	p.doc.API = &config.LocalAPI{Socket: filepath.Join(p.directory("api"), "s"), TokenFile: filepath.Join(p.directory("api"), "token"), Allow: []string{"app/*"}}
-	p.doc.MetricsPort = freePort(t)
+	p.doc.MetricsPort = -1
 
 	first := p.command(t.Context(), config.CommandInit)
 	p.asOtherUser(first)
@@ -174,8 +173,10 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 
 	p.askAPI(e, string(token))
 	p.lookAround(e, sidecar.Process.Pid)
+	var metrics string
+	p.until("the metrics", func() bool { metrics = log.address("the metrics are there"); return metrics != "" })
 	for _, path := range []string{"/metrics", "/readyz"} {
-		e.look(path, get(t, fmt.Sprintf("http://127.0.0.1:%d%s", p.doc.MetricsPort, path)))
+		e.look(path, get(t, "http://"+metrics+path))
 	}
 	p.cloud.Fault(t, emulator.Fault{Action: "GetSecretValue", Status: 502, Body: "<html>" + sentinel + "</html>"})
 	p.until("a refresh that fails", func() bool { return strings.Contains(log.String(), "refresh failed") })
@@ -301,15 +302,6 @@ func (p *pod) until(what string, done func() bool) {
 			p.t.Fatalf("%s: not within %s", what, p.patience)
 		}
 	}
-}
-
-func freePort(t *testing.T) int {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }
 
 func get(t *testing.T, url string) []byte {

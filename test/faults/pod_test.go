@@ -3,6 +3,7 @@ package faults
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,7 +52,7 @@ type attempt struct {
 
 func newPod(t *testing.T) *pod {
 	cloud := emulatortest.Start(t)
-	p := &pod{t: t, cloud: cloud, token: cloud.Issuer.TokenFile(t, emulatortest.Subject), patience: 40 * time.Second, attempts: make(chan attempt, 10000)}
+	p := &pod{t: t, cloud: cloud, token: cloud.Issuer.TokenFile(t, emulatortest.Subject), patience: 3 * time.Minute, attempts: make(chan attempt, 10000)}
 	endpoint := config.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
 	p.doc = config.Agent{
 		Namespace: "rrsa-dev", ServiceAccount: "dev-sa", KMS: endpoint, STS: endpoint,
@@ -268,6 +269,17 @@ func (j *journal) String() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text.String()
+}
+
+// address is where a server of the agent's listens, once it has said so with the message.
+func (j *journal) address(message string) string {
+	for text := range strings.Lines(j.String()) {
+		var line struct{ Msg, Address string }
+		if json.Unmarshal([]byte(text), &line) == nil && line.Msg == message {
+			return line.Address
+		}
+	}
+	return ""
 }
 
 // tail is the end of the log.

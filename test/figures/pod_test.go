@@ -1,6 +1,7 @@
 package figures
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -36,7 +37,7 @@ func newPod(b *testing.B) *pod {
 			KMS: config.Endpoint{Host: cloud.Addr, CABundle: ca}, STS: config.Endpoint{Host: cloud.Addr, CABundle: ca},
 			SecretsDir: filepath.Join(directory, "secrets"), StateDir: filepath.Join(directory, "state"),
 			RefreshInterval: config.Duration(3 * time.Second),
-			API:             &config.LocalAPI{Port: freePort(b), TokenFile: filepath.Join(directory, "token")},
+			API:             &config.LocalAPI{Socket: filepath.Join(directory, "api"), TokenFile: filepath.Join(directory, "token")},
 		},
 		env: []string{
 			"SSL_CERT_DIR=/nonexistent", // the image has one file of certificates
@@ -101,14 +102,16 @@ func (p *pod) get(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	url := fmt.Sprintf("http://127.0.0.1:%d/secretsmanager/get?secretId=%s", p.doc.API.Port, p.doc.Files[0].Secret)
+	url := "http://localhost/secretsmanager/get?secretId=" + p.doc.Files[0].Secret
 	request, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {
 		b.Fatal(err)
 	}
 	request.Header.Set("X-KMS-Token", string(token))
-	request.Close = true
-	answer, err := http.DefaultClient.Do(request)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", p.doc.API.Socket)
+	}
+	answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}).Do(request)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -116,13 +119,4 @@ func (p *pod) get(b *testing.B) {
 	if answer.StatusCode != http.StatusOK {
 		b.Fatal(answer.Status)
 	}
-}
-
-func freePort(b *testing.B) int {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }

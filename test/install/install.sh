@@ -22,5 +22,5 @@ issuer=$(kubectl get --raw /.well-known/openid-configuration | sed -n 's/.*"issu
 go run ./test/install -dir "$dir" -issuer "$issuer" -direct="$direct"
 show kubectl apply -k "${dir#"$PWD"/}/emulator"
 show kubectl apply -k "${dir#"$PWD"/}/webhook"
-show kubectl -n kms-emulator rollout status deployment/kms-emulator --timeout=120s
-show kubectl -n kms-agent-injector rollout status deployment/kms-webhook --timeout=120s
+show kubectl -n kms-emulator rollout status deployment/kms-emulator --timeout=5m
+show kubectl -n kms-agent-injector rollout status deployment/kms-webhook --timeout=5m

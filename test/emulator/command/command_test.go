@@ -77,7 +77,7 @@ func TestStory(t *testing.T) {
 	if err != nil || !roots.AppendCertsFromPEM(ca) {
 		t.Fatal("no certificate authority", err)
 	}
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{TLSClientConfig: &tls.Config{
 		RootCAs: roots, ServerName: "kms-vpc.cn-hangzhou.aliyuncs.com",
 	}}}
 	defer client.CloseIdleConnections()
@@ -129,7 +129,7 @@ func TestStory(t *testing.T) {
 		if err != nil {
 			t.Errorf("a program that was told to end says %v", err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Error("the program does not end")
 	}
 }

@@ -12,14 +12,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{/* A reference to an image: takes a dictionary of the root and the image's name. */}}
+{{/* A reference to an image: takes a dictionary of the root, the image's name and its digest, which counts, beside the tag, where there is one. */}}
 {{- define "kms.image" -}}
-{{- with .root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .root.Values.image.repository }}/{{ .name }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
+{{- with .root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .root.Values.image.repository }}/{{ .name }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}{{ with .digest }}@{{ . }}{{ end }}
 {{- end }}
 
-{{/* The webhook's own image; its digest, where one is given, is what counts beside the tag. */}}
+{{/* The webhook's own image. */}}
 {{- define "kms.webhookImage" -}}
-{{- include "kms.image" (dict "root" . "name" "kms-webhook") }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
+{{- include "kms.image" (dict "root" . "name" "kms-webhook" "digest" .Values.image.digest) }}
 {{- end }}
 
 {{/* The operator's document: the values that are part of it, with what the chart knows better filled in. */}}
@@ -27,7 +27,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $config := pick .Values "accountID" "clusterID" "region" "oidcProviderARN" "network" "kms" "sts" "agent" "allow" "namespaces" | deepCopy }}
 {{- $agent := $config.agent }}
 {{- if not $agent.image }}
-{{- $_ := set $agent "image" (include "kms.image" (dict "root" . "name" "kms-agent")) }}
+{{- $_ := set $agent "image" (include "kms.image" (dict "root" . "name" "kms-agent" "digest" .Values.image.agentDigest)) }}
 {{- end }}
 {{- if not $agent.imagePullPolicy }}
 {{- $_ := set $agent "imagePullPolicy" .Values.image.pullPolicy }}

@@ -22,7 +22,7 @@ import (
 )
 
 // readyTimeout is from the first program's start to a Ready node; four seconds on two idle cores.
-const readyTimeout = 2 * time.Minute
+const readyTimeout = 10 * time.Minute
 
 // Main is PID 1 of the node. It is called in the process that Start made, and does not return.
 //
