@@ -138,6 +138,11 @@ func invariants(t fataler, before, after []byte) {
 			t.Fatalf("volume %s is there twice", v.Name)
 		}
 		volumes[v.Name] = true
+		own := slices.ContainsFunc(old.Spec.Volumes, func(o corev1.Volume) bool { return o.Name == v.Name })
+		onDisk := v.HostPath != nil || v.EmptyDir != nil && v.EmptyDir.Medium != corev1.StorageMediumMemory // as the cluster autoscaler sees it
+		if onDisk && !own && v.Name != injector.ProgramVolume {
+			t.Fatalf("volume %s is on the node's disk", v.Name)
+		}
 	}
 	containers := map[string]corev1.Container{}
 	for _, c := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
