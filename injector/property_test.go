@@ -13,8 +13,15 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
-// TestProperties holds injections of random pods to what they promise, and FuzzProperties those of pods that reach more of the code.
-func TestProperties(t *testing.T) { rapid.Check(t, randomPods(t)) }
+// TestProperties holds injections of a thousand random pods to what they promise, and FuzzProperties those of pods that reach more of the
+// code.
+func TestProperties(t *testing.T) {
+	check := randomPods(t)
+	for range 10 {
+		rapid.Check(t, check) // a hundred each
+	}
+}
+
 func FuzzProperties(f *testing.F) { f.Fuzz(rapid.MakeFuzz(randomPods(f))) }
 
 func randomPods(t testing.TB) func(*rapid.T) {
