@@ -46,15 +46,22 @@ func (a *Agent) open(getenv func(string) string) (reader, error) {
 			return nil, fmt.Errorf("sts.caBundle: %w", err)
 		}
 	}
-	a.narrow(&sts)
+	policies := map[string]string{}
+	if a.doc.SessionPolicy {
+		if policies, err = a.doc.SessionPolicies(); err == nil {
+			err = narrowable(a.doc.Identity.Kind, getenv)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("agent.narrowSessions of the webhook's configuration: %w", err)
+		}
+		sts.Policy = policies[""]
+	}
 	source, err := identity.Open(string(a.doc.Identity.Kind), getenv, sts)
 	if err != nil {
 		return nil, err
 	}
 	a.role = caller(a.doc.Identity.Kind, getenv)
-	second := sts
-	second.Policy = "" // the first session's policy is for assuming the second role too
-	roles, err := identity.NewRoles(source, a.role, second)
+	roles, err := identity.NewRoles(source, a.role, sts, policies)
 	if err != nil {
 		return nil, err
 	}
@@ -69,27 +76,15 @@ func (a *Agent) open(getenv func(string) string) (reader, error) {
 	return &measured{&gateway{source, roles, client}, a.measures}, nil
 }
 
-// narrow gives the sessions the policy that allows what the pod declares and nothing else, if the operator wants that.
-func (a *Agent) narrow(sts *identity.STS) {
-	if !a.doc.SessionPolicy {
-		return
+// narrowable returns an error for an identity that signs with something else than an STS session of its own.
+func narrowable(kind config.IdentityKind, getenv func(string) string) error {
+	switch {
+	case kind == config.NodeRole:
+		return errors.New("the session of the node's role is the node's, which no policy narrows; use another identity")
+	case kind == config.AccessKey && getenv(config.AccessKeyRoleEnv) == "":
+		return errors.New("an access key without a role has no session that a policy could narrow; put a role's ARN into the Secret, under " + config.AccessKeyRole)
 	}
-	var secrets, roles []string
-	for _, f := range a.declared() {
-		if f.RoleARN != "" {
-			roles = append(roles, f.RoleARN) // its secrets are read by that role's session
-		} else {
-			secrets = append(secrets, f.Secrets()...)
-		}
-	}
-	if a.doc.API != nil {
-		secrets = append(secrets, a.doc.API.Allow...)
-	}
-	policy, ok := identity.SessionPolicy(secrets, roles)
-	if !ok {
-		a.log.Warn("the STS session is not narrowed: the pod declares more secrets than a session's policy can name", "secrets", len(secrets))
-	}
-	sts.Policy = policy
+	return nil
 }
 
 // caller says in words who the pod is, for messages.

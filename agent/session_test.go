@@ -3,7 +3,9 @@ package agent
 import (
 	"bytes"
 	"encoding/pem"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -40,7 +42,7 @@ func TestSessionNamesThePod(t *testing.T) {
 
 // With the operator's session policy the agent's session is no wider than what the pod declares, whatever its role may read.
 func TestSessionIsNarrowedToWhatIsDeclared(t *testing.T) {
-	const reader, remote = "acs:ram::999:role/reader", "acs:kms:cn-hangzhou:999:secret/remote"
+	const reader, remote, undeclared = "acs:ram::999:role/reader", "acs:kms:cn-hangzhou:999:secret/remote", "acs:kms:cn-hangzhou:999:secret/undeclared"
 	everything := `{"Version":"1","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
 	for _, narrow := range []bool{false, true} {
 		p := newPod(t,
@@ -62,16 +64,43 @@ func TestSessionIsNarrowedToWhatIsDeclared(t *testing.T) {
 		for _, name := range []string{"app/variable", "shared/ca", "app/undeclared"} {
 			p.cloud.Put(t, emulator.Secret{Name: name, Value: emulator.Value{Text: `{"name":"sentinel"}`}})
 		}
-		p.cloud.Put(t, emulator.Secret{Account: "999", Name: "remote", Value: emulator.Value{Text: "sentinel"}})
+		for _, name := range []string{"remote", "undeclared"} {
+			p.cloud.Put(t, emulator.Secret{Account: "999", Name: name, Value: emulator.Value{Text: "sentinel"}})
+		}
 		a := p.agent()
 		for ref, may := range map[kms.Ref]bool{
 			{Name: "app/key"}: true, {Name: "app/variable"}: true, {Name: "shared/ca"}: true, {Name: remote, RoleARN: reader}: true,
-			{Name: "app/undeclared"}: !narrow,
+			{Name: "app/undeclared"}: !narrow, {Name: undeclared, RoleARN: reader}: !narrow,
 		} {
 			_, err := a.reader.read(t.Context(), ref)
 			if may != (err == nil) || err != nil && !strings.Contains(err.Error(), "Forbidden.NoPermission") {
 				t.Errorf("narrowed %t: %s: %v", narrow, ref, err)
 			}
 		}
+	}
+}
+
+// A session that cannot be narrowed is not had at all.
+func TestSessionThatCannotBeNarrowedIsRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(p *pod)
+		why    string
+	}{
+		"too many secrets": {func(p *pod) {
+			for i := range 100 {
+				p.doc.Env = append(p.doc.Env, config.Variable{Name: fmt.Sprint("A", i), Secret: fmt.Sprintf("app/secret-%020d", i)})
+			}
+		}, "STS takes 2048"},
+		"the node's role":              {func(p *pod) { p.doc.Identity.Kind = config.NodeRole }, "use another identity"},
+		"an access key without a role": {func(p *pod) { p.doc.Identity.Kind = config.AccessKey; p.env[config.AccessKeyRoleEnv] = "" }, "has no session"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPod(t)
+			p.doc.SessionPolicy = true
+			c.change(p)
+			if _, err := New(p.doc, func(name string) string { return p.env[name] }, slog.Default()); err == nil || !strings.Contains(err.Error(), c.why) {
+				t.Errorf("%v; want %s", err, c.why)
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // AgentDefaults are what injected containers are made of. In an entry of Injector.Namespaces, what is left out stays.
@@ -19,9 +20,17 @@ type AgentDefaults struct {
 	MaxLimits        map[string]string `yaml:"maxLimits"`     // a pod's own requests and limits may not exceed these
 	VolumeSize       string            `yaml:"volumeSize"`    // sizeLimit of each tmpfs; default 16Mi
 	NativeSidecar    NativeSidecar     `yaml:"nativeSidecar"` // always, never, or auto (default): by the cluster's version
-	// NarrowSessions has the agents pass STS a policy that narrows their session to the secrets that their pod declares, so that
-	// stolen credentials are good for no more, whatever the role may do. Default false: STS limits the policy's length.
-	NarrowSessions *bool `yaml:"narrowSessions"`
+	// NarrowSessions has the agents pass STS a policy that narrows their sessions, those of second roles too, to the secrets that their
+	// pod declares, so that stolen credentials are good for no more, whatever the role may do. true or required: a pod whose sessions
+	// cannot be narrowed is refused, because the policy would exceed 2,048 characters or the identity has no session; preferred: such a
+	// pod gets sessions as wide as its roles, with a warning. Default false.
+	NarrowSessions NarrowSessions `yaml:"narrowSessions"`
+	// MinRefreshInterval is the shortest refresh-interval that a pod may ask for, a Go duration such as 1m. A shorter default is
+	// raised to it; 0, which never refreshes, is allowed. Default 10s.
+	MinRefreshInterval *Duration `yaml:"minRefreshInterval"`
+	// MaxSecrets is how many distinct secrets a pod's files and variables may be made of: each is a call to KMS at each refresh.
+	// Default 0: no limit.
+	MaxSecrets *int `yaml:"maxSecrets"`
 	// ImageVolume has containers with variables mount the agent's image for its program, instead of an emptyDir into which the agent
 	// copies it. Default false: it is for the operator to know that all nodes can do it, their container runtimes too.
 	ImageVolume *bool `yaml:"imageVolume"`
@@ -50,7 +59,9 @@ func (a *AgentDefaults) fill() {
 	}
 	a.VolumeSize = cmp.Or(a.VolumeSize, "16Mi")
 	a.NativeSidecar = cmp.Or(a.NativeSidecar, NativeAuto)
-	a.NarrowSessions = cmp.Or(a.NarrowSessions, new(false))
+	a.NarrowSessions = cmp.Or(a.NarrowSessions, "false")
+	a.MinRefreshInterval = cmp.Or(a.MinRefreshInterval, new(Duration(shortestRefresh)))
+	a.MaxSecrets = cmp.Or(a.MaxSecrets, new(0))
 	a.ImageVolume = cmp.Or(a.ImageVolume, new(false))
 	a.MetricsPort = cmp.Or(a.MetricsPort, new(0))
 }
@@ -82,6 +93,9 @@ func (a AgentDefaults) over(base AgentDefaults) AgentDefaults {
 		NarrowSessions:   cmp.Or(a.NarrowSessions, base.NarrowSessions),
 		ImageVolume:      cmp.Or(a.ImageVolume, base.ImageVolume),
 		MetricsPort:      cmp.Or(a.MetricsPort, base.MetricsPort),
+
+		MinRefreshInterval: cmp.Or(a.MinRefreshInterval, base.MinRefreshInterval),
+		MaxSecrets:         cmp.Or(a.MaxSecrets, base.MaxSecrets),
 	}
 }
 
@@ -97,6 +111,15 @@ func (a AgentDefaults) check(m *Mistakes, where string) {
 	}
 	if choices := []string{"", string(NativeAuto), string(NativeAlways), string(NativeNever)}; !slices.Contains(choices, string(a.NativeSidecar)) {
 		m.add(where+".nativeSidecar", "%s", notOneOf(string(a.NativeSidecar), choices[1:]))
+	}
+	if choices := []string{"true", "false", string(NarrowRequired), string(NarrowPreferred)}; a.NarrowSessions != "" && !slices.Contains(choices, string(a.NarrowSessions)) {
+		m.add(where+".narrowSessions", "%s", notOneOf(string(a.NarrowSessions), choices))
+	}
+	if a.MinRefreshInterval != nil && time.Duration(*a.MinRefreshInterval) < shortestRefresh {
+		m.add(where+".minRefreshInterval", "%s is shorter than %s, the shortest that any pod may have; write for example 1m", time.Duration(*a.MinRefreshInterval), shortestRefresh)
+	}
+	if a.MaxSecrets != nil && *a.MaxSecrets < 0 {
+		m.add(where+".maxSecrets", "%d is not a number of secrets, nor 0 for no limit", *a.MaxSecrets)
 	}
 	if a.VolumeSize != "" && !quantity(a.VolumeSize) {
 		m.add(where+".volumeSize", "%q is not a quantity; write for example 16Mi", a.VolumeSize)

@@ -131,9 +131,12 @@ func parseMountPath(p *parser, _, value string) []error {
 	return nil
 }
 
+// shortestRefresh is the shortest refresh-interval; the administrator's floor may be longer.
+const shortestRefresh = 10 * time.Second
+
 func parseRefreshInterval(p *parser, _, value string) []error {
 	d, err := time.ParseDuration(value)
-	if err != nil || d < 0 || (d != 0 && d < 10*time.Second) {
+	if err != nil || d < 0 || (d != 0 && d < shortestRefresh) {
 		return []error{fmt.Errorf("%q is not a duration of at least 10s, such as 90s, 5m or 1h, nor 0 for never", value)}
 	}
 	p.RefreshInterval = d

@@ -3,6 +3,7 @@ package config
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -42,12 +43,12 @@ accountID: "1234567890123456"
 clusterID: c0ffee
 region: cn-hangzhou
 network: public
-agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true, imageVolume: true, imagePullSecrets: [pull]}
+agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true, imageVolume: true, imagePullSecrets: [pull], minRefreshInterval: 1m, maxSecrets: 20}
 allow: {secrets: ["shared/*"], identities: [node-role, "access-key:kms-*"]}
 namespaces:
 - names: [team-a-*]
   allow: {podRoles: false, secrets: [team-a/*, "*:secret/team-a/*"], identities: []}
-  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, imagePullSecrets: [], volumeSize: 1Mi}
+  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, imagePullSecrets: [], minRefreshInterval: 20s, maxSecrets: 0, volumeSize: 1Mi}
 - selector: {matchLabels: {team: b}}
   allow: {regions: [cn-beijing], identities: [client-key]}
   agent: {image: "kms-agent:v2", imagePullPolicy: Always, requests: {cpu: 1m}, maxLimits: {memory: 1Gi}}
@@ -61,14 +62,14 @@ namespaces:
 	a, b := in.In(in.Namespaces[0]), in.In(in.Namespaces[1])
 	if diff := cmp.Diff(AgentDefaults{
 		Image: "kms-agent:v1", Requests: map[string]string{"cpu": "10m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "128Mi"},
-		VolumeSize: "1Mi", NativeSidecar: NativeNever, NarrowSessions: new(false), ImageVolume: new(false), MetricsPort: new(0),
+		VolumeSize: "1Mi", NativeSidecar: NativeNever, NarrowSessions: "false", ImageVolume: new(false), MetricsPort: new(0), MinRefreshInterval: new(Duration(20 * time.Second)), MaxSecrets: new(0),
 		ImagePullSecrets: []string{},
 	}, a.Agent); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(AgentDefaults{
 		Image: "kms-agent:v2", ImagePullPolicy: "Always", Requests: map[string]string{"cpu": "1m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "64Mi"},
-		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, NarrowSessions: new(true), ImageVolume: new(true), MetricsPort: new(9464),
+		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, NarrowSessions: "true", ImageVolume: new(true), MetricsPort: new(9464), MinRefreshInterval: new(Duration(time.Minute)), MaxSecrets: new(20),
 		ImagePullSecrets: []string{"pull"},
 	}, b.Agent); diff != "" {
 		t.Error(diff)
@@ -169,6 +170,8 @@ func TestReadInjectorMistakes(t *testing.T) {
 		"of a namespace":    {smallInjector + "namespaces: [{names: [a], allow: {identities: [x]}}]\n", []string{"namespaces[0].allow.identities[0]"}},
 		"metrics":           {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 80}\n", []string{"agent.metricsPort"}},
 		"metrics, taken":    {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 2025}\n", []string{"is the port of the agents' API"}},
+		"sessions":          {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, narrowSessions: prefered}\n", []string{"agent.narrowSessions", `did you mean "preferred"?`}},
+		"a floor":           {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, minRefreshInterval: 5s, maxSecrets: -1}\n", []string{"agent.minRefreshInterval: 5s is shorter than 10s", "agent.maxSecrets"}},
 		"nameless":          {smallInjector + "namespaces: [{allow: {secrets: ['*']}}]\n", []string{"namespaces[0]: matches no namespace"}},
 		"of old":            {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, nativeSidecar: true}\n", []string{`agent.nativeSidecar: "true" is not one of auto, always, never`}},
 		"an empty selector": {smallInjector + "namespaces: [{selector: {}}]\n", []string{"namespaces[0].selector: is empty and would match every namespace"}},

@@ -146,7 +146,7 @@ func typeName(e ast.Expr) string {
 	case *ast.MapType:
 		return "map to " + typeName(e.Value)
 	case *ast.Ident:
-		if word := map[string]string{"bool": "boolean", "int": "number", "NativeSidecar": "string"}[e.Name]; word != "" {
+		if word := map[string]string{"bool": "boolean", "int": "number", "NativeSidecar": "string", "NarrowSessions": "string", "Duration": "duration"}[e.Name]; word != "" {
 			return word
 		}
 		return e.Name

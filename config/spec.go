@@ -19,6 +19,9 @@ const (
 	ModeSingle  Mode = "single"  // one native sidecar, gated by its startup probe; no init container
 )
 
+// DefaultRefreshInterval is that of a pod that does not say one.
+const DefaultRefreshInterval = 5 * time.Minute
+
 // Spec is what a pod's annotations ask for, with the contract's defaults filled in.
 type Spec struct {
 	Inject bool // false: the pod said no, or said nothing; the rest is empty
@@ -78,7 +81,7 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 		TokenExpiration: 3600,
 		Mode:            ModeSidecar,
 		MountPath:       DefaultSecretsDir,
-		RefreshInterval: 5 * time.Minute,
+		RefreshInterval: DefaultRefreshInterval,
 		LogLevel:        DefaultLogLevel,
 		LogFormat:       DefaultLogFormat,
 	}, checks: checks, localAPI: LocalAPI{TokenFile: APITokenFile}}

@@ -178,7 +178,7 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 		t.Errorf("network, roles or namespaces did not arrive: %+v", in)
 	}
 	key := config.Identity{Kind: config.AccessKey, Secret: "kms-a"}
-	if !*in.Agent.NarrowSessions || !*in.Agent.ImageVolume || *in.Agent.MetricsPort != 9464 || !teamA.Allow.Identity(key) || in.Allow.Identity(key) {
+	if !in.Agent.NarrowSessions.Required() || !*in.Agent.ImageVolume || *in.Agent.MetricsPort != 9464 || !teamA.Allow.Identity(key) || in.Allow.Identity(key) {
 		t.Errorf("sessions, program, metrics or identities did not arrive: %+v", in)
 	}
 	pod := only[*appsv1.Deployment](t, o).Spec.Template

@@ -10,16 +10,18 @@ const (
 	viewsDir    = "/var/run/kms/views" // of the volumes of views, by number
 )
 
+// memoryLimitEnv tells Go's runtime, and the agent, the memory limit of their own container. Without one it is the node's memory.
+const memoryLimitEnv = `{"name":"GOMEMLIMIT","valueFrom":{"resourceFieldRef":{"resource":"limits.memory","divisor":"0"}}}`
+
 // document is what the agent is told, but for what it takes for granted: pods have it twice.
 func (in *Injector) document(r *Request, a *access) config.Agent {
 	doc := config.Agent{
 		Namespace:       r.Namespace,
 		ServiceAccount:  r.serviceAccount(),
 		Identity:        r.Spec.Identity,
-		SessionPolicy:   *in.policy.Agent.NarrowSessions,
 		KMS:             config.Endpoint{Host: in.kmsHost(&r.Spec), CABundle: in.policy.KMS.CABundle},
 		STS:             config.Endpoint{CABundle: in.policy.STS.CABundle},
-		RefreshInterval: config.Duration(r.Spec.RefreshInterval),
+		RefreshInterval: config.Duration(in.refreshInterval(&r.Spec)),
 		OnChange:        r.Spec.OnChange,
 		API:             r.Spec.API,
 		MetricsPort:     in.metricsPort(r),
@@ -76,7 +78,7 @@ func (in *Injector) kmsHost(spec *config.Spec) string {
 func (in *Injector) containers(r *Request, a *access, resources string, memory *memory) []agent {
 	memory.env = append(memory.env[:0], `[{"name":"`+config.AgentEnv+`","value":`...)
 	memory.env = rawjson.AppendString(memory.env, memory.document)
-	memory.env = append(memory.env, `},{"name":"`+config.PodNameEnv+`","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}`...)
+	memory.env = append(memory.env, `},{"name":"`+config.PodNameEnv+`","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}},`+memoryLimitEnv...)
 	memory.env = appendItems(memory.env, in.identity(r), appendVariable)
 	var mounts []Mount
 	for _, v := range r.views {

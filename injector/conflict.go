@@ -42,7 +42,7 @@ func (in *Injector) impossible(r *Request) config.Mistakes {
 		m = append(m, config.Mistake{Where: config.Prefix + "identity", Problem: fmt.Sprintf(
 			"a client key is good for the gateway of its KMS instance only, which %s is not; add %sendpoint: <instance id>.cryptoservice.kms.aliyuncs.com", host, config.Prefix)})
 	}
-	return slices.Concat(m, in.unreachable(r), unsignallable(r), in.taken(r))
+	return slices.Concat(m, in.unreachable(r), unnotifiable(r), in.taken(r))
 }
 
 // taken are the names of our volumes that the pod has given to something else.

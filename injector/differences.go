@@ -138,7 +138,7 @@ func (in *Injector) otherSettings(spec *config.Spec, was config.Agent) (annotati
 		{"log-format", spec.LogFormat != was.LogFormat},
 		{"log-level", spec.LogLevel != was.LogLevel},
 		{"on-change", spec.OnChange != was.OnChange},
-		{"refresh-interval", config.Duration(spec.RefreshInterval) != was.RefreshInterval},
+		{"refresh-interval", config.Duration(spec.RefreshInterval) != was.RefreshInterval && config.Duration(in.refreshInterval(spec)) != was.RefreshInterval},
 		{"region", spec.Region != "" && spec.Endpoint == "" && in.kmsHost(spec) != was.KMS.Host},
 	} {
 		if s.other {

@@ -6,39 +6,55 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// signallers are the annotations by which the agent sends signals.
-func signallers(spec *config.Spec) []string {
+// notifiers are the annotations by which the agent notifies, by signal or else by HTTP.
+func notifiers(spec *config.Spec, bySignal bool) []string {
 	var found []string
-	if _, _, signals := config.Signal(spec.OnChange); signals {
+	is := func(onChange string) bool {
+		_, _, signal := config.Signal(onChange)
+		return onChange != "" && signal == bySignal
+	}
+	if is(spec.OnChange) {
 		found = append(found, config.Prefix+"on-change")
 	}
 	for _, s := range spec.Secrets {
-		if _, _, signals := config.Signal(s.OnChange); signals {
+		if is(s.OnChange) {
 			found = append(found, config.Prefix+"secret."+s.File)
 		}
 	}
 	return found
 }
 
-// unsignallable are the signals of a pod whose processes do not see each other.
-func unsignallable(r *Request) config.Mistakes {
-	if r.Pod.Spec.SharePIDs {
-		return nil
-	}
-	problem := "a signal reaches another container's process only with shareProcessNamespace: true in the pod's spec; set it, or notify by http://127.0.0.1:<port>/<path>"
-	if r.Pod.Spec.HostPIDs {
-		problem = "the pod has all processes of the node (hostPID), among which a signal could reach another pod's of the same name; notify by http://127.0.0.1:<port>/<path>, or set shareProcessNamespace: true in place of hostPID"
-	}
+// unnotifiable are the notifications that would not reach the pod's own processes, or others too.
+func unnotifiable(r *Request) config.Mistakes {
 	var m config.Mistakes
-	for _, annotation := range signallers(&r.Spec) {
-		m = append(m, config.Mistake{Where: annotation, Problem: problem})
+	refuse := func(annotations []string, problem string) {
+		for _, annotation := range annotations {
+			m = append(m, config.Mistake{Where: annotation, Problem: problem})
+		}
+	}
+	pod := &r.Pod.Spec
+	if pod.HostNetwork {
+		refuse(notifiers(&r.Spec, false), "the pod is on the node's network (hostNetwork), where 127.0.0.1 is the node's and the port may be another pod's or the kubelet's; "+
+			"notify by signal:<SIG>:<process> with shareProcessNamespace: true, or have the application look at its files")
+	}
+	if pod.SharePIDs {
+		return m
+	}
+	byHTTP := ", or notify by http://127.0.0.1:<port>/<path>"
+	if pod.HostNetwork {
+		byHTTP = ""
+	}
+	if pod.HostPIDs {
+		refuse(notifiers(&r.Spec, true), "the pod has all processes of the node (hostPID), among which a signal could reach another pod's of the same name; set shareProcessNamespace: true in place of hostPID"+byHTTP)
+	} else {
+		refuse(notifiers(&r.Spec, true), "a signal reaches another container's process only with shareProcessNamespace: true in the pod's spec; set it"+byHTTP)
 	}
 	return m
 }
 
 // warnSignals is for signals that the kernel may not let through.
 func (a *access) warnSignals(spec *config.Spec) []string {
-	if a.sameUser || len(signallers(spec)) == 0 {
+	if a.sameUser || len(notifiers(spec, true)) == 0 {
 		return nil
 	}
 	return []string{fmt.Sprintf("the agent runs as user %d and can signal the processes of that user only; state the same securityContext.runAsUser, not 0, for the containers", a.uid)}

@@ -34,6 +34,7 @@ type Plan struct {
 	Patch    []byte   // RFC 6902; nil: the pod has all that it needs
 	Warnings []string // for the person who made the pod
 	Again    bool     // the pod had been injected before
+	Narrowed bool     // its STS sessions are narrowed to its secrets
 }
 
 // memory is what one plan after the other is made in.
@@ -61,18 +62,19 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 	memory := memories.Get().(*memory)
 	defer memories.Put(memory)
 	document := in.document(r, &a)
+	wide, widened := in.narrow(&document)
 	memory.document = appendDocument(memory.document[:0], document)
 	outdated, changed := in.outdated(r, document, memory.document)
 	if len(outdated) > 0 {
 		return Plan{}, outdated // the rest would be about what is no longer so
 	}
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts, unwrappable, fileless, unreadable, in.claimed(r, &a), in.tooLong(&r.Spec, memory.document))
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts, unwrappable, fileless, unreadable, in.claimed(r, &a), in.tooLong(&r.Spec, memory.document), wide)
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
 	warnings = append(warnings, in.end(r)...)
 	agents := in.containers(r, &a, resources, memory)
-	warnings = slices.Concat(warnings, changed, unwrapped, unread, unsure, late, a.warnOpen(&r.Spec, readers), warnOwnMounts(r, readers), warnReferences(r, readers),
+	warnings = slices.Concat(warnings, changed, widened, unwrapped, unread, unsure, late, a.warnOpen(&r.Spec, readers), warnOwnMounts(r, readers), warnReferences(r, readers),
 		warnRole(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r), warnMesh(r, &a), warnLate(r, readers, &a), warnProfile(&r.Pod.Spec), warnClass(&r.Pod.Spec, resources))
 
 	b := builder{patch: r.Room[:0], created: memory.created[:0]}
@@ -94,7 +96,7 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 		add(&b, injectedPointer, in.version)
 	}
 	memory.created = b.created
-	return Plan{Patch: b.json(), Warnings: warnings, Again: again}, nil
+	return Plan{Patch: b.json(), Warnings: warnings, Again: again, Narrowed: document.SessionPolicy}, nil
 }
 
 // fetches reports whether there is anything to fetch before the rest.

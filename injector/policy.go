@@ -3,6 +3,7 @@ package injector
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -40,6 +41,7 @@ func (in *Injector) Allowed(spec config.Spec, namespace string) error {
 			refuse("env."+v.Name, fmt.Sprintf("the secret %q", v.Secret), allow.Secrets)
 		}
 	}
+	m = append(m, in.outOfBounds(spec, namespace)...)
 	if spec.API != nil {
 		for _, pattern := range spec.API.Allow {
 			if !allow.SecretsOf(pattern) {
@@ -60,4 +62,42 @@ func (in *Injector) Allowed(spec config.Spec, namespace string) error {
 		return nil
 	}
 	return m
+}
+
+// outOfBounds holds a pod to the administrator's floor of refresh-interval and ceiling of secrets.
+func (in *Injector) outOfBounds(spec config.Spec, namespace string) (m config.Mistakes) {
+	floor := time.Duration(*in.policy.Agent.MinRefreshInterval)
+	if spec.RefreshInterval != 0 && in.refreshInterval(&spec) < floor {
+		m = append(m, config.Mistake{Where: config.Prefix + "refresh-interval", Problem: fmt.Sprintf(
+			"%s is shorter than the administrator of this cluster allows in namespace %s, %s (agent.minRefreshInterval); write %s or more, or 0 for never",
+			spec.RefreshInterval, namespace, floor, floor)})
+	}
+	most := *in.policy.Agent.MaxSecrets
+	if most == 0 {
+		return m
+	}
+	type version struct{ name, id, stage, role string }
+	asked := map[version]struct{}{}
+	for _, s := range spec.Secrets {
+		for _, name := range s.Names() {
+			asked[version{name, s.VersionID, s.VersionStage, s.RoleARN}] = struct{}{}
+		}
+	}
+	for _, v := range spec.Env {
+		asked[version{name: v.Secret}] = struct{}{}
+	}
+	if len(asked) > most {
+		m = append(m, config.Mistake{Where: config.Prefix + "*", Problem: fmt.Sprintf(
+			"the pod asks for %d secrets; the administrator of this cluster allows %d in namespace %s (agent.maxSecrets); put values that belong together into one secret, or ask for a higher limit",
+			len(asked), most, namespace)})
+	}
+	return m
+}
+
+// refreshInterval is a pod's own, or the default, which the administrator's floor raises.
+func (in *Injector) refreshInterval(spec *config.Spec) time.Duration {
+	if spec.RefreshInterval == config.DefaultRefreshInterval {
+		return max(spec.RefreshInterval, time.Duration(*in.policy.Agent.MinRefreshInterval))
+	}
+	return spec.RefreshInterval
 }

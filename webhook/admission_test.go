@@ -108,9 +108,9 @@ func TestAudit(t *testing.T) {
 			"api": "true", "api-allow": "app/c*",
 		}, map[string]string{
 			"identity": "rrsa", "role": "acs:ram::1234567890123456:role/shop", "second-roles": "acs:ram::1234567890123456:role/reader",
-			"secrets": "app/x,app/y,app/b,app/e", "api-allow": "app/c*", "result": "injected-new",
+			"secrets": "app/x,app/y,app/b,app/e", "api-allow": "app/c*", "result": "injected-new", "session": "wide",
 		}},
-		"the node's role": {map[string]any{"api": "true", "identity": "node-role"}, map[string]string{"identity": "node-role", "result": "injected-new"}},
+		"the node's role": {map[string]any{"api": "true", "identity": "node-role"}, map[string]string{"identity": "node-role", "result": "injected-new", "session": "wide"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := f.review(t, webhook.MutatePath, "CREATE", pod("web", c.annotations), nil)

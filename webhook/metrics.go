@@ -21,6 +21,7 @@ var outcomes = map[string][]string{
 type measures struct {
 	registry   *prometheus.Registry
 	admissions *prometheus.CounterVec
+	sessions   *prometheus.CounterVec
 	duration   prometheus.Histogram
 	configOK   prometheus.Gauge
 	configTime prometheus.Gauge
@@ -32,6 +33,9 @@ func newMeasures(expiry func() time.Time) *measures {
 		admissions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kms_webhook_admissions_total", Help: "Pods that were decided on, by what became of them and why.",
 		}, []string{"result", "reason"}),
+		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kms_webhook_sessions_total", Help: "Pods that were injected, by whether their STS sessions are narrowed to their secrets.",
+		}, []string{"session"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "kms_webhook_admission_duration_seconds", Help: "Time from a pod's request to its answer.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
@@ -48,8 +52,11 @@ func newMeasures(expiry func() time.Time) *measures {
 			m.admissions.WithLabelValues(result, reason)
 		}
 	}
+	for _, session := range []string{sessionNarrowed, sessionWide} {
+		m.sessions.WithLabelValues(session)
+	}
 	m.reloaded(nil) // it does not start with a broken one
-	m.registry.MustRegister(m.admissions, m.duration, m.configOK, m.configTime, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m.registry.MustRegister(m.admissions, m.sessions, m.duration, m.configOK, m.configTime, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kms_webhook_certificate_expiry_timestamp_seconds", Help: "When the serving certificate expires, in Unix time; 0 without one.",
 	}, func() float64 {
 		if at := expiry(); !at.IsZero() {
@@ -72,5 +79,8 @@ func (m *measures) reloaded(wrong error) {
 
 func (m *measures) pod(v review.Verdict, took time.Duration) {
 	m.admissions.WithLabelValues(v.Result, v.Reason).Inc()
+	if v.Result == review.Injected {
+		m.sessions.WithLabelValues(v.Audit[auditSession]).Inc()
+	}
 	m.duration.Observe(took.Seconds())
 }

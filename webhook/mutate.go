@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,6 +15,13 @@ import (
 // mirrorAnnotation marks a static pod's image in the API server. The kubelet runs the pod from its own file: nothing that is
 // added to the image would ever exist.
 const mirrorAnnotation = "kubernetes.io/config.mirror"
+
+// auditSession is the audit annotation about a pod's STS sessions.
+const (
+	auditSession    = "session"
+	sessionNarrowed = "narrowed" // to the pod's secrets
+	sessionWide     = "wide"     // as wide as the roles
+)
 
 // A judge decides on pods and workloads by the operator's policy of the moment.
 type judge struct {
@@ -54,7 +62,9 @@ func (j *judge) pod(ctx context.Context, req *review.Request[injector.Pod]) revi
 	if wrong.add(reasonPod, v.Err); wrong.reason != "" {
 		return wrong.verdict()
 	}
+	session := v.Audit
 	v.Audit = audit(spec, role)
+	maps.Copy(v.Audit, session)
 	v.Audit["result"] = v.Result + "-" + v.Reason
 	v.Warnings = append(v.Warnings, misspelt(pod)...)
 	return v
@@ -103,7 +113,10 @@ func plan(in *injector.Injector, r injector.Request) review.Verdict {
 	case err != nil:
 		return review.Failed(reasonInternal, err)
 	}
-	v := review.Verdict{Result: review.Injected, Reason: reasonNew, Patch: p.Patch, Warnings: p.Warnings}
+	v := review.Verdict{Result: review.Injected, Reason: reasonNew, Patch: p.Patch, Warnings: p.Warnings, Audit: map[string]string{auditSession: sessionWide}}
+	if p.Narrowed {
+		v.Audit[auditSession] = sessionNarrowed
+	}
 	switch {
 	case p.Again && p.Patch == nil:
 		v.Result, v.Reason = review.Skipped, reasonComplete

@@ -26,7 +26,7 @@ func TestNodeRole(t *testing.T) {
 		t.Errorf("%d calls, want 1: %v", n, s.Calls())
 	}
 	// A node's role can be the first of two.
-	roles, err := NewRoles(source, "the node's role", where(s))
+	roles, err := NewRoles(source, "the node's role", where(s), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

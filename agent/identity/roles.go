@@ -22,6 +22,8 @@ type Roles struct {
 	caller string
 	sts    STS
 
+	policies map[string]string // of the sessions, by the role's ARN
+
 	observe func(error)
 
 	mu     sync.Mutex
@@ -29,15 +31,15 @@ type Roles struct {
 }
 
 // NewRoles returns the roles that first can assume. Caller says in words who first is, for errors: a role's ARN, mostly.
-// Like New, it sets what the SDK trusts.
-func NewRoles(first *Source, caller string, sts STS) (*Roles, error) {
+// Policies narrow the roles' sessions, by ARN; that of sts is not theirs. Like New, it sets what the SDK trusts.
+func NewRoles(first *Source, caller string, sts STS, policies map[string]string) (*Roles, error) {
 	if err := sts.check(); err != nil {
 		return nil, err
 	}
 	if err := trust(sts.Roots); err != nil {
 		return nil, err
 	}
-	return &Roles{first: first, caller: caller, sts: sts, second: map[string]*Source{}}, nil
+	return &Roles{first: first, caller: caller, sts: sts, policies: policies, second: map[string]*Source{}}, nil
 }
 
 // Observe is as that of a Source, for all roles.
@@ -68,7 +70,9 @@ func (r *Roles) assume(arn string) (Credentials, error) {
 		if err != nil {
 			return Credentials{}, err
 		}
-		got, err := r.sts.assumeRole(with, r.caller, arn)
+		sts := r.sts
+		sts.Policy = r.policies[arn]
+		got, err := sts.assumeRole(with, r.caller, arn)
 		var refusal *Error
 		if !again || !errors.As(err, &refusal) || !refusal.sessionRejected() {
 			return got, err

@@ -58,7 +58,7 @@ func TestSecondRole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roles, err := NewRoles(first, readerARN, where(s))
+	roles, err := NewRoles(first, readerARN, where(s), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ const sessionDuration = time.Hour
 // STS says where to get sessions, and of which kind.
 type STS struct {
 	SessionName string // in ActionTrail, see SessionName; empty: kms-agent
-	Policy      string // narrows the sessions to what the role and it both allow, see SessionPolicy; empty: not narrowed
+	Policy      string // narrows the sessions to what the role and it both allow, see config.Agent.SessionPolicies; empty: not narrowed
 
 	Endpoint string // host[:port], always over TLS; empty: by Region and VPC
 	Region   string
