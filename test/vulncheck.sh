@@ -19,7 +19,6 @@ case $rc in
 3) test/tools/run.sh govulncheck "${database[@]}" "${programs[@]}" || fail "the programs can reach what is known to be vulnerable; update the modules that are named above" ;;
 *)
   cat "$out"
-  grep -q 'fetching vulnerabilities' "$out" || fail "govulncheck"
-  fail "govulncheck cannot read its database, so nothing was checked; GOVULNDB can name another copy of it, and VULNCHECK=skip make test goes without"
+  fail "govulncheck could not look, so nothing was checked; GOVULNDB can name another copy of its database, and VULNCHECK=skip make test goes without"
   ;;
 esac

@@ -15,7 +15,7 @@ database() {
   echo "[{\"id\":\"$id\",\"modified\":\"$at\"}]" >"$dir/index/vulns.json"
   echo "[{\"path\":\"stdlib\",\"vulns\":[{\"id\":\"$id\",\"modified\":\"$at\"}]}]" >"$dir/index/modules.json"
   cat >"$dir/ID/$id.json" <<JSON
-{"schema_version":"1.3.1","id":"$id","modified":"$at","published":"$at","summary":"made by hand","details":"made by hand",
+{"schema_version":"1.3.1","id":"$id","modified":"$at","published":"$at","summary":"made by hand","details":"made by hand","database_specific":{"url":"https://example.com/$id"},
  "affected":[{"package":{"name":"stdlib","ecosystem":"Go"},"ranges":[{"type":"SEMVER","events":[{"introduced":"0"}]}],
   "ecosystem_specific":{"imports":[{"path":"$2","symbols":["$3"]}]}}]}
 JSON
