@@ -117,8 +117,8 @@ func (r *Request) unfit(outer Mount) string {
 		return ""
 	case outer.Propagation == bidirectional:
 		return propagates
-	case v.nests() && !outer.part():
-		return "" // also if the mount says readOnly
+	case v.nests() && !outer.part() && path.IsAbs(outer.MountPath):
+		return "" // also if the mount says readOnly; the kubelet compares paths as they are written
 	case outer.ReadOnly || v.readOnly() || v.nests():
 		return readOnly
 	}

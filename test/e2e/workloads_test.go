@@ -146,3 +146,23 @@ func TestWhoReads(t *testing.T) {
 		}
 	}
 }
+
+// The kubelet makes the directory for the files in a ConfigMap's volume, also where its mount is read-only.
+func TestInsideConfigMap(t *testing.T) {
+	ns := namespace(t)
+	name, want := secretName("inside"), value()
+	put(t, name, want)
+	apply(t, fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, namespace: %s}\ndata: {app.yaml: \"a: b\"}\n", ns))
+	apply(t, workload{
+		name: "web", annotations: []string{"inject: true", "secret.f: " + name, "mount-path: /etc/app/secrets"},
+		containers: container("app", "volumeMounts: [{name: settings, mountPath: /etc/app, readOnly: true}]") +
+			container("other", "volumeMounts: [{name: settings, mountPath: /etc/app}]"),
+		spec: "volumes: [{name: settings, configMap: {name: settings}}]",
+	}.pod(ns))
+	ready(t, ns, "web")
+	for _, c := range []string{"app", "other"} {
+		if got := in(t, ns, "web", c, "sh", "-c", "cat /etc/app/app.yaml /etc/app/secrets/f"); got != "a: b"+want {
+			t.Errorf("container %s does not see the settings and the value", c)
+		}
+	}
+}
