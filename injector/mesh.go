@@ -1,7 +1,6 @@
 package injector
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 )
@@ -9,12 +8,12 @@ import (
 // A mesh redirects a pod's traffic to a proxy in the pod: from the start on, if its CNI plugin does it, else from one of its init
 // containers on. What runs between that and the proxy's start has no network.
 type mesh struct {
-	proxy    string // container
-	redirect string // init container that redirects the traffic
-	validate string // init container by which the CNI plugin's work is known
-	native   string // annotation that makes the proxy a native sidecar
-	exclude  string // annotation with the ports that are not redirected
-	others   []string
+	proxy    string   // container
+	redirect string   // init container that redirects the traffic
+	validate string   // init container by which the CNI plugin's work is known
+	native   string   // annotation that makes the proxy a native sidecar
+	exclude  string   // annotation with the ports that are not redirected
+	others   []string // annotations with which something is not redirected
 }
 
 // The containers and annotations of
@@ -23,7 +22,9 @@ var meshes = []mesh{
 	{
 		proxy: "istio-proxy", redirect: "istio-init", validate: "istio-validation",
 		native: "sidecar.istio.io/nativeSidecar", exclude: "traffic.sidecar.istio.io/excludeOutboundPorts",
-		others: []string{"traffic.sidecar.istio.io/excludeOutboundIPRanges", "traffic.sidecar.istio.io/includeOutboundIPRanges", "traffic.sidecar.istio.io/includeOutboundPorts"},
+		others: []string{
+			"traffic.sidecar.istio.io/excludeOutboundIPRanges", "traffic.sidecar.istio.io/includeOutboundIPRanges", "traffic.sidecar.istio.io/includeOutboundPorts",
+		},
 	},
 	{
 		proxy: "linkerd-proxy", redirect: "linkerd-init", validate: "linkerd-network-validator",
@@ -49,24 +50,33 @@ func warnMesh(r *Request, a *access) []string {
 		agent = len(inits)
 	}
 	for _, m := range meshes {
-		redirect, proxy := index(inits, m.redirect), index(inits, m.proxy)
-		plain := index(r.Pod.Spec.Containers, m.proxy)
-		switch redirected := index(inits, m.validate) >= 0 || redirect >= 0 && redirect < max(agent, 0); {
-		case !redirected || proxy < 0 && plain < 0 || m.excludes(r.Pod.Metadata.Annotations):
-		case proxy >= 0 && proxy < agent: // it is there already
-		case proxy >= 0:
-			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, which starts after the agent, so that the agent reaches nothing and the pod does not start; set %s: last",
-				m.proxy, positionAnnotation)}
-		case a.uid == *cmp.Or(r.Pod.Spec.Containers[plain].SecurityContext.RunAsUser, r.Pod.Spec.SecurityContext.RunAsUser, new(int64(-1))): // as which nothing is redirected
+		redirect, native, plain := index(inits, m.redirect), index(inits, m.proxy), index(r.Pod.Spec.Containers, m.proxy)
+		redirected := index(inits, m.validate) >= 0 || redirect >= 0 && redirect < agent
+		const lost = "so that the agent reaches nothing and the pod does not start; "
+		switch {
+		case !redirected || native < 0 && plain < 0 || native >= 0 && native < agent || m.excludes(r.Pod.Metadata.Annotations):
+		case native >= 0:
+			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, which starts after the agent, %sset %s: last", m.proxy, lost, positionAnnotation)}
 		default:
-			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, a plain container, which starts after all init containers, so that the agent reaches nothing and the pod does not start; "+
-				"run the proxy as a native sidecar (annotation %s: \"true\") and set %s: last, or keep port 443, at which KMS and STS are, out of the mesh (annotation %s: \"443\")",
-				m.proxy, m.native, positionAnnotation, m.exclude)}
+			user := a.userOf(r.Pod.Spec.Containers[plain])
+			if user != nil && *user == a.uid {
+				continue // nothing is redirected that the proxy's own user sends
+			}
+			as := ""
+			if user != nil {
+				as = fmt.Sprintf(", or run the containers with the files, and so the agent, as the proxy's user, %d", *user)
+			}
+			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, a plain container, which starts after all init containers, %s"+
+				"run the proxy as a native sidecar (annotation %s: \"true\") and set %s: last, or keep port 443, at which KMS and STS are, out of the mesh "+
+				"(annotation %s: \"443\")%s", m.proxy, lost, m.native, positionAnnotation, m.exclude, as)}
 		}
 	}
 	return nil
 }
 
 func (m mesh) excludes(annotations map[string]string) bool {
-	return annotations[m.exclude] != "" || slices.ContainsFunc(m.others, func(key string) bool { _, found := annotations[key]; return found })
+	return slices.ContainsFunc(slices.Concat(m.others, []string{m.exclude}), func(key string) bool {
+		_, found := annotations[key]
+		return found
+	})
 }
