@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/client-go/rest"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 )
@@ -42,7 +43,13 @@ type shell struct {
 
 // Execute runs the plugin and returns its exit code.
 func Execute(ctx context.Context, args []string, streams Streams, version string) int {
+	streams.Err = screen.Escaping(streams.Err)
 	sh := &shell{Streams: streams, version: version, kube: genericclioptions.NewConfigFlags(true)}
+	warnings := rest.NewWarningWriter(streams.Err, rest.WarningWriterOptions{Deduplicate: true})
+	sh.kube.WrapConfigFn = func(c *rest.Config) *rest.Config {
+		c.WarningHandler = warnings // the default one writes past Err
+		return c
+	}
 	root := sh.root()
 	root.SetArgs(args)
 	root.SetIn(streams.In)

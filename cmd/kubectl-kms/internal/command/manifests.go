@@ -106,7 +106,7 @@ func (sh *shell) validate() *cobra.Command {
 				return err
 			}
 		} else {
-			report.Text(sh.Out)
+			report.Text(sh.screen())
 		}
 		if report.Mistakes() > 0 {
 			return errWrong

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/status"
 )
 
@@ -129,7 +131,7 @@ func (sh *shell) encode(value any, output string) error {
 	if err := enc.Encode(value); err != nil {
 		return err
 	}
-	written := text.Bytes()
+	written := unmoving(text.String())
 	if output == "yaml" {
 		var err error
 		if written, err = yaml.JSONToYAML(written); err != nil {
@@ -138,4 +140,17 @@ func (sh *shell) encode(value any, output string) error {
 	}
 	_, err := sh.Out.Write(written)
 	return err
+}
+
+// unmoving is JSON in which no string moves a terminal: all that encoding/json leaves as it is.
+func unmoving(text string) []byte {
+	var out []byte
+	for _, r := range text {
+		if r == '\u007f' || r > '\u007f' && screen.Escape(string(r)) != screen.Text(string(r)) {
+			out = fmt.Appendf(out, `\u%04x`, r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
 }

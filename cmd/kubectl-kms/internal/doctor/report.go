@@ -70,22 +70,20 @@ func (r *Report) add(link string, state State, says, cure string) {
 func (r Report) Text(s screen.Screen) {
 	s.Printf("%s\n\n", s.Strong(r.Subject))
 	for _, c := range r.Checks {
-		mark := marks[c.State]
+		mark := s.Faint(marks[c.State])
 		switch c.State {
 		case Good:
-			mark = s.Good(mark)
+			mark = s.Good(marks[Good])
 		case Broken:
-			mark = s.Bad(mark)
-		default:
-			mark = s.Faint(mark)
+			mark = s.Bad(marks[Broken])
 		}
 		first, rest, _ := strings.Cut(c.Says, "\n")
 		s.Printf("%s %-14s%s\n", mark, c.Link, first)
 		if rest != "" {
-			s.Indented(16, rest)
+			s.Indented(16, screen.Escape(rest))
 		}
 		if c.State == Broken && c.Cure != "" {
-			s.Indented(16, s.Strong("→ ")+c.Cure)
+			s.Indented(16, s.Strong("→ ")+screen.Escape(c.Cure))
 		}
 	}
 	if r.TrustPolicy == "" {

@@ -5,16 +5,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
+	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
@@ -26,6 +29,15 @@ const (
 	answerLimit = 10 * time.Second
 	probeLimit  = 40 * time.Second
 )
+
+// What an agent may say. More is cut off: a container may be anything, whatever its name.
+const (
+	mostSaid     = 1 << 20 // of its status
+	mostComplain = 4 << 10 // of its errors
+)
+
+// program is the agent in its image. No other is run, with the rights of whoever asks, in a container that only has its name.
+const program = "/kms-agent"
 
 // An Asker runs the agents' own status command in their containers, as kubectl exec does.
 type Asker struct {
@@ -39,25 +51,49 @@ func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (inventory.Status, er
 	if !ok {
 		return inventory.Status{}, ErrSilent
 	}
-	command, limit := append(slices.Clone(container.Command), "status"), answerLimit
+	if !slices.Equal(container.Command, []string{program}) {
+		return inventory.Status{}, fmt.Errorf("the agent cannot be asked: container %s runs %q and not %s, so that the webhook did not make it",
+			container.Name, container.Command, program)
+	}
+	command, limit := []string{program, "status"}, answerLimit
 	if probe {
 		command, limit = append(command, "--probe"), probeLimit
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	var out, errs bytes.Buffer
-	switch err := a.exec(ctx, p, container.Name, command, &out, &errs); {
+	out, errs := &bounded{most: mostSaid, full: cancel}, &bounded{most: mostComplain, full: func() {}}
+	switch err := a.exec(ctx, p, container.Name, command, out, errs); {
+	case out.cut:
+		return inventory.Status{}, fmt.Errorf("pod %s/%s: what container %s says is longer than %d bytes, and no agent's status", p.Namespace, p.Name, container.Name, mostSaid)
 	case err == nil:
 	case strings.Contains(err.Error(), `cannot create resource "pods/exec"`): // the status is lost in the upgrade of the connection
 		return inventory.Status{}, fmt.Errorf("the agent cannot be asked: you have not the right to create pods/exec in namespace %s", p.Namespace)
 	default:
-		return inventory.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s", strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(errs.String()))
+		return inventory.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s", strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(errs.text.String()))
 	}
 	var held inventory.Status
-	if err := json.Unmarshal(out.Bytes(), &held); err != nil {
+	if err := json.Unmarshal(out.text.Bytes(), &held); err != nil {
 		return inventory.Status{}, fmt.Errorf("pod %s/%s: its agent is older than this plugin and cannot say what it holds", p.Namespace, p.Name)
 	}
 	return held, nil
+}
+
+// A bounded buffer takes no more than so many bytes, and says when there are more.
+type bounded struct {
+	text bytes.Buffer
+	most int
+	cut  bool
+	full func()
+}
+
+func (b *bounded) Write(text []byte) (int, error) {
+	kept := text[:min(len(text), b.most-b.text.Len())]
+	b.text.Write(kept)
+	if len(kept) < len(text) {
+		b.cut = true
+		b.full()
+	}
+	return len(text), nil
 }
 
 // running is the sidecar, or the init container that still tries.
@@ -70,7 +106,7 @@ func (p Pod) running() (corev1.Container, bool) {
 	return corev1.Container{}, false
 }
 
-func (a Asker) exec(ctx context.Context, p Pod, container string, command []string, out, errs *bytes.Buffer) error {
+func (a Asker) exec(ctx context.Context, p Pod, container string, command []string, out, errs io.Writer) error {
 	url := a.Kube.CoreV1().RESTClient().Post().Resource("pods").Namespace(p.Namespace).Name(p.Name).SubResource("exec").
 		VersionedParams(&corev1.PodExecOptions{Container: container, Command: command, Stdout: true, Stderr: true}, scheme.ParameterCodec).URL()
 	websocket, err := remotecommand.NewWebSocketExecutor(a.REST, http.MethodGet, url.String())
@@ -87,5 +123,6 @@ func (a Asker) exec(ctx context.Context, p Pod, container string, command []stri
 	if err != nil {
 		return err
 	}
-	return executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: out, Stderr: errs})
+	quiet := klog.NewContext(ctx, logr.Discard()) // the error says it
+	return executor.StreamWithContext(quiet, remotecommand.StreamOptions{Stdout: out, Stderr: errs})
 }

@@ -285,15 +285,15 @@ func (d *Document) line(key string, mappings ...path) int {
 	return d.Line
 }
 
-// strange is what JSON may say and YAML may not: a slash that is escaped, a half of a surrogate pair, and DEL.
-var strange = regexp.MustCompile(`\\(?:u[dD][89a-fA-F]|.)|\x7f`)
+// strange is what JSON may say and YAML may not: a slash that is escaped, a half of a surrogate pair, and control characters.
+var strange = regexp.MustCompile(`\\(?:u[dD][89a-fA-F]|.)|[\x7f-\x{84}\x{86}-\x{9f}\x{fffe}\x{ffff}]`)
 
 // familiar is JSON that YAML's reader reads, in which everything is where it was.
 func familiar(text []byte) []byte {
 	return strange.ReplaceAllFunc(text, func(s []byte) []byte {
 		switch {
-		case len(s) == 1:
-			return []byte(" ")
+		case s[0] != '\\':
+			return []byte("?")
 		case s[1] == '/':
 			return []byte("//")
 		case len(s) > 2:

@@ -32,13 +32,24 @@ func New(out io.Writer, getenv func(string) string) Screen {
 	return s
 }
 
-// Printf writes as fmt does.
-func (s Screen) Printf(format string, args ...any) { fmt.Fprintf(s.out, format, args...) }
+// Printf writes as fmt does, and escapes all of args that is no Text.
+func (s Screen) Printf(format string, args ...any) {
+	escaped := make([]any, len(args))
+	for i, arg := range args {
+		switch arg := arg.(type) {
+		case Text, int:
+			escaped[i] = arg
+		default:
+			escaped[i] = Escape(fmt.Sprint(arg))
+		}
+	}
+	fmt.Fprintf(s.out, format, escaped...)
+}
 
 // Field writes a name and its text, whose further lines stand below its first.
 func (s Screen) Field(name, text string) {
 	const indent = 10
-	for i, line := range s.wrap(text, indent) {
+	for i, line := range s.wrap(Escape(text), indent) {
 		if i > 0 {
 			name = ""
 		} else {
@@ -49,50 +60,50 @@ func (s Screen) Field(name, text string) {
 }
 
 // Strong is bold.
-func (s Screen) Strong(text string) string { return s.in("1", text) }
+func (s Screen) Strong(text string) Text { return s.in("1", text) }
 
 // Good is green.
-func (s Screen) Good(text string) string { return s.in("32", text) }
+func (s Screen) Good(text string) Text { return s.in("32", text) }
 
 // Bad is red.
-func (s Screen) Bad(text string) string { return s.in("31", text) }
+func (s Screen) Bad(text string) Text { return s.in("31", text) }
 
 // Faint is grey.
-func (s Screen) Faint(text string) string { return s.in("2", text) }
+func (s Screen) Faint(text string) Text { return s.in("2", text) }
 
-func (s Screen) in(colour, text string) string {
+func (s Screen) in(colour, text string) Text {
 	if !s.colour {
-		return text
+		return Escape(text)
 	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+	return "\x1b[" + Text(colour) + "m" + Escape(text) + "\x1b[0m"
 }
 
 // Indented writes text below something, every line of it to the right.
-func (s Screen) Indented(indent int, text string) {
+func (s Screen) Indented(indent int, text Text) {
 	for _, line := range s.wrap(text, indent) {
 		s.Printf("%*s%s\n", indent, "", line)
 	}
 }
 
 // wrap breaks text into lines that fit beside an indent.
-func (s Screen) wrap(text string, indent int) []string {
-	var lines []string
-	for paragraph := range strings.SplitSeq(text, "\n") {
+func (s Screen) wrap(text Text, indent int) []Text {
+	var lines []Text
+	for paragraph := range strings.SplitSeq(string(text), "\n") {
 		if s.width == 0 || s.width <= indent+20 {
-			lines = append(lines, paragraph)
+			lines = append(lines, Text(paragraph))
 			continue
 		}
 		line := ""
 		for word := range strings.FieldsSeq(paragraph) {
 			if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > s.width-indent {
-				lines, line = append(lines, line), ""
+				lines, line = append(lines, Text(line)), ""
 			}
 			if line != "" {
 				line += " "
 			}
 			line += word
 		}
-		lines = append(lines, line)
+		lines = append(lines, Text(line))
 	}
 	return lines
 }

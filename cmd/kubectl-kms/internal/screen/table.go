@@ -12,7 +12,13 @@ type Table struct {
 }
 
 // Add adds a row.
-func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
+func (t *Table) Add(cells ...string) {
+	row := make([]string, len(cells))
+	for i, cell := range cells {
+		row[i] = string(Line(cell))
+	}
+	t.rows = append(t.rows, row)
+}
 
 // Table writes a table.
 func (s Screen) Table(t Table) {
@@ -32,15 +38,15 @@ func (s Screen) Table(t Table) {
 		for i, cell := range row[:last] {
 			line.WriteString(cell + strings.Repeat(" ", widths[i]+gap-utf8.RuneCountInString(cell)))
 		}
-		for i, part := range s.wrap(row[last], indent) {
+		for i, part := range s.wrap(Text(row[last]), indent) {
 			if i > 0 {
 				line.WriteString("\n" + strings.Repeat(" ", indent))
 			}
-			line.WriteString(part)
+			line.WriteString(string(part))
 		}
-		text := strings.TrimRight(line.String(), " ")
+		text := Text(strings.TrimRight(line.String(), " "))
 		if n == 0 {
-			text = s.Faint(text)
+			text = s.Faint(string(text))
 		}
 		s.Printf("%s\n", text)
 	}

@@ -165,7 +165,7 @@ func problems(s screen.Screen, pods []Pod) {
 			title += fmt.Sprintf(", and so are %d more", more)
 		}
 		s.Printf("\n%s\n", s.Strong(title+":"))
-		s.Indented(2, p.Problem)
+		s.Indented(2, screen.Escape(p.Problem))
 	}
 }
 

@@ -6,12 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -134,16 +134,16 @@ func (r *Report) pod(pod manifest.Pod, namespace string, v decide.Verdict, notOp
 }
 
 // Text writes the report for people.
-func (r Report) Text(out io.Writer) {
+func (r Report) Text(s screen.Screen) {
 	for _, f := range r.Findings {
-		fmt.Fprintf(out, "%s:%d: %s: %s %s/%s: ", f.File, f.Line, f.Severity, f.Kind, f.Namespace, f.Name)
+		s.Printf("%s:%d: %s: %s %s/%s: ", screen.Line(f.File), f.Line, f.Severity, screen.Line(f.Kind), screen.Line(f.Namespace), screen.Line(f.Name))
 		if f.Where != "" {
-			fmt.Fprint(out, f.Where, ": ")
+			s.Printf("%s: ", screen.Line(f.Where))
 		}
-		fmt.Fprintln(out, f.Problem)
+		s.Printf("%s\n", f.Problem)
 	}
 	mistakes := r.Mistakes()
-	fmt.Fprintf(out, "%s looked at, %d asking for injection (policy: %s): %s, %s\n",
+	s.Printf("%s looked at, %d asking for injection (policy: %s): %s, %s\n",
 		count(r.Pods, "pod"), r.Asking, r.Policy, count(mistakes, "mistake"), count(len(r.Findings)-mistakes, "warning"))
 }
 
