@@ -2,6 +2,7 @@ package injected
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -43,6 +44,8 @@ const program = "/kms-agent"
 type Asker struct {
 	Kube kubernetes.Interface
 	REST *rest.Config
+
+	limit time.Duration // for an answer; 0: as above
 }
 
 // Ask returns what the pod's agent holds. With probe it has STS and KMS asked now, and their refusals are the Problems.
@@ -59,7 +62,7 @@ func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (inventory.Status, er
 	if probe {
 		command, limit = append(command, "--probe"), probeLimit
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.limit, limit))
 	defer cancel()
 	out, errs := &bounded{most: mostSaid, full: cancel}, &bounded{most: mostComplain, full: func() {}}
 	switch err := a.exec(ctx, p, container.Name, command, out, errs); {

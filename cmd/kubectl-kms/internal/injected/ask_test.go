@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -33,7 +34,7 @@ func ask(t *testing.T, change func(*corev1.Pod), run func(command []string, stdo
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Asker{Kube: kube, REST: settings}.Ask(t.Context(), p, false)
+	return Asker{Kube: kube, REST: settings, limit: time.Hour}.Ask(t.Context(), p, false)
 }
 
 func unchanged(*corev1.Pod) {}
