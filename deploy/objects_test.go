@@ -186,7 +186,7 @@ func (o objects) checkWebhooks(t *testing.T) {
 	}
 	pods := pods(t, o)
 	clients[pods.Name], namespaces[pods.Name] = pods.ClientConfig, pods.NamespaceSelector
-	if *pods.FailurePolicy != admissionv1.Fail || *pods.MatchPolicy != admissionv1.Equivalent || *pods.SideEffects != admissionv1.SideEffectClassNone ||
+	if *pods.FailurePolicy != admissionv1.Fail || *pods.MatchPolicy != admissionv1.Equivalent || *pods.SideEffects != admissionv1.SideEffectClassNoneOnDryRun ||
 		*pods.ReinvocationPolicy != admissionv1.IfNeededReinvocationPolicy || *pods.TimeoutSeconds != 5 {
 		t.Errorf("webhook %s does not keep the contract: %+v", pods.Name, pods)
 	}

@@ -2,6 +2,14 @@ package injector
 
 import "github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 
+// How many of them a pod may have at the most, besides rawjson.MaxElements: each takes more memory than others for its text. One more
+// container or volume than are possible is still read, so that tooMany says it to whoever made the pod.
+const (
+	maxOwners     = 100
+	maxContainers = most + 1
+	maxVolumes    = most + 1
+)
+
 // ReadPod reads a pod, or a pod template, as Kubernetes does: names in the case in which they are written, and null as nothing at
 // all. What the decisions do not need is skipped. Of members with the same name the last counts. The text's own errors are in
 // the Reader's End.
@@ -23,7 +31,7 @@ func readMetadata(r *rawjson.Reader) (m Metadata) {
 		case "annotations":
 			m.Annotations = readMap(r, (*rawjson.Reader).Text)
 		case "ownerReferences":
-			m.Owners = readAll(r, readOwner)
+			m.Owners = appendAll([]Owner{}, r, readOwner, maxOwners, "owners")
 		}
 	}
 	return m
@@ -73,11 +81,11 @@ func readPodSpec(r *rawjson.Reader) (s PodSpec) {
 		case "imagePullSecrets":
 			s.ImagePullSecrets = readAll(r, readReference)
 		case "volumes":
-			s.Volumes = readAll(r, readVolume)
+			s.Volumes = appendAll([]Volume{}, r, readVolume, maxVolumes, "volumes")
 		case "initContainers":
-			s.InitContainers = readAll(r, readContainer)
+			s.InitContainers = appendAll([]Container{}, r, readContainer, maxContainers, "init containers")
 		case "containers":
-			s.Containers = readAll(r, readContainer)
+			s.Containers = appendAll([]Container{}, r, readContainer, maxContainers, "containers")
 		}
 	}
 	return s
@@ -314,19 +322,20 @@ func readMount(r *rawjson.Reader) (m Mount) {
 
 // readAll reads an array: nil for null, which a patch must replace, and else not nil.
 func readAll[T any](r *rawjson.Reader, read func(*rawjson.Reader) T) []T {
-	return appendAll([]T{}, r, read)
+	return appendAll([]T{}, r, read, rawjson.MaxElements, "elements")
 }
 
 // readMany is readAll for what there are often many of.
 func readMany[T any](r *rawjson.Reader, read func(*rawjson.Reader) T) []T {
-	return appendAll(make([]T, 0, 16), r, read)
+	return appendAll(make([]T, 0, 16), r, read, rawjson.MaxElements, "elements")
 }
 
-func appendAll[T any](all []T, r *rawjson.Reader, read func(*rawjson.Reader) T) []T {
+func appendAll[T any](all []T, r *rawjson.Reader, read func(*rawjson.Reader) T, limit int, what string) []T {
 	if r.Null() {
 		return nil
 	}
 	for range r.Elements {
+		r.Count(len(all), limit, what)
 		all = append(all, read(r))
 	}
 	return all
@@ -338,6 +347,7 @@ func readMap[T any](r *rawjson.Reader, read func(*rawjson.Reader) T) map[string]
 	}
 	all := map[string]T{}
 	for name := range r.Members {
+		r.Count(len(all), rawjson.MaxElements, "entries")
 		all[name] = read(r)
 	}
 	return all

@@ -182,8 +182,11 @@ func serveInjector(c tls.Certificate) (url string, err error) {
 		return "", err
 	}
 	o := Options{Certificate: fixed{c}, Log: logr.Discard()}
-	server := admissionServer(o, judge, &events{}, newMeasures(func() time.Time { return time.Time{} }), new(atomic.Bool))
-	go func() { panic(server.ServeTLS(listener, "", "")) }() // until the process ends
+	server, err := admissionServer(o, judge, &events{}, newMeasures(func() time.Time { return time.Time{} }), new(atomic.Bool))
+	if err != nil {
+		return "", err
+	}
+	go func() { panic(serveAdmission(context.Background(), server, listener)) }() // until the process ends
 	return fmt.Sprintf("https://%s%s", listener.Addr(), MutatePath), nil
 }
 

@@ -90,14 +90,19 @@ func permissive(directory string) (*judge, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &judge{policy: policy, metadata: metadata{cached: oneAccount{}, live: oneAccount{}}}, nil
+	return &judge{policy: policy, metadata: metadata{cached: oneAccount{}, live: newLive(oneAccount{}), scope: &scope{}}}, nil
 }
 
-// oneAccount has every ServiceAccount, and one role for all.
+// oneAccount has every ServiceAccount, and one role for all, and every namespace, all of which have opted in.
 type oneAccount struct{ client.Reader }
 
 func (oneAccount) Get(_ context.Context, _ client.ObjectKey, into client.Object, _ ...client.GetOption) error {
-	into.(*metav1.PartialObjectMetadata).Annotations = map[string]string{"ack.alibabacloud.com/role-arn": "acs:ram::1:role/x"}
+	object := into.(*metav1.PartialObjectMetadata)
+	if object.Kind == namespaceKind.Kind {
+		object.Labels = map[string]string{config.NamespaceLabel: config.NamespaceLabelValue}
+		return nil
+	}
+	object.Annotations = map[string]string{"ack.alibabacloud.com/role-arn": "acs:ram::1:role/x"}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
 // A queue is a recorder of events that nobody takes from.
@@ -29,7 +30,7 @@ func (q *queue) Event(about kuberuntime.Object, _, _, message string) {
 func TestWaitingEventsAreSmall(t *testing.T) {
 	const pods, long = 64, 1 << 20
 	q := &queue{}
-	e := &events{recorder: q}
+	e := &events{rate: share.NewRate(1, pods), recorder: q}
 	before := heap()
 	for i := range pods {
 		text := fmt.Sprintf(`{"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web","uid":"%d","controller":true}],"managedFields":[%q]}}`, i, strings.Repeat("x", long))

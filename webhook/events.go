@@ -2,7 +2,9 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -11,12 +13,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
 // The reasons of events.
@@ -27,12 +32,26 @@ const (
 	eventDenied         = "InjectionDenied"
 )
 
+// How many events there are about the pods of a namespace, so that one does not fill the queue for all.
+const (
+	eventsPerSecond = 1
+	eventsAtOnce    = 25
+)
+
+// How many events are sent in a second, and at once.
+const (
+	sentPerSecond = 20
+	sentAtOnce    = 50
+)
+
 // maxEventMessage is the longest message that the API takes, in bytes.
 const maxEventMessage = 1024
 
 // events tells of decisions where people look for reasons: kubectl describe. It never holds up what it tells of: messages are
-// queued, equal ones counted, too many dropped.
+// queued, equal ones counted, too many dropped. Whoever may call the webhook causes events, in the webhook's name and in namespaces
+// that have opted in: so they have names of annotations, secrets and roles, and nothing that could be a sentence.
 type events struct {
+	rate     *share.Rate // by namespace
 	recorder record.EventRecorder
 	metadata metadata
 	own      types.NamespacedName // the ConfigMap of the operator's document; without a name there is none
@@ -41,6 +60,8 @@ type events struct {
 
 // newEvents sends until ctx ends.
 func newEvents(ctx context.Context, config *rest.Config, m metadata, own types.NamespacedName, log logr.Logger) (*events, error) {
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = sentPerSecond, sentAtOnce
 	client, err := typedcorev1.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("send events: %w", err)
@@ -49,7 +70,7 @@ func newEvents(ctx context.Context, config *rest.Config, m metadata, own types.N
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.Events("")})
 	context.AfterFunc(ctx, broadcaster.Shutdown)
 	recorder := broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: "kms-webhook"})
-	return &events{recorder: recorder, metadata: m, own: own, log: log}, nil
+	return &events{rate: share.NewRate(eventsPerSecond, eventsAtOnce), recorder: recorder, metadata: m, own: own, log: log}, nil
 }
 
 // reloaded tells of a change of the operator's document, with what is wrong with it.
@@ -57,7 +78,7 @@ func (e *events) reloaded(ctx context.Context, wrong error) {
 	if e.own.Name == "" || e.own.Namespace == "" {
 		return
 	}
-	about, err := e.metadata.fromServer(ctx, configMapKind, e.own)
+	about, err := e.metadata.fromServer(ctx, itself, configMapKind, e.own)
 	if err != nil || about == nil {
 		e.log.Info("No event about the operator's configuration: its ConfigMap was not found", "configMap", e.own, "error", err)
 		return
@@ -77,18 +98,62 @@ func (e *events) pod(req *review.Request[injector.Pod], v review.Verdict) {
 	if req.DryRun || i < 0 {
 		return
 	}
+	kind, reason, text := corev1.EventTypeNormal, eventInjected, ""
+	switch {
+	case v.Result == review.Denied:
+		kind, reason, text = corev1.EventTypeWarning, eventDenied, deniedFor(v)
+	case v.Result == review.Injected && v.Reason == reasonNew:
+		text = injectedAs(v.Audit)
+	default:
+		return
+	}
 	// Copies: what was read of a review is a part of its text, and an event that waits to be sent would keep all of it.
 	owner := req.Object.Metadata.Owners[i]
 	ref := &corev1.ObjectReference{
 		APIVersion: strings.Clone(owner.APIVersion), Kind: strings.Clone(owner.Kind), Namespace: strings.Clone(req.Namespace),
 		Name: strings.Clone(owner.Name), UID: types.UID(strings.Clone(owner.UID)),
 	}
-	switch {
-	case v.Result == review.Denied:
-		e.recorder.Event(ref, corev1.EventTypeWarning, eventDenied, message("A pod was refused: "+review.OneLine(v.Err.Error())))
-	case v.Result == review.Injected && v.Reason == reasonNew:
-		e.recorder.Event(ref, corev1.EventTypeNormal, eventInjected, message(injectedAs(v.Audit)))
+	if named(ref) && e.rate.Allow(ref.Namespace) {
+		e.recorder.Event(ref, kind, reason, message(text))
 	}
+}
+
+// objectKind and objectVersion are a kind and an API version as Kubernetes has them.
+var (
+	objectKind    = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,62}$`)
+	objectVersion = regexp.MustCompile(`^([a-z0-9.-]{1,253}/)?v[a-z0-9]{1,62}$`)
+	objectUID     = regexp.MustCompile(`^[A-Za-z0-9-]{1,128}$`)
+)
+
+// named reports whether there can be such an object: else a reference would be a text.
+func named(ref *corev1.ObjectReference) bool {
+	return objectKind.MatchString(ref.Kind) && objectVersion.MatchString(ref.APIVersion) && objectUID.MatchString(string(ref.UID)) &&
+		len(validation.IsDNS1123Subdomain(ref.Name)) == 0
+}
+
+// annotationKey are the keys that a message names.
+var annotationKey = regexp.MustCompile(`^` + regexp.QuoteMeta(config.Prefix) + `[A-Za-z0-9._-]{1,63}$`)
+
+// deniedFor names what has to be changed. How, the refusal says, which is in the events of whoever made the pod.
+func deniedFor(v review.Verdict) string {
+	var mistakes config.Mistakes
+	errors.As(v.Err, &mistakes)
+	var keys []string
+	for _, m := range mistakes {
+		if annotationKey.MatchString(m.Where) && !slices.Contains(keys, m.Where) && len(keys) < maxKeys {
+			keys = append(keys, m.Where)
+		}
+	}
+	text := "A pod was refused: "
+	switch {
+	case len(keys) > 0:
+		text += "look at " + strings.Join(keys, ", ")
+	case v.Reason == reasonRole:
+		text += "it has no RAM role that it may assume; look at the annotations of its ServiceAccount"
+	default:
+		text += "its spec or its annotations are in the way"
+	}
+	return text + ". The whole reason is in the FailedCreate event of this object, and in the answer to kubectl create --dry-run=server"
 }
 
 // injectedAs does not tell one pod from another, so that a hundred equal replicas are one event that was seen a hundred times.
@@ -103,8 +168,12 @@ func injectedAs(audit map[string]string) string {
 	return text
 }
 
-// message is a text of at most the length that an event's may have.
+// maxKeys is how many annotations a message names.
+const maxKeys = 10
+
+// message is a text on one line, without control and formatting characters, of at most the length that an event's may have.
 func message(text string) string {
+	text = review.OneLine(text)
 	const more = " …"
 	if len(text) <= maxEventMessage {
 		return text

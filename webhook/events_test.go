@@ -57,7 +57,7 @@ func TestEvents(t *testing.T) {
 		return f.event("shop", "Injected", "good", "identity rrsa as "+shopRole+", for app/db, app/key")
 	})
 	eventually(t, "denied", func() error {
-		return f.event("shop", "InjectionDenied", "bad", `2. kms.alibabacloud.com/secret.db: the operator of this cluster does not allow the secret "finance/db"`)
+		return f.event("shop", "InjectionDenied", "bad", "look at kms.alibabacloud.com/secret.b, kms.alibabacloud.com/secret.db. The whole reason is in the FailedCreate event")
 	})
 	eventually(t, "counted", func() error {
 		for _, e := range f.kube.Find("/api/v1/namespaces/shop/events/") {

@@ -4,33 +4,35 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
-// liveTimeout bounds the one read past the cache, well inside the API server's patience with a webhook (5 s).
-const liveTimeout = 2 * time.Second
-
 var (
 	serviceAccountKind = schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}
 	namespaceKind      = schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}
+	configurationKind  = schema.GroupVersionKind{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingWebhookConfiguration"}
 	configMapKind      = schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"} // the webhook's own; never cached
 )
 
 // A metadata is where the metadata of ServiceAccounts and Namespaces is looked up: in the cache, and in the API server itself
-// before anyone is refused, because what was made or changed a moment ago may not be in the cache yet.
+// before anyone is refused or passed over, because what was made or changed a moment ago may not be in the cache yet.
 type metadata struct {
-	cached, live client.Reader
+	cached client.Reader
+	live   *live
+	scope  *scope
 }
 
 // An outageError is a question that the API server did not answer.
@@ -44,10 +46,8 @@ func (m metadata) fromCache(ctx context.Context, kind schema.GroupVersionKind, n
 }
 
 // fromServer returns nil for an object that does not exist. The error is an outageError.
-func (m metadata) fromServer(ctx context.Context, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
-	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
-	defer cancel()
-	object, err := get(ctx, m.live, kind, name)
+func (m metadata) fromServer(ctx context.Context, source string, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
+	object, err := m.live.get(ctx, source, kind, name)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, nil
@@ -96,12 +96,11 @@ func slimNamespace(obj any) (any, error) {
 
 // watchMetadata makes the cache, which the caller starts, and the look-up in it. It asks for no API discovery: the kinds are
 // known.
-func watchMetadata(config *rest.Config) (cache.Cache, metadata, error) {
+func watchMetadata(config *rest.Config, configuration string) (cache.Cache, metadata, error) {
 	fail := func(err error) (cache.Cache, metadata, error) {
 		return nil, metadata{}, fmt.Errorf("watch ServiceAccounts and Namespaces: %w", err)
 	}
-	// Client-go would let five reads a second through, and have the pods of one namespace that lack a role hold up all others. The
-	// API server knows better whom to slow down.
+	// Client-go would let five reads a second through, and have the pods of one namespace that lack a role hold up all others.
 	config = rest.CopyConfig(config)
 	config.QPS = -1
 	httpClient, err := rest.HTTPClientFor(config)
@@ -118,20 +117,34 @@ func watchMetadata(config *rest.Config) (cache.Cache, metadata, error) {
 	mapper.Add(serviceAccountKind, meta.RESTScopeNamespace)
 	mapper.Add(namespaceKind, meta.RESTScopeRoot)
 	mapper.Add(configMapKind, meta.RESTScopeNamespace)
-	informers, err := cache.New(config, cache.Options{HTTPClient: httpClient, Mapper: mapper, ByObject: map[client.Object]cache.ByObject{
-		accounts: {Transform: slimAccount}, namespaces: {Transform: slimNamespace},
-	}})
+	mapper.Add(configurationKind, meta.RESTScopeRoot)
+	watched := map[client.Object]cache.ByObject{accounts: {Transform: slimAccount}, namespaces: {Transform: slimNamespace}}
+	if configuration != "" {
+		watched[&admissionregistrationv1.MutatingWebhookConfiguration{}] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", configuration)}
+	}
+	informers, err := cache.New(config, cache.Options{HTTPClient: httpClient, Mapper: mapper, ByObject: watched})
 	if err != nil {
 		return fail(err)
+	}
+	scope := &scope{}
+	if configuration != "" {
+		if err := scope.follow(informers); err != nil {
+			return fail(err)
+		}
 	}
 	for _, kind := range []client.Object{accounts, namespaces} {
 		if _, err := informers.GetInformer(context.Background(), kind, cache.BlockUntilSynced(false)); err != nil {
 			return fail(err)
 		}
 	}
-	live, err := client.New(config, client.Options{HTTPClient: httpClient, Mapper: mapper})
+	reader, err := client.New(config, client.Options{HTTPClient: httpClient, Mapper: mapper})
 	if err != nil {
 		return fail(err)
 	}
-	return informers, metadata{cached: informers, live: live}, nil
+	return informers, metadata{cached: informers, live: newLive(reader), scope: scope}, nil
+}
+
+// wait returns when the cache has been read, false if ctx has ended before.
+func (m metadata) wait(ctx context.Context, informers cache.Cache) bool {
+	return informers.WaitForCacheSync(ctx) && (m.scope.followed == nil || toolscache.WaitForCacheSync(ctx.Done(), m.scope.followed))
 }

@@ -12,9 +12,9 @@ import (
 // hide that pod from increase().
 var outcomes = map[string][]string{
 	review.Injected: {reasonNew, reasonAgain},
-	review.Skipped:  {reasonNotAsked, reasonMirror, reasonComplete},
+	review.Skipped:  {reasonNotAsked, reasonMirror, reasonComplete, reasonNotLabelled},
 	review.Denied:   {reasonAnnotations, reasonPolicy, reasonRole, reasonPod},
-	review.Errored:  {reasonKube, review.BadReview, review.Panic, reasonInternal},
+	review.Errored:  {reasonKube, review.BadReview, review.Busy, review.Panic, reasonInternal},
 }
 
 // measures are the webhook's own metrics. Only pods are counted: workloads are in controller-runtime's metrics, by path.

@@ -63,8 +63,9 @@ func TestAdmissionsAreCountedFromZero(t *testing.T) {
 	for _, v := range []review.Verdict{
 		{Result: review.Injected, Reason: reasonNew, Audit: map[string]string{auditSession: sessionWide}},
 		{Result: review.Injected, Reason: reasonAgain, Audit: map[string]string{auditSession: sessionNarrowed}}, skipped(reasonNotAsked), skipped(reasonMirror),
+		skipped(reasonNotLabelled),
 		{Result: review.Denied, Reason: reasonAnnotations}, {Result: review.Denied, Reason: reasonPolicy}, {Result: review.Denied, Reason: reasonRole},
-		{Result: review.Denied, Reason: reasonPod}, {Result: review.Errored, Reason: reasonKube}, {Result: review.Errored, Reason: review.BadReview},
+		{Result: review.Denied, Reason: reasonPod}, {Result: review.Errored, Reason: reasonKube}, {Result: review.Errored, Reason: review.BadReview}, {Result: review.Errored, Reason: review.Busy},
 		{Result: review.Errored, Reason: review.Panic}, {Result: review.Errored, Reason: reasonInternal},
 	} {
 		m.pod(v, time.Millisecond)

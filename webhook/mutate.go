@@ -9,6 +9,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
@@ -36,6 +37,13 @@ func (j *judge) pod(ctx context.Context, req *review.Request[injector.Pod]) revi
 	if _, mirror := pod.Metadata.Annotations[mirrorAnnotation]; mirror {
 		return skipped(reasonMirror)
 	}
+	inScope, labels, err := j.metadata.inScope(ctx, req.Source, req.Namespace)
+	switch {
+	case err != nil:
+		return review.Failed(reasonKube, err)
+	case !inScope: // and so a stranger's question: it costs nothing and tells nothing
+		return skipped(reasonNotLabelled)
+	}
 	spec, err := config.Parse(pod.Metadata.Annotations, j.checks)
 	if err != nil {
 		return denied(reasonAnnotations, err)
@@ -43,13 +51,10 @@ func (j *judge) pod(ctx context.Context, req *review.Request[injector.Pod]) revi
 	if !spec.Inject {
 		return notAsked(pod)
 	}
-	in, err := j.injector(ctx, req.Namespace)
-	if err != nil {
-		return review.Failed(reasonKube, err)
-	}
+	in := j.policy.current().In(req.Namespace, labels)
 	var wrong refusals
 	wrong.add(reasonPolicy, in.Allowed(spec, req.Namespace))
-	role, err := j.metadata.role(ctx, spec, in.Policy(), req.Namespace, injector.ServiceAccountOf(pod))
+	role, err := j.metadata.role(ctx, req.Source, spec, in.Policy(), rrsa.ServiceAccount{Namespace: req.Namespace, Name: injector.ServiceAccountOf(pod)})
 	if outage := new(outageError); !errors.As(err, &outage) {
 		wrong.add(reasonRole, err)
 	} else if wrong.reason == "" {

@@ -31,7 +31,7 @@ func (f *fixture) namespace(name string, labels map[string]any) {
 func TestPolicyByLabels(t *testing.T) {
 	f := start(t, func(f *fixture, _ *webhook.Options) {
 		write(t, f.config, byLabels)
-		f.namespace("shop", map[string]any{"tier": "gold"})
+		f.namespace("shop", map[string]any{"tier": "gold", "kms.alibabacloud.com/injection": "enabled"})
 		f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": shopRole})
 	}).ready(t)
 
@@ -46,7 +46,7 @@ func TestPolicyByLabels(t *testing.T) {
 		t.Errorf("the namespace was read %d times, although it is in the cache", n)
 	}
 
-	f.namespace("shop", map[string]any{"tier": "silver"})
+	f.namespace("shop", map[string]any{"tier": "silver", "kms.alibabacloud.com/injection": "enabled"})
 	eventually(t, "the label's change", func() error {
 		if r := f.review(t, webhook.MutatePath, "CREATE", pod("web", map[string]any{"secret.db": "app/db"}), nil); !r.Allowed {
 			return errors.New(r.Result.Message)
@@ -63,6 +63,7 @@ func TestUnknownNamespace(t *testing.T) {
 	f := start(t, func(f *fixture, _ *webhook.Options) {
 		write(t, f.config, byLabels)
 		f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": shopRole})
+		f.kube.Delete("/api/v1/namespaces/shop")
 		f.kube.Break(func(method, path string) int {
 			if path == "/api/v1/namespaces/shop" {
 				return http.StatusServiceUnavailable

@@ -9,24 +9,25 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
-// optedOut says why pods of a namespace are not injected, "" if they are. The error is an outageError.
-func (j *judge) optedOut(ctx context.Context, namespace string) (string, error) {
-	labels, err := j.metadata.labels(ctx, namespace)
+// optedOut says why pods of a namespace with the labels are not injected, "" if they are.
+func (j *judge) optedOut(namespace string, labels map[string]string) string {
 	value, labelled := labels[config.NamespaceLabel]
 	switch {
-	case err != nil || value == config.NamespaceLabelValue:
-		return "", err
+	case j.metadata.scope.excludes(namespace, labels):
+		return fmt.Sprintf("nothing will be injected: namespace %s is excluded, whatever its labels say", namespace)
+	case value == config.NamespaceLabelValue:
+		return ""
 	case labelled:
-		return fmt.Sprintf("nothing will be injected: namespace %s has the label %s=%s, which must be %s", namespace, config.NamespaceLabel, value, config.NamespaceLabelValue), nil
+		return fmt.Sprintf("nothing will be injected: namespace %s has the label %s=%s, which must be %s", namespace, config.NamespaceLabel, value, config.NamespaceLabelValue)
 	}
 	return fmt.Sprintf("nothing will be injected: namespace %s has not opted in; run kubectl label namespace %s %s=%s",
-		namespace, namespace, config.NamespaceLabel, config.NamespaceLabelValue), nil
+		namespace, namespace, config.NamespaceLabel, config.NamespaceLabelValue)
 }
 
 // bare decides on a pod that somebody makes without a controller where the webhook for pods is not called.
 func (j *judge) bare(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
 	spec, mistakes := config.Parse(req.Object.Metadata.Annotations, j.checks)
-	if v, outside := j.outside(ctx, req.Namespace, spec, mistakes); outside {
+	if v, outside := j.outside(ctx, req.Source, req.Namespace, spec, mistakes); outside {
 		return v
 	}
 	return skipped(reasonNotAsked)
@@ -35,14 +36,15 @@ func (j *judge) bare(ctx context.Context, req *review.Request[injector.Pod]) rev
 // outside is the verdict on a pod or template that asks for secrets, by what config.Parse made of its annotations, in a namespace
 // that has not opted in. It only warns, also of what would be refused on the day on which the namespace opts in: nobody is held
 // up there.
-func (j *judge) outside(ctx context.Context, namespace string, spec config.Spec, mistakes error) (v review.Verdict, outside bool) {
+func (j *judge) outside(ctx context.Context, source, namespace string, spec config.Spec, mistakes error) (v review.Verdict, outside bool) {
 	if mistakes == nil && !spec.Inject {
 		return review.Verdict{}, false
 	}
-	why, err := j.optedOut(ctx, namespace)
+	labels, err := j.metadata.labels(ctx, source, namespace)
 	if err != nil {
 		return review.Failed(reasonKube, err), true
 	}
+	why := j.optedOut(namespace, labels)
 	if why == "" {
 		return review.Verdict{}, false
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -21,10 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
 )
 
 // The paths at which the API server calls.
@@ -48,6 +44,14 @@ type Options struct {
 	Admission net.Listener // of the paths of this package, by TLS; Run closes all three
 	Metrics   net.Listener // of /metrics
 	Health    net.Listener // of /healthz and /readyz
+
+	// ClientCA is a PEM file of the authorities that sign the certificates of clients; callers without one are refused. Without the
+	// file there is no such condition. It is read again when it changes.
+	ClientCA string
+
+	// Configuration is the name of the MutatingWebhookConfiguration whose namespaceSelector says which namespaces are injected;
+	// without it, or while it does not exist, all that have the label are.
+	Configuration string
 
 	// ConfigMap is what ConfigFile is mounted from. It gets an event when it changes; without a name there are none.
 	ConfigMap types.NamespacedName
@@ -78,7 +82,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	informers, metadata, err := watchMetadata(o.REST)
+	informers, metadata, err := watchMetadata(o.REST, o.Configuration)
 	if err != nil {
 		return err
 	}
@@ -97,22 +101,25 @@ func Run(ctx context.Context, o Options) error {
 		measures.reloaded(wrong)
 		events.reloaded(ctx, wrong)
 	}
-	server := admissionServer(o, judge, events, measures, &draining)
+	server, err := admissionServer(o, judge, events, measures, &draining)
+	if err != nil {
+		return err
+	}
 	server.BaseContext = func(net.Listener) context.Context { return running }
 
 	group.Go(func() error { return informers.Start(running) })
-	group.Go(func() error { synced.Store(informers.WaitForCacheSync(running)); return nil })
+	group.Go(func() error { synced.Store(metadata.wait(running, informers)); return nil })
 	group.Go(func() error { return policy.watch(running) })
 	group.Go(func() error { return policy.skew.watch(running, o.REST, o.Log) })
 	group.Go(func() error { return o.Certificate.Run(running) })
-	group.Go(func() error { return serve(running, o.Metrics, metricsHandler(measures.registry)) })
+	group.Go(func() error { return serve(running, o.Metrics, metricsHandler(measures.registry), o.Log) })
 	group.Go(func() error {
 		return serve(running, o.Health, healthHandler(map[string]healthz.Checker{
 			"stopping":    flag(func() bool { return !draining.Load() }, "the webhook was told to stop"),
-			"cache":       flag(synced.Load, "the ServiceAccounts and Namespaces have not been read yet"),
+			"cache":       flag(synced.Load, "the ServiceAccounts, Namespaces and the MutatingWebhookConfiguration have not been read yet"),
 			"version":     flag(policy.skew.known.Load, "the API server has not said its version yet"),
 			"certificate": explained(o.Log, o.Certificate.Ready),
-		}))
+		}), o.Log)
 	})
 	serving, stopServing := context.WithCancel(running)
 	defer stopServing()
@@ -126,45 +133,6 @@ func Run(ctx context.Context, o Options) error {
 		return nil
 	})
 	return group.Wait()
-}
-
-// admissionServer answers at the paths of this package.
-func admissionServer(o Options, j *judge, e *events, m *measures, draining *atomic.Bool) *http.Server {
-	mux := http.NewServeMux()
-	decidePod := func(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
-		v := j.pod(ctx, req)
-		e.pod(req, v)
-		return v
-	}
-	uncounted := func(review.Verdict, time.Duration) {}
-	mux.Handle(MutatePath, &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: decidePod, Observe: m.pod, Log: o.Log, Draining: draining})
-	mux.Handle(ValidatePath, &review.Handler[workload.Workload]{Read: workload.Read, Decide: j.workload, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
-	mux.Handle(BarePodsPath, &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: j.bare, Observe: uncounted, Advisory: true, Log: o.Log, Draining: draining})
-	return &http.Server{
-		Handler: mux, IdleTimeout: 90 * time.Second, ReadHeaderTimeout: 32 * time.Second,
-		TLSConfig: &tls.Config{
-			GetCertificate:              o.Certificate.GetCertificate,
-			MinVersion:                  tls.VersionTLS12,
-			DynamicRecordSizingDisabled: true, // the API server reads an answer whole: small records at first are only more system calls
-		},
-	}
-}
-
-// serveAdmission serves until ctx ends, and then finishes what it is answering.
-func serveAdmission(ctx context.Context, server *http.Server, listener net.Listener) error {
-	finished := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(finished)
-		atMost, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		_ = server.Shutdown(atMost)
-	})
-	if err := server.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
-		stop()
-		return fmt.Errorf("serve admission on %s: %w", listener.Addr(), err)
-	}
-	<-finished
-	return nil
 }
 
 // drain returns when ctx has ended and nobody should call any more, or when running has ended.
@@ -192,7 +160,7 @@ func expiry(c Certificate) time.Time {
 
 func metricsHandler(own *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{metrics.Registry, own}, promhttp.HandlerOpts{}))
+	mux.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{metrics.Registry, own}, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	return mux
 }
 
@@ -230,14 +198,4 @@ func explained(log logr.Logger, check func() error) healthz.Checker {
 		last = reason
 		return err
 	}
-}
-
-// serve serves plain HTTP until ctx ends.
-func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	context.AfterFunc(ctx, func() { server.Close() })
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
-	}
-	return nil
 }

@@ -57,6 +57,7 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	t.Helper()
 	f := &fixture{kube: fakekube.New(t), certificates: t.TempDir(), config: filepath.Join(t.TempDir(), "config.yaml"), done: make(chan error, 1)}
 	write(t, f.config, operatorDocument)
+	f.namespace("shop", map[string]any{"kms.alibabacloud.com/injection": "enabled"})
 	roots := writeCertificate(t, f.certificates)
 	serving, err := certificate.NewFiles(f.certificates, certificate.Options{REST: f.kube.Config(), Configuration: "kms-agent-injector", Log: testr.New(t)})
 	if err != nil {
@@ -309,8 +310,10 @@ func writeCertificate(t testing.TB, dir string) *x509.CertPool {
 	}
 	write(t, filepath.Join(dir, "tls.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 	write(t, filepath.Join(dir, "tls.key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
+	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
+	write(t, filepath.Join(dir, "ca.crt"), string(authority))
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}))
+	roots.AppendCertsFromPEM(authority)
 	return roots
 }
 

@@ -21,9 +21,9 @@ import (
 func (j *judge) workload(ctx context.Context, req *review.Request[workload.Workload]) review.Verdict {
 	pod := req.Object.Template
 	spec, mistakes := config.Parse(pod.Metadata.Annotations, j.checks)
-	v, outside := j.outside(ctx, req.Namespace, spec, mistakes)
+	v, outside := j.outside(ctx, req.Source, req.Namespace, spec, mistakes)
 	if !outside {
-		v = j.template(ctx, req.Namespace, req.Object, spec, mistakes)
+		v = j.template(ctx, req.Source, req.Namespace, req.Object, spec, mistakes)
 	}
 	unchanged := req.Operation == "UPDATE" && maps.Equal(own(pod), own(req.OldObject.Template))
 	if v.Err != nil && (unchanged || req.Object.Deleted) {
@@ -33,7 +33,7 @@ func (j *judge) workload(ctx context.Context, req *review.Request[workload.Workl
 	return v
 }
 
-func (j *judge) template(ctx context.Context, namespace string, of workload.Workload, spec config.Spec, mistakes error) review.Verdict {
+func (j *judge) template(ctx context.Context, source, namespace string, of workload.Workload, spec config.Spec, mistakes error) review.Verdict {
 	pod := of.Template
 	if mistakes != nil {
 		return denied(reasonAnnotations, mistakes)
@@ -41,17 +41,18 @@ func (j *judge) template(ctx context.Context, namespace string, of workload.Work
 	if !spec.Inject {
 		return notAsked(pod)
 	}
-	in, err := j.injector(ctx, namespace)
+	labels, err := j.metadata.labels(ctx, source, namespace)
 	if err != nil {
 		return review.Failed(reasonKube, err)
 	}
+	in := j.policy.current().In(namespace, labels)
 	var wrong refusals
 	wrong.add(reasonPolicy, in.Allowed(spec, namespace))
 	var warnings []string
 	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; marked {
 		warnings = append(warnings, config.InjectedAnnotation+" is written by the webhook into pods; remove it from the template")
 	}
-	role, err := j.metadata.role(ctx, spec, in.Policy(), namespace, injector.ServiceAccountOf(pod))
+	role, err := j.metadata.role(ctx, source, spec, in.Policy(), rrsa.ServiceAccount{Namespace: namespace, Name: injector.ServiceAccountOf(pod)})
 	outage := new(outageError)
 	switch {
 	case errors.As(err, &outage):

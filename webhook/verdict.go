@@ -17,7 +17,7 @@ const (
 	reasonMirror      = "mirror-pod"
 	reasonComplete    = "already-injected" // skipped: the pod has all that it needs
 	reasonValid       = "valid"            // of a workload
-	reasonNotLabelled = "not-labelled"     // of a workload, or a pod that nobody controls, in a namespace that has not opted in
+	reasonNotLabelled = "not-labelled"     // in a namespace that has not opted in, or is excluded
 	reasonAnnotations = "annotations"      // denied: an annotation is wrong
 	reasonPolicy      = "policy"           // denied: the operator does not allow it
 	reasonRole        = "role"             // denied: no role, or none that is allowed

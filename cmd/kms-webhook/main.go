@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "probe" {
 		return probe(ctx, args[1:], os.Stdout)
 	}
-	o := webhook.Options{Version: version(), Checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}}
+	o := webhook.Options{Version: version(), Configuration: configuration, Checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}}
 	flags := flag.NewFlagSet("kms-webhook", flag.ContinueOnError)
 	flags.StringVar(&o.ConfigFile, "config", "", "file with the operator's configuration; required")
 	port := flags.Int("port", 9443, "port of the admission server; 0: a free one, which the log names, as in the addresses that follow")
@@ -49,6 +49,7 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&o.Drain, "drain", 5*time.Second, "how long to go on answering after SIGTERM")
 	mode := flags.String("cert-mode", "self-signed", "where the serving certificate comes from: self-signed, cert-manager, files")
 	dir := flags.String("cert-dir", "/etc/kms-webhook/tls", "folder of tls.crt and tls.key, with cert-manager and files")
+	flags.StringVar(&o.ClientCA, "client-ca-file", "", "PEM file of the authorities that sign API servers' client certificates; callers without such a certificate are refused")
 	namespace := flags.String("namespace", os.Getenv("POD_NAMESPACE"), "the webhook's namespace (default $POD_NAMESPACE)")
 	service := flags.String("service-name", "kms-webhook", "the Service by which the API server calls")
 	configMap := flags.String("config-map", "kms-webhook", "the ConfigMap of the namespace that --config is mounted from; gets events when it changes")

@@ -21,12 +21,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
 
 // probeTimeout is how long everything may take; Kubernetes itself waits five seconds for the webhook.
 const probeTimeout = 15 * time.Second
 
-// mistyped is a pod that the webhook must refuse, whatever the operator allows, and mistyped's cure what it must say.
+// mistyped is a pod that the webhook must complain of, whatever the operator allows, and mistyped's cure what it must say.
 const (
 	mistyped = `{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"probe-","annotations":` +
 		`{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secrt.db":"app/db"}},"spec":{"containers":[{"name":"app","image":"app"}]}}`
@@ -34,7 +36,7 @@ const (
 )
 
 // probe calls the webhook as the API server does, where its configuration says that it is and trusting what the configuration
-// trusts, with a pod that has to be refused. It is what helm test runs.
+// trusts, with a pod that is wrong. It is what helm test runs.
 func probe(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("kms-webhook probe", flag.ContinueOnError)
 	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server (default: as a pod)")
@@ -48,12 +50,12 @@ func probe(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	service := called.Service
-	url := fmt.Sprintf("https://%s.%s.svc:%d%s", service.Name, service.Namespace, *service.Port, *service.Path)
-	said, err := refusal(ctx, url, called.CABundle)
+	url := fmt.Sprintf("https://%s.%s.svc:%d", service.Name, service.Namespace, *service.Port)
+	said, err := complaint(ctx, url, *service.Path, called.CABundle)
 	if err != nil {
 		return fmt.Errorf("call the webhook as the API server does: %w; see kubectl -n %s get pods, and their logs", err, service.Namespace)
 	}
-	fmt.Fprintf(out, "%s has a certificate that the API server trusts, and refuses a mistyped annotation:\n%s\n", url, said)
+	fmt.Fprintf(out, "%s has a certificate that the API server trusts, and complains of a mistyped annotation:\n%s\n", url+*service.Path, said)
 	return nil
 }
 
@@ -86,16 +88,27 @@ func registered(ctx context.Context, kubeconfig string) (called admissionregistr
 	return called, nil
 }
 
-// refusal is what the webhook at url says to the mistyped pod.
-func refusal(ctx context.Context, url string, authorities []byte) (string, error) {
-	response, err := ask(ctx, url, authorities)
+// complaint is what the webhook at url says to the mistyped pod. In a namespace that has not opted in, which the pod's most often
+// has not, nothing is refused, but whoever makes such a pod is warned.
+func complaint(ctx context.Context, url, path string, authorities []byte) (string, error) {
+	response, err := ask(ctx, url+path, authorities)
 	if err != nil {
 		return "", err
 	}
-	if response.Allowed || response.Result == nil || !strings.Contains(response.Result.Message, cure) {
-		return "", fmt.Errorf("%s does not refuse a pod for its annotation kms.alibabacloud.com/secrt.db; its answer is %v", url, response)
+	if response.Allowed {
+		path = webhook.BarePodsPath
+		if response, err = ask(ctx, url+path, authorities); err != nil {
+			return "", err
+		}
 	}
-	return response.Result.Message, nil
+	said := strings.Join(response.Warnings, "\n")
+	if response.Result != nil {
+		said += response.Result.Message
+	}
+	if !strings.Contains(said, cure) {
+		return "", fmt.Errorf("%s does not complain of a pod's annotation kms.alibabacloud.com/secrt.db; its answer is %v", url+path, response)
+	}
+	return said, nil
 }
 
 // ask sends the mistyped pod.

@@ -22,13 +22,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-func TestRefusal(t *testing.T) {
+func TestComplaint(t *testing.T) {
 	// answer makes a webhook of what it says to the pod's annotations.
-	answer := func(decide func(map[string]string, *admissionv1.AdmissionResponse)) http.HandlerFunc {
+	answer := func(decide func(path string, wrong bool, r *admissionv1.AdmissionResponse)) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			var review admissionv1.AdmissionReview
 			var pod struct{ Metadata metav1.ObjectMeta }
-			if err := json.NewDecoder(r.Body).Decode(&review); err != nil || r.URL.Path != "/mutate-pods" {
+			if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
 				t.Errorf("%s was sent %v", r.URL.Path, err)
 				return
 			}
@@ -36,7 +36,7 @@ func TestRefusal(t *testing.T) {
 				t.Error(err)
 			}
 			review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID}
-			decide(pod.Metadata.Annotations, review.Response)
+			decide(r.URL.Path, pod.Metadata.Annotations["kms.alibabacloud.com/secrt.db"] != "", review.Response)
 			if err := json.NewEncoder(w).Encode(review); err != nil {
 				t.Error(err)
 			}
@@ -46,23 +46,27 @@ func TestRefusal(t *testing.T) {
 		handler http.HandlerFunc
 		err     string
 	}{
-		"refuses": {answer(func(annotations map[string]string, r *admissionv1.AdmissionResponse) {
-			if annotations["kms.alibabacloud.com/secrt.db"] != "" {
+		"refuses": {answer(func(path string, wrong bool, r *admissionv1.AdmissionResponse) {
+			if wrong && path == "/mutate-pods" {
 				r.Result = &metav1.Status{Message: "did you mean kms.alibabacloud.com/secret.db?"}
 			}
 		}), ""},
-		"allows": {answer(func(_ map[string]string, r *admissionv1.AdmissionResponse) { r.Allowed = true }), "does not refuse"},
-		"refuses all": {answer(func(_ map[string]string, r *admissionv1.AdmissionResponse) {
-			r.Result = &metav1.Status{Message: "closed"}
-		}), "closed"},
-		"another's answer": {answer(func(_ map[string]string, r *admissionv1.AdmissionResponse) { r.UID = "other" }), "something else than was asked"},
+		"warns, where nothing is injected": {answer(func(path string, wrong bool, r *admissionv1.AdmissionResponse) {
+			r.Allowed = true
+			if wrong && path == "/validate-pods" {
+				r.Warnings = []string{"nothing will be injected", "did you mean kms.alibabacloud.com/secret.db?"}
+			}
+		}), ""},
+		"allows":           {answer(func(_ string, _ bool, r *admissionv1.AdmissionResponse) { r.Allowed = true }), "does not complain"},
+		"refuses all":      {answer(func(_ string, _ bool, r *admissionv1.AdmissionResponse) { r.Result = &metav1.Status{Message: "closed"} }), "closed"},
+		"another's answer": {answer(func(_ string, _ bool, r *admissionv1.AdmissionResponse) { r.UID = "other" }), "something else than was asked"},
 		"not a webhook":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such page", http.StatusNotFound) }, "status 404 Not Found and no AdmissionReview"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewTLSServer(c.handler)
 			defer server.Close()
 			authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-			said, err := refusal(t.Context(), server.URL+"/mutate-pods", authority)
+			said, err := complaint(t.Context(), server.URL, "/mutate-pods", authority)
 			if c.err == "" && (err != nil || !strings.Contains(said, cure)) {
 				t.Errorf("said %q, %v", said, err)
 			}
@@ -73,13 +77,13 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-func TestRefusalTrustsTheCABundleOnly(t *testing.T) {
+func TestComplaintTrustsTheCABundleOnly(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of who does not trust it
 	server.StartTLS()
 	defer server.Close()
 	for bundle, want := range map[string]string{"": "has no caBundle", stranger(t): "unknown authority"} {
-		if _, err := refusal(t.Context(), server.URL, []byte(bundle)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := complaint(t.Context(), server.URL, "/mutate-pods", []byte(bundle)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want an error with %q", err, want)
 		}
 	}

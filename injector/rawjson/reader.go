@@ -3,12 +3,17 @@
 package rawjson
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
 
 // MaxDepth is how deep objects and arrays may be inside each other. A pod with its managed fields has about 20 levels.
 const MaxDepth = 128
+
+// MaxElements is how many elements of arrays and entries of maps may be made into Go values, all together: two bytes of text are an
+// empty element, and a hundred of memory. What is skipped is not counted. A pod has some dozens.
+const MaxElements = 20_000
 
 // A Reader is at a place in a JSON text, before a value. Each method but End reads that value, all of it, and leaves the Reader
 // behind it. After an error there is nothing more to read: methods return zero values, and End has the error, which says
@@ -20,6 +25,7 @@ type Reader struct {
 	text  string
 	at    int // the next byte
 	depth int
+	count int // of what MaxElements limits, so far
 	err   error
 }
 
@@ -61,6 +67,17 @@ func (r *Reader) Members(yield func(name string) bool) {
 		}
 	}
 	r.close()
+}
+
+// Count counts one more of what MaxElements limits, which is also the next after so many in a list that may have limit of them.
+func (r *Reader) Count(so, limit int, what string) {
+	r.count++
+	switch {
+	case so >= limit:
+		r.fail(fmt.Sprintf("there are more than %d %s", limit, what))
+	case r.count > MaxElements:
+		r.fail(fmt.Sprintf("there are more than %d containers, variables, mounts, annotations and the like", MaxElements))
+	}
 }
 
 // Elements is for range, over the elements of an array, and otherwise as Members.

@@ -50,10 +50,14 @@ func (v Verdict) append(b []byte, uid string) []byte {
 	return append(b, "}}"...)
 }
 
-// OneLine is a text without line breaks: they are control characters, and the API server drops a warning that has any.
+// OneLine is a text without line breaks: they are control characters, and the API server drops a warning that has any. Nor has it
+// characters that change how those beside them look.
 func OneLine(text string) string {
-	if !strings.ContainsFunc(text, unicode.IsControl) {
+	unseen := func(r rune) bool {
+		return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029'
+	}
+	if !strings.ContainsFunc(text, unseen) {
 		return text
 	}
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unseen(r) }), " ")
 }

@@ -2,6 +2,7 @@ package review
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,18 +18,33 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
-// maxBody is the largest review that can be real: an object and its old version of at most 3 MB each, and the rest of the
-// request. A longer body is refused before it fills the memory.
-const maxBody = 7 << 20
+// The largest reviews that can be real: the API server takes objects of at most 3 MB, and a review of an UPDATE has two.
+const (
+	OneObject  = 3<<20 + 256<<10
+	TwoObjects = 2 * OneObject
+)
+
+// freeBytes are what each connection may have in work without a share of Handler.Bytes: most reviews are shorter, so that they
+// never wait for long ones.
+const freeBytes = 32 << 10
+
+// Time for a request, as long as the API server waits for its answer, and what is left of it for one that goes over the limit.
+const (
+	Patience = 5 * time.Second
+	hurry    = time.Second
+)
 
 // A Handler is the HTTP handler around one decision.
 type Handler[T any] struct {
 	Read     func(*rawjson.Reader) T
 	Decide   func(context.Context, *Request[T]) Verdict
 	Observe  func(Verdict, time.Duration)
-	Advisory bool // what goes wrong here stops nobody
+	MaxBody  int          // bytes; 0 is TwoObjects
+	Bytes    *share.Bytes // of all long requests that are in work; nil has no limit
+	Advisory bool         // what goes wrong here stops nobody
 	Log      logr.Logger
 	Draining *atomic.Bool
 }
@@ -40,7 +56,7 @@ var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0,
 var contentType = []string{"application/json"}
 
 func release(buffer *bytes.Buffer) {
-	if buffer.Cap() > 1<<20 {
+	if buffer.Cap() > 256<<10 {
 		return // one enormous pod shall not be remembered
 	}
 	buffer.Reset()
@@ -51,13 +67,17 @@ func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	patch := buffers.Get().(*bytes.Buffer)
 	defer release(patch)
+	var lease *share.Lease
+	if h.Bytes != nil {
+		lease = h.Bytes.Lease(share.Source(r.RemoteAddr))
+		defer lease.Release()
+	}
 	var req Request[T]
-	v := h.answer(r, &req, patch.AvailableBuffer())
+	v := h.answer(w, r, lease, &req, patch.AvailableBuffer())
 	h.Observe(v, time.Since(start))
 	h.logVerdict(req.Namespace, v)
-
-	if v.Reason == BadReview {
-		http.Error(w, v.Err.Error(), http.StatusBadRequest)
+	if status := unread[v.Reason]; status != 0 {
+		http.Error(w, v.Err.Error(), status)
 		return
 	}
 	if h.Advisory {
@@ -74,18 +94,22 @@ func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(answer) //nolint:errcheck // the API server is gone: nobody is left to tell
 }
 
+// unread are the statuses of answers to what is not an AdmissionReview, or was not read.
+var unread = map[string]int{BadReview: http.StatusBadRequest, Busy: http.StatusServiceUnavailable}
+
 // answer reads the review into req and decides on it. A panic of the decision is an answer too.
-func (h *Handler[T]) answer(r *http.Request, req *Request[T], room []byte) (v Verdict) {
-	body := buffers.Get().(*bytes.Buffer)
-	defer release(body)
-	if err := readBody(r, body); err != nil {
+func (h *Handler[T]) answer(w http.ResponseWriter, r *http.Request, lease *share.Lease, req *Request[T], room []byte) (v Verdict) {
+	text, err := h.readBody(w, r, lease)
+	switch {
+	case errors.Is(err, share.ErrBusy):
+		return Failed(Busy, err)
+	case err != nil:
 		return Failed(BadReview, err)
 	}
-	var err error
-	if *req, err = readReview(body.String(), h.Read); err != nil {
+	if *req, err = readReview(text, h.Read); err != nil {
 		return Failed(BadReview, err)
 	}
-	req.Room = room
+	req.Room, req.Source = room, share.Source(r.RemoteAddr)
 	defer func() {
 		if p := recover(); p != nil {
 			cause, known := p.(runtime.Error) // any other value may quote the pod
@@ -99,24 +123,57 @@ func (h *Handler[T]) answer(r *http.Request, req *Request[T], room []byte) (v Ve
 	return h.Decide(r.Context(), req)
 }
 
-func readBody(r *http.Request, into *bytes.Buffer) error {
+// readBody counts the bytes as they come: what a caller says about their number costs nothing.
+func (h *Handler[T]) readBody(w http.ResponseWriter, r *http.Request, lease *share.Lease) (string, error) {
 	if r.Method != http.MethodPost {
-		return fmt.Errorf("method %s; POST an AdmissionReview", r.Method)
+		return "", fmt.Errorf("method %s; POST an AdmissionReview", r.Method)
 	}
 	if t := r.Header.Get("Content-Type"); t != "application/json" {
-		return fmt.Errorf("content type %q; POST application/json", t)
+		return "", fmt.Errorf("content type %q; POST application/json", t)
 	}
-	if r.ContentLength > 0 && r.ContentLength <= maxBody {
-		into.Grow(int(r.ContentLength) + bytes.MinRead) // MinRead: else reading the end would grow it once more
+	limit := cmp.Or(h.MaxBody, TwoObjects)
+	if r.ContentLength > int64(limit) {
+		return "", fmt.Errorf("read the request: it is longer than %d bytes", limit)
 	}
-	n, err := into.ReadFrom(io.LimitReader(r.Body, maxBody+1))
+	into := buffers.Get().(*bytes.Buffer)
+	defer release(into)
+	if r.ContentLength > 0 {
+		into.Grow(int(min(r.ContentLength, freeBytes)) + bytes.MinRead) // MinRead: else reading the end would grow it once more
+	}
+	n, err := into.ReadFrom(io.LimitReader(r.Body, freeBytes))
+	if err == nil && n == freeBytes {
+		err = h.readLong(w, r, lease, into, limit)
+	}
 	if err != nil {
-		return fmt.Errorf("read the request: %w", err)
+		return "", fmt.Errorf("read the request: %w", err)
 	}
-	if n > maxBody {
-		return fmt.Errorf("the request is longer than %d bytes", maxBody)
+	return into.String(), nil
+}
+
+// readLong reads the rest of a body, for which it takes a share.
+func (h *Handler[T]) readLong(w http.ResponseWriter, r *http.Request, lease *share.Lease, into *bytes.Buffer, limit int) error {
+	ctx, cancel := context.WithTimeout(r.Context(), Patience)
+	defer cancel()
+	for {
+		if lease != nil {
+			last, err := lease.Take(ctx, freeBytes)
+			if err != nil {
+				return err
+			}
+			if last {
+				http.NewResponseController(w).SetReadDeadline(time.Now().Add(hurry)) //nolint:errcheck // a test's connection has none
+			}
+		}
+		n, err := into.ReadFrom(io.LimitReader(r.Body, freeBytes))
+		switch {
+		case err != nil:
+			return err
+		case into.Len() > limit:
+			return fmt.Errorf("it is longer than %d bytes", limit)
+		case n < freeBytes:
+			return nil
+		}
 	}
-	return nil
 }
 
 func (h *Handler[T]) logVerdict(namespace string, v Verdict) {

@@ -14,11 +14,15 @@ type Request[T any] struct {
 	Operation string
 	Namespace string
 	DryRun    bool
+	Source    string // address of the caller, without the port
 	Object    T
 	OldObject T
 
 	Room []byte // for Verdict.Patch: the Handler uses these bytes again when it has answered
 }
+
+// maxNamespace is the length of a namespace's name at the most: a DNS label.
+const maxNamespace = 63
 
 // readReview reads an AdmissionReview. There may be a part of the request beside an error.
 func readReview[T any](text string, readObject func(*rawjson.Reader) T) (req Request[T], err error) {
@@ -33,6 +37,10 @@ func readReview[T any](text string, readObject func(*rawjson.Reader) T) (req Req
 	}
 	if req.UID == "" {
 		return req, errors.New("the AdmissionReview has no request")
+	}
+	if len(req.Namespace) > maxNamespace {
+		req.Namespace = ""
+		return req, fmt.Errorf("the namespace of the AdmissionReview has more than %d characters", maxNamespace)
 	}
 	return req, nil
 }

@@ -28,6 +28,7 @@ const (
 // The reasons of Errored that are found here.
 const (
 	BadReview = "bad-review" // not an AdmissionReview
+	Busy      = "busy"       // too many long requests at the same time
 	Panic     = "panic"
 )
 

@@ -136,6 +136,10 @@ func kubernetes(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/version":
 		answer = map[string]any{"major": "1", "minor": "36", "gitVersion": "v1.36.3"}
 	case r.URL.Query().Has("watch"):
+		if r.URL.Path == "/api/v1/namespaces" {
+			fmt.Fprintf(w, `{"type":"ADDED","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":%q,"resourceVersion":"1","labels":{%q:%q}}}}`+"\n",
+				namespace, config.NamespaceLabel, config.NamespaceLabelValue)
+		}
 		fmt.Fprintln(w, `{"type":"BOOKMARK","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"1","annotations":{"k8s.io/initial-events-end":"true"}}}}`)
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()

@@ -1,0 +1,102 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// A scope are the namespaces that the API server calls for: those with the label, as far as the namespaceSelector of the
+// MutatingWebhookConfiguration does not exclude them. Callers are not known to be the API server, and so are held to it.
+type scope struct {
+	selector atomic.Pointer[labels.Selector] // nil while there is no configuration
+	followed func() bool                     // whether selector has been set once; nil if no configuration is followed
+}
+
+// follow keeps the selector.
+func (s *scope) follow(informers cache.Cache) error {
+	informer, err := informers.GetInformer(context.Background(), &admissionregistrationv1.MutatingWebhookConfiguration{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return err
+	}
+	handler, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc: s.set, UpdateFunc: func(_, now any) { s.set(now) }, DeleteFunc: func(any) { s.selector.Store(nil) },
+	})
+	if err != nil {
+		return err
+	}
+	s.followed = handler.HasSynced
+	return nil
+}
+
+func (s *scope) set(now any) {
+	configuration, ok := now.(*admissionregistrationv1.MutatingWebhookConfiguration)
+	if !ok || len(configuration.Webhooks) == 0 {
+		s.selector.Store(nil)
+		return
+	}
+	selector, err := metav1.LabelSelectorAsSelector(configuration.Webhooks[0].NamespaceSelector)
+	if err != nil { // which the API server does not accept
+		selector = labels.Nothing()
+	}
+	s.selector.Store(&selector)
+}
+
+// excludes reports whether nothing is injected in a namespace, whatever its label config.NamespaceLabel says.
+func (s *scope) excludes(name string, of map[string]string) bool {
+	selector := s.selector.Load()
+	return selector != nil && !(*selector).Matches(optedIn{name, of})
+}
+
+// optedIn are the labels of a namespace as they would be if it had opted in. Its name is one in any case.
+type optedIn struct {
+	name   string
+	labels labels.Set
+}
+
+func (o optedIn) Has(label string) bool { _, has := o.Lookup(label); return has }
+func (o optedIn) Get(label string) string {
+	value, _ := o.Lookup(label)
+	return value
+}
+
+func (o optedIn) Lookup(label string) (string, bool) {
+	switch label {
+	case config.NamespaceLabel:
+		return config.NamespaceLabelValue, true
+	case corev1.LabelMetadataName:
+		return o.name, true
+	}
+	return o.labels.Lookup(label)
+}
+
+// inScope reports whether pods of a namespace are injected, with the namespace's labels. What the cache does not show is looked up
+// in the API server: there may be a label that is younger than the cache. The error is an outageError.
+func (m metadata) inScope(ctx context.Context, source, namespace string) (in bool, of map[string]string, err error) {
+	ns, err := m.fromCache(ctx, namespaceKind, types.NamespacedName{Name: namespace})
+	if err == nil && m.selects(namespace, ns.Labels) {
+		return true, ns.Labels, nil
+	}
+	ns, err = m.fromServer(ctx, source, namespaceKind, types.NamespacedName{Name: namespace})
+	switch {
+	case err != nil:
+		return false, nil, err
+	case ns == nil:
+		return false, nil, &outageError{fmt.Errorf("namespace %q does not exist", namespace)}
+	}
+	return m.selects(namespace, ns.Labels), ns.Labels, nil
+}
+
+func (m metadata) selects(namespace string, of map[string]string) bool {
+	return of[config.NamespaceLabel] == config.NamespaceLabelValue && !m.scope.excludes(namespace, of)
+}

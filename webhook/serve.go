@@ -1,0 +1,138 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"math"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	crwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
+)
+
+// What strangers may take of the process, who are everybody on the pod network: parts of its memory, which is GOMEMLIMIT. A connection
+// with a short review takes a tenth of a megabyte, and a long review about five times its length while it is decided on.
+const (
+	memoryUnset         = 256 << 20 // for want of GOMEMLIMIT: the chart's default
+	memoryPerConnection = 512 << 10
+	memoryPerByte       = 16 // of long reviews
+	plainConnections    = 64 // of /metrics, and of /healthz and /readyz
+	maxHeader           = 16 << 10
+)
+
+// answerTime is how long writing an answer may take, with the decision; idleTime is longer than the API server keeps a connection.
+const (
+	answerTime = 10 * time.Second
+	idleTime   = 2 * time.Minute
+)
+
+func memory() int64 {
+	if limit := debug.SetMemoryLimit(-1); limit != math.MaxInt64 {
+		return limit
+	}
+	return memoryUnset
+}
+
+// admissionServer answers at the paths of this package.
+func admissionServer(o Options, j *judge, e *events, m *measures, draining *atomic.Bool) (*http.Server, error) {
+	secure := &tls.Config{
+		GetCertificate:              o.Certificate.GetCertificate,
+		MinVersion:                  tls.VersionTLS12,
+		DynamicRecordSizingDisabled: true, // the API server reads an answer whole: small records at first are only more system calls
+	}
+	if o.ClientCA != "" {
+		authorities, err := newClientCA(o.ClientCA, secure, o.Log)
+		if err != nil {
+			return nil, err
+		}
+		secure = &tls.Config{GetConfigForClient: authorities.config, MinVersion: tls.VersionTLS12}
+	}
+	decidePod := func(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
+		v := j.pod(ctx, req)
+		e.pod(req, v)
+		return v
+	}
+	uncounted := func(review.Verdict, time.Duration) {}
+	long := share.NewBytes(int(memory() / memoryPerByte))
+	mux := http.NewServeMux()
+	counted := crwebhook.NewServer(crwebhook.Options{WebhookMux: mux}) // for its metrics of each path; it has no limits to set
+	counted.Register(MutatePath, &review.Handler[injector.Pod]{
+		Read: injector.ReadPod, Decide: decidePod, Observe: m.pod, MaxBody: review.OneObject, Bytes: long, Log: o.Log, Draining: draining,
+	})
+	counted.Register(ValidatePath, &review.Handler[workload.Workload]{
+		Read: workload.Read, Decide: j.workload, Observe: uncounted, MaxBody: review.TwoObjects, Bytes: long, Advisory: true, Log: o.Log, Draining: draining,
+	})
+	counted.Register(BarePodsPath, &review.Handler[injector.Pod]{
+		Read: injector.ReadPod, Decide: j.bare, Observe: uncounted, MaxBody: review.OneObject, Bytes: long, Advisory: true, Log: o.Log, Draining: draining,
+	})
+	server := limited(mux, o.Log)
+	server.TLSConfig = secure
+	return server, nil
+}
+
+// limited is a server that waits for nobody for long. It speaks HTTP/1.1, by which the API server calls webhooks: a connection of
+// HTTP/2 would be hundreds of requests at a time.
+func limited(handler http.Handler, log logr.Logger) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler: handler, Protocols: protocols, ReadTimeout: review.Patience, WriteTimeout: answerTime, IdleTimeout: idleTime,
+		MaxHeaderBytes: maxHeader, ErrorLog: errorLog(log),
+	}
+}
+
+// errorLog is for what net/http says of connections, such as clients that do not trust the certificate. The logger drops most of
+// many equal messages.
+func errorLog(to logr.Logger) *log.Logger { return log.New(lines{to}, "", 0) }
+
+type lines struct{ logr.Logger }
+
+func (l lines) Write(line []byte) (int, error) {
+	l.Info("A connection failed", "reason", strings.TrimSpace(string(line)))
+	return len(line), nil
+}
+
+// serveAdmission serves until ctx ends, and then finishes what it is answering.
+func serveAdmission(ctx context.Context, server *http.Server, listener net.Listener) error {
+	finished := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(finished)
+		atMost, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		_ = server.Shutdown(atMost)
+	})
+	connections := share.Limit(listener, max(plainConnections, int(memory()/memoryPerConnection)))
+	server.ConnState = connections.Track
+	if err := server.ServeTLS(connections, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return fmt.Errorf("serve admission on %s: %w", listener.Addr(), err)
+	}
+	<-finished
+	return nil
+}
+
+// serve serves plain HTTP until ctx ends.
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, log logr.Logger) error {
+	server := limited(handler, log)
+	server.BaseContext = func(net.Listener) context.Context { return ctx }
+	connections := share.Limit(listener, plainConnections)
+	server.ConnState = connections.Track
+	context.AfterFunc(ctx, func() { server.Close() })
+	if err := server.Serve(connections); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	}
+	return nil
+}
