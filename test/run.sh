@@ -58,6 +58,7 @@ fuzz() {
   xargs -P 3 -L 1 bash -c 'go test "$0" -run "^$" -fuzz "^$1\$" -fuzztime "$2" -fuzzminimizetime 1s -parallel 1' <<EOF
 ./config FuzzParse $time
 ./agent/render FuzzTemplate $time
+./agent/render FuzzKeys $time
 ./injector FuzzPlan $time
 ./injector FuzzProperties $time
 ./injector FuzzReadPod $time

@@ -21,17 +21,20 @@ func CheckKey(expression string) error {
 	if len(expression) > maxKey {
 		return fmt.Errorf("it has %d bytes; at most %d are allowed", len(expression), maxKey)
 	}
-	if _, err := jmespath.Compile(expression); err != nil {
+	parsed, err := jmespath.NewParser().Parse(expression)
+	if err != nil {
 		return fmt.Errorf("%w; a name with more than letters, digits and _ in it goes in double quotes: '\"api-key\"'", err)
 	}
-	return nil
+	_, err = affordable(parsed, 1, 0, maxStepsOfFile)
+	return err
 }
 
 // pick evaluates the keys' paths, and reports all that are missing at once.
 func pick(doc any, keys []config.Key) ([]field, error) {
 	picked := make([]field, 0, len(keys))
 	var errs []error
-	left := maxOutput
+	left := budget{bytes: maxOutput, steps: maxStepsOfFile}
+	left.values, left.text = measure(doc)
 	for _, key := range keys {
 		value, err := search(key.Path, doc, &left)
 		switch {
@@ -47,9 +50,23 @@ func pick(doc any, keys []config.Key) ([]field, error) {
 	return picked, errors.Join(errs...)
 }
 
-// search evaluates an expression, whose value is taken off the bytes that are left. The library's messages about arguments may quote a
+// budget is what the expressions of a file may still take on its document.
+type budget struct {
+	values, text int // of the document
+	bytes        int // of what they have picked
+	steps        float64
+}
+
+// search evaluates an expression, and takes what it needs off the budget. The library's messages about arguments may quote a
 // value, so they are not passed on.
-func search(expression string, doc any, left *int) (value any, err error) {
+func search(expression string, doc any, left *budget) (value any, err error) {
+	parsed, err := jmespath.NewParser().Parse(expression)
+	if err != nil {
+		return nil, err
+	}
+	if left.steps, err = affordable(parsed, left.values, left.text, left.steps); err != nil {
+		return nil, err
+	}
 	compiled, err := jmespath.Compile(expression)
 	if err != nil {
 		return nil, err
@@ -63,7 +80,7 @@ func search(expression string, doc any, left *int) (value any, err error) {
 	if value, err = compiled.Search(doc); err != nil {
 		return nil, errCannotApply
 	}
-	if *left = weigh(value, *left); *left < 0 {
+	if left.bytes = weigh(value, left.bytes); left.bytes < 0 {
 		return nil, errLarge
 	}
 	if _, err := encodeJSON(value); err != nil { // not a number: the average of none

@@ -150,7 +150,6 @@ func TestFilesAreBounded(t *testing.T) {
 	for i := range 2000 { // 60 MB
 		many = append(many, config.Key{Name: fmt.Sprint("K", i), Path: "s"})
 	}
-	doubled := keys("K", "s | [@, @]"+strings.Repeat(" | [@, @]", 60)) // each twice what it is made of
 	nested := strings.Repeat(`{"a":`, 5000) + "1" + strings.Repeat("}", 5000)
 	for name, c := range map[string]struct {
 		format config.Format
@@ -159,7 +158,6 @@ func TestFilesAreBounded(t *testing.T) {
 	}{
 		"json of many keys": {config.JSON, many, long}, "yaml of many keys": {config.YAML, many, long},
 		"env of many keys": {config.Env, many, long}, "properties of many keys": {config.Properties, many, long},
-		"raw, doubled": {config.Raw, doubled, long}, "json, doubled": {config.JSON, doubled, long},
 		"yaml, nested": {config.YAML, nil, nested}, // each level is indented
 		"raw":          {config.Raw, nil, strings.Repeat("x", maxOutput+1)},
 	} {

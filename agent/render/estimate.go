@@ -1,0 +1,240 @@
+package render
+
+import (
+	"errors"
+	"math"
+	"reflect"
+
+	"github.com/jmespath/go-jmespath"
+)
+
+// What the evaluation of an expression may take. The library has no limit of its own, and `[@,@][]|[@,@][]|…` doubles what it makes
+// with every eight characters.
+const (
+	maxSteps = 1 << 16   // on values, each of which allocates some ten bytes
+	maxText  = maxOutput // bytes that to_string and join make
+	// maxStepsOfFile is for all expressions of a file.
+	maxStepsOfFile = 16 * maxSteps
+)
+
+// estimate bounds what an expression takes, without a look at a document. Size is that of the result, and each and text are steps and
+// bytes, as multiples of what the expression is applied to; once are steps whatever it is applied to.
+type estimate struct{ size, once, each, text float64 }
+
+// affordable returns an error if the expression may take too much on a document of so many values and bytes of text, and else what is
+// left of the steps.
+func affordable(expression jmespath.ASTNode, values, text int, left float64) (float64, error) {
+	total := float64(values + text)
+	e := estimateOf(node{reflect.ValueOf(expression)}, total)
+	steps := e.once + e.each*float64(values)
+	if steps > min(maxSteps, left) || e.text*total > maxText || e.size > math.MaxInt32 {
+		return left, errors.New("it is too much work: it multiplies what it is applied to, or handles a large value many times; pick less of it, by a shorter expression")
+	}
+	return left - steps, nil
+}
+
+// node is an expression's, whose parts the library does not export.
+type node struct{ v reflect.Value }
+
+func (n node) kind() int64      { return n.v.FieldByName("nodeType").Int() }
+func (n node) len() int         { return n.v.FieldByName("children").Len() }
+func (n node) child(i int) node { return node{n.v.FieldByName("children").Index(i)} }
+func (n node) name() string     { return n.v.FieldByName("value").Elem().String() }
+
+// field is the one that an expression begins with. Two that begin with different ones share nothing of what they are applied to.
+func (n node) field() (name string, ok bool) {
+	for {
+		switch n.kind() {
+		case int64(jmespath.ASTField):
+			return n.name(), true
+		case int64(jmespath.ASTKeyValPair), int64(jmespath.ASTSubexpression), int64(jmespath.ASTIndexExpression), int64(jmespath.ASTPipe),
+			int64(jmespath.ASTFlatten), int64(jmespath.ASTProjection), int64(jmespath.ASTValueProjection), int64(jmespath.ASTFilterProjection):
+			n = n.child(0)
+		default:
+			return "", false
+		}
+	}
+}
+
+// then is an estimate and that of what is applied to its result.
+func (c estimate) then(next estimate) estimate {
+	return estimate{c.size * next.size, c.once + next.once, c.each + c.size*next.each, c.text + c.size*next.text}
+}
+
+// forEach is an estimate and that of what is applied to each item of its result.
+func (c estimate) forEach(item estimate) estimate {
+	item.size = max(item.size, 1)
+	item.each += item.once + 1
+	item.once = 0
+	return c.then(item)
+}
+
+// and is the estimate of both, which are applied to the same.
+func (c estimate) and(other estimate) estimate {
+	return estimate{c.size + other.size, c.once + other.once, c.each + other.each, c.text + other.text}
+}
+
+// touched adds a step for each value of the result.
+func (c estimate) touched() estimate {
+	c.each += c.size
+	return c
+}
+
+func estimateOf(n node, total float64) estimate {
+	of := func(i int) estimate { return estimateOf(n.child(i), total) }
+	switch n.kind() {
+	case int64(jmespath.ASTLiteral):
+		return estimate{size: float64(1 + weight(n.v.FieldByName("value"))), once: 1}
+	case int64(jmespath.ASTSubexpression), int64(jmespath.ASTIndexExpression), int64(jmespath.ASTPipe), int64(jmespath.ASTKeyValPair), int64(jmespath.ASTExpRef):
+		c := of(0)
+		for i := 1; i < n.len(); i++ {
+			c = c.then(of(i))
+		}
+		return c
+	case int64(jmespath.ASTSlice):
+		return estimate{size: 1, each: 1}
+	case int64(jmespath.ASTFlatten):
+		return of(0).touched()
+	case int64(jmespath.ASTProjection):
+		return of(0).forEach(of(1))
+	case int64(jmespath.ASTValueProjection):
+		return of(0).touched().touched().forEach(of(1))
+	case int64(jmespath.ASTFilterProjection):
+		size := of(1).size
+		item := of(1).and(of(2))
+		item.size = size
+		return of(0).forEach(item)
+	case int64(jmespath.ASTMultiSelectList), int64(jmespath.ASTMultiSelectHash):
+		return estimateOfSelection(n, total)
+	case int64(jmespath.ASTOrExpression), int64(jmespath.ASTAndExpression):
+		c := of(0).and(of(1))
+		c.size = max(of(0).size, of(1).size)
+		return c
+	case int64(jmespath.ASTNotExpression):
+		c := of(0)
+		c.size = 1
+		return c
+	case int64(jmespath.ASTComparator):
+		c := touchedBy(n, total)
+		c.size = 1
+		return c
+	case int64(jmespath.ASTFunctionExpression):
+		return estimateOfCall(n, total)
+	}
+	return estimate{size: 1, once: 1} // a part of what it is applied to
+}
+
+// estimateOfSelection is that of [a, b] and {x: a, y: b}.
+func estimateOfSelection(n node, total float64) estimate {
+	all := estimate{once: 2}
+	if n.kind() == int64(jmespath.ASTMultiSelectHash) {
+		all.once = 8 // a map takes more
+	}
+	fields := map[string]estimate{}
+	for i := range n.len() {
+		c := estimateOf(n.child(i), total)
+		all.once += c.once + 1
+		c.once = 0
+		if name, ok := n.child(i).field(); ok {
+			fields[name] = fields[name].and(c)
+		} else {
+			all = all.and(c)
+		}
+	}
+	var most estimate
+	for _, c := range fields {
+		most = estimate{max(most.size, c.size), 0, max(most.each, c.each), max(most.text, c.text)}
+	}
+	all = all.and(most)
+	all.size++
+	return all
+}
+
+// touchedBy is the estimate of all parts of an expression, each of which is looked at; a literal takes no step for each of its bytes.
+func touchedBy(n node, total float64) (all estimate) {
+	for i := range n.len() {
+		e := estimateOf(n.child(i), total)
+		if n.child(i).kind() != int64(jmespath.ASTLiteral) {
+			e = e.touched()
+		}
+		all = all.and(e)
+	}
+	return all
+}
+
+// escaped is how many times a text grows at most when it becomes JSON.
+const escaped = 6
+
+func estimateOfCall(n node, total float64) estimate {
+	arguments := touchedBy(n, total)
+	arguments.once += 6
+	switch name := n.name(); {
+	case name == "map" && n.len() == 2:
+		return estimateOf(n.child(1), total).touched().forEach(estimateOf(n.child(0), total))
+	case (name == "sort_by" || name == "max_by" || name == "min_by") && n.len() == 2:
+		list, by := estimateOf(n.child(0), total), estimateOf(n.child(1), total)
+		compares := 2 * math.Log2(2+total)
+		by.size, by.once, by.each, by.text = 1, by.once*compares, by.each*compares, by.text*compares
+		return list.touched().forEach(by)
+	case name == "to_string":
+		arguments.size *= escaped
+		arguments.text += arguments.size
+	case name == "join" && n.len() == 2:
+		arguments.size = estimateOf(n.child(1), total).size * (1 + estimateOf(n.child(0), total).size*joint(n.child(0), total))
+		arguments.text += arguments.size
+	case name == "keys" || name == "values" || name == "reverse" || name == "sort" || name == "merge" || name == "to_array" || name == "not_null":
+	default: // a number, true or false, or one of the arguments' own values
+		arguments.size = 1
+	}
+	return arguments
+}
+
+// joint is what the text between the items may have, as a multiple of its size: a literal has its size already.
+func joint(n node, total float64) float64 {
+	if n.kind() == int64(jmespath.ASTLiteral) {
+		return 1
+	}
+	return total
+}
+
+// weight is that of a literal.
+func weight(v reflect.Value) int {
+	switch v.Kind() {
+	case reflect.Interface:
+		return weight(v.Elem())
+	case reflect.String:
+		return v.Len()
+	case reflect.Slice:
+		sum := v.Len()
+		for i := range v.Len() {
+			sum += weight(v.Index(i))
+		}
+		return sum
+	case reflect.Map:
+		sum := v.Len()
+		for _, key := range v.MapKeys() {
+			sum += key.Len() + weight(v.MapIndex(key))
+		}
+		return sum
+	}
+	return 1
+}
+
+// measure counts the values and the bytes of text of a document.
+func measure(v any) (values, text int) {
+	switch v := v.(type) {
+	case string:
+		return 1, len(v)
+	case map[string]any:
+		for key, item := range v {
+			n, bytes := measure(item)
+			values, text = values+n, text+bytes+len(key)
+		}
+	case []any:
+		for _, item := range v {
+			n, bytes := measure(item)
+			values, text = values+n, text+bytes
+		}
+	}
+	return values + 1, text
+}
