@@ -98,6 +98,20 @@ func (a *Agent) Init(ctx context.Context) error {
 	return nil
 }
 
+// lateError is the end of the time for the first files, in which nothing failed that is somebody's mistake.
+type lateError struct{ limit time.Duration }
+
+func (e *lateError) Error() string {
+	return fmt.Sprintf("no secrets within %s", e.limit.Round(time.Second/10))
+}
+
+// Passing reports whether what ended Init or Run may pass without a change by anybody, so that it makes sense to start again: STS
+// or KMS could not be reached, was ill or throttled until the time was over, or the agent was told to end.
+func Passing(err error) bool {
+	var late *lateError
+	return errors.As(err, &late) || errors.Is(err, context.Canceled)
+}
+
 // prepare makes ready what both commands need on disk; its caller closes the directories.
 func (a *Agent) prepare() (views, error) {
 	if err := install(a.doc.Program); err != nil {
@@ -141,7 +155,7 @@ func (a *Agent) start(parent context.Context, dirs views) (snapshot, error) {
 			if last == nil { // the first attempt was still under way
 				last = fmt.Errorf("STS and KMS are slow: they had given %d of %d by then", len(got), len(a.refs()))
 			}
-			return snapshot{}, errors.Join(fmt.Errorf("no secrets within %s", limit.Round(time.Second/10)), last)
+			return snapshot{}, errors.Join(&lateError{limit}, last)
 		}
 	}
 }

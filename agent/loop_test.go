@@ -254,6 +254,9 @@ func TestStartTriesForAMinute(t *testing.T) {
 		c := &clockwork{answer: func(int, kms.Ref) (kms.Secret, error) { return kms.Secret{}, outage }}
 		begin := time.Now()
 		err := clockworkAgent(t, c, 0, "k").Init(t.Context())
+		if !Passing(err) {
+			t.Errorf("%v: a Job would take it for a mistake", err)
+		}
 		if !errors.Is(err, outage) || !strings.Contains(err.Error(), "no secrets within 1m0s") || time.Since(begin) != time.Minute {
 			t.Errorf("after %s: %v", time.Since(begin), err)
 		}

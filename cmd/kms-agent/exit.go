@@ -12,6 +12,8 @@ import (
 const (
 	exitFailed = 1
 	exitMisuse = 2
+	// exitAgain is EX_TEMPFAIL of sysexits.h: the same may succeed later.
+	exitAgain = 75
 )
 
 const commands = "init, run, ready, status, exec, get, token, agent or version"

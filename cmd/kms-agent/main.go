@@ -13,7 +13,8 @@
 //	kms-agent token <path>                              writes a token for it
 //	kms-agent get <secretId>                            asks it and prints the value
 //
-// Exit codes: 0 done; 1 the files could not be written, or are not there; 2 wrong call or configuration. Those of exec are the
+// Exit codes: 0 done; 1 the files could not be written, or are not there; 2 wrong call or configuration; 75 as 1, but STS or KMS
+// could not be reached or was throttled, or the agent was told to end, so that the same may succeed later. Those of exec are the
 // command's, or 125 without the variables, 126 if the command cannot be run and 127 if there is none.
 package main
 
@@ -131,6 +132,9 @@ func run(ctx context.Context, args []string) (int, error) {
 		text := a.Explain(err)
 		log.Error("the agent ends", "command", args[0], "error", text)
 		terminated(terminationLog, text)
+		if agent.Passing(err) {
+			return exitAgain, nil
+		}
 		return exitFailed, nil
 	}
 	if args[0] == config.CommandInit {

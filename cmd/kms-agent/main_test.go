@@ -116,6 +116,33 @@ func TestInitFails(t *testing.T) {
 	}
 }
 
+// A Job's podFailurePolicy tells an outage from a mistake by the exit code.
+func TestInitSaysThatTheSameMaySucceedLater(t *testing.T) {
+	env, _, cloud := pod(t)
+	cloud.Fault(t, emulator.Fault{Action: "GetSecretValue", Status: 503, Code: "ServiceUnavailableTemporary"})
+	c := command(t, env, "init")
+	stderr, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	for lines := bufio.NewScanner(stderr); lines.Scan(); { // until the end
+		log.WriteString(lines.Text())
+		if strings.Contains(lines.Text(), "trying again") {
+			if err := c.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				t.Fatal(err)
+			}
+		}
+	}
+	var exit *exec.ExitError
+	if err := c.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitAgain {
+		t.Errorf("%v\n%s", err, &log)
+	}
+}
+
 func TestTerminationMessageIsWrittenOnlyWhereItIsRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "termination-log")
 	terminated(path, "nobody reads this")
