@@ -84,7 +84,7 @@ func TestLint(t *testing.T) {
 // GitOps tools render the chart again and again, and apply what differs. With everything that can be switched on.
 func TestRenderingsAreEqual(t *testing.T) {
 	args := []string{"--set", "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true",
-		"--set", "monitoring.dashboard.enabled=true,agent.metricsPort=9464"}
+		"--set", "monitoring.dashboard.enabled=true,agent.metricsPort=9464,networkPolicy.enabled=true,networkPolicy.from={10.0.0.0/28}"}
 	for _, mode := range []string{"self-signed", "cert-manager"} {
 		mode := "certificates.mode=" + mode
 		_, first := render(t, "kms", append(args, "--set", mode)...)

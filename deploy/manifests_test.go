@@ -164,6 +164,7 @@ func TestSchemaHasTheOperatorsDocument(t *testing.T) {
 	chartsOwn := []string{
 		"global", "caFiles", "image", "certificates", "guard", "replicas", "podDisruptionBudget", "priorityClassName", "resources", "logLevel",
 		"podLabels", "podAnnotations", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "excludedNamespaces", "monitoring",
+		"clientCAFile", "networkPolicy",
 	}
 	for _, key := range chartsOwn {
 		if _, ok := root.Properties[key]; !ok {

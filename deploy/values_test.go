@@ -15,7 +15,9 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -208,6 +210,35 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	}
 }
 
+// TestCallers: who may call can be narrowed by a certificate and by address, and nothing but the admission port is narrowed.
+func TestCallers(t *testing.T) {
+	pemFile, _ := authority(t)
+	o, _ := render(t, "kms")
+	if n := len(every[*networkingv1.NetworkPolicy](o)); n != 0 {
+		t.Errorf("there are %d NetworkPolicies by default", n)
+	}
+	o, _ = render(t, "kms", "--set", "clientCAFile=client-ca.pem", "--set-file", `caFiles.client-ca\.pem=`+pemFile, "--set", "networkPolicy.enabled=true,networkPolicy.from={10.0.0.0/28,fd00::/64}")
+	if args := only[*appsv1.Deployment](t, o).Spec.Template.Spec.Containers[0].Args; !slices.Contains(args, "--client-ca-file=/etc/kms-webhook/client-ca.pem") {
+		t.Errorf("the webhook has the arguments %q", args)
+	}
+	policy := only[*networkingv1.NetworkPolicy](t, o)
+	if selector, of := policy.Spec.PodSelector.MatchLabels, only[*appsv1.Deployment](t, o).Spec.Template.Labels; !labels.SelectorFromSet(selector).Matches(labels.Set(of)) {
+		t.Errorf("the policy is for %v, and the webhook's pods have %v", selector, of)
+	}
+	admission, metrics := policy.Spec.Ingress[0], policy.Spec.Ingress[1]
+	if len(admission.Ports) != 1 || admission.Ports[0].Port.String() != "https" || len(admission.From) != 3 ||
+		admission.From[0].IPBlock.CIDR != "10.0.0.0/28" || admission.From[1].IPBlock.CIDR != "fd00::/64" || admission.From[2].PodSelector == nil {
+		t.Errorf("admission is open for %v", admission)
+	}
+	if len(metrics.Ports) != 1 || metrics.Ports[0].Port.String() != "metrics" || len(metrics.From) != 0 || len(policy.Spec.Ingress) != 2 {
+		t.Errorf("further ports: %v", policy.Spec.Ingress[1:])
+	}
+	if text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--set", "clientCAFile=/x/ca.pem"}, required)...); err != nil || strings.Contains(text, "kms-webhook-test") ||
+		!strings.Contains(text, "--client-ca-file=/x/ca.pem") {
+		t.Errorf("helm test, which has no client certificate, is part of %s, %v", text, err)
+	}
+}
+
 // A mistake ends the installation with a text that names the value and what to write.
 func TestMistakes(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -224,6 +255,9 @@ func TestMistakes(t *testing.T) {
 		"port of the API":      {[]string{"--set", "agent.metricsPort=2025"}, []string{"/agent/metricsPort"}},
 		"unknown resource":     {[]string{"--set", "agent.requests.cpus=1"}, []string{"/agent/requests", "cpus"}},
 		"file that is missing": {[]string{"--set", "kms.caFile=ca.pem"}, []string{"kms.caFile", `--set-file 'caFiles.ca\.pem=ca.pem'`}},
+		"clients' authority":   {[]string{"--set", "clientCAFile=ca.pem"}, []string{"clientCAFile", `--set-file 'caFiles.ca\.pem=ca.pem'`}},
+		"callers from nowhere": {[]string{"--set", "networkPolicy.enabled=true"}, []string{"networkPolicy.from is missing"}},
+		"callers by name":      {[]string{"--set", "networkPolicy.enabled=true,networkPolicy.from={kube-apiserver}"}, []string{"/networkPolicy/from/0"}},
 		"files without any":    {[]string{"--set", "certificates.mode=files"}, []string{"certificates.files.secretName is missing", "certificates.files.caBundle is not PEM"}},
 		"files unused":         {[]string{"--set", "certificates.files.secretName=own"}, []string{"has no effect"}},
 		"monitor of nothing":   {[]string{"--set", "monitoring.podMonitor.enabled=true"}, []string{"monitoring.podMonitor needs agent.metricsPort"}},

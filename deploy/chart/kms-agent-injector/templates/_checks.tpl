@@ -18,6 +18,14 @@ What a schema cannot say, or cannot say well. All mistakes are reported together
 {{- $mistakes = append $mistakes (printf "%s.caFile is %q, which is not in caFiles; add it, for example --set-file 'caFiles.%s=%s'" $service $file (replace "." "\\." $file) $file) }}
 {{- end }}
 {{- end }}
+{{- with .Values.clientCAFile }}
+{{- if and (not (isAbs .)) (not (hasKey $.Values.caFiles .)) }}
+{{- $mistakes = append $mistakes (printf "clientCAFile is %q, which is not in caFiles; add it, for example --set-file 'caFiles.%s=%s'" . (replace "." "\\." .) .) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.from) }}
+{{- $mistakes = append $mistakes "networkPolicy.from is missing: the CIDRs from which the API servers call, for example --set 'networkPolicy.from={10.0.0.0/28}'; without them nobody could, and annotated pods would not start" }}
+{{- end }}
 {{- range $label := list "name" "component" "instance" }}
 {{- if hasKey ($.Values.podLabels | default dict) (printf "app.kubernetes.io/%s" $label) }}
 {{- $mistakes = append $mistakes (printf "podLabels has app.kubernetes.io/%s, which the chart sets itself, since its Deployment and its Service find the pods by such labels; remove it" $label) }}
