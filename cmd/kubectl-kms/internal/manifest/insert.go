@@ -213,7 +213,11 @@ func (e *editor) replace(n, key, value, was *yaml.Node) {
 		to, _ = e.end(was)
 	}
 	if flow(n) || n.Kind != yaml.MappingNode {
-		e.cuts = append(e.cuts, cut{from, to, " " + e.inline(value, "", "")})
+		text := e.inline(value, "", "")
+		if from > 0 && e.text[from-1] == ':' && !e.json {
+			text = " " + text
+		}
+		e.cuts = append(e.cuts, cut{from, to, text})
 		return
 	}
 	for from < to && from > 0 && e.text[from-1] == ' ' {

@@ -274,6 +274,20 @@ kind:   ConfigMap
 	}
 }
 
+// Null is what lists take the place of.
+func TestNullInBrackets(t *testing.T) {
+	for before, want := range map[string]string{
+		`{"kind":"Pod","spec":{"containers":[{"env":null}]}}`:                   `"env":[{"name":"A"`,
+		"{kind: Pod, spec: {containers: [{env: null}]}}":                        `{env: [{name: A`,
+		"{kind: Pod, spec: {containers: [{env: , name: a}]}}":                   `{env: [{name: A`,
+		"kind: Pod\nspec:\n  volumes: ~ # none\n  containers:\n  - env: null\n": "  volumes: # none\n  - name: v\n",
+	} {
+		if after, lost := grownText(t, before); lost != "" || !strings.Contains(after, want) {
+			t.Errorf("%s: it is without %s (%s):\n%s", before, want, lost, after)
+		}
+	}
+}
+
 // Pods as people have them keep their text. What kubectl refuses, or would read a part of, is refused.
 func TestCorpusStays(t *testing.T) {
 	refused := map[string]string{
