@@ -1,9 +1,9 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
@@ -91,7 +91,7 @@ func (a *Agent) changed(ctx context.Context, before values, now snapshot, paths 
 			r.Secrets = append(r.Secrets, NewVersion{ref, v.secret.VersionID, old.secret.VersionID})
 		}
 	}
-	slices.SortFunc(r.Secrets, func(x, y NewVersion) int { return cmp.Compare(x.Ref.String(), y.Ref.String()) })
+	sort.Slice(r.Secrets, func(i, j int) bool { return r.Secrets[i].Ref.String() < r.Secrets[j].Ref.String() })
 	for _, s := range r.Secrets {
 		a.log.Info("secret has another version", "secret", s.Ref.String(), "version", s.Version, "before", s.PreviousVersion)
 	}
@@ -127,6 +127,6 @@ func (a *Agent) filesChanged(before, now values, paths []string) []notify.File {
 			all = append(all, notify.File{Path: f.Path, Secret: s.Name, Version: version, PreviousVersion: version})
 		}
 	}
-	slices.SortStableFunc(all, func(x, y notify.File) int { return cmp.Compare(x.Path, y.Path) })
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Path < all[j].Path })
 	return all
 }

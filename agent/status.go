@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
+	"sort"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -30,8 +30,10 @@ func (s snapshot) inventory() inventory.Status {
 		}
 		out.Secrets = append(out.Secrets, secret)
 	}
-	slices.SortFunc(out.Secrets, func(a, b inventory.Secret) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.RoleARN, b.RoleARN), cmp.Compare(a.Version, b.Version))
+	// Not slices.SortFunc, which is 15 kB of program for each type that it sorts.
+	sort.Slice(out.Secrets, func(i, j int) bool {
+		a, b := out.Secrets[i], out.Secrets[j]
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.RoleARN, b.RoleARN), cmp.Compare(a.Version, b.Version)) < 0
 	})
 	return out
 }

@@ -28,8 +28,8 @@ type limited struct {
 // connection is one that a limited listener has accepted.
 type connection struct {
 	net.Conn
-	*limited
-	over bool // over MaxConn
+	server *limited
+	over   bool // over MaxConn
 
 	list  *list.List // that it is in, guarded by mu; nil: none
 	place *list.Element
@@ -43,7 +43,7 @@ func connectionOf(r *http.Request) *connection {
 	if c, ok := r.Context().Value(connectionKey{}).(*connection); ok {
 		return c
 	}
-	return &connection{limited: &limited{}}
+	return &connection{server: &limited{}}
 }
 
 // Accept implements net.Listener.
@@ -52,7 +52,7 @@ func (l *limited) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{Conn: accepted, limited: l}
+	c := &connection{Conn: accepted, server: l}
 	if oldest := l.enter(c); oldest != nil {
 		oldest.Conn.Close()
 	}
@@ -82,8 +82,8 @@ func (l *limited) enter(c *connection) (oldest *connection) {
 
 // trust keeps the connection, which has sent the token, from making room for others.
 func (c *connection) trust() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
 	c.unlist()
 }
 
@@ -95,7 +95,7 @@ func (c *connection) leave() {
 	c.left = true
 	c.unlist()
 	if !c.over {
-		c.open--
+		c.server.open--
 	}
 }
 
@@ -109,9 +109,9 @@ func (c *connection) unlist() {
 
 // Close implements net.Conn.
 func (c *connection) Close() error {
-	c.mu.Lock()
+	c.server.mu.Lock()
 	c.leave()
-	c.mu.Unlock()
+	c.server.mu.Unlock()
 	return c.Conn.Close()
 }
 

@@ -39,7 +39,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 		select {
 		case <-r.Context().Done():
 			return nil
-		case <-connectionOf(r).closing:
+		case <-connectionOf(r).server.closing:
 			return nil
 		case <-beat.C:
 			ok = stream.send(": still here\n\n")
