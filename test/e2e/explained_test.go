@@ -68,7 +68,7 @@ func TestEvents(t *testing.T) {
 	apply(t, workload{name: "bad", serviceAccount: "roleless", annotations: []string{"inject: true", "secret.a: e2e/events"}}.deployment(ns))
 	for app, want := range map[string][]string{
 		"good": {"Injected", "as " + role + ", for e2e/events"},
-		"bad":  {"InjectionDenied", "kubectl annotate serviceaccount --namespace " + ns + " roleless"},
+		"bad":  {"InjectionDenied", "it has no RAM role that it may assume"},
 	} {
 		eventually(t, patience, func() error {
 			described := kubectl(t, "-n", ns, "describe", "replicaset", "-l", "app="+app)
