@@ -100,22 +100,24 @@ func estimateOf(n node, total float64) estimate {
 	case int64(jmespath.ASTValueProjection):
 		return of(0).touched().touched().forEach(of(1))
 	case int64(jmespath.ASTFilterProjection):
-		size := of(1).size
-		item := of(1).and(of(2))
+		item := of(1)
+		size := item.size
+		item = item.and(of(2))
 		item.size = size
 		return of(0).forEach(item)
 	case int64(jmespath.ASTMultiSelectList), int64(jmespath.ASTMultiSelectHash):
 		return estimateOfSelection(n, total)
 	case int64(jmespath.ASTOrExpression), int64(jmespath.ASTAndExpression):
-		c := of(0).and(of(1))
-		c.size = max(of(0).size, of(1).size)
+		either, or := of(0), of(1)
+		c := either.and(or)
+		c.size = max(either.size, or.size)
 		return c
 	case int64(jmespath.ASTNotExpression):
 		c := of(0)
 		c.size = 1
 		return c
 	case int64(jmespath.ASTComparator):
-		c := touchedBy(n, total)
+		c := touchedBy(n, parts(n, total))
 		c.size = 1
 		return c
 	case int64(jmespath.ASTFunctionExpression):
@@ -150,10 +152,18 @@ func estimateOfSelection(n node, total float64) estimate {
 	return all
 }
 
+// parts are the estimates of what an expression is made of. Each is made once: twice for each level would be without end.
+func parts(n node, total float64) []estimate {
+	all := make([]estimate, n.len())
+	for i := range all {
+		all[i] = estimateOf(n.child(i), total)
+	}
+	return all
+}
+
 // touchedBy is the estimate of all parts of an expression, each of which is looked at; a literal takes no step for each of its bytes.
-func touchedBy(n node, total float64) (all estimate) {
-	for i := range n.len() {
-		e := estimateOf(n.child(i), total)
+func touchedBy(n node, parts []estimate) (all estimate) {
+	for i, e := range parts {
 		if n.child(i).kind() != int64(jmespath.ASTLiteral) {
 			e = e.touched()
 		}
@@ -166,13 +176,14 @@ func touchedBy(n node, total float64) (all estimate) {
 const escaped = 6
 
 func estimateOfCall(n node, total float64) estimate {
-	arguments := touchedBy(n, total)
+	of := parts(n, total)
+	arguments := touchedBy(n, of)
 	arguments.once += 6
 	switch name := n.name(); {
 	case name == "map" && n.len() == 2:
-		return estimateOf(n.child(1), total).touched().forEach(estimateOf(n.child(0), total))
+		return of[1].touched().forEach(of[0])
 	case (name == "sort_by" || name == "max_by" || name == "min_by") && n.len() == 2:
-		list, by := estimateOf(n.child(0), total), estimateOf(n.child(1), total)
+		list, by := of[0], of[1]
 		compares := 2 * math.Log2(2+total)
 		by.size, by.once, by.each, by.text = 1, by.once*compares, by.each*compares, by.text*compares
 		return list.touched().forEach(by)
@@ -180,7 +191,7 @@ func estimateOfCall(n node, total float64) estimate {
 		arguments.size *= escaped
 		arguments.text += arguments.size
 	case name == "join" && n.len() == 2:
-		arguments.size = estimateOf(n.child(1), total).size * (1 + estimateOf(n.child(0), total).size*joint(n.child(0), total))
+		arguments.size = of[1].size * (1 + of[0].size*joint(n.child(0), total))
 		arguments.text += arguments.size
 	case name == "keys" || name == "values" || name == "reverse" || name == "sort" || name == "merge" || name == "to_array" || name == "not_null":
 	default: // a number, true or false, or one of the arguments' own values

@@ -47,6 +47,25 @@ func TestExpressionsThatMultiplyAreRefused(t *testing.T) {
 	}
 }
 
+// The estimate itself takes no more than the expression is long.
+func TestTheEstimateIsShort(t *testing.T) {
+	for name, expression := range map[string]string{
+		"mapped":   strings.Repeat("map(&a,", 300) + "a" + strings.Repeat(")", 300),
+		"sorted":   strings.Repeat("sort_by(a,&", 300) + "a" + strings.Repeat(")", 300),
+		"joined":   strings.Repeat("join(a,", 400) + "a" + strings.Repeat(")", 400),
+		"or":       strings.Repeat("(a||", 600) + "a" + strings.Repeat(")", 600),
+		"filtered": strings.Repeat("a[?", 600) + "a" + strings.Repeat("]", 600),
+		"compared": strings.Repeat("(a==", 600) + "a" + strings.Repeat(")", 600),
+		"selected": strings.Repeat("[a,", 900) + "a" + strings.Repeat("]", 900),
+		"or, flat": "a" + strings.Repeat("||a", 1000),
+	} {
+		if len(expression) > maxKey {
+			t.Fatalf("%s: %d bytes", name, len(expression))
+		}
+		_ = CheckKey(expression) // would not end
+	}
+}
+
 // What people write is far from the limits, on secrets of the largest size that KMS stores.
 func TestOrdinaryExpressionsAreAffordable(t *testing.T) {
 	document := map[string]any{"db": map[string]any{"user": "app", "password": "s3cret", "hosts": []string{"a", "b"}}, "servers": []any{}}
