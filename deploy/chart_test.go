@@ -17,7 +17,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -66,7 +65,7 @@ func TestProbe(t *testing.T) {
 	if selector := only[*corev1.Service](t, installed).Spec.Selector; labels.SelectorFromSet(selector).Matches(labels.Set(pod.Labels)) {
 		t.Errorf("the webhook's Service chooses the pod by %v", selector)
 	}
-	webhook := only[*appsv1.Deployment](t, installed).Spec.Template.Spec
+	webhook := installed.deployment(listening).Spec.Template.Spec
 	if pod.Namespace != "kms" || pod.Spec.ServiceAccountName != webhook.ServiceAccountName || pod.Spec.Containers[0].Image != webhook.Containers[0].Image {
 		t.Errorf("the pod is not of the webhook's namespace, ServiceAccount and image:\n%s", text)
 	}

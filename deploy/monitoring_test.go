@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -50,7 +49,7 @@ func TestMonitoring(t *testing.T) {
 		}
 	}
 	if port != "metrics" {
-		t.Errorf("the ServiceMonitor scrapes the port %q of %s", port, only[*appsv1.Deployment](t, o).Name)
+		t.Errorf("the ServiceMonitor scrapes the port %q of %s", port, listening)
 	}
 
 	agents := only[*monitoringv1.PodMonitor](t, o)

@@ -84,11 +84,29 @@ func every[T runtime.Object](in objects) []T {
 	return found
 }
 
+// The names of the two Deployments, and of their ServiceAccounts: what listens, and what writes certificates.
+const (
+	listening = "kms-webhook"
+	keeping   = "kms-webhook-certificates"
+)
+
+// deployment returns the Deployment of a name, nil if there is none.
+func (o objects) deployment(name string) *appsv1.Deployment {
+	for _, d := range every[*appsv1.Deployment](o) {
+		if d.Name == name {
+			return d
+		}
+	}
+	return nil
+}
+
 // check asserts what holds for every way to install.
 func (o objects) check(t *testing.T) {
 	t.Helper()
 	o.checkNamespaces(t)
 	o.checkDeployment(t)
+	o.checkKeeper(t)
+	o.checkSubjects(t)
 	o.checkWebhooks(t)
 	o.checkGuard(t)
 }
@@ -125,14 +143,12 @@ func restricted(t *testing.T, meta *metav1.ObjectMeta, spec *corev1.PodSpec) {
 
 func (o objects) checkDeployment(t *testing.T) {
 	t.Helper()
-	d := only[*appsv1.Deployment](t, o)
+	d := o.deployment(listening)
 	pod := d.Spec.Template
 	if got := d.Spec.Strategy.RollingUpdate; got.MaxUnavailable.IntValue() != 0 || got.MaxSurge.IntValue() != 1 {
 		t.Errorf("the rolling update may take a replica away: %+v", got)
 	}
-	if only[*corev1.ServiceAccount](t, o).Name != pod.Spec.ServiceAccountName {
-		t.Errorf("the pods use the ServiceAccount %q", pod.Spec.ServiceAccountName)
-	}
+	o.checkAccount(t, d)
 	restricted(t, &pod.ObjectMeta, &pod.Spec)
 	container := pod.Spec.Containers[0]
 	if sc := container.SecurityContext; sc.ReadOnlyRootFilesystem == nil || !*sc.ReadOnlyRootFilesystem {
@@ -170,6 +186,38 @@ func (o objects) checkDeployment(t *testing.T) {
 		if !selects(t, selector, pod.Labels) {
 			t.Errorf("the selector of the %s does not select the webhook's pods", of)
 		}
+	}
+}
+
+func (o objects) checkAccount(t *testing.T, d *appsv1.Deployment) {
+	t.Helper()
+	account := d.Spec.Template.Spec.ServiceAccountName
+	if account != d.Name || !slices.ContainsFunc(every[*corev1.ServiceAccount](o), func(a *corev1.ServiceAccount) bool { return a.Name == account }) {
+		t.Errorf("the pods of %s use the ServiceAccount %q, want one of their own", d.Name, account)
+	}
+}
+
+// checkKeeper wants what writes certificates, if it is there, out of everybody's reach, and by the image of what listens.
+func (o objects) checkKeeper(t *testing.T) {
+	t.Helper()
+	d, webhook := o.deployment(keeping), o.deployment(listening).Spec.Template.Spec.Containers[0]
+	if d == nil {
+		return
+	}
+	o.checkAccount(t, d)
+	pod, container := d.Spec.Template, d.Spec.Template.Spec.Containers[0]
+	restricted(t, &pod.ObjectMeta, &pod.Spec)
+	if container.Image != webhook.Image || container.Args[0] != "certificates" || !slices.Contains(webhook.Args, container.Args[1]) {
+		t.Errorf("%s runs %s %q, the webhook %s %q", d.Name, container.Image, container.Args, webhook.Image, webhook.Args)
+	}
+	if len(container.Ports) > 0 || container.LivenessProbe.Exec == nil || container.StartupProbe.Exec == nil {
+		t.Errorf("%s listens: %+v", d.Name, container)
+	}
+	if selects(t, &metav1.LabelSelector{MatchLabels: only[*corev1.Service](t, o).Spec.Selector}, pod.Labels) || selects(t, o.deployment(listening).Spec.Selector, pod.Labels) {
+		t.Errorf("the pods of %s are taken for the webhook's", d.Name)
+	}
+	if !selects(t, d.Spec.Selector, pod.Labels) {
+		t.Errorf("the selector of %s does not select its pods", d.Name)
 	}
 }
 
@@ -276,34 +324,46 @@ func selects(t *testing.T, selector *metav1.LabelSelector, of labels.Set) bool {
 	return !s.Empty() && s.Matches(of)
 }
 
-// rules are all rules that the webhook's ServiceAccount gets, as lines that a reader can compare.
-func (o objects) rules(t *testing.T) []string {
+// rules are all rules that a ServiceAccount gets, as lines that a reader can compare.
+func (o objects) rules(t *testing.T, account string) []string {
 	t.Helper()
+	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: o.namespace}}
 	var lines []string
 	add := func(where string, rules []rbacv1.PolicyRule) {
 		for _, r := range rules {
 			lines = append(lines, fmt.Sprintf("%s: %v %v %q %v", where, r.Verbs, r.Resources, r.APIGroups, r.ResourceNames))
 		}
 	}
-	for _, r := range every[*rbacv1.ClusterRole](o) {
-		add("cluster", r.Rules)
-	}
-	for _, r := range every[*rbacv1.Role](o) {
-		add(r.Namespace, r.Rules)
-	}
 	for _, b := range every[*rbacv1.ClusterRoleBinding](o) {
-		checkSubjects(t, b.Subjects, o.namespace)
+		for _, r := range every[*rbacv1.ClusterRole](o) {
+			if r.Name == b.RoleRef.Name && slices.Equal(b.Subjects, subjects) {
+				add("cluster", r.Rules)
+			}
+		}
 	}
 	for _, b := range every[*rbacv1.RoleBinding](o) {
-		checkSubjects(t, b.Subjects, o.namespace)
+		for _, r := range every[*rbacv1.Role](o) {
+			if r.Name == b.RoleRef.Name && r.Namespace == b.Namespace && slices.Equal(b.Subjects, subjects) {
+				add(r.Namespace, r.Rules)
+			}
+		}
 	}
 	return lines
 }
 
-func checkSubjects(t *testing.T, subjects []rbacv1.Subject, namespace string) {
+// checkSubjects wants rights given to the two ServiceAccounts and nobody else.
+func (o objects) checkSubjects(t *testing.T) {
 	t.Helper()
-	want := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "kms-webhook", Namespace: namespace}}
-	if !slices.Equal(subjects, want) {
-		t.Errorf("rights are given to %+v, want %+v", subjects, want)
+	var given []rbacv1.Subject
+	for _, b := range every[*rbacv1.ClusterRoleBinding](o) {
+		given = append(given, b.Subjects...)
+	}
+	for _, b := range every[*rbacv1.RoleBinding](o) {
+		given = append(given, b.Subjects...)
+	}
+	for _, s := range given {
+		if s.Kind != rbacv1.ServiceAccountKind || s.Namespace != o.namespace || s.Name != listening && s.Name != keeping {
+			t.Errorf("rights are given to %+v", s)
+		}
 	}
 }

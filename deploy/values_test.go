@@ -13,7 +13,6 @@ import (
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -23,48 +22,58 @@ import (
 )
 
 func TestCertificates(t *testing.T) {
-	always := []string{
+	// What listens reads what strangers write, and may read, and write events.
+	reads := []string{
 		`cluster: [get list watch] [serviceaccounts] [""] []`,
 		`cluster: [get list watch] [namespaces] [""] []`,
 		`cluster: [create patch] [events] [""] []`,
+		`cluster: [get list watch] [mutatingwebhookconfigurations validatingwebhookconfigurations] ["admissionregistration.k8s.io"] [kms-agent-injector]`,
 		`kms: [get] [configmaps] [""] [kms-webhook]`,
 	}
-	look := `cluster: [get list watch] [mutatingwebhookconfigurations validatingwebhookconfigurations] ["admissionregistration.k8s.io"] [kms-agent-injector]`
-	bundle := `kms: [get list watch update] [secrets] [""] [kms-webhook-ca-bundle]`
+	bundles := []string{
+		`kms: [get list watch] [secrets] [""] [kms-webhook-tls]`,
+		`kms: [get list watch update] [secrets] [""] [kms-webhook-ca-bundle]`,
+	}
 	pemFile, pemText := authority(t)
 	for _, tt := range []struct {
 		mode      string
 		args      []string
-		rules     []string
+		reads     []string // of what listens
+		writes    []string // of what keeps certificates
 		caBundle  string
 		secret    string   // mounted
 		requested int      // Certificates
-		filled    []string // Secrets that the webhook and cert-manager fill
+		filled    []string // Secrets that kms-webhook-certificates and cert-manager fill
 	}{{
-		mode: "self-signed",
-		rules: slices.Concat(always[:3], []string{
+		mode:  "self-signed",
+		reads: append(slices.Clone(reads), `kms: [get list watch] [secrets] [""] [kms-webhook-tls]`),
+		writes: []string{
 			`cluster: [get list watch patch] [mutatingwebhookconfigurations validatingwebhookconfigurations] ["admissionregistration.k8s.io"] [kms-agent-injector]`,
-			always[3],
-			`kms: [get list watch update] [secrets] [""] [kms-webhook-ca]`,
+			`kms: [get list watch update] [secrets] [""] [kms-webhook-ca kms-webhook-tls]`,
 			`kms: [create] [secrets] [""] []`,
-		}),
-		filled: []string{"kms-webhook-ca"},
+		},
+		filled: []string{"kms-webhook-ca", "kms-webhook-tls"},
 	}, {
-		mode: "cert-manager", rules: slices.Concat(always[:3], []string{look, always[3], bundle}), secret: "kms-webhook-tls", requested: 2,
+		mode: "cert-manager", reads: reads, writes: bundles, secret: "kms-webhook-tls", requested: 2,
 		filled: []string{"kms-webhook-ca", "kms-webhook-tls", "kms-webhook-ca-bundle"},
 	}, {
 		mode: "cert-manager", args: []string{"--set", "certificates.certManager.issuerRef.name=corp,certificates.certManager.issuerRef.kind=ClusterIssuer"},
-		rules: slices.Concat(always[:3], []string{look, always[3], bundle}), secret: "kms-webhook-tls", requested: 1,
+		reads: reads, writes: bundles, secret: "kms-webhook-tls", requested: 1,
 		filled: []string{"kms-webhook-tls", "kms-webhook-ca-bundle"},
 	}, {
 		mode: "files", args: []string{"--set", "certificates.files.secretName=own", "--set-file", "certificates.files.caBundle=" + pemFile},
-		rules: slices.Concat(always[:3], []string{look, always[3]}), secret: "own", caBundle: pemText,
+		reads: reads, secret: "own", caBundle: pemText,
 	}} {
 		t.Run(tt.mode, func(t *testing.T) {
 			o, text := render(t, "kms", append(tt.args, "--set", "certificates.mode="+tt.mode)...)
 			o.check(t)
-			if got := o.rules(t); !slices.Equal(got, tt.rules) {
-				t.Errorf("the webhook may\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.rules, "\n"))
+			for account, want := range map[string][]string{listening: tt.reads, keeping: tt.writes} {
+				if got := o.rules(t, account); !slices.Equal(got, want) {
+					t.Errorf("%s may\n%s\nwant\n%s", account, strings.Join(got, "\n"), strings.Join(want, "\n"))
+				}
+			}
+			if got, want := o.deployment(keeping) != nil, len(tt.writes) > 0; got != want {
+				t.Errorf("there is a Deployment %s: %t, want %t", keeping, got, want)
 			}
 			for _, got := range o.caBundles(t) {
 				if string(got) != tt.caBundle {
@@ -75,7 +84,7 @@ func TestCertificates(t *testing.T) {
 			if got, want := strings.Contains(text, "caBundle:"), tt.caBundle != ""; got != want {
 				t.Errorf("the output sets a caBundle: %t, want %t", got, want)
 			}
-			pod := only[*appsv1.Deployment](t, o).Spec.Template.Spec
+			pod := o.deployment(listening).Spec.Template.Spec
 			if !slices.Contains(pod.Containers[0].Args, "--cert-mode="+tt.mode) {
 				t.Errorf("arguments are %q", pod.Containers[0].Args)
 			}
@@ -183,7 +192,7 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	if !in.Agent.NarrowSessions.Required() || !*in.Agent.ImageVolume || *in.Agent.MetricsPort != 9464 || !teamA.Allow.Identity(key) || in.Allow.Identity(key) {
 		t.Errorf("sessions, program, metrics or identities did not arrive: %+v", in)
 	}
-	pod := only[*appsv1.Deployment](t, o).Spec.Template
+	pod := o.deployment(listening).Spec.Template
 	if got, want := pod.Spec.Containers[0].Image, "registry.example.com/team/kms-webhook:v1.2.3@"+digest; got != want {
 		t.Errorf("the webhook's image is %q, want %q", got, want)
 	}

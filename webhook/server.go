@@ -70,7 +70,7 @@ type Certificate interface {
 	Ready() error
 }
 
-var _, _ Certificate = (*certificate.Files)(nil), (*certificate.SelfSigned)(nil)
+var _ Certificate = (*certificate.Source)(nil)
 
 // Run serves until ctx ends or a part fails. At the end it stops being ready, answers on for Options.Drain, finishes what it is
 // answering, and only then lets go of what the answers need.

@@ -37,8 +37,13 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == "probe" {
-		return probe(ctx, args[1:], os.Stdout)
+	if len(args) > 0 {
+		switch args[0] {
+		case "probe":
+			return probe(ctx, args[1:], os.Stdout)
+		case "certificates":
+			return certificates(ctx, args[1:])
+		}
 	}
 	o := webhook.Options{Version: version(), Configuration: configuration, Checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}}
 	flags := flag.NewFlagSet("kms-webhook", flag.ContinueOnError)
@@ -47,7 +52,7 @@ func run(ctx context.Context, args []string) error {
 	metrics := flags.String("metrics-bind-address", ":8080", "address of /metrics")
 	health := flags.String("health-probe-bind-address", ":8081", "address of /healthz and /readyz")
 	flags.DurationVar(&o.Drain, "drain", 5*time.Second, "how long to go on answering after SIGTERM")
-	mode := flags.String("cert-mode", "self-signed", "where the serving certificate comes from: self-signed, cert-manager, files")
+	mode := flags.String("cert-mode", "self-signed", "where the serving certificate comes from: self-signed (the Secret of kms-webhook certificates), cert-manager, files")
 	dir := flags.String("cert-dir", "/etc/kms-webhook/tls", "folder of tls.crt and tls.key, with cert-manager and files")
 	flags.StringVar(&o.ClientCA, "client-ca-file", "", "PEM file of the authorities that sign API servers' client certificates; callers without such a certificate are refused")
 	namespace := flags.String("namespace", os.Getenv("POD_NAMESPACE"), "the webhook's namespace (default $POD_NAMESPACE)")
@@ -98,18 +103,13 @@ func run(ctx context.Context, args []string) error {
 // newCertificate makes what --cert-mode names.
 func newCertificate(mode, dir string, o certificate.Options) (webhook.Certificate, error) {
 	switch mode {
-	case "files":
+	case "files", "cert-manager":
 		return certificate.NewFiles(dir, o)
-	case "self-signed", "cert-manager":
+	case "self-signed":
 		if o.Namespace == "" {
-			return nil, errors.New("--namespace (or POD_NAMESPACE) is missing: there is a Secret that goes with --cert-mode=" + mode)
+			return nil, errors.New("--namespace (or POD_NAMESPACE) is missing: --cert-mode=self-signed reads a Secret there")
 		}
-		if mode == "self-signed" {
-			o.Secret = o.Service + "-ca"
-			return certificate.NewSelfSigned(o)
-		}
-		o.Secret = o.Service + "-ca-bundle"
-		return certificate.NewFiles(dir, o)
+		return certificate.NewSecret(o)
 	}
 	return nil, fmt.Errorf("--cert-mode: %q is not one of self-signed, cert-manager, files", mode)
 }

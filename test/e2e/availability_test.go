@@ -108,13 +108,18 @@ func webhookPods(t testing.TB) []string {
 func serving(t testing.TB) {
 	t.Helper()
 	eventually(t, patience, func() error {
-		states := kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o",
-			`go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}} {{end}}{{end}}{{end}}{{end}}`)
-		if states != "True True " {
+		if states := readiness(t); states != "True True " {
 			return fmt.Errorf("the replicas' readiness is %q", states)
 		}
 		return nil
 	})
+}
+
+// readiness are the states of the replicas that are not on their way out.
+func readiness(t testing.TB) string {
+	t.Helper()
+	return kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o",
+		`go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}} {{end}}{{end}}{{end}}{{end}}`)
 }
 
 // evictAll asks for the eviction of every replica as `kubectl drain` does: again and again while the disruption budget says no.

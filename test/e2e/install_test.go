@@ -39,6 +39,7 @@ func TestInstallations(t *testing.T) {
 	nothingLeft(t)
 	kubectl(t, "create", "namespace", webhookNamespace)
 	t.Run("self-signed", testChart)
+	t.Run("undivided", testUndivided)
 	t.Run("files", testCertificateFiles)
 	t.Run("cert-manager", testCertManager)
 	t.Run("namespace first", testNamespaceFirst)

@@ -8,8 +8,8 @@ import (
 
 func TestMerge(t *testing.T) {
 	now := time.Now()
-	a, _ := newAuthority(t)
-	b, _ := newAuthority(t)
+	a, _ := newTestAuthority(t)
+	b, _ := newTestAuthority(t)
 	both := merge(a, b, commonName, now)
 	if string(both) != string(merge(b, a, commonName, now)) || string(both) != string(merge(both, a, commonName, now)) || len(parse(both)) != 2 {
 		t.Errorf("merging is not the same in every order")
@@ -22,7 +22,7 @@ func TestMerge(t *testing.T) {
 	}
 	bundle := a
 	for range 10 {
-		next, _ := newAuthority(t)
+		next, _ := newTestAuthority(t)
 		bundle = merge(bundle, next, commonName, now)
 	}
 	if n := len(parse(bundle)); n != maxBundle {

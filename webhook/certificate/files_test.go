@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,15 +24,13 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
 )
 
-const publishedPath = "/api/v1/namespaces/kms/secrets/kms-webhook-ca-bundle"
-
 // TestFilesWaitForTheirTrust replaces the files before the configurations trust the new authority, as an administrator may.
 func TestFilesWaitForTheirTrust(t *testing.T) {
 	kube, dir := fakekube.New(t), t.TempDir()
 	old, next := newAuthorityPair(t), newAuthorityPair(t)
 	old.write(t, dir, serverName)
 	configure(kube, old.ca)
-	f := startFiles(t, kube, dir, "")
+	f := startFiles(t, kube, dir)
 	eventually(t, "ready", f.Ready)
 	first, _ := f.GetCertificate(nil)
 
@@ -60,7 +59,7 @@ func TestFilesMayComeLate(t *testing.T) {
 	kube, dir := fakekube.New(t), t.TempDir()
 	a := newAuthorityPair(t)
 	configure(kube, a.ca)
-	f := startFiles(t, kube, dir, "")
+	f := startFiles(t, kube, dir)
 	if err := f.Ready(); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("ready without a certificate: %v", err)
 	}
@@ -71,7 +70,7 @@ func TestFilesMayComeLate(t *testing.T) {
 // TestFilesHalfChanged replaces the files one after the other.
 func TestFilesHalfChanged(t *testing.T) {
 	a, dir := newAuthorityPair(t), t.TempDir()
-	f := &Files{dir: dir}
+	f := &Source{dir: dir}
 	put := func(name string, content []byte) {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			t.Fatal(err)
@@ -79,7 +78,7 @@ func TestFilesHalfChanged(t *testing.T) {
 	}
 	read := func(when string, want, usable bool) {
 		t.Helper()
-		if changed, err := f.read(); changed != want || (err == nil) != usable {
+		if changed, err := f.readFiles(); changed != want || (err == nil) != usable {
 			t.Errorf("%s: changed %v, %v", when, changed, err)
 		}
 	}
@@ -120,7 +119,7 @@ func TestFilesSayWhyNotReady(t *testing.T) {
 			kube, dir := fakekube.New(t), t.TempDir()
 			a.write(t, dir, c.host)
 			configure(kube, c.ca)
-			f := startFiles(t, kube, dir, "")
+			f := startFiles(t, kube, dir)
 			eventually(t, "the reason", func() error {
 				if err := f.Ready(); err == nil || !strings.Contains(err.Error(), c.want) {
 					return fmt.Errorf("want it to say %q: %w", c.want, err)
@@ -136,65 +135,6 @@ func TestFilesSayWhyNotReady(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestPublishedAuthorityRotates lets two replicas see a new authority at different times, while something copies the published
-// bundle to the configurations, as cert-manager's cainjector does, and a client keeps connecting.
-func TestPublishedAuthorityRotates(t *testing.T) {
-	kube := fakekube.New(t)
-	dirs := []string{t.TempDir(), t.TempDir()}
-	old, next := newAuthorityPair(t), newAuthorityPair(t)
-	kube.Put(publishedPath, fakekube.Object{"apiVersion": "v1", "kind": "Secret"})
-	configure(kube, nil)
-	inject(t, kube)
-	var replicas []*Files
-	var clients []*connecting
-	for _, dir := range dirs {
-		old.write(t, dir, serverName)
-		f := startFiles(t, kube, dir, "kms-webhook-ca-bundle")
-		eventually(t, "ready", f.Ready)
-		replicas, clients = append(replicas, f), append(clients, connect(t, kube, serve(t, f)))
-	}
-	for i, dir := range dirs {
-		first, _ := replicas[i].GetCertificate(nil)
-		next.write(t, dir, serverName)
-		eventually(t, "the new certificate", func() error {
-			c, err := replicas[i].GetCertificate(nil)
-			if err == nil && c == first {
-				err = errors.New("not yet")
-			}
-			return err
-		})
-	}
-	for _, c := range clients {
-		c.end(t)
-	}
-	if n := len(parse(bundleOf(kube, mutatingPath, 0))); n != 2 {
-		t.Errorf("the caBundle has %d authorities, want both", n)
-	}
-}
-
-// inject copies what is published to the configurations until the test ends.
-func inject(t *testing.T, kube *fakekube.Server) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-t.Context().Done():
-				return
-			case <-tick.C:
-			}
-			published := kube.Get(publishedPath)
-			data, _ := published["data"].(fakekube.Object)
-			if text, _ := data["ca.crt"].(string); text != "" && text != encode(bundleOf(kube, mutatingPath, 0)) {
-				configureText(kube, text)
-			}
-		}
-	}()
-	t.Cleanup(func() { <-done })
 }
 
 // configure sets the caBundle of all webhooks.
@@ -215,25 +155,40 @@ func configureText(kube *fakekube.Server, text string) {
 	kube.Put(mutatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "webhooks": hooks("pods")})
 }
 
-func startFiles(t *testing.T, kube *fakekube.Server, dir, secret string) *Files {
+func startFiles(t *testing.T, kube *fakekube.Server, dir string) *Source {
 	t.Helper()
-	f, err := NewFiles(dir, Options{
-		REST: kube.Config(), Namespace: "kms", Service: "kms-webhook", Secret: secret, Configuration: "kms-agent-injector", Log: testr.New(t),
-	})
+	f, err := NewFiles(dir, options(t, kube))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.handover.settle = time.Second
-	ctx, stop := context.WithCancel(context.Background())
+	return startSource(t, f)
+}
+
+func startSource(t *testing.T, s *Source) *Source {
+	t.Helper()
+	s.handover.settle = time.Second
+	start(t, s)
+	return s
+}
+
+func options(t *testing.T, kube *fakekube.Server) Options {
+	return Options{REST: kube.Config(), Namespace: "kms", Service: "kms-webhook", Configuration: "kms-agent-injector", Log: testr.New(t)}
+}
+
+// start runs something until it is stopped or the test ends.
+func start(t *testing.T, runner interface{ Run(context.Context) error }) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- f.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
+	go func() { done <- runner.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return f
+	t.Cleanup(stop)
+	return stop
 }
 
 // authorityPair is an authority that signs serving certificates.
@@ -244,7 +199,7 @@ type authorityPair struct {
 
 func newAuthorityPair(t *testing.T) authorityPair {
 	t.Helper()
-	ca, key := newAuthority(t)
+	ca, key := newTestAuthority(t)
 	pair, err := tls.X509KeyPair(ca, key)
 	if err != nil {
 		t.Fatal(err)

@@ -16,21 +16,17 @@ const settleTime = 10 * time.Second
 // A handover hands out the newest certificate when the configurations have trusted it, and it has been valid, for a while, and
 // until then the one before it, as long as they still trust that. So no request meets a certificate that it cannot verify.
 type handover struct {
-	configurations *configurations
-	name           string // DNS name by which the API server calls; "" is any
-	settle         time.Duration
-	log            logr.Logger
+	trusted *trusted
+	name    string // DNS name by which the API server calls; "" is any
+	settle  time.Duration
+	log     logr.Logger
 
 	mu     sync.Mutex
 	served *tls.Certificate
 }
 
-func newHandover(o Options, c *configurations) *handover {
-	h := &handover{configurations: c, settle: settleTime, log: o.Log}
-	if o.Namespace != "" {
-		h.name = o.Service + "." + o.Namespace + ".svc"
-	}
-	return h
+func newHandover(o Options, t *trusted) *handover {
+	return &handover{trusted: t, name: o.serverName(), settle: settleTime, log: o.Log}
 }
 
 // serve is the certificate to serve, given the newest there is.
@@ -51,10 +47,10 @@ func (h *handover) due(newest *tls.Certificate, now time.Time) bool {
 		return true
 	}
 	settle := h.settle
-	if h.configurations.trust(h.served, h.name, now, 0) != nil {
+	if h.trusted.trust(h.served, h.name, now, 0) != nil {
 		settle = 0 // nothing is lost by turning early
 	}
-	return h.configurations.trust(newest, h.name, now, settle) == nil
+	return h.trusted.trust(newest, h.name, now, settle) == nil
 }
 
 // ready is nil while the API server could accept a certificate.
@@ -63,7 +59,7 @@ func (h *handover) ready(c *tls.Certificate) error {
 	if err := current(c, now); err != nil {
 		return err
 	}
-	return h.configurations.trust(c, h.name, now, 0)
+	return h.trusted.trust(c, h.name, now, 0)
 }
 
 func current(c *tls.Certificate, now time.Time) error {

@@ -26,13 +26,13 @@ func TestHandover(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				authorities := map[string]authorityPair{"a": newAuthorityPair(t), "b": newAuthorityPair(t)}
-				h := newHandover(Options{Namespace: "kms", Service: "kms-webhook", Log: testr.New(t)}, &configurations{})
+				h := newHandover(Options{Namespace: "kms", Service: "kms-webhook", Log: testr.New(t)}, &trusted{})
 				trust := func(names []string) {
 					var bundle []byte
 					for _, name := range names {
 						bundle = append(bundle, authorities[name].ca...)
 					}
-					h.configurations.remember([][]byte{bundle}, time.Now())
+					h.trusted.remember([][]byte{bundle}, time.Now())
 				}
 				trust(c.before)
 				first := authorities["a"].serving(t)

@@ -5,123 +5,125 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
-	servertls "github.com/cert-manager/cert-manager/pkg/server/tls"
-	"github.com/cert-manager/cert-manager/pkg/server/tls/authority"
-	"github.com/go-logr/logr"
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-const commonName = "kms-webhook-ca"
-
-// SelfSigned signs its own serving certificates with an authority that all replicas share through a Secret, and keeps the
-// authority's certificate in the webhook configurations. No replica leads.
-//
-// cert-manager's library makes the authority, renews it after two thirds of its year and signs anew at once in every replica.
-type SelfSigned struct {
-	source         *servertls.DynamicSource
-	configurations *configurations
-	handover       *handover
-	log            logr.Logger
-}
-
-// NewSelfSigned prepares a SelfSigned; nothing happens before Run.
-func NewSelfSigned(o Options) (*SelfSigned, error) {
-	c, err := newConfigurations(o)
+// NewSelfSigned keeps an authority and a serving certificate in a Secret each, and the authority in the caBundles of the webhook
+// configurations. Each is renewed when a third of its life is left, or when its Secret is deleted or broken.
+func NewSelfSigned(o Options) (*Keeper, error) {
+	w, err := watch(o, append(o.configurations(), o.authoritySecret(), o.servingSecret())...)
 	if err != nil {
 		return nil, fmt.Errorf("self-signed certificates: %w", err)
 	}
-	s := &SelfSigned{configurations: c, handover: newHandover(o, c), log: o.Log}
-	s.source = &servertls.DynamicSource{
-		DNSNames:      []string{s.handover.name},
-		RetryInterval: 200 * time.Millisecond, // a replica that waits for the first authority is not ready
-		Authority: &authority.DynamicAuthority{
-			RESTConfig:      o.REST,
-			SecretNamespace: o.Namespace,
-			SecretName:      o.Secret,
-			SecretLabels:    map[string]string{"app.kubernetes.io/name": o.Service},
-			CommonName:      commonName,
-		},
+	k := &Keeper{options: o, watched: w}
+	k.next = k.selfSigned
+	return k, nil
+}
+
+// selfSigned is trusted first and signs then: whoever takes the new certificate finds it trusted already.
+func (k *Keeper) selfSigned(ctx context.Context) (task, error) {
+	authority, err := k.get(ctx, k.options.authoritySecret())
+	if err != nil {
+		return task{}, err
 	}
-	c.publish = s.publish
-	return s, nil
+	now := time.Now()
+	if wrong := soundAuthority(authority.Data, now); wrong != nil {
+		return task{fmt.Sprintf("make an authority in the Secret %s (%v)", authority.Name, wrong), func(ctx context.Context) error {
+			data, err := newAuthority(now)
+			if err != nil {
+				return err
+			}
+			return k.put(ctx, authority, data)
+		}}, nil
+	}
+
+	publish := task{}
+	err = each(ctx, k.watched.client, k.options, func(configuration client.Object, bundles [][]byte) error {
+		patch, err := adding(authority.Data["ca.crt"], configuration.GetResourceVersion(), bundles)
+		if patch != nil && publish.do == nil {
+			publish = task{fmt.Sprintf("add the authority to the caBundle of %T %s", configuration, k.options.Configuration), func(ctx context.Context) error {
+				return k.watched.client.Patch(ctx, configuration, client.RawPatch(types.JSONPatchType, patch))
+			}}
+		}
+		return err
+	})
+	if err != nil || publish.do != nil {
+		return publish, err
+	}
+
+	serving, err := k.get(ctx, k.options.servingSecret())
+	if err != nil {
+		return task{}, err
+	}
+	if wrong := soundServing(serving.Data, authority.Data["ca.crt"], k.options.serverName(), now); wrong != nil {
+		return task{fmt.Sprintf("sign a certificate in the Secret %s (%v)", serving.Name, wrong), func(ctx context.Context) error {
+			data, err := sign(authority.Data, k.options.serverName(), now)
+			if err != nil {
+				return err
+			}
+			return k.put(ctx, serving, data)
+		}}, nil
+	}
+	return task{}, nil
 }
 
-// Run signs and keeps trust until ctx ends.
-func (s *SelfSigned) Run(ctx context.Context) error {
-	ctx = logr.NewContext(ctx, s.log)
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.source.Start(ctx) })
-	group.Go(func() error { return s.configurations.run(ctx) })
-	return group.Wait()
+// soundAuthority says why an authority has to be made anew; nil if it can be used.
+func soundAuthority(data map[string][]byte, now time.Time) error {
+	pair, err := soundPair(data, now)
+	switch {
+	case err != nil:
+		return err
+	case !pair.Leaf.IsCA:
+		return errors.New("it is not an authority")
+	case !bytes.Equal(data["ca.crt"], data[corev1.TLSCertKey]):
+		return errors.New("ca.crt is not tls.crt")
+	}
+	return nil
 }
 
-// GetCertificate is for tls.Config.
-func (s *SelfSigned) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	newest, err := s.source.GetCertificate(hello)
+// soundServing says why a serving certificate has to be signed anew; nil if it can be used.
+func soundServing(data map[string][]byte, ca []byte, name string, now time.Time) error {
+	pair, err := soundPair(data, now)
+	if err != nil {
+		return err
+	}
+	return verify(ca, pair, name, now)
+}
+
+func soundPair(data map[string][]byte, now time.Time) (*tls.Certificate, error) {
+	if len(data[corev1.TLSCertKey]) == 0 || len(data[corev1.TLSPrivateKeyKey]) == 0 {
+		return nil, errors.New("there is none")
+	}
+	pair, err := tls.X509KeyPair(data[corev1.TLSCertKey], data[corev1.TLSPrivateKeyKey])
 	if err != nil {
 		return nil, err
 	}
-	return s.handover.serve(newest), nil
+	if left, life := pair.Leaf.NotAfter.Sub(now), pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore); left < life/3 {
+		return nil, fmt.Errorf("it ends at %s", pair.Leaf.NotAfter.Format(time.RFC3339))
+	}
+	return &pair, nil
 }
 
-// Ready is nil while the API server could accept the certificate.
-func (s *SelfSigned) Ready() error {
-	c, err := s.GetCertificate(nil)
-	if err != nil {
-		return fmt.Errorf("there is no serving certificate yet: %w", err)
-	}
-	return s.handover.ready(c)
-}
-
-// publish adds the authority to the bundles that lack it.
-func (s *SelfSigned) publish(ctx context.Context) error {
-	c, o := s.configurations.client, s.configurations.options
-	var secret corev1.Secret
-	err := c.Get(ctx, types.NamespacedName{Namespace: o.Namespace, Name: o.Secret}, &secret)
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("read the authority's Secret: %w", err)
-	}
-	ca := secret.Data["ca.crt"]
-	if len(parse(ca)) == 0 {
-		return nil // the authority has not been made yet, or, if somebody broke it, not again
-	}
-	return s.configurations.each(ctx, func(configuration client.Object, names []string, bundles [][]byte) error {
-		patch, err := adding(ca, names, bundles)
-		if patch == nil || err != nil {
-			return err
-		}
-		if err := c.Patch(ctx, configuration, client.RawPatch(types.JSONPatchType, patch)); err != nil {
-			return fmt.Errorf("patch the caBundle of %T %s: %w", configuration, o.Configuration, err)
-		}
-		s.log.Info("CA bundle written", "kind", fmt.Sprintf("%T", configuration), "name", o.Configuration)
-		return nil
-	})
-}
-
-// adding is a patch of nothing but the bundles that lack ca; nil if none does. A webhook is tested by name, in case somebody has
-// reordered them since.
-func adding(ca []byte, names []string, bundles [][]byte) ([]byte, error) {
+// adding is a patch of nothing but the bundles that lack ca, for the state in which they were read; nil if none does.
+func adding(ca []byte, resourceVersion string, bundles [][]byte) ([]byte, error) {
 	type operation struct {
 		Op    string `json:"op"`
 		Path  string `json:"path"`
 		Value any    `json:"value"`
 	}
-	var operations []operation
+	operations := []operation{{"test", "/metadata/resourceVersion", resourceVersion}}
 	for i, bundle := range bundles {
-		merged := merge(bundle, ca, commonName, time.Now())
-		if bytes.Equal(merged, bundle) {
-			continue
+		if merged := merge(bundle, ca, commonName, time.Now()); !bytes.Equal(merged, bundle) {
+			operations = append(operations, operation{"add", fmt.Sprintf("/webhooks/%d/clientConfig/caBundle", i), merged})
 		}
-		at := fmt.Sprintf("/webhooks/%d", i)
-		operations = append(operations, operation{"test", at + "/name", names[i]}, operation{"add", at + "/clientConfig/caBundle", merged})
 	}
-	if len(operations) == 0 {
+	if len(operations) == 1 {
 		return nil, nil
 	}
 	return json.Marshal(operations)

@@ -21,6 +21,7 @@ import (
 const (
 	Configuration  = "kms-agent-injector" // of the two webhook configurations
 	Deployment     = "kms-webhook"
+	Certificates   = "kms-webhook-certificates" // the Deployment that writes certificates and caBundle, unless an administrator does
 	Service        = "kms-webhook"
 	usualNamespace = "kms-agent-injector"
 )

@@ -23,11 +23,11 @@ const fromSecret = "cert-manager.io/inject-ca-from-secret"
 // certificate has the API server call the webhook, by a dry run: its own judgement of the certificate is the one that counts.
 func (e *examination) certificate(ctx context.Context, w *admissionv1.MutatingWebhook, all *admissionv1.MutatingWebhookConfiguration) {
 	release := e.Client.Release(ctx)
-	cure := fmt.Sprintf("kms-webhook writes the caBundle itself and says what keeps it from that: kubectl -n %s logs deployment/%s; with certificates.mode files, it is the chart's certificates.files.caBundle",
-		release, cluster.Deployment)
+	cure := fmt.Sprintf("%[2]s writes the caBundle and says what keeps it from that: kubectl -n %[1]s logs deployment/%[2]s; with certificates.mode files, it is the chart's certificates.files.caBundle",
+		release, cluster.Certificates)
 	if all != nil && all.Annotations[fromSecret] != "" {
-		cure = fmt.Sprintf("cert-manager's cainjector copies the caBundle from the Secret %s, which kms-webhook fills: look at cainjector, and at kubectl -n %[2]s describe certificate; kubectl -n %[2]s logs deployment/%[3]s",
-			all.Annotations[fromSecret], release, cluster.Deployment)
+		cure = fmt.Sprintf("cert-manager's cainjector copies the caBundle from the Secret %s, which %[3]s fills: look at cainjector, and at kubectl -n %[2]s describe certificate; kubectl -n %[2]s logs deployment/%[3]s",
+			all.Annotations[fromSecret], release, cluster.Certificates)
 	}
 	says := ""
 	if w != nil {

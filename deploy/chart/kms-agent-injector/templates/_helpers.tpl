@@ -4,8 +4,23 @@ app.kubernetes.io/name: kms-agent-injector
 app.kubernetes.io/component: webhook
 {{- end }}
 
+{{/* What identifies the pod that keeps the certificates: not one of the webhook's, to which the Service leads. */}}
+{{- define "kms.certificatesSelector" -}}
+app.kubernetes.io/name: kms-agent-injector
+app.kubernetes.io/component: certificates
+{{- end }}
+
 {{- define "kms.labels" -}}
 {{ include "kms.selector" . }}
+{{ include "kms.commonLabels" . }}
+{{- end }}
+
+{{- define "kms.certificatesLabels" -}}
+{{ include "kms.certificatesSelector" . }}
+{{ include "kms.commonLabels" . }}
+{{- end }}
+
+{{- define "kms.commonLabels" -}}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}

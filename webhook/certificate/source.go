@@ -1,0 +1,161 @@
+package certificate
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// A Source is the serving certificate of the process that listens. It follows what somebody else writes, to a folder or to a
+// Secret, and changes nothing in the cluster. There may be no certificate at first.
+type Source struct {
+	from     string // what is read, for people
+	dir      string // "": the Secret
+	options  Options
+	watched  *watched
+	trusted  *trusted
+	handover *handover
+	newest   atomic.Pointer[tls.Certificate] // nil until there is one
+	reported atomic.Pointer[string]          // why there is none that can be used
+}
+
+// readInterval is how often files are read. The kernel could say when they change, but on a busy node it has no watches left
+// to give.
+const readInterval = time.Second
+
+// NewFiles serves tls.crt and tls.key of a folder, which must exist; nothing is read before Run.
+func NewFiles(dir string, o Options) (*Source, error) {
+	if _, err := os.ReadDir(dir); err != nil {
+		return nil, fmt.Errorf("find the serving certificate: %w", err)
+	}
+	return newSource("the folder "+dir, dir, o, o.configurations())
+}
+
+// NewSecret serves tls.crt and tls.key of the Secret that NewSelfSigned's Keeper writes. It is read from the API server: a mounted
+// Secret arrives with the kubelet's next look, up to a minute and a half after the first installation has written it.
+func NewSecret(o Options) (*Source, error) {
+	secret := o.servingSecret()
+	return newSource("the Secret "+secret.Name, "", o, append(o.configurations(), secret))
+}
+
+func newSource(from, dir string, o Options, objects []client.Object) (*Source, error) {
+	w, err := watch(o, objects...)
+	if err != nil {
+		return nil, fmt.Errorf("the serving certificate in %s: %w", from, err)
+	}
+	t := &trusted{configuration: o.Configuration}
+	return &Source{from: from, dir: dir, options: o, watched: w, trusted: t, handover: newHandover(o, t)}, nil
+}
+
+// Run follows the certificate, and what is trusted, until ctx ends.
+func (s *Source) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.watched.run(ctx, s.look) })
+	if s.dir != "" {
+		group.Go(func() error { return s.followFiles(ctx) })
+	}
+	return group.Wait()
+}
+
+func (s *Source) look(ctx context.Context) error {
+	var seen [][]byte
+	err := each(ctx, s.watched.client, s.options, func(_ client.Object, bundles [][]byte) error {
+		seen = append(seen, bundles...)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.trusted.remember(seen, time.Now())
+	if s.dir != "" {
+		return nil
+	}
+	secret := s.options.servingSecret()
+	err = s.watched.client.Get(ctx, client.ObjectKeyFromObject(secret), secret)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read the serving certificate: %w", err)
+	}
+	if err == nil {
+		_, err = s.take(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	}
+	s.report(err)
+	return nil
+}
+
+func (s *Source) followFiles(ctx context.Context) error {
+	tick := time.NewTicker(readInterval)
+	defer tick.Stop()
+	for {
+		_, err := s.readFiles()
+		s.report(err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Source) readFiles() (changed bool, err error) {
+	certificate, err := os.ReadFile(filepath.Join(s.dir, corev1.TLSCertKey))
+	if err != nil {
+		return false, err
+	}
+	key, err := os.ReadFile(filepath.Join(s.dir, corev1.TLSPrivateKeyKey))
+	if err != nil {
+		return false, err
+	}
+	return s.take(certificate, key)
+}
+
+// take makes a pair the newest. What cannot be used, such as a certificate whose key is not there yet, changes nothing.
+func (s *Source) take(certificate, key []byte) (changed bool, err error) {
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return false, err
+	}
+	if old := s.newest.Load(); old != nil && slices.EqualFunc(old.Certificate, pair.Certificate, bytes.Equal) {
+		return false, nil
+	}
+	s.newest.Store(&pair)
+	return true, nil
+}
+
+// report logs why no newer certificate could be used, each time that the reason changes.
+func (s *Source) report(err error) {
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	}
+	if old := s.reported.Swap(&reason); err != nil && (old == nil || *old != reason) {
+		s.options.Log.Info("Waiting for a serving certificate", "from", s.from, "reason", reason)
+	}
+}
+
+// GetCertificate is for tls.Config.
+func (s *Source) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	newest := s.newest.Load()
+	if newest == nil {
+		return nil, fmt.Errorf("no serving certificate has been read from tls.crt and tls.key in %s yet", s.from)
+	}
+	return s.handover.serve(newest), nil
+}
+
+// Ready is nil while the API server could accept the certificate.
+func (s *Source) Ready() error {
+	c, err := s.GetCertificate(nil)
+	if err != nil {
+		return err
+	}
+	return s.handover.ready(c)
+}

@@ -1,0 +1,161 @@
+package certificate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// lookInterval is how often the objects are looked at without an event, and lookTimeout how long a look may take.
+const (
+	lookInterval = 30 * time.Second
+	lookTimeout  = 20 * time.Second
+)
+
+// Options are what a certificate needs to know of the cluster.
+type Options struct {
+	REST          *rest.Config
+	Namespace     string // of the webhook
+	Service       string // by which the API server calls the webhook
+	Configuration string // name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration
+	Log           logr.Logger
+}
+
+// serverName is the DNS name by which the API server calls; "" is any.
+func (o Options) serverName() string {
+	if o.Namespace == "" {
+		return ""
+	}
+	return o.Service + "." + o.Namespace + ".svc"
+}
+
+// The Secrets of the webhook's namespace. Each has its own, since RBAC grants whole objects.
+func (o Options) authoritySecret() *corev1.Secret { return o.secret("-ca") }        // tls.crt and tls.key of the authority, and ca.crt, the same as tls.crt
+func (o Options) servingSecret() *corev1.Secret   { return o.secret("-tls") }       // tls.crt and tls.key; of cert-manager's, ca.crt too
+func (o Options) bundleSecret() *corev1.Secret    { return o.secret("-ca-bundle") } // ca.crt, from which cert-manager's cainjector takes caBundle
+
+func (o Options) secret(suffix string) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Service + suffix}}
+}
+
+// configurations are empty objects of the two configurations.
+func (o Options) configurations() []client.Object {
+	named := metav1.ObjectMeta{Name: o.Configuration}
+	return []client.Object{
+		&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: named},
+		&admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: named},
+	}
+}
+
+// watched are a few objects that are looked at when one of them changes. The events only say when to look; what is there is
+// read from the API server, so that a look never acts on an old state.
+type watched struct {
+	client  client.Client
+	log     logr.Logger
+	caches  []cache.Cache
+	objects []client.Object // one for each cache
+	events  chan struct{}
+}
+
+func watch(o Options, objects ...client.Object) (*watched, error) {
+	scheme := runtime.NewScheme()
+	mapper := meta.NewDefaultRESTMapper(nil)
+	if err := errors.Join(corev1.AddToScheme(scheme), admissionregistrationv1.AddToScheme(scheme)); err != nil {
+		return nil, err
+	}
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
+	mapper.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
+	mapper.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"), meta.RESTScopeRoot)
+	httpClient, err := rest.HTTPClientFor(o.REST)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.New(o.REST, client.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: mapper})
+	if err != nil {
+		return nil, err
+	}
+	w := &watched{client: c, log: o.Log, objects: objects, events: make(chan struct{}, 1)}
+	for _, object := range objects {
+		// RBAC allows a list and a watch by name only one name at a time.
+		only := cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", object.GetName())}
+		if ns := object.GetNamespace(); ns != "" {
+			only.Namespaces = map[string]cache.Config{ns: {}}
+		}
+		informers, err := cache.New(o.REST, cache.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: mapper, ByObject: map[client.Object]cache.ByObject{object: only}})
+		if err != nil {
+			return nil, err
+		}
+		w.caches = append(w.caches, informers)
+	}
+	return w, nil
+}
+
+// notice makes the next look happen now.
+func (w *watched) notice() {
+	select {
+	case w.events <- struct{}{}:
+	default: // one is pending
+	}
+}
+
+// run calls look at once, after each event, after each lookInterval, and a second after it failed, until ctx ends.
+func (w *watched) run(ctx context.Context, look func(context.Context) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for i, informers := range w.caches {
+		group.Go(func() error { return informers.Start(ctx) })
+		informer, err := informers.GetInformer(ctx, w.objects[i], cache.BlockUntilSynced(false))
+		if err == nil {
+			_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+				AddFunc: func(any) { w.notice() }, UpdateFunc: func(any, any) { w.notice() }, DeleteFunc: func(any) { w.notice() },
+			})
+		}
+		if err != nil {
+			group.Go(func() error { return fmt.Errorf("watch %T %s: %w", w.objects[i], w.objects[i].GetName(), err) })
+		}
+	}
+	group.Go(func() error {
+		w.loop(ctx, look)
+		return nil
+	})
+	return group.Wait()
+}
+
+func (w *watched) loop(ctx context.Context, look func(context.Context) error) {
+	tick := time.NewTicker(lookInterval)
+	defer tick.Stop()
+	for reported := ""; ; {
+		limited, cancel := context.WithTimeout(ctx, lookTimeout)
+		err := look(limited)
+		cancel()
+		switch {
+		case err == nil || ctx.Err() != nil:
+			reported = ""
+		default:
+			if err.Error() != reported {
+				reported = err.Error()
+				w.log.Error(err, "Certificates are not as they should be; trying again every second")
+			}
+			time.AfterFunc(time.Second, w.notice)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.events:
+		case <-tick.C:
+		}
+	}
+}
