@@ -26,19 +26,15 @@ func TestWrongFlags(t *testing.T) {
 		args    []string
 		message string
 	}{
-		"no config":                        {nil, "--config is missing"},
-		"unknown flag":                     {[]string{"--confg=x"}, "flag provided but not defined"},
-		"no dashes":                        {[]string{"--config=x", "cert-mode=files", "--drain=9s"}, `"cert-mode=files" is not a flag`},
-		"log level":                        {[]string{"--config=x", "--log-level=loud"}, "--log-level"},
-		"kubeconfig":                       {[]string{"--config=x", "--kubeconfig=" + missing}, missing},
-		"mode":                             {[]string{"--config=x", "--kubeconfig=" + kubeconfig, "--cert-mode=self"}, "self-signed, cert-manager, files"},
-		"namespace":                        {[]string{"--config=x", "--kubeconfig=" + kubeconfig}, "POD_NAMESPACE"},
-		"certificate":                      {[]string{"--config=x", "--kubeconfig=" + kubeconfig, "--cert-mode=files", "--cert-dir=" + missing}, missing},
-		"certificates without a namespace": {[]string{"certificates", "--kubeconfig=" + kubeconfig}, "POD_NAMESPACE"},
-		"certificates of the administrator's own":    {[]string{"certificates", "--namespace=kms", "--kubeconfig=" + kubeconfig, "--cert-mode=files"}, "self-signed, cert-manager"},
-		"certificates without dashes":                {[]string{"certificates", "--namespace=kms", "check"}, `"check" is not a flag`},
-		"certificates checked without an API server": {[]string{"certificates", "--namespace=kms", "--kubeconfig=" + kubeconfig, "--check"}, "kms-webhook-ca"},
-		"config": {[]string{"--config=" + missing, "--kubeconfig=" + kubeconfig, "--namespace=kms"}, missing},
+		"no config":    {nil, "--config is missing"},
+		"unknown flag": {[]string{"--confg=x"}, "flag provided but not defined"},
+		"no dashes":    {[]string{"--config=x", "cert-mode=files", "--drain=9s"}, `"cert-mode=files" is not a flag`},
+		"log level":    {[]string{"--config=x", "--log-level=loud"}, "--log-level"},
+		"kubeconfig":   {[]string{"--config=x", "--kubeconfig=" + missing}, missing},
+		"mode":         {[]string{"--config=x", "--kubeconfig=" + kubeconfig, "--cert-mode=self"}, "self-signed, cert-manager, files"},
+		"namespace":    {[]string{"--config=x", "--kubeconfig=" + kubeconfig}, "POD_NAMESPACE"},
+		"certificate":  {[]string{"--config=x", "--kubeconfig=" + kubeconfig, "--cert-mode=files", "--cert-dir=" + missing}, missing},
+		"config":       {[]string{"--config=" + missing, "--kubeconfig=" + kubeconfig, "--namespace=kms"}, missing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := run(context.Background(), append([]string{"--port=0", "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0"}, c.args...))
