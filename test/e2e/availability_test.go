@@ -62,7 +62,7 @@ func TestWithoutAnyReplica(t *testing.T) {
 		}
 	})
 	kubectl(t, "-n", webhookNamespace, "scale", "deployment/kms-webhook", "--replicas=0")
-	kubectl(t, "-n", webhookNamespace, "wait", "pods", "--all", "--for=delete", "--timeout=5m") // those that are on their way out answer on
+	kubectl(t, "-n", webhookNamespace, "wait", "pods", "-l", "app.kubernetes.io/component=webhook", "--for=delete", "--timeout=5m") // those that are on their way out answer on
 
 	annotated := workload{name: "p", annotations: []string{"inject: true", "secret.f: x"}}
 	message := refused(t, annotated.pod(ns))

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,15 +23,20 @@ var update = flag.Bool("update", false, "write the golden files of this package 
 // keeper is the Deployment that writes certificates and the caBundle, apart from what listens.
 const keeper = "kms-webhook-certificates"
 
-// All that the ServiceAccount of what listens may do, in its own namespace and in all others, as the API server says.
+// All that the ServiceAccount of what listens may do, in its own namespace and in all others, as the API server says; without the paths
+// that every client may read, such as /healthz, which are the cluster's.
 func TestRightsOfWhatListens(t *testing.T) {
 	var got strings.Builder
 	for _, ns := range []string{webhookNamespace, "default"} {
 		list := kubectl(t, "auth", "can-i", "--list", "--namespace", ns, "--as", "system:serviceaccount:"+webhookNamespace+":kms-webhook")
-		got.WriteString("# namespace " + ns + "\n")
+		var rules []string
 		for line := range strings.Lines(list) {
-			got.WriteString(strings.Join(strings.Fields(line), " ") + "\n")
+			if rule := strings.Join(strings.Fields(line), " "); !strings.HasPrefix(rule, "[/") && !strings.HasPrefix(rule, "Resources ") {
+				rules = append(rules, rule)
+			}
 		}
+		slices.Sort(rules)
+		got.WriteString("# In the namespace " + ns + ": resource, URLs, names, verbs\n" + strings.Join(rules, "\n") + "\n")
 	}
 	file := filepath.Join("testdata", "rights.txt")
 	if *update {

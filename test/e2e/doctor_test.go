@@ -218,7 +218,7 @@ func TestDoctorOfTheWebhook(t *testing.T) {
 			kubectl(t, "-n", "kms-agent-injector", "scale", "deployment", "kms-webhook", "--replicas=0")
 		}, "endpoints", "has no ready endpoint"},
 		{"another authority", func() {
-			kubectl(t, "delete", "clusterrolebinding", "kms-webhook") // else the webhook puts its caBundle back at once
+			kubectl(t, "delete", "clusterrolebinding", "kms-webhook-certificates") // else the right caBundle is back at once
 			kubectl(t, "patch", "mutatingwebhookconfiguration", "kms-agent-injector", "--type=json", "-p",
 				`[{"op":"replace","path":"/webhooks/0/clientConfig/caBundle","value":"`+otherAuthority(t)+`"}]`)
 		}, "certificate", "the API server does not accept the webhook's certificate"},

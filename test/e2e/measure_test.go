@@ -106,8 +106,7 @@ var durationMetric = regexp.MustCompile(`(?m)^kms_webhook_admission_duration_sec
 // admissionTime adds up, over the webhook's replicas, how many admissions there were and how long they took.
 func admissionTime(t *testing.T) (admissions int, seconds float64) {
 	t.Helper()
-	pods := strings.Fields(kubectl(t, "-n", "kms-agent-injector", "get", "pods", "-o", "jsonpath={.items[*].metadata.name}"))
-	for _, pod := range pods {
+	for _, pod := range webhookPods(t) {
 		metrics := kubectl(t, "get", "--raw", "/api/v1/namespaces/kms-agent-injector/pods/"+pod+":8080/proxy/metrics")
 		for _, m := range durationMetric.FindAllStringSubmatch(metrics, -1) {
 			n, err := strconv.ParseFloat(m[3], 64)
