@@ -5,13 +5,18 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
 // AgentDefaults are what injected containers are made of. In an entry of Injector.Namespaces, what is left out stays.
 type AgentDefaults struct {
-	Image           string `yaml:"image"`           // of kms-agent, of the webhook's own version; required
-	ImagePullPolicy string `yaml:"imagePullPolicy"` // Always, IfNotPresent, Never; "" leaves it to Kubernetes
+	Image string `yaml:"image"` // of kms-agent, of the webhook's own version; required
+	// EarlierImages are other images that containers of the agent's may have which are in a pod when it arrives: those of manifests that
+	// were injected before, and those that a replica injects which has not seen a change of Image yet. A * stands for any characters.
+	// Default all images of Image's repository; [] is none.
+	EarlierImages   []string `yaml:"earlierImages"`
+	ImagePullPolicy string   `yaml:"imagePullPolicy"` // Always, IfNotPresent, Never; "" leaves it to Kubernetes
 	// ImagePullSecrets are names of Secrets that injected pods get among their imagePullSecrets, besides those that they have. Each
 	// namespace with such pods needs Secrets of these names.
 	ImagePullSecrets []string          `yaml:"imagePullSecrets"`
@@ -20,6 +25,9 @@ type AgentDefaults struct {
 	MaxLimits        map[string]string `yaml:"maxLimits"`     // a pod's own requests and limits may not exceed these
 	VolumeSize       string            `yaml:"volumeSize"`    // sizeLimit of each tmpfs; default 16Mi
 	NativeSidecar    NativeSidecar     `yaml:"nativeSidecar"` // always, never, or auto (default): by the cluster's version
+	// LateContainers has containers that other webhooks add after the injection get the files too, unless an annotation excludes them.
+	// Default false: only those that the pod's annotations name.
+	LateContainers *bool `yaml:"lateContainers"`
 	// NarrowSessions has the agents pass STS a policy that narrows their sessions, those of second roles too, to the secrets that their
 	// pod declares, so that stolen credentials are good for no more, whatever the role may do. true or required: a pod whose sessions
 	// cannot be narrowed is refused, because the policy would exceed 2,048 characters or the identity has no session; preferred: such a
@@ -62,6 +70,7 @@ func (a *AgentDefaults) fill() {
 	a.NarrowSessions = cmp.Or(a.NarrowSessions, "false")
 	a.MinRefreshInterval = cmp.Or(a.MinRefreshInterval, new(Duration(shortestRefresh)))
 	a.MaxSecrets = cmp.Or(a.MaxSecrets, new(0))
+	a.LateContainers = cmp.Or(a.LateContainers, new(false))
 	a.ImageVolume = cmp.Or(a.ImageVolume, new(false))
 	a.MetricsPort = cmp.Or(a.MetricsPort, new(0))
 }
@@ -81,6 +90,10 @@ func (a AgentDefaults) over(base AgentDefaults) AgentDefaults {
 	if pullSecrets == nil {
 		pullSecrets = base.ImagePullSecrets
 	}
+	earlier := a.EarlierImages
+	if earlier == nil {
+		earlier = base.EarlierImages
+	}
 	return AgentDefaults{
 		Image:            cmp.Or(a.Image, base.Image),
 		ImagePullPolicy:  cmp.Or(a.ImagePullPolicy, base.ImagePullPolicy),
@@ -93,10 +106,29 @@ func (a AgentDefaults) over(base AgentDefaults) AgentDefaults {
 		NarrowSessions:   cmp.Or(a.NarrowSessions, base.NarrowSessions),
 		ImageVolume:      cmp.Or(a.ImageVolume, base.ImageVolume),
 		MetricsPort:      cmp.Or(a.MetricsPort, base.MetricsPort),
+		EarlierImages:    earlier,
+		LateContainers:   cmp.Or(a.LateContainers, base.LateContainers),
 
 		MinRefreshInterval: cmp.Or(a.MinRefreshInterval, base.MinRefreshInterval),
 		MaxSecrets:         cmp.Or(a.MaxSecrets, base.MaxSecrets),
 	}
+}
+
+// AllowsImage reports whether a container of the agent's that is in a pod may have an image.
+func (a AgentDefaults) AllowsImage(image string) bool {
+	if a.EarlierImages == nil {
+		return repository(image) == repository(a.Image)
+	}
+	return image == a.Image || anyMatches(a.EarlierImages, image)
+}
+
+// repository is a reference to an image without its tag and digest. A colon before a slash is a registry's port.
+func repository(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	if colon := strings.LastIndexByte(image, ':'); colon > strings.LastIndexByte(image, '/') {
+		return image[:colon]
+	}
+	return image
 }
 
 // check finds what is wrong with what is there.
@@ -107,6 +139,11 @@ func (a AgentDefaults) check(m *Mistakes, where string) {
 	for i, name := range a.ImagePullSecrets {
 		if len(name) > 253 || !hostName(name) {
 			m.add(fmt.Sprintf("%s.imagePullSecrets[%d]", where, i), "%q does not name a Kubernetes Secret; write for example registry-credentials", name)
+		}
+	}
+	for i, image := range a.EarlierImages {
+		if image == "" || strings.ContainsAny(image, " \t\r\n\"',[]{}") {
+			m.add(fmt.Sprintf("%s.earlierImages[%d]", where, i), "%q is not an image; write for example registry.example.com/kms-agent:v1.*", image)
 		}
 	}
 	if choices := []string{"", string(NativeAuto), string(NativeAlways), string(NativeNever)}; !slices.Contains(choices, string(a.NativeSidecar)) {

@@ -25,6 +25,9 @@ type Injector struct {
 	Agent      AgentDefaults `yaml:"agent"`
 	Allow      Allow         `yaml:"allow"`
 	Namespaces []Namespace   `yaml:"namespaces"` // the first that matches says what is different there
+
+	// Unknown says that this stands for a document which could not be read: what only that decides is not held against a pod.
+	Unknown bool `yaml:"-"`
 }
 
 // A Gateway is a host of Alibaba Cloud as the operator sees it.

@@ -43,12 +43,12 @@ accountID: "1234567890123456"
 clusterID: c0ffee
 region: cn-hangzhou
 network: public
-agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true, imageVolume: true, imagePullSecrets: [pull], minRefreshInterval: 1m, maxSecrets: 20}
+agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true, imageVolume: true, imagePullSecrets: [pull], earlierImages: ["kms-agent:v0.*"], lateContainers: true, minRefreshInterval: 1m, maxSecrets: 20}
 allow: {secrets: ["shared/*"], identities: [node-role, "access-key:kms-*"]}
 namespaces:
 - names: [team-a-*]
   allow: {podRoles: false, secrets: [team-a/*, "*:secret/team-a/*"], identities: []}
-  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, imagePullSecrets: [], minRefreshInterval: 20s, maxSecrets: 0, volumeSize: 1Mi}
+  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, imagePullSecrets: [], earlierImages: [], lateContainers: false, minRefreshInterval: 20s, maxSecrets: 0, volumeSize: 1Mi}
 - selector: {matchLabels: {team: b}}
   allow: {regions: [cn-beijing], identities: [client-key]}
   agent: {image: "kms-agent:v2", imagePullPolicy: Always, requests: {cpu: 1m}, maxLimits: {memory: 1Gi}}
@@ -63,14 +63,14 @@ namespaces:
 	if diff := cmp.Diff(AgentDefaults{
 		Image: "kms-agent:v1", Requests: map[string]string{"cpu": "10m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "128Mi"},
 		VolumeSize: "1Mi", NativeSidecar: NativeNever, NarrowSessions: "false", ImageVolume: new(false), MetricsPort: new(0), MinRefreshInterval: new(Duration(20 * time.Second)), MaxSecrets: new(0),
-		ImagePullSecrets: []string{},
+		ImagePullSecrets: []string{}, EarlierImages: []string{}, LateContainers: new(false),
 	}, a.Agent); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(AgentDefaults{
 		Image: "kms-agent:v2", ImagePullPolicy: "Always", Requests: map[string]string{"cpu": "1m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "64Mi"},
 		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, NarrowSessions: "true", ImageVolume: new(true), MetricsPort: new(9464), MinRefreshInterval: new(Duration(time.Minute)), MaxSecrets: new(20),
-		ImagePullSecrets: []string{"pull"},
+		ImagePullSecrets: []string{"pull"}, EarlierImages: []string{"kms-agent:v0.*"}, LateContainers: new(true),
 	}, b.Agent); diff != "" {
 		t.Error(diff)
 	}
@@ -192,5 +192,27 @@ func TestReadInjectorMistakes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAllowsImage(t *testing.T) {
+	for _, c := range []struct {
+		image, other string
+		earlier      []string
+		want         bool
+	}{
+		{"reg:5000/a/kms-agent:v1", "reg:5000/a/kms-agent:v2@sha256:0", nil, true},
+		{"reg:5000/a/kms-agent:v1", "reg:5000/a/kms-agent", nil, true},
+		{"reg:5000/a/kms-agent:v1", "reg/a/kms-agent:v1", nil, false},
+		{"reg:5000/a/kms-agent:v1", "reg:5000/a/kms-agent/x:v1", nil, false},
+		{"kms-agent:v1", "kms-agent:v2", nil, true},
+		{"kms-agent:v1", "kms-agent:5000/x", nil, false},
+		{"kms-agent:v1", "kms-agent:v2", []string{}, false},
+		{"kms-agent:v1", "kms-agent:v1", []string{}, true},
+		{"kms-agent:v1", "mirror/kms-agent:v0", []string{"mirror/*"}, true},
+	} {
+		if got := (AgentDefaults{Image: c.image, EarlierImages: c.earlier}).AllowsImage(c.other); got != c.want {
+			t.Errorf("%s allows %s with %q: %v", c.image, c.other, c.earlier, got)
+		}
 	}
 }

@@ -2,6 +2,9 @@ package config
 
 import "strings"
 
+// Nearest returns the candidate that a person may have meant by s, or "".
+func Nearest(s string, candidates []string) string { return nearest(s, candidates) }
+
 // nearest returns the candidate that is s but for capitals, else the one with the smallest edit distance to s, or "" when none is
 // near enough to be what a person meant: more than a third of the longer word would have to change.
 func nearest(s string, candidates []string) string {

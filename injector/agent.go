@@ -31,7 +31,7 @@ func (in *Injector) document(r *Request, a *access) config.Agent {
 	}
 	if len(r.Spec.Env) > 0 {
 		doc.Env, doc.EnvMode = r.Spec.Env, a.mode
-		if in.copiesProgram() {
+		if in.copiesProgram(&r.Pod.Spec) {
 			doc.Program = config.Program
 		}
 	}
@@ -74,8 +74,8 @@ func (in *Injector) kmsHost(spec *config.Spec) string {
 	return in.policy.KMS.Endpoint
 }
 
-// containers are the agent's, in the order in which they run.
-func (in *Injector) containers(r *Request, a *access, resources string, memory *memory) []agent {
+// shared is what the agent's containers of a pod have in common. The memory's document is in it.
+func (in *Injector) shared(r *Request, a *access, resources string, memory *memory) *shared {
 	memory.env = append(memory.env[:0], `[{"name":"`+config.AgentEnv+`","value":`...)
 	memory.env = rawjson.AppendString(memory.env, memory.document)
 	memory.env = append(memory.env, `},{"name":"`+config.PodNameEnv+`","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}},`+memoryLimitEnv...)
@@ -84,20 +84,33 @@ func (in *Injector) containers(r *Request, a *access, resources string, memory *
 	for _, v := range r.views {
 		mounts = append(mounts, Mount{Name: v.volume, MountPath: v.dir})
 	}
-	if len(r.Spec.Env) > 0 && in.copiesProgram() {
+	if len(r.Spec.Env) > 0 && in.copiesProgram(&r.Pod.Spec) {
 		mounts = append(mounts, programMount(false))
 	}
 	memory.mounts = appendItems(append(memory.mounts[:0], in.fragments.mounts[r.Spec.Identity.Kind]...), mounts, appendMount)
-	both := &shared{fragments: &in.fragments, env: memory.env, resources: resources, mounts: memory.mounts, uid: a.uid, gid: a.gid}
-	once := agent{name: InitContainerName, command: config.CommandInit, shared: both}
-	if r.Spec.Mode == config.ModeInit {
-		return []agent{once}
+	return &shared{fragments: &in.fragments, env: memory.env, resources: resources, mounts: memory.mounts, uid: a.uid, gid: a.gid}
+}
+
+// agent is the container of a name, InitContainerName or ContainerName; the latter may be a native sidecar.
+func (in *Injector) agent(r *Request, name string, native bool, both *shared) agent {
+	if name == InitContainerName {
+		return agent{name: name, command: config.CommandInit, shared: both}
 	}
-	forever := agent{name: ContainerName, command: config.CommandRun, native: in.native(), port: in.metricsPort(r), shared: both}
+	forever := agent{name: name, command: config.CommandRun, native: native, port: in.metricsPort(r), shared: both}
 	if r.Spec.API != nil {
 		forever.env, forever.mounts = []variable{apiTokenEnv}, []Mount{apiMount(false)}
 	}
 	forever.gate = r.Spec.Mode == config.ModeSingle || r.Spec.API != nil
+	return forever
+}
+
+// containers are the agent's, in the order in which they run.
+func (in *Injector) containers(r *Request, both *shared) []agent {
+	once := in.agent(r, InitContainerName, false, both)
+	if r.Spec.Mode == config.ModeInit {
+		return []agent{once}
+	}
+	forever := in.agent(r, ContainerName, in.native(), both)
 	if r.Spec.Mode == config.ModeSingle || !fetches(&r.Spec) {
 		return []agent{forever}
 	}

@@ -29,7 +29,7 @@ func fileless(r *Request) (mistakes config.Mistakes, warnings []string) {
 		return nil, nil
 	}
 	for i, c := range r.Pod.Spec.InitContainers {
-		if !selected(&r.Spec, c.Name) || !early(r, i) || c.native() || ofMesh(c.Name) {
+		if !r.reads(&c) || !early(r, i) || c.native() || ofMesh(c.Name) {
 			continue
 		}
 		problem := fmt.Sprintf("container %s runs before the agent has written the files; move it after %s (remove %s: last), or leave the container out with %s",

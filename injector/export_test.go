@@ -60,7 +60,7 @@ func (in *Injector) Values(request Request) (values []Value, document config.Age
 	a := accessOf(&r.Pod.Spec, readers)
 	resources, _ := in.resources(r)
 	document = in.document(r, &a)
-	for _, c := range in.containers(r, &a, resources, &memory{document: appendDocument(nil, document)}) {
+	for _, c := range in.containers(r, in.shared(r, &a, resources, &memory{document: appendDocument(nil, document)})) {
 		values = append(values, Value{appendValue(nil, c), &corev1.Container{}})
 	}
 	for _, v := range in.volumes(r, &a) {

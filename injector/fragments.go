@@ -31,7 +31,7 @@ func (in *Injector) prepare() {
 	f.resources = string(appendResources(nil, in.defaults))
 	f.tmpfs = `"emptyDir":{"medium":"Memory","sizeLimit":"` + in.volumeSize.String() + `"}`
 	f.program = `"emptyDir":{"sizeLimit":"` + programSize + `"}`
-	if !in.copiesProgram() {
+	if *in.policy.Agent.ImageVolume {
 		f.program = `"image":{` + members(func(b []byte) []byte {
 			return appendText(appendString(b, "reference", agent.Image), "pullPolicy", agent.ImagePullPolicy)
 		}) + `}`

@@ -28,7 +28,7 @@ func oracle(pod object, spec config.Spec, native bool) object {
 
 	for _, kind := range []string{"initContainers", "containers"} {
 		for i, c := range items(of[kind]) {
-			if container := c.(object); wanted(spec, container["name"].(string)) {
+			if container := c.(object); wanted(spec, container["name"].(string)) && !(again && late(container, spec)) {
 				oracleContainer(container, spec, kind == "containers" || !early(items(of["initContainers"]), i, spec))
 			}
 		}
@@ -85,6 +85,13 @@ func wanted(spec config.Spec, name string) bool {
 		return slices.Contains(spec.Containers, name)
 	}
 	return !slices.Contains(spec.SkipContainers, name)
+}
+
+// late: it came after the agent, and no annotation names it.
+func late(container object, spec config.Spec) bool {
+	name := container["name"].(string)
+	return viewOf(spec, name) == "kms-secrets" && !slices.Contains(spec.Containers, name) &&
+		!slices.ContainsFunc(items(container["volumeMounts"]), func(m any) bool { return m.(object)["name"] == "kms-secrets" })
 }
 
 // early: an init container that ends before the agent's have begun.

@@ -20,6 +20,7 @@ type Request struct {
 	Room      []byte      // what the patch is appended to, which may be nil; its bytes are the caller's to use again after the patch
 
 	views []view // that Spec asks for
+	late  bool   // containers that came after the injection get nothing, unless the pod names them
 }
 
 func (r *Request) serviceAccount() string { return ServiceAccountOf(r.Pod) }
@@ -52,6 +53,7 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 		return Plan{}, mistakes
 	}
 	r.views = views(&r.Spec)
+	r.late = injected(&r.Pod.Spec) && !*in.policy.Agent.LateContainers
 	readers, warnings, mistakes := readers(r)
 	a := accessOf(&r.Pod.Spec, readers)
 	resources, more := in.resources(r)
@@ -64,16 +66,16 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 	document := in.document(r, &a)
 	wide, widened := in.narrow(&document)
 	memory.document = appendDocument(memory.document[:0], document)
-	outdated, changed := in.outdated(r, document, memory.document)
-	if len(outdated) > 0 {
-		return Plan{}, outdated // the rest would be about what is no longer so
+	forged, changed := in.verify(r, &a, document, resources, memory)
+	if len(forged) > 0 {
+		return Plan{}, forged // the rest would be about what is no longer so
 	}
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), conflicts, unwrappable, fileless, unreadable, in.claimed(r, &a), in.tooLong(&r.Spec, memory.document), wide)
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), private(r), conflicts, unwrappable, fileless, unreadable, in.claimed(r, &a), in.tooLong(&r.Spec, memory.document), wide)
 	if len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
 	warnings = append(warnings, in.end(r)...)
-	agents := in.containers(r, &a, resources, memory)
+	agents := in.containers(r, in.shared(r, &a, resources, memory))
 	warnings = slices.Concat(warnings, changed, widened, unwrapped, unread, unsure, late, a.warnOpen(&r.Spec, readers), warnOwnMounts(r, readers), warnReferences(r, readers),
 		warnRole(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r), warnMesh(r, &a), warnLate(r, readers, &a), warnProfile(&r.Pod.Spec), warnClass(&r.Pod.Spec, resources))
 
@@ -136,7 +138,7 @@ func (in *Injector) growContainers(b *builder, r *Request) {
 		inits      bool
 	}{{"/spec/initContainers", r.Pod.Spec.InitContainers, true}, {"/spec/containers", r.Pod.Spec.Containers, false}} {
 		for i, c := range list.containers {
-			if !selected(&r.Spec, c.Name) {
+			if !r.reads(&c) {
 				continue
 			}
 			pointer := list.pointer + "/" + strconv.Itoa(i)
@@ -187,7 +189,7 @@ func (in *Injector) addAgents(b *builder, r *Request, agents []agent) {
 
 // readers are the containers that get the files.
 func readers(r *Request) (found []Container, warnings []string, mistakes config.Mistakes) {
-	var names []string
+	var names, late []string
 	for c := range r.Pod.Spec.each {
 		if ours(c.Name) {
 			continue
@@ -197,32 +199,62 @@ func readers(r *Request) (found []Container, warnings []string, mistakes config.
 			continue
 		}
 		names = append(names, c.Name)
-		if selected(&r.Spec, c.Name) {
+		switch {
+		case r.reads(c):
 			found = append(found, *c)
+		case selected(&r.Spec, c.Name):
+			late = append(late, c.Name)
 		}
+	}
+	if len(late) > 0 {
+		warnings = append(warnings, fmt.Sprintf("container %s came after the agent was injected and gets no files; if it needs them, name it in %scontainers, with all others that do", some(late), config.Prefix))
 	}
 	unknown := func(asked []string) string {
 		asked = slices.DeleteFunc(slices.Clone(asked), func(name string) bool { return slices.Contains(names, name) })
 		return some(asked)
 	}
-	if missing := unknown(r.Spec.Containers); missing != "" {
+	if missing := unknown(r.Spec.Containers); missing != "" && (len(found) == 0 || mistyped(r.Spec.Containers, names)) {
 		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "containers", Problem: fmt.Sprintf(
 			"there is no container %s in the pod; its containers are %s", missing, some(names))})
 	}
 	mistakes = append(mistakes, strangers(&r.Spec, names)...)
 	// Not a mistake: the container may be one that another webhook adds later.
-	if missing := unknown(r.Spec.SkipContainers); missing != "" {
-		warnings = append(warnings, fmt.Sprintf("%sskip-containers: there is no container %s in the pod (yet); its containers are %s",
-			config.Prefix, missing, some(names)))
+	for _, list := range []struct {
+		annotation string
+		names      []string
+	}{{"containers", r.Spec.Containers}, {"skip-containers", r.Spec.SkipContainers}} {
+		if missing := unknown(list.names); missing != "" && len(mistakes) == 0 {
+			warnings = append(warnings, fmt.Sprintf("%s%s: there is no container %s in the pod (yet); its containers are %s",
+				config.Prefix, list.annotation, missing, some(names)))
+		}
 	}
-	if len(found) == 0 && len(mistakes) == 0 {
+	switch {
+	case len(found) > 0 || len(mistakes) > 0:
+	case len(late) > 0:
+		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "inject", Problem: "the agent is in the pod, but no container mounts its files" + cure})
+	default:
 		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "skip-containers", Problem: fmt.Sprintf(
 			"leaves no container that gets the files; the pod's containers are %s", some(names))})
 	}
 	return found, warnings, mistakes
 }
 
-// selected reports whether a container gets the files. One without a name, which Kubernetes will refuse, may be null.
+// mistyped reports whether one of the names that were asked for is nearly that of a container.
+func mistyped(asked, names []string) bool {
+	return slices.ContainsFunc(asked, func(name string) bool { return !slices.Contains(names, name) && config.Nearest(name, names) != "" })
+}
+
+// reads reports whether a container gets the files, or has them.
+func (r *Request) reads(c *Container) bool {
+	return selected(&r.Spec, c.Name) && (!r.late || c.mounts(r.secretsVolume(c.Name)) || r.names(c.Name))
+}
+
+// names reports whether an annotation names a container as one that gets files.
+func (r *Request) names(container string) bool {
+	return slices.Contains(r.Spec.Containers, container) || r.secretsVolume(container) != SecretsVolume
+}
+
+// selected reports whether the annotations have a container get the files. One without a name, which Kubernetes will refuse, may be null.
 func selected(spec *config.Spec, name string) bool {
 	if name == "" || ours(name) {
 		return false

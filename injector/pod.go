@@ -180,6 +180,7 @@ type Container struct {
 	Env             []Setting       `json:"env"`
 	Ports           []Port          `json:"ports"`
 	VolumeMounts    []Mount         `json:"volumeMounts"`
+	Text            string          `json:"-"` // all of it, where it has a name of the agent's containers
 }
 
 // Setting is an environment variable that has a value in the pod's spec, or "".

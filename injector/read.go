@@ -243,6 +243,7 @@ func readToken(r *rawjson.Reader) (t TokenSource) {
 }
 
 func readContainer(r *rawjson.Reader) (c Container) {
+	start := r.At()
 	for name := range r.Members {
 		switch name {
 		case "name":
@@ -264,6 +265,9 @@ func readContainer(r *rawjson.Reader) (c Container) {
 		case "volumeMounts":
 			c.VolumeMounts = readAll(r, readMount)
 		}
+	}
+	if ours(c.Name) {
+		c.Text = r.Since(start)
 	}
 	return c
 }

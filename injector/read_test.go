@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	kubejson "sigs.k8s.io/json"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -40,6 +41,9 @@ func fill(v reflect.Value) {
 			return
 		}
 		for i := range v.NumField() {
+			if v.Type().Field(i).Tag.Get("json") == "-" {
+				continue
+			}
 			fill(v.Field(i))
 		}
 	case reflect.Pointer:
@@ -106,7 +110,7 @@ func FuzzReadPod(f *testing.F) {
 		if (err == nil) != (theirs == nil) {
 			t.Fatalf("%q: %v; Kubernetes: %v", document, err, theirs)
 		}
-		if diff := cmp.Diff(want, got); err == nil && diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(injector.Container{}, "Text")); err == nil && diff != "" {
 			t.Fatalf("%q (-Kubernetes +got):\n%s", document, diff)
 		}
 	})

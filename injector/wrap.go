@@ -12,17 +12,21 @@ import (
 const programSize = "64Mi"
 
 // copiesProgram reports how the containers' commands find the agent's program in ProgramVolume: the agent copies it there, or the
-// volume is the agent's image, whose only file outside of /etc it is.
-func (in *Injector) copiesProgram() bool { return !*in.policy.Agent.ImageVolume }
+// volume is the agent's image, whose only file outside of /etc it is. A pod that was injected before keeps what it got.
+func (in *Injector) copiesProgram(pod *PodSpec) bool {
+	if v, exists := pod.volume(ProgramVolume); exists && injected(pod) {
+		return v.EmptyDir != nil
+	}
+	return !*in.policy.Agent.ImageVolume
+}
 
-// hasProgram reports whether a volume with the name of the program's has the program. A pod that was injected before keeps what it
-// got.
+// hasProgram reports whether a volume with the name of the program's has the program.
 func (in *Injector) hasProgram(pod *PodSpec, v Volume) bool {
 	switch {
 	case v.Image != nil:
-		return v.Image.Reference == in.policy.Agent.Image || injected(pod)
+		return v.Image.Reference == in.policy.Agent.Image || injected(pod) && in.policy.Agent.AllowsImage(v.Image.Reference)
 	case v.EmptyDir != nil:
-		return in.copiesProgram() || injected(pod)
+		return in.copiesProgram(pod)
 	}
 	return false
 }
@@ -60,7 +64,7 @@ func unwrappable(r *Request) (mistakes config.Mistakes, warnings []string) {
 	}
 	for i, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
 		switch {
-		case !selected(&r.Spec, c.Name) || c.wrapped():
+		case !r.reads(&c) || c.wrapped():
 		case len(c.Command) == 0:
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):

@@ -155,8 +155,15 @@ func TestPatchedPod(t *testing.T) {
 	if err := json.Unmarshal(f.mutate(t, marshal(t, injected)), &late); err != nil {
 		t.Fatal(err)
 	}
-	if mounts := late.Spec.Containers[1].VolumeMounts; len(mounts) != 1 || mounts[0].Name != "kms-secrets" || !mounts[0].ReadOnly {
+	if mounts := late.Spec.Containers[1].VolumeMounts; len(mounts) != 0 {
 		t.Errorf("a container that came later has the mounts %v", mounts)
+	}
+	late.Annotations["kms.alibabacloud.com/containers"] = late.Spec.Containers[0].Name + ",mesh"
+	if err := json.Unmarshal(f.mutate(t, marshal(t, late)), &late); err != nil {
+		t.Fatal(err)
+	}
+	if mounts := late.Spec.Containers[1].VolumeMounts; len(mounts) != 1 || mounts[0].Name != "kms-secrets" || !mounts[0].ReadOnly {
+		t.Errorf("a container that came later and is named has the mounts %v", mounts)
 	}
 	for _, sample := range []string{`result="skipped",reason="already-injected"`, `result="injected",reason="again"`} {
 		if err := hasSample(f, "kms_webhook_admissions_total", sample); err != nil {
@@ -324,7 +331,8 @@ func TestChangedAfterwards(t *testing.T) {
 	}{
 		{"secret.late", "app/late", false, "kms.alibabacloud.com/secret.late: the agent in this pod was injected before this was written, and knows nothing of it"},
 		{"secret.db", "app/other", false, "kms.alibabacloud.com/secret.db: the agent in this pod"},
-		{"log-level", "debug", true, "kms.alibabacloud.com/log-level: changed after the agent was injected, without any effect"},
+		{"log-level", "debug", false, "kms.alibabacloud.com/log-level: the agent in this pod was injected before this was written"},
+		{"mode", "init", true, "kms.alibabacloud.com/mode: changed after the agent was injected, without any effect"},
 		{"inject", "false", true, "kms.alibabacloud.com/inject: does not ask for the agent any more, which is in this pod already and stays"},
 		{"secret.db", "app/db", true, ""},
 	} {

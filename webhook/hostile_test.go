@@ -65,7 +65,7 @@ func TestHostile(t *testing.T) {
 		{"amounts with many zeros", nil, []map[string]any{{"name": "c0", "resources": map[string]any{
 			"limits": map[string]string{"cpu": "1e2147483647", "memory": "1"}, "requests": map[string]string{"cpu": "1", "memory": "1"},
 		}}}, nil, ""},
-		{"a document of somebody's own", each(numbered(2000, config.Prefix+"secret."), "a"), agent(900_000), nil, ""},
+		{"a document of somebody's own", each(numbered(2000, config.Prefix+"secret."), "a"), agent(900_000), nil, "longer than a variable can be"},
 		{"a document of somebody's own that could be ours", each(numbered(2000, config.Prefix+"secret."), "a"), agent(40_000), nil, "was injected before this was written"},
 		{"files of many containers", each(numbered(40, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(1000, "c"), ",")+"]}"), named(1000), nil, ""},
 	} {

@@ -44,6 +44,12 @@ func (r *Reader) End() error {
 	return r.err
 }
 
+// At is the Reader's place, for Since.
+func (r *Reader) At() int { return r.at }
+
+// Since is the text between an earlier place and this one.
+func (r *Reader) Since(at int) string { return strings.TrimRight(r.text[at:r.at], " \t\r\n") }
+
 // Members is for range: over the names of an object's members. In the loop's body the Reader is before the member's value; what the
 // body leaves unread is skipped, and so are all further members when it leaves the loop.
 func (r *Reader) Members(yield func(name string) bool) {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ import (
 )
 
 // Other webhooks come before ours and after it, by their configurations' names, and are called again when another one changed
-// the pod. The agent's identity stays its own, nothing is there twice, and a container that came late has the files, too.
+// the pod. The agent's identity stays its own, nothing is there twice, and a container that came late has no files unless it is named.
 func TestOtherWebhooks(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
@@ -61,6 +62,12 @@ func TestOtherWebhooks(t *testing.T) {
 		// Ours stand first of what is there when we are called: behind a proxy that comes later, before one that came earlier.
 		if app != "" || inits != map[string]string{"mesh-before": "kms-agent-init kms-agent mesh-proxy", "mesh-after": "mesh-proxy kms-agent-init kms-agent"}[order] {
 			t.Errorf("%s: the application is %q; init containers %s", order, app, inits)
+		}
+		if order == "mesh-after" {
+			if mounts := pod.Spec.InitContainers[0].VolumeMounts; slices.ContainsFunc(mounts, func(m corev1.VolumeMount) bool { return m.Name == "kms-secrets" }) {
+				t.Errorf("%s: the proxy has the files, and nobody named it: %v", order, mounts)
+			}
+			continue
 		}
 		if got := in(t, ns, order, "mesh-proxy", "cat", dir+"/f"); got != want {
 			t.Errorf("%s: the proxy has no file with the secret's value", order)

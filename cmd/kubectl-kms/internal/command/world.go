@@ -91,6 +91,7 @@ func (sh *shell) anything() (*injector.Injector, error) {
 		return nil, err
 	}
 	policy.AccountID, policy.Region, policy.OIDCProviderARN = "<account>", "<region>", "acs:ram::<account>:oidc-provider/ack-rrsa-<cluster id>"
+	policy.Unknown = true
 	return injector.New(policy.WithNativeSidecars(true), sh.version)
 }
 

@@ -37,9 +37,10 @@ type examination struct {
 
 	labels  map[string]string // of the namespace
 	verdict decide.Verdict
-	agent   *injected.Pod // nil: the pod has none
-	asked   bool          // the agent has answered, or left last words
-	silent  error         // why it has not
+	other   config.Mistakes // where the agent in the pod differs from the one that it would get
+	agent   *injected.Pod   // nil: the pod has none
+	asked   bool            // the agent has answered, or left last words
+	silent  error           // why it has not
 	held    inventory.Status
 	wrong   []problem // that the agent met
 }

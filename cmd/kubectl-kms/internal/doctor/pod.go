@@ -7,6 +7,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 func (e *examination) annotations(ctx context.Context) error {
@@ -15,9 +16,17 @@ func (e *examination) annotations(ctx context.Context) error {
 		return err
 	}
 	e.verdict = v
+	var mistakes config.Mistakes
+	for _, m := range v.Mistakes {
+		if e.pod != nil && (m.Where == "container "+injector.InitContainerName || m.Where == "container "+injector.ContainerName) {
+			e.other = append(e.other, m)
+		} else {
+			mistakes = append(mistakes, m)
+		}
+	}
 	switch {
-	case len(v.Mistakes) > 0:
-		e.add(Annotations, Broken, v.Mistakes.Error(), "change them in the manifest; kubectl kms explain shows what they may be")
+	case len(mistakes) > 0:
+		e.add(Annotations, Broken, mistakes.Error(), "change them in the manifest; kubectl kms explain shows what they may be")
 	case !v.Asked:
 		e.add(Annotations, Broken, "the pod does not ask to be injected", fmt.Sprintf(`annotate the pod template with %sinject: "true" and %ssecret.<file>: <KMS secret>`, config.Prefix, config.Prefix))
 	case e.Blind != nil:
@@ -43,6 +52,9 @@ func (e *examination) injection() {
 		e.add(Injection, Broken, "the pod has no agent: it was made while the webhook was not called for it", "once the links above are whole, delete the pod, so that it is made anew")
 	case !ok:
 		e.add(Injection, Unneeded, "the pod has no agent, and asks for none", "")
+	case err == nil && len(e.other) > 0:
+		e.agent = &agent
+		e.add(Injection, Broken, e.other.Error(), "make the pod anew: its agent was injected under another configuration, or not by the webhook")
 	case err != nil:
 		e.add(Injection, Broken, err.Error(), "use the plugin of the webhook's version, and agent images of it too")
 	default:

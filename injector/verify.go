@@ -1,0 +1,409 @@
+package injector
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// A pod that arrives with containers of the agent's names has them from an earlier call of the webhook, from `kubectl kms inject`, or
+// from an author who wants the pod to pass for an injected one. Their content tells which: the containers that the webhook would write
+// now are made, and each of their members has to be there with the same value. So a member that this program learns to write is
+// compared from then on. Exceptions:
+//
+//   - resources, imagePullPolicy, user and group are free: plugins of the API server and policies set them, too;
+//   - what the API server, its plugins and other webhooks add is allowed: mayAdd says what;
+//   - the image may be one of agent.earlierImages, with a warning;
+//   - what came into the pod since may have changed the modes of files, the metrics port and the kind of the sidecar, and the
+//     configuration may have changed how the program comes into the pod: any value that the webhook would write in such a case is right.
+
+// cure is what removes every difference.
+const cure = "; remove the containers " + InitContainerName + " and " + ContainerName + " from the manifest, and they are made anew"
+
+// cureLate is for annotations that came after the agent.
+const cureLate = "; write it into the pod template, or have the webhook that writes it called before this one, by the name of its configuration; " +
+	"from a manifest with the agent in it remove the containers " + InitContainerName + " and " + ContainerName + ", and they are made anew"
+
+// free are the members of a container that may have any value.
+var free = map[string]bool{
+	"resources": true, "resizePolicy": true, "imagePullPolicy": true, "terminationMessagePath": true,
+	"securityContext.runAsUser": true, "securityContext.runAsGroup": true, "securityContext.seLinuxOptions": true, "securityContext.appArmorProfile": true,
+	"securityContext.capabilities.drop[]": true,
+	"startupProbe.successThreshold":       true, "ports[].protocol": true, "env[].valueFrom.fieldRef.apiVersion": true,
+}
+
+// mayAdd reports whether something that the webhook does not write may be in a container of the agent's. Variables and mounts may,
+// unless they change what program runs, or which certificates it trusts.
+func mayAdd(rule, name, value string, mounts []any) bool {
+	switch rule {
+	case "securityContext.procMount":
+		return value == "Default"
+	case "env[]":
+		return !misleads(name)
+	case "volumeMounts[]":
+		return !hides(path.Clean(name), mounts)
+	}
+	return free[rule]
+}
+
+// misleads reports whether a variable changes which code the agent loads, which certificates it trusts, what it prints, or who it is.
+func misleads(variable string) bool {
+	return strings.HasPrefix(variable, "LD_") || strings.HasPrefix(variable, "SSL_CERT_") || strings.HasPrefix(variable, "KMS_AGENT_") ||
+		slices.Contains([]string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "ALIBABA_CLOUD_ECS_METADATA"}, variable)
+}
+
+// proxies reports whether a variable sends connections through another host. Administrators give all containers of a cluster such
+// variables on purpose, and KMS and STS are recognized by their certificates through any proxy.
+func proxies(variable string) bool { return strings.HasSuffix(strings.ToUpper(variable), "_PROXY") }
+
+// hides reports whether a mount takes the place of the agent's program, of the certificates that it trusts, or of something in its
+// own mounts.
+func hides(at string, mounts []any) bool {
+	inside := func(mount any) bool { return below(at, scalar(mount.(map[string]any)["mountPath"])) }
+	return below(agentBinary, at) || at == "/etc" || below(at, "/etc/ssl") || below(at, "/etc/pki") || slices.ContainsFunc(mounts, inside)
+}
+
+// A verification is of all containers of the agent's in a pod.
+type verification struct {
+	in     *Injector
+	r      *Request
+	shared *shared
+	doc    config.Agent // that the agents are to have
+
+	mistakes    config.Mistakes
+	annotations []string // whose value an agent was not told
+	surplus     []string // what an agent was told that no annotation asks for
+	images      []string // that are not the configuration's, and allowed
+	proxied     []string // variables
+}
+
+// verify compares the agent's containers that are in the pod with those that it would get.
+func (in *Injector) verify(r *Request, a *access, doc config.Agent, resources string, memory *memory) (config.Mistakes, []string) {
+	if !injected(&r.Pod.Spec) {
+		return nil, nil
+	}
+	same := *r
+	in.end(&same)
+	v := verification{in: in, r: &same, doc: doc, shared: in.shared(r, a, resources, memory)}
+	for _, list := range []struct {
+		containers []Container
+		inits      bool
+	}{{r.Pod.Spec.InitContainers, true}, {r.Pod.Spec.Containers, false}} {
+		for i := range list.containers {
+			if c := &list.containers[i]; ours(c.Name) && c.hasEnv(config.AgentEnv) { // else impossible says so
+				v.container(c, list.inits)
+			}
+		}
+	}
+	v.annotations = slices.Concat(v.annotations, r.otherViews())
+	return v.refusals(), slices.Concat(v.warnings(), r.warnChanged())
+}
+
+func (v *verification) container(c *Container, inits bool) {
+	where := "container " + c.Name
+	if c.Name == InitContainerName && !inits {
+		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: "is not an init container, as the one that this webhook makes" + cure})
+		return
+	}
+	doc := v.doc
+	doc.MetricsPort = v.metricsPort(c)
+	made := v.in.agent(v.r, c.Name, inits, v.shared)
+	if c.Name == ContainerName {
+		made.port = doc.MetricsPort
+	}
+	want := tree(appendAgent(nil, made))
+	delete(want, "resources")
+	delete(want, "imagePullPolicy")
+	security := want["securityContext"].(map[string]any)
+	delete(security, "runAsUser")
+	delete(security, "runAsGroup")
+	found := comparison{
+		keys: map[string]string{"env": "name", "volumeMounts": "mountPath", "ports": "containerPort"},
+		besides: func(rule, name, value string) bool {
+			return mayAdd(rule, name, value, want["volumeMounts"].([]any))
+		},
+		same: func(place, _, want, got string) bool {
+			switch place {
+			case "image":
+				return v.earlier(want, got)
+			case "env[" + config.AgentEnv + "].value":
+				return v.document(where, doc, got)
+			}
+			return false
+		},
+	}
+	found.text(want, c.Text)
+	fields := slices.DeleteFunc(found.differs, v.annotated)
+	for _, e := range c.Env {
+		if proxies(e.Name) && !slices.Contains(v.proxied, e.Name) {
+			v.proxied = append(v.proxied, e.Name)
+		}
+	}
+	if len(fields) == 0 {
+		return
+	}
+	slices.SortStableFunc(fields, func(a, b string) int { return strings.Count(a, "[") - strings.Count(b, "[") }) // the items of lists last
+	problem := "is not the one that this webhook makes: there is another value of " + some(fields)
+	if slices.Contains(fields, "image") {
+		problem += fmt.Sprintf("; its image is to be %s, or one that agent.earlierImages of the webhook's configuration allows", v.in.policy.Agent.Image)
+	}
+	v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: problem + cure})
+}
+
+// earlier reports whether an image is one that the agent's containers had before.
+func (v *verification) earlier(_, got string) bool {
+	if !v.in.policy.Agent.AllowsImage(got) {
+		return false
+	}
+	if !slices.Contains(v.images, got) {
+		v.images = append(v.images, got)
+	}
+	return true
+}
+
+// metricsPort is the port in the agent's document if it can be right: a container that came since may have the port, and a pod
+// without metrics needs none.
+func (v *verification) metricsPort(c *Container) int {
+	i := slices.IndexFunc(c.Env, func(e Setting) bool { return e.Name == config.AgentEnv })
+	switch port := member(c.Env[i].Value, "metricsPort"); port {
+	case "":
+		return 0
+	case strconv.Itoa(*v.in.policy.Agent.MetricsPort):
+		return *v.in.policy.Agent.MetricsPort
+	}
+	return v.doc.MetricsPort
+}
+
+// document compares what an agent was told, and keeps what differs by the annotation that asks for it.
+func (v *verification) document(where string, doc config.Agent, told string) bool {
+	problem := func(what string) {
+		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: config.AgentEnv + " " + what + cure})
+	}
+	if len(told) > maxDocument {
+		problem("is longer than a variable can be")
+		return true
+	}
+	found := comparison{
+		keys:     map[string]string{"files": "path", "env": "name"},
+		besides:  func(string, string, string) bool { return false },
+		same:     v.sameMode,
+		defaults: agentDefaults,
+	}
+	found.text(documentTree(doc), told)
+	if slices.Contains(found.differs, "") {
+		problem("is not a document for the agent")
+		return true
+	}
+	var fields []string
+	for _, place := range found.differs {
+		name, what := v.asked(place)
+		switch {
+		case what != "" && slices.Contains(found.surplus, place) && (strings.HasSuffix(place, "]") || !strings.ContainsAny(place, ".[")):
+			v.surplus = append(v.surplus, what)
+		case place == "env":
+			for _, e := range v.r.Spec.Env {
+				v.annotations = append(v.annotations, v.written("env."+e.Name, "env"))
+			}
+		case name != "":
+			v.annotations = append(v.annotations, name)
+		default:
+			fields = append(fields, place)
+		}
+	}
+	if len(fields) > 0 {
+		problem("tells the agent something else than this webhook does: " + some(fields))
+	}
+	return true
+}
+
+// sameMode: the containers that came since may run as other users, and the files that state no mode be open to others.
+func (v *verification) sameMode(place, rule, _, got string) bool {
+	if rule == "files[].mode" {
+		for _, s := range v.r.Spec.Secrets {
+			if s.Mode != nil && place == "files["+s.Path+"].mode" {
+				return false
+			}
+		}
+	}
+	return (rule == "files[].mode" || rule == "envMode") && slices.Contains([]string{"0400", "0440", "0444"}, got)
+}
+
+// asked is the annotation of the pod's that a place in the agent's document is about, "" for none, and what it is called.
+func (v *verification) asked(place string) (annotation, what string) {
+	item := func(list string) (string, bool) {
+		name, found := strings.CutPrefix(place, list+"[")
+		name, _, closed := strings.Cut(name, "]")
+		return name, found && closed
+	}
+	top, _, _ := strings.Cut(place, ".")
+	switch {
+	case strings.HasPrefix(place, "files["):
+		name, _ := item("files")
+		for _, s := range v.r.Spec.Secrets {
+			if s.Path == name {
+				return v.written("secret." + s.File), "the file " + name
+			}
+		}
+		return "", "the file " + name
+	case place == "env":
+		return "", "environment variables"
+	case strings.HasPrefix(place, "env["):
+		name, _ := item("env")
+		return v.written("env."+name, "env"), "the variable " + name
+	case top == "api":
+		switch place {
+		case "api.port":
+			return v.written("api-port", "api-socket", "api"), ""
+		case "api.socket":
+			return v.written("api-socket", "api-port", "api"), ""
+		case "api.allow":
+			return v.written("api-allow", "api"), ""
+		}
+		return v.written("api"), "the local API"
+	case top == "identity":
+		return v.written("identity"), ""
+	case place == "kms.host":
+		return v.written("endpoint", "region"), ""
+	}
+	return v.written(map[string]string{"refreshInterval": "refresh-interval", "onChange": "on-change", "logLevel": "log-level", "logFormat": "log-format"}[place]), ""
+}
+
+// annotated reports whether a place in a container differs because of an annotation of the pod's, which is kept.
+func (v *verification) annotated(place string) bool {
+	var annotation string
+	switch {
+	case place == "env[ALIBABA_CLOUD_ROLE_ARN].value":
+		if v.r.RoleARN == "" { // there is none, for which the pod is refused
+			return true
+		}
+		annotation = v.written("role-arn", "role-name")
+	case strings.HasSuffix(place, "].valueFrom.secretKeyRef.name"):
+		annotation = v.written("identity")
+	case place == "startupProbe":
+		annotation = v.written("mode")
+	}
+	if annotation != "" {
+		v.annotations = append(v.annotations, annotation)
+	}
+	return annotation != ""
+}
+
+// written is the first of some annotations that the pod has.
+func (v *verification) written(names ...string) string {
+	for _, name := range names {
+		if _, found := v.r.Pod.Metadata.Annotations[config.Prefix+name]; found && name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// refusals are about annotations if these explain the differences.
+func (v *verification) refusals() config.Mistakes {
+	var m config.Mistakes
+	for _, annotation := range distinct(v.annotations) {
+		m = append(m, config.Mistake{Where: config.Prefix + annotation, Problem: "the agent in this pod was injected before this was written, and knows nothing of it" + cureLate})
+	}
+	if len(v.surplus) > 0 {
+		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the agent in this pod has more than the annotations ask for, " + some(distinct(v.surplus)) + cureLate})
+	}
+	if len(m) > 0 || v.in.policy.Unknown {
+		return m
+	}
+	return v.mistakes
+}
+
+func (v *verification) warnings() (warnings []string) {
+	for _, image := range v.images {
+		if v.in.policy.Unknown {
+			break
+		}
+		warnings = append(warnings, fmt.Sprintf("the agent was injected with the image %s, and the webhook's configuration says %s%s", image, v.in.policy.Agent.Image, cure))
+	}
+	if len(v.proxied) > 0 {
+		warnings = append(warnings, "the agent's containers have the variables "+some(v.proxied)+": the agent calls KMS and STS through a proxy, "+
+			"which then has to let it through; to exclude the agent, have the webhook that adds them leave out the containers "+InitContainerName+" and "+ContainerName)
+	}
+	return warnings
+}
+
+// warnChanged is for annotations that changed after the injection where the pod stays as it was.
+func (r *Request) warnChanged() []string {
+	changed := distinct(slices.Concat(r.otherMode(), r.otherPlaces()))
+	if len(changed) == 0 {
+		return nil
+	}
+	return []string{config.Prefix + strings.Join(changed, ", "+config.Prefix) + ": changed after the agent was injected, without any effect" + cureLate}
+}
+
+func distinct(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// by is a list by the names of its items. What is written in a pod may be long.
+func by[T any](list []T, name func(T) string) map[string]T {
+	items := make(map[string]T, len(list))
+	for _, item := range list {
+		items[name(item)] = item
+	}
+	return items
+}
+
+// otherViews are secrets for containers that have other files already: the views are numbered, so that the agent may have been told
+// the same.
+func (r *Request) otherViews() (annotations []string) {
+	for c := range r.Pod.Spec.each {
+		own := r.secretsVolume(c.Name)
+		if !selected(&r.Spec, c.Name) || !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool {
+			return strings.HasPrefix(m.Name, SecretsVolume) && m.Name != own && m.path() == r.Spec.MountPath
+		}) {
+			continue
+		}
+		for _, s := range r.Spec.Secrets {
+			if slices.Contains(s.Containers, c.Name) || own == SecretsVolume && len(s.Containers) > 0 {
+				annotations = append(annotations, "secret."+s.File)
+			}
+		}
+	}
+	return annotations
+}
+
+func (r *Request) otherMode() []string {
+	if r.Spec.Mode == config.ModeInit && r.Pod.Spec.has(ContainerName) {
+		return []string{"mode"}
+	}
+	return nil // what is missing comes
+}
+
+// otherPlaces looks at mounts as they are written here.
+func (r *Request) otherPlaces() (annotations []string) {
+	for c := range r.Pod.Spec.each {
+		own := r.secretsVolume(c.Name)
+		i := slices.IndexFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == own && m.ReadOnly && !m.part() })
+		switch {
+		case i < 0 || ours(c.Name):
+		case selected(&r.Spec, c.Name) && c.VolumeMounts[i].path() != r.Spec.MountPath:
+			annotations = append(annotations, "mount-path")
+		case selected(&r.Spec, c.Name):
+		case len(r.Spec.Containers) > 0:
+			annotations = append(annotations, "containers")
+		default:
+			annotations = append(annotations, "skip-containers")
+		}
+	}
+	return annotations
+}
+
+// Unasked warns of the agent in a pod that was injected and does not ask for it any more.
+func Unasked(pod Pod) []string {
+	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !injected(&pod.Spec) {
+		return nil
+	}
+	return []string{config.Prefix + "inject: does not ask for the agent any more, which is in this pod already and stays; to be without it, " +
+		"remove the containers " + InitContainerName + " and " + ContainerName + " from the manifest, or have the webhook that changes the annotation called before this one, by the name of its configuration"}
+}
