@@ -227,11 +227,11 @@ func TestCallers(t *testing.T) {
 		t.Errorf("there are %d NetworkPolicies by default", n)
 	}
 	o, _ = render(t, "kms", "--set", "clientCAFile=client-ca.pem", "--set-file", `caFiles.client-ca\.pem=`+pemFile, "--set", "networkPolicy.enabled=true,networkPolicy.from={10.0.0.0/28,fd00::/64}")
-	if args := only[*appsv1.Deployment](t, o).Spec.Template.Spec.Containers[0].Args; !slices.Contains(args, "--client-ca-file=/etc/kms-webhook/client-ca.pem") {
+	if args := o.deployment(listening).Spec.Template.Spec.Containers[0].Args; !slices.Contains(args, "--client-ca-file=/etc/kms-webhook/client-ca.pem") {
 		t.Errorf("the webhook has the arguments %q", args)
 	}
 	policy := only[*networkingv1.NetworkPolicy](t, o)
-	if selector, of := policy.Spec.PodSelector.MatchLabels, only[*appsv1.Deployment](t, o).Spec.Template.Labels; !labels.SelectorFromSet(selector).Matches(labels.Set(of)) {
+	if selector, of := policy.Spec.PodSelector.MatchLabels, o.deployment(listening).Spec.Template.Labels; !labels.SelectorFromSet(selector).Matches(labels.Set(of)) {
 		t.Errorf("the policy is for %v, and the webhook's pods have %v", selector, of)
 	}
 	admission, metrics := policy.Spec.Ingress[0], policy.Spec.Ingress[1]
