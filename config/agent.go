@@ -115,63 +115,63 @@ func (a Agent) check() error {
 		{"kms.host", a.KMS.Host}, {"secretsDir", a.SecretsDir}, {"stateDir", a.StateDir},
 	} {
 		if required.value == "" {
-			m.add(required.field, "is missing")
+			m.Add(required.field, "is missing")
 		}
 	}
 	if a.RefreshInterval < 0 {
-		m.add("refreshInterval", "is negative; 0 never refreshes")
+		m.Add("refreshInterval", "is negative; 0 never refreshes")
 	}
 	if !slices.Contains(IdentityKinds, a.Identity.Kind) {
-		m.add("identity.kind", "%q is not known", a.Identity.Kind)
+		m.Add("identity.kind", "%q is not known", a.Identity.Kind)
 	}
 	if a.OnChange != "" {
 		if err := checkOnChange(a.OnChange); err != nil {
-			m.add("onChange", "%s", err)
+			m.Add("onChange", "%s", err)
 		}
 	}
 	if a.API != nil {
 		a.API.check(&m)
 	} else if !a.Writes() {
-		m.add("files", "is empty: there is nothing to do")
+		m.Add("files", "is empty: there is nothing to do")
 	}
 	seen := map[string]bool{}
 	for i, f := range a.Files {
 		at := func(field string) string { return fmt.Sprintf("files[%d].%s", i, field) }
 		if err := checkFilePath(f.Path); err != nil {
-			m.add(at("path"), "%s", err)
+			m.Add(at("path"), "%s", err)
 		}
 		if seen[f.Path] {
-			m.add(at("path"), "%q is there twice", f.Path)
+			m.Add(at("path"), "%q is there twice", f.Path)
 		}
 		seen[f.Path] = true
 		for _, name := range f.Secrets() {
 			if err := checkSecretName(name); err != nil {
-				m.add(at("secret"), "%s", err)
+				m.Add(at("secret"), "%s", err)
 			}
 		}
 		if err := checkFormat(f.Format); err != nil {
-			m.add(at("format"), "%s", err)
+			m.Add(at("format"), "%s", err)
 		}
 		if (f.Format == Template) != (f.Template != "") {
-			m.add(at("template"), "goes with format template, and only with it")
+			m.Add(at("template"), "goes with format template, and only with it")
 		}
 		if f.Secret != "" && len(f.From) > 0 {
-			m.add(at("from"), "takes the place of secret")
+			m.Add(at("from"), "takes the place of secret")
 		}
 		for _, dir := range f.Dirs {
 			if !slices.Contains(a.ViewDirs, dir) {
-				m.add(at("dirs"), "%q is not among viewDirs", dir)
+				m.Add(at("dirs"), "%q is not among viewDirs", dir)
 			}
 		}
 		if f.OnChange != "" {
 			if err := checkOnChange(f.OnChange); err != nil {
-				m.add(at("onChange"), "%s", err)
+				m.Add(at("onChange"), "%s", err)
 			}
 		}
 	}
 	for i, v := range a.Env {
 		for _, err := range v.check() {
-			m.add(fmt.Sprintf("env[%d]", i), "%s", err)
+			m.Add(fmt.Sprintf("env[%d]", i), "%s", err)
 		}
 	}
 	return m.err()

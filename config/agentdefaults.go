@@ -134,32 +134,32 @@ func repository(image string) string {
 // check finds what is wrong with what is there.
 func (a AgentDefaults) check(m *Mistakes, where string) {
 	if policies := []string{"", "Always", "IfNotPresent", "Never"}; !slices.Contains(policies, a.ImagePullPolicy) {
-		m.add(where+".imagePullPolicy", "%s", notOneOf(a.ImagePullPolicy, policies[1:]))
+		m.Add(where+".imagePullPolicy", "%s", notOneOf(a.ImagePullPolicy, policies[1:]))
 	}
 	for i, name := range a.ImagePullSecrets {
 		if len(name) > 253 || !hostName(name) {
-			m.add(fmt.Sprintf("%s.imagePullSecrets[%d]", where, i), "%q does not name a Kubernetes Secret; write for example registry-credentials", name)
+			m.Add(fmt.Sprintf("%s.imagePullSecrets[%d]", where, i), "%q does not name a Kubernetes Secret; write for example registry-credentials", name)
 		}
 	}
 	for i, image := range a.EarlierImages {
 		if image == "" || strings.ContainsAny(image, " \t\r\n\"',[]{}") {
-			m.add(fmt.Sprintf("%s.earlierImages[%d]", where, i), "%q is not an image; write for example registry.example.com/kms-agent:v1.*", image)
+			m.Add(fmt.Sprintf("%s.earlierImages[%d]", where, i), "%q is not an image; write for example registry.example.com/kms-agent:v1.*", image)
 		}
 	}
 	if choices := []string{"", string(NativeAuto), string(NativeAlways), string(NativeNever)}; !slices.Contains(choices, string(a.NativeSidecar)) {
-		m.add(where+".nativeSidecar", "%s", notOneOf(string(a.NativeSidecar), choices[1:]))
+		m.Add(where+".nativeSidecar", "%s", notOneOf(string(a.NativeSidecar), choices[1:]))
 	}
 	if choices := []string{"true", "false", string(NarrowRequired), string(NarrowPreferred)}; a.NarrowSessions != "" && !slices.Contains(choices, string(a.NarrowSessions)) {
-		m.add(where+".narrowSessions", "%s", notOneOf(string(a.NarrowSessions), choices))
+		m.Add(where+".narrowSessions", "%s", notOneOf(string(a.NarrowSessions), choices))
 	}
 	if a.MinRefreshInterval != nil && time.Duration(*a.MinRefreshInterval) < shortestRefresh {
-		m.add(where+".minRefreshInterval", "%s is shorter than %s, the shortest that any pod may have; write for example 1m", time.Duration(*a.MinRefreshInterval), shortestRefresh)
+		m.Add(where+".minRefreshInterval", "%s is shorter than %s, the shortest that any pod may have; write for example 1m", time.Duration(*a.MinRefreshInterval), shortestRefresh)
 	}
 	if a.MaxSecrets != nil && *a.MaxSecrets < 0 {
-		m.add(where+".maxSecrets", "%d is not a number of secrets, nor 0 for no limit", *a.MaxSecrets)
+		m.Add(where+".maxSecrets", "%d is not a number of secrets, nor 0 for no limit", *a.MaxSecrets)
 	}
 	if a.VolumeSize != "" && !quantity(a.VolumeSize) {
-		m.add(where+".volumeSize", "%q is not a quantity; write for example 16Mi", a.VolumeSize)
+		m.Add(where+".volumeSize", "%q is not a quantity; write for example 16Mi", a.VolumeSize)
 	}
 	for _, list := range []struct {
 		field string
@@ -167,9 +167,9 @@ func (a AgentDefaults) check(m *Mistakes, where string) {
 	}{{".requests.", a.Requests}, {".limits.", a.Limits}, {".maxLimits.", a.MaxLimits}} {
 		for _, name := range slices.Sorted(maps.Keys(list.of)) {
 			if !slices.Contains(resources, name) {
-				m.add(where+list.field+name, "%s", notOneOf(name, resources))
+				m.Add(where+list.field+name, "%s", notOneOf(name, resources))
 			} else if !quantity(list.of[name]) {
-				m.add(where+list.field+name, "%q is not a quantity; write for example 10m or 16Mi", list.of[name])
+				m.Add(where+list.field+name, "%q is not a quantity; write for example 10m or 16Mi", list.of[name])
 			}
 		}
 	}
@@ -177,8 +177,8 @@ func (a AgentDefaults) check(m *Mistakes, where string) {
 		return
 	}
 	if port := *a.MetricsPort; !unprivileged(port) {
-		m.add(where+".metricsPort", "%d is not a port from 1024 to 65535, nor 0 for none", port)
+		m.Add(where+".metricsPort", "%d is not a port from 1024 to 65535, nor 0 for none", port)
 	} else if port == DefaultAPIPort {
-		m.add(where+".metricsPort", "%d is the port of the agents' API; choose another", port)
+		m.Add(where+".metricsPort", "%d is the port of the agents' API; choose another", port)
 	}
 }

@@ -10,7 +10,7 @@ import (
 type Allow struct {
 	PodRoles  *bool    `yaml:"podRoles"`  // may a pod's own annotation name its role? Default true
 	Roles     []string `yaml:"roles"`     // role ARNs; default the account's own
-	Secrets   []string `yaml:"secrets"`   // names and ARNs of secrets; default all
+	Secrets   []string `yaml:"secrets"`   // patterns of secrets: one that begins with acs: is about ARNs only, any other about names only, and "*" alone about all; default "*"
 	Regions   []string `yaml:"regions"`   // for the annotation region, besides the cluster's own; default none
 	Endpoints []string `yaml:"endpoints"` // for the annotation endpoint, besides the operator's own; default none
 	// Identities are the identities besides rrsa: node-role, access-key and client-key, the last two with :<pattern> for certain
@@ -40,7 +40,9 @@ func (a Allow) over(base Allow) Allow {
 func (a Allow) Role(arn string) bool { return anyMatches(a.Roles, arn) }
 
 // Secret reports whether a secret's name or ARN is allowed.
-func (a Allow) Secret(name string) bool { return anyMatches(a.Secrets, name) }
+func (a Allow) Secret(name string) bool {
+	return slices.ContainsFunc(a.Secrets, func(pattern string) bool { return MatchesSecret(pattern, name) })
+}
 
 // Region reports whether the annotation region may have this value.
 func (a Allow) Region(name string) bool { return anyMatches(a.Regions, name) }
@@ -49,8 +51,14 @@ func (a Allow) Region(name string) bool { return anyMatches(a.Regions, name) }
 func (a Allow) Endpoint(host string) bool { return anyMatches(a.Endpoints, host) }
 
 // SecretsOf reports whether all secrets that a pattern matches are allowed: whatever a star of the pattern stands for, it must
-// be a star here that takes it. So the pattern is asked about as if its stars were letters that no name has.
-func (a Allow) SecretsOf(pattern string) bool { return a.Secret(pattern) }
+// be a star here that takes it. So the pattern is asked about as if its stars were letters that no name has. "*" alone, which is about
+// ARNs too, is in no other pattern.
+func (a Allow) SecretsOf(pattern string) bool {
+	if pattern == "*" {
+		return slices.Contains(a.Secrets, "*")
+	}
+	return a.Secret(pattern)
+}
 
 // Identity reports whether a pod may have an identity. RRSA is what this program is for.
 func (a Allow) Identity(i Identity) bool {
@@ -64,9 +72,9 @@ func (a Allow) check(m *Mistakes, where string) {
 		kind, secret, named := strings.Cut(identity, ":")
 		switch {
 		case !slices.Contains(kinds, kind):
-			m.add(where, "%s", notOneOf(kind, kinds))
+			m.Add(where, "%s", notOneOf(kind, kinds))
 		case named && (secret == "" || !IdentityKind(kind).needsSecret()):
-			m.add(where, "%q is not right; write node-role, access-key, client-key, or for certain Secrets access-key:<pattern>", identity)
+			m.Add(where, "%q is not right; write node-role, access-key, client-key, or for certain Secrets access-key:<pattern>", identity)
 		}
 	}
 }

@@ -42,6 +42,7 @@ var rows = []row{
 	{injectKey, "`\"true\"`, `\"false\"`", "–", "this pod is injected; `\"false\"` is an explicit no", "true", parseInject},
 	{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "the KMS secret that the file `<file>` is made of", "app/prod/db", parseSecretRow},
 	{"env.", "`<secret>` or `<secret>#<key>`, the key in JMESPath", "–", "environment variable `<NAME>` of the containers, set as they start; it is in no pod spec", "app/prod/db#AccountPassword", parseVariable},
+	{"env", "YAML mapping of names to the same values", "none", "environment variables as by `env.<NAME>`, for names that no annotation's key can hold: longer than 59 characters, or with a `_` last", "\"{SPRING_SECURITY_OAUTH2_CLIENT_REGISTRATION_KEYCLOAK_CLIENT_SECRET: app/prod/login#secret}\"", parseVariables},
 	{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", "acs:ram::1234567890123456:role/web", parseRoleARN},
 	{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", "web", parseRoleName},
 	{"identity", "`rrsa`, `node-role`, `access-key:<Secret>`, `client-key:<Secret>`", "`rrsa`", "who the agent is to Alibaba Cloud; all but `rrsa` only if the operator allows it", "access-key:kms-credentials", parseIdentity},
@@ -82,7 +83,7 @@ func parseInject(p *parser, _, value string) []error {
 }
 
 func parseSecretRow(p *parser, file, value string) []error {
-	s, errs := parseSecret(file, value, p.checks)
+	s, errs := p.secret(file, value)
 	if len(errs) == 0 {
 		p.Secrets = append(p.Secrets, s)
 	}
@@ -124,8 +125,16 @@ func parseMode(p *parser, _, value string) []error {
 }
 
 func parseMountPath(p *parser, _, value string) []error {
-	if !path.IsAbs(value) || path.Clean(value) != value || value == "/" || strings.ContainsAny(value, ":\x00\n") {
+	switch {
+	case len(value) > maxMountPath:
+		return []error{fmt.Errorf("the path has %d bytes; at most %d are allowed", len(value), maxMountPath)}
+	case !path.IsAbs(value) || path.Clean(value) != value || value == "/" || strings.ContainsAny(value, ":\x00\n"):
 		return []error{fmt.Errorf("%q is not a clean absolute path below /; write for example /etc/app/secrets", value)}
+	}
+	for _, taken := range takenPaths {
+		if value == taken || strings.HasPrefix(value, taken+"/") {
+			return []error{fmt.Errorf("%q is in %s, which the kernel or Kubernetes fills; write another path, for example /etc/app/secrets", value, taken)}
+		}
 	}
 	p.MountPath = value
 	return nil
@@ -133,6 +142,13 @@ func parseMountPath(p *parser, _, value string) []error {
 
 // shortestRefresh is the shortest refresh-interval; the administrator's floor may be longer.
 const shortestRefresh = 10 * time.Second
+
+// takenPaths are where a container runtime mounts the kernel's own file systems, and where Kubernetes mounts the token of the pod's
+// ServiceAccount. A container with another volume there does not start, or is without what it expects.
+var takenPaths = []string{"/proc", "/sys", "/dev", "/var/run/secrets/kubernetes.io/serviceaccount", "/run/secrets/kubernetes.io/serviceaccount"}
+
+// maxMountPath bounds what each of a pod's containers gets.
+const maxMountPath = 255
 
 func parseRefreshInterval(p *parser, _, value string) []error {
 	d, err := time.ParseDuration(value)
@@ -197,17 +213,20 @@ func notOneOf(value string, allowed []string) error {
 	return errors.New(err)
 }
 
+// list does not keep the order, which means nothing.
 func list(key string, field func(*parser) *[]string) func(*parser, string, string) []error {
 	return func(p *parser, _, value string) []error {
-		for name := range strings.SplitSeq(value, ",") {
-			name = strings.TrimSpace(name)
-			if name == "" {
+		if n := 1 + strings.Count(value, ","); n > maxNames {
+			return []error{tooManyNames(n)}
+		}
+		names := strings.Split(value, ",")
+		for i, name := range names {
+			if names[i] = strings.TrimSpace(name); names[i] == "" {
 				return []error{fmt.Errorf("%q has an empty name in it; write names with commas between them, for example %s: web,worker", value, key)}
 			}
-			if !slices.Contains(*field(p), name) {
-				*field(p) = append(*field(p), name)
-			}
 		}
+		slices.Sort(names)
+		*field(p) = slices.Compact(names)
 		return nil
 	}
 }

@@ -63,11 +63,25 @@ var annotationTests = map[string]struct {
 	},
 	"env.<NAME>": {
 		valid: map[string]any{
-			"app/db":          Variable{"<NAME>", "app/db", ""},
-			"app/db#user.pwd": Variable{"<NAME>", "app/db", "user.pwd"},
+			"app/db":          Variable{"<NAME>", "app/db", "", "env.DB_URL"},
+			"app/db#user.pwd": Variable{"<NAME>", "app/db", "user.pwd", "env.DB_URL"},
 		},
 		get:     func(s Spec) any { return s.Env[0] },
 		invalid: map[string]string{"": "missing", "a b": "white space", "a#": "names no key after the #"},
+	},
+	"env": {
+		valid: map[string]any{
+			"{DB_URL: app/db}": []Variable{{"DB_URL", "app/db", "", "env"}},
+			"B_: app/b#x.y\nA_: acs:kms:cn-hangzhou:1:secret/a\n": []Variable{{"A_", "acs:kms:cn-hangzhou:1:secret/a", "", "env"}, {"B_", "app/b", "x.y", "env"}},
+			"{" + strings.Repeat("LONG_", 13) + ": \"app/db#p\"}": []Variable{{strings.Repeat("LONG_", 13), "app/db", "p", "env"}},
+		},
+		get: func(s Spec) any { return s.Env },
+		invalid: map[string]string{
+			"": "env must be a mapping of names to KMS secrets", "app/db": "env must be a mapping", "[a]": "env must be a mapping", "{A: [b]}": "env must be a mapping", "{A: }": "env must be a mapping",
+			"{A: a, A: b}": `env: "A" is there twice`, "{A: a b}": "A: its value is not the name of a KMS secret", "{1A: a}": "1A: \"1A\" is not the name of an environment variable",
+			"{A: a#}": "A: \"a#\" names no key", "{A: ": "not YAML",
+		},
+		contradictions: map[string]string{"env.DB_URL: app/x={DB_URL: app/db}": "env: the variable DB_URL is there twice, here and in kms.alibabacloud.com/env.DB_URL; keep one of the two"},
 	},
 	"role-arn": {
 		valid:   map[string]any{"acs:ram::1234567890123456:role/web": "acs:ram::1234567890123456:role/web"},
@@ -117,15 +131,18 @@ var annotationTests = map[string]struct {
 		contradictions: map[string]string{"skip-containers: worker=web": "skip-containers: contradicts containers"},
 	},
 	"skip-containers": {
-		valid:          map[string]any{"web": []string{"web"}, "b,a": []string{"b", "a"}},
+		valid:          map[string]any{"web": []string{"web"}, "b,a": []string{"a", "b"}},
 		get:            func(s Spec) any { return s.SkipContainers },
 		invalid:        map[string]string{"": "empty name", "a,": "skip-containers: web,worker"},
 		contradictions: map[string]string{"containers: web=worker": "contradicts containers"},
 	},
 	"mount-path": {
-		valid:   map[string]any{"/etc/app": "/etc/app", "/a/b c/$(X)": "/a/b c/$(X)"},
-		get:     func(s Spec) any { return s.MountPath },
-		invalid: map[string]string{"": "clean absolute path", "/": "below /", "etc": "absolute", "/etc/../app": "clean", "/etc/": "clean", "/a:b": "clean", "/a\nb": "clean"},
+		valid: map[string]any{"/etc/app": "/etc/app", "/a/b c/$(X)": "/a/b c/$(X)", "/devices": "/devices"},
+		get:   func(s Spec) any { return s.MountPath },
+		invalid: map[string]string{"": "clean absolute path", "/": "below /", "etc": "absolute", "/etc/../app": "clean", "/etc/": "clean", "/a:b": "clean", "/a\nb": "clean",
+			"/proc": "is in /proc, which the kernel or Kubernetes fills", "/proc/self": "is in /proc", "/sys/fs": "is in /sys", "/dev/shm": "is in /dev",
+			"/var/run/secrets/kubernetes.io/serviceaccount": "is in /var/run/secrets/kubernetes.io/serviceaccount", "/run/secrets/kubernetes.io/serviceaccount/x": "write another path",
+		},
 	},
 	"refresh-interval": {
 		valid:          map[string]any{"10s": 10 * time.Second, "1h30m": 90 * time.Minute, "0": time.Duration(0), "0s": time.Duration(0)},
@@ -214,12 +231,12 @@ var annotationTests = map[string]struct {
 	"region": {
 		valid:   map[string]any{"cn-hangzhou": "cn-hangzhou", "ap-southeast-1": "ap-southeast-1"},
 		get:     func(s Spec) any { return s.Region },
-		invalid: map[string]string{"": "is not a region", "Hangzhou": "write for example cn-hangzhou", "cn-hangzhou.evil.com/": "is not a region"},
+		invalid: map[string]string{"": "is not a region", "Hangzhou": "write for example cn-hangzhou", "cn-hangzhou.evil.com/": "is not a region", "cn-" + strings.Repeat("x", 64): "is not a region"},
 	},
 	"endpoint": {
 		valid:   map[string]any{"kms.cn-beijing.aliyuncs.com": "kms.cn-beijing.aliyuncs.com"},
 		get:     func(s Spec) any { return s.Endpoint },
-		invalid: map[string]string{"": "is not a host name", "https://kms.example.com": "without scheme", "kms.example.com:443": "and port", "KMS.example.com": "small letters", "a..b": "is not a host name"},
+		invalid: map[string]string{"": "is not a host name", "https://kms.example.com": "without scheme", "kms.example.com:443": "and port", "KMS.example.com": "small letters", "a..b": "is not a host name", strings.Repeat("a.", 127) + "a": "is not a host name"},
 	},
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -31,14 +30,14 @@ type LocalAPI struct {
 func (a LocalAPI) check(m *Mistakes) {
 	switch {
 	case (a.Port == 0) == (a.Socket == ""):
-		m.add("api", "must have a port or a socket, and not both")
+		m.Add("api", "must have a port or a socket, and not both")
 	case a.Socket != "" && !path.IsAbs(a.Socket):
-		m.add("api.socket", "%q is not an absolute path", a.Socket)
+		m.Add("api.socket", "%q is not an absolute path", a.Socket)
 	case a.Port < 0 || a.Port > 65535:
-		m.add("api.port", "%d is not a port", a.Port)
+		m.Add("api.port", "%d is not a port", a.Port)
 	}
 	if a.TokenFile == "" {
-		m.add("api.tokenFile", "is missing")
+		m.Add("api.tokenFile", "is missing")
 	}
 }
 
@@ -65,19 +64,21 @@ func parseAPISocket(p *parser, _, value string) []error {
 	return nil
 }
 
-var patternAsName = strings.NewReplacer("*", "x", ":", "x")
-
 func parseAPIAllow(p *parser, _, value string) []error {
+	if n := 1 + strings.Count(value, ","); n > maxNames {
+		return []error{tooManyNames(n)}
+	}
+	seen := map[string]bool{}
 	for pattern := range strings.SplitSeq(value, ",") {
 		pattern = strings.TrimSpace(pattern)
 		if pattern == "" {
 			return []error{errors.New("has an empty pattern in it; write patterns with commas between them, for example app/prod/*,shared/ca")}
 		}
-		// With its stars, and the colons of an ARN, replaced by a letter, a pattern must be a name.
-		if err := checkSecretName(patternAsName.Replace(pattern)); err != nil {
-			return []error{fmt.Errorf("%q is not a pattern of secrets' names; write for example app/prod/*", pattern)}
+		if err := checkSecretPattern(pattern); err != nil {
+			return []error{err}
 		}
-		if !slices.Contains(p.localAPI.Allow, pattern) {
+		if !seen[pattern] {
+			seen[pattern] = true
 			p.localAPI.Allow = append(p.localAPI.Allow, pattern)
 		}
 	}

@@ -3,25 +3,24 @@ package config
 import (
 	"path"
 	"slices"
-	"strings"
 )
 
 // contradictions are what no single annotation can be blamed for.
 func (p *parser) contradictions() {
 	if !p.has(injectKey) && !slices.Contains(p.meant, injectKey) {
-		p.mistakes.add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; add it with the value "true", or "false" to switch the injection off`, Prefix)
+		p.mistakes.Add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; add it with the value "true", or "false" to switch the injection off`, Prefix)
 	}
 	if p.Inject && p.asksNothing() {
-		p.mistakes.add(Prefix+injectKey, `is "true", but no secret is asked for; add %ssecret.<file>: <name of a KMS secret>`, Prefix)
+		p.mistakes.Add(Prefix+injectKey, `is "true", but no secret is asked for; add %ssecret.<file>: <name of a KMS secret>`, Prefix)
 	}
 	if p.RoleARN != "" && p.RoleName != "" {
-		p.mistakes.add(Prefix+"role-name", "contradicts role-arn; keep one of the two")
+		p.mistakes.Add(Prefix+"role-name", "contradicts role-arn; keep one of the two")
 	}
 	if len(p.Containers) > 0 && len(p.SkipContainers) > 0 {
-		p.mistakes.add(Prefix+"skip-containers", "contradicts containers, which already says which containers get the files; keep one of the two")
+		p.mistakes.Add(Prefix+"skip-containers", "contradicts containers, which already says which containers get the files; keep one of the two")
 	}
 	if p.Mode == ModeSingle && p.has("init-position") {
-		p.mistakes.add(Prefix+"init-position", "contradicts mode: single, in which there is no init container; remove one of the two")
+		p.mistakes.Add(Prefix+"init-position", "contradicts mode: single, in which there is no init container; remove one of the two")
 	}
 	p.identityContradictions()
 	p.refreshContradictions()
@@ -41,18 +40,18 @@ func (p *parser) identityContradictions() {
 	}[p.Identity.Kind]
 	for _, key := range []string{"role-arn", "role-name"} {
 		if p.has(key) {
-			p.mistakes.add(Prefix+key, "contradicts identity: %s, %s; remove one of the two", p.Identity, instead)
+			p.mistakes.Add(Prefix+key, "contradicts identity: %s, %s; remove one of the two", p.Identity, instead)
 		}
 	}
 	if p.has("token-expiration") {
-		p.mistakes.add(Prefix+"token-expiration", "contradicts identity: %s, which needs no ServiceAccount token; remove one of the two", p.Identity)
+		p.mistakes.Add(Prefix+"token-expiration", "contradicts identity: %s, which needs no ServiceAccount token; remove one of the two", p.Identity)
 	}
 	if p.AppIdentity {
-		p.mistakes.add(Prefix+"app-identity", "contradicts identity: %s; only the identity rrsa can be given to the application's containers, too", p.Identity)
+		p.mistakes.Add(Prefix+"app-identity", "contradicts identity: %s; only the identity rrsa can be given to the application's containers, too", p.Identity)
 	}
 	for _, s := range p.Secrets {
 		if s.RoleARN != "" && p.Identity.Kind == ClientKey {
-			p.mistakes.add(Prefix+"secret."+s.File, "roleArn contradicts identity: %s, which cannot assume a role; remove one of the two", p.Identity)
+			p.mistakes.Add(Prefix+"secret."+s.File, "roleArn contradicts identity: %s, which cannot assume a role; remove one of the two", p.Identity)
 		}
 	}
 }
@@ -64,22 +63,22 @@ func (p *parser) refreshContradictions() {
 	case p.Mode == ModeInit:
 		never, cure = "mode: init, in which nothing refreshes", "use mode: sidecar"
 		if p.has("refresh-interval") {
-			p.mistakes.add(Prefix+"refresh-interval", "contradicts %s; remove it, or %s", never, cure)
+			p.mistakes.Add(Prefix+"refresh-interval", "contradicts %s; remove it, or %s", never, cure)
 		}
 	case p.RefreshInterval == 0:
 		never, cure = "refresh-interval: 0, with which no file changes", "give an interval such as 5m"
-	case p.OnChange != "" && len(p.Secrets) == 0 && !p.mistaken(Prefix+"secret."):
-		p.mistakes.add(Prefix+"on-change", "the pod has no file that could change; remove it, or add %ssecret.<file>", Prefix)
+	case p.OnChange != "" && len(p.Secrets) == 0 && !p.mistaken("secret."):
+		p.mistakes.Add(Prefix+"on-change", "the pod has no file that could change; remove it, or add %ssecret.<file>", Prefix)
 		return
 	default:
 		return
 	}
 	if p.OnChange != "" {
-		p.mistakes.add(Prefix+"on-change", "contradicts %s; remove it, or %s", never, cure)
+		p.mistakes.Add(Prefix+"on-change", "contradicts %s; remove it, or %s", never, cure)
 	}
 	for _, s := range p.Secrets {
 		if s.OnChange != "" {
-			p.mistakes.add(Prefix+"secret."+s.File, "onChange contradicts %s; remove it, or %s", never, cure)
+			p.mistakes.Add(Prefix+"secret."+s.File, "onChange contradicts %s; remove it, or %s", never, cure)
 		}
 	}
 }
@@ -88,21 +87,21 @@ func (p *parser) apiContradictions() {
 	if !p.apiOn {
 		for _, key := range []string{"api-allow", "api-port", "api-socket"} {
 			if p.has(key) {
-				p.mistakes.add(Prefix+key, `has no effect without the local API; remove it, or add %sapi: "true"`, Prefix)
+				p.mistakes.Add(Prefix+key, `has no effect without the local API; remove it, or add %sapi: "true"`, Prefix)
 			}
 		}
 		return
 	}
 	if p.has("api-port") && p.has("api-socket") {
-		p.mistakes.add(Prefix+"api-port", "contradicts api-socket, which takes the place of the port; keep one of the two")
+		p.mistakes.Add(Prefix+"api-port", "contradicts api-socket, which takes the place of the port; keep one of the two")
 	}
 	for _, s := range p.Secrets {
 		if len(s.Containers) > 0 {
-			p.mistakes.add(Prefix+"secret."+s.File, "containers contradicts api, by which every container with the API's token can read the secret; remove one of the two")
+			p.mistakes.Add(Prefix+"secret."+s.File, "containers contradicts api, by which every container with the API's token can read the secret; remove one of the two")
 		}
 	}
 	if p.Mode == ModeInit {
-		p.mistakes.add(Prefix+"api", "contradicts mode: init, in which no agent runs beside the application; remove it, or use mode: sidecar")
+		p.mistakes.Add(Prefix+"api", "contradicts mode: init, in which no agent runs beside the application; remove it, or use mode: sidecar")
 	}
 }
 
@@ -114,7 +113,7 @@ func (p *parser) pathContradictions() {
 	writers := make(map[string]string, len(p.Secrets)) // files by their paths
 	for _, s := range p.Secrets {
 		if writer, taken := writers[s.Path]; taken {
-			p.mistakes.add(Prefix+"secret."+s.File, "writes %s, which secret.%s writes too; give one of them another path", s.Path, writer)
+			p.mistakes.Add(Prefix+"secret."+s.File, "writes %s, which secret.%s writes too; give one of them another path", s.Path, writer)
 			continue
 		}
 		writers[s.Path] = s.File
@@ -122,7 +121,7 @@ func (p *parser) pathContradictions() {
 	for _, s := range p.Secrets {
 		for folder := path.Dir(s.Path); folder != "."; folder = path.Dir(folder) {
 			if writer, taken := writers[folder]; taken {
-				p.mistakes.add(Prefix+"secret."+s.File, "writes %s and secret.%s writes %s, so that one name would be a file and a folder; give one of them another path", s.Path, writer, folder)
+				p.mistakes.Add(Prefix+"secret."+s.File, "writes %s and secret.%s writes %s, so that one name would be a file and a folder; give one of them another path", s.Path, writer, folder)
 			}
 		}
 	}
@@ -130,10 +129,9 @@ func (p *parser) pathContradictions() {
 
 // asksNothing reports whether nobody tried to ask for a secret, not even with a mistake.
 func (p *parser) asksNothing() bool {
-	return len(p.Secrets) == 0 && len(p.Env) == 0 && !p.apiOn && !p.mistaken(Prefix+"secret.") && !p.mistaken(Prefix+"env.") &&
+	return len(p.Secrets) == 0 && len(p.Env) == 0 && !p.apiOn && !p.mistaken("secret.") && !p.mistaken("env.") && !p.mistaken("env") &&
 		!slices.ContainsFunc(p.meant, func(key string) bool { return key == "secret." || key == "env." || key == "api" })
 }
 
-func (p *parser) mistaken(prefix string) bool {
-	return slices.ContainsFunc(p.mistakes, func(m Mistake) bool { return strings.HasPrefix(m.Where, prefix) })
-}
+// mistaken reports whether an annotation of a row has a mistake.
+func (p *parser) mistaken(row string) bool { return slices.Contains(p.wrong, row) }

@@ -2,11 +2,13 @@ package config
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 func TestAgentRoundTrip(t *testing.T) {
@@ -19,7 +21,7 @@ func TestAgentRoundTrip(t *testing.T) {
 			{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: Env, Keys: []Key{{"A", "b"}}, Optional: true, Dirs: []string{"/v/1"}},
 			{Path: "t", Mode: 0o440, Format: Template, Template: "x", From: []Source{{"db", "app/db"}}, RoleARN: "acs:ram::1:role/x", OnChange: "http://127.0.0.1:1/"},
 		},
-		Env: []Variable{{"KEY", "app/key", ""}, {"DB", "app/db", "a.b"}}, EnvMode: 0o400, Program: Program,
+		Env: []Variable{{Name: "KEY", Secret: "app/key"}, {Name: "DB", Secret: "app/db", Key: "a.b"}}, EnvMode: 0o400, Program: Program,
 	}
 	text, err := json.Marshal(want)
 	if err != nil {
@@ -63,6 +65,17 @@ func TestReadAgentMistakes(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestMatchesIsTheRegularExpression(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pattern := rapid.StringMatching(`[ab*]{1,8}\*[ab*]{0,4}`).Draw(t, "pattern")
+		text := rapid.StringMatching(`[ab]{0,12}`).Draw(t, "text")
+		oracle := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$")
+		if got, want := matches(pattern, text), oracle.MatchString(text); got != want {
+			t.Fatalf("matches(%q, %q) = %v", pattern, text, got)
+		}
+	})
 }
 
 func TestMatches(t *testing.T) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,13 +11,43 @@ import (
 // find returns the row of a key, without Prefix, and the argument after its dot. The error may be an unknownKey.
 func find(key string) (*row, string, error) {
 	r, argument := rowOf(key)
-	switch {
-	case r == nil:
+	if err := checkKey(r, argument, key); err != nil {
+		return r, "", err
+	}
+	if r == nil {
 		return nil, "", unknown(key)
-	case argument == "" && r.argument() != "":
-		return r, "", fmt.Errorf("a name after the dot is missing; write %s%s%s", Prefix, r.key, r.argument())
 	}
 	return r, argument, nil
+}
+
+// maxKeyName is how many characters the name of an annotation's key, which follows the slash, may have in Kubernetes.
+const maxKeyName = 63
+
+// checkKey holds a key, without Prefix, to the grammar of Kubernetes' qualified names. The API server does so too, but only after it
+// has called webhooks: https://kubernetes.io/docs/concepts/overview/working-with-objects/annotations/#syntax-and-character-set
+func checkKey(r *row, argument, key string) error {
+	if r != nil && argument == "" && r.argument() != "" {
+		return fmt.Errorf("a name after the dot is missing; write %s%s%s", Prefix, r.key, r.argument())
+	}
+	alphanumeric := func(c byte) bool { return letter(c) || digit(c) }
+	valid := only(key, func(c byte) bool { return alphanumeric(c) || c == '-' || c == '_' || c == '.' }) && alphanumeric(key[0]) && alphanumeric(key[len(key)-1])
+	if valid && len(key) <= maxKeyName {
+		return nil
+	}
+	problem := fmt.Sprintf("the name part of an annotation's key, after the /, must have at most %d characters", maxKeyName)
+	if !valid {
+		problem = "the name part of an annotation's key, after the /, must consist of letters, digits, '-', '_' and '.', and must start and end with a letter or digit"
+	} else {
+		problem += fmt.Sprintf(", and this one has %d", len(key))
+	}
+	switch {
+	case r == nil:
+	case r.key == "env.":
+		problem += fmt.Sprintf("; write the variable in %senv, for example %senv: \"{%s: app/prod/db}\"", Prefix, Prefix, shortened(argument, maxWhere))
+	case r.key == "secret.":
+		problem += "; write a shorter name, and the file's own in the field path of the long form"
+	}
+	return errors.New(problem)
 }
 
 func rowOf(key string) (*row, string) {
@@ -47,7 +78,9 @@ func unknown(key string) *unknownKey {
 	stem, argument, _ := strings.Cut(key, ".")
 	var known []string
 	for _, r := range rows {
-		known = append(known, strings.TrimSuffix(r.key, "."))
+		if name := strings.TrimSuffix(r.key, "."); !slices.Contains(known, name) {
+			known = append(known, name)
+		}
 	}
 	near := cmp.Or(nearest(stem, known), nearest(key, known))
 	if near == "" {
@@ -88,6 +121,9 @@ func Misspelt(annotations map[string]string) map[string]string {
 		domain, rest, slashed := strings.Cut(key, "/")
 		if !slashed { // kms.alibabacloud.com.inject
 			rest = strings.TrimLeft(strings.TrimPrefix(domain, strings.TrimSuffix(Prefix, "/")), ".-_")
+		}
+		if len(rest) > maxKeyName {
+			continue
 		}
 		if r, argument := rowOf(rest); r != nil && (argument == "") == (r.argument() == "") {
 			if found == nil {

@@ -68,7 +68,7 @@ func parseIdentity(p *parser, _, value string) []error {
 	switch {
 	case !slices.Contains(kinds, kind):
 		return []error{notOneOf(value, []string{"rrsa", "node-role", "access-key:<Secret>", "client-key:<Secret>"})}
-	case identity.Kind.needsSecret() && (len(secret) > 253 || !hostName(secret)):
+	case identity.Kind.needsSecret() && !hostName(secret):
 		return []error{fmt.Errorf("%q does not name a Kubernetes Secret of the pod's namespace; write for example %s:kms-credentials", value, kind)}
 	case !identity.Kind.needsSecret() && named:
 		return []error{fmt.Errorf("%q: %s has no Secret; write %s", value, kind, kind)}

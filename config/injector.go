@@ -94,30 +94,30 @@ func (in Injector) check() error {
 	must := func(where, value, example string, ok func(string) bool) {
 		switch {
 		case value == "":
-			m.add(where, "is missing; write for example %s", example)
+			m.Add(where, "is missing; write for example %s", example)
 		case !ok(value):
-			m.add(where, "%q is not right; write for example %s", value, example)
+			m.Add(where, "%q is not right; write for example %s", value, example)
 		}
 	}
-	must("accountID", in.AccountID, `"1234567890123456"`, account)
+	must("accountID", in.AccountID, `"1234567890123456"`, isAccount)
 	must("region", in.Region, "cn-hangzhou", region)
 	if in.ClusterID != "" {
 		must("clusterID", in.ClusterID, "c0123456789abcdef", clusterID)
 	} else if in.OIDCProviderARN == "" && in.AccountID != "" {
-		m.add("clusterID", "is missing; write the ACK cluster's id, or oidcProviderARN")
+		m.Add("clusterID", "is missing; write the ACK cluster's id, or oidcProviderARN")
 	}
 	if in.OIDCProviderARN != "" && !strings.HasPrefix(in.OIDCProviderARN, "acs:ram::") {
-		m.add("oidcProviderARN", "%q is not right; write acs:ram::<account>:oidc-provider/<name>", in.OIDCProviderARN)
+		m.Add("oidcProviderARN", "%q is not right; write acs:ram::<account>:oidc-provider/<name>", in.OIDCProviderARN)
 	}
 	if in.Network != "vpc" && in.Network != "public" {
-		m.add("network", "%s", notOneOf(in.Network, []string{"vpc", "public"}))
+		m.Add("network", "%s", notOneOf(in.Network, []string{"vpc", "public"}))
 	}
 	if in.Region != "" { // else the defaults of the hosts are wrong for that reason alone
 		must("kms.endpoint", in.KMS.Endpoint, "kms-vpc.cn-hangzhou.aliyuncs.com", hostName)
 		must("sts.endpoint", in.STS.Endpoint, "sts-vpc.cn-hangzhou.aliyuncs.com", hostName)
 	}
 	if in.Agent.Image == "" {
-		m.add("agent.image", "is missing; write the kms-agent image of the webhook's own version")
+		m.Add("agent.image", "is missing; write the kms-agent image of the webhook's own version")
 	}
 	in.Agent.check(&m, "agent")
 	in.Allow.check(&m, "allow")

@@ -47,7 +47,7 @@ agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 94
 allow: {secrets: ["shared/*"], identities: [node-role, "access-key:kms-*"]}
 namespaces:
 - names: [team-a-*]
-  allow: {podRoles: false, secrets: [team-a/*, "*:secret/team-a/*"], identities: []}
+  allow: {podRoles: false, secrets: [team-a/*, "acs:kms:*:secret/team-a/*"], identities: []}
   agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, imagePullSecrets: [], earlierImages: [], lateContainers: false, minRefreshInterval: 20s, maxSecrets: 0, volumeSize: 1Mi}
 - selector: {matchLabels: {team: b}}
   allow: {regions: [cn-beijing], identities: [client-key]}

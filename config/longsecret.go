@@ -95,7 +95,7 @@ func text(field func(*longSecret) *string) func(*longSecret, *yaml.Node) error {
 	}
 }
 
-func parseLongSecret(s Secret, pairs []*yaml.Node, checks Checks) (Secret, []error) {
+func (p *parser) longSecret(s Secret, pairs []*yaml.Node) (Secret, []error) {
 	long, errs := readLongSecret(pairs)
 	if len(errs) > 0 {
 		return s, errs
@@ -130,7 +130,7 @@ func parseLongSecret(s Secret, pairs []*yaml.Node, checks Checks) (Secret, []err
 		mistake("onChange: ", checkOnChange(s.OnChange))
 	}
 	var err error
-	s.Keys, err = parseKeys(long.keys, checks)
+	s.Keys, err = p.keys(long.keys)
 	mistake("", err)
 	s.From, err = parseFrom(long.from)
 	mistake("", err)
@@ -138,9 +138,7 @@ func parseLongSecret(s Secret, pairs []*yaml.Node, checks Checks) (Secret, []err
 	mistake("", err)
 	if long.template != nil {
 		s.Template = *long.template
-		if checks.Template != nil {
-			mistake("", checks.Template(s.Template))
-		}
+		mistake("", p.checkTemplate(s.Template))
 	}
 	return s, append(errs, long.contradictions(s)...)
 }
@@ -174,15 +172,13 @@ func (l longSecret) contradictions(s Secret) (errs []error) {
 	return errs
 }
 
-// parseKeys keeps the order in which the keys were written: it is the order of an env file's lines.
-func parseKeys(node *yaml.Node, checks Checks) ([]Key, error) {
+// keys keeps the order in which the keys were written: it is the order of an env file's lines.
+func (p *parser) keys(node *yaml.Node) ([]Key, error) {
 	const want = "keys must be a mapping of new names to JMESPath expressions, for example {DB_USER: AccountName}"
 	var keys []Key
 	err := pairs(node, "keys", want, func(name, expression string) error {
-		if checks.Key != nil {
-			if err := checks.Key(expression); err != nil {
-				return fmt.Errorf("keys: %s: %q is not a JMESPath expression: %w", name, expression, err)
-			}
+		if err := p.checkExpression(expression); err != nil {
+			return fmt.Errorf("keys: %s: %w", name, err)
 		}
 		keys = append(keys, Key{Name: name, Path: expression})
 		return nil
@@ -195,7 +191,7 @@ func parseFrom(node *yaml.Node) ([]Source, error) {
 	const want = "from must be a mapping of names for the template to KMS secrets, for example {db: app/prod/db}"
 	var sources []Source
 	err := pairs(node, "from", want, func(name, secret string) error {
-		if !identifier(name) {
+		if !Identifier(name) {
 			return fmt.Errorf("from: %q cannot be reached as .%s in a template; use letters, digits and _, for example db_admin", name, name)
 		}
 		if err := checkSecretName(secret); err != nil {
@@ -212,6 +208,9 @@ func parseContainers(node *yaml.Node) ([]string, error) {
 	if node == nil {
 		return nil, nil
 	}
+	if len(node.Content) > maxNames {
+		return nil, fmt.Errorf("containers: %w", tooManyNames(len(node.Content)))
+	}
 	var names []string
 	if node.Kind != yaml.SequenceNode || node.Decode(&names) != nil || len(names) == 0 || slices.Contains(names, "") {
 		return nil, errors.New("containers must be a list of the pod's containers, for example [web, worker]")
@@ -227,6 +226,9 @@ func pairs(node *yaml.Node, field, want string, visit func(name, value string) e
 	}
 	if node.Kind != yaml.MappingNode || len(node.Content) == 0 {
 		return errors.New(want)
+	}
+	if n := len(node.Content) / 2; n > maxNames {
+		return fmt.Errorf("%s: %w", field, tooManyNames(n))
 	}
 	seen := map[string]bool{}
 	for i := 0; i < len(node.Content); i += 2 {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -10,21 +11,21 @@ import (
 	"strings"
 	"sync"
 	"unicode"
+	"unicode/utf8"
 )
 
 // The shapes of Alibaba Cloud's and Kubernetes' names, as far as a document can be checked without asking either.
 var (
-	arnSecret = shape(`^acs:kms:[a-z0-9-]+:[0-9]+:secret/[^\s]+$`)
-	region    = shape(`^[a-z]{2}(-[a-z0-9]+)+$`)
+	region    = atMost(maxRegion, shape(`^[a-z]{2}(-[a-z0-9]+)+$`))
 	clusterID = shape(`^[a-z0-9-]+$`)
 	// A bare host name. With a scheme, a port or capitals the request's signature is over another name than the server's.
-	hostName = shape(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+	hostName = atMost(maxHostName, shape(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`))
 	// https://www.alibabacloud.com/help/en/kms/key-management-service/support/kms-endpoints; some write it with the region.
 	instanceHost = shape(`^[a-z0-9-]+\.cryptoservice\.kms(\.[a-z0-9-]+)?\.aliyuncs\.com$`)
 	// A file's name that a Unix socket's address has room for.
 	fileName = shape(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
 	// resource.Quantity's grammar: https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity, without a sign.
-	quantity = shape(`^([0-9]+(\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?$`)
+	quantity = atMost(64, shape(`^([0-9]+(\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?$`))
 )
 
 // shape is compiled when it is first asked: the agent, which starts in every pod, asks for hardly any.
@@ -33,23 +34,28 @@ func shape(expression string) func(string) bool {
 	return func(s string) bool { return compiled().MatchString(s) }
 }
 
+func atMost(bytes int, shape func(string) bool) func(string) bool {
+	return func(s string) bool { return len(s) <= bytes && shape(s) }
+}
+
 // Those that every injection asks for are not left to regular expressions.
 
 // IsRoleARN reports whether a text is the ARN of a RAM role: acs:ram::<account>:role/<name>.
 func IsRoleARN(s string) bool {
 	rest, ram := strings.CutPrefix(s, "acs:ram::")
 	account, role, found := strings.Cut(rest, ":role/")
-	return ram && found && only(account, digit) && only(role, inRoleName)
+	return ram && found && isAccount(account) && IsRoleName(role)
 }
 
 // IsRoleName reports whether a text is the name of a RAM role.
 func IsRoleName(s string) bool { return len(s) <= 64 && only(s, inRoleName) }
 
-// account is an account's number.
-func account(s string) bool { return only(s, digit) }
+// isAccount reports whether a text is the number of an account.
+func isAccount(s string) bool { return len(s) <= 32 && only(s, digit) }
 
-// identifier is the name of an environment variable, or one that a template reaches as .name.
-func identifier(s string) bool {
+// Identifier reports whether a text is the name of an environment variable, or one that a template reaches as .name. It is a JMESPath
+// expression, too.
+func Identifier(s string) bool {
 	return only(s, func(c byte) bool { return letter(c) || digit(c) || c == '_' }) && !digit(s[0])
 }
 
@@ -73,28 +79,84 @@ func only(s string, in func(byte) bool) bool {
 
 // checkSecretName does not quote what is no name at all: it may be the secret itself, pasted by somebody in a hurry.
 func checkSecretName(s string) error {
-	switch {
-	case s == "":
-		return errors.New("a KMS secret's name or ARN is missing; write for example app/prod/db")
-	case strings.HasPrefix(s, "acs:"):
-		if !arnSecret(s) {
+	name, arn := s, strings.HasPrefix(s, acs)
+	if arn {
+		var ok bool
+		if name, ok = cutSecretARN(s); !ok {
 			return fmt.Errorf("%q is not the ARN of a KMS secret; write acs:kms:<region>:<account>:secret/<name>", s)
 		}
-	case strings.ContainsFunc(s, unicode.IsSpace):
-		return errors.New("its value is not the name of a KMS secret: it has white space in it; write for example app/prod/db, never a secret's own value")
-	case len(s) > maxSecretName:
-		return fmt.Errorf("its value is not the name of a KMS secret: it has %d bytes, and a name at most %d; write for example app/prod/db, never a secret's own value", len(s), maxSecretName)
-	case strings.ContainsFunc(s, func(r rune) bool { return !inSecretName(r) }):
-		return errors.New("its value is not the name of a KMS secret, which has letters, digits and / _ + = . @ - in it; write for example app/prod/db, never a secret's own value; to write more than a name use the long form (a YAML mapping with name: …)")
 	}
-	return nil
+	problem := notASecretName(name)
+	switch {
+	case problem == "" && name != "":
+		return nil
+	case arn:
+		return fmt.Errorf("%q is not the ARN of a KMS secret, since what follows secret/ is not the name of one: it %s; write acs:kms:<region>:<account>:secret/<name>",
+			s, cmp.Or(problem, "is empty"))
+	case name == "":
+		return errors.New("a KMS secret's name or ARN is missing; write for example app/prod/db")
+	}
+	return fmt.Errorf("its value is not the name of a KMS secret: it %s; write for example app/prod/db, never a secret's own value", problem)
 }
 
-// https://www.alibabacloud.com/help/en/kms/support/api-kms-createsecret
-const maxSecretName = 192
+// acs is what ARNs begin with, and no name of a secret does.
+const acs = "acs:"
 
-func inSecretName(r rune) bool {
-	return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("/_+=.@-", r)
+// cutSecretARN is what acs:kms:<region>:<account>:secret/ is before. Its name may be none.
+func cutSecretARN(arn string) (name string, ok bool) {
+	rest, kms := strings.CutPrefix(arn, "acs:kms:")
+	region, rest, _ := strings.Cut(rest, ":")
+	account, rest, _ := strings.Cut(rest, ":")
+	name, secret := strings.CutPrefix(rest, "secret/")
+	inRegion := func(c byte) bool { return 'a' <= c && c <= 'z' || digit(c) || c == '-' }
+	return name, kms && secret && len(region) <= maxRegion && only(region, inRegion) && isAccount(account)
+}
+
+// A secret's name has at most 192 characters: https://www.alibabacloud.com/help/en/kms/support/api-kms-createsecret
+const (
+	maxSecretName = 192
+	maxRegion     = 64
+	maxHostName   = 253
+)
+
+// notASecretName is what is wrong with the name of a secret, "" for nothing. KMS takes ASCII letters and digits and / _ + = . @ -.
+func notASecretName(s string) string {
+	if strings.ContainsFunc(s, unicode.IsSpace) {
+		return "has white space in it"
+	}
+	if len(s) > maxSecretName {
+		return fmt.Sprintf("has %d bytes, and a name at most %d", len(s), maxSecretName)
+	}
+	for _, r := range s {
+		switch {
+		case r < utf8.RuneSelf && inSecretName(byte(r)):
+		case '\uFF01' <= r && r <= '\uFF5E': // in the order of ASCII
+			return fmt.Sprintf("has %U in it, the full-width form of %q; write %q", r, r-'\uFF01'+'!', r-'\uFF01'+'!')
+		case r >= utf8.RuneSelf:
+			return fmt.Sprintf("has %U in it, which is not ASCII, whatever it looks like", r)
+		default:
+			return "has other characters in it than letters, digits and / _ + = . @ -; to write more than a name use the long form (a YAML mapping with name: …)"
+		}
+	}
+	return ""
+}
+
+func inSecretName(c byte) bool { return letter(c) || digit(c) || strings.IndexByte("/_+=.@-", c) >= 0 }
+
+// checkSecretPattern holds a pattern of names, or one of ARNs, to the characters that these have.
+func checkSecretPattern(pattern string) error {
+	arn := strings.HasPrefix(pattern, acs)
+	if len(pattern) <= maxSecretName+128 && only(pattern, func(c byte) bool { return inSecretName(c) || c == '*' || arn && c == ':' }) {
+		return nil
+	}
+	return fmt.Errorf("%q is not a pattern of secrets' names, such as app/prod/*, nor of ARNs, such as acs:kms:*:1234567890123456:secret/app/*", pattern)
+}
+
+// MatchesSecret reports whether a pattern is about a secret, by its name or ARN. A name is of the role's own account, and an ARN may be of
+// another's: a pattern that does not begin with acs: is about names only, and "*" alone is about every secret. A * in a pattern stands
+// for any characters.
+func MatchesSecret(pattern, secret string) bool {
+	return pattern == "*" || strings.HasPrefix(pattern, acs) == strings.HasPrefix(secret, acs) && matches(pattern, secret)
 }
 
 // checkFilePath accepts a clean path below the mount path. ".." first in a segment is refused even where it would stay inside

@@ -59,7 +59,7 @@ func (in Injector) WithNativeSidecars(known bool) Injector {
 
 func (ns Namespace) check(m *Mistakes, where string) {
 	if len(ns.Names) == 0 && ns.Selector == nil {
-		m.add(where, "matches no namespace; write names: [prod, team-a-*], or selector: {matchLabels: {team: a}}")
+		m.Add(where, "matches no namespace; write names: [prod, team-a-*], or selector: {matchLabels: {team: a}}")
 	}
 	if ns.Selector != nil {
 		ns.Selector.check(m, where+".selector")
@@ -70,7 +70,7 @@ func (ns Namespace) check(m *Mistakes, where string) {
 
 func (s Selector) check(m *Mistakes, where string) {
 	if len(s.MatchLabels) == 0 && len(s.MatchExpressions) == 0 {
-		m.add(where, "is empty and would match every namespace; write for example {matchLabels: {team: a}}, or what is for all under allow and agent")
+		m.Add(where, "is empty and would match every namespace; write for example {matchLabels: {team: a}}, or what is for all under allow and agent")
 	}
 	operators := []string{"In", "NotIn", "Exists", "DoesNotExist"}
 	for i, e := range s.MatchExpressions {
@@ -78,13 +78,13 @@ func (s Selector) check(m *Mistakes, where string) {
 		listed := e.Operator == "In" || e.Operator == "NotIn"
 		switch {
 		case e.Key == "":
-			m.add(where+".key", "is missing; write the key of a label, for example team")
+			m.Add(where+".key", "is missing; write the key of a label, for example team")
 		case !slices.Contains(operators, e.Operator):
-			m.add(where+".operator", "%s", notOneOf(e.Operator, operators))
+			m.Add(where+".operator", "%s", notOneOf(e.Operator, operators))
 		case listed && len(e.Values) == 0:
-			m.add(where+".values", "is missing, which %s needs; write for example [a, b]", e.Operator)
+			m.Add(where+".values", "is missing, which %s needs; write for example [a, b]", e.Operator)
 		case !listed && len(e.Values) > 0:
-			m.add(where+".values", "contradicts operator %s, which takes none; remove it, or write operator: In", e.Operator)
+			m.Add(where+".values", "contradicts operator %s, which takes none; remove it, or write operator: In", e.Operator)
 		}
 	}
 }

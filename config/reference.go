@@ -37,9 +37,13 @@ func Annotations() []Annotation {
 // error suggests what was meant.
 func Describe(name string) (Annotation, error) {
 	key := strings.TrimPrefix(name, Prefix)
-	if i := slices.IndexFunc(rows, func(r row) bool { return r.key == strings.TrimSuffix(key, ".")+"." }); i >= 0 {
+	if r, _ := rowOf(key); r == nil || r.key != key {
+		key = strings.TrimSuffix(key, ".") + "."
+	}
+	if i := slices.IndexFunc(rows, func(r row) bool { return r.key == key }); i >= 0 {
 		return rows[i].describe(rows[i].argument()), nil
 	}
+	key = strings.TrimPrefix(name, Prefix)
 	r, argument, err := find(key)
 	if err != nil {
 		return Annotation{}, err

@@ -35,7 +35,7 @@ func TestExamples(t *testing.T) {
 func TestDescribe(t *testing.T) {
 	for name, want := range map[string]string{
 		"mode": Prefix + "mode", Prefix + "mode": Prefix + "mode",
-		"secret": Prefix + "secret.<file>", "secret.": Prefix + "secret.<file>", "secret.db": Prefix + "secret.db", "env": Prefix + "env.<NAME>",
+		"secret": Prefix + "secret.<file>", "secret.": Prefix + "secret.<file>", "secret.db": Prefix + "secret.db", "env": Prefix + "env", "env.": Prefix + "env.<NAME>", "env.DB": Prefix + "env.DB",
 	} {
 		if a, err := Describe(name); err != nil || a.Key != want {
 			t.Errorf("%s: %q, %v", name, a.Key, err)

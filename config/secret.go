@@ -39,7 +39,7 @@ type Secret struct {
 	Mode         *uint32  // permission bits; nil leaves them to the injector, which knows who reads the file
 	RoleARN      string   // a second RAM role, assumed from the pod's, that reads the secrets of this file
 	OnChange     string   // whom to tell when this file changed; Signal takes one form of it apart
-	Containers   []string // that get the file, of those that the pod's annotations choose; empty: all of them
+	Containers   []string // that get the file, of those that the pod's annotations choose, sorted; empty: all of them
 	Optional     bool     // a secret that KMS does not have is left out instead of being an error
 }
 
@@ -57,7 +57,8 @@ type Key struct {
 
 // Shows reports whether a container that gets files gets this one.
 func (s Secret) Shows(container string) bool {
-	return len(s.Containers) == 0 || slices.Contains(s.Containers, container)
+	_, named := slices.BinarySearch(s.Containers, container)
+	return named || len(s.Containers) == 0
 }
 
 // Names are the names or ARNs of all KMS secrets that the file is made of.
@@ -74,17 +75,17 @@ func names(one string, several []Source) []string {
 	return all
 }
 
-// parseSecret reads the value of secret.<file>: a bare name, or a YAML mapping.
-func parseSecret(file, value string, checks Checks) (Secret, []error) {
+// secret reads the value of secret.<file>: a bare name, or a YAML mapping.
+func (p *parser) secret(file, value string) (Secret, []error) {
 	s := Secret{File: file, Format: Raw, Path: file}
 	if plain := strings.TrimSpace(value); plainName(plain) { // nearly all are, and YAML costs more than all the rest
 		s.Name = plain
 		return s, append(errorsOf(checkSecretName(s.Name)), errorsOf(checkFilePath(file))...)
 	}
 	if fields, plain := plainFields(value); plain {
-		return parseLongSecret(s, fields, checks)
+		return p.longSecret(s, fields)
 	}
-	node, err := parseYAML(value)
+	node, err := p.parseYAML(value)
 	if err != nil && !strings.ContainsAny(value, "\n{") {
 		err = nil // a name that only YAML finds odd, such as "@a": the name's own check says it better
 	}
@@ -92,12 +93,40 @@ func parseSecret(file, value string, checks Checks) (Secret, []error) {
 	case err != nil:
 		return s, []error{err}
 	case node.Kind == yaml.MappingNode:
-		return parseLongSecret(s, node.Content, checks)
+		return p.longSecret(s, node.Content)
 	case node.Kind == yaml.SequenceNode:
 		return s, []error{errors.New("a list is not a secret; write a name, or a mapping with name: …")}
 	}
 	s.Name = strings.TrimSpace(value)
 	return s, append(errorsOf(checkSecretName(s.Name)), errorsOf(checkFilePath(file))...)
+}
+
+// maxTokens bounds the YAML of all annotations of a pod: a list's comma, for which the author writes two bytes, takes the decoder 600.
+const maxTokens = 3000
+
+// parseYAML is parseYAML within the pod's maxTokens.
+func (p *parser) parseYAML(text string) (yaml.Node, error) {
+	if p.yaml += tokens(text); p.yaml > maxTokens {
+		return yaml.Node{}, fmt.Errorf("is too much YAML: the pod's annotations have %d commas, brackets, list items and lines in them up to here, and at most %d are allowed; "+
+			"write a long template with a line template: | and indented lines, which do not count if the fields before it are without quotes and comments", p.yaml, maxTokens)
+	}
+	return parseYAML(text)
+}
+
+// tokens is about how many nodes, or lines, a YAML decoder makes of a text, and not less.
+func tokens(text string) int {
+	n := 1
+	for i := range len(text) {
+		switch text[i] {
+		case ',', '[', ']', '{', '}', '\n', '\r', '#', '&', '*', '!':
+			n++
+		case '-', '?', ':':
+			if i+1 == len(text) || text[i+1] <= ' ' {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // parseYAML is the one document of a text, the zero Node for none.
@@ -114,51 +143,6 @@ func parseYAML(text string) (yaml.Node, error) {
 		return yaml.Node{}, nil
 	}
 	return *document.Content[0], nil
-}
-
-// plainName reports whether a value is a name in the short form beyond doubt: YAML would read a single word too.
-func plainName(s string) bool {
-	if s == "" || s[len(s)-1] == ':' {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if !(letter(c) || digit(c) || strings.IndexByte("/_+=.:-", c) >= 0) {
-			return false
-		}
-	}
-	return s[0] != '-' && s[0] != '='
-}
-
-// plainFields reads a mapping in its plainest forms, {name: app/db, format: env} or a line for each field, as YAML would in a
-// small part of the time. It reports false for whatever else YAML there is.
-func plainFields(text string) (pairs []*yaml.Node, plain bool) {
-	separator := "\n"
-	if inside, flow := strings.CutPrefix(text, "{"); flow {
-		if text, flow = strings.CutSuffix(inside, "}"); !flow {
-			return nil, false
-		}
-		separator = ","
-	}
-	nodes := make([]yaml.Node, 0, 2*(1+strings.Count(text, separator)))
-	for line := 1; text != ""; {
-		var field string
-		field, text, _ = strings.Cut(text, separator)
-		if separator == "," {
-			field = strings.TrimPrefix(field, " ")
-		}
-		key, word, found := strings.Cut(field, ": ")
-		if !found || !identifier(key) || !plainName(word) || word[0] == ':' {
-			return nil, false
-		}
-		nodes = append(nodes, yaml.Node{Kind: yaml.ScalarNode, Value: key, Line: line}, yaml.Node{Kind: yaml.ScalarNode, Value: word, Line: line})
-		if separator == "\n" {
-			line++
-		}
-	}
-	for i := range nodes {
-		pairs = append(pairs, &nodes[i])
-	}
-	return pairs, len(pairs) > 0
 }
 
 func checkFormat(f Format) error {

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -33,8 +32,8 @@ type Spec struct {
 	RoleName        string
 	TokenExpiration int64 // seconds
 	Mode            Mode
-	Containers      []string // empty: all
-	SkipContainers  []string // excludes Containers
+	Containers      []string // sorted; empty: all
+	SkipContainers  []string // sorted; excludes Containers
 	MountPath       string
 	RefreshInterval time.Duration // 0: never
 	OnChange        string        // whom to tell when files changed; Signal takes one form of it apart
@@ -58,11 +57,14 @@ type Checks struct {
 // Parse reads a pod's annotations. Annotations outside Prefix are nobody's business here. The error is a Mistakes with all that
 // is wrong at once.
 func Parse(annotations map[string]string, checks Checks) (Spec, error) {
-	keys, size := make([]string, 0, len(annotations)), 0
+	keys, size, files := make([]string, 0, len(annotations)), 0, 0
 	for key, value := range annotations {
 		if rest, ours := strings.CutPrefix(key, Prefix); ours && rest != injectedKey {
 			keys = append(keys, rest)
 			size += len(key) + min(len(value), maxValue) // what is longer is refused by itself
+			if strings.HasPrefix(rest, "secret.") {
+				files++
+			}
 		}
 	}
 	if len(keys) == 0 {
@@ -73,7 +75,7 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 		return Spec{}, nil
 	}
 	if size > maxAnnotations {
-		return Spec{}, Mistakes{{Prefix + "*", fmt.Sprintf("these annotations have %d bytes together; Kubernetes allows %d for all annotations of an object", size, maxAnnotations)}}
+		return Spec{}, Mistakes{{Where: Prefix + "*", Problem: fmt.Sprintf("these annotations have %d bytes together; Kubernetes allows %d for all annotations of an object", size, maxAnnotations)}}
 	}
 
 	p := parser{Spec: Spec{
@@ -85,9 +87,11 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 		LogLevel:        DefaultLogLevel,
 		LogFormat:       DefaultLogFormat,
 	}, checks: checks, localAPI: LocalAPI{TokenFile: APITokenFile}}
+	p.Secrets = slices.Grow(p.Secrets, files)
 	for _, key := range keys {
 		p.annotation(key, annotations[Prefix+key])
 	}
+	p.sortVariables()
 	p.contradictions()
 	if p.apiOn {
 		if p.localAPI.Port == 0 && p.localAPI.Socket == "" {
@@ -105,10 +109,16 @@ type parser struct {
 	Spec
 	checks   Checks
 	set      []string // the keys of rows that the pod has
+	wrong    []string // the keys of rows of which an annotation has a mistake
 	meant    []string // the keys of rows that mistyped ones were meant to be
 	apiOn    bool
 	localAPI LocalAPI // is API if apiOn
 	mistakes Mistakes
+
+	// What the annotations have so far of what is expensive to parse.
+	yaml        int // tokens
+	expressions int // bytes
+	actions     int // bytes
 }
 
 // maxValue is how long an annotation may be, and maxAnnotations how long all of them together: that is Kubernetes' own limit, but it
@@ -118,25 +128,45 @@ const (
 	maxAnnotations = 256 << 10
 )
 
+// maxNames is how many names a list may have: of containers, patterns, keys, secrets of one file, variables.
+const maxNames = 1000
+
+func tooManyNames(n int) error {
+	return fmt.Errorf("has %d names in it; at most %d are allowed", n, maxNames)
+}
+
 func (p *parser) has(key string) bool { return slices.Contains(p.set, key) }
 
 func (p *parser) annotation(key, value string) {
-	row, argument, err := find(key)
-	if err != nil {
-		if u := new(unknownKey); errors.As(err, &u) {
+	row, argument := rowOf(key)
+	if err := checkKey(row, argument, key); err != nil {
+		p.mistake(row, key, err)
+		return
+	}
+	if row == nil {
+		u := &unknownKey{}
+		if !p.mistakes.full() { // to look for what was meant takes longer than all the rest
+			u = unknown(key)
 			p.meant = append(p.meant, u.meant)
 		}
-		p.mistakes.add(Prefix+key, "%s", err)
+		p.mistake(nil, key, u)
 		return
 	}
 	if !p.has(row.key) {
 		p.set = append(p.set, row.key)
 	}
 	if len(value) > maxValue {
-		p.mistakes.add(Prefix+key, "has %d bytes; at most %d are allowed", len(value), maxValue)
+		p.mistake(row, key, fmt.Errorf("has %d bytes; at most %d are allowed", len(value), maxValue))
 		return
 	}
 	for _, err := range row.parse(p, argument, value) {
-		p.mistakes.add(Prefix+key, "%s", err)
+		p.mistake(row, key, err)
 	}
+}
+
+func (p *parser) mistake(row *row, key string, err error) {
+	if row != nil && !slices.Contains(p.wrong, row.key) {
+		p.wrong = append(p.wrong, row.key)
+	}
+	p.mistakes.Add(Prefix+key, "%s", err)
 }

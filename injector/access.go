@@ -110,14 +110,22 @@ func (a *access) unreadable(r *Request, readers []Container) (mistakes config.Mi
 			continue
 		}
 		problem := fmt.Sprintf("mode %04o: container %s could not read the file, which is user %d's: it %s; remove mode, or %s",
-			*s.Mode, readers[i].Name, a.uid, a.runsAs(readers[i]), strictly)
+			*s.Mode, short(readers[i].Name), a.uid, a.runsAs(readers[i]), strictly)
 		if again {
-			warnings = append(warnings, config.Prefix+"secret."+s.File+": "+problem)
+			warn(&warnings, "%ssecret.%s: %s", config.Prefix, s.File, problem)
 			continue
 		}
-		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "secret." + s.File, Problem: problem})
+		mistakes.Add(config.Prefix+"secret."+s.File, "%s", problem)
 	}
 	return mistakes, warnings
+}
+
+// warn adds a warning, unless there are more already than anybody reads.
+func warn(warnings *[]string, format string, args ...any) {
+	const most = 50
+	if len(*warnings) < most {
+		*warnings = append(*warnings, fmt.Sprintf(format, args...))
+	}
 }
 
 // strictly and stricter are how to have files that are not open to everybody.
@@ -152,11 +160,24 @@ func (a *access) warnOpen(spec *config.Spec, readers []Container) []string {
 
 // some are the first of a list, for a message.
 func some(list []string) string {
-	const shown = 8
-	if more := len(list) - shown; more > 0 {
-		return strings.Join(list[:shown], ", ") + fmt.Sprintf(" and %d more", more)
+	shown := make([]string, 0, 8)
+	for _, item := range list[:min(len(list), cap(shown))] {
+		shown = append(shown, short(item))
 	}
-	return strings.Join(list, ", ")
+	said := strings.Join(shown, ", ")
+	if more := len(list) - len(shown); more > 0 {
+		said += fmt.Sprintf(" and %d more", more)
+	}
+	return said
+}
+
+// short is a name that is not longer than Kubernetes' own may be, for a message.
+func short(name string) string {
+	const most = 253
+	if len(name) <= most {
+		return name
+	}
+	return strings.ToValidUTF8(name[:most], "") + "…"
 }
 
 // userOf is who a container's processes run as, nil if the pod does not say.

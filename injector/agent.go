@@ -38,12 +38,13 @@ func (in *Injector) document(r *Request, a *access) config.Agent {
 	for _, v := range r.views {
 		doc.ViewDirs = append(doc.ViewDirs, v.dir)
 	}
-	for _, s := range r.Spec.Secrets {
+	dirs := dirs(len(r.Spec.Secrets), r.views)
+	for i, s := range r.Spec.Secrets {
 		mode := a.mode
 		if s.Mode != nil {
 			mode = config.FileMode(*s.Mode)
 		}
-		doc.Files = append(doc.Files, file(s, mode, dirs(s, r.views)))
+		doc.Files = append(doc.Files, file(s, mode, dirs[i]))
 	}
 	return doc
 }

@@ -35,6 +35,15 @@ var effects = map[string]struct {
 		want:   []string{"/var/run/kms/bin/kms-agent", "exec", "--", "/web"},
 		refuse: map[string]string{"finance/x": "does not allow the secret"},
 	},
+	"env": {
+		value: "{SPRING_SECURITY_OAUTH2_CLIENT_REGISTRATION_KEYCLOAK_CLIENT_SECRET: app/x#key}",
+		with:  []string{"skip-containers: root,migrate", "env.A: app/a"},
+		get:   func(p injected) any { return []any{p.container("web").Command, p.agent().Env} },
+		want: []any{[]string{"/var/run/kms/bin/kms-agent", "exec", "--", "/web"}, []config.Variable{
+			{Name: "A", Secret: "app/a"}, {Name: "SPRING_SECURITY_OAUTH2_CLIENT_REGISTRATION_KEYCLOAK_CLIENT_SECRET", Secret: "app/x", Key: "key"},
+		}},
+		refuse: map[string]string{"{X: finance/x}": "does not allow the secret"},
+	},
 	"role-arn":  {value: "acs:ram::1234567890123456:role/web", get: injected.role, want: "acs:ram::1234567890123456:role/web", refuse: map[string]string{"acs:ram::42:role/web": "does not allow"}},
 	"role-name": {value: "web", get: injected.role, want: "acs:ram::1234567890123456:role/web"},
 	"identity":  {value: "node-role", get: func(p injected) any { return p.agent().Identity }, want: config.Identity{Kind: config.NodeRole}, refuse: map[string]string{"access-key:other": "does not allow the identity", "client-key:kms": "is good for the gateway of its KMS instance only"}},

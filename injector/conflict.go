@@ -7,17 +7,20 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// most is how many containers and volumes a pod may have: more than any node could run, and few enough that whoever makes such a
-// pod holds up nobody else's.
-const most = 1000
+// How many containers and volumes a pod may have: more than any node could run, and few enough that whoever makes such a pod holds up
+// nobody else's. Each container may get some two kilobytes of patch.
+const (
+	mostContainers = 150
+	mostVolumes    = 1000
+)
 
 func tooMany(pod *PodSpec) (m config.Mistakes) {
 	for _, list := range []struct {
-		what string
-		n    int
-	}{{"containers", len(pod.InitContainers) + len(pod.Containers)}, {"volumes", len(pod.Volumes)}} {
-		if list.n > most {
-			m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: fmt.Sprintf("the pod has %d %s; at most %d are possible", list.n, list.what, most)})
+		what    string
+		n, most int
+	}{{"containers", len(pod.InitContainers) + len(pod.Containers), mostContainers}, {"volumes", len(pod.Volumes), mostVolumes}} {
+		if list.n > list.most {
+			m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: fmt.Sprintf("the pod has %d %s; at most %d are possible", list.n, list.what, list.most)})
 		}
 	}
 	return m
@@ -35,7 +38,7 @@ func (in *Injector) impossible(r *Request) config.Mistakes {
 	}
 	for c := range pod.each {
 		if ours(c.Name) && !c.hasEnv(config.AgentEnv) {
-			m = append(m, config.Mistake{Where: "container " + c.Name, Problem: "has a name that the injector needs for its own container; give it another name"})
+			m.Add("container "+c.Name, "has a name that the injector needs for its own container; give it another name")
 		}
 	}
 	if host := in.kmsHost(&r.Spec); r.Spec.Identity.Kind == config.ClientKey && !config.InstanceGateway(host) {

@@ -33,12 +33,12 @@ func fileless(r *Request) (mistakes config.Mistakes, warnings []string) {
 			continue
 		}
 		problem := fmt.Sprintf("container %s runs before the agent has written the files; move it after %s (remove %s: last), or leave the container out with %s",
-			c.Name, InitContainerName, positionAnnotation, r.choice())
+			short(c.Name), InitContainerName, positionAnnotation, r.choice())
 		if injected(&r.Pod.Spec) {
-			warnings = append(warnings, positionAnnotation+": "+problem)
+			warn(&warnings, "%s: %s", positionAnnotation, problem)
 			continue
 		}
-		mistakes = append(mistakes, config.Mistake{Where: positionAnnotation, Problem: problem})
+		mistakes.Add(positionAnnotation, "%s", problem)
 	}
 	return mistakes, warnings
 }

@@ -55,7 +55,7 @@ type Value struct {
 // Values are what a pod may get, and the agent's document.
 func (in *Injector) Values(request Request) (values []Value, document config.Agent) {
 	r := &request
-	r.views = views(&r.Spec)
+	r.views, r.viewOf = views(&r.Spec)
 	readers, _, _ := readers(r)
 	a := accessOf(&r.Pod.Spec, readers)
 	resources, _ := in.resources(r)

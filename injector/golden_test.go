@@ -349,6 +349,7 @@ func glob(t testing.TB, patterns ...string) (found []string) {
 // fataler is what *testing.T and *rapid.T have in common here.
 type fataler interface {
 	Helper()
+	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 }
 

@@ -64,12 +64,10 @@ func (r *Request) conflict(c Container, p place) (m config.Mistakes, warnings []
 		at := mount.path()
 		switch {
 		case at == target:
-			m = append(m, config.Mistake{Where: p.annotation, Problem: fmt.Sprintf(
-				"container %s already has the volume %s at %s; %s", c.Name, mount.Name, target, p.cure)})
+			m.Add(p.annotation, "container %s already has the volume %s at %s; %s", short(c.Name), mount.Name, target, p.cure)
 		case below(at, target):
 			// The runtime would have to make the inner mount's directory in our volume, which is read-only there.
-			m = append(m, config.Mistake{Where: p.annotation, Problem: fmt.Sprintf(
-				"container %s has the volume %s at %s, inside %s, which is read-only; %s", c.Name, mount.Name, at, target, p.cure)})
+			m.Add(p.annotation, "container %s has the volume %s at %s, inside %s, which is read-only; %s", short(c.Name), mount.Name, at, target, p.cure)
 		}
 	}
 	inside := func(outer Mount, problem string) string {
@@ -94,10 +92,18 @@ func (r *Request) conflict(c Container, p place) (m config.Mistakes, warnings []
 
 // leaks are the places of a volume of ours that the container mounts by itself and that the node would see.
 func (r *Request) leaks(c Container, p place) (m config.Mistakes) {
+	const most = 100 // each is compared with all mounts
+	n := 0
 	for _, own := range c.VolumeMounts {
-		if outer := c.around(own.path(), throughLink); own.Name == p.Name && outer.Propagation == bidirectional {
-			m = append(m, config.Mistake{Where: p.annotation, Problem: fmt.Sprintf("container %s mounts %s at %s, inside the volume %s, at %s, %s; move that mount",
-				c.Name, own.Name, own.path(), outer.Name, outer.path(), propagates)})
+		if own.Name != p.Name {
+			continue
+		}
+		if n++; n > most {
+			m.Add(p.annotation, "container %s mounts %s at more than %d places; mount the whole volume once", short(c.Name), own.Name, most)
+			break
+		}
+		if outer := c.around(own.path(), throughLink); outer.Propagation == bidirectional {
+			m.Add(p.annotation, "container %s mounts %s at %s, inside the volume %s, at %s, %s; move that mount", short(c.Name), own.Name, own.path(), outer.Name, outer.path(), propagates)
 		}
 	}
 	return m
@@ -149,8 +155,8 @@ func throughLink(name string) string {
 // warnOwnMounts is for mounts of our volumes that the pod's author wrote, which are left as they are.
 func warnOwnMounts(r *Request, readers []Container) []string {
 	var warnings []string
-	warn := func(c Container, m Mount, what, cure string) {
-		warnings = append(warnings, fmt.Sprintf("container %s mounts %s at %s %s; %s", c.Name, m.Name, m.MountPath, what, cure))
+	mount := func(c Container, m Mount, what, cure string) {
+		warn(&warnings, "container %s mounts %s at %s %s; %s", short(c.Name), m.Name, m.MountPath, what, cure)
 	}
 	for _, c := range readers {
 		ours := r.secretsVolume(c.Name)
@@ -158,9 +164,9 @@ func warnOwnMounts(r *Request, readers []Container) []string {
 			switch {
 			case m.Name != ours:
 			case m.part():
-				warn(c, m, "by subPath or subPathExpr, which shows what was there at the container's start and follows no refresh", "mount the whole volume, or leave the mount to the webhook")
+				mount(c, m, "by subPath or subPathExpr, which shows what was there at the container's start and follows no refresh", "mount the whole volume, or leave the mount to the webhook")
 			case !m.ReadOnly:
-				warn(c, m, "and could write to it", "add readOnly: true, or leave the mount to the webhook")
+				mount(c, m, "and could write to it", "add readOnly: true, or leave the mount to the webhook")
 			}
 		}
 	}

@@ -29,7 +29,7 @@ func unnotifiable(r *Request) config.Mistakes {
 	var m config.Mistakes
 	refuse := func(annotations []string, problem string) {
 		for _, annotation := range annotations {
-			m = append(m, config.Mistake{Where: annotation, Problem: problem})
+			m.Add(annotation, "%s", problem)
 		}
 	}
 	pod := &r.Pod.Spec

@@ -19,8 +19,9 @@ type Request struct {
 	Claims    []string    // names of a StatefulSet's volumeClaimTemplates: a claim takes the place of the template's volume of its name
 	Room      []byte      // what the patch is appended to, which may be nil; its bytes are the caller's to use again after the patch
 
-	views []view // that Spec asks for
-	late  bool   // containers that came after the injection get nothing, unless the pod names them
+	views  []view         // that Spec asks for
+	viewOf map[string]int // which of them a container has; else it has SecretsVolume
+	late   bool           // containers that came after the injection get nothing, unless the pod names them
 }
 
 func (r *Request) serviceAccount() string { return ServiceAccountOf(r.Pod) }
@@ -52,7 +53,7 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 	if mistakes := tooMany(&r.Pod.Spec); len(mistakes) > 0 {
 		return Plan{}, mistakes
 	}
-	r.views = views(&r.Spec)
+	r.views, r.viewOf = views(&r.Spec)
 	r.late = injected(&r.Pod.Spec) && !*in.policy.Agent.LateContainers
 	readers, warnings, mistakes := readers(r)
 	a := accessOf(&r.Pod.Spec, readers)
@@ -190,6 +191,7 @@ func (in *Injector) addAgents(b *builder, r *Request, agents []agent) {
 // readers are the containers that get the files.
 func readers(r *Request) (found []Container, warnings []string, mistakes config.Mistakes) {
 	var names, late []string
+	in := map[string]bool{}
 	for c := range r.Pod.Spec.each {
 		if ours(c.Name) {
 			continue
@@ -199,6 +201,7 @@ func readers(r *Request) (found []Container, warnings []string, mistakes config.
 			continue
 		}
 		names = append(names, c.Name)
+		in[c.Name] = true
 		switch {
 		case r.reads(c):
 			found = append(found, *c)
@@ -210,14 +213,14 @@ func readers(r *Request) (found []Container, warnings []string, mistakes config.
 		warnings = append(warnings, fmt.Sprintf("container %s came after the agent was injected and gets no files; if it needs them, name it in %scontainers, with all others that do", some(late), config.Prefix))
 	}
 	unknown := func(asked []string) string {
-		asked = slices.DeleteFunc(slices.Clone(asked), func(name string) bool { return slices.Contains(names, name) })
+		asked = slices.DeleteFunc(slices.Clone(asked), func(name string) bool { return in[name] })
 		return some(asked)
 	}
 	if missing := unknown(r.Spec.Containers); missing != "" && (len(found) == 0 || mistyped(r.Spec.Containers, names)) {
 		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "containers", Problem: fmt.Sprintf(
 			"there is no container %s in the pod; its containers are %s", missing, some(names))})
 	}
-	mistakes = append(mistakes, strangers(&r.Spec, names)...)
+	mistakes = append(mistakes, strangers(&r.Spec, names, in)...)
 	// Not a mistake: the container may be one that another webhook adds later.
 	for _, list := range []struct {
 		annotation string
@@ -260,9 +263,11 @@ func selected(spec *config.Spec, name string) bool {
 		return false
 	}
 	if len(spec.Containers) > 0 {
-		return slices.Contains(spec.Containers, name)
+		_, found := slices.BinarySearch(spec.Containers, name)
+		return found
 	}
-	return !slices.Contains(spec.SkipContainers, name)
+	_, found := slices.BinarySearch(spec.SkipContainers, name)
+	return !found
 }
 
 func ours(name string) bool { return name == InitContainerName || name == ContainerName }

@@ -13,50 +13,53 @@ import (
 func (in *Injector) Allowed(spec config.Spec, namespace string) error {
 	var m config.Mistakes
 	allow := in.policy.Allow
-	refuse := func(annotation, what string, allowed []string) {
-		problem := fmt.Sprintf("the operator of this cluster does not allow %s in namespace %s", what, namespace)
+	refuse := func(annotation string, allowed []string, format string, args ...any) {
+		cure := "; remove it"
 		if len(allowed) > 0 {
-			problem += "; allowed: " + strings.Join(allowed, ", ")
-		} else {
-			problem += "; remove it"
+			cure = "; allowed: " + strings.Join(allowed, ", ")
 		}
-		m = append(m, config.Mistake{Where: config.Prefix + annotation, Problem: problem})
+		m.Add(config.Prefix+annotation, "the operator of this cluster does not allow %s in namespace %s%s", fmt.Sprintf(format, args...), namespace, cure)
+	}
+	secret := func(annotation, name string) {
+		switch {
+		case allow.Secret(name):
+		case len(allow.Secrets) > 0 && strings.HasPrefix(name, "acs:"):
+			refuse(annotation, allow.Secrets, "the secret %q, an ARN, for which a pattern must begin with acs:,", name)
+		default:
+			refuse(annotation, allow.Secrets, "the secret %q", name)
+		}
 	}
 	for _, s := range spec.Secrets {
 		for _, name := range s.Names() {
-			if !allow.Secret(name) {
-				refuse("secret."+s.File, fmt.Sprintf("the secret %q", name), allow.Secrets)
-			}
+			secret("secret."+s.File, name)
 		}
 		switch {
 		case s.RoleARN == "":
 		case allow.PodRoles != nil && !*allow.PodRoles:
-			refuse("secret."+s.File, "pods to name a role with roleArn", nil)
+			refuse("secret."+s.File, nil, "pods to name a role with roleArn")
 		case !allow.Role(s.RoleARN):
-			refuse("secret."+s.File, fmt.Sprintf("the role %q", s.RoleARN), allow.Roles)
+			refuse("secret."+s.File, allow.Roles, "the role %q", s.RoleARN)
 		}
 	}
 	for _, v := range spec.Env {
-		if !allow.Secret(v.Secret) {
-			refuse("env."+v.Name, fmt.Sprintf("the secret %q", v.Secret), allow.Secrets)
-		}
+		secret(v.Annotation, v.Secret)
 	}
 	m = append(m, in.outOfBounds(spec, namespace)...)
 	if spec.API != nil {
 		for _, pattern := range spec.API.Allow {
 			if !allow.SecretsOf(pattern) {
-				refuse("api-allow", fmt.Sprintf("all that %q matches", pattern), allow.Secrets)
+				refuse("api-allow", allow.Secrets, "all that %q matches", pattern)
 			}
 		}
 	}
 	if !allow.Identity(spec.Identity) {
-		refuse("identity", fmt.Sprintf("the identity %q", spec.Identity), append([]string{"rrsa"}, allow.Identities...))
+		refuse("identity", append([]string{"rrsa"}, allow.Identities...), "the identity %q", spec.Identity)
 	}
 	if spec.Region != "" && spec.Region != in.policy.Region && !allow.Region(spec.Region) {
-		refuse("region", fmt.Sprintf("the region %q", spec.Region), allow.Regions)
+		refuse("region", allow.Regions, "the region %q", spec.Region)
 	}
 	if spec.Endpoint != "" && spec.Endpoint != in.policy.KMS.Endpoint && !allow.Endpoint(spec.Endpoint) {
-		refuse("endpoint", fmt.Sprintf("the endpoint %q", spec.Endpoint), allow.Endpoints)
+		refuse("endpoint", allow.Endpoints, "the endpoint %q", spec.Endpoint)
 	}
 	if len(m) == 0 {
 		return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 )
 
 // TestProperties holds injections of a thousand random pods to what they promise, and FuzzProperties those of pods that reach more of the
@@ -102,6 +103,7 @@ func FuzzPlan(f *testing.F) {
 	}
 	in := operator(f, "")
 	f.Fuzz(func(t *testing.T, document []byte) {
+		bounds.Allocations(t, len(document), func() { plan(in, document) }) //nolint:errcheck // planned or refused
 		injected, _, err := inject(in, document)
 		if err != nil || bytes.Equal(injected, document) {
 			return
@@ -115,7 +117,9 @@ func FuzzPlan(f *testing.F) {
 // whether the pod was injected.
 func properties(t fataler, in *injector.Injector, document []byte, native bool) bool {
 	t.Helper()
-	made, err := plan(in, document)
+	var made injector.Plan
+	var err error
+	bounds.Allocations(t, len(document), func() { made, err = plan(in, document) })
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
 		return false // refusals are looked at one by one elsewhere

@@ -2,12 +2,12 @@ package injector
 
 import "github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 
-// How many of them a pod may have at the most, besides rawjson.MaxElements: each takes more memory than others for its text. One more
-// container or volume than are possible is still read, so that tooMany says it to whoever made the pod.
+// How many of them a pod may have at the most, besides rawjson.MaxElements: each takes more memory than others for its text. More
+// containers and volumes than are possible are still read, so that tooMany says it to whoever made the pod.
 const (
 	maxOwners     = 100
-	maxContainers = most + 1
-	maxVolumes    = most + 1
+	maxContainers = 1001
+	maxVolumes    = mostVolumes + 1
 )
 
 // ReadPod reads a pod, or a pod template, as Kubernetes does: names in the case in which they are written, and null as nothing at

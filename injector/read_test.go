@@ -12,6 +12,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 )
 
 // TestReadPodReadsAll has a value in every field of Pod: one that has no line in ReadPod comes back empty.
@@ -94,9 +95,13 @@ func FuzzReadPod(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, document []byte) {
-		r := rawjson.NewReader(string(document))
-		got := injector.ReadPod(r)
-		err := r.End()
+		var got injector.Pod
+		var err error
+		bounds.Allocations(t, len(document), func() {
+			r := rawjson.NewReader(string(document))
+			got = injector.ReadPod(r)
+			err = r.End()
+		})
 		if err != nil && strings.Contains(err.Error(), "inside each other") {
 			return // Kubernetes has another limit
 		}

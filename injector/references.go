@@ -20,11 +20,18 @@ func warnReferences(r *Request, readers []Container) []string {
 	var where []string
 	named := map[string]bool{}
 	for _, c := range readers {
+		missing := map[string]bool{} // what of ours the container's own variables lack
 		look := func(place string, texts ...string) {
 			found := false
 			for _, text := range texts {
 				for name := range references(text) {
-					if ours[name] && !c.hasEnv(name) {
+					if !ours[name] {
+						continue
+					}
+					if _, known := missing[name]; !known {
+						missing[name] = !c.hasEnv(name)
+					}
+					if missing[name] {
 						found, named["$("+name+")"] = true, true
 					}
 				}

@@ -357,6 +357,7 @@ func by[T any](list []T, name func(T) string) map[string]T {
 // otherViews are secrets for containers that have other files already: the views are numbered, so that the agent may have been told
 // the same.
 func (r *Request) otherViews() (annotations []string) {
+	other := make([]bool, len(r.Spec.Secrets))
 	for c := range r.Pod.Spec.each {
 		own := r.secretsVolume(c.Name)
 		if !selected(&r.Spec, c.Name) || !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool {
@@ -364,8 +365,9 @@ func (r *Request) otherViews() (annotations []string) {
 		}) {
 			continue
 		}
-		for _, s := range r.Spec.Secrets {
-			if slices.Contains(s.Containers, c.Name) || own == SecretsVolume && len(s.Containers) > 0 {
+		for i, s := range r.Spec.Secrets {
+			if len(s.Containers) > 0 && !other[i] && (own == SecretsVolume || s.Shows(c.Name)) {
+				other[i] = true
 				annotations = append(annotations, "secret."+s.File)
 			}
 		}

@@ -55,12 +55,12 @@ func unwrappable(r *Request) (mistakes config.Mistakes, warnings []string) {
 	}
 	annotation := variablesAnnotation(&r.Spec)
 	refuse := func(c Container, problem string) {
-		problem = fmt.Sprintf("container %s %s, or leave the container out with %s", c.Name, problem, r.choice())
+		problem = fmt.Sprintf("container %s %s, or leave the container out with %s", short(c.Name), problem, r.choice())
 		if injected(&r.Pod.Spec) {
-			warnings = append(warnings, annotation+": "+problem)
+			warn(&warnings, "%s: %s", annotation, problem)
 			return
 		}
-		mistakes = append(mistakes, config.Mistake{Where: annotation, Problem: problem})
+		mistakes.Add(annotation, "%s", problem)
 	}
 	for i, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
 		switch {
@@ -90,4 +90,4 @@ func (r *Request) astray(c Container) (place, bool) {
 }
 
 // variablesAnnotation is the first annotation that asks for a variable.
-func variablesAnnotation(spec *config.Spec) string { return config.Prefix + "env." + spec.Env[0].Name }
+func variablesAnnotation(spec *config.Spec) string { return config.Prefix + spec.Env[0].Annotation }

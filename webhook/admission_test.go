@@ -80,7 +80,7 @@ func TestMutate(t *testing.T) {
 			if (r.Patch != nil) != c.patched || (r.PatchType != nil) != c.patched {
 				t.Errorf("patch: %s", r.Patch)
 			}
-			if c.patched && r.AuditAnnotations["secrets"] != "app/db" {
+			if c.patched && r.AuditAnnotations["secrets"] != `["app/db"]` {
 				t.Errorf("audit annotations: %v", r.AuditAnnotations)
 			}
 			if c.metric != "" {
@@ -107,8 +107,8 @@ func TestAudit(t *testing.T) {
 			"secret.a": "{from: {x: app/x, y: app/y}, format: template, template: t, roleArn: 'acs:ram::1234567890123456:role/reader'}", "secret.b": "app/b", "env.C": "app/e#key",
 			"api": "true", "api-allow": "app/c*",
 		}, map[string]string{
-			"identity": "rrsa", "role": "acs:ram::1234567890123456:role/shop", "second-roles": "acs:ram::1234567890123456:role/reader",
-			"secrets": "app/x,app/y,app/b,app/e", "api-allow": "app/c*", "result": "injected-new", "session": "wide",
+			"identity": "rrsa", "role": "acs:ram::1234567890123456:role/shop", "second-roles": `["acs:ram::1234567890123456:role/reader"]`,
+			"secrets": `["app/x","app/y","app/b","app/e"]`, "api-allow": `["app/c*"]`, "result": "injected-new", "session": "wide",
 		}},
 		"the node's role": {map[string]any{"api": "true", "identity": "node-role"}, map[string]string{"identity": "node-role", "result": "injected-new", "session": "wide"}},
 	} {

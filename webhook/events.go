@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -162,8 +163,9 @@ func injectedAs(audit map[string]string) string {
 	if role := audit["role"]; role != "" {
 		text += " as " + role
 	}
-	if secrets := audit["secrets"]; secrets != "" {
-		text += ", for " + strings.ReplaceAll(secrets, ",", ", ")
+	var secrets []string
+	if json.Unmarshal([]byte(audit["secrets"]), &secrets) == nil {
+		text += ", for " + strings.Join(secrets, ", ")
 	}
 	return text
 }

@@ -6,95 +6,206 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
 )
 
-// TestHostile are pods of a request's full length, which the API server sends before it looks at what they are. What takes time by
-// the square of anything in them takes minutes, in which nobody else is served; the API server waits five seconds.
-func TestHostile(t *testing.T) {
-	const patience = 5 * time.Second
-	numbered := func(n int, prefix string) (names []string) {
-		for i := range n {
-			names = append(names, fmt.Sprintf("%s%x", prefix, i))
-		}
-		return names
+// A hostilePod is one that the API server sends before it looks at what it is.
+type hostilePod struct {
+	annotations map[string]string
+	containers  []map[string]any
+	volumes     []map[string]any
+	said        string // "": injected
+}
+
+// hostilePods are pods that cost more than they are worth, where anything takes time or memory by the square of what is in them.
+func hostilePods() map[string]hostilePod {
+	agent := func(files int, file string) []map[string]any {
+		document := `{"files":[` + file + strings.Repeat(","+file, files-1) + "]}"
+		return append(namedObjects(1), map[string]any{"name": "kms-agent", "env": []map[string]any{{"name": config.AgentEnv, "value": document}}})
 	}
-	named := func(n int) (objects []map[string]any) {
-		for _, name := range numbered(n, "c") {
-			objects = append(objects, map[string]any{"name": name})
-		}
-		return objects
-	}
-	agent := func(files int) []map[string]any {
-		document := `{"files":[{}` + strings.Repeat(",{}", files-1) + "]}"
-		return append(named(1), map[string]any{"name": "kms-agent", "env": []map[string]any{{"name": config.AgentEnv, "value": document}}})
-	}
-	mounts := make([]map[string]any, 15_000)
+	mounts := make([]map[string]any, 9_000)
+	ownMounts := make([]map[string]any, 2_000)
 	for i := range mounts {
 		mounts[i] = map[string]any{"name": "c0", "mountPath": "/var"}
 	}
-	each := func(keys []string, value string) map[string]string {
-		annotations := map[string]string{}
-		for _, key := range keys {
-			annotations[key] = value
-		}
-		return annotations
+	for i := range ownMounts {
+		ownMounts[i] = map[string]any{"name": "kms-secrets", "mountPath": "/x"}
 	}
-	for _, c := range []struct {
-		name        string
-		annotations map[string]string
-		containers  []map[string]any
-		volumes     []map[string]any
-		said        string // "": injected
-	}{
-		{"many files", each(numbered(6000, config.Prefix+"secret."), "a"), named(1), nil, "at most 131054 fit into an environment variable"},
-		{"too many files", each(numbered(15_000, config.Prefix+"secret."), "a"), named(1), nil, "Kubernetes allows 262144"},
-		{"too many mistakes", each(numbered(15_000, config.Prefix+"skip-container"), "a"), named(1), nil, "Kubernetes allows 262144"},
-		{"mistyped prefixes", each(numbered(15_000, "kms.aliyun.com/skip-container"), "a"), named(1), nil, ""},
-		{"containers", nil, named(100_000), nil, "there are more than 1001 containers"},
-		{"one container too many", nil, named(1001), nil, "the pod has 1001 containers; at most 1000 are possible"},
-		{"as many containers as possible", each([]string{config.Prefix + "containers"}, strings.Join(numbered(10_000, "c"), ",")), named(1000), nil, "there is no container c3e8, "},
-		{"mounts and volumes", nil, []map[string]any{{"name": "c0", "volumeMounts": mounts}}, named(100_000), "there are more than 1001 volumes"},
-		{"mounts", nil, []map[string]any{{"name": "c0", "volumeMounts": mounts}}, named(1000), ""},
-		{"files of strangers", each(numbered(4, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(10_000, "x"), ",")+"]}"), named(1000), nil, "there is no container x0 in the pod"},
-		{"an amount with many zeros", each([]string{config.Prefix + "agent-requests"}, "cpu=1e-2147483648"), named(1), nil, "cpu=1e-2147483648 is not a quantity"},
-		{"amounts with many zeros", nil, []map[string]any{{"name": "c0", "resources": map[string]any{
+	commands, others := namedObjects(150), namedObjects(140)
+	for i := range commands {
+		commands[i]["command"] = []string{"/x"}
+	}
+	for i := range others {
+		others[i]["volumeMounts"] = []map[string]any{{"name": "kms-secrets-9", "mountPath": config.DefaultSecretsDir}}
+	}
+	longNames := namedObjects(8)
+	for _, c := range longNames {
+		c["name"] = c["name"].(string) + strings.Repeat("x", 100_000)
+	}
+	one := func(key, value string) map[string]string { return map[string]string{config.Prefix + key: value} }
+	names := func(n int) string { return strings.Join(numbered(n, "x"), ",") }
+	bomb := func(containers, key int) hostilePod {
+		return hostilePod{one("secret."+strings.Repeat("f", key), "{name: app/x, path: x, containers: ["+names(containers)+"]}"), namedObjects(1), nil, "must have at most 63 characters"}
+	}
+	long := strings.Repeat("f", 56)
+	sources := make([]string, 1000)
+	for i := range sources {
+		sources[i] = fmt.Sprintf("s%d: finance/db", i)
+	}
+	return map[string]hostilePod{
+		"75 kB of one key and a list":  bomb(8_000, 40_000),
+		"210 kB of one key and a list": bomb(12_000, 150_000),
+		"long keys and lists":          {each(numbered(2, config.Prefix+"secret."+long[:54]), "{name: app/x, containers: ["+names(1000)+"]}"), namedObjects(1), nil, "there is no container x0 in the pod"},
+		"a list of 16,000 containers":  {one("containers", names(16_000)[:65_536]), namedObjects(1), nil, "names in it; at most 1000 are allowed"},
+		"a list of 16,000 skipped":     {one("skip-containers", names(16_000)[:65_536]), namedObjects(1), nil, "names in it; at most 1000 are allowed"},
+		"a list of 16,000 patterns":    {one("api-allow", names(16_000)[:65_536]), namedObjects(1), nil, "names in it; at most 1000 are allowed"},
+		"a list of 16,000 of a secret": {one("secret.x", "{name: app/x, containers: ["+names(16_000)[:65_000]+"]}"), namedObjects(1), nil, "is too much YAML"},
+		"lists of 1,000 for all": {map[string]string{
+			config.Prefix + "skip-containers": names(1000), config.Prefix + "api": "true", config.Prefix + "api-allow": names(1000), config.Prefix + "secret.y": "{name: app/x, path: a/b}",
+		}, namedObjects(150), nil, ""},
+		"sources that are not allowed": {one("secret."+long, "{format: template, template: x, from: {"+strings.Join(sources, ", ")+"}}"), namedObjects(1), nil, "does not allow the secret"},
+		"many sources that are not allowed": {each(numbered(6, config.Prefix+"secret."+long[:54]), "format: template\ntemplate: x\nfrom: {"+strings.Join(sources[:100], ", ")+"}"), namedObjects(1), nil,
+			"600 mistakes"},
+		"variables that are not allowed": {one("env", "{"+strings.ReplaceAll(strings.Join(sources, ", "), "s", "S")+"}"), namedObjects(1), nil, "does not allow the secret"},
+		"a long mount path":              {one("mount-path", "/"+strings.Repeat("m", 60_000)), namedObjects(150), nil, "at most 255 are allowed"},
+		"a long role":                    {map[string]string{config.Prefix + "role-arn": "acs:ram::1:role/" + strings.Repeat("r", 60_000), config.Prefix + "app-identity": "true"}, namedObjects(150), nil, "is not the ARN of a RAM role"},
+		"all that there is for each container": {map[string]string{
+			config.Prefix + "api": "true", config.Prefix + "app-identity": "true", config.Prefix + "env.A": "app/a", config.Prefix + "mount-path": "/" + strings.Repeat("m", 250),
+		}, commands, nil, ""},
+		"long names of containers":     {each(numbered(40, config.Prefix+"secret."), "{name: a, containers: [x, y]}"), longNames, nil, "there is no container x in the pod"},
+		"many files":                   {each(numbered(6000, config.Prefix+"secret."), "a"), namedObjects(1), nil, "at most 131054 fit into an environment variable"},
+		"too many files":               {each(numbered(9_000, config.Prefix+"secret."), "a"), namedObjects(1), nil, "Kubernetes allows 262144"},
+		"unknown keys":                 {each(numbered(6000, config.Prefix+"skip-container"), "a"), namedObjects(1), nil, "6000 mistakes"},
+		"too many mistakes":            {each(numbered(9_000, config.Prefix+"skip-container"), "a"), namedObjects(1), nil, "Kubernetes allows 262144"},
+		"mistyped prefixes":            {each(numbered(9_000, "kms.aliyun.com/skip-container"), "a"), namedObjects(1), nil, ""},
+		"mistyped prefixes, right key": {each(numbered(9_000, "kms.aliyun.com/secret."), "a"), namedObjects(1), nil, ""},
+		"a long mistyped prefix":       {each([]string{"kms.aliyun.com/secret." + strings.Repeat("x", 1<<20)}, "a"), namedObjects(1), nil, ""},
+		"as many containers as possible": {one("containers", strings.Join(numbered(150, "c")[1:], ",")+",c96"), namedObjects(150), nil,
+			"there is no container c96 in the pod"},
+		"containers, very many":      {nil, namedObjects(100_000), nil, "there are more than 1001 containers"},
+		"volumes, very many":         {nil, namedObjects(1), namedObjects(100_000), "there are more than 1001 volumes"},
+		"one container too many":     {nil, namedObjects(151), nil, "the pod has 151 containers; at most 150 are possible"},
+		"mounts":                     {nil, []map[string]any{{"name": "c0", "volumeMounts": mounts}}, namedObjects(150), ""},
+		"mounts of ours":             {nil, []map[string]any{{"name": "c0", "volumeMounts": ownMounts}}, nil, "mounts kms-secrets at more than 100 places"},
+		"references":                 {one("env.A", "app/a"), []map[string]any{{"name": "c0", "command": []string{strings.Repeat("$(A)", 50_000)}, "env": namedObjects(9_000)}}, nil, ""},
+		"files of strangers":         {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+names(1000)+"]}"), namedObjects(150), nil, "there is no container x0 in the pod"},
+		"files of containers":        {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(150, "c"), ",")+"]}"), namedObjects(150), nil, ""},
+		"files for others":           {each(numbered(300, config.Prefix+"secret."), "{name: a, containers: [c0]}"), append(agent(1, `{"path":"x","mode":"0400"}`)[1:], others[1:]...), nil, "was injected before this was written"},
+		"an amount with many zeros":  {one("agent-requests", "cpu=1e-2147483648"), namedObjects(1), nil, "cpu=1e-2147483648 is not a quantity"},
+		"an amount with many digits": {one("agent-requests", "cpu="+strings.Repeat("1", 60_000)), namedObjects(1), nil, "is not a quantity"},
+		"amounts with many zeros": {nil, []map[string]any{{"name": "c0", "resources": map[string]any{
 			"limits": map[string]string{"cpu": "1e2147483647", "memory": "1"}, "requests": map[string]string{"cpu": "1", "memory": "1"},
 		}}}, nil, ""},
-		{"a document of somebody's own", each(numbered(2000, config.Prefix+"secret."), "a"), agent(900_000), nil, "longer than a variable can be"},
-		{"a document of somebody's own that could be ours", each(numbered(2000, config.Prefix+"secret."), "a"), agent(40_000), nil, "was injected before this was written"},
-		{"files of many containers", each(numbered(40, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(1000, "c"), ",")+"]}"), named(1000), nil, ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			annotations := each([]string{config.Prefix + "inject", config.Prefix + "secret.db"}, "true")
-			for key, value := range c.annotations {
-				annotations[key] = value
-			}
-			body, err := json.Marshal(map[string]any{"request": map[string]any{"uid": "1", "namespace": "shop", "object": map[string]any{
-				"metadata": map[string]any{"annotations": annotations}, "spec": map[string]any{"containers": c.containers, "volumes": c.volumes},
-			}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
-			r.Header.Set("Content-Type", "application/json")
-			handler, w, answered := mutator(t), httptest.NewRecorder(), make(chan struct{})
-			go func() {
-				handler.ServeHTTP(w, r)
-				close(answered)
-			}()
-			select {
-			case <-answered:
-			case <-time.After(patience):
-				t.Fatalf("no answer to %d bytes in %s", len(body), patience)
-			}
-			if said := w.Body.String(); !strings.Contains(said, c.said) || strings.Contains(said, `"allowed":true`) != (c.said == "") {
-				t.Errorf("%.500s … %d bytes", said, len(said))
-			}
-		})
+		"amounts with many digits": {nil, []map[string]any{{"name": "c0", "resources": map[string]any{
+			"limits": map[string]string{"cpu": strings.Repeat("7", 100_000), "memory": "1"}, "requests": map[string]string{"cpu": strings.Repeat("7", 99_999), "memory": "1"},
+		}}}, nil, ""},
+		"a document of somebody's own":                    {each(numbered(2000, config.Prefix+"secret."), "a"), agent(900_000, `{}`), nil, "longer than a variable can be"},
+		"a document of somebody's own, of as many bytes":  {each(numbered(2000, config.Prefix+"secret."), "a"), agent(40_000, `{}`), nil, "was injected before this was written"},
+		"a document of somebody's own that could be ours": {each(numbered(2000, config.Prefix+"secret."), "a"), agent(2_000, `{"path":"x","mode":"0400","secret":"a","format":"raw"}`), nil, "was injected before this was written"},
+		"expressions":        {each(numbered(3, config.Prefix+"env.A"), "a#"+strings.Repeat("[", 4000)), namedObjects(1), nil, "is not a JMESPath expression"},
+		"long expressions":   {each(numbered(60, config.Prefix+"env.A"), "a#"+strings.Repeat("a.", 2000)+"a"), namedObjects(1), nil, "the pod's JMESPath expressions have more than 16384 bytes together"},
+		"templates":          {each(numbered(3, config.Prefix+"secret."), "name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{.}}", 12_000)), namedObjects(1), nil, "the template has more than 24576 bytes between {{ and }}"},
+		"templates together": {each(numbered(9, config.Prefix+"secret."), "name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{$x:=1}}", 600)), namedObjects(1), nil, "the pod's templates have"},
+		"templates that end": {each(numbered(3, config.Prefix+"secret."), "name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{if .}}", 8_000)), namedObjects(1), nil, "template"},
 	}
+}
+
+// TestHostile holds the cost of every hostile pod to its size: when it is created, and when a workload with it is created or updated.
+func TestHostile(t *testing.T) {
+	j := hostileJudge(t)
+	measures := newMeasures(func() time.Time { return time.Time{} })
+	pods := &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: j.pod, Observe: measures.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
+	workloads := &review.Handler[workload.Workload]{Read: workload.Read, Decide: j.workload, Observe: measures.pod, Advisory: true, Log: logr.Discard(), Draining: new(atomic.Bool)}
+	for name, c := range hostilePods() {
+		annotations := each([]string{config.Prefix + "inject", config.Prefix + "secret.db"}, "true")
+		for key, value := range c.annotations {
+			annotations[key] = value
+		}
+		pod := map[string]any{"metadata": map[string]any{"annotations": annotations}, "spec": map[string]any{"containers": c.containers, "volumes": c.volumes}}
+		deployment := map[string]any{"spec": map[string]any{"template": pod}}
+		for _, r := range []struct {
+			name    string
+			handler http.Handler
+			request map[string]any
+			allowed bool
+		}{
+			{"pod", pods, map[string]any{"operation": "CREATE", "object": pod}, c.said == ""},
+			{"workload", workloads, map[string]any{"operation": "CREATE", "object": deployment}, c.said == ""},
+			{"update", workloads, map[string]any{"operation": "UPDATE", "object": deployment, "oldObject": deployment}, true},
+		} {
+			t.Run(name+"/"+r.name, func(t *testing.T) {
+				r.request["uid"], r.request["namespace"] = "1", "shop"
+				body, err := json.Marshal(map[string]any{"request": r.request})
+				if err != nil {
+					t.Fatal(err)
+				}
+				handle := sender(r.handler, body)
+				if said := handle(); !strings.Contains(said, c.said) || strings.Contains(said, `"allowed":true`) != (r.allowed && !strings.Contains(c.said, "there are more than")) {
+					t.Errorf("%.500s … %d bytes", said, len(said))
+				}
+				bounds.Review(t, body, func() { handle() })
+			})
+		}
+	}
+}
+
+// hostileJudge decides as in a cluster that is careful.
+func hostileJudge(t *testing.T) *judge {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	document := "{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: agent}, allow: {secrets: ['a*', 'x*', 'true']}}"
+	if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	policy, err := loadPolicy(file, "v1", logr.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &judge{policy: policy, metadata: metadata{cached: oneAccount{}, live: newLive(oneAccount{}), scope: &scope{}}, checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}}
+}
+
+// sender sends a review to a handler and returns the answer.
+func sender(handler http.Handler, body []byte) func() string {
+	return func() string {
+		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		return w.Body.String()
+	}
+}
+
+func numbered(n int, prefix string) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprintf("%s%x", prefix, i))
+	}
+	return names
+}
+
+func namedObjects(n int) (objects []map[string]any) {
+	for _, name := range numbered(n, "c") {
+		objects = append(objects, map[string]any{"name": name})
+	}
+	return objects
+}
+
+func each(keys []string, value string) map[string]string {
+	annotations := map[string]string{}
+	for _, key := range keys {
+		annotations[key] = value
+	}
+	return annotations
 }

@@ -2,10 +2,10 @@ package webhook
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
@@ -81,7 +81,8 @@ func notAsked(pod injector.Pod) review.Verdict {
 	return v
 }
 
-// audit is what an audit log says about a pod: who it is to Alibaba Cloud and what it may read. Values are nowhere near here.
+// audit is what an audit log says about a pod: who it is to Alibaba Cloud and what it may read, lists in JSON. Values of secrets are
+// nowhere near here.
 func audit(spec config.Spec, role string) map[string]string {
 	said := map[string]string{"identity": spec.Identity.String()}
 	if role != "" {
@@ -98,15 +99,20 @@ func audit(spec config.Spec, role string) map[string]string {
 		secrets = append(secrets, v.Secret)
 	}
 	if secrets != nil {
-		said["secrets"] = strings.Join(secrets, ",")
+		said["secrets"] = list(secrets)
 	}
 	if roles != nil {
-		said["second-roles"] = strings.Join(roles, ",")
+		said["second-roles"] = list(roles)
 	}
 	if spec.API != nil && spec.API.Allow != nil {
-		said["api-allow"] = strings.Join(spec.API.Allow, ",")
+		said["api-allow"] = list(spec.API.Allow)
 	}
 	return said
+}
+
+func list(items []string) string {
+	text, _ := json.Marshal(items)
+	return string(text)
 }
 
 func plan(in *injector.Injector, r injector.Request) review.Verdict {

@@ -93,7 +93,11 @@ func misspelt(pod injector.Pod) (warnings []string) {
 	if len(meant) == 0 {
 		return nil
 	}
-	for _, key := range slices.Sorted(maps.Keys(meant)) {
+	const most = 50
+	for i, key := range slices.Sorted(maps.Keys(meant)) {
+		if i == most {
+			return append(warnings, fmt.Sprintf("%d more annotations with a mistake in their prefix are not read by anybody", len(meant)-most))
+		}
 		warnings = append(warnings, fmt.Sprintf("%s: is not read by anybody; did you mean %s?", key, meant[key]))
 	}
 	return warnings

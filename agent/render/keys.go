@@ -21,6 +21,9 @@ func CheckKey(expression string) error {
 	if len(expression) > maxKey {
 		return fmt.Errorf("it has %d bytes; at most %d are allowed", len(expression), maxKey)
 	}
+	if config.Identifier(expression) {
+		return nil
+	}
 	parsed, err := jmespath.NewParser().Parse(expression)
 	if err != nil {
 		return fmt.Errorf("%w; a name with more than letters, digits and _ in it goes in double quotes: '\"api-key\"'", err)

@@ -1,10 +1,13 @@
 package render
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"text/template/parse"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // Limits of a template: a mistake in one must not take the memory or the time of the pod that it is in.
@@ -60,6 +63,9 @@ func CheckTemplate(text string) error {
 func parseTemplate(text string) (*template, error) {
 	if len(text) > maxTemplate {
 		return nil, fmt.Errorf("the template has %d bytes; at most %d are allowed", len(text), maxTemplate)
+	}
+	if _, err := config.Actions(text); err != nil {
+		return nil, err
 	}
 	tree := parse.New("template")
 	tree.Mode = parse.SkipFuncCheck // check says it better
@@ -178,7 +184,4 @@ func (t *template) checkArgument(n parse.Node) error {
 }
 
 // isNumber reports whether text, which Go takes for a number or character, is also one in JSON.
-func isNumber(text string) bool {
-	_, err := decode([]byte(text))
-	return err == nil
-}
+func isNumber(text string) bool { return json.Valid([]byte(text)) }

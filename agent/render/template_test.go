@@ -8,6 +8,8 @@ import (
 	gotemplate "text/template"
 
 	"pgregory.net/rapid"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 )
 
 // inputs are pairs of an alias and a value.
@@ -287,16 +289,21 @@ func FuzzTemplate(f *testing.F) {
 	for _, seed := range []string{"{{.db.user | quote}}", "{{range $k, $v := .db}}{{$k}}{{$v}}{{end}}", "{{with .api}}{{b64dec .}}{{end}}", `{{(index .db.l 0).x}}`, "{{define"} {
 		f.Add(seed)
 	}
-	in := inputs("db", `{"user":"s3ntinel","l":[{"x":"s3ntinel"}],"n":null,"i":1e400}`, "api", "s3ntinel")
+	const document = `{"user":"s3ntinel","l":[{"x":"s3ntinel"}],"n":null,"i":1e400}`
+	in := inputs("db", document, "api", "s3ntinel")
 	f.Fuzz(func(t *testing.T, text string) {
-		out, err := fromTemplate(text, in...)
+		var out []byte
+		var err error
+		bounds.Allocations(t, len(text)+len(document), func() { out, err = fromTemplate(text, in...) })
 		if err != nil && !strings.Contains(text, "s3ntinel") && strings.Contains(err.Error(), "s3ntinel") {
 			t.Errorf("%q: %v", text, err)
 		}
 		if len(out) > maxOutput || err != nil && out != nil || strings.Contains(string(out), "<no value>") && !strings.Contains(text, "no value") {
 			t.Errorf("%q: %q, %v", text, out, err)
 		}
-		if checked := CheckTemplate(text); err == nil && checked != nil {
+		var checked error
+		bounds.Allocations(t, len(text), func() { checked = CheckTemplate(text) })
+		if err == nil && checked != nil {
 			t.Errorf("%q renders, but is refused: %v", text, checked)
 		}
 	})

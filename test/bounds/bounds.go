@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"runtime/metrics"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -19,9 +18,15 @@ const (
 	allowance       = 4 << 20
 )
 
+// A T is a test: of package testing, or another's.
+type T interface {
+	Helper()
+	Errorf(format string, args ...any)
+}
+
 // Review fails the test unless the peak of the heap and the CPU time of handle are in proportion to input, a text in JSON. It calls
 // handle several times. No other test of the process may run meanwhile: both are the process's.
-func Review(t testing.TB, input []byte, handle func()) {
+func Review(t T, input []byte, handle func()) {
 	t.Helper()
 	if peak, limit := Peak(handle), uint64(peakFactor*len(input)+allowance); peak > limit {
 		t.Errorf("%d bytes of input take %d bytes of heap at the most; at most %d are allowed", len(input), peak, limit)
@@ -43,7 +48,7 @@ func Review(t testing.TB, input []byte, handle func()) {
 }
 
 // Allocations fails the test unless the bytes that f allocates are in proportion to an input of n bytes.
-func Allocations(t testing.TB, n int, f func()) {
+func Allocations(t T, n int, f func()) {
 	t.Helper()
 	if got, limit := Allocated(f), uint64(allocatedFactor*n+allowance); got > limit {
 		t.Errorf("%d bytes of input have %d bytes allocated; at most %d are allowed", n, got, limit)

@@ -42,28 +42,25 @@ func count(sum, n int) int {
 }
 
 // A recorder is a test that may fail.
-type recorder struct {
-	testing.TB
-	failed bool
-}
+type recorder struct{ failed bool }
 
 func (r *recorder) Helper()               {}
 func (r *recorder) Errorf(string, ...any) { r.failed = true }
 
 func TestLimits(t *testing.T) {
 	for name, c := range map[string]struct {
-		check func(t testing.TB)
+		check func(t T)
 		fails bool
 	}{
-		"little":      {func(t testing.TB) { Review(t, []byte(`{}`), func() {}) }, false},
-		"much heap":   {func(t testing.TB) { Review(t, []byte(`{}`), func() { kept = make([]byte, 16<<20) }) }, true},
-		"much time":   {func(t testing.TB) { Review(t, []byte(`{}`), func() { count(1, 1e7) }) }, true},
-		"few bytes":   {func(t testing.TB) { Allocations(t, 10, func() { kept = make([]byte, 1<<20) }) }, false},
-		"many bytes":  {func(t testing.TB) { Allocations(t, 10, func() { kept = make([]byte, 16<<20) }) }, true},
-		"a long text": {func(t testing.TB) { Allocations(t, 1<<20, func() { kept = make([]byte, 16<<20) }) }, false},
+		"little":      {func(t T) { Review(t, []byte(`{}`), func() {}) }, false},
+		"much heap":   {func(t T) { Review(t, []byte(`{}`), func() { kept = make([]byte, 16<<20) }) }, true},
+		"much time":   {func(t T) { Review(t, []byte(`{}`), func() { count(1, 1e7) }) }, true},
+		"few bytes":   {func(t T) { Allocations(t, 10, func() { kept = make([]byte, 1<<20) }) }, false},
+		"many bytes":  {func(t T) { Allocations(t, 10, func() { kept = make([]byte, 16<<20) }) }, true},
+		"a long text": {func(t T) { Allocations(t, 1<<20, func() { kept = make([]byte, 16<<20) }) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := &recorder{TB: t}
+			r := &recorder{}
 			c.check(r)
 			if r.failed != c.fails {
 				t.Errorf("failed: %v, want %v", r.failed, c.fails)

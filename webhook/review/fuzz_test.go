@@ -21,6 +21,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
 )
 
@@ -125,7 +126,7 @@ func answered(t *testing.T, handler http.Handler, body []byte) {
 	r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, r)
+	bounds.Allocations(t, len(body), func() { handler.ServeHTTP(w, r) })
 	if w.Code == http.StatusBadRequest {
 		return
 	}

@@ -1,0 +1,97 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// MaxActions is how many bytes of actions, which are between {{ and }}, a template may have, and all templates of a pod together: their
+// parser takes up to a hundred times as much memory.
+const MaxActions = 24 << 10
+
+// maxExpressions is how many bytes of JMESPath, besides plain names, the annotations of a pod may have: the parser takes up to two
+// hundred times as much memory.
+const maxExpressions = 16 << 10
+
+// checkExpression checks a JMESPath expression.
+func (p *parser) checkExpression(expression string) error {
+	if p.checks.Key == nil {
+		return nil
+	}
+	if !Identifier(expression) {
+		p.expressions += len(expression)
+	}
+	if p.expressions > maxExpressions {
+		return fmt.Errorf("the pod's JMESPath expressions have more than %d bytes together", maxExpressions)
+	}
+	if err := p.checks.Key(expression); err != nil {
+		return fmt.Errorf("%q is not a JMESPath expression: %w", expression, err)
+	}
+	return nil
+}
+
+func (p *parser) checkTemplate(text string) error {
+	if p.checks.Template == nil {
+		return nil
+	}
+	n, err := Actions(text)
+	if err != nil {
+		return err
+	}
+	if p.actions += n; p.actions > MaxActions {
+		return fmt.Errorf("the pod's templates have %d bytes between {{ and }}; at most %d are allowed", p.actions, MaxActions)
+	}
+	return p.checks.Template(text)
+}
+
+// Actions is how many bytes of a template are between {{ and }}. The error is that there are more than MaxActions.
+func Actions(template string) (n int, err error) {
+	for {
+		_, rest, found := strings.Cut(template, "{{")
+		if !found {
+			return n, nil
+		}
+		length := actionLength(rest)
+		if n += length; n > MaxActions {
+			return n, fmt.Errorf("the template has more than %d bytes between {{ and }}", MaxActions)
+		}
+		template = rest[length:]
+	}
+}
+
+// actionLength is the length of what follows {{, with its }}; quoted text and comments may have one in them.
+func actionLength(text string) int {
+	for i := 0; i < len(text); i++ {
+		rest, end := text[i:], -1
+		switch {
+		case strings.HasPrefix(rest, "}}"):
+			return i + 2
+		case strings.HasPrefix(rest, "/*"):
+			end = strings.Index(rest, "*/")
+		case rest[0] == '`':
+			end = strings.IndexByte(rest[1:], '`') + 1
+		case rest[0] == '"' || rest[0] == '\'':
+			end = quoted(rest)
+		default:
+			continue
+		}
+		if end <= 0 { // it has no end
+			return len(text)
+		}
+		i += end
+	}
+	return len(text)
+}
+
+// quoted is the index of the quotation mark that ends a text, 0 for none.
+func quoted(text string) int {
+	for i := 1; i < len(text); i++ {
+		switch text[i] {
+		case '\\':
+			i++
+		case text[0]:
+			return i
+		}
+	}
+	return 0
+}
