@@ -1,16 +1,13 @@
 package certificate
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"time"
 
+	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -59,7 +56,7 @@ func sign(authority map[string][]byte, name string, now time.Time) (map[string][
 
 // issue makes a key and a certificate for it, signed by an authority or, without one, by itself.
 func issue(template *x509.Certificate, by *tls.Certificate) (map[string][]byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := pki.GenerateECPrivateKey(pki.ECCurve256)
 	if err != nil {
 		return nil, err
 	}
@@ -67,16 +64,13 @@ func issue(template *x509.Certificate, by *tls.Certificate) (map[string][]byte, 
 	if by != nil {
 		parent, signer = by.Leaf, by.PrivateKey
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	certificate, _, err := pki.SignCertificate(template, parent, key.Public(), signer)
 	if err != nil {
 		return nil, err
 	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	encoded, err := pki.EncodePKCS8PrivateKey(key)
 	if err != nil {
 		return nil, err
 	}
-	return map[string][]byte{
-		corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
-	}, nil
+	return map[string][]byte{corev1.TLSCertKey: certificate, corev1.TLSPrivateKeyKey: encoded}, nil
 }
