@@ -158,10 +158,13 @@ func (a *access) warnOpen(spec *config.Spec, readers []Container) []string {
 	return []string{"files are 0444, open to every process of the containers that mount them: " + why + "; to be stricter, " + stricter}
 }
 
+// maxSome is how many items of a list are looked at for a message.
+const maxSome = 8
+
 // some are the first of a list, for a message.
 func some(list []string) string {
-	shown := make([]string, 0, 8)
-	for _, item := range list[:min(len(list), cap(shown))] {
+	shown := make([]string, 0, maxSome)
+	for _, item := range list[:min(len(list), maxSome)] {
 		shown = append(shown, short(item))
 	}
 	said := strings.Join(shown, ", ")

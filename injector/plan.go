@@ -244,7 +244,8 @@ func readers(r *Request) (found []Container, warnings []string, mistakes config.
 
 // mistyped reports whether one of the names that were asked for is nearly that of a container.
 func mistyped(asked, names []string) bool {
-	return slices.ContainsFunc(asked, func(name string) bool { return !slices.Contains(names, name) && config.Nearest(name, names) != "" })
+	asked = slices.DeleteFunc(slices.Clone(asked), func(name string) bool { return slices.Contains(names, name) })
+	return slices.ContainsFunc(asked[:min(len(asked), maxSome)], func(name string) bool { return config.Nearest(name, names) != "" })
 }
 
 // reads reports whether a container gets the files, or has them.
@@ -254,7 +255,8 @@ func (r *Request) reads(c *Container) bool {
 
 // names reports whether an annotation names a container as one that gets files.
 func (r *Request) names(container string) bool {
-	return slices.Contains(r.Spec.Containers, container) || r.secretsVolume(container) != SecretsVolume
+	_, named := slices.BinarySearch(r.Spec.Containers, container)
+	return named || r.secretsVolume(container) != SecretsVolume
 }
 
 // selected reports whether the annotations have a container get the files. One without a name, which Kubernetes will refuse, may be null.

@@ -306,7 +306,7 @@ func (v *verification) written(names ...string) string {
 func (v *verification) refusals() config.Mistakes {
 	var m config.Mistakes
 	for _, annotation := range distinct(v.annotations) {
-		m = append(m, config.Mistake{Where: config.Prefix + annotation, Problem: "the agent in this pod was injected before this was written, and knows nothing of it" + cureLate})
+		m.Add(config.Prefix+annotation, "the agent in this pod was injected before this was written, and knows nothing of it%s", cureLate)
 	}
 	if len(v.surplus) > 0 {
 		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the agent in this pod has more than the annotations ask for, " + some(distinct(v.surplus)) + cureLate})

@@ -52,6 +52,10 @@ func hostilePods() map[string]hostilePod {
 	for i := range others {
 		others[i]["volumeMounts"] = []map[string]any{{"name": "kms-secrets-9", "mountPath": config.DefaultSecretsDir}}
 	}
+	alike := namedObjects(150)
+	for _, c := range alike {
+		c["name"] = strings.Repeat("x", 55) + c["name"].(string)
+	}
 	longNames := namedObjects(8)
 	for _, c := range longNames {
 		c["name"] = c["name"].(string) + strings.Repeat("x", 100_000)
@@ -96,17 +100,18 @@ func hostilePods() map[string]hostilePod {
 		"a long mistyped prefix":       {each([]string{"kms.aliyun.com/secret." + strings.Repeat("x", 1<<20)}, "a"), namedObjects(1), nil, ""},
 		"as many containers as possible": {one("containers", strings.Join(numbered(150, "c")[1:], ",")+",c96"), namedObjects(150), nil,
 			"there is no container c96 in the pod"},
-		"containers, very many":      {nil, namedObjects(100_000), nil, "there are more than 1001 containers"},
-		"volumes, very many":         {nil, namedObjects(1), namedObjects(100_000), "there are more than 1001 volumes"},
-		"one container too many":     {nil, namedObjects(151), nil, "the pod has 151 containers; at most 150 are possible"},
-		"mounts":                     {nil, []map[string]any{{"name": "c0", "volumeMounts": mounts}}, namedObjects(150), ""},
-		"mounts of ours":             {nil, []map[string]any{{"name": "c0", "volumeMounts": ownMounts}}, nil, "mounts kms-secrets at more than 100 places"},
-		"references":                 {one("env.A", "app/a"), []map[string]any{{"name": "c0", "command": []string{strings.Repeat("$(A)", 50_000)}, "env": namedObjects(9_000)}}, nil, ""},
-		"files of strangers":         {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+names(1000)+"]}"), namedObjects(150), nil, "there is no container x0 in the pod"},
-		"files of containers":        {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(150, "c"), ",")+"]}"), namedObjects(150), nil, ""},
-		"files for others":           {each(numbered(300, config.Prefix+"secret."), "{name: a, containers: [c0]}"), append(agent(1, `{"path":"x","mode":"0400"}`)[1:], others[1:]...), nil, "was injected before this was written"},
-		"an amount with many zeros":  {one("agent-requests", "cpu=1e-2147483648"), namedObjects(1), nil, "cpu=1e-2147483648 is not a quantity"},
-		"an amount with many digits": {one("agent-requests", "cpu="+strings.Repeat("1", 60_000)), namedObjects(1), nil, "is not a quantity"},
+		"names that are nearly those of containers": {one("containers", strings.Join(append(numbered(900, strings.Repeat("y", 55)), alike[0]["name"].(string)), ",")), alike, nil, ""},
+		"containers, very many":                     {nil, namedObjects(100_000), nil, "there are more than 1001 containers"},
+		"volumes, very many":                        {nil, namedObjects(1), namedObjects(100_000), "there are more than 1001 volumes"},
+		"one container too many":                    {nil, namedObjects(151), nil, "the pod has 151 containers; at most 150 are possible"},
+		"mounts":                                    {nil, []map[string]any{{"name": "c0", "volumeMounts": mounts}}, namedObjects(150), ""},
+		"mounts of ours":                            {nil, []map[string]any{{"name": "c0", "volumeMounts": ownMounts}}, nil, "mounts kms-secrets at more than 100 places"},
+		"references":                                {one("env.A", "app/a"), []map[string]any{{"name": "c0", "command": []string{strings.Repeat("$(A)", 50_000)}, "env": namedObjects(9_000)}}, nil, ""},
+		"files of strangers":                        {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+names(1000)+"]}"), namedObjects(150), nil, "there is no container x0 in the pod"},
+		"files of containers":                       {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(150, "c"), ",")+"]}"), namedObjects(150), nil, ""},
+		"files for others":                          {each(numbered(300, config.Prefix+"secret."), "{name: a, containers: [c0]}"), append(agent(1, `{"path":"x","mode":"0400"}`)[1:], others[1:]...), nil, "was injected before this was written"},
+		"an amount with many zeros":                 {one("agent-requests", "cpu=1e-2147483648"), namedObjects(1), nil, "cpu=1e-2147483648 is not a quantity"},
+		"an amount with many digits":                {one("agent-requests", "cpu="+strings.Repeat("1", 60_000)), namedObjects(1), nil, "is not a quantity"},
 		"amounts with many zeros": {nil, []map[string]any{{"name": "c0", "resources": map[string]any{
 			"limits": map[string]string{"cpu": "1e2147483647", "memory": "1"}, "requests": map[string]string{"cpu": "1", "memory": "1"},
 		}}}, nil, ""},
