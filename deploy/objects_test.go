@@ -286,19 +286,33 @@ func pods(t *testing.T, o objects) admissionv1.MutatingWebhook {
 	return only[*admissionv1.MutatingWebhookConfiguration](t, o).Webhooks[0]
 }
 
-// checkGuard wants the guard where the webhook is, at the creation of pods and nothing else.
+// checkGuard wants each policy of the guard to refuse, where the webhook is: at the creation of pods, and at that of ephemeral
+// containers.
 func (o objects) checkGuard(t *testing.T) {
 	t.Helper()
-	guard, binding, webhook := only[*admissionv1.ValidatingAdmissionPolicy](t, o), only[*admissionv1.ValidatingAdmissionPolicyBinding](t, o), pods(t, o)
-	constraints := guard.Spec.MatchConstraints
-	if constraints.NamespaceSelector.String() != webhook.NamespaceSelector.String() {
-		t.Error("the guard watches other namespaces than the webhook")
+	webhook, policies := pods(t, o), every[*admissionv1.ValidatingAdmissionPolicy](o)
+	bindings := every[*admissionv1.ValidatingAdmissionPolicyBinding](o)
+	if len(policies) != 3 || len(bindings) != len(policies) {
+		t.Fatalf("the guard has %d policies and %d bindings", len(policies), len(bindings))
 	}
-	if len(constraints.ResourceRules) != 1 || !reflect.DeepEqual(constraints.ResourceRules[0].RuleWithOperations, webhook.Rules[0]) {
-		t.Errorf("the guard is for %+v, the webhook for %+v", constraints.ResourceRules, webhook.Rules)
-	}
-	if *guard.Spec.FailurePolicy != admissionv1.Fail || binding.Spec.PolicyName != guard.Name || !slices.Equal(binding.Spec.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
-		t.Errorf("the guard does not refuse: %+v, %+v", guard.Spec.FailurePolicy, binding.Spec)
+	for i, policy := range policies {
+		constraints, binding := policy.Spec.MatchConstraints, bindings[i]
+		if constraints.NamespaceSelector.String() != webhook.NamespaceSelector.String() {
+			t.Errorf("%s watches other namespaces than the webhook", policy.Name)
+		}
+		rule := webhook.Rules[0]
+		if policy.Name == "kms-agent-injector-debug" {
+			rule.Resources, rule.Operations = []string{"pods/ephemeralcontainers"}, []admissionv1.OperationType{admissionv1.Update}
+		}
+		if len(constraints.ResourceRules) != 1 || !reflect.DeepEqual(constraints.ResourceRules[0].RuleWithOperations, rule) {
+			t.Errorf("%s is for %+v, want %+v", policy.Name, constraints.ResourceRules, rule)
+		}
+		if *policy.Spec.FailurePolicy != admissionv1.Fail || binding.Spec.PolicyName != policy.Name || !slices.Equal(binding.Spec.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
+			t.Errorf("%s does not refuse: %+v, %+v", policy.Name, policy.Spec.FailurePolicy, binding.Spec)
+		}
+		if param := binding.Spec.ParamRef; (param != nil) != (policy.Spec.ParamKind != nil) || param != nil && (param.Name != "kms-webhook" || param.Namespace != o.namespace || *param.ParameterNotFoundAction != admissionv1.AllowAction) {
+			t.Errorf("%s has the parameters %+v", policy.Name, param)
+		}
 	}
 }
 

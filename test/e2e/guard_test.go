@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -45,13 +47,117 @@ func TestGuard(t *testing.T) {
 		"asked nothing":        {workload{}, ns, false},
 		"only marked":          {workload{annotations: []string{"injected: v1"}}, ns, false},
 		"another's namespace":  {workload{annotations: []string{"inject: true", "secret.a: x"}}, unlabelled, false},
-		"an agent of its own":  {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: container("kms-agent")}, ns, false},
+		"an agent of its own":  {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: container("kms-agent")}, ns, true},
+		"another image":        {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: agentContainer("kms-agent-injector/demo-app:dev")}, ns, true},
+		"the agent's image":    {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: agentContainer("kms-agent-injector/kms-agent:other")}, ns, false},
 		"an agent by the name": {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: container("kms-agents")}, ns, true},
 	} {
 		c.name = "p"
 		out, err := tryKubectl(t.Context(), c.pod(c.namespace), "apply", "--dry-run=server", "-f", "-")
 		if (err != nil) != c.refused {
 			t.Errorf("%s: refused %v, want %v: %v%s", name, err != nil, c.refused, err, out)
+		}
+	}
+}
+
+// agentContainer is a container with the agent's name and command.
+func agentContainer(image string) string {
+	return strings.NewReplacer("kms-agent-injector/demo-app:dev", image, `[sleep, "100000"]`, "[/kms-agent]").Replace(container("kms-agent"))
+}
+
+// An agent's image that is changed in the webhook's configuration alone refuses no pod: neither while some replicas inject the one
+// before and some the next, also where another webhook has them look at each other's pods, nor afterwards. Not parallel: the other
+// tests need the image.
+func TestChangedImage(t *testing.T) {
+	ns := namespace(t)
+	neighbour(t, ns)
+	const was, is = "kms-agent-injector/kms-agent:dev", "kms-agent-injector/kms-agent:next"
+	before := kubectl(t, "-n", webhookNamespace, "get", "configmap", "kms-webhook", "-o", `jsonpath={.data.config\.yaml}`)
+	if strings.Count(before, was) != 1 {
+		t.Fatalf("the configuration does not have the image %s:\n%s", was, before)
+	}
+	configure := func(document string) {
+		patch, err := json.Marshal(map[string]any{"data": map[string]string{"config.yaml": document}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kubectl(t, "-n", webhookNamespace, "patch", "configmap", "kms-webhook", "--type=merge", "-p", string(patch))
+	}
+	pod := strings.Replace(workload{name: "p", annotations: []string{"inject: true", "secret.a: e2e/image"}}.pod(ns), "labels: {", "labels: {neighbour: mesh-after, ", 1)
+	images := func() string {
+		out, err := tryKubectl(t.Context(), pod, "create", "--dry-run=server", "-o", "jsonpath={.spec.initContainers[*].image}", "-f", "-")
+		if err != nil {
+			t.Errorf("refused: %v", err)
+		}
+		return out
+	}
+	for _, change := range []struct{ document, image string }{{strings.Replace(before, was, is, 1), is}, {before, was}} {
+		configure(change.document)
+		row := 0
+		eventually(t, patience, func() error { // until a replica that has not seen it is unlikely
+			if strings.Contains(images(), change.image) {
+				row++
+			} else {
+				row = 0
+			}
+			if row < 12 {
+				return errNotYet
+			}
+			return nil
+		})
+	}
+}
+
+// A pod that brings along an agent of its own is refused for what it is, and one that was injected from a manifest is not.
+func TestForgedPod(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	manifest := workload{name: "p", annotations: []string{"inject: true", "secret.a: e2e/forged"}}.pod(ns)
+	injected, err := tryKubectl(t.Context(), manifest, "create", "--dry-run=server", "-o", "json", "-f", "-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryKubectl(t.Context(), injected, "create", "--dry-run=server", "-f", "-"); err != nil {
+		t.Errorf("what was injected is refused: %v", err)
+	}
+	for field, change := range map[string][2]string{
+		"image": {`"image": "kms-agent-injector/kms-agent:dev"`, `"image": "kms-agent-injector/demo-app:dev"`},
+		"args":  {`"run"`, `"agent"`},
+		"kms.alibabacloud.com/secret.a: the agent in this pod":            {`\"secret\":\"e2e/forged\"`, `\"secret\":\"e2e/another\"`},
+		"tells the agent something else than this webhook does: kms.host": {`\"host\":\"`, `\"host\":\"x`},
+	} {
+		forged := strings.ReplaceAll(injected, change[0], change[1])
+		if forged == injected {
+			t.Fatalf("%s is not in %s", change[0], injected)
+		}
+		if message := refused(t, forged); !strings.Contains(message, field) || !strings.Contains(message, "made anew") {
+			t.Errorf("%s: %s", field, message)
+		}
+	}
+}
+
+// Who may debug a pod does not get at more than the pod's containers have.
+func TestEphemeralContainers(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	name := secretName("debug")
+	put(t, name, value())
+	apply(t, workload{name: "p", annotations: []string{"inject: true", "secret.a: " + name, "secret.few: {name: " + name + ", containers: [app]}"},
+		containers: container("app") + container("other")}.pod(ns))
+	ready(t, ns, "p")
+	for volume, allowed := range map[string]bool{"": true, "kms-agent": false, "kms-secrets-1": false} {
+		debugger := map[string]any{"name": "debug-" + strings.ToLower(rand.Text()[:6]), "image": "kms-agent-injector/demo-app:dev", "imagePullPolicy": "IfNotPresent", "command": []string{"sleep", "1"},
+			"securityContext": map[string]any{"allowPrivilegeEscalation": false, "capabilities": map[string]any{"drop": []string{"ALL"}}, "runAsUser": 1000}}
+		if volume != "" {
+			debugger["volumeMounts"] = []any{map[string]any{"name": volume, "mountPath": "/mnt"}}
+		}
+		patch, err := json.Marshal(map[string]any{"spec": map[string]any{"ephemeralContainers": []any{debugger}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = tryKubectl(t.Context(), "", "-n", ns, "patch", "pod", "p", "--subresource=ephemeralcontainers", "--type=strategic", "-p", string(patch))
+		if (err == nil) != allowed || err != nil && !strings.Contains(err.Error(), "an ephemeral container mounts a volume") {
+			t.Errorf("with %q: %v", volume, err)
 		}
 	}
 }
