@@ -28,8 +28,9 @@ echo '[]' | tee "$work/empty/index/modules.json" >"$work/empty/index/vulns.json"
 
 # verdict NAME WANT TEXT: asks about the agent, the smallest of the programs.
 verdict() {
-  local got=passes
-  GOVULNDB=file://$work/$1 test/vulncheck.sh ./cmd/kms-agent >"$work/out" 2>&1 || got=fails
+  local got=passes db=(GOVULNDB="file://$work/$1")
+  [[ $1 != unreachable ]] || db=(-u GOVULNDB HTTPS_PROXY=http://127.0.0.1:1 https_proxy=http://127.0.0.1:1) # the default one
+  env "${db[@]}" test/vulncheck.sh ./cmd/kms-agent >"$work/out" 2>&1 || got=fails
   [[ $got == "$2" ]] && grep -q "$3" "$work/out" || { cat "$work/out" && fail "vulncheck.sh with the database \"$1\": $got, want: $2, with \"$3\""; }
   echo "database \"$1\": $got"
 }
@@ -37,4 +38,5 @@ verdict called fails 'can reach what is known to be vulnerable'
 verdict linked passes 'GO-2020-0001\|0 vulnerabilities'
 verdict empty passes 'No vulnerabilities found'
 verdict missing fails 'nothing was checked'
+verdict unreachable fails 'nothing was checked'
 VULNCHECK=skip verdict missing passes 'NOT RUN'
