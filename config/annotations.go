@@ -48,7 +48,7 @@ var rows = []row{
 	{"identity", "`rrsa`, `node-role`, `access-key:<Secret>`, `client-key:<Secret>`", "`rrsa`", "who the agent is to Alibaba Cloud; all but `rrsa` only if the operator allows it", "access-key:kms-credentials", parseIdentity},
 	{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", "7200", parseTokenExpiration},
 	{"mode", "`sidecar`, `init`, `single`", "`sidecar`", "`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its startup probe; in a pod with `restartPolicy: Never`, which that could never fail, as `sidecar`", "init", parseMode},
-	{"containers", "comma list", "all", "containers, init containers too, that get the files and variables", "web,worker", list("containers", func(p *parser) *[]string { return &p.Containers })},
+	{"containers", "comma list", "all that the pod has when it is injected", "containers, init containers too, that get the files and variables; one that another webhook adds later gets them only if it is named here", "web,worker", list("containers", func(p *parser) *[]string { return &p.Containers })},
 	{"skip-containers", "comma list", "none", "containers that do not get the files and variables", "istio-proxy", list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
 	{"mount-path", "absolute path", "`/var/run/kms/secrets`", "where the files are in the containers; inside another volume only if that can be written to, or is a whole configMap, secret, downwardAPI or projected volume", "/etc/app/secrets", parseMountPath},
 	{"refresh-interval", "Go duration, at least `10s`; `0`", "`5m`", "how often the values are fetched again; `0` never", "90s", parseRefreshInterval},
