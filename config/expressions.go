@@ -62,7 +62,8 @@ func Actions(template string) (n int, err error) {
 // actionLength is the length of what follows {{, with its }}; quoted text and comments may have one in them.
 func actionLength(text string) int {
 	for i := 0; i < len(text); i++ {
-		rest, end := text[i:], -1
+		var end int
+		rest := text[i:]
 		switch {
 		case strings.HasPrefix(rest, "}}"):
 			return i + 2

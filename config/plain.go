@@ -39,7 +39,8 @@ func plainFields(text string) (pairs []*yaml.Node, plain bool) {
 		if !found || !Identifier(key) || len(pairs) == 2*maxPlain {
 			return nil, false
 		}
-		value, lines := (*yaml.Node)(nil), 0
+		var value *yaml.Node
+		var lines int
 		if written == "|" {
 			value, lines, text = plainLines(text)
 		} else {

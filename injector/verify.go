@@ -234,15 +234,14 @@ func (v *verification) sameMode(place, rule, _, got string) bool {
 
 // asked is the annotation of the pod's that a place in the agent's document is about, "" for none, and what it is called.
 func (v *verification) asked(place string) (annotation, what string) {
-	item := func(list string) (string, bool) {
-		name, found := strings.CutPrefix(place, list+"[")
-		name, _, closed := strings.Cut(name, "]")
-		return name, found && closed
+	item := func(list string) string {
+		name, _, _ := strings.Cut(strings.TrimPrefix(place, list+"["), "]")
+		return name
 	}
 	top, _, _ := strings.Cut(place, ".")
 	switch {
 	case strings.HasPrefix(place, "files["):
-		name, _ := item("files")
+		name := item("files")
 		for _, s := range v.r.Spec.Secrets {
 			if s.Path == name {
 				return v.written("secret." + s.File), "the file " + name
@@ -252,7 +251,7 @@ func (v *verification) asked(place string) (annotation, what string) {
 	case place == "env":
 		return "", "environment variables"
 	case strings.HasPrefix(place, "env["):
-		name, _ := item("env")
+		name := item("env")
 		return v.written("env."+name, "env"), "the variable " + name
 	case top == "api":
 		switch place {

@@ -99,7 +99,8 @@ func (e *events) pod(req *review.Request[injector.Pod], v review.Verdict) {
 	if req.DryRun || i < 0 {
 		return
 	}
-	kind, reason, text := corev1.EventTypeNormal, eventInjected, ""
+	var text string
+	kind, reason := corev1.EventTypeNormal, eventInjected
 	switch {
 	case v.Result == review.Denied:
 		kind, reason, text = corev1.EventTypeWarning, eventDenied, deniedFor(v)

@@ -75,9 +75,11 @@ var _ Certificate = (*certificate.Source)(nil)
 // Run serves until ctx ends or a part fails. At the end it stops being ready, answers on for Options.Drain, finishes what it is
 // answering, and only then lets go of what the answers need.
 func Run(ctx context.Context, o Options) error {
-	for _, l := range []net.Listener{o.Admission, o.Metrics, o.Health} {
-		defer l.Close()
-	}
+	defer func() {
+		for _, l := range []net.Listener{o.Admission, o.Metrics, o.Health} {
+			_ = l.Close()
+		}
+	}()
 	policy, err := loadPolicy(o.ConfigFile, o.Version, o.Log)
 	if err != nil {
 		return err

@@ -205,7 +205,7 @@ var asks = regexp.MustCompile(`(?m)^( *)kms\.alibabacloud\.com/inject: ["']true[
 // annotate puts further annotations behind the one that asks.
 func annotate(manifest string, annotations []string) string {
 	return asks.ReplaceAllStringFunc(manifest, func(line string) string {
-		indent := line[:strings.Index(line, "kms.")]
+		indent, _, _ := strings.Cut(line, "kms.")
 		for _, a := range annotations {
 			line += indent + "kms.alibabacloud.com/" + a + "\n"
 		}

@@ -68,7 +68,7 @@ func exec(w http.ResponseWriter, r *http.Request, run func(command []string, std
 	if err != nil {
 		return // the client asks in another way
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	run(r.URL.Query()["command"], streams[1], streams[2])
 	_ = json.NewEncoder(streams[3]).Encode(map[string]any{"kind": "Status", "apiVersion": "v1", "status": "Success"})
 }

@@ -311,8 +311,8 @@ func (d *Document) parse() error {
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var tree, more yaml.Node
-	if dec.Decode(&tree) != nil {
-		return nil // the reader of its meaning says what is wrong
+	if err := dec.Decode(&tree); err != nil {
+		return nil //nolint:nilerr // the reader of its meaning says what is wrong
 	}
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
 		return errors.New("another document follows without a separator, and kubectl passes over it; write a line --- between them")

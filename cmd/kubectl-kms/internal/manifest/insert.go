@@ -182,7 +182,7 @@ func (e *editor) tail(limit, indent int) int {
 			end = e.lines[line]
 		}
 		m := aside.FindSubmatch(bytes.TrimRight(e.text[e.lines[line-1]:end], "\r\n"))
-		if m == nil || len(m[2]) > 0 && len(m[1]) > indent || len(m[2]) == 0 && e.blank {
+		if len(m) == 0 || len(m[2]) > 0 && len(m[1]) > indent || len(m[2]) == 0 && e.blank {
 			return end
 		}
 	}

@@ -48,7 +48,7 @@ func additions(t *testing.T, pod Pod) []byte {
 		grow(c, pointer, "env", "-", `{"name":"A","value":"{\"a\": [1, \"é\"]}"}`)
 	}
 	grow(spec, "/spec", "initContainers", "0", `{"name":"first","image":"a:1","args":["init"],"n":1000000}`)
-	if path(annotations).in(value) != nil {
+	if annotations.in(value) != nil {
 		add("/metadata/annotations/example.com~1done", `"yes"`)
 	}
 	text, err := json.Marshal(operations)
