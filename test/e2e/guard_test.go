@@ -151,11 +151,17 @@ func TestEphemeralContainers(t *testing.T) {
 		if volume != "" {
 			debugger["volumeMounts"] = []any{map[string]any{"name": volume, "mountPath": "/mnt"}}
 		}
-		patch, err := json.Marshal(map[string]any{"spec": map[string]any{"ephemeralContainers": []any{debugger}}})
+		var pod map[string]any
+		if err := json.Unmarshal([]byte(kubectl(t, "-n", ns, "get", "pod", "p", "-o", "json")), &pod); err != nil {
+			t.Fatal(err)
+		}
+		delete(pod["metadata"].(map[string]any), "resourceVersion")
+		pod["spec"].(map[string]any)["ephemeralContainers"] = []any{debugger}
+		document, err := json.Marshal(pod)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = tryKubectl(t.Context(), "", "-n", ns, "patch", "pod", "p", "--subresource=ephemeralcontainers", "--type=strategic", "-p", string(patch))
+		_, err = tryKubectl(t.Context(), string(document), "replace", "--raw", "/api/v1/namespaces/"+ns+"/pods/p/ephemeralcontainers?dryRun=All", "-f", "-")
 		if (err == nil) != allowed || err != nil && !strings.Contains(err.Error(), "an ephemeral container mounts a volume") {
 			t.Errorf("with %q: %v", volume, err)
 		}
