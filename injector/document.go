@@ -61,8 +61,10 @@ func (in *Injector) tooLong(spec *config.Spec, document []byte) config.Mistakes 
 		return nil
 	}
 	where, most := config.Prefix+"inject", 0
+	var room []byte
 	for _, s := range spec.Secrets {
-		if n := len(appendFile(nil, file(s, 0, nil))); n > most {
+		room = appendFile(room[:0], file(s, 0, nil))
+		if n := len(room); n > most {
 			where, most = config.Prefix+"secret."+s.File, n
 		}
 	}

@@ -3,6 +3,7 @@ package injector
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -92,8 +93,11 @@ func (r *Request) conflict(c Container, p place) (m config.Mistakes, warnings []
 
 // leaks are the places of a volume of ours that the container mounts by itself and that the node would see.
 func (r *Request) leaks(c Container, p place) (m config.Mistakes) {
-	const most = 100 // each is compared with all mounts
+	const most = 20 // each is compared with all mounts
 	n := 0
+	if !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool { return m.Propagation == bidirectional }) {
+		return nil
+	}
 	for _, own := range c.VolumeMounts {
 		if own.Name != p.Name {
 			continue
@@ -175,5 +179,6 @@ func warnOwnMounts(r *Request, readers []Container) []string {
 
 // below reports whether one clean path is the other or is inside it.
 func below(path, top string) bool {
-	return path == top || top == "/" || strings.HasPrefix(path, top+"/")
+	rest, found := strings.CutPrefix(path, top)
+	return found && (rest == "" || rest[0] == '/' || top == "/")
 }

@@ -45,6 +45,7 @@ func hostilePods() map[string]hostilePod {
 	for i := range ownMounts {
 		ownMounts[i] = map[string]any{"name": "kms-secrets", "mountPath": "/x"}
 	}
+	ownMounts[len(ownMounts)-1] = map[string]any{"name": "c0", "mountPath": "/", "mountPropagation": "Bidirectional"}
 	commands, others := namedObjects(150), namedObjects(140)
 	for i := range commands {
 		commands[i]["command"] = []string{"/x"}
@@ -105,7 +106,7 @@ func hostilePods() map[string]hostilePod {
 		"volumes, very many":                        {nil, namedObjects(1), namedObjects(100_000), "there are more than 1001 volumes"},
 		"one container too many":                    {nil, namedObjects(151), nil, "the pod has 151 containers; at most 150 are possible"},
 		"mounts":                                    {nil, []map[string]any{{"name": "c0", "volumeMounts": mounts}}, namedObjects(150), ""},
-		"mounts of ours":                            {nil, []map[string]any{{"name": "c0", "volumeMounts": ownMounts}}, nil, "mounts kms-secrets at more than 100 places"},
+		"mounts of ours":                            {nil, []map[string]any{{"name": "c0", "volumeMounts": ownMounts}}, nil, "mounts kms-secrets at more than 20 places"},
 		"references":                                {one("env.A", "app/a"), []map[string]any{{"name": "c0", "command": []string{strings.Repeat("$(A)", 50_000)}, "env": namedObjects(9_000)}}, nil, ""},
 		"files of strangers":                        {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+names(1000)+"]}"), namedObjects(150), nil, "there is no container x0 in the pod"},
 		"files of containers":                       {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(150, "c"), ",")+"]}"), namedObjects(150), nil, ""},

@@ -16,6 +16,8 @@ const (
 	cpuFactor       = 100 // of CPU time to that of encoding/json
 	allocatedFactor = 50  // of all bytes allocated to the bytes of the input
 	allowance       = 4 << 20
+
+	tries = 3
 )
 
 // A T is a test: of package testing, or another's.
@@ -28,8 +30,14 @@ type T interface {
 // handle several times. No other test of the process may run meanwhile: both are the process's.
 func Review(t T, input []byte, handle func()) {
 	t.Helper()
-	if peak, limit := Peak(handle), uint64(peakFactor*len(input)+allowance); peak > limit {
-		t.Errorf("%d bytes of input take %d bytes of heap at the most; at most %d are allowed", len(input), peak, limit)
+	peak, most := Peak(handle), uint64(peakFactor*len(input)+allowance)
+	for range tries - 1 { // when the collector runs is chance
+		if peak > most {
+			peak = min(peak, Peak(handle))
+		}
+	}
+	if peak > most {
+		t.Errorf("%d bytes of input take %d bytes of heap at the most; at most %d are allowed", len(input), peak, most)
 	}
 	decode := func() {
 		var decoded any
@@ -38,7 +46,7 @@ func Review(t T, input []byte, handle func()) {
 		}
 	}
 	var spent, limit time.Duration
-	for range 3 { // a loaded machine's caches are cold at times
+	for range tries { // a loaded machine's caches are cold at times
 		if spent, limit = CPU(handle), cpuFactor*CPU(decode); spent <= limit {
 			return
 		}
