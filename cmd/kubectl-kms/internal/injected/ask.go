@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -65,31 +66,46 @@ func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (inventory.Status, er
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.limit, limit))
 	defer cancel()
 	out, errs := &bounded{most: mostSaid, full: cancel}, &bounded{most: mostComplain, full: func() {}}
-	switch err := a.exec(ctx, p, container.Name, command, out, errs); {
-	case out.cut:
+	err := a.exec(ctx, p, container.Name, command, out, errs)
+	said, cut := out.said()
+	complaint, _ := errs.said()
+	switch {
+	case cut:
 		return inventory.Status{}, fmt.Errorf("pod %s/%s: what container %s says is longer than %d bytes, and no agent's status", p.Namespace, p.Name, container.Name, mostSaid)
 	case err == nil:
 	case strings.Contains(err.Error(), `cannot create resource "pods/exec"`): // the status is lost in the upgrade of the connection
 		return inventory.Status{}, fmt.Errorf("the agent cannot be asked: you have not the right to create pods/exec in namespace %s", p.Namespace)
 	default:
-		return inventory.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s", strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(errs.text.String()))
+		return inventory.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s", strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(string(complaint)))
 	}
 	var held inventory.Status
-	if err := json.Unmarshal(out.text.Bytes(), &held); err != nil {
+	if err := json.Unmarshal(said, &held); err != nil {
 		return inventory.Status{}, fmt.Errorf("pod %s/%s: its agent is older than this plugin and cannot say what it holds", p.Namespace, p.Name)
 	}
 	return held, nil
 }
 
-// A bounded buffer takes no more than so many bytes, and says when there are more.
+// A bounded buffer takes no more than so many bytes, and says when there are more. A stream that has ended may still write to it: client-go
+// does not wait for what copies.
 type bounded struct {
-	text bytes.Buffer
 	most int
-	cut  bool
 	full func()
+
+	mu   sync.Mutex
+	text bytes.Buffer
+	cut  bool
+}
+
+// said is what has been written so far, and whether more was.
+func (b *bounded) said() (text []byte, cut bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.text.Bytes()), b.cut
 }
 
 func (b *bounded) Write(text []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	kept := text[:min(len(text), b.most-b.text.Len())]
 	b.text.Write(kept)
 	if len(kept) < len(text) {
