@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -216,6 +217,39 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	o, _ = render(t, "kms", "--set", "guard.enabled=false")
 	if n := len(every[*admissionv1.ValidatingAdmissionPolicy](o)) + len(every[*admissionv1.ValidatingAdmissionPolicyBinding](o)); n != 0 {
 		t.Errorf("switched off, the guard has %d objects", n)
+	}
+}
+
+// TestGuardKnowsTheImages: the guard takes each image that the webhook may inject, and those of earlier ones, whatever registry, tag and
+// digest they have.
+func TestGuardKnowsTheImages(t *testing.T) {
+	pattern := func(agent string) *regexp.Regexp {
+		o, _ := render(t, "kms", "--set-json", "agent="+agent, "--set-json", `namespaces=[{"names":["a"],"agent":{"image":"other@sha256:`+strings.Repeat("0", 64)+`"}}]`)
+		_, after, _ := strings.Cut(every[*admissionv1.ValidatingAdmissionPolicy](o)[0].Spec.Validations[2].Expression, "matches('")
+		text, _, _ := strings.Cut(after, "'")
+		return regexp.MustCompile(text)
+	}
+	named := pattern(`{"image":"registry.example.com:5000/team/agent.x:v1","earlierImages":["old.example.com/kms-agent:v1.*","*-agent:v2"]}`)
+	for image, want := range map[string]bool{
+		"agent.x":                              true,
+		"mirror.example.com:5000/agent.x:next": true,
+		"a/b/agent.x:v2@sha256:0":              true,
+		"agentyx":                              false,
+		"other":                                true,
+		"kms-agent":                            true,
+		"old/their-agent:v2":                   true,
+		"docker.io/library/busybox":            false,
+		"busybox:agent.x":                      false,
+		"busybox@sha256:0/agent.x":             false,
+		"agent.x/busybox":                      false,
+	} {
+		if got := named.MatchString(image); got != want {
+			t.Errorf("%s: %s is taken: %v, want %v", named, image, got, want)
+		}
+	}
+	// What an asterisk stands for may have slashes.
+	if any := pattern(`{"earlierImages":["old.example.com:5000/kms-*"]}`); !any.MatchString("old.example.com:5000/kms-1/agent:v1") {
+		t.Errorf("%s", any)
 	}
 }
 

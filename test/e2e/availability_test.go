@@ -146,11 +146,17 @@ var expiryMetric = regexp.MustCompile(`(?m)^kms_webhook_certificate_expiry_times
 // expiries are the ends of the replicas' serving certificates, by pod.
 func expiries(t *testing.T) map[string]string {
 	t.Helper()
+	return measured(t, expiryMetric)
+}
+
+// measured is what the replicas' metrics say, by pod: the first submatch.
+func measured(t *testing.T, metric *regexp.Regexp) map[string]string {
+	t.Helper()
 	found := map[string]string{}
 	for _, pod := range webhookPods(t) {
-		m := expiryMetric.FindStringSubmatch(kubectl(t, "get", "--raw", "/api/v1/namespaces/"+webhookNamespace+"/pods/"+pod+":8080/proxy/metrics"))
+		m := metric.FindStringSubmatch(kubectl(t, "get", "--raw", "/api/v1/namespaces/"+webhookNamespace+"/pods/"+pod+":8080/proxy/metrics"))
 		if m == nil {
-			t.Fatalf("%s has no metric for the end of its certificate", pod)
+			t.Fatalf("%s has no metric %s", pod, metric)
 		}
 		found[pod] = m[1]
 	}

@@ -122,10 +122,13 @@ func TestDoctor(t *testing.T) {
 			return pod
 		}, "sts", "EntityNotExist.Role"},
 		"provider": {func(t *testing.T, pod string) string {
-			_, injected, _ := plugin(t, asking(pod, name).pod(ns), "inject", "-f", "-")
+			other := namespace(t)
+			_, injected, _ := plugin(t, asking(pod, name).pod(other), "inject", "-f", "-")
+			kubectl(t, "label", "namespace", other, "kms.alibabacloud.com/injection-") // the webhook would refuse it
 			apply(t, strings.ReplaceAll(injected, "oidc-provider/ack-rrsa-c0ffee", "oidc-provider/ack-rrsa-other"))
-			return pod
-		}, "oidc-provider", "ack-rrsa-other"},
+			kubectl(t, "label", "namespace", other, "kms.alibabacloud.com/injection=enabled")
+			return other + " " + pod
+		}, "annotations oidc-provider", "ack-rrsa-other"},
 		"token": {func(t *testing.T, pod string) string {
 			other := namespace(t)
 			_, injected, _ := plugin(t, asking(pod, name).pod(other), "inject", "-f", "-")

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -50,6 +51,7 @@ func TestGuard(t *testing.T) {
 		"an agent of its own":  {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: container("kms-agent")}, ns, true},
 		"another image":        {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: agentContainer("kms-agent-injector/demo-app:dev")}, ns, true},
 		"the agent's image":    {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: agentContainer("kms-agent-injector/kms-agent:other")}, ns, false},
+		"a mirror's image":     {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: agentContainer("mirror.example.com:5000/kms-agent:v1@sha256:" + strings.Repeat("0", 64))}, ns, false},
 		"an agent by the name": {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: container("kms-agents")}, ns, true},
 	} {
 		c.name = "p"
@@ -65,13 +67,15 @@ func agentContainer(image string) string {
 	return strings.NewReplacer("kms-agent-injector/demo-app:dev", image, `[sleep, "100000"]`, "[/kms-agent]").Replace(container("kms-agent"))
 }
 
+var reloadMetric = regexp.MustCompile(`(?m)^kms_webhook_config_last_reload_success_timestamp_seconds (\S+)$`)
+
 // An agent's image that is changed in the webhook's configuration alone refuses no pod: neither while some replicas inject the one
-// before and some the next, also where another webhook has them look at each other's pods, nor afterwards. Not parallel: the other
-// tests need the image.
+// before and some the next, also where another webhook has them look at each other's pods, nor afterwards; nor where the whole
+// installation was removed and made again before, as other tests do. Not parallel: the other tests need the image.
 func TestChangedImage(t *testing.T) {
 	ns := namespace(t)
 	neighbour(t, ns)
-	const was, is = "kms-agent-injector/kms-agent:dev", "kms-agent-injector/kms-agent:next"
+	const was, is, moved = "kms-agent-injector/kms-agent:dev", "kms-agent-injector/kms-agent:next", "mirror.example.com/kms-agent:next"
 	before := kubectl(t, "-n", webhookNamespace, "get", "configmap", "kms-webhook", "-o", `jsonpath={.data.config\.yaml}`)
 	if strings.Count(before, was) != 1 {
 		t.Fatalf("the configuration does not have the image %s:\n%s", was, before)
@@ -91,20 +95,30 @@ func TestChangedImage(t *testing.T) {
 		}
 		return out
 	}
-	for _, change := range []struct{ document, image string }{{strings.Replace(before, was, is, 1), is}, {before, was}} {
+	for _, change := range []struct{ document, image string }{
+		{strings.Replace(before, was, is, 1), is},
+		// To another registry, which the list of earlier ones has to know for as long as the replicas differ.
+		{strings.Replace(before, was, is+"\n  earlierImages: [\"*/kms-agent:*\"]", 1), is},
+		{strings.Replace(before, was, moved+"\n  earlierImages: [\"*/kms-agent:*\"]", 1), moved},
+		{before, was},
+	} {
+		reloads := measured(t, reloadMetric)
 		configure(change.document)
-		row := 0
-		eventually(t, patience, func() error { // until a replica that has not seen it is unlikely
-			if strings.Contains(images(), change.image) {
-				row++
-			} else {
-				row = 0
+		for pod := range reloads { // one after the other, so that they differ for a while
+			eventually(t, patience, func() error {
+				images()
+				nudgePod(t, pod)
+				if measured(t, reloadMetric)[pod] == reloads[pod] {
+					return errNotYet
+				}
+				return nil
+			})
+		}
+		for range 6 {
+			if got := images(); !strings.Contains(got, change.image) {
+				t.Errorf("each replica has the image %s, and the images are %s", change.image, got)
 			}
-			if row < 12 {
-				return errNotYet
-			}
-			return nil
-		})
+		}
 	}
 }
 

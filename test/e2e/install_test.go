@@ -203,8 +203,13 @@ func renewed(t *testing.T, before map[string]string) {
 func nudge(t *testing.T) {
 	t.Helper()
 	for _, pod := range webhookPods(t) {
-		kubectl(t, "-n", webhookNamespace, "annotate", "pod", pod, "--overwrite", "example.com/nudge="+time.Now().Format("150405.000"))
+		nudgePod(t, pod)
 	}
+}
+
+func nudgePod(t *testing.T, pod string) {
+	t.Helper()
+	kubectl(t, "-n", webhookNamespace, "annotate", "pod", pod, "--overwrite", "example.com/nudge="+time.Now().Format("150405.000"))
 }
 
 // chart installs or upgrades the chart, with the operator's document of the test cluster.

@@ -121,10 +121,12 @@ func TestHandWrittenDeployment(t *testing.T) {
 		}
 		return nil
 	})
-	// Connections over MaxConn are told so, while those that are there do nothing.
+	// Connections over MaxConn are told so, while those that are there have sent the token and do nothing more.
 	eventually(t, patience, func() error {
 		answer, err := tryKubectl(t.Context(), "", "-n", ns, "exec", "deploy/my-app", "-c", "my-app", "--", "sh", "-c",
-			`for i in 1 2 3 4 5 6 7 8; do sleep 4 | nc 127.0.0.1 2025 & done; sleep 2; (printf 'GET /secretsmanager/get HTTP/1.0\r\n\r\n'; sleep 1) | nc 127.0.0.1 2025; wait`)
+			`for i in 1 2 3 4 5 6 7 8; do (printf 'GET /secretsmanager/get?secretId=%s HTTP/1.1\r\nHost: localhost:2025\r\nX-Vault-Token:%s\r\n\r\n' `+
+				name+` "$(cat /var/run/kmstoken/token)"; sleep 4) | nc 127.0.0.1 2025 >/dev/null & done; sleep 2
+			(printf 'GET /secretsmanager/get HTTP/1.0\r\n\r\n'; sleep 1) | nc 127.0.0.1 2025; wait`)
 		if err == nil && !strings.Contains(answer, " 429 Too Many Requests\r\n") {
 			err = fmt.Errorf("the ninth connection got %q", answer)
 		}

@@ -15,6 +15,7 @@ var mistypes = map[string]struct{ annotation, say string }{
 	"inject":           {"inject: yes", `neither "true" nor "false"`},
 	"secret.<file>":    {"secrte.db: app/db", "did you mean kms.alibabacloud.com/secret.db?"},
 	"env.<NAME>":       {"evn.DB: app/db", "did you mean kms.alibabacloud.com/env.DB?"},
+	"env":              {"env: DB=app/db", "{DB_PASSWORD: app/prod/db#AccountPassword}"},
 	"role-arn":         {"role-arn: web", "acs:ram::<account>:role/<name>"},
 	"role-name":        {"rolename: web", "did you mean kms.alibabacloud.com/role-name?"},
 	"identity":         {"identity: noderole", `did you mean "node-role"?`},

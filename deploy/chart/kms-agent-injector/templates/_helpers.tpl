@@ -51,6 +51,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toYaml $config }}
 {{- end }}
 
+{{/*
+The names of the agent's images, without registry, path, tag and digest: a regular expression. An asterisk of earlierImages stands for
+slashes too, so that what is before the last one says nothing of the name.
+*/}}
+{{- define "kms.agentImageNames" -}}
+{{- $config := include "kms.config" . | fromYaml }}
+{{- $agents := list $config.agent }}
+{{- range $config.namespaces }}
+{{- $agents = append $agents (.agent | default dict) }}
+{{- end }}
+{{- $names := list }}
+{{- range $agents }}
+{{- range concat (list .image) (.earlierImages | default list) | compact }}
+{{- $name := regexReplaceAll "[:@].*$" (base .) "" | replace "." "[.]" }}
+{{- if contains "*" . }}
+{{- $name = regexReplaceAll "^.*[*]" $name "[^/:@]*" }}
+{{- end }}
+{{- $names = append $names $name }}
+{{- end }}
+{{- end }}
+{{- $names | uniq | join "|" }}
+{{- end }}
+
 {{/* Written without quotes, or with --set, the account's id is a number, and a large one would come out as 1.2e+15. */}}
 {{- define "kms.accountID" -}}
 {{- with .Values.accountID }}{{ kindIs "string" . | ternary . (int64 .) }}{{ end }}
