@@ -366,7 +366,7 @@ func (o objects) rules(t *testing.T, account string) []string {
 	return lines
 }
 
-// checkSubjects wants rights given to the two ServiceAccounts and nobody else.
+// checkSubjects wants rights given to the two ServiceAccounts and to no other.
 func (o objects) checkSubjects(t *testing.T) {
 	t.Helper()
 	var given []rbacv1.Subject

@@ -7,8 +7,8 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// How many containers and volumes a pod may have: more than any node could run, and few enough that whoever makes such a pod holds up
-// nobody else's. Each container may get some two kilobytes of patch.
+// How many containers and volumes a pod may have: more than any node could run, and few enough that such a pod holds up no other.
+// Each container may get some two kilobytes of patch.
 const (
 	mostContainers = 150
 	mostVolumes    = 1000

@@ -3,7 +3,7 @@ package injector
 import "github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 
 // How many of them a pod may have at the most, besides rawjson.MaxElements: each takes more memory than others for its text. More
-// containers and volumes than are possible are still read, so that tooMany says it to whoever made the pod.
+// containers and volumes than are possible are still read, so that tooMany says it to the author of the pod.
 const (
 	maxOwners     = 100
 	maxContainers = 1001

@@ -2,7 +2,6 @@ package injector
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,45 +26,6 @@ const cure = "; remove the containers " + InitContainerName + " and " + Containe
 // cureLate is for annotations that came after the agent.
 const cureLate = "; write it into the pod template, or have the webhook that writes it called before this one, by the name of its configuration; " +
 	"from a manifest with the agent in it remove the containers " + InitContainerName + " and " + ContainerName + ", and they are made anew"
-
-// free are the members of a container that may have any value.
-var free = map[string]bool{
-	"resources": true, "resizePolicy": true, "imagePullPolicy": true, "terminationMessagePath": true,
-	"securityContext.runAsUser": true, "securityContext.runAsGroup": true, "securityContext.seLinuxOptions": true, "securityContext.appArmorProfile": true,
-	"securityContext.capabilities.drop[]": true,
-	"startupProbe.successThreshold":       true, "ports[].protocol": true, "env[].valueFrom.fieldRef.apiVersion": true,
-}
-
-// mayAdd reports whether something that the webhook does not write may be in a container of the agent's. Variables and mounts may,
-// unless they change what program runs, or which certificates it trusts.
-func mayAdd(rule, name, value string, mounts []any) bool {
-	switch rule {
-	case "securityContext.procMount":
-		return value == "Default"
-	case "env[]":
-		return !misleads(name)
-	case "volumeMounts[]":
-		return !hides(path.Clean(name), mounts)
-	}
-	return free[rule]
-}
-
-// misleads reports whether a variable changes which code the agent loads, which certificates it trusts, what it prints, or who it is.
-func misleads(variable string) bool {
-	return strings.HasPrefix(variable, "LD_") || strings.HasPrefix(variable, "SSL_CERT_") || strings.HasPrefix(variable, "KMS_AGENT_") ||
-		slices.Contains([]string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "ALIBABA_CLOUD_ECS_METADATA"}, variable)
-}
-
-// proxies reports whether a variable sends connections through another host. Administrators give all containers of a cluster such
-// variables on purpose, and KMS and STS are recognized by their certificates through any proxy.
-func proxies(variable string) bool { return strings.HasSuffix(strings.ToUpper(variable), "_PROXY") }
-
-// hides reports whether a mount takes the place of the agent's program, of the certificates that it trusts, or of something in its
-// own mounts.
-func hides(at string, mounts []any) bool {
-	inside := func(mount any) bool { return below(at, scalar(mount.(map[string]any)["mountPath"])) }
-	return below(agentBinary, at) || at == "/etc" || below(at, "/etc/ssl") || below(at, "/etc/pki") || slices.ContainsFunc(mounts, inside)
-}
 
 // A verification is of all containers of the agent's in a pod.
 type verification struct {
@@ -328,83 +288,4 @@ func (v *verification) warnings() (warnings []string) {
 			"which then has to let it through; to exclude the agent, have the webhook that adds them leave out the containers "+InitContainerName+" and "+ContainerName)
 	}
 	return warnings
-}
-
-// warnChanged is for annotations that changed after the injection where the pod stays as it was.
-func (r *Request) warnChanged() []string {
-	changed := distinct(slices.Concat(r.otherMode(), r.otherPlaces()))
-	if len(changed) == 0 {
-		return nil
-	}
-	return []string{config.Prefix + strings.Join(changed, ", "+config.Prefix) + ": changed after the agent was injected, without any effect" + cureLate}
-}
-
-func distinct(names []string) []string {
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// by is a list by the names of its items. What is written in a pod may be long.
-func by[T any](list []T, name func(T) string) map[string]T {
-	items := make(map[string]T, len(list))
-	for _, item := range list {
-		items[name(item)] = item
-	}
-	return items
-}
-
-// otherViews are secrets for containers that have other files already: the views are numbered, so that the agent may have been told
-// the same.
-func (r *Request) otherViews() (annotations []string) {
-	other := make([]bool, len(r.Spec.Secrets))
-	for c := range r.Pod.Spec.each {
-		own := r.secretsVolume(c.Name)
-		if !selected(&r.Spec, c.Name) || !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool {
-			return strings.HasPrefix(m.Name, SecretsVolume) && m.Name != own && m.path() == r.Spec.MountPath
-		}) {
-			continue
-		}
-		for i, s := range r.Spec.Secrets {
-			if len(s.Containers) > 0 && !other[i] && (own == SecretsVolume || s.Shows(c.Name)) {
-				other[i] = true
-				annotations = append(annotations, "secret."+s.File)
-			}
-		}
-	}
-	return annotations
-}
-
-func (r *Request) otherMode() []string {
-	if r.Spec.Mode == config.ModeInit && r.Pod.Spec.has(ContainerName) {
-		return []string{"mode"}
-	}
-	return nil // what is missing comes
-}
-
-// otherPlaces looks at mounts as they are written here.
-func (r *Request) otherPlaces() (annotations []string) {
-	for c := range r.Pod.Spec.each {
-		own := r.secretsVolume(c.Name)
-		i := slices.IndexFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == own && m.ReadOnly && !m.part() })
-		switch {
-		case i < 0 || ours(c.Name):
-		case selected(&r.Spec, c.Name) && c.VolumeMounts[i].path() != r.Spec.MountPath:
-			annotations = append(annotations, "mount-path")
-		case selected(&r.Spec, c.Name):
-		case len(r.Spec.Containers) > 0:
-			annotations = append(annotations, "containers")
-		default:
-			annotations = append(annotations, "skip-containers")
-		}
-	}
-	return annotations
-}
-
-// Unasked warns of the agent in a pod that was injected and does not ask for it any more.
-func Unasked(pod Pod) []string {
-	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !injected(&pod.Spec) {
-		return nil
-	}
-	return []string{config.Prefix + "inject: does not ask for the agent any more, which is in this pod already and stays; to be without it, " +
-		"remove the containers " + InitContainerName + " and " + ContainerName + " from the manifest, or have the webhook that changes the annotation called before this one, by the name of its configuration"}
 }

@@ -136,7 +136,7 @@ func named(ref *corev1.ObjectReference) bool {
 // annotationKey are the keys that a message names.
 var annotationKey = regexp.MustCompile(`^` + regexp.QuoteMeta(config.Prefix) + `[A-Za-z0-9._-]{1,63}$`)
 
-// deniedFor names what has to be changed. How, the refusal says, which is in the events of whoever made the pod.
+// deniedFor names what has to be changed. How, the refusal says, which is in the events of the pod's creator.
 func deniedFor(v review.Verdict) string {
 	var mistakes config.Mistakes
 	errors.As(v.Err, &mistakes)
@@ -153,7 +153,7 @@ func deniedFor(v review.Verdict) string {
 	case v.Reason == reasonRole:
 		text += "it has no RAM role that it may assume; look at the annotations of its ServiceAccount"
 	default:
-		text += "its spec or its annotations are in the way"
+		text += "its spec or its annotations do not allow it"
 	}
 	return text + ". The whole reason is in the FailedCreate event of this object, and in the answer to kubectl create --dry-run=server"
 }

@@ -52,7 +52,7 @@ func (f *fixture) ask(t *testing.T, path, namespace string, object map[string]an
 	return string(text), r.Allowed
 }
 
-// TestOutOfScope: to whoever asks about a namespace for which the API server does not call, the webhook says nothing, and it does
+// TestOutOfScope: to a caller that asks about a namespace for which the API server does not call, the webhook says nothing, and it does
 // nothing: no event, no look at a ServiceAccount.
 func TestOutOfScope(t *testing.T) {
 	f := start(t, func(f *fixture, o *webhook.Options) {

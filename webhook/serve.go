@@ -83,7 +83,7 @@ func admissionServer(o Options, j *judge, e *events, m *measures, draining *atom
 	return server, nil
 }
 
-// limited is a server that waits for nobody for long. It speaks HTTP/1.1, by which the API server calls webhooks: a connection of
+// limited is a server that waits for no client for long. It speaks HTTP/1.1, by which the API server calls webhooks: a connection of
 // HTTP/2 would be hundreds of requests at a time.
 func limited(handler http.Handler, log logr.Logger) *http.Server {
 	protocols := new(http.Protocols)

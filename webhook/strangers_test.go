@@ -329,7 +329,7 @@ func clientConfig(t *testing.T, dir string) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots}
 }
 
-// TestClientCertificates: with an authority of clients nobody else is answered; the file is followed, and what it says last stays
+// TestClientCertificates: with an authority of clients no other caller is answered; the file is followed, and what it says last stays
 // while it says nothing.
 func TestClientCertificates(t *testing.T) {
 	first, second, file := t.TempDir(), t.TempDir(), t.TempDir()+"/client-ca.pem"

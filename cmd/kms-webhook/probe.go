@@ -88,8 +88,8 @@ func registered(ctx context.Context, kubeconfig string) (called admissionregistr
 	return called, nil
 }
 
-// complaint is what the webhook at url says to the mistyped pod. In a namespace that has not opted in, which the pod's most often
-// has not, nothing is refused, but whoever makes such a pod is warned.
+// complaint is what the webhook at url says to the mistyped pod. Where the pod's namespace did not opt in, as is usual, nothing is
+// refused, but the author of such a pod is warned.
 func complaint(ctx context.Context, url, path string, authorities []byte) (string, error) {
 	response, err := ask(ctx, url+path, authorities)
 	if err != nil {

@@ -65,7 +65,7 @@ func TestOtherWebhooks(t *testing.T) {
 		}
 		if order == "mesh-after" {
 			if mounts := pod.Spec.InitContainers[0].VolumeMounts; slices.ContainsFunc(mounts, func(m corev1.VolumeMount) bool { return m.Name == "kms-secrets" }) {
-				t.Errorf("%s: the proxy has the files, and nobody named it: %v", order, mounts)
+				t.Errorf("%s: the proxy has the files, and no annotation names it: %v", order, mounts)
 			}
 			continue
 		}

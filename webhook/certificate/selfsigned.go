@@ -26,7 +26,7 @@ func NewSelfSigned(o Options) (*Keeper, error) {
 	return k, nil
 }
 
-// selfSigned is trusted first and signs then: whoever takes the new certificate finds it trusted already.
+// selfSigned is trusted first and signs then: a client that meets the new certificate trusts it already.
 func (k *Keeper) selfSigned(ctx context.Context) (task, error) {
 	authority, err := k.get(ctx, k.options.authoritySecret())
 	if err != nil {

@@ -44,7 +44,7 @@ type Handler[T any] struct {
 	Observe  func(Verdict, time.Duration)
 	MaxBody  int          // bytes; 0 is TwoObjects
 	Bytes    *share.Bytes // of all long requests that are in work; nil has no limit
-	Advisory bool         // what goes wrong here stops nobody
+	Advisory bool         // what goes wrong here refuses nothing
 	Log      logr.Logger
 	Draining *atomic.Bool
 }

@@ -94,7 +94,7 @@ func TestBytesOfManyAtOnce(t *testing.T) {
 	})
 }
 
-// The one that may go over the limit does not keep others from it for ever, nor does one that gives up.
+// The one that may go over the limit does not keep others from it forever, nor does one that gives up.
 func TestBytesAfterGivingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := share.NewBytes(10)
@@ -108,7 +108,7 @@ func TestBytesAfterGivingUp(t *testing.T) {
 		second.Release()
 		first.Release()
 		if !take(t, b.Lease("c"), 100) {
-			t.Error("nobody may go over the limit any more")
+			t.Error("no holder may go over the limit any more")
 		}
 	})
 }

@@ -32,7 +32,7 @@ var purposes = map[string]string{
 	"deploymentconfig.yaml":       "a workload of OpenShift, its image to come",
 	"empty-lists.yaml":            "lists that are there and empty",
 	"ephemeral.yaml":              "a pod as the API server shows it, with its status and an ephemeral container",
-	"fields-of-tomorrow.yaml":     "fields that nobody knows, at each level",
+	"fields-of-tomorrow.yaml":     "unknown fields, at each level",
 	"istio-init.yaml":             "a mesh that was injected before, by an init container",
 	"job.yaml":                    "a Job of indices with a generated name, and a script",
 	"knative-service.yaml":        "a container without a name",

@@ -38,7 +38,7 @@ const (
 	mostComplain = 4 << 10 // of its errors
 )
 
-// program is the agent in its image. No other is run, with the rights of whoever asks, in a container that only has its name.
+// program is the agent in its image. No other is run, with the rights of the user, in a container that only has its name.
 const program = "/kms-agent"
 
 // An Asker runs the agents' own status command in their containers, as kubectl exec does.

@@ -1,0 +1,87 @@
+package injector
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// warnChanged is for annotations that changed after the injection where the pod stays as it was.
+func (r *Request) warnChanged() []string {
+	changed := distinct(slices.Concat(r.otherMode(), r.otherPlaces()))
+	if len(changed) == 0 {
+		return nil
+	}
+	return []string{config.Prefix + strings.Join(changed, ", "+config.Prefix) + ": changed after the agent was injected, without any effect" + cureLate}
+}
+
+func distinct(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// by is a list by the names of its items. What is written in a pod may be long.
+func by[T any](list []T, name func(T) string) map[string]T {
+	items := make(map[string]T, len(list))
+	for _, item := range list {
+		items[name(item)] = item
+	}
+	return items
+}
+
+// otherViews are secrets for containers that have other files already: the views are numbered, so that the agent may have been told
+// the same.
+func (r *Request) otherViews() (annotations []string) {
+	other := make([]bool, len(r.Spec.Secrets))
+	for c := range r.Pod.Spec.each {
+		own := r.secretsVolume(c.Name)
+		if !selected(&r.Spec, c.Name) || !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool {
+			return strings.HasPrefix(m.Name, SecretsVolume) && m.Name != own && m.path() == r.Spec.MountPath
+		}) {
+			continue
+		}
+		for i, s := range r.Spec.Secrets {
+			if len(s.Containers) > 0 && !other[i] && (own == SecretsVolume || s.Shows(c.Name)) {
+				other[i] = true
+				annotations = append(annotations, "secret."+s.File)
+			}
+		}
+	}
+	return annotations
+}
+
+func (r *Request) otherMode() []string {
+	if r.Spec.Mode == config.ModeInit && r.Pod.Spec.has(ContainerName) {
+		return []string{"mode"}
+	}
+	return nil // what is missing comes
+}
+
+// otherPlaces looks at mounts as they are written here.
+func (r *Request) otherPlaces() (annotations []string) {
+	for c := range r.Pod.Spec.each {
+		own := r.secretsVolume(c.Name)
+		i := slices.IndexFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == own && m.ReadOnly && !m.part() })
+		switch {
+		case i < 0 || ours(c.Name):
+		case selected(&r.Spec, c.Name) && c.VolumeMounts[i].path() != r.Spec.MountPath:
+			annotations = append(annotations, "mount-path")
+		case selected(&r.Spec, c.Name):
+		case len(r.Spec.Containers) > 0:
+			annotations = append(annotations, "containers")
+		default:
+			annotations = append(annotations, "skip-containers")
+		}
+	}
+	return annotations
+}
+
+// Unasked warns of the agent in a pod that was injected and does not ask for it any more.
+func Unasked(pod Pod) []string {
+	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !injected(&pod.Spec) {
+		return nil
+	}
+	return []string{config.Prefix + "inject: does not ask for the agent any more, which is in this pod already and stays; to be without it, " +
+		"remove the containers " + InitContainerName + " and " + ContainerName + " from the manifest, or have the webhook that changes the annotation called before this one, by the name of its configuration"}
+}
