@@ -128,7 +128,7 @@ func TestDoctor(t *testing.T) {
 			apply(t, strings.ReplaceAll(injected, "oidc-provider/ack-rrsa-c0ffee", "oidc-provider/ack-rrsa-other"))
 			kubectl(t, "label", "namespace", other, "kms.alibabacloud.com/injection=enabled")
 			return other + " " + pod
-		}, "annotations oidc-provider", "ack-rrsa-other"},
+		}, "injection oidc-provider", "ack-rrsa-other"},
 		"token": {func(t *testing.T, pod string) string {
 			other := namespace(t)
 			_, injected, _ := plugin(t, asking(pod, name).pod(other), "inject", "-f", "-")
