@@ -87,7 +87,8 @@ func (c *call) operation() (operation, *problem) {
 	}
 	op, ok := operations[c.service][c.action]
 	if c.instance != "" && c.action != "GetSecretValue" {
-		ok = false // an instance's gateway uses secrets and keys; they are made on the shared one
+		// An instance's gateway uses secrets and keys; they are made on the shared one. That it has no BatchGetSecretValue is UNVERIFIED.
+		ok = false
 	}
 	switch {
 	case !ok || c.request.URL.Path != "/" && c.request.URL.Path != "":
@@ -106,8 +107,17 @@ func (e *Emulator) called(c *call) *problem {
 	return nil
 }
 
-// secret is the short name of the secret that the call is about, if any.
-func (c *call) secret() string { return shortName(c.params.Get("SecretName")) }
+// secret is the short name of the secret that the call is about, if any; of several with commas between them, which no name has.
+func (c *call) secret() string {
+	if c.action == batchAction {
+		var names []string
+		for _, r := range c.batch() {
+			names = append(names, shortName(r.SecretName))
+		}
+		return strings.Join(names, ",")
+	}
+	return shortName(c.params.Get("SecretName"))
+}
 
 // role is the ARN of the role to assume, or of the caller's role.
 func (c *call) role() string { return cmp.Or(c.params.Get("RoleArn"), c.caller.role) }

@@ -3,7 +3,10 @@ package emulator
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/policy"
 )
 
 // CodeOK is the code of calls that succeeded.
@@ -13,7 +16,7 @@ const CodeOK = "OK"
 type Call struct {
 	// Action as in GetSecretValue.
 	Action string `json:"action"`
-	// Secret is the short name of the secret asked for.
+	// Secret is the short name of the secret asked for; of several, as in "a,b".
 	Secret string `json:"secret,omitempty"`
 	// Role is the ARN of the role to assume, or of the role of the caller.
 	Role string `json:"role,omitempty"`
@@ -30,16 +33,23 @@ type CallCount struct {
 // CallCounts are the calls since the start or the last reset, sorted by action, secret, role and code.
 type CallCounts []CallCount
 
-// Sum counts the calls that are like the pattern; its empty fields match anything.
+// Sum counts the calls that are like the pattern; its empty fields match anything. * in Action stands for any characters; Secret is
+// one that was asked for, maybe with others.
 func (c CallCounts) Sum(pattern Call) int {
 	like := func(want, have string) bool { return want == "" || want == have }
 	sum := 0
 	for _, n := range c {
-		if like(pattern.Action, n.Action) && like(pattern.Secret, n.Secret) && like(pattern.Role, n.Role) && like(pattern.Code, n.Code) {
+		if asks(n.Action, n.Secret, pattern.Action, pattern.Secret) && like(pattern.Role, n.Role) && like(pattern.Code, n.Code) {
 			sum += n.Count
 		}
 	}
 	return sum
+}
+
+// asks reports whether a call has the action and is about the secret, as Sum and faults mean it.
+func asks(action, secrets, wantAction, wantSecret string) bool {
+	return (wantAction == "" || policy.Match(wantAction, action)) &&
+		(wantSecret == "" || slices.Contains(strings.Split(secrets, ","), wantSecret))
 }
 
 // tally counts calls.

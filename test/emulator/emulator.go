@@ -129,8 +129,9 @@ var operations = map[service]map[string]operation{
 		"AssumeRole":         {serve: (*Emulator).assumeRole, signed: true},
 	},
 	kms: {
-		"GetSecretValue": {serve: (*Emulator).getSecretValue, signed: true},
-		"CreateSecret":   {serve: (*Emulator).createSecret, signed: true},
+		"GetSecretValue":      {serve: (*Emulator).getSecretValue, signed: true},
+		"BatchGetSecretValue": {serve: (*Emulator).batchGetSecretValue, signed: true},
+		"CreateSecret":        {serve: (*Emulator).createSecret, signed: true},
 	},
 	ram: {
 		"CreateRole":         {serve: (*Emulator).createRole, signed: true},

@@ -28,9 +28,9 @@ const (
 type Fault struct {
 	// ID is given when the fault is added.
 	ID string `json:"id,omitempty"`
-	// Action to strike, as in GetSecretValue. Default: all.
+	// Action to strike, as in GetSecretValue; * stands for any characters, as in *GetSecretValue for both of KMS's. Default: all.
 	Action string `json:"action,omitempty"`
-	// Secret to strike, by its short name. Default: all calls, those of STS too.
+	// Secret to strike, by its short name, also a call that asks for others too. Default: all calls, those of STS too.
 	Secret string `json:"secret,omitempty"`
 	// Count is how many calls it strikes before it is gone. Default: all, until it is removed.
 	Count int `json:"count,omitempty"`
@@ -75,7 +75,7 @@ var usualStatus = map[string]int{
 	"Rejected.Throttling": 429, "Throttling.User": 400, "Throttling.Api": 400, "Throttling": 400,
 	"ServiceUnavailableTemporary": 503, "ServiceUnavailable": 503, "InternalFailure": 500, "InternalError": 500,
 	"Forbidden.NoPermission": 403, "Forbidden.ResourceNotFound": 404, "InvalidAccessKeyId.NotFound": 404,
-	"Rejected.Unavailable": 403, "Forbidden.KeyNotFound": 404, "EntityNotExist.Role": 404,
+	"Rejected.Unavailable": 403, "Forbidden.KeyNotFound": 404, "EntityNotExist.Role": 404, "InvalidAction.NotFound": 404,
 }
 
 func (f *Fault) complete() error {

@@ -34,16 +34,33 @@ type versionStages struct {
 // getSecretValue answers with a version of a secret that the caller's role may read.
 // Facts: API reference KMS 2016-01-20 GetSecretValue.
 func (e *Emulator) getSecretValue(_ context.Context, c *call) (any, *problem) {
-	name := c.params.Get("SecretName")
-	if name == "" {
+	return e.secretValue(c, secretRequest{
+		SecretName: c.params.Get("SecretName"), VersionID: c.params.Get("VersionId"), VersionStage: c.params.Get("VersionStage"),
+		FetchExtendedConfig: c.params.Get("FetchExtendedConfig"),
+	})
+}
+
+// secretRequest asks for a version of a secret.
+type secretRequest struct {
+	SecretName          string
+	VersionID           string `json:"VersionId"`
+	VersionStage        string
+	FetchExtendedConfig string
+}
+
+func (r secretRequest) arn(c *call) string {
+	return secretARN(r.SecretName, defaults{account: c.caller.account, region: c.region})
+}
+
+func (e *Emulator) secretValue(c *call, r secretRequest) (any, *problem) {
+	if r.SecretName == "" {
 		return nil, missingKMSParameter("SecretName")
 	}
-	fetchExtended, p := boolean(c, "FetchExtendedConfig")
+	fetchExtended, p := boolean(r.FetchExtendedConfig)
 	if p != nil {
 		return nil, p
 	}
-	arn := secretARN(name, defaults{account: c.caller.account, region: c.region})
-	s, ok := e.vault.get(arn)
+	s, ok := e.vault.get(r.arn(c))
 	// A region's endpoint knows that region's secrets only. Whether RAM or KMS is asked first about a secret that
 	// does not exist is UNVERIFIED.
 	if !ok || s.Region != c.region {
@@ -54,7 +71,7 @@ func (e *Emulator) getSecretValue(_ context.Context, c *call) (any, *problem) {
 			return nil, p
 		}
 	}
-	v, p := s.version(c.params.Get("VersionId"), c.params.Get("VersionStage"))
+	v, p := s.version(r.VersionID, r.VersionStage)
 	if p != nil {
 		return nil, p
 	}
@@ -139,8 +156,8 @@ func (e *Emulator) decide(caller session, request policy.Request) (decision poli
 	return decision, "AccountLevelIdentityBasedPolicy"
 }
 
-func boolean(c *call, name string) (bool, *problem) {
-	switch strings.ToLower(c.params.Get(name)) {
+func boolean(text string) (bool, *problem) {
+	switch strings.ToLower(text) {
 	case "", "false":
 		return false, nil
 	case "true":

@@ -38,7 +38,7 @@ func (f *faults) strike(c *call) strike {
 }
 
 func (f *setFault) matches(c *call) bool {
-	return (f.Action == "" || f.Action == c.action) && (f.Secret == "" || f.Secret == c.secret())
+	return asks(c.action, c.secret(), f.Action, f.Secret)
 }
 
 // pass reports whether the call is within MaxQPS, and if so remembers it.

@@ -57,7 +57,7 @@ func callsCommand(flags *flag.FlagSet) runner {
 func faultCommand(flags *flag.FlagSet) runner {
 	client := controlFlag(flags)
 	var f emulator.Fault
-	flags.StringVar(&f.Action, "action", "", "strike this `action` only, as in GetSecretValue")
+	flags.StringVar(&f.Action, "action", "", "strike this `action` only, as in GetSecretValue, or *GetSecretValue for BatchGetSecretValue too")
 	flags.StringVar(&f.Secret, "secret", "", "strike calls for this secret's `name` only")
 	flags.IntVar(&f.Count, "count", 0, "strike so many calls; default: until removed")
 	flags.IntVar(&f.Status, "status", 0, "answer this HTTP `status`")
