@@ -37,7 +37,7 @@ func TestVariablesAreWrittenWithTheFiles(t *testing.T) {
 	p.init()
 	p.wantVariables(map[string]string{"KEY": "sentinel-key-1", "DB_PASSWORD": "sentinel-1"})
 	p.wantFiles(map[string]string{"api-key": "sentinel-key-1"})
-	p.wantCalls(1, 2)
+	p.wantCalls(1, 1)
 	if info, err := os.Stat(filepath.Join(p.doc.SecretsDir, config.EnvFile)); err != nil || info.Mode().Perm() != 0o440 {
 		t.Errorf("%v, %v, want the document's mode", info.Mode(), err)
 	}

@@ -47,8 +47,9 @@ func (a *Agent) fetch(ctx context.Context, got values) error {
 			missing = append(missing, ref)
 		}
 	}
-	if len(missing) == 0 {
-		return nil
+	missing, err := a.together(ctx, missing, got)
+	if err != nil || len(missing) == 0 {
+		return err
 	}
 	answers, errs := make([]value, len(missing)), make([]error, len(missing))
 	ask := func(i int) {
@@ -79,14 +80,25 @@ func (a *Agent) ask(ctx context.Context, ref kms.Ref) (value, error) {
 	var refusal *kms.Error
 	switch {
 	case err == nil:
-		a.log.Debug("fetched", "secret", ref.String(), "version", secret.VersionID)
-		return value{secret: secret}, nil
-	case !errors.As(err, &refusal):
-		return value{}, err
-	case refusal.Class() == kms.NotFound:
+		return a.fetched(ref, secret), nil
+	case errors.As(err, &refusal) && refusal.Class() == kms.NotFound:
 		return value{absent: refusal}, nil
 	}
-	return value{}, fmt.Errorf("%s: %w", strings.Join(a.labelsOf(ref), ", "), err)
+	return value{}, a.needed(ref, err)
+}
+
+func (a *Agent) fetched(ref kms.Ref, secret kms.Secret) value {
+	a.log.Debug("fetched", "secret", ref.String(), "version", secret.VersionID)
+	return value{secret: secret}
+}
+
+// needed adds to what KMS said of a secret for which files it was needed.
+func (a *Agent) needed(ref kms.Ref, err error) error {
+	var refusal *kms.Error
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", strings.Join(a.labelsOf(ref), ", "), err)
 }
 
 func (a *Agent) labelsOf(ref kms.Ref) []string {
@@ -146,31 +158,44 @@ type gateway struct {
 	kms      *kms.Client
 }
 
-// read gets new credentials, once, if KMS does not accept those in hand: STS may have ended their session early.
-func (g *gateway) read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
-	source := g.identity
-	if ref.RoleARN != "" {
-		var err error
-		if source, err = g.roles.Source(ref.RoleARN); err != nil {
-			return kms.Secret{}, err
-		}
-	}
-	secret, used, err := g.try(ctx, source, ref)
-	var refusal *kms.Error
-	if errors.As(err, &refusal) && refusal.Class() == kms.CredentialsRejected {
-		source.Invalidate(used)
-		secret, _, err = g.try(ctx, source, ref)
-	}
+func (g *gateway) read(ctx context.Context, ref kms.Ref) (secret kms.Secret, err error) {
+	err = g.as(ctx, ref.RoleARN, func(creds kms.Credentials) error {
+		secret, err = g.kms.GetSecretValue(ctx, creds, ref)
+		return err
+	})
 	return secret, err
 }
 
-func (g *gateway) try(ctx context.Context, source *identity.Source, ref kms.Ref) (kms.Secret, identity.Credentials, error) {
-	creds, err := source.Credentials(ctx)
-	if err != nil {
-		return kms.Secret{}, creds, err
+func (g *gateway) readAll(ctx context.Context, refs []kms.Ref) (given map[kms.Ref]kms.Secret, err error) {
+	err = g.as(ctx, refs[0].RoleARN, func(creds kms.Credentials) error {
+		given, err = g.kms.BatchGetSecretValue(ctx, creds, refs)
+		return err
+	})
+	return given, err
+}
+
+// as makes a call as a role; without one, as the pod's identity. It gets new credentials, once, if KMS does not accept those in
+// hand: STS may have ended their session early.
+func (g *gateway) as(ctx context.Context, role string, call func(kms.Credentials) error) error {
+	source := g.identity
+	if role != "" {
+		var err error
+		if source, err = g.roles.Source(role); err != nil {
+			return err
+		}
 	}
-	secret, err := g.kms.GetSecretValue(ctx, kms.Credentials{
-		AccessKeyID: creds.AccessKeyID, AccessKeySecret: creds.AccessKeySecret, SecurityToken: creds.SecurityToken,
-	}, ref)
-	return secret, creds, err
+	for again := true; ; again = false {
+		creds, err := source.Credentials(ctx)
+		if err != nil {
+			return err
+		}
+		err = call(kms.Credentials{
+			AccessKeyID: creds.AccessKeyID, AccessKeySecret: creds.AccessKeySecret, SecurityToken: creds.SecurityToken,
+		})
+		var refusal *kms.Error
+		if !again || !errors.As(err, &refusal) || refusal.Class() != kms.CredentialsRejected {
+			return err
+		}
+		source.Invalidate(creds)
+	}
 }

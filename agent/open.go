@@ -119,11 +119,15 @@ type measured struct {
 
 func (m *measured) read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
 	secret, err := m.reader.read(ctx, ref)
+	m.count(err)
+	return secret, err
+}
+
+func (m *measured) count(err error) {
 	var refusal *kms.Error
 	if err == nil || errors.As(err, &refusal) {
 		m.measures.KMSRequest(code(err))
 	}
-	return secret, err
 }
 
 // result is what metrics count an attempt by.

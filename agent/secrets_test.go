@@ -35,12 +35,12 @@ func TestSecretsInAnOutage(t *testing.T) {
 		had, never int
 		code       string
 	}{
-		"KMS is ill":           {emulator.Fault{Action: "GetSecretValue", Status: 503, Code: "ServiceUnavailableTemporary"}, 200, 503, "ServiceUnavailableTemporary"},
-		"throttled":            {emulator.Fault{Action: "GetSecretValue", Status: 429, Code: "Throttling.User"}, 200, 429, "Throttling.User"},
-		"connections are cut":  {emulator.Fault{Action: "GetSecretValue", Cut: emulator.AtHeaders}, 200, 502, httpapi.CodeConnection},
-		"a proxy answers":      {emulator.Fault{Action: "GetSecretValue", Status: 502, Body: "<html>sentinel"}, 200, 502, httpapi.CodeConnection},
-		"permission withdrawn": {emulator.Fault{Action: "GetSecretValue", Status: 403, Code: "Forbidden.NoPermission"}, 403, 403, "Forbidden.NoPermission"},
-		"secret deleted":       {emulator.Fault{Action: "GetSecretValue", Status: 404, Code: "Forbidden.ResourceNotFound"}, 404, 404, "Forbidden.ResourceNotFound"},
+		"KMS is ill":           {emulator.Fault{Action: "*GetSecretValue", Status: 503, Code: "ServiceUnavailableTemporary"}, 200, 503, "ServiceUnavailableTemporary"},
+		"throttled":            {emulator.Fault{Action: "*GetSecretValue", Status: 429, Code: "Throttling.User"}, 200, 429, "Throttling.User"},
+		"connections are cut":  {emulator.Fault{Action: "*GetSecretValue", Cut: emulator.AtHeaders}, 200, 502, httpapi.CodeConnection},
+		"a proxy answers":      {emulator.Fault{Action: "*GetSecretValue", Status: 502, Body: "<html>sentinel"}, 200, 502, httpapi.CodeConnection},
+		"permission withdrawn": {emulator.Fault{Action: "*GetSecretValue", Status: 403, Code: "Forbidden.NoPermission"}, 403, 403, "Forbidden.NoPermission"},
+		"secret deleted":       {emulator.Fault{Action: "*GetSecretValue", Status: 404, Code: "Forbidden.ResourceNotFound"}, 404, 404, "Forbidden.ResourceNotFound"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPod(t)

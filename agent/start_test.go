@@ -20,14 +20,14 @@ var firstFiles = map[string]string{
 	"api-key":      "sentinel-key-1",
 }
 
-func TestInitWritesTheFilesWithOneCallForEachSecret(t *testing.T) {
+func TestInitWritesTheFilesWithOneCallForAllSecrets(t *testing.T) {
 	p := newPod(t)
 	if err := Ready(t.Context(), p.doc); err == nil {
 		t.Error("ready before the files are there")
 	}
 	p.init()
 	p.wantFiles(firstFiles)
-	p.wantCalls(1, 2)
+	p.wantCalls(1, 1)
 	if err := Ready(t.Context(), p.doc); err != nil {
 		t.Error(err)
 	}
@@ -65,6 +65,7 @@ func TestBinarySecretIsByteExact(t *testing.T) {
 func TestThrottledStartAsksOnlyForWhatIsMissing(t *testing.T) {
 	p := newPod(t)
 	p.cloud.Fault(t, emulator.Fault{Action: "AssumeRoleWithOIDC", Code: "Throttling.User", Count: 1})
+	p.cloud.Fault(t, emulator.Fault{Action: "BatchGetSecretValue", Code: "InvalidAction.NotFound"})
 	p.cloud.Fault(t, emulator.Fault{Secret: "app/key", Code: "Throttling.User", Count: 2})
 	p.init()
 	p.wantFiles(firstFiles)
@@ -74,8 +75,9 @@ func TestThrottledStartAsksOnlyForWhatIsMissing(t *testing.T) {
 		count int
 	}{
 		{emulator.Call{Action: "AssumeRoleWithOIDC"}, 2},
-		{emulator.Call{Secret: "app/db"}, 1},
-		{emulator.Call{Secret: "app/key"}, 3},
+		{emulator.Call{Action: "BatchGetSecretValue"}, 1},
+		{emulator.Call{Action: "GetSecretValue", Secret: "app/db"}, 1},
+		{emulator.Call{Action: "GetSecretValue", Secret: "app/key"}, 3},
 	} {
 		if n := calls.Sum(want.call); n != want.count {
 			t.Errorf("%+v: %d, want %d", want.call, n, want.count)
@@ -84,7 +86,7 @@ func TestThrottledStartAsksOnlyForWhatIsMissing(t *testing.T) {
 }
 
 func TestHangingServiceEndsTheStartInTime(t *testing.T) {
-	for _, action := range []string{"AssumeRoleWithOIDC", "GetSecretValue"} {
+	for _, action := range []string{"AssumeRoleWithOIDC", "*GetSecretValue"} {
 		p := newPod(t)
 		p.cloud.Fault(t, emulator.Fault{Action: action, Hang: emulator.AtHeaders})
 		a := p.agent()

@@ -48,7 +48,7 @@ func TestViews(t *testing.T) {
 		}
 	}
 	want("sentinel-key-1")
-	p.wantCalls(1, 2)
+	p.wantCalls(1, 1)
 	stop := p.run()
 	p.waitFor("took over without a call")
 	if err := p.cloud.Rotate("app/key", emulator.Version{Value: emulator.Value{Text: "two"}}); err != nil {

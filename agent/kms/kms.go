@@ -128,6 +128,19 @@ func (c *Config) check() error {
 // GetSecretValue reads one secret: one request, no retry. What KMS or the network refuses is an *Error; the end of ctx
 // is ctx's error.
 func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref) (Secret, error) {
+	query := map[string]*string{"SecretName": &ref.Name, "FetchExtendedConfig": dara.String("true")} // generic secrets have none
+	if ref.VersionID != "" {
+		query["VersionId"] = &ref.VersionID
+	}
+	if ref.VersionStage != "" {
+		query["VersionStage"] = &ref.VersionStage
+	}
+	return call(ctx, c, creds, "GetSecretValue", query, ref, decode)
+}
+
+// call makes one request of the action and decodes the answer. Errors name the secret of ref.
+func call[T any](ctx context.Context, c *Client, creds Credentials, action string, query map[string]*string, ref Ref,
+	decode func(io.Reader) (T, error)) (decoded T, err error) {
 	// A client of the SDK is a bag of settings. One for each call pins the three parts of the credentials together.
 	api := openapi.Client{
 		Credential:      static{creds: creds},
@@ -138,7 +151,7 @@ func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref)
 	}
 	// What CallApiWithCtx does for ACS3 signatures, without linking what it does for all others.
 	answer, err := api.DoRequestWithCtx(ctx, &openapiutil.Params{
-		Action:      dara.String("GetSecretValue"),
+		Action:      &action,
 		Version:     dara.String("2016-01-20"),
 		Protocol:    dara.String("HTTPS"),
 		Method:      dara.String(http.MethodPost),
@@ -147,33 +160,21 @@ func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref)
 		AuthType:    dara.String("AK"),
 		ReqBodyType: dara.String("formData"),
 		BodyType:    dara.String("binary"), // the answer as it is, to be decoded once
-	}, &openapiutil.OpenApiRequest{Query: c.query(ref)}, &dara.RuntimeOptions{})
+	}, &openapiutil.OpenApiRequest{Query: query}, &dara.RuntimeOptions{})
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return Secret{}, ctx.Err()
+		return decoded, ctx.Err()
 	case err != nil:
-		return Secret{}, failure(ref, err)
+		return decoded, failure(ref, err)
 	}
 	body, ok := answer["body"].(io.Reader)
 	if !ok {
-		return Secret{}, &Error{Ref: ref, Err: errors.New("the SDK returned no answer")}
+		return decoded, &Error{Ref: ref, Err: errors.New("the SDK returned no answer")}
 	}
-	secret, err := decode(body)
-	if err != nil {
-		return Secret{}, &Error{Ref: ref, Status: http.StatusOK, Err: err}
+	if decoded, err = decode(body); err != nil {
+		return decoded, &Error{Ref: ref, Status: http.StatusOK, Err: err}
 	}
-	return secret, nil
-}
-
-func (c *Client) query(r Ref) map[string]*string {
-	q := map[string]*string{"SecretName": &r.Name, "FetchExtendedConfig": dara.String("true")} // generic secrets have none
-	if r.VersionID != "" {
-		q["VersionId"] = &r.VersionID
-	}
-	if r.VersionStage != "" {
-		q["VersionStage"] = &r.VersionStage
-	}
-	return q
+	return decoded, nil
 }
 
 // static are Credentials as the SDK asks for them. With its own kind of them it would link all its providers, and the chain

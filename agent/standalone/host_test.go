@@ -147,7 +147,7 @@ func (h *host) get(path string) (int, map[string]any) {
 
 func (h *host) wantKMSCalls(want int) {
 	h.t.Helper()
-	if got := h.cloud.Calls().Sum(emulator.Call{Action: "GetSecretValue"}); got != want {
+	if got := h.cloud.Calls().Sum(emulator.Call{Action: "*GetSecretValue"}); got != want {
 		h.t.Errorf("%d calls of KMS, want %d", got, want)
 	}
 }

@@ -119,7 +119,7 @@ func TestInitFails(t *testing.T) {
 // A Job's podFailurePolicy tells an outage from a mistake by the exit code.
 func TestInitSaysThatTheSameMaySucceedLater(t *testing.T) {
 	env, _, cloud := pod(t)
-	cloud.Fault(t, emulator.Fault{Action: "GetSecretValue", Status: 503, Code: "ServiceUnavailableTemporary"})
+	cloud.Fault(t, emulator.Fault{Action: "*GetSecretValue", Status: 503, Code: "ServiceUnavailableTemporary"})
 	c := command(t, env, "init")
 	stderr, err := c.StderrPipe()
 	if err != nil {

@@ -30,12 +30,12 @@ func faults() []fault {
 		ofKMS("body cut in the middle", 2, 0, "read the answer", emulator.Fault{Cut: emulator.AtBody}),
 		{
 			name: "KMS down during the first refresh", failures: 2, says: "could not be reached",
-			struck: func(p *pod) { p.cloud.Fault(p.t, emulator.Fault{Action: "GetSecretValue", Cut: emulator.AtHeaders}) },
+			struck: func(p *pod) { p.cloud.Fault(p.t, emulator.Fault{Action: "*GetSecretValue", Cut: emulator.AtHeaders}) },
 			heal:   func(p *pod) { p.cloud.ClearFaults() },
 		},
 		{
 			name: "KMS down at start", atStart: true, failures: 3, says: "ServiceUnavailableTemporary",
-			struck: func(p *pod) { p.cloud.Fault(p.t, emulator.Fault{Action: "GetSecretValue", Status: 503}) },
+			struck: func(p *pod) { p.cloud.Fault(p.t, emulator.Fault{Action: "*GetSecretValue", Status: 503}) },
 			heal:   func(p *pod) { p.cloud.ClearFaults() },
 		},
 		refused(),
@@ -82,7 +82,7 @@ func faults() []fault {
 
 // ofKMS is a fault of KMS's answers to an agent that has a session. It ends at once.
 func ofKMS(name string, failures int, pause time.Duration, says string, f emulator.Fault) fault {
-	f.Action = "GetSecretValue"
+	f.Action = "*GetSecretValue"
 	return fault{
 		name: name, failures: failures, says: says, pause: pause,
 		strike: func(p *pod) { p.cloud.Fault(p.t, f) },
@@ -144,7 +144,7 @@ func revoked() fault {
 // skewed is a node whose clock is wrong. STS looks at the token alone, which the API server's clock has dated.
 func skewed(name string, by time.Duration) fault {
 	return fault{name: name, strike: func(p *pod) {
-		p.cloud.Fault(p.t, emulator.Fault{Action: "GetSecretValue", ClockSkew: emulator.Duration(by)})
+		p.cloud.Fault(p.t, emulator.Fault{Action: "*GetSecretValue", ClockSkew: emulator.Duration(by)})
 	}}
 }
 

@@ -270,7 +270,7 @@ func (s *scene) report(meanwhile map[string]file) row {
 		t.Errorf("in the end: %v, want generation %d", after, s.after)
 	}
 	calls := s.cloud.Calls()
-	sts, kms := calls.Sum(emulator.Call{Action: "AssumeRoleWithOIDC"}), calls.Sum(emulator.Call{Action: "GetSecretValue"})
+	sts, kms := calls.Sum(emulator.Call{Action: "AssumeRoleWithOIDC"}), calls.Sum(emulator.Call{Action: "*GetSecretValue"})
 	// An attempt that the strike or the end interrupts may have asked for all secrets.
 	if budget := s.failed*s.cost + (s.good+2)*secrets; kms > budget {
 		t.Errorf("%d requests to KMS in %d attempts that failed and %d that did not, want at most %d: %v", kms, s.failed, s.good, budget, calls)

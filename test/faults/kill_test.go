@@ -68,7 +68,7 @@ func killAtRandom(t *testing.T) row {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 	calls := p.cloud.Calls()
-	sts, kms := calls.Sum(emulator.Call{Action: "AssumeRoleWithOIDC"}), calls.Sum(emulator.Call{Action: "GetSecretValue"})
+	sts, kms := calls.Sum(emulator.Call{Action: "AssumeRoleWithOIDC"}), calls.Sum(emulator.Call{Action: "*GetSecretValue"})
 	if sts > kills+1 {
 		t.Errorf("%d sessions for %d processes", sts, kills+1)
 	}

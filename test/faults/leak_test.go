@@ -178,7 +178,7 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 	for _, path := range []string{"/metrics", "/readyz"} {
 		e.look(path, get(t, "http://"+metrics+path))
 	}
-	p.cloud.Fault(t, emulator.Fault{Action: "GetSecretValue", Status: 502, Body: "<html>" + sentinel + "</html>"})
+	p.cloud.Fault(t, emulator.Fault{Action: "*GetSecretValue", Status: 502, Body: "<html>" + sentinel + "</html>"})
 	p.until("a refresh that fails", func() bool { return strings.Contains(log.String(), "refresh failed") })
 	p.becomes(e)
 	if err := sidecar.Process.Signal(syscall.SIGTERM); err != nil {

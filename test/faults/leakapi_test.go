@@ -29,7 +29,7 @@ func (p *pod) askAPI(e *evidence, token string) {
 		"get of an unknown version": func() (string, error) { return get(token, "--version-id=v9", "app/key") },
 		"get through a broken proxy": func() (string, error) {
 			defer p.cloud.ClearFaults()
-			p.cloud.Fault(p.t, emulator.Fault{Action: "GetSecretValue", Status: 403, Body: sentinel})
+			p.cloud.Fault(p.t, emulator.Fault{Action: "*GetSecretValue", Status: 403, Body: sentinel})
 			return get(token, "--version-id=v2", "app/db")
 		},
 	} {
@@ -49,8 +49,8 @@ func (p *pod) lookAtRefusals(e *evidence, token string) {
 	for _, secret := range []string{"app/proxy", "app/quoting"} {
 		p.cloud.Put(p.t, emulator.Secret{Name: secret, Tags: map[string]string{"env": "dev"}, Value: emulator.Value{Text: sentinel}})
 	}
-	p.cloud.Fault(p.t, emulator.Fault{Action: "GetSecretValue", Secret: "app/proxy", Status: 502, Body: sentinel})
-	p.cloud.Fault(p.t, emulator.Fault{Action: "GetSecretValue", Secret: "app/quoting", Code: "SignatureDoesNotMatch", Message: "CAIS " + sentinel})
+	p.cloud.Fault(p.t, emulator.Fault{Action: "*GetSecretValue", Secret: "app/proxy", Status: 502, Body: sentinel})
+	p.cloud.Fault(p.t, emulator.Fault{Action: "*GetSecretValue", Secret: "app/quoting", Code: "SignatureDoesNotMatch", Message: "CAIS " + sentinel})
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", p.doc.API.Socket)
 	}}}

@@ -57,9 +57,9 @@ func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 			}
 			p.cloud.Fault(p.t, emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 400, Code: "InvalidParameter.OIDCToken", Message: "bad " + string(token)})
 		}, "InvalidParameter.OIDCToken"},
-		"KMS that quotes the request": {fault(emulator.Fault{Action: "GetSecretValue", Status: 403, Code: "SignatureDoesNotMatch", Message: "x-acs-security-token:CAISx"}), "SignatureDoesNotMatch"},
-		"proxy before KMS":            {fault(emulator.Fault{Action: "GetSecretValue", Status: 403, Body: "<html>" + sentinel}), "proxy"},
-		"half an answer of KMS":       {fault(emulator.Fault{Action: "GetSecretValue", Status: 403, Body: `{"SecretData":"` + sentinel}), "proxy"},
+		"KMS that quotes the request": {fault(emulator.Fault{Action: "*GetSecretValue", Status: 403, Code: "SignatureDoesNotMatch", Message: "x-acs-security-token:CAISx"}), "SignatureDoesNotMatch"},
+		"proxy before KMS":            {fault(emulator.Fault{Action: "*GetSecretValue", Status: 403, Body: "<html>" + sentinel}), "proxy"},
+		"half an answer of KMS":       {fault(emulator.Fault{Action: "*GetSecretValue", Status: 403, Body: `{"SecretData":"` + sentinel}), "proxy"},
 		"pod without the permission": {func(p *pod) {
 			p.writeToken(p.cloud.Issuer.Token(p.t, "system:serviceaccount:rrsa-dev:other"))
 		}, "AuthenticationFail.NoPermission"},

@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+)
+
+const (
+	// singlyFor is how long an agent asks for each secret by itself after KMS has refused to give several by one call: the
+	// gateway does not have the call, a policy denies it, or one secret hides the others. It costs one call to find out.
+	singlyFor = time.Hour
+	// singlyAfterOutage is the same after a call for several was not answered, or by a failure of KMS. Should a gateway fail
+	// at this call alone, then the next attempt has the secrets.
+	singlyAfterOutage = time.Minute
+)
+
+// A batcher reads several secrets of one role by one call. What KMS did not give is not among what it returns.
+type batcher interface {
+	readAll(ctx context.Context, refs []kms.Ref) (map[kms.Ref]kms.Secret, error)
+}
+
+// errNoBatches is of readers that are no batchers: a client key's protocol has no call for several secrets.
+var errNoBatches = errors.New("the identity has no call for several secrets")
+
+func readAll(ctx context.Context, r reader, refs []kms.Ref) (map[kms.Ref]kms.Secret, error) {
+	if b, ok := r.(batcher); ok {
+		return b.readAll(ctx, refs)
+	}
+	return nil, errNoBatches
+}
+
+func (h *hold) readAll(ctx context.Context, refs []kms.Ref) (map[kms.Ref]kms.Secret, error) {
+	if err := h.refuse(refs[0]); err != nil {
+		return nil, err
+	}
+	given, err := readAll(ctx, h.reader, refs)
+	h.note(err)
+	return given, err
+}
+
+func (m *measured) readAll(ctx context.Context, refs []kms.Ref) (map[kms.Ref]kms.Secret, error) {
+	given, err := readAll(ctx, m.reader, refs)
+	m.count(err)
+	return given, err
+}
+
+// batches are what an agent knows of calls for several secrets.
+type batches struct {
+	singly map[string]time.Time // until when there is none, by the role that reads
+	told   bool
+}
+
+func (b *batches) avoid(role string, d time.Duration) {
+	if b.singly == nil {
+		b.singly = map[string]time.Time{}
+	}
+	b.singly[role] = time.Now().Add(d)
+}
+
+// together asks for several secrets by one call where it can. It adds to got what KMS gave, and returns what is left to be
+// asked for one by one. That is also what KMS refused among others: its answer to a call for that secret alone is what counts.
+func (a *Agent) together(ctx context.Context, refs []kms.Ref, got values) (left []kms.Ref, err error) {
+	for _, batch := range divide(refs) {
+		given, err := a.askAll(ctx, batch)
+		if err != nil {
+			return nil, a.needed(batch[0], err)
+		}
+		for _, ref := range batch {
+			if secret, ok := given[ref]; ok {
+				got[ref] = a.fetched(ref, secret)
+			} else {
+				left = append(left, ref)
+			}
+		}
+	}
+	return left, nil
+}
+
+// divide makes batches of one role each, in which no two secrets have the same short name.
+func divide(refs []kms.Ref) (all [][]kms.Ref) {
+	for _, ref := range refs {
+		i := slices.IndexFunc(all, func(batch []kms.Ref) bool {
+			return len(batch) < kms.MaxBatch && batch[0].RoleARN == ref.RoleARN &&
+				!slices.ContainsFunc(batch, func(other kms.Ref) bool { return other.ShortName() == ref.ShortName() })
+		})
+		if i < 0 {
+			all = append(all, []kms.Ref{ref})
+		} else {
+			all[i] = append(all[i], ref)
+		}
+	}
+	return all
+}
+
+// askAll reads a batch, or nothing if its secrets must be asked for one by one. Its error is one that they would meet too.
+func (a *Agent) askAll(ctx context.Context, batch []kms.Ref) (map[kms.Ref]kms.Secret, error) {
+	role := batch[0].RoleARN
+	if len(batch) == 1 || time.Now().Before(a.batches.singly[role]) {
+		return nil, nil
+	}
+	given, err := a.reader.readAll(ctx, batch)
+	var refusal *kms.Error
+	switch {
+	case err == nil && len(given) > 0:
+		return given, nil
+	case err == nil:
+		err = errors.New("KMS gave none of them")
+	case errors.Is(err, errNoBatches):
+	case !errors.As(err, &refusal), throttled(err), refusal.Class() == kms.CredentialsRejected:
+		return nil, err
+	case refusal.Class() == kms.Retryable && refusal.Status != http.StatusOK: // with OK, it is an answer that cannot be read
+		a.batches.avoid(role, singlyAfterOutage)
+		return nil, err
+	}
+	a.batches.avoid(role, singlyFor)
+	if !a.batches.told {
+		a.batches.told = true
+		a.log.Info("secrets are asked for one by one, not by one call", "secrets", len(batch), "error", err)
+	}
+	return nil, nil
+}
