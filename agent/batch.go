@@ -19,22 +19,22 @@ const (
 	singlyAfterOutage = time.Minute
 )
 
-// A batcher reads several secrets of one role by one call. What KMS did not give is not among what it returns.
+// A batcher reads several secrets of one role by one call, with a secret for each of refs. What KMS did not give has no VersionID.
 type batcher interface {
-	readAll(ctx context.Context, refs []kms.Ref) (map[kms.Ref]kms.Secret, error)
+	readAll(ctx context.Context, refs []kms.Ref) ([]kms.Secret, error)
 }
 
 // errNoBatches is of readers that are no batchers: a client key's protocol has no call for several secrets.
 var errNoBatches = errors.New("the identity has no call for several secrets")
 
-func readAll(ctx context.Context, r reader, refs []kms.Ref) (map[kms.Ref]kms.Secret, error) {
+func readAll(ctx context.Context, r reader, refs []kms.Ref) ([]kms.Secret, error) {
 	if b, ok := r.(batcher); ok {
 		return b.readAll(ctx, refs)
 	}
 	return nil, errNoBatches
 }
 
-func (h *hold) readAll(ctx context.Context, refs []kms.Ref) (map[kms.Ref]kms.Secret, error) {
+func (h *hold) readAll(ctx context.Context, refs []kms.Ref) ([]kms.Secret, error) {
 	if err := h.refuse(refs[0]); err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (h *hold) readAll(ctx context.Context, refs []kms.Ref) (map[kms.Ref]kms.Sec
 	return given, err
 }
 
-func (m *measured) readAll(ctx context.Context, refs []kms.Ref) (map[kms.Ref]kms.Secret, error) {
+func (m *measured) readAll(ctx context.Context, refs []kms.Ref) ([]kms.Secret, error) {
 	given, err := readAll(ctx, m.reader, refs)
 	m.count(err)
 	return given, err
@@ -70,9 +70,9 @@ func (a *Agent) together(ctx context.Context, refs []kms.Ref, got values) (left 
 		if err != nil {
 			return nil, a.needed(batch[0], err)
 		}
-		for _, ref := range batch {
-			if secret, ok := given[ref]; ok {
-				got[ref] = a.fetched(ref, secret)
+		for i, ref := range batch {
+			if given != nil && given[i].VersionID != "" {
+				got[ref] = a.fetched(ref, given[i])
 			} else {
 				left = append(left, ref)
 			}
@@ -98,7 +98,7 @@ func divide(refs []kms.Ref) (all [][]kms.Ref) {
 }
 
 // askAll reads a batch, or nothing if its secrets must be asked for one by one. Its error is one that they would meet too.
-func (a *Agent) askAll(ctx context.Context, batch []kms.Ref) (map[kms.Ref]kms.Secret, error) {
+func (a *Agent) askAll(ctx context.Context, batch []kms.Ref) ([]kms.Secret, error) {
 	role := batch[0].RoleARN
 	if len(batch) == 1 || time.Now().Before(a.batches.singly[role]) {
 		return nil, nil
@@ -106,7 +106,7 @@ func (a *Agent) askAll(ctx context.Context, batch []kms.Ref) (map[kms.Ref]kms.Se
 	given, err := a.reader.readAll(ctx, batch)
 	var refusal *kms.Error
 	switch {
-	case err == nil && len(given) > 0:
+	case err == nil && slices.ContainsFunc(given, func(s kms.Secret) bool { return s.VersionID != "" }):
 		return given, nil
 	case err == nil:
 		err = errors.New("KMS gave none of them")

@@ -195,10 +195,10 @@ func TestSessionThatEndedIsReplacedOnceForSeveral(t *testing.T) {
 type giver struct {
 	clockwork
 	all   int
-	gives func(n int, refs []kms.Ref) (map[kms.Ref]kms.Secret, error) // n counts from 1
+	gives func(n int, refs []kms.Ref) ([]kms.Secret, error) // n counts from 1
 }
 
-func (g *giver) readAll(_ context.Context, refs []kms.Ref) (map[kms.Ref]kms.Secret, error) {
+func (g *giver) readAll(_ context.Context, refs []kms.Ref) ([]kms.Secret, error) {
 	g.all++
 	return g.gives(g.all, refs)
 }
@@ -206,7 +206,7 @@ func (g *giver) readAll(_ context.Context, refs []kms.Ref) (map[kms.Ref]kms.Secr
 // An outage is found out by one call, and the next attempt does without the call for several: it may be that alone which fails.
 func TestOutageOfBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := &giver{gives: func(int, []kms.Ref) (map[kms.Ref]kms.Secret, error) { return nil, outage }}
+		g := &giver{gives: func(int, []kms.Ref) ([]kms.Secret, error) { return nil, outage }}
 		a := clockworkAgent(t, &g.clockwork, time.Hour, "a", "b", "c")
 		a.reader = &hold{reader: g}
 		for i, want := range []struct{ all, single int }{{1, 0}, {1, 3}, {1, 6}} {
@@ -227,16 +227,12 @@ func TestRefusedBatchesAreTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const second = "acs:ram::1:role/second"
 		asked := map[string]int{}
-		g := &giver{gives: func(n int, refs []kms.Ref) (map[kms.Ref]kms.Secret, error) {
+		g := &giver{gives: func(n int, refs []kms.Ref) ([]kms.Secret, error) {
 			asked[refs[0].RoleARN]++
 			if refs[0].RoleARN == "" && n < 5 {
 				return nil, forbidden
 			}
-			given := map[kms.Ref]kms.Secret{}
-			for _, ref := range refs {
-				given[ref] = kms.Secret{VersionID: "v1"}
-			}
-			return given, nil
+			return slices.Repeat([]kms.Secret{{VersionID: "v1"}}, len(refs)), nil
 		}}
 		a := clockworkAgent(t, &g.clockwork, time.Hour, "a", "b", "c", "d")
 		a.doc.Files[2].RoleARN, a.doc.Files[3].RoleARN = second, second

@@ -166,7 +166,7 @@ func (g *gateway) read(ctx context.Context, ref kms.Ref) (secret kms.Secret, err
 	return secret, err
 }
 
-func (g *gateway) readAll(ctx context.Context, refs []kms.Ref) (given map[kms.Ref]kms.Secret, err error) {
+func (g *gateway) readAll(ctx context.Context, refs []kms.Ref) (given []kms.Secret, err error) {
 	err = g.as(ctx, refs[0].RoleARN, func(creds kms.Credentials) error {
 		given, err = g.kms.BatchGetSecretValue(ctx, creds, refs)
 		return err

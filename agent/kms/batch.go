@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -36,9 +36,10 @@ type batched struct {
 	FetchExtendedConfig string
 }
 
-// BatchGetSecretValue reads up to MaxBatch secrets of different short names: one request, no retry. It returns those that
-// KMS gave; why it did not give another, GetSecretValue tells. An error is about all of them, and as GetSecretValue's.
-func (c *Client) BatchGetSecretValue(ctx context.Context, creds Credentials, refs []Ref) (map[Ref]Secret, error) {
+// BatchGetSecretValue reads up to MaxBatch secrets of different short names: one request, no retry. It returns a secret for each
+// of refs, without a VersionID if KMS did not give it; why it did not, GetSecretValue tells. An error is about all of them, and as
+// GetSecretValue's.
+func (c *Client) BatchGetSecretValue(ctx context.Context, creds Credentials, refs []Ref) ([]Secret, error) {
 	var list []batched
 	for _, r := range refs {
 		list = append(list, batched{r.Name, r.VersionID, r.VersionStage, "true"})
@@ -47,46 +48,34 @@ func (c *Client) BatchGetSecretValue(ctx context.Context, creds Credentials, ref
 	if err != nil {
 		return nil, err
 	}
-	query := map[string]*string{"SecretsList": dara.String(string(text))}
-	given, err := call(ctx, c, creds, "BatchGetSecretValue", query, refs[0], decodeBatch)
+	body, err := c.call(ctx, creds, "BatchGetSecretValue", map[string]*string{"SecretsList": dara.String(string(text))}, refs[0])
 	if err != nil {
 		return nil, err
 	}
-	found := map[Ref]Secret{}
-	for _, r := range refs {
-		if secret, ok := given[r.ShortName()]; ok && secret.answers(r) {
-			found[r] = secret
+	var doc struct {
+		RequestID    string `json:"RequestId"`
+		SecretValues []document
+	}
+	if json.NewDecoder(body).Decode(&doc) != nil { // the error would quote the answer
+		return nil, &Error{Ref: refs[0], Status: http.StatusOK, Err: errors.New("the answer is not the JSON of BatchGetSecretValue")}
+	}
+	given := make([]Secret, len(refs))
+	for _, d := range doc.SecretValues {
+		d.SecretName, d.RequestID = shortName(d.SecretName), cmp.Or(d.RequestID, doc.RequestID)
+		secret, err := d.secret()
+		if i := slices.IndexFunc(refs, secret.answers); err == nil && i >= 0 {
+			given[i] = secret
 		}
 	}
-	return found, nil
+	return given, nil
 }
 
-// answers reports whether the secret is in the version that r asks for. An answer of several does not say what was asked.
+// answers reports whether the secret is the one that r asks for, in that version: an answer of several does not say what was asked.
 func (s Secret) answers(r Ref) bool {
 	stage := r.VersionStage
 	if r.VersionID == "" {
 		stage = cmp.Or(stage, "ACSCurrent")
 	}
-	// KMS ignores the identifier for managed secrets.
-	return (r.VersionID == "" || r.VersionID == s.VersionID || s.Type != "Generic") && (stage == "" || slices.Contains(s.Stages, stage))
-}
-
-// decodeBatch reads the JSON of BatchGetSecretValue: the secrets by their short names. One that cannot be read is left out, as
-// is what the answer has in Errors. Its errors hold nothing of the answer.
-func decodeBatch(body io.Reader) (map[string]Secret, error) {
-	var doc struct {
-		RequestID    string `json:"RequestId"`
-		SecretValues []document
-	}
-	if json.NewDecoder(body).Decode(&doc) != nil {
-		return nil, errors.New("the answer is not the JSON of BatchGetSecretValue")
-	}
-	given := map[string]Secret{}
-	for _, d := range doc.SecretValues {
-		d.SecretName, d.RequestID = shortName(d.SecretName), cmp.Or(d.RequestID, doc.RequestID)
-		if secret, err := d.secret(); err == nil {
-			given[d.SecretName] = secret
-		}
-	}
-	return given, nil
+	return s.Name == r.ShortName() && (stage == "" || slices.Contains(s.Stages, stage)) &&
+		(r.VersionID == "" || r.VersionID == s.VersionID || s.Type != "Generic") // KMS ignores the identifier for managed secrets
 }

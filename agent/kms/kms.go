@@ -135,12 +135,19 @@ func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref)
 	if ref.VersionStage != "" {
 		query["VersionStage"] = &ref.VersionStage
 	}
-	return call(ctx, c, creds, "GetSecretValue", query, ref, decode)
+	body, err := c.call(ctx, creds, "GetSecretValue", query, ref)
+	if err != nil {
+		return Secret{}, err
+	}
+	secret, err := decode(body)
+	if err != nil {
+		return Secret{}, &Error{Ref: ref, Status: http.StatusOK, Err: err}
+	}
+	return secret, nil
 }
 
-// call makes one request of the action and decodes the answer. Errors name the secret of ref.
-func call[T any](ctx context.Context, c *Client, creds Credentials, action string, query map[string]*string, ref Ref,
-	decode func(io.Reader) (T, error)) (decoded T, err error) {
+// call makes one request and returns the answer. Its errors name the secret of ref.
+func (c *Client) call(ctx context.Context, creds Credentials, action string, query map[string]*string, ref Ref) (io.Reader, error) {
 	// A client of the SDK is a bag of settings. One for each call pins the three parts of the credentials together.
 	api := openapi.Client{
 		Credential:      static{creds: creds},
@@ -163,18 +170,15 @@ func call[T any](ctx context.Context, c *Client, creds Credentials, action strin
 	}, &openapiutil.OpenApiRequest{Query: query}, &dara.RuntimeOptions{})
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return decoded, ctx.Err()
+		return nil, ctx.Err()
 	case err != nil:
-		return decoded, failure(ref, err)
+		return nil, failure(ref, err)
 	}
 	body, ok := answer["body"].(io.Reader)
 	if !ok {
-		return decoded, &Error{Ref: ref, Err: errors.New("the SDK returned no answer")}
+		return nil, &Error{Ref: ref, Err: errors.New("the SDK returned no answer")}
 	}
-	if decoded, err = decode(body); err != nil {
-		return decoded, &Error{Ref: ref, Status: http.StatusOK, Err: err}
-	}
-	return decoded, nil
+	return body, nil
 }
 
 // static are Credentials as the SDK asks for them. With its own kind of them it would link all its providers, and the chain
