@@ -2,8 +2,8 @@
 //
 // Init and Run are one path: fetch everything, render everything, remember it, then switch the directory. If anything
 // fails on the way the files stay as they were. What is remembered, in a directory private to the agent, is where Run
-// starts, so that a pod's start costs one STS call and one KMS call for up to 20 distinct secrets, or for each, and a restarted
-// agent needs neither.
+// starts, so that a pod's start costs one STS call and one KMS call for up to 20 distinct secrets, or one for each where KMS
+// has no other, and a restarted agent needs neither.
 package agent
 
 import (

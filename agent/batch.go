@@ -71,7 +71,7 @@ func (a *Agent) together(ctx context.Context, refs []kms.Ref, got values) (left 
 			return nil, a.needed(batch[0], err)
 		}
 		for i, ref := range batch {
-			if given != nil && given[i].VersionID != "" {
+			if i < len(given) && given[i].VersionID != "" {
 				got[ref] = a.fetched(ref, given[i])
 			} else {
 				left = append(left, ref)

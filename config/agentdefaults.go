@@ -36,7 +36,7 @@ type AgentDefaults struct {
 	// MinRefreshInterval is the shortest refresh-interval that a pod may ask for, a Go duration such as 1m. A shorter default is
 	// raised to it; 0, which never refreshes, is allowed. Default 10s.
 	MinRefreshInterval *Duration `yaml:"minRefreshInterval"`
-	// MaxSecrets is how many distinct secrets a pod's files and variables may be made of: each is a call to KMS at each refresh.
+	// MaxSecrets is how many distinct secrets a pod's files and variables may be made of: each is read from KMS at each refresh.
 	// Default 0: no limit.
 	MaxSecrets *int `yaml:"maxSecrets"`
 	// ImageVolume has containers with variables mount the agent's image for its program, instead of an emptyDir into which the agent

@@ -96,7 +96,7 @@ func TestLocalAPI(t *testing.T) {
 		})
 	}
 	// What the files are made of is not fetched again for the API.
-	if got := calls(t, "GetSecretValue", declared); got != 1 {
+	if got := calls(t, "*GetSecretValue", declared); got != 1 {
 		t.Errorf("%d calls of KMS for the declared secret, want 1", got)
 	}
 	if got := in(t, ns, "web", "kms-agent", "/kms-agent", "get", allowed); strings.TrimSuffix(got, "\n") != want[allowed] {

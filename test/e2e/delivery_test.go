@@ -70,8 +70,8 @@ func TestFiles(t *testing.T) {
 	}
 	// One call for each distinct secret, however many files are made of it, and the sidecar made none.
 	for _, name := range []string{db, api} {
-		if got := calls(t, "GetSecretValue", name); got != 1 {
-			t.Errorf("%d calls of GetSecretValue for %s, want 1", got, name)
+		if got := calls(t, "*GetSecretValue", name); got != 1 {
+			t.Errorf("%d calls of KMS for %s, want 1", got, name)
 		}
 	}
 }
@@ -147,8 +147,8 @@ func TestContainersOfASecret(t *testing.T) {
 		t.Error("the file does not hold the secret's value")
 	}
 	ready(t, ns, "once")
-	if got := calls(t, "GetSecretValue", once); got != 1 {
-		t.Errorf("%d calls of GetSecretValue for a secret in two views, want 1", got)
+	if got := calls(t, "*GetSecretValue", once); got != 1 {
+		t.Errorf("%d calls of KMS for a secret in two views, want 1", got)
 	}
 	rotate(t, shared, second)
 	eventually(t, patience, func() error {
@@ -181,8 +181,8 @@ func TestModes(t *testing.T) {
 			if init := s.container("kms-agent-init").Name != ""; init != (mode != "single") {
 				t.Errorf("init container: %v", init)
 			}
-			if got := calls(t, "GetSecretValue", name); got != 1 {
-				t.Errorf("%d calls of GetSecretValue, want 1", got)
+			if got := calls(t, "*GetSecretValue", name); got != 1 {
+				t.Errorf("%d calls of KMS, want 1", got)
 			}
 		})
 	}

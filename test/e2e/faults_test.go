@@ -9,7 +9,7 @@ import (
 
 // The tests of this file strike STS and KMS for everybody or count everybody's calls, so they are not parallel.
 
-// One pod start costs one call of STS, and one of KMS for each distinct secret; the sidecar's start and restart cost none.
+// One pod start costs one call of STS, and one of KMS for all secrets; the sidecar's start and restart cost none.
 func TestCallsOfAPodStart(t *testing.T) {
 	ns := namespace(t)
 	one, two := secretName("one"), secretName("two")
@@ -24,8 +24,9 @@ func TestCallsOfAPodStart(t *testing.T) {
 			t.Errorf("%s: %d calls of STS, want 1", when, got)
 		}
 		for _, name := range []string{one, two} {
-			if got := calls(t, "GetSecretValue", name); got != 1 {
-				t.Errorf("%s: %d calls of KMS for %s, want 1", when, got, name)
+			// Both are in one call.
+			if together, singly := calls(t, "BatchGetSecretValue", name), calls(t, "GetSecretValue", name); together != 1 || singly != 0 {
+				t.Errorf("%s: %d calls of KMS for %s with others and %d for it alone, want 1 and 0", when, together, name, singly)
 			}
 		}
 	}

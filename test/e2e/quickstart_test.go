@@ -187,7 +187,7 @@ func (r *reader) check(t *testing.T, container string) {
 	if err := json.Unmarshal([]byte(cloud(t, "", "calls", "-o", "json")), &counts); err != nil {
 		t.Fatal(err)
 	}
-	if counts.Sum(emulator.Call{Action: "GetSecretValue", Secret: r.secret, Role: "acs:ram::" + account + ":role/" + r.role, Code: emulator.CodeOK}) == 0 {
+	if counts.Sum(emulator.Call{Action: "*GetSecretValue", Secret: r.secret, Role: "acs:ram::" + account + ":role/" + r.role, Code: emulator.CodeOK}) == 0 {
 		t.Errorf("nobody has read %s by the role %s: %v", r.secret, r.role, counts)
 	}
 }

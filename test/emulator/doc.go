@@ -1,7 +1,7 @@
 // Package emulator answers as Alibaba Cloud's STS, KMS and RAM do, on the wire, so that the real SDKs talk to it unchanged.
 //
 // It knows STS AssumeRoleWithOIDC and AssumeRole; KMS GetSecretValue on the shared gateway and, by the OpenAPI's and its
-// own protocol, on that of a KMS instance; the metadata service that gives a node its role; and what somebody does who sets
+// own protocol, on that of a KMS instance, BatchGetSecretValue on the former alone; the metadata service that gives a node its role; and what somebody does who sets
 // this up: RAM CreateRole, CreatePolicy and AttachPolicyToRole, KMS CreateSecret. Tokens, signatures,
 // sessions and policies are checked as the cloud checks them, and refusals have its codes; where a fact could not be
 // confirmed the code says UNVERIFIED. The configuration is a YAML file: example.yaml shows all of it. What the cloud has
