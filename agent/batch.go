@@ -64,11 +64,16 @@ func (b *batches) avoid(role string, d time.Duration) {
 
 // together asks for several secrets by one call where it can. It adds to got what KMS gave, and returns what is left to be
 // asked for one by one. That is also what KMS refused among others: its answer to a call for that secret alone is what counts.
-func (a *Agent) together(ctx context.Context, refs []kms.Ref, got values) (left []kms.Ref, err error) {
-	for _, batch := range divide(refs) {
+// If the first call fails nothing is left: it is the only one to find out that STS or KMS cannot be reached.
+func (a *Agent) together(ctx context.Context, refs []kms.Ref, got values) (left []kms.Ref, failed error) {
+	for n, batch := range divide(refs) {
 		given, err := a.askAll(ctx, batch)
 		if err != nil {
-			return nil, a.needed(batch[0], err)
+			failed = errors.Join(failed, a.needed(batch[0], err))
+			if n == 0 {
+				return nil, failed
+			}
+			continue
 		}
 		for i, ref := range batch {
 			if i < len(given) && given[i].VersionID != "" {
@@ -78,23 +83,31 @@ func (a *Agent) together(ctx context.Context, refs []kms.Ref, got values) (left 
 			}
 		}
 	}
-	return left, nil
+	return left, failed
 }
 
 // divide makes batches of one role each, in which no two secrets have the same short name.
 func divide(refs []kms.Ref) (all [][]kms.Ref) {
+next:
 	for _, ref := range refs {
-		i := slices.IndexFunc(all, func(batch []kms.Ref) bool {
-			return len(batch) < kms.MaxBatch && batch[0].RoleARN == ref.RoleARN &&
-				!slices.ContainsFunc(batch, func(other kms.Ref) bool { return other.ShortName() == ref.ShortName() })
-		})
-		if i < 0 {
-			all = append(all, []kms.Ref{ref})
-		} else {
-			all[i] = append(all[i], ref)
+		for i, batch := range all {
+			if fits(batch, ref) {
+				all[i] = append(batch, ref)
+				continue next
+			}
 		}
+		all = append(all, []kms.Ref{ref})
 	}
 	return all
+}
+
+func fits(batch []kms.Ref, ref kms.Ref) bool {
+	for _, other := range batch {
+		if other.RoleARN != ref.RoleARN || other.ShortName() == ref.ShortName() {
+			return false
+		}
+	}
+	return len(batch) < kms.MaxBatch
 }
 
 // askAll reads a batch, or nothing if its secrets must be asked for one by one. Its error is one that they would meet too.

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
@@ -247,4 +248,24 @@ func TestRefusedBatchesAreTriedAgain(t *testing.T) {
 			t.Errorf("%v calls for several, %d for one", asked, len(g.asked))
 		}
 	})
+}
+
+// Roles that cannot be assumed are all reported, and hide no secret of another.
+func TestRolesThatAreRefusedAreReportedTogether(t *testing.T) {
+	g := &giver{gives: func(_ int, refs []kms.Ref) ([]kms.Secret, error) {
+		if role := refs[0].RoleARN; role != "" {
+			return nil, &identity.Error{Action: identity.AssumeRole, RoleARN: role, Code: "NoPermission"}
+		}
+		return []kms.Secret{{VersionID: "v1"}, {}}, nil
+	}}
+	a := clockworkAgent(t, &g.clockwork, time.Hour, "a", "b", "c", "d", "e", "f")
+	a.reader = &hold{reader: g}
+	for i, role := range []string{"", "", "one", "one", "two", "two"} {
+		a.doc.Files[i].RoleARN = role
+	}
+	got := values{}
+	err := a.fetch(t.Context(), got)
+	if len(leaves(err)) != 2 || !strings.Contains(err.Error(), "one") || !strings.Contains(err.Error(), "two") || len(got) != 2 || g.all != 3 || len(g.asked) != 1 {
+		t.Errorf("%d values, %d and %d calls, %v", len(got), g.all, len(g.asked), err)
+	}
 }

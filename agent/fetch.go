@@ -47,9 +47,9 @@ func (a *Agent) fetch(ctx context.Context, got values) error {
 			missing = append(missing, ref)
 		}
 	}
-	missing, err := a.together(ctx, missing, got)
-	if err != nil || len(missing) == 0 {
-		return err
+	missing, failed := a.together(ctx, missing, got)
+	if len(missing) == 0 {
+		return failed
 	}
 	answers, errs := make([]value, len(missing)), make([]error, len(missing))
 	ask := func(i int) {
@@ -58,7 +58,7 @@ func (a *Agent) fetch(ctx context.Context, got values) error {
 	// The first goes alone: it gets the credentials and the connection that the others share, and if STS or KMS cannot be
 	// reached it is the only one to find out.
 	if ask(0); errs[0] != nil && !refused(errs[0]) {
-		return errs[0]
+		return errors.Join(failed, errs[0])
 	}
 	var group errgroup.Group
 	group.SetLimit(parallel)
@@ -71,7 +71,7 @@ func (a *Agent) fetch(ctx context.Context, got values) error {
 			got[ref] = answers[i]
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(failed, errors.Join(errs...))
 }
 
 // ask reads one secret, and says for which files it was needed if that fails.

@@ -63,8 +63,10 @@ func (c *Client) BatchGetSecretValue(ctx context.Context, creds Credentials, ref
 	for _, d := range doc.SecretValues {
 		d.SecretName, d.RequestID = shortName(d.SecretName), cmp.Or(d.RequestID, doc.RequestID)
 		secret, err := d.secret()
-		if i := slices.IndexFunc(refs, secret.answers); err == nil && i >= 0 {
-			given[i] = secret
+		for i, r := range refs {
+			if err == nil && secret.answers(r) {
+				given[i] = secret
+			}
 		}
 	}
 	return given, nil
