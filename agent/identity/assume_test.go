@@ -58,7 +58,7 @@ func startWithin(t *testing.T, timeout time.Duration, handler http.HandlerFunc, 
 		RoleARN: "acs:ram::1:role/web", ProviderARN: "acs:ram::1:oidc-provider/ack-rrsa-c", TokenFile: file, STS: STS{
 			SessionName: "shop.web.pod", Endpoint: server.Listener.Addr().String(),
 			Roots:          roots,
-			ConnectTimeout: time.Minute, Timeout: timeout},
+			ConnectTimeout: timeout, Timeout: timeout},
 	})
 	if err != nil {
 		t.Fatal(err)

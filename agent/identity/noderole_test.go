@@ -85,7 +85,7 @@ func TestRefusalsOfTheMetadataService(t *testing.T) {
 			if x.name == "hang" {
 				limit = 200 * time.Millisecond
 			}
-			source, err := NewNodeRole(NodeRole{Name: x.role, Proxy: proxy, ConnectTimeout: time.Minute, Timeout: limit})
+			source, err := NewNodeRole(NodeRole{Name: x.role, Proxy: proxy, ConnectTimeout: limit, Timeout: limit})
 			if err != nil {
 				t.Fatal(err)
 			}
