@@ -2,8 +2,9 @@
 //
 // Init and Run are one path: fetch everything, render everything, remember it, then switch the directory. If anything
 // fails on the way the files stay as they were. What is remembered, in a directory private to the agent, is where Run
-// starts, so that a pod's start costs one STS call and one KMS call for up to 20 distinct secrets, or one for each where KMS
-// has no other, and a restarted agent needs neither.
+// starts: the values and the STS session, so that a pod's start costs one STS call and one KMS call for up to 20 distinct
+// secrets, or one for each where KMS has no other, and a restarted agent needs neither; and the pauses that STS and KMS asked
+// for, so that a restart is no way around them.
 package agent
 
 import (
@@ -11,9 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
@@ -24,8 +26,8 @@ import (
 const (
 	// startLimit is how long the first files may take. Then the container fails, says why, and the kubelet tries again later.
 	startLimit = time.Minute
-	// heldStartLimit is the same for a start that STS or KMS has told to wait: a container that gave up would forget it, and be
-	// back too soon. It is less than the ten minutes of the startup probe, so that the agent's own words are what is left.
+	// heldStartLimit is the same for a start that STS or KMS has told to wait. It is less than the ten minutes of the startup probe, so
+	// that the agent's own words are what is left.
 	heldStartLimit = 9 * time.Minute
 )
 
@@ -39,8 +41,9 @@ type Agent struct {
 	doc        config.Agent
 	reader     *hold
 	batches    batches
-	rest       func() // closes the connections of the calls before; nil: there are none
-	role       string // for messages
+	rest       func()                   // closes the connections of the calls before; nil: there are none
+	sessions   func(*identity.Sessions) // hands over those that are remembered; nil: the identity has none
+	role       string                   // for messages
 	startLimit time.Duration
 	log        *slog.Logger
 	hooks      []Hooks
@@ -91,7 +94,11 @@ func (a *Agent) Init(ctx context.Context) error {
 	}
 	defer dirs.close()
 	begun := time.Now()
-	held, err := a.start(ctx, dirs)
+	r := a.loadRound()
+	if before, err := loadSnapshot(a.doc.StateDir); err == nil && len(r.values) == 0 {
+		r.snapshot = before // complete: whatever ended the container before, KMS need not be asked again so soon
+	}
+	held, err := a.start(ctx, dirs, r)
 	if err != nil {
 		return err
 	}
@@ -118,34 +125,46 @@ func (a *Agent) prepare() (views, error) {
 	if err := install(a.doc.Program); err != nil {
 		return nil, err
 	}
+	a.resume()
 	return openViews(a.doc)
 }
 
-// start gets the first files.
-func (a *Agent) start(parent context.Context, dirs views) (snapshot, error) {
+// resume takes over how a process before stood with STS and KMS: its sessions, and the pauses that it was told to make.
+func (a *Agent) resume() {
+	a.reader.resume(a.doc.StateDir, a.log)
+	if a.sessions != nil {
+		a.sessions(identity.OpenSessions(a.doc.StateDir, a.log))
+	}
+}
+
+// start gets the first files, of what r has and what it lacks.
+func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, error) {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	begun, limit := time.Now(), a.startLimit
 	end := time.AfterFunc(limit, cancel)
 	defer end.Stop()
-	got := values{}
 	var last error
 	for attempt := 0; ; attempt++ {
-		held, _, err := a.refresh(ctx, dirs, got)
+		held, _, err := a.refresh(ctx, dirs, &r)
 		if err == nil {
 			return held, nil
 		}
 		if ctx.Err() == nil {
 			last = err
+			if len(r.values) > 0 {
+				a.save(r)
+			}
 			if !transient(err) {
 				return snapshot{}, err
 			}
-			pause := a.reader.remaining()
-			if pause > 0 {
-				limit = min(limit+pause, heldStartLimit)
+			wait := a.reader.remaining() // which has jitter of its own
+			if wait > 0 {
+				limit = min(limit+wait, heldStartLimit)
 				end.Reset(time.Until(begun.Add(limit)))
+			} else {
+				wait = backoff(attempt, 250*time.Millisecond, 10*time.Second)
 			}
-			wait := pause + backoff(attempt, 250*time.Millisecond, 10*time.Second)
 			a.log.Warn("no secrets yet, trying again", "in", wait.String(), "error", err)
 			sleep(ctx, wait)
 		}
@@ -154,32 +173,34 @@ func (a *Agent) start(parent context.Context, dirs views) (snapshot, error) {
 			return snapshot{}, parent.Err()
 		case ctx.Err() != nil:
 			if last == nil { // the first attempt was still under way
-				last = fmt.Errorf("STS and KMS are slow: they had given %d of %d by then", len(got), len(a.refs()))
+				last = fmt.Errorf("STS and KMS are slow: they had given %d of %d by then", len(r.values), len(a.refs()))
 			}
 			return snapshot{}, errors.Join(&lateError{limit}, last)
 		}
 	}
 }
 
-// refresh brings the files up to date and returns what they are made of, and the paths that changed. Values in got are
-// not fetched again, so that an attempt after a throttled one asks only for the rest.
-func (a *Agent) refresh(ctx context.Context, dirs views, got values) (snapshot, []string, error) {
-	held, changed, err := a.attempt(ctx, dirs, got)
+// refresh brings the files up to date and returns what they are made of, and the paths that changed. What the round has is not
+// fetched again, so that an attempt after a throttled one asks only for the rest.
+func (a *Agent) refresh(ctx context.Context, dirs views, r *round) (snapshot, []string, error) {
+	held, changed, err := a.attempt(ctx, dirs, r)
 	a.attempted(held, len(changed), err)
 	return held, changed, err
 }
 
-func (a *Agent) attempt(ctx context.Context, dirs views, got values) (snapshot, []string, error) {
-	if err := a.fetch(ctx, got); err != nil {
+func (a *Agent) attempt(ctx context.Context, dirs views, r *round) (snapshot, []string, error) {
+	r.begin(r.interval)
+	if err := a.fetch(ctx, r.values); err != nil {
 		return snapshot{}, nil, err
 	}
-	held := snapshot{at: time.Now(), values: maps.Clone(got)}
+	held := r.snapshot
 	// Complete: whatever comes of it, the next attempt asks anew for all that can be another.
-	maps.DeleteFunc(got, func(ref kms.Ref, v value) bool { return !lasts(ref, v) })
+	r.values = held.values.lasting()
 	files, err := a.render(held.values)
 	if err != nil {
 		return snapshot{}, nil, err
 	}
+	handover.Remove(a.doc.StateDir, roundFile) // for its room
 	// First the state: what is remembered is never older than the files.
 	if err := held.save(a.doc.StateDir); err != nil {
 		return snapshot{}, nil, fmt.Errorf("remember the secrets: %w", err)

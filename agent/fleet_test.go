@@ -26,23 +26,36 @@ const (
 	stsQuota = 500
 )
 
-// What a fleet is, and for how long it is watched.
-const (
-	fleetPods    = 1000
-	fleetSecrets = 10 // of each
-	fleetLife    = 2 * time.Hour
-)
+// fleet is a number of pods, and for how long they are watched.
+type fleet struct {
+	pods     int
+	secrets  int // of each
+	life     time.Duration
+	rollout  time.Duration // in which they start
+	interval time.Duration
+}
 
 // account is a cloud that counts the calls of a fleet, in virtual time, and refuses those over its quotas.
 type account struct {
+	kmsQuota, stsQuota int
+	stsUnit            time.Duration // what STS counts by
+	latency            time.Duration
+
 	mu       sync.Mutex
 	begun    time.Time
-	down     func(since time.Duration) bool
-	minute   time.Duration // how much of a minute, as STS counts them, is over when the fleet starts
+	down     func(since time.Duration) bool // nil: never
+	minute   time.Duration                  // how much of a minute, as STS counts them, is over when the fleet starts
 	rotation time.Time
 
 	kms, stsSeconds []int // calls by second
 	sts, granted    []int // calls, and sessions, by STS's minutes
+
+	attempts, refreshes int // of refreshing: all, and those that succeeded
+}
+
+// newAccount has the quotas that Alibaba Cloud documents, of STS the lower one.
+func newAccount() *account {
+	return &account{kmsQuota: kmsQuota, stsQuota: stsQuota, stsUnit: time.Minute, latency: 20 * time.Millisecond}
 }
 
 func count(counts *[]int, i int) int {
@@ -55,17 +68,17 @@ func count(counts *[]int, i int) int {
 
 // session is an exchange with STS.
 func (c *account) session() (identity.Credentials, error) {
-	time.Sleep(20 * time.Millisecond) // without the lock: virtual time stands still while a goroutine waits for one
+	time.Sleep(c.latency) // without the lock: virtual time stands still while a goroutine waits for one
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	since := time.Since(c.begun)
-	minute := int((since + c.minute) / time.Minute)
+	minute := int((since + c.minute) / c.stsUnit)
 	count(&c.stsSeconds, int(since/time.Second))
 	count(&c.sts, minute)
 	switch {
-	case c.down(since):
+	case c.down != nil && c.down(since):
 		return identity.Credentials{}, &identity.Error{Code: "ServiceUnavailable"}
-	case minute < len(c.granted) && c.granted[minute] >= stsQuota:
+	case minute < len(c.granted) && c.granted[minute] >= c.stsQuota:
 		return identity.Credentials{}, &identity.Error{Code: "Throttling.Api"}
 	default:
 		count(&c.granted, minute)
@@ -74,15 +87,15 @@ func (c *account) session() (identity.Credentials, error) {
 }
 
 func (c *account) secret() (kms.Secret, error) {
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(c.latency)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	since := time.Since(c.begun)
 	n := count(&c.kms, int(since/time.Second))
 	switch {
-	case c.down(since):
+	case c.down != nil && c.down(since):
 		return kms.Secret{}, outage
-	case n > kmsQuota:
+	case n > c.kmsQuota:
 		return kms.Secret{}, &kms.Error{Status: http.StatusTooManyRequests, Code: "Rejected.Throttling"}
 	}
 	return kms.Secret{VersionID: "v1", NextRotation: c.rotation}, nil
@@ -101,72 +114,90 @@ func (m member) read(ctx context.Context, _ kms.Ref) (kms.Secret, error) {
 	return m.secret()
 }
 
-// process is an agent's: it begins without a session, and has not heard of anybody's refusals.
+// refreshed counts an attempt to refresh.
+func (c *account) refreshed(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attempts++
+	if err == nil {
+		c.refreshes++
+	}
+}
+
+// process is an agent's: it begins with what the one before it left in the pod.
 func (c *account) process(doc config.Agent) *Agent {
 	log := NewLogger(&strings.Builder{}, config.Agent{LogLevel: "error"})
 	cloud := member{c, identity.NewSource(c.session)}
-	return &Agent{doc: doc, reader: &hold{reader: cloud}, startLimit: startLimit, log: log, notifier: notify.New(log), measures: metrics.New()}
+	a := &Agent{
+		doc: doc, reader: &hold{reader: cloud}, sessions: cloud.identity.Keep,
+		startLimit: startLimit, log: log, notifier: notify.New(log), measures: metrics.New(),
+	}
+	a.resume()
+	return a
 }
 
 // live is a pod: its init container, which the kubelet starts again after a pause if it fails, and its sidecar. That does what
 // Run does with the clock and the cloud, without a disk. It returns when the pod had its values.
 func (c *account) live(ctx context.Context, doc config.Agent, dirs views) (fetched []time.Time) {
-	held, err := c.process(doc).start(ctx, dirs)
-	for restarts := 0; err != nil; restarts++ {
-		sleep(ctx, min(10*time.Second<<restarts, 5*time.Minute))
-		held, err = c.process(doc).start(ctx, dirs)
-	}
-	fetched = append(fetched, held.at)
 	a := c.process(doc)
-	s := schedule{interval: time.Duration(doc.RefreshInterval)}
-	wait := s.first(held, time.Now())
-	var got values
-	var begun time.Time
+	held, err := a.start(ctx, dirs, a.loadRound())
+	for restarts := 0; err != nil; restarts++ {
+		if sleep(ctx, min(10*time.Second<<restarts, 5*time.Minute)); ctx.Err() != nil {
+			return nil
+		}
+		a = c.process(doc)
+		held, err = a.start(ctx, dirs, a.loadRound())
+	}
+	fetched = append(fetched, time.Now())
+	a = c.process(doc)
+	r := round{snapshot: snapshot{values: values{}}}
+	s := newSchedule(doc, r)
+	wait := s.first(held, time.Time{}, time.Now())
 	for {
-		sleep(ctx, wait)
-		if ctx.Err() != nil {
+		if sleep(ctx, wait); ctx.Err() != nil {
 			return fetched
 		}
-		if s.failures == 0 || time.Since(begun) > freshFor {
-			begun, got = time.Now(), held.lasting()
-		}
-		if err := a.fetch(ctx, got); err != nil {
-			wait = s.failed(a.reader.remaining())
+		r.begin(s.interval)
+		err := a.fetch(ctx, r.values)
+		c.refreshed(err)
+		if err != nil {
+			wait = s.failed(a.reader.remaining(), throttled(err))
 			continue
 		}
-		held = snapshot{at: time.Now(), values: got}
-		fetched = append(fetched, held.at)
+		held = r.snapshot
+		r.values = held.values.lasting()
+		fetched = append(fetched, time.Now())
 		wait = s.succeeded(held, time.Now())
 	}
 }
 
-// runFleet lets the pods start within the given time. It returns when each had its values, since the start of the first.
-func runFleet(t *testing.T, cloud *account, rollout, interval time.Duration) [][]time.Duration {
-	directory := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), fleetLife)
+// run lets the fleet's pods start and live. It returns when each had its values, since the start of the first.
+func (f fleet) run(t *testing.T, cloud *account) [][]time.Duration {
+	directory := memory(t)
+	ctx, cancel := context.WithTimeout(t.Context(), f.life)
 	defer cancel()
 	cloud.begun = time.Now()
-	all := make([][]time.Duration, fleetPods)
+	all := make([][]time.Duration, f.pods)
 	var group sync.WaitGroup
-	for i := range fleetPods {
+	for i := range f.pods {
 		group.Go(func() {
-			doc := config.Agent{RefreshInterval: config.Duration(interval), StateDir: filepath.Join(directory, fmt.Sprint(i))}
+			doc := config.Agent{RefreshInterval: config.Duration(f.interval), StateDir: filepath.Join(directory, fmt.Sprint(i))}
 			doc.SecretsDir = filepath.Join(doc.StateDir, "files")
 			if err := os.MkdirAll(doc.SecretsDir, 0o700); err != nil {
 				t.Error(err)
 			}
 			file := config.File{Path: "all", Mode: 0o400, Format: config.Template, Template: "x"}
-			for n := range fleetSecrets {
+			for n := range f.secrets {
 				file.From = append(file.From, config.Source{Name: fmt.Sprint("s", n), Secret: fmt.Sprint("s", n)})
 			}
 			doc.Files = []config.File{file}
+			sleep(ctx, f.starts(i))
 			dirs, err := openViews(doc)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			defer dirs.close()
-			sleep(ctx, rollout*time.Duration(i)/fleetPods)
 			for _, at := range cloud.live(ctx, doc, dirs) {
 				all[i] = append(all[i], at.Sub(cloud.begun))
 			}
@@ -174,6 +205,21 @@ func runFleet(t *testing.T, cloud *account, rollout, interval time.Duration) [][
 	}
 	group.Wait()
 	return all
+}
+
+// memory is a directory in memory, as the volumes of pods are, where there is one.
+func memory(t *testing.T) string {
+	directory, err := os.MkdirTemp("/dev/shm", "fleet")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(directory) })
+	return directory
+}
+
+// starts is when a pod does, since the first.
+func (f fleet) starts(pod int) time.Duration {
+	return f.rollout * time.Duration(pod) / time.Duration(f.pods)
 }
 
 // longestOver is the longest time for which a count was over its quota, unit for unit as the cloud counts. What is less than a minute
@@ -197,7 +243,7 @@ func longestOver(counts []int, unit time.Duration, quota int) (longest time.Dura
 // keepsTheQuotas fails the test if a quota was exceeded for longer than most.
 func (c *account) keepsTheQuotas(t *testing.T, most time.Duration) {
 	t.Helper()
-	gateway, sts := longestOver(c.kms, time.Second, kmsQuota), longestOver(c.sts, time.Minute, stsQuota)
+	gateway, sts := longestOver(c.kms, time.Second, c.kmsQuota), longestOver(c.sts, c.stsUnit, c.stsQuota)
 	t.Logf("over the quota of %d a second of KMS for %s, over that of %d a minute of STS for %s", kmsQuota, gateway, stsQuota, sts)
 	if gateway > most || sts > most {
 		t.Errorf("over the quota for longer than %s", most)
@@ -205,13 +251,13 @@ func (c *account) keepsTheQuotas(t *testing.T, most time.Duration) {
 }
 
 // report shows a run, of which what says in words what happened: the first minutes, then by ten.
-func (c *account) report(t *testing.T, what string) {
+func (f fleet) report(t *testing.T, c *account, what string) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%d agents with %d secrets each, for %s of virtual time: %s", fleetPods, fleetSecrets, fleetLife, what)
+	fmt.Fprintf(&b, "\n%d agents with %d secrets each, for %s of virtual time: %s", f.pods, f.secrets, f.life, what)
 	line := "\n%9s %12s %8s %12s %8s"
 	fmt.Fprintf(&b, line, "minutes", "KMS calls/s", "at most", "STS calls/s", "at most")
-	for from := 0; from < int(fleetLife/time.Minute); {
+	for from := 0; from < int(f.life/time.Minute); {
 		to := from + 1
 		if from >= 3 {
 			to = from - from%10 + 10
@@ -233,11 +279,11 @@ func (c *account) report(t *testing.T, what string) {
 
 // slowest is how long after a moment the last pod had its values, for the first time at or after it; more than the run takes, if
 // one never had.
-func slowest(fetched [][]time.Duration, at func(pod int) time.Duration) (most time.Duration) {
+func (f fleet) slowest(fetched [][]time.Duration, at func(pod int) time.Duration) (most time.Duration) {
 	for pod, times := range fetched {
 		i := slices.IndexFunc(times, func(x time.Duration) bool { return x >= at(pod) })
 		if i < 0 {
-			return 2 * fleetLife
+			return 2 * f.life
 		}
 		most = max(most, times[i]-at(pod))
 	}
@@ -246,6 +292,11 @@ func slowest(fetched [][]time.Duration, at func(pod int) time.Duration) (most ti
 
 func at(moment time.Duration) func(int) time.Duration {
 	return func(int) time.Duration { return moment }
+}
+
+// thousand are 1,000 pods with ten secrets each.
+func thousand(rollout, interval time.Duration) fleet {
+	return fleet{pods: 1000, secrets: 10, life: 2 * time.Hour, rollout: rollout, interval: interval}
 }
 
 // Everything starts in one second, and STS and KMS are down for ten minutes just when all sessions fall due.
@@ -258,11 +309,12 @@ func TestFleetThatStartsAtOnceAndLosesTheCloud(t *testing.T) {
 		t.Run(fmt.Sprint(minute, " into a minute of STS"), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const from, to = 45 * time.Minute, 55 * time.Minute
-				cloud := &account{minute: minute, down: func(since time.Duration) bool { return since >= from && since < to }}
-				fetched := runFleet(t, cloud, time.Second, 5*time.Minute)
-				cloud.report(t, fmt.Sprintf("all start in one second, %s into a minute of STS; nobody answers from %s to %s", minute, from, to))
+				f, cloud := thousand(time.Second, 5*time.Minute), newAccount()
+				cloud.minute, cloud.down = minute, func(since time.Duration) bool { return since >= from && since < to }
+				fetched := f.run(t, cloud)
+				f.report(t, cloud, fmt.Sprintf("all start in one second, %s into a minute of STS; nobody answers from %s to %s", minute, from, to))
 				cloud.keepsTheQuotas(t, time.Minute)
-				first, back := slowest(fetched, at(0)), slowest(fetched, at(to))
+				first, back := f.slowest(fetched, at(0)), f.slowest(fetched, at(to))
 				t.Logf("the last pod had its values after %s, and again %s after the outage", first, back)
 				if first > 4*time.Minute {
 					t.Errorf("the last pod had its values after %s", first)
@@ -280,15 +332,15 @@ func TestFleetThatStartsAtOnceAndLosesTheCloud(t *testing.T) {
 func TestFleetThatRollsOutKeepsTheQuotas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const from, to = 60 * time.Minute, 70 * time.Minute
-		cloud := &account{down: func(since time.Duration) bool { return since >= from && since < to }}
-		const rollout = 5 * time.Minute
-		fetched := runFleet(t, cloud, rollout, 5*time.Minute)
-		cloud.report(t, fmt.Sprintf("they start within %s; nobody answers from %s to %s", rollout, from, to))
+		f, cloud := thousand(5*time.Minute, 5*time.Minute), newAccount()
+		cloud.down = func(since time.Duration) bool { return since >= from && since < to }
+		fetched := f.run(t, cloud)
+		f.report(t, cloud, fmt.Sprintf("they start within %s; nobody answers from %s to %s", f.rollout, from, to))
 		cloud.keepsTheQuotas(t, 0)
-		if start := slowest(fetched, func(pod int) time.Duration { return rollout * time.Duration(pod) / fleetPods }); start > time.Second {
+		if start := f.slowest(fetched, f.starts); start > time.Second {
 			t.Errorf("a pod had its values %s after its start", start)
 		}
-		if back := slowest(fetched, at(to)); back > catchUp+time.Minute {
+		if back := f.slowest(fetched, at(to)); back > catchUp+time.Minute {
 			t.Errorf("the last pod was back %s after the outage", back)
 		}
 	})
@@ -298,12 +350,65 @@ func TestFleetThatRollsOutKeepsTheQuotas(t *testing.T) {
 func TestFleetAfterARotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rotation = time.Hour
-		cloud := &account{down: func(time.Duration) bool { return false }, rotation: time.Now().Add(rotation)}
-		fetched := runFleet(t, cloud, 5*time.Minute, 30*time.Minute)
-		cloud.report(t, fmt.Sprintf("they share a managed secret, which KMS rotates after %s", rotation))
+		f, cloud := thousand(5*time.Minute, 30*time.Minute), newAccount()
+		cloud.rotation = time.Now().Add(rotation)
+		fetched := f.run(t, cloud)
+		f.report(t, cloud, fmt.Sprintf("they share a managed secret, which KMS rotates after %s", rotation))
 		cloud.keepsTheQuotas(t, 0)
-		if seen := slowest(fetched, at(rotation)); seen > rotationGrace+10*time.Second {
+		if seen := f.slowest(fetched, at(rotation)); seen > rotationGrace+10*time.Second {
 			t.Errorf("the last pod saw the rotation %s after it", seen)
 		}
 	})
+}
+
+// More pods than STS gives sessions for while they start: each makes one exchange that succeeds, and as soon as there is quota that
+// nobody else uses, those who wait have it. Others use some of the quota, so that there is a minute at the end which is not full.
+func TestFleetThatIsLargerThanTheQuotaOfSTS(t *testing.T) {
+	for name, c := range map[string]struct {
+		fleet
+		minute     time.Duration // how much of STS's minute is over when the clock's begins
+		last, late time.Duration // at most
+	}{
+		"5,000 pods": {fleet{pods: 5000, rollout: 5 * time.Minute}, 0, 11 * time.Minute, 30 * time.Second},
+		// The agents cannot know that STS counts by other minutes than the clock's.
+		"1,200 pods and other minutes": {fleet{pods: 1200, rollout: time.Minute}, 40 * time.Second, 4 * time.Minute, stsWindow + stsSpread},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, cloud := c.fleet, newAccount()
+				f.secrets, f.life, f.interval = 3, 13*time.Minute, 5*time.Minute
+				cloud.stsQuota -= 20
+				cloud.minute = c.minute
+				fetched := f.run(t, cloud)
+				f.report(t, cloud, fmt.Sprintf("they start within %s", f.rollout))
+				sessions, calls := sum(cloud.granted[:min(10, len(cloud.granted))]), sum(cloud.sts[:min(10, len(cloud.sts))])
+				last, late := f.slowest(fetched, at(0)), time.Duration(0)
+				for pod, times := range fetched {
+					if len(times) > 0 {
+						late = max(late, times[0]-cloud.free(f.starts(pod)))
+					}
+				}
+				t.Logf("the last pod had its values after %s; the longest wait with quota that is free: %s; for each pod in ten minutes %.2f sessions, %.2f calls",
+					last, late, float64(sessions)/float64(f.pods), float64(calls)/float64(f.pods))
+				if last > c.last {
+					t.Errorf("the last pod had its values after %s", last)
+				}
+				if late > c.late {
+					t.Errorf("a pod waited %s although there was quota", late)
+				}
+				if float64(sessions) > 1.1*float64(f.pods) {
+					t.Errorf("%d sessions for %d pods", sessions, f.pods)
+				}
+			})
+		})
+	}
+}
+
+// free is the first moment from a pod's start on at which STS had a session for it that nobody else took.
+func (c *account) free(start time.Duration) time.Duration {
+	for minute := int((start + c.minute) / c.stsUnit); ; minute++ {
+		if minute >= len(c.granted) || c.granted[minute] < c.stsQuota {
+			return max(start, time.Duration(minute)*c.stsUnit-c.minute)
+		}
+	}
 }

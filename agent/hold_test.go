@@ -111,22 +111,35 @@ func TestRetryAfterOfKMS(t *testing.T) {
 	if wait, err := time.ParseDuration(line.In); err != nil || wait < 2*time.Minute || wait > 4*time.Minute+firstHold+firstRetry {
 		t.Errorf("the agent asks again in %s, %v", line.In, err)
 	}
-	p.wantCalls(1, 1)
+	p.wantCalls(0, 1)
 }
 
-// Whom STS refuses twice stays away for longer than the minute by which it counts.
-func TestSecondRefusalOfSTSIsAMinutesPause(t *testing.T) {
+// A pod that STS refuses twice comes back early in the next minute by which STS counts, and after a quarter of an hour of refusals
+// not in every one.
+func TestSecondRefusalOfSTSLastsUntilItsNextMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hold{reader: &clockwork{}}
-		for refusal, bounds := range [][2]time.Duration{
-			{0, firstHold}, {stsWindow, 2 * stsWindow}, {stsWindow, 3 * stsWindow}, {stsWindow, 5 * stsWindow},
-			{stsWindow, stsWindow + longestHold}, {stsWindow, stsWindow + longestHold},
-		} {
+		minutes := 1
+		for refusal := range 200 {
+			time.Sleep(time.Second)
+			refused := time.Now()
 			h.note(&identity.Error{Code: "Throttling.Api"})
-			if pause := h.remaining(); pause < bounds[0] || pause > bounds[1] {
-				t.Errorf("refusal %d: a pause of %s, want %s", refusal, pause, bounds)
+			pause := h.remaining()
+			time.Sleep(pause)
+			into := time.Since(time.Now().Truncate(stsWindow))
+			later := int(time.Now().Truncate(stsWindow).Sub(refused.Truncate(stsWindow)) / stsWindow)
+			switch {
+			case refusal == 0:
+				if pause > firstHold {
+					t.Errorf("the first pause is %s", pause)
+				}
+			case into > stsSpread || later < 1 || refusal <= stsPatience && later > 1 || later > 5:
+				t.Errorf("refusal %d: back %d minutes later, %s into it", refusal, later, into)
 			}
-			time.Sleep(h.remaining())
+			minutes = max(minutes, later)
+		}
+		if minutes != 5 {
+			t.Errorf("at most %d minutes", minutes)
 		}
 	})
 }
@@ -139,7 +152,7 @@ func TestHeldStartDoesNotGiveUp(t *testing.T) {
 		least    time.Duration
 		fails    string
 	}{
-		"STS, twice":    {2, &identity.Error{Code: "Throttling.Api"}, stsWindow, ""},
+		"STS, twice":    {2, &identity.Error{Code: "Throttling.Api"}, stsWindow - firstHold, ""},
 		"Retry-After":   {1, asking{throttling, 2 * time.Minute}, 2 * time.Minute, ""},
 		"STS, for ever": {1000, &identity.Error{Code: "Throttling.Api"}, heldStartLimit, "no secrets within 9m0s"},
 		"an outage":     {1000, outage, startLimit, "no secrets within 1m0s"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
@@ -37,6 +38,7 @@ func (a *Agent) open(getenv func(string) string) (reader, error) {
 
 	sts := identity.STSFromEnv(getenv)
 	sts.SessionName = identity.SessionName(a.doc.Namespace, a.doc.ServiceAccount, podName(getenv))
+	sts.Duration = time.Duration(a.doc.SessionDuration)
 	if a.doc.STS.Host != "" {
 		sts.Endpoint = a.doc.STS.Host
 	}
@@ -68,6 +70,10 @@ func (a *Agent) open(getenv func(string) string) (reader, error) {
 	count := func(err error) { a.measures.STSRequest(code(err)) }
 	source.Observe(count)
 	roles.Observe(count)
+	a.sessions = func(kept *identity.Sessions) {
+		source.Keep(kept)
+		roles.Keep(kept)
+	}
 	client, err := kms.New(settings)
 	if err != nil {
 		return nil, err

@@ -9,12 +9,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-const (
-	// sweepAfter is how long a replaced set of files stays for readers that are just walking through it.
-	sweepAfter = 5 * time.Second
-	// freshFor is how long a value that one attempt fetched is good for the next ones of the same refresh.
-	freshFor = time.Minute
-)
+// sweepAfter is how long a replaced set of files stays for readers that are just walking through it.
+const sweepAfter = 5 * time.Second
 
 // Run keeps the files fresh until ctx ends, which is no error. It starts from what Init, or a Run before, remembered; if
 // there is nothing it does Init's work. Once there are files, nothing that fails ends it or touches them.
@@ -27,7 +23,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	held, err := a.takeOver(ctx, dirs)
 	if err != nil {
-		if held, err = a.start(ctx, dirs); err != nil {
+		if held, err = a.start(ctx, dirs, a.loadRound()); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -53,7 +49,7 @@ func (a *Agent) stayFresh(ctx context.Context, dirs views, held snapshot) {
 	case a.doc.RefreshInterval == 0:
 		a.log.Info("refresh-interval is 0: the files stay as they are")
 		<-ctx.Done()
-	case len(held.lasting()) == len(held.values):
+	case len(held.values.lasting()) == len(held.values):
 		a.log.Info("there is no secret that can change: the files stay as they are")
 		<-ctx.Done()
 	default:
@@ -94,13 +90,15 @@ func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 }
 
 func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
-	s := schedule{interval: interval(a.doc)}
-	a.measures.RefreshEvery(s.interval)
-	due := time.NewTimer(s.first(held, time.Now()))
+	r := a.loadRound()
+	if len(r.values) == 0 {
+		r.values = held.values.lasting()
+	}
+	s := newSchedule(a.doc, r)
+	a.plan(&s, &r, s.first(held, r.next, time.Now()))
+	due := time.NewTimer(time.Until(r.next))
 	defer due.Stop()
 	var sweep <-chan time.Time
-	var got values
-	var begun time.Time
 	var paths []string // that changed since Changed was last called: an attempt may fail after it wrote
 	for {
 		select {
@@ -114,32 +112,40 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			continue
 		case <-due.C:
 		}
-		if s.failures == 0 || time.Since(begun) > freshFor {
-			begun, got = time.Now(), held.lasting()
-		}
-		next, changed, err := a.refresh(ctx, dirs, got)
+		next, changed, err := a.refresh(ctx, dirs, &r)
 		paths = append(paths, changed...)
 		if len(changed) > 0 {
 			sweep = time.After(sweepAfter)
 		}
 		switch {
 		case ctx.Err() != nil:
+			if err != nil { // the attempt was cut short
+				a.save(r)
+			}
 			return
 		case err != nil:
-			wait := s.failed(a.reader.remaining())
-			a.log.Error("refresh failed, the files stay as they are",
-				"attempt", s.failures, "in", wait.String(), "fetched", held.at, "error", a.Explain(err))
-			due.Reset(wait)
+			wait := s.failed(a.reader.remaining(), throttled(err))
+			a.plan(&s, &r, wait)
+			a.log.Error("refresh failed, the files stay as they are", "attempt", s.failures, "in", wait.String(),
+				"interval", s.interval.String(), "fetched", held.at, "error", a.Explain(err))
 		default:
 			if s.failures > 0 {
-				a.log.Info("refreshed again", "failures", s.failures)
+				a.log.Info("refreshed again", "failures", s.failures, "interval", s.interval.String())
 			} else {
 				a.log.Debug("refreshed")
 			}
 			a.changed(ctx, held.values, next, paths)
 			held, paths = next, nil
-			due.Reset(s.succeeded(held, time.Now()))
+			a.plan(&s, &r, s.succeeded(held, time.Now()))
 		}
+		due.Reset(time.Until(r.next))
 		a.giveBack()
 	}
+}
+
+// plan notes when the secrets are asked for next, and how often at present, for the process after this one and for people.
+func (a *Agent) plan(s *schedule, r *round, wait time.Duration) {
+	r.interval, r.next = s.interval, time.Now().Add(wait)
+	a.measures.RefreshEvery(s.interval)
+	a.save(*r)
 }

@@ -19,6 +19,11 @@ const (
 	longestInterval = 365 * 24 * time.Hour
 	// catchUp is the longest that the pauses get, and with it the time over which a fleet comes back after an outage.
 	catchUp = 5 * time.Minute
+	// slowestInterval is the longest interval that throttling leads to.
+	slowestInterval = time.Hour
+	// recovery is the part by which a longer interval shrinks at each success. Where there are more pods than the quota is for, each
+	// makes some 14 refreshes without a refusal for one with, since 0.95 to that power is a half: 93 % succeed, however many they are.
+	recovery = 20
 )
 
 // interval is the time between two refreshes; 0: never.
@@ -28,17 +33,28 @@ func interval(doc config.Agent) time.Duration {
 
 // schedule says when an agent asks for its secrets. A fleet of agents has no other coordination than the chance in it.
 type schedule struct {
-	interval time.Duration // 0: never
+	least    time.Duration // as the pod asks for; 0: never
+	interval time.Duration // at present: longer while STS or KMS has asked for fewer calls
 	failures int           // since the last success
+	slowed   bool          // since the last success
 }
 
-// first is the pause until the first refresh of an agent that took over what was held. One that is late, as all of a node
-// are that was suspended, comes at any time in the next interval.
-func (s *schedule) first(held snapshot, now time.Time) time.Duration {
+// newSchedule is that of a document, with the interval that a process before came to.
+func newSchedule(doc config.Agent, before round) schedule {
+	least := interval(doc)
+	return schedule{least: least, interval: max(least, min(before.interval, slowestInterval))}
+}
+
+// first is the pause until the first refresh of an agent that took over what was held, and maybe when the one before it would have
+// asked next. One that is late, as all of a node are that was suspended, comes at any time in the next interval.
+func (s *schedule) first(held snapshot, planned, now time.Time) time.Duration {
+	if wait := planned.Sub(now); wait > 0 && wait <= s.interval+s.interval/10 { // else it is of another clock
+		return wait
+	}
 	if held.at.After(now) {
 		held.at = now // somebody has set the clock back since
 	}
-	if wait := s.until(held, now); wait > 0 {
+	if wait := s.until(held, held.at, now); wait > 0 {
 		return wait
 	}
 	return rand.N(min(s.interval, catchUp))
@@ -46,13 +62,25 @@ func (s *schedule) first(held snapshot, now time.Time) time.Duration {
 
 // succeeded is the pause after a refresh that brought held.
 func (s *schedule) succeeded(held snapshot, now time.Time) time.Duration {
-	s.failures = 0
-	return s.until(held, now)
+	if !s.slowed {
+		s.interval = max(s.least, s.interval-s.interval/recovery)
+	}
+	s.failures, s.slowed = 0, false
+	return s.until(held, now, now)
 }
 
-// failed is the pause after a failed refresh; the cloud may have asked for one, which the agent's own comes on top of.
-func (s *schedule) failed(asked time.Duration) time.Duration {
-	wait := asked + backoff(s.failures, firstRetry, s.longest())
+// failed is the pause after a failed refresh; at least the one that the cloud has asked for. Where it was for too many calls there
+// are fewer from now on.
+func (s *schedule) failed(asked time.Duration, throttled bool) time.Duration {
+	if throttled && !s.slowed {
+		s.slowed = true
+		s.interval = max(s.interval, min(2*s.interval, slowestInterval))
+	}
+	first := firstRetry
+	if throttled {
+		first = max(first, s.interval/8) // what the pod has is good for longer than that
+	}
+	wait := max(asked, backoff(s.failures, first, s.longest()))
 	s.failures++
 	return wait
 }
@@ -60,10 +88,10 @@ func (s *schedule) failed(asked time.Duration) time.Duration {
 // longest follows the interval where that is short, so that a pod which wants fresh values soon gets them soon.
 func (s *schedule) longest() time.Duration { return min(6*s.interval, catchUp) }
 
-// until is the time until the values are due to be fetched again: after the interval, give or take a tenth so that pods
+// until is the time from now until the values are due to be fetched again: after the interval, give or take a tenth so that pods
 // that started together do not stay together, or soon after KMS rotates one of them, if that is earlier.
-func (s *schedule) until(held snapshot, now time.Time) time.Duration {
-	due := held.at.Add(s.interval - s.interval/10 + rand.N(s.interval/5+1))
+func (s *schedule) until(held snapshot, from, now time.Time) time.Duration {
+	due := from.Add(s.interval - s.interval/10 + rand.N(s.interval/5+1))
 	var rotation time.Time // the first to come; one chance for all, or a pod with many secrets would always be early
 	for _, v := range held.values {
 		next := v.secret.NextRotation
@@ -83,10 +111,10 @@ func lasts(ref kms.Ref, v value) bool {
 	return ref.VersionID != "" && v.absent == nil && v.secret.Type == "Generic"
 }
 
-// lasting are the values that need not be asked for again.
-func (s snapshot) lasting() values {
+// lasting are those that need not be asked for again.
+func (v values) lasting() values {
 	kept := values{}
-	for ref, v := range s.values {
+	for ref, v := range v {
 		if lasts(ref, v) {
 			kept[ref] = v
 		}

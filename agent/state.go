@@ -1,27 +1,18 @@
 package agent
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 )
 
-// stateFile, in a directory in memory that only the agent's containers mount, hands the values over from init to sidecar
-// and from a sidecar to the one that replaces it.
+// stateFile hands the values over from init to sidecar and from a sidecar to the one that replaces it.
 const stateFile = "state.json"
-
-// stateFormat changes when an agent could misread what another version wrote. Both come from one image in one pod, so no
-// other is ever converted.
-const stateFormat = 1
 
 // snapshot is everything that one refresh fetched.
 type snapshot struct {
-	at     time.Time
+	at     time.Time // when KMS gave the oldest of them
 	values values
 }
 
@@ -37,7 +28,6 @@ func (s snapshot) covers(refs []kms.Ref) bool {
 
 // state is a snapshot as it is written.
 type state struct {
-	Format  int          `json:"format"`
 	Fetched time.Time    `json:"fetched"`
 	Secrets []savedValue `json:"secrets"`
 }
@@ -49,9 +39,9 @@ type savedValue struct {
 	Status int         `json:"status,omitempty"`
 }
 
-// save replaces the state at one moment. Nobody else may read it.
-func (s snapshot) save(directory string) error {
-	out := state{Format: stateFormat, Fetched: s.at}
+// state is s as it is written.
+func (s snapshot) state() state {
+	out := state{Fetched: s.at}
 	for ref, v := range s.values {
 		saved := savedValue{Ref: ref, Secret: &v.secret}
 		if v.absent != nil {
@@ -59,36 +49,11 @@ func (s snapshot) save(directory string) error {
 		}
 		out.Secrets = append(out.Secrets, saved)
 	}
-	data, err := json.Marshal(out)
-	if err != nil {
-		return err
-	}
-	next := filepath.Join(directory, stateFile+".next")
-	file, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err := errors.Join(err, file.Close()); err != nil {
-		os.Remove(next)
-		return err
-	}
-	return os.Rename(next, filepath.Join(directory, stateFile))
+	return out
 }
 
-// loadSnapshot reads what save wrote; its error is fs.ErrNotExist if there is nothing. No error quotes the state.
-func loadSnapshot(directory string) (snapshot, error) {
-	data, err := os.ReadFile(filepath.Join(directory, stateFile))
-	if err != nil {
-		return snapshot{}, err
-	}
-	var in state
-	if json.Unmarshal(data, &in) != nil {
-		return snapshot{}, errors.New("the state is damaged")
-	}
-	if in.Format != stateFormat {
-		return snapshot{}, fmt.Errorf("the state has format %d, this agent reads %d", in.Format, stateFormat)
-	}
+// snapshot is what was written as in.
+func (in state) snapshot() snapshot {
 	s := snapshot{at: in.Fetched, values: values{}}
 	for _, saved := range in.Secrets {
 		if saved.Secret == nil {
@@ -97,5 +62,17 @@ func loadSnapshot(directory string) (snapshot, error) {
 			s.values[saved.Ref] = value{secret: *saved.Secret}
 		}
 	}
-	return s, nil
+	return s
+}
+
+// save replaces the state at one moment.
+func (s snapshot) save(directory string) error {
+	return handover.Write(directory, stateFile, s.state())
+}
+
+// loadSnapshot reads what save wrote; its error is fs.ErrNotExist if there is nothing.
+func loadSnapshot(directory string) (snapshot, error) {
+	var in state
+	err := handover.Read(directory, stateFile, &in)
+	return in.snapshot(), err
 }

@@ -71,25 +71,26 @@ func NewAccessKey(cfg AccessKey) (*Source, error) {
 	}
 	key := Credentials{AccessKeyID: cfg.ID, AccessKeySecret: cfg.Secret}
 	if cfg.RoleARN == "" {
-		return &Source{assume: func() (Credentials, error) { return key, nil }}, nil
+		return &Source{assume: func() (Credentials, error) { return key, nil }, identity: fingerprint("access-key", cfg.ID)}, nil
 	}
-	return &Source{assume: func() (Credentials, error) {
-		return cfg.STS.assumeRole(key, cfg.String(), cfg.RoleARN)
-	}}, nil
+	return &Source{
+		assume:   func() (Credentials, error) { return cfg.STS.assumeRole(key, cfg.String(), cfg.RoleARN) },
+		identity: cfg.fingerprint("access-key", cfg.ID, cfg.RoleARN),
+	}, nil
 }
 
 // assumeRole gets a session of a role with other credentials, whose owner is the caller.
 func (s *STS) assumeRole(with Credentials, caller, role string) (Credentials, error) {
 	about := Error{Action: AssumeRole, Host: s.host(), RoleARN: role, Caller: caller}
 	secrets := []string{with.AccessKeySecret, with.SecurityToken}
-	return exchange(about, secrets, func() (providers.CredentialsProvider, error) {
+	return s.exchange(about, secrets, func() (providers.CredentialsProvider, error) {
 		return providers.NewRAMRoleARNCredentialsProviderBuilder().
 			WithAccessKeyId(with.AccessKeyID).
 			WithAccessKeySecret(with.AccessKeySecret).
 			WithSecurityToken(with.SecurityToken).
 			WithRoleArn(role).
 			WithRoleSessionName(s.SessionName).
-			WithDurationSeconds(int(sessionDuration / time.Second)).
+			WithDurationSeconds(int(s.Duration / time.Second)).
 			WithPolicy(s.Policy).
 			WithStsEndpoint(s.host()).
 			WithHttpOptions(s.httpOptions()).

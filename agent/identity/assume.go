@@ -21,13 +21,13 @@ func (c *Config) assumeRole() (creds Credentials, err error) {
 		Action: AssumeRoleWithOIDC, Host: c.host(), RoleARN: c.RoleARN, ProviderARN: c.ProviderARN,
 		Issuer: claims.Issuer, Subject: claims.Subject, Audience: claims.Audience,
 	}
-	return exchange(about, []string{token}, func() (providers.CredentialsProvider, error) {
+	return c.exchange(about, []string{token}, func() (providers.CredentialsProvider, error) {
 		return providers.NewOIDCCredentialsProviderBuilder().
 			WithRoleArn(c.RoleARN).
 			WithOIDCProviderARN(c.ProviderARN).
 			WithOIDCToken(token). // given here, it wins over a token in the environment
 			WithRoleSessionName(c.SessionName).
-			WithDurationSeconds(int(sessionDuration / time.Second)).
+			WithDurationSeconds(int(c.Duration / time.Second)).
 			WithPolicy(c.Policy).
 			WithSTSEndpoint(c.host()).
 			WithHttpOptions(c.httpOptions()).
@@ -36,7 +36,7 @@ func (c *Config) assumeRole() (creds Credentials, err error) {
 }
 
 // exchange asks a provider of the SDK once. What fails is told of about; none of the secrets gets into it.
-func exchange(about Error, secrets []string, build func() (providers.CredentialsProvider, error)) (creds Credentials, err error) {
+func (s *STS) exchange(about Error, secrets []string, build func() (providers.CredentialsProvider, error)) (creds Credentials, err error) {
 	defer func() {
 		// The SDK dereferences a missing Expiration.
 		if r := recover(); r != nil {
@@ -56,7 +56,7 @@ func exchange(about Error, secrets []string, build func() (providers.Credentials
 		AccessKeyID:     got.AccessKeyId,
 		AccessKeySecret: got.AccessKeySecret,
 		SecurityToken:   got.SecurityToken,
-		Expires:         start.Add(sessionDuration),
+		Expires:         start.Add(s.Duration),
 	}, nil
 }
 

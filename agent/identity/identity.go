@@ -65,8 +65,10 @@ func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String())
 // Source hands out the credentials of one role or access key. It is safe for concurrent use.
 type Source struct {
 	assume     func() (Credentials, error)
+	identity   string        // fingerprint of whose sessions these are
 	renewAfter time.Duration // when credentials are due for replacement; 0: at three quarters of their life
 	observe    func(error)   // told of each exchange; nil: nobody is
+	sessions   *Sessions     // where they are kept for the process after this one; nil: nowhere
 	flights    singleflight.Group
 
 	mu        sync.Mutex
@@ -111,7 +113,7 @@ func New(cfg Config) (*Source, error) {
 	if err := trust(cfg.Roots); err != nil {
 		return nil, err
 	}
-	return &Source{assume: cfg.assumeRole}, nil
+	return &Source{assume: cfg.assumeRole, identity: cfg.fingerprint("rrsa", cfg.RoleARN, cfg.ProviderARN)}, nil
 }
 
 // Credentials returns valid credentials, calling STS if there are none or if three quarters of their life are over.
@@ -140,6 +142,25 @@ func (s *Source) Credentials(ctx context.Context) (Credentials, error) {
 // first call of Credentials.
 func (s *Source) Observe(f func(error)) { s.observe = f }
 
+// Keep takes over the session that a process before left in sessions, and leaves there those that come. It is for the time before
+// the first call of Credentials. What the node's metadata service gives is not kept: nobody counts how often it is asked.
+func (s *Source) Keep(sessions *Sessions) {
+	if s.renewAfter > 0 {
+		return
+	}
+	s.sessions = sessions
+	if c, ok := sessions.of(s.identity, time.Now()); ok {
+		s.current, s.refreshAt = c.Credentials, c.Renew
+	}
+}
+
+// keep is called with mu held.
+func (s *Source) keep() {
+	if s.sessions != nil {
+		s.sessions.keep(s.identity, session{s.current, s.refreshAt})
+	}
+}
+
 // Invalidate gives up the credentials c, which a service has rejected. Newer ones that another caller got in the
 // meantime stay.
 func (s *Source) Invalidate(c Credentials) {
@@ -147,6 +168,7 @@ func (s *Source) Invalidate(c Credentials) {
 	defer s.mu.Unlock()
 	if s.current.AccessKeyID == c.AccessKeyID && s.current.SecurityToken == c.SecurityToken {
 		s.current = Credentials{}
+		s.keep()
 	}
 }
 
@@ -185,6 +207,7 @@ func (s *Source) refresh() (Credentials, error) {
 	if err != nil {
 		if s.current.valid(now) {
 			s.refreshAt = now.Add(retryPause(s.current.Expires.Sub(now)))
+			s.keep()
 			return s.current, nil
 		}
 		s.note(err, now)
@@ -197,6 +220,7 @@ func (s *Source) refresh() (Credentials, error) {
 		s.refreshAt = start.Add(jitter(s.renewAfter))
 	default:
 		s.refreshAt = start.Add(jitter(c.Expires.Sub(start) * 3 / 4))
+		s.keep()
 	}
 	return c, nil
 }

@@ -43,7 +43,7 @@ func NewNodeRole(cfg NodeRole) (*Source, error) {
 	if err := trust(nil); err != nil { // for the rest that it sets: there is no TLS
 		return nil, err
 	}
-	return &Source{assume: cfg.fetch, renewAfter: nodeRenewal}, nil
+	return &Source{assume: cfg.fetch, renewAfter: nodeRenewal, identity: fingerprint("node-role", cfg.Name)}, nil
 }
 
 func (n *NodeRole) fetch() (creds Credentials, err error) {

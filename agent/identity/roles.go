@@ -24,7 +24,8 @@ type Roles struct {
 
 	policies map[string]string // of the sessions, by the role's ARN
 
-	observe func(error)
+	observe  func(error)
+	sessions *Sessions
 
 	mu     sync.Mutex
 	second map[string]*Source // by ARN
@@ -39,11 +40,15 @@ func NewRoles(first *Source, caller string, sts STS, policies map[string]string)
 	if err := trust(sts.Roots); err != nil {
 		return nil, err
 	}
+	sts.Duration = sessionDuration // the longest of a session that was got with another one
 	return &Roles{first: first, caller: caller, sts: sts, policies: policies, second: map[string]*Source{}}, nil
 }
 
 // Observe is as that of a Source, for all roles.
 func (r *Roles) Observe(f func(error)) { r.observe = f }
+
+// Keep is as that of a Source, for all roles.
+func (r *Roles) Keep(sessions *Sessions) { r.sessions = sessions }
 
 // Source returns the Source of a role. It does not call STS yet.
 func (r *Roles) Source(arn string) (*Source, error) {
@@ -54,7 +59,15 @@ func (r *Roles) Source(arn string) (*Source, error) {
 	defer r.mu.Unlock()
 	s, ok := r.second[arn]
 	if !ok {
-		s = &Source{assume: func() (Credentials, error) { return r.assume(arn) }, observe: r.observe}
+		sts := r.sts
+		sts.Policy = r.policies[arn]
+		s = &Source{
+			assume: func() (Credentials, error) { return r.assume(sts, arn) }, observe: r.observe,
+			identity: sts.fingerprint("role", r.first.identity, arn),
+		}
+		if r.sessions != nil {
+			s.Keep(r.sessions)
+		}
 		r.second[arn] = s
 	}
 	return s, nil
@@ -62,7 +75,7 @@ func (r *Roles) Source(arn string) (*Source, error) {
 
 // assume gets a session of the role with the first credentials, and once more with new ones if STS does not accept those
 // in hand: their session may have been ended early.
-func (r *Roles) assume(arn string) (Credentials, error) {
+func (r *Roles) assume(sts STS, arn string) (Credentials, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), firstTimeout)
 	defer cancel()
 	for again := true; ; again = false {
@@ -70,8 +83,6 @@ func (r *Roles) assume(arn string) (Credentials, error) {
 		if err != nil {
 			return Credentials{}, err
 		}
-		sts := r.sts
-		sts.Policy = r.policies[arn]
 		got, err := sts.assumeRole(with, r.caller, arn)
 		var refusal *Error
 		if !again || !errors.As(err, &refusal) || !refusal.sessionRejected() {

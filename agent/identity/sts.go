@@ -16,14 +16,19 @@ const (
 	envEndpoint = "ALIBABA_CLOUD_STS_ENDPOINT"
 )
 
-// sessionDuration is the lifetime asked of STS: the longest that a role allows unless its owner raised the limit, and the
-// longest of a session that was got with another one.
+// sessionDuration is the lifetime asked of STS if nothing else is said: the longest that a role allows unless its owner raised the
+// limit, and the longest of a session that was got with another one.
 const sessionDuration = time.Hour
+
+// LongestSession is the longest that any role's owner can allow.
+const LongestSession = 12 * time.Hour
 
 // STS says where to get sessions, and of which kind.
 type STS struct {
 	SessionName string // in ActionTrail, see SessionName; empty: kms-agent
 	Policy      string // narrows the sessions to what the role and it both allow, see config.Agent.SessionPolicies; empty: not narrowed
+
+	Duration time.Duration // of the sessions; 0: an hour, which is also the most that a second role's have
 
 	Endpoint string // host[:port], always over TLS; empty: by Region and VPC
 	Region   string
@@ -49,6 +54,9 @@ func (s *STS) check() error {
 	}
 	if s.SessionName == "" {
 		s.SessionName = SessionName()
+	}
+	if s.Duration == 0 {
+		s.Duration = sessionDuration
 	}
 	if s.ConnectTimeout == 0 {
 		s.ConnectTimeout = 3 * time.Second
