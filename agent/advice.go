@@ -10,6 +10,11 @@ type advice struct {
 	cure  string
 }
 
+const (
+	longSession    = "STS gives no session of {role} for as long as the administrator asks by sts.sessionDuration: the role's MaxSessionDuration is less"
+	shortenSession = "set MaxSessionDuration of {role} in RAM to at least as much, or have the administrator shorten sts.sessionDuration"
+)
+
 // stsAdvice is about AssumeRoleWithOIDC; the codes are from its API reference. The first match counts.
 var stsAdvice = []advice{
 	{"AuthenticationFail.NoPermission",
@@ -37,6 +42,7 @@ var stsAdvice = []advice{
 	{"Throttling*",
 		"STS is asked too often in this account",
 		"nothing for a while: the agent tries again; if it persists, roll pods out more slowly"},
+	{"InvalidParameter.DurationSeconds", longSession, shortenSession},
 	{"InvalidParameter*",
 		"STS does not accept a parameter; the role is {role}, the provider {provider}",
 		"check both ARNs"},
@@ -66,6 +72,7 @@ var chainAdvice = []advice{
 	{"Throttling*",
 		"STS is asked too often in this account",
 		"nothing for a while: the agent tries again; if it persists, roll pods out more slowly"},
+	{"InvalidParameter.DurationSeconds", longSession, shortenSession},
 	{"InvalidParameter*",
 		"STS does not accept a parameter; the role is {role}",
 		"check the role's ARN, and rolesessionname in the Secret: 2 to 64 letters, digits and .@_-"},

@@ -51,10 +51,14 @@ func TestSidecarTakesOverWithoutACall(t *testing.T) {
 
 func TestSidecarWithoutStateDoesInitsWork(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
-		"no state":      os.Remove,
-		"damaged":       func(path string) error { return os.WriteFile(path, []byte(`{"format":2,"holds":{"secrets":[{"ref`), 0o600) },
-		"other format":  func(path string) error { return os.WriteFile(path, []byte(`{"format":7}`), 0o600) },
-		"other secrets": func(path string) error { return os.WriteFile(path, []byte(`{"format":2,"holds":{"secrets":[]}}`), 0o600) },
+		"no state": os.Remove,
+		"damaged": func(path string) error {
+			return os.WriteFile(path, []byte(`{"format":2,"holds":{"secrets":[{"ref`), 0o600)
+		},
+		"other format": func(path string) error { return os.WriteFile(path, []byte(`{"format":7}`), 0o600) },
+		"other secrets": func(path string) error {
+			return os.WriteFile(path, []byte(`{"format":2,"holds":{"secrets":[]}}`), 0o600)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPod(t)

@@ -44,7 +44,7 @@ type Agent struct {
 	Namespace       string    `json:"namespace"`      // of the pod, for the STS session's name and for messages
 	ServiceAccount  string    `json:"serviceAccount"` // of the pod, likewise
 	Identity        Identity  `json:"identity,omitzero"`
-	SessionPolicy   bool      `json:"sessionPolicy,omitempty"` // narrow the STS sessions by SessionPolicies; the agent has none that are wider
+	SessionPolicy   bool      `json:"sessionPolicy,omitempty"`   // narrow the STS sessions by SessionPolicies; the agent has none that are wider
 	SessionDuration Duration  `json:"sessionDuration,omitempty"` // of the STS sessions, but for second roles; 0: an hour
 	KMS             Endpoint  `json:"kms"`
 	STS             Endpoint  `json:"sts,omitzero"`         // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag

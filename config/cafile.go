@@ -17,7 +17,7 @@ func LoadInjector(document []byte, read func(name string) ([]byte, error)) (Inje
 	for _, gateway := range []struct {
 		field string
 		*Gateway
-	}{{"kms.caFile", &in.KMS}, {"sts.caFile", &in.STS}} {
+	}{{"kms.caFile", &in.KMS}, {"sts.caFile", &in.STS.Gateway}} {
 		if gateway.CAFile == "" {
 			continue
 		}

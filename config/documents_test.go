@@ -15,7 +15,7 @@ func TestAgentRoundTrip(t *testing.T) {
 	want := Agent{
 		Namespace: "prod", ServiceAccount: "web", KMS: Endpoint{Host: "kms-vpc.cn-hangzhou.aliyuncs.com", CABundle: "PEM"},
 		SecretsDir: "/var/run/kms/secrets", StateDir: "/var/run/kms/agent", ViewDirs: []string{"/v/1"}, RefreshInterval: Duration(5 * time.Minute), LogLevel: "info", LogFormat: "json",
-		Identity: Identity{Kind: NodeRole}, SessionPolicy: true, OnChange: "signal:HUP:web", MetricsPort: 9464,
+		Identity: Identity{Kind: NodeRole}, SessionPolicy: true, SessionDuration: Duration(2 * time.Hour), OnChange: "signal:HUP:web", MetricsPort: 9464,
 		API: &LocalAPI{Port: 2025, Allow: []string{"app/*"}, TokenFile: "/var/run/kmstoken/token"},
 		Files: []File{
 			{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: Env, Keys: []Key{{"A", "b"}}, Optional: true, Dirs: []string{"/v/1"}},

@@ -7,6 +7,7 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -20,7 +21,7 @@ type Injector struct {
 	Network         string `yaml:"network"`         // vpc (default) or public: which of Alibaba Cloud's hosts the agents call
 
 	KMS Gateway `yaml:"kms"` // default host kms(-vpc).<region>.aliyuncs.com
-	STS Gateway `yaml:"sts"` // default host sts(-vpc).<region>.aliyuncs.com
+	STS STS     `yaml:"sts"` // default host sts(-vpc).<region>.aliyuncs.com
 
 	Agent      AgentDefaults `yaml:"agent"`
 	Allow      Allow         `yaml:"allow"`
@@ -36,6 +37,31 @@ type Gateway struct {
 	CAFile   string `yaml:"caFile"`   // PEM file on the webhook, for a host with a private certificate authority
 
 	CABundle string `yaml:"-"` // the text of CAFile, filled in by whoever reads files
+}
+
+// STS is that of Alibaba Cloud as the operator sees it.
+type STS struct {
+	Gateway `yaml:",inline"`
+	// SessionDuration is how long the sessions of the agents' identities last, 15m to 12h, but no longer than MaxSessionDuration of each
+	// role that pods have: STS refuses a longer one, and the pod does not start. A longer session is fewer exchanges with STS, and
+	// for as long is what somebody stole good for. Second roles have an hour. Default an hour.
+	SessionDuration *Duration `yaml:"sessionDuration"`
+}
+
+// The bounds of a session's life, from STS's AssumeRoleWithOIDC and AssumeRole (DurationSeconds).
+const (
+	shortestSession = 15 * time.Minute
+	longestSession  = 12 * time.Hour
+)
+
+func (s STS) check(m *Mistakes) {
+	if s.SessionDuration == nil {
+		return
+	}
+	if d := time.Duration(*s.SessionDuration); d < shortestSession || d > longestSession || d%time.Second != 0 {
+		m.Add("sts.sessionDuration", "%s is not from 15m to 12h in whole seconds, which is what STS gives sessions for; write for example 4h, and set "+
+			"MaxSessionDuration of the pods' roles to at least as much", d)
+	}
 }
 
 // ReadInjector decodes and checks an operator's YAML document and fills in its defaults. CA files are not read. The error is a
@@ -116,6 +142,7 @@ func (in Injector) check() error {
 		must("kms.endpoint", in.KMS.Endpoint, "kms-vpc.cn-hangzhou.aliyuncs.com", hostName)
 		must("sts.endpoint", in.STS.Endpoint, "sts-vpc.cn-hangzhou.aliyuncs.com", hostName)
 	}
+	in.STS.check(&m)
 	if in.Agent.Image == "" {
 		m.Add("agent.image", "is missing; write the kms-agent image of the webhook's own version")
 	}

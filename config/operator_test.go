@@ -79,7 +79,11 @@ func (r *reference) section(path, name string) {
 	r.told[name] = strings.TrimSuffix(path, ".")
 	for _, f := range r.structs[name].Fields.List {
 		key := yamlKey(f)
-		if key == "-" {
+		switch key {
+		case "-":
+			continue
+		case "": // inline
+			r.section(path, typeName(f.Type))
 			continue
 		}
 		at, kind, said := path+key, typeName(f.Type), comment(f)

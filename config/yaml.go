@@ -65,11 +65,11 @@ func yamlFields(t reflect.Type, names []string) []string {
 		return names
 	}
 	for field := range t.Fields() {
-		name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
-		if name == "" || name == "-" {
+		name, inline, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+		if name == "-" || name == "" && inline == "" {
 			continue
 		}
-		if !slices.Contains(names, name) {
+		if name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 		names = yamlFields(field.Type, names)

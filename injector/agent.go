@@ -35,6 +35,9 @@ func (in *Injector) document(r *Request, a *access) config.Agent {
 			doc.Program = config.Program
 		}
 	}
+	if d := in.policy.STS.SessionDuration; d != nil {
+		doc.SessionDuration = *d
+	}
 	for _, v := range r.views {
 		doc.ViewDirs = append(doc.ViewDirs, v.dir)
 	}

@@ -22,6 +22,9 @@ func appendDocument(b []byte, doc config.Agent) []byte {
 		b = append(appendText(b, "kind", doc.Identity.Kind), '}')
 	}
 	b = appendBool(b, "sessionPolicy", doc.SessionPolicy)
+	if doc.SessionDuration != 0 {
+		b = appendString(b, "sessionDuration", time.Duration(doc.SessionDuration).String())
+	}
 	b = appendEndpoint(rawjson.AppendName(b, "kms"), doc.KMS)
 	if doc.STS != (config.Endpoint{}) {
 		b = appendEndpoint(rawjson.AppendName(b, "sts"), doc.STS)
