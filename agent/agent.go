@@ -189,7 +189,7 @@ func (a *Agent) refresh(ctx context.Context, dirs views, r *round) (snapshot, []
 }
 
 func (a *Agent) attempt(ctx context.Context, dirs views, r *round) (snapshot, []string, error) {
-	r.begin(r.interval)
+	r.begin(max(r.interval, interval(a.doc)))
 	if err := a.fetch(ctx, r.values); err != nil {
 		return snapshot{}, nil, err
 	}

@@ -44,7 +44,7 @@ func (r *round) begin(interval time.Duration) {
 
 // save leaves the round for the process after this one. The file is a convenience: without it there are a few calls more.
 func (a *Agent) save(r round) {
-	if err := handover.Write(a.doc.StateDir, roundFile, savedRound{r.state(), config.Duration(r.interval), r.next}); err != nil {
+	if err := handover.Write(a.doc.StateDir, roundFile, savedRound{r.state(), config.Duration(r.interval), r.next.UTC()}); err != nil {
 		a.log.Warn("the round cannot be remembered: the next process of the agent begins it anew", "error", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -16,7 +17,12 @@ func Status(doc config.Agent) (inventory.Status, error) {
 	if err != nil {
 		return inventory.Status{Secrets: []inventory.Secret{}}, fmt.Errorf("the agent holds no secrets yet: %w", err)
 	}
-	return held.inventory(), nil
+	out := held.inventory()
+	var saved savedRound
+	if handover.Read(doc.StateDir, roundFile, &saved) == nil { // there is none before the sidecar's first refresh is planned
+		out.Interval, out.Next = saved.Interval, saved.Next
+	}
+	return out, nil
 }
 
 func (s snapshot) inventory() inventory.Status {

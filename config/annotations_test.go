@@ -242,7 +242,7 @@ var annotationTests = map[string]struct {
 
 // TestAnnotation has a sub-test for each annotation by its name: what is valid, what is not, and what it does not go with.
 func TestAnnotation(t *testing.T) {
-	for _, r := range rows {
+	for _, r := range rows() {
 		name := r.key + r.argument()
 		tests, found := annotationTests[name]
 		if !found {
@@ -278,8 +278,8 @@ func TestAnnotation(t *testing.T) {
 			}
 		})
 	}
-	if len(annotationTests) != len(rows) {
-		t.Errorf("%d annotations are tested, of %d", len(annotationTests), len(rows))
+	if len(annotationTests) != len(rows()) {
+		t.Errorf("%d annotations are tested, of %d", len(annotationTests), len(rows()))
 	}
 }
 

@@ -51,8 +51,8 @@ func checkKey(r *row, argument, key string) error {
 }
 
 func rowOf(key string) (*row, string) {
-	for i := range rows {
-		r := &rows[i]
+	for i := range rows() {
+		r := &rows()[i]
 		if r.key == key {
 			return r, ""
 		}
@@ -77,7 +77,7 @@ func unknown(key string) *unknownKey {
 	}
 	stem, argument, _ := strings.Cut(key, ".")
 	var known []string
-	for _, r := range rows {
+	for _, r := range rows() {
 		if name := strings.TrimSuffix(r.key, "."); !slices.Contains(known, name) {
 			known = append(known, name)
 		}
@@ -87,9 +87,9 @@ func unknown(key string) *unknownKey {
 		return &unknownKey{"", orElse(key, known)}
 	}
 	u := &unknownKey{meant: near}
-	if i := slices.IndexFunc(rows, func(r row) bool { return r.key == near+"." }); i >= 0 {
-		u.meant = rows[i].key
-		near += "." + cmp.Or(argument, rows[i].argument())
+	if i := slices.IndexFunc(rows(), func(r row) bool { return r.key == near+"." }); i >= 0 {
+		u.meant = rows()[i].key
+		near += "." + cmp.Or(argument, rows()[i].argument())
 	}
 	u.problem = fmt.Sprintf("did you mean %s%s?", Prefix, near)
 	return u

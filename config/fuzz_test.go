@@ -15,7 +15,7 @@ import (
 // FuzzParse gives any text to the annotations, one to a line: key=value, where ␤ in a value stands for a line's end. What is
 // accepted keeps the promises of Spec; what is not is explained.
 func FuzzParse(f *testing.F) {
-	for _, r := range rows {
+	for _, r := range rows() {
 		f.Add("inject=true\nsecret.db=app/db\n" + r.key + r.argument() + "=" + r.example)
 	}
 	for _, text := range []string{

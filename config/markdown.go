@@ -9,7 +9,7 @@ import (
 func AnnotationTable() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| annotation `%s…` | value | default | effect |\n|---|---|---|---|\n", Prefix)
-	for _, r := range rows {
+	for _, r := range rows() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.key+r.argument(), r.value, r.initial, r.doc)
 	}
 	return b.String()

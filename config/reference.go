@@ -26,8 +26,8 @@ type Field struct {
 
 // Annotations is the documentation of all pod annotations, in its order.
 func Annotations() []Annotation {
-	all := make([]Annotation, 0, len(rows))
-	for _, r := range rows {
+	all := make([]Annotation, 0, len(rows()))
+	for _, r := range rows() {
 		all = append(all, r.describe(r.argument()))
 	}
 	return all
@@ -40,8 +40,8 @@ func Describe(name string) (Annotation, error) {
 	if r, _ := rowOf(key); r == nil || r.key != key {
 		key = strings.TrimSuffix(key, ".") + "."
 	}
-	if i := slices.IndexFunc(rows, func(r row) bool { return r.key == key }); i >= 0 {
-		return rows[i].describe(rows[i].argument()), nil
+	if i := slices.IndexFunc(rows(), func(r row) bool { return r.key == key }); i >= 0 {
+		return rows()[i].describe(rows()[i].argument()), nil
 	}
 	key = strings.TrimPrefix(name, Prefix)
 	r, argument, err := find(key)

@@ -12,8 +12,8 @@ import (
 // Every annotation has an example, which its own parser accepts.
 func TestExamples(t *testing.T) {
 	all := Annotations()
-	if len(all) != len(rows) {
-		t.Fatalf("%d annotations are described, of %d", len(all), len(rows))
+	if len(all) != len(rows()) {
+		t.Fatalf("%d annotations are described, of %d", len(all), len(rows()))
 	}
 	for _, a := range all {
 		var written map[string]string

@@ -87,10 +87,25 @@ func (p Pod) Fixed() bool {
 	return len(p.Agent.Env) == 0 && !slices.ContainsFunc(p.Agent.Files, func(f config.File) bool { return f.VersionID == "" })
 }
 
-// Stale reports whether what was fetched then should have been fetched again long since.
-func (p Pod) Stale(fetched, now time.Time) bool {
-	interval := time.Duration(p.Agent.RefreshInterval)
-	return p.Sidecar() != "" && interval > 0 && !p.Fixed() && now.Sub(fetched) > 2*interval+10*time.Second
+// Interval is the time between two refreshes at present, by what the agent says: longer than the pod asks for while STS or KMS refuses
+// calls because there are too many.
+func (p Pod) Interval(held inventory.Status) time.Duration {
+	return max(time.Duration(p.Agent.RefreshInterval), time.Duration(held.Interval))
+}
+
+// Slowed says in words that the pod is refreshed less often than it asks for; "" if it is not.
+func (p Pod) Slowed(held inventory.Status) string {
+	asked := time.Duration(p.Agent.RefreshInterval)
+	if asked == 0 || p.Interval(held) == asked {
+		return ""
+	}
+	return fmt.Sprintf("fetched every %s instead of every %s, because STS or KMS has refused calls of this account as too many", p.Interval(held).Round(time.Second), asked)
+}
+
+// Stale reports whether what is held should have been fetched again long since.
+func (p Pod) Stale(held inventory.Status, now time.Time) bool {
+	interval := p.Interval(held)
+	return p.Sidecar() != "" && p.Agent.RefreshInterval > 0 && !p.Fixed() && now.Sub(held.Fetched) > 2*interval+10*time.Second
 }
 
 // Sidecar is the container that keeps the files fresh; "" without one.

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
@@ -65,11 +67,20 @@ func TestStale(t *testing.T) {
 	if interval == 0 {
 		t.Fatal("the golden pod does not refresh")
 	}
-	if p.Stale(now.Add(-interval), now) || !p.Stale(now.Add(-3*interval), now) {
+	held := func(ago, every time.Duration) inventory.Status {
+		return inventory.Status{Fetched: now.Add(-ago), Interval: config.Duration(every)}
+	}
+	if p.Stale(held(interval, interval), now) || !p.Stale(held(3*interval, interval), now) || !p.Stale(held(3*interval, 0), now) {
 		t.Error("what is fetched every interval is stale after three of them, and not after one")
 	}
+	if slow := held(3*interval, 2*interval); p.Stale(slow, now) || !strings.Contains(p.Slowed(slow), "instead of every "+interval.String()) {
+		t.Errorf("what is fetched less often because of throttling is not stale, and says so: %q", p.Slowed(slow))
+	}
+	if says := p.Slowed(held(interval, interval)); says != "" {
+		t.Error(says)
+	}
 	p.Agent.RefreshInterval = 0
-	if p.Stale(now.Add(-time.Hour), now) {
+	if p.Stale(held(time.Hour, 0), now) {
 		t.Error("what is never fetched again cannot be stale")
 	}
 }

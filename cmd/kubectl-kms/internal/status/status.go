@@ -23,6 +23,7 @@ import (
 // The states of a pod's secrets.
 const (
 	Fresh    = "fresh"    // fetched no longer ago than they should
+	Slowed   = "slowed"   // fetched less often than asked for; Problem says why
 	Stale    = "stale"    // not fetched again although they should have been
 	AtStart  = "at start" // fetched once, and meant to stay as they are
 	Starting = "starting" // not fetched yet
@@ -38,12 +39,13 @@ type Pod struct {
 	Mode      string             `json:"mode"`
 	Identity  string             `json:"identity"`
 	RoleARN   string             `json:"roleArn,omitempty"`
-	Refresh   string             `json:"refreshInterval"`
-	API       string             `json:"api,omitempty"` // where the local API is
+	Refresh   string             `json:"refreshInterval"` // at present
+	API       string             `json:"api,omitempty"`   // where the local API is
 	State     string             `json:"state"`
 	Problem   string             `json:"problem,omitempty"`
 	Fetched   time.Time          `json:"fetched,omitzero"`
-	Secrets   []inventory.Secret `json:"secrets"` // without versions if nobody says which
+	Next      time.Time          `json:"next,omitzero"` // when the agent asks for them again
+	Secrets   []inventory.Secret `json:"secrets"`       // without versions if nobody says which
 }
 
 // parallel is how many agents are asked at a time.
@@ -109,10 +111,13 @@ func (o *Pod) ask(ctx context.Context, asker injected.Asker, p injected.Pod, unr
 	case held.Fetched.IsZero():
 		o.State, o.Problem = Starting, strings.Join(held.Problems, "\n")
 	default:
-		o.Fetched, o.Secrets = held.Fetched, held.Secrets
+		o.Fetched, o.Next, o.Secrets = held.Fetched, held.Next, held.Secrets
+		o.Refresh, o.Problem = p.Interval(held).String(), p.Slowed(held)
 		switch {
-		case p.Stale(held.Fetched, now):
+		case p.Stale(held, now):
 			o.State = Stale
+		case o.Problem != "":
+			o.State = Slowed
 		case p.Sidecar() == "" || p.Agent.RefreshInterval == 0 || p.Fixed():
 			o.State = AtStart
 		default:

@@ -1,0 +1,189 @@
+package identity
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+)
+
+// process is a Source as a new process of the agent has it, and its log.
+func process(t *testing.T, directory, identity string, life time.Duration, calls *int) (*Source, *bytes.Buffer) {
+	t.Helper()
+	var log bytes.Buffer
+	source := NewSource(func() (Credentials, error) {
+		*calls++
+		return Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel", SecurityToken: "sentinel", Expires: time.Now().Add(life)}, nil
+	})
+	source.identity = identity
+	source.Keep(OpenSessions(directory, slog.New(slog.NewTextHandler(&log, nil))))
+	return source, &log
+}
+
+func TestASessionServesTheProcessesAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		directory, calls := t.TempDir(), 0
+		for range 200 { // a process a minute
+			source, log := process(t, directory, "a", time.Hour, &calls)
+			if c := get(t, source); c.AccessKeySecret != "sentinel" || !c.valid(time.Now()) {
+				t.Fatalf("got %v", c)
+			}
+			if log.Len() > 0 {
+				t.Error(log)
+			}
+			time.Sleep(time.Minute)
+		}
+		if calls < 4 || calls > 5 { // as of one process: each at three quarters of the one before
+			t.Errorf("%d exchanges in 200 minutes", calls)
+		}
+		if info, err := os.Stat(filepath.Join(directory, SessionsFile)); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+		other, _ := process(t, directory, "b", time.Hour, &calls)
+		calls = 0
+		get(t, other)
+		if calls != 1 {
+			t.Error("another identity has the session")
+		}
+		again, _ := process(t, directory, "a", time.Hour, &calls)
+		again.Invalidate(get(t, again))
+		calls = 0
+		after, _ := process(t, directory, "a", time.Hour, &calls)
+		if get(t, after); calls != 1 {
+			t.Error("a session that KMS has rejected is handed over")
+		}
+	})
+}
+
+// What cannot be used costs an exchange, and no more: one line of the log, which quotes nothing.
+func TestSessionsThatCannotBeUsed(t *testing.T) {
+	for name, c := range map[string]struct {
+		text, says string
+	}{
+		"damaged":       {`{"format":2,"holds":{"a":{"Credentials":{"AccessKeySecret":"senti`, "damaged"},
+		"another form":  {`{"format":2,"holds":{"a":"sentinel"}}`, "damaged"},
+		"an older form": {`{"format":1,"secrets":[]}`, "has format 1"},
+		"nothing":       {`{"format":2,"holds":null}`, ""},
+		"ended":         {`{"format":2,"holds":{"a":{"Credentials":{"AccessKeyID":"STS.id","Expires":"2000-01-01T00:00:00Z"}}}}`, ""},
+		"no credential": {`{"format":2,"holds":{"a":{"Credentials":{"Expires":"0001-01-01T00:00:00Z"}}}}`, ""},
+		"a clock ahead": {`{"format":2,"holds":{"a":{"Credentials":{"AccessKeyID":"STS.id","Expires":"2999-01-01T00:00:00Z"}}}}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			directory, calls := t.TempDir(), 0
+			if err := os.WriteFile(filepath.Join(directory, SessionsFile), []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			source, log := process(t, directory, "a", time.Hour, &calls)
+			if get(t, source); calls != 1 {
+				t.Errorf("%d exchanges", calls)
+			}
+			text := log.String()
+			if (c.says != "") != strings.Contains(text, "cannot be used") || !strings.Contains(text, c.says) || strings.Contains(text, "sentinel") || strings.Count(text, "\n") > 1 {
+				t.Errorf("log: %s", text)
+			}
+			if get(t, source); calls != 1 {
+				t.Errorf("%d exchanges", calls)
+			}
+		})
+	}
+}
+
+// Everything that STS is asked for, and whom, is part of whose session it is.
+func TestTheFingerprintIsOfTheWholeIdentity(t *testing.T) {
+	base := Config{RoleARN: "acs:ram::1:role/a", ProviderARN: "acs:ram::1:oidc-provider/p", TokenFile: "/t", STS: STS{
+		SessionName: "ns.sa.pod", Policy: "{}", Endpoint: "sts.example", Duration: time.Hour,
+	}}
+	seen := map[string]string{}
+	for name, change := range map[string]func(*Config){
+		"nothing": func(*Config) {}, "role": func(c *Config) { c.RoleARN += "b" }, "provider": func(c *Config) { c.ProviderARN += "b" },
+		"session": func(c *Config) { c.SessionName += "b" }, "policy": func(c *Config) { c.Policy = "" },
+		"endpoint": func(c *Config) { c.Endpoint = "" }, "region": func(c *Config) { c.Endpoint, c.Region = "", "cn-beijing" },
+		"network": func(c *Config) { c.Endpoint, c.Region, c.VPC = "", "cn-beijing", true }, "life": func(c *Config) { c.Duration *= 2 },
+	} {
+		cfg := base
+		change(&cfg)
+		source, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other := seen[source.identity]; other != "" {
+			t.Errorf("%s and %s share a session", name, other)
+		}
+		seen[source.identity] = name
+	}
+}
+
+// With the real exchanges: an access key's role, and a second role from it.
+func TestSessionsOfSecondRolesAreKept(t *testing.T) {
+	s := cloud(t)
+	directory := t.TempDir()
+	for range 3 {
+		kept := OpenSessions(directory, slog.New(slog.DiscardHandler))
+		first, err := NewAccessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: where(s)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Keep(kept)
+		roles, err := NewRoles(first, readerARN, where(s), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roles.Keep(kept)
+		second, err := roles.Source(remoteARN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		get(t, first)
+		get(t, second)
+	}
+	if n := s.Calls().Sum(emulator.Call{Action: "AssumeRole"}); n != 2 {
+		t.Errorf("%d exchanges for two roles and three processes", n)
+	}
+}
+
+// The administrator's duration is asked for and is what the session has; a second role has an hour, the most that STS gives it.
+func TestSessionDuration(t *testing.T) {
+	s := cloud(t)
+	role := s.Roles()
+	for i := range role {
+		role[i].MaxSessionDuration = 4 * 3600
+		if err := s.PutRole(role[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, hours := range []time.Duration{4, 5} {
+		sts := where(s)
+		sts.Duration = hours * time.Hour
+		first, err := NewAccessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: sts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := first.Credentials(t.Context())
+		if hours == 5 {
+			if err == nil || !strings.Contains(err.Error(), "InvalidParameter.DurationSeconds") {
+				t.Errorf("longer than the role allows: %v", err)
+			}
+			continue
+		}
+		if left := time.Until(c.Expires); err != nil || left < 239*time.Minute || left > 4*time.Hour {
+			t.Errorf("%s, %v", left, err)
+		}
+		roles, err := NewRoles(first, readerARN, sts, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := roles.Source(remoteARN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := time.Until(get(t, second).Expires); left > time.Hour || left < 59*time.Minute {
+			t.Errorf("a second role's session lasts %s", left)
+		}
+	}
+}
