@@ -9,8 +9,47 @@ import (
 
 // The tests of this file strike STS and KMS for everybody or count everybody's calls, so they are not parallel.
 
-// One pod start costs one call of STS, and one of KMS for all secrets; the sidecar's start and restart cost none.
+// One pod start costs one call of STS, and one of KMS for all secrets; the sidecar's start and restart cost none. In every mode the call
+// of STS is the only one until after the second refresh, and after a restart of the agent then.
 func TestCallsOfAPodStart(t *testing.T) {
+	t.Run("start", callsOfAStart)
+	for _, mode := range []string{"init", "sidecar", "single"} {
+		t.Run(mode, func(t *testing.T) { exchangesIn(t, mode) })
+	}
+}
+
+func exchangesIn(t *testing.T, mode string) {
+	ns := namespace(t)
+	one, two := secretName("one"), secretName("two")
+	put(t, one, value())
+	put(t, two, value())
+	before := calls(t, "AssumeRoleWithOIDC", "")
+	apply(t, killable("web", "mode: "+mode, "secret.one: "+one, "secret.two: "+two, "refresh-interval: 10s", "log-level: debug").pod(ns))
+	ready(t, ns, "web")
+	check := func(when string) {
+		t.Helper()
+		if got := calls(t, "AssumeRoleWithOIDC", "") - before; got != 1 {
+			t.Errorf("%s: %d calls of STS, want 1", when, got)
+		}
+	}
+	check("after the start")
+	if mode == "init" {
+		return
+	}
+	refreshedTwice := func() error {
+		if strings.Count(kubectl(t, "-n", ns, "logs", "web", "-c", "kms-agent"), `"msg":"refreshed"`) < 2 {
+			return errNotYet
+		}
+		return nil
+	}
+	eventually(t, patience, refreshedTwice)
+	check("after the second refresh")
+	killSidecar(t, ns, "web")
+	eventually(t, patience, refreshedTwice)
+	check("after a restart and two refreshes more")
+}
+
+func callsOfAStart(t *testing.T) {
 	ns := namespace(t)
 	one, two := secretName("one"), secretName("two")
 	put(t, one, `{"a": "`+value()+`", "b": "`+value()+`"}`)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4/jwt"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/authority"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
@@ -95,8 +96,16 @@ func ofSTS(name string, failures int, says string, f emulator.Fault) fault {
 	f.Action = "AssumeRoleWithOIDC"
 	return fault{
 		name: name, failures: failures, says: says, sts: -1,
-		struck: func(p *pod) { p.cloud.Fault(p.t, f) },
+		struck: func(p *pod) { p.loseSession(); p.cloud.Fault(p.t, f) },
 		heal:   func(p *pod) { p.cloud.ClearFaults() },
+	}
+}
+
+// loseSession has the next agent find none.
+func (p *pod) loseSession() {
+	p.t.Helper()
+	if err := os.Remove(filepath.Join(p.doc.StateDir, identity.SessionsFile)); err != nil {
+		p.t.Error(err)
 	}
 }
 
@@ -151,7 +160,7 @@ func skewed(name string, by time.Duration) fault {
 // tokenFile is a projected token that is bad until the kubelet writes a good one. The agent that finds it has no session.
 func tokenFile(name, says string, spoil func(*pod)) fault {
 	return fault{
-		name: name, failures: 3, says: says, sts: -1, struck: spoil,
+		name: name, failures: 3, says: says, sts: -1, struck: func(p *pod) { p.loseSession(); spoil(p) },
 		heal: func(p *pod) { p.writeToken(p.cloud.Issuer.Token(p.t, emulatortest.Subject)) },
 	}
 }

@@ -13,11 +13,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/wrap"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
@@ -36,6 +38,7 @@ const otherUser = 65532
 type evidence struct {
 	t       *testing.T
 	secrets []string // that must not be in it
+	session []string // those of them that are the STS session's
 	seen    int
 }
 
@@ -154,6 +157,8 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
 	e.look("init's output", out)
+	e.session = p.session()
+	e.secrets = append(e.secrets, e.session...)
 
 	sidecar := p.command(t.Context(), config.CommandRun)
 	var log journal
@@ -195,6 +200,26 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 		}
 	}
 	t.Logf("no secret in %d bytes of output, answers and state", e.seen)
+}
+
+// session are the secrets of the STS session that init left for the sidecar.
+func (p *pod) session() []string {
+	p.t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.doc.StateDir, identity.SessionsFile))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var kept struct {
+		Holds map[string]struct{ Credentials identity.Credentials }
+	}
+	if err := json.Unmarshal(text, &kept); err != nil || len(kept.Holds) != 1 {
+		p.t.Fatalf("%d sessions, %v", len(kept.Holds), err)
+	}
+	var secrets []string
+	for _, s := range kept.Holds {
+		secrets = append(secrets, s.Credentials.AccessKeySecret, s.Credentials.SecurityToken)
+	}
+	return secrets
 }
 
 // lookAround reads what /proc shows of the agent, as the kernel lets the test, and as it lets a neighbour of the same user.
@@ -274,7 +299,11 @@ func (p *pod) lookAtFiles(e *evidence) {
 		}
 		relative, _ := filepath.Rel(root, path)
 		folder, _, _ := strings.Cut(relative, "/")
-		switch hasValue := bytes.Contains(data, []byte(sentinel)) || bytes.Contains(data, []byte(sentinelBase64)); {
+		hasSession := slices.ContainsFunc(e.session, func(secret string) bool { return bytes.Contains(data, []byte(secret)) })
+		if hasSession && relative != "state/"+identity.SessionsFile {
+			p.t.Errorf("the STS session is in %s", relative)
+		}
+		switch hasValue := hasSession || bytes.Contains(data, []byte(sentinel)) || bytes.Contains(data, []byte(sentinelBase64)); {
 		case folder == "tmp":
 			p.t.Errorf("a temporary file is left: %s", relative)
 		case hasValue && folder == "state" && info.Mode().Perm() != 0o600, hasValue && info.Mode().Perm()&0o007 != 0:

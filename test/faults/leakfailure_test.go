@@ -96,13 +96,19 @@ func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 // What a sidecar finds may be somebody's work.
 func TestNothingLeaksFromADamagedState(t *testing.T) {
 	p := newLeakyPod(t)
-	if err := os.WriteFile(filepath.Join(p.doc.StateDir, "state.json"), []byte(`{"format":1,"secrets":[{"secret":"`+sentinel+`"}]`), 0o600); err != nil {
-		t.Fatal(err)
+	files := []string{"state.json", "round.json", "pause.json", "sessions.json"}
+	for _, name := range files {
+		text := []byte(`{"format":2,"holds":[{"secret":"` + sentinel + `"}]`)
+		if err := os.WriteFile(filepath.Join(p.doc.StateDir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p.cloud.Fault(t, emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 403, Code: "NoPermission"})
 	out, err := withTerminationLog(p.command(t.Context(), config.CommandRun)).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "the state is damaged") {
-		t.Errorf("%v\n%s", err, out)
+	for _, name := range files {
+		if err == nil || !strings.Contains(string(out), name+" is damaged") {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
 	}
 	gather(t, p).look("run", out)
 }
