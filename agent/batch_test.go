@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -118,6 +119,7 @@ func TestSecretThatIsRefusedAmongOthers(t *testing.T) {
 	}
 	p.cloud.ResetCalls()
 	delete(want, "s3")
+	handover.Remove(p.doc.StateDir, stateFile) // else what it has is good for ten minutes
 	p.init()
 	p.wantFiles(want)
 	p.wantAsked(1, 1)

@@ -8,11 +8,17 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the catalogue of codes into docs/troubleshooting.md")
+var update = flag.Bool("update", false, "write what is made of the code into docs/troubleshooting.md and docs/operations.md")
 
 // The codes that docs/troubleshooting.md lists are those that the agent knows.
 func TestTroubleshooting(t *testing.T) {
-	const file, begin, end = "../docs/troubleshooting.md", "<!-- codes -->\n", "<!-- /codes -->"
+	written(t, "../docs/troubleshooting.md", "codes", codes())
+}
+
+// written fails the test unless a file has a part, between comments of its name, that is as it would be made now.
+func written(t *testing.T, file, part, want string) {
+	t.Helper()
+	begin, end := "<!-- "+part+" -->\n", "<!-- /"+part+" -->"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -22,14 +28,13 @@ func TestTroubleshooting(t *testing.T) {
 	if !found || !closed {
 		t.Fatalf("%s has no %s…%s", file, begin, end)
 	}
-	catalogue := codes()
-	if listed == catalogue {
+	if listed == want {
 		return
 	}
 	if !*update {
-		t.Fatalf("the codes in %s are not the present ones; go test ./agent -run Troubleshooting -update writes them", file)
+		t.Fatalf("the %s in %s are not the present ones; go test ./agent -run %s -update writes them", part, file, t.Name())
 	}
-	if err := os.WriteFile(file, []byte(before+begin+catalogue+end+after), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(before+begin+want+end+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

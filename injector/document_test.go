@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/quick"
@@ -88,6 +90,37 @@ func TestDocumentTooLong(t *testing.T) {
 	for _, part := range []string{"kms.alibabacloud.com/secret.b: ", " is 131055 bytes long, and at most 131054 fit into an environment variable"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in %v", part, err)
+		}
+	}
+}
+
+// The administrator's duration of sessions reaches the agent; without one the document has no word of it.
+func TestSessionDuration(t *testing.T) {
+	document, err := os.ReadFile("testdata/operator.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	annotations := map[string]string{config.Prefix + "inject": "true", config.Prefix + "secret.a": "app/a"}
+	spec, err := config.Parse(annotations, config.Checks{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := injector.Pod{Metadata: injector.Metadata{Annotations: annotations}, Spec: injector.PodSpec{Containers: []injector.Container{{Name: "web"}}}}
+	for more, want := range map[string]string{"": "", "sts: {sessionDuration: 4h}\n": `\"sessionDuration\":\"4h0m0s\"`} {
+		policy, err := config.ReadInjector(append(slices.Clone(document), more...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := injector.New(policy, "v0.0.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(string(plan.Patch), "sessionDuration"); got != (want != "") || !strings.Contains(string(plan.Patch), want) {
+			t.Errorf("%q: %s", more, plan.Patch)
 		}
 	}
 }
