@@ -100,7 +100,8 @@ func (h *hold) note(err error) {
 // are taken to begin where the clock's do. If STS has others the pod is back within a minute and the jitter all the same.
 func nextMinute(now time.Time, refusals int) time.Time {
 	skipped := rand.N(max(1, min(refusals-stsPatience, int(longestHold/stsWindow))))
-	return now.Truncate(stsWindow).Add(time.Duration(1+skipped)*stsWindow + rand.N(stsSpread))
+	begins := now.Truncate(stsWindow).Add(time.Duration(1+skipped) * stsWindow)
+	return now.Add(begins.Sub(now) + rand.N(stsSpread)) // of now, so that it stays as far away if somebody sets the clock
 }
 
 // throttled reports whether something in err says that there are too many calls.

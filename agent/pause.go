@@ -46,11 +46,8 @@ func (h *hold) resume(directory string, log *slog.Logger) {
 		return
 	}
 	h.refusals = p.Refusals
-	h.until = p.Until
-	if most := time.Now().Add(longestHold + firstHold); h.until.After(most) { // somebody has set the clock back since
-		h.until = most
-	}
-	if remaining := time.Until(h.until); remaining > 0 {
+	remaining := min(time.Until(p.Until), 2*longestHold) // if it is more, somebody has set the clock back since
+	if h.until = time.Now().Add(remaining); remaining > 0 {
 		log.Info("the pause that STS or KMS asked for goes on", "in", remaining.String(), "error", h.last)
 	}
 }

@@ -173,7 +173,10 @@ func TestARestartIsNoWayAroundAPause(t *testing.T) {
 
 // Damaged files of every kind cost calls, a line of the log each, and nothing else.
 func TestDamagedStateIsNoObstacle(t *testing.T) {
-	for _, text := range []string{"", "sentinel", `{"format":1}`, `{"format":2,"holds":[`, `{"format":2,"holds":[]}`, `{"format":2,"holds":{"until":"sentinel","interval":"sentinel"}}`} {
+	for _, text := range []string{
+		"", "sentinel", `{"format":1}`, `{"format":2,"holds":[`, `{"format":2,"holds":[]}`,
+		`{"format":2,"holds":{"until":"sentinel","interval":"sentinel"}}`,
+	} {
 		p := newPod(t)
 		p.doc.RefreshInterval = config.Duration(time.Hour)
 		for _, name := range []string{stateFile, roundFile, pauseFile, identity.SessionsFile} {
@@ -184,7 +187,8 @@ func TestDamagedStateIsNoObstacle(t *testing.T) {
 		p.init()
 		p.wantFiles(firstFiles)
 		p.wantCalls(1, 1)
-		if log := p.log.String(); strings.Count(log, `"level":"WARN"`) > 3 || !strings.Contains(log, "cannot be used") || strings.Contains(log, "sentinel") {
+		log := p.log.String()
+		if strings.Count(log, `"level":"WARN"`) > 3 || !strings.Contains(log, "cannot be used") || strings.Contains(log, "sentinel") {
 			t.Errorf("%q: %s", text, log)
 		}
 	}

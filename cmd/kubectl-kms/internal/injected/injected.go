@@ -99,7 +99,8 @@ func (p Pod) Slowed(held inventory.Status) string {
 	if asked == 0 || p.Interval(held) == asked {
 		return ""
 	}
-	return fmt.Sprintf("fetched every %s instead of every %s, because STS or KMS has refused calls of this account as too many", p.Interval(held).Round(time.Second), asked)
+	return fmt.Sprintf("fetched every %s instead of every %s, because STS or KMS has refused calls of this account as too many",
+		p.Interval(held).Round(time.Second), asked)
 }
 
 // Stale reports whether what is held should have been fetched again long since.
