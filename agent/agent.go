@@ -162,6 +162,9 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 			if wait > 0 {
 				limit = min(limit+wait, heldStartLimit)
 				end.Reset(time.Until(begun.Add(limit)))
+				if time.Since(begun)+wait > limit { // the container that starts next goes on with the pause, and not late because of this one
+					cancel()
+				}
 			} else {
 				wait = backoff(attempt, 250*time.Millisecond, 10*time.Second)
 			}
@@ -175,7 +178,7 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 			if last == nil { // the first attempt was still under way
 				last = fmt.Errorf("STS and KMS are slow: they had given %d of %d by then", len(r.values), len(a.refs()))
 			}
-			return snapshot{}, errors.Join(&lateError{limit}, last)
+			return snapshot{}, errors.Join(&lateError{min(limit, time.Since(begun))}, last)
 		}
 	}
 }
