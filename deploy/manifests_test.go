@@ -207,8 +207,8 @@ func (s schema) compare(t *testing.T, path string, root schema, of reflect.Type)
 		t.Errorf("%s: a typing error in a field's name would pass", path)
 	}
 	fields := map[string]reflect.Type{}
-	for field := range of.Fields() {
-		if name, _, _ := strings.Cut(field.Tag.Get("yaml"), ","); name != "-" {
+	for _, field := range reflect.VisibleFields(of) {
+		if name, options, _ := strings.Cut(field.Tag.Get("yaml"), ","); name != "-" && options != "inline" {
 			fields[name] = field.Type
 		}
 	}
