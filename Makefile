@@ -20,6 +20,9 @@ test-unit: ## Unit, property and integration tests with the race detector; needs
 faults: ## Break what the agent depends on, one thing at a time, and print what became of the files.
 	@test/run.sh faults
 
+fleet: ## Start and refresh thousands of agents in virtual time, and print what they ask of STS and KMS.
+	go test -count=1 -timeout 20m -v -run '^TestFleet' ./agent
+
 fuzz: ## Fuzz what strangers write, a minute for each target (FUZZTIME=10m for longer).
 	@test/run.sh fuzz
 
@@ -62,4 +65,4 @@ release: ## Make everything that VERSION=v1.2.3 is published as, in dist/v1.2.3.
 release-verify: ## Make a release twice, from two folders, and compare.
 	@deploy/release/verify.sh
 
-.PHONY: chart-values dashboard licenses vulncheck release release-verify manifests faults help demo test test-unit test-e2e lint fuzz bench cluster-up cluster-down images
+.PHONY: fleet chart-values dashboard licenses vulncheck release release-verify manifests faults help demo test test-unit test-e2e lint fuzz bench cluster-up cluster-down images
