@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// What an agent may cost. The times are CPU's, of the process alone.
+// The sizes that an agent may have, in bytes. Times have no limits: they are the machine's.
 const (
-	mostBinary = 12e6 // bytes
-	mostIdle   = 13e6 // bytes resident: 20 secrets, the local API on, refreshed, asked, and waiting for the next refresh
-	mostStart  = 25 * time.Millisecond
+	mostBinary = 12e6
+	mostIdle   = 13e6 // resident memory: 20 secrets, the local API on, refreshed, asked, and waiting for the next refresh
 )
 
 // BenchmarkBinary prints how big the program is, as it goes into the image.
@@ -35,8 +34,8 @@ func size(b *testing.B, path string) float64 {
 	return float64(info.Size())
 }
 
-// BenchmarkStart prints what a pod's start costs in CPU: from exec to the end of kms-agent init, which has fetched 20
-// secrets with a session of STS and written 20 files.
+// BenchmarkStart prints what a pod's start costs in CPU, as a ratio to the bare server's too: from exec to the end of kms-agent init,
+// which has fetched 20 secrets with a session of STS and written 20 files.
 func BenchmarkStart(b *testing.B) {
 	p := newPod(b)
 	var ours, bare []time.Duration
@@ -50,11 +49,10 @@ func BenchmarkStart(b *testing.B) {
 		bare = append(bare, server.end(b))
 	}
 	// The least is what the process needs; the rest is what others on the machine cost it, by emptying its caches.
-	b.ReportMetric(milliseconds(slices.Min(ours)), "cpu-ms")
-	b.ReportMetric(milliseconds(slices.Min(bare)), "bare-cpu-ms")
-	if least := slices.Min(ours); least > mostStart {
-		b.Errorf("the first files take %s of CPU, at most %s are allowed", least, mostStart)
-	}
+	least, leastBare := slices.Min(ours), slices.Min(bare)
+	b.ReportMetric(float64(least)/float64(leastBare), "x-bare")
+	b.ReportMetric(milliseconds(least), "cpu-ms")
+	b.ReportMetric(milliseconds(leastBare), "bare-cpu-ms")
 }
 
 // BenchmarkIdle prints how much memory a sidecar has resident while it waits, which is all but all of its life.
