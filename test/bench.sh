@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the benchmarks and prints each as a ratio to the "bare" one of its group, in the same run: a bare net/http handler. Those of
-# test/figures measure the agent's program. Sizes have limits and fail over them: the program, its resident memory, what a refresh
+# test/figures measure the agent's program. Sizes have limits and fail over them: the program, its private memory, what a refresh
 # allocates. Times have none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,6 +34,6 @@ go test -run '^$' -bench . -benchmem ./webhook/... ./agent/... ./injector/... ./
       if (names[i] == bare || !((bare, "ns/op") in value)) continue
       printf "  %-46s time %.2f  memory %.2f\n", names[i], value[names[i], "ns/op"] / value[bare, "ns/op"], value[names[i], "B/op"] / value[bare, "B/op"]
     }
-    print "\nThe agent, beside a bare net/http server of the same run (\"own\" memory is without pages of the program, which agents share):"
+    print "\nThe agent, beside a bare net/http server of the same run:"
     printf "%s", figures
   }'

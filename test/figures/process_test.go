@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -106,20 +105,14 @@ func (p *process) end(b *testing.B) time.Duration {
 	return took
 }
 
-// memory is in bytes.
-type memory struct {
-	resident float64
-	own      float64 // anonymous: heap, stacks and what the runtime needs
-}
-
-// settled returns the memory of a process as soon as it has stopped changing for a second.
-func (p *process) settled(b *testing.B) memory {
+// settled returns the private memory of a process as soon as it has stopped changing for a second.
+func (p *process) settled(b *testing.B) float64 {
 	b.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	var last memory
+	var last float64
 	for same := 0; same < 10; <-tick.C {
-		now := p.memory(b)
+		now := p.private(b)
 		if now == last {
 			same++
 		} else {
@@ -129,30 +122,20 @@ func (p *process) settled(b *testing.B) memory {
 	return last
 }
 
-func (p *process) memory(b *testing.B) memory {
+// private returns the bytes that the process alone has: what it has written. The program's own pages are not among them: they are
+// in the page cache, which all agents of a node share.
+func (p *process) private(b *testing.B) float64 {
 	b.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
+	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.command.Process.Pid))
 	if err != nil {
 		b.Fatal(err)
 	}
-	var m memory
-	for line := range strings.Lines(string(status)) {
-		fields := strings.Fields(line)
-		if len(fields) != 3 || fields[2] != "kB" {
-			continue
-		}
-		kilobytes, err := strconv.Atoi(fields[1])
-		if err != nil {
-			b.Fatal(err)
-		}
-		switch fields[0] {
-		case "VmRSS:":
-			m.resident = float64(kilobytes * 1024)
-		case "RssAnon:":
-			m.own = float64(kilobytes * 1024)
-		}
+	_, rest, found := strings.Cut(string(rollup), "Private_Dirty:")
+	var kilobytes float64
+	if _, err := fmt.Sscanf(rest, "%f kB", &kilobytes); !found || err != nil {
+		b.Fatalf("no Private_Dirty (%v) in\n%s", err, rollup)
 	}
-	return m
+	return kilobytes * 1024
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
