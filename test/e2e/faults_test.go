@@ -24,7 +24,11 @@ func exchangesIn(t *testing.T, mode string) {
 	put(t, one, value())
 	put(t, two, value())
 	before := calls(t, "AssumeRoleWithOIDC", "")
-	apply(t, killable("web", "mode: "+mode, "secret.one: "+one, "secret.two: "+two, "refresh-interval: 10s", "log-level: debug").pod(ns))
+	annotations := []string{"mode: " + mode, "secret.one: " + one, "secret.two: " + two, "log-level: debug"}
+	if mode != "init" {
+		annotations = append(annotations, "refresh-interval: 10s")
+	}
+	apply(t, killable("web", annotations...).pod(ns))
 	ready(t, ns, "web")
 	check := func(when string) {
 		t.Helper()
