@@ -404,7 +404,7 @@ func TestFleetThatIsLargerThanTheQuotaOfSTS(t *testing.T) {
 	}
 }
 
-// free is the first moment from a pod's start on at which STS had a session for it that nobody else took.
+// free is the first moment from a pod's start on at which STS had a session for it that no other caller took.
 func (c *account) free(start time.Duration) time.Duration {
 	for minute := int((start + c.minute) / c.stsUnit); ; minute++ {
 		if minute >= len(c.granted) || c.granted[minute] < c.stsQuota {

@@ -65,7 +65,7 @@ func (h *hold) save() {
 	var refusal *kms.Error
 	if errors.As(h.last, &refusal) {
 		about := *refusal
-		if about.Err != nil { // an interface, which nobody could read again
+		if about.Err != nil { // an interface, which cannot be decoded again
 			about.Message, about.Err = about.Err.Error(), nil
 		}
 		p.KMS = &about

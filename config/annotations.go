@@ -65,7 +65,7 @@ func annotationRows() []row {
 		{"skip-containers", "comma list", "none", "containers that do not get the files and variables", "istio-proxy", list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
 		{"mount-path", "absolute path", "`/var/run/kms/secrets`", "where the files are in the containers; inside another volume only if that can be written to, or is a whole configMap, secret, downwardAPI or projected volume", "/etc/app/secrets", parseMountPath},
 		{"refresh-interval", "Go duration, at least `10s`; `0`", "`5m`", "how often the values are fetched again; `0` never", "90s", parseRefreshInterval},
-		{"on-change", "`http://127.0.0.1:<port>/<path>`, `signal:<SIG>:<process>`", "none", "whom the agent tells that files changed; a signal needs `shareProcessNamespace: true` in the pod", "http://127.0.0.1:8080/-/reload", parseOnChange},
+		{"on-change", "`http://127.0.0.1:<port>/<path>`, `signal:<SIG>:<process>`", "none", "what the agent notifies when files change; a signal needs `shareProcessNamespace: true` in the pod", "http://127.0.0.1:8080/-/reload", parseOnChange},
 		{"api", "`\"true\"`, `\"false\"`", "`\"false\"`", "local HTTP API of the agent; its token is in `/var/run/kmstoken/token`", "true", boolean(func(p *parser) *bool { return &p.apiOn })},
 		{"api-port", "1024–65535", "`2025`", "port of the API on 127.0.0.1", "2773", parseAPIPort},
 		{"api-socket", "name of a file in `/var/run/kmstoken`", "none", "Unix socket of the API instead of the port; required with `hostNetwork`", "kms.sock", parseAPISocket},

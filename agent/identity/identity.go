@@ -143,7 +143,7 @@ func (s *Source) Credentials(ctx context.Context) (Credentials, error) {
 func (s *Source) Observe(f func(error)) { s.observe = f }
 
 // Keep takes over the session that a process before left in sessions, and leaves there those that come. It is for the time before
-// the first call of Credentials. What the node's metadata service gives is not kept: nobody counts how often it is asked.
+// the first call of Credentials. What the node's metadata service gives is not kept: the service has no quota.
 func (s *Source) Keep(sessions *Sessions) {
 	if s.renewAfter > 0 {
 		return

@@ -97,7 +97,7 @@ func TestSessionsThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// Everything that STS is asked for, and whom, is part of whose session it is.
+// A session belongs to everything that STS was asked for, and to the host that was asked.
 func TestTheFingerprintIsOfTheWholeIdentity(t *testing.T) {
 	base := Config{RoleARN: "acs:ram::1:role/a", ProviderARN: "acs:ram::1:oidc-provider/p", TokenFile: "/t", STS: STS{
 		SessionName: "ns.sa.pod", Policy: "{}", Endpoint: "sts.example", Duration: time.Hour,

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// What is asked, and whose answer is taken: that of a name or an ARN, in the version that was asked for; nobody else's.
+// What is asked, and whose answer is taken: that of a name or an ARN, in the version that was asked for, and no other's.
 func TestBatch(t *testing.T) {
 	const arn = "acs:kms:cn-hangzhou:999:secret/team/remote"
 	var got *http.Request

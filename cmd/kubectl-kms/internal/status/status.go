@@ -45,7 +45,7 @@ type Pod struct {
 	Problem   string             `json:"problem,omitempty"`
 	Fetched   time.Time          `json:"fetched,omitzero"`
 	Next      time.Time          `json:"next,omitzero"` // when the agent asks for them again
-	Secrets   []inventory.Secret `json:"secrets"`       // without versions if nobody says which
+	Secrets   []inventory.Secret `json:"secrets"`       // without versions if the agent does not say which
 }
 
 // parallel is how many agents are asked at a time.
