@@ -147,8 +147,8 @@ func scalar(v any) string {
 	switch v := v.(type) {
 	case string:
 		return v
-	case json.Number:
-		return v.String()
+	case float64: // of this program's own: a port, a number of seconds
+		return strconv.FormatFloat(v, 'f', -1, 64)
 	case bool:
 		return strconv.FormatBool(v)
 	}
@@ -161,9 +161,7 @@ func empty(text string) bool {
 
 // tree is a JSON text of this program's own.
 func tree(text []byte) (object map[string]any) {
-	dec := json.NewDecoder(strings.NewReader(string(text)))
-	dec.UseNumber()
-	if err := dec.Decode(&object); err != nil {
+	if err := json.Unmarshal(text, &object); err != nil {
 		panic("this program wrote what is no JSON: " + err.Error())
 	}
 	return object

@@ -32,7 +32,8 @@ type verification struct {
 	in     *Injector
 	r      *Request
 	shared *shared
-	doc    config.Agent // that the agents are to have
+	doc    config.Agent           // that the agents are to have
+	trees  map[int]map[string]any // doc with a port for metrics, by the port
 
 	mistakes    config.Mistakes
 	annotations []string // whose value an agent was not told
@@ -48,7 +49,7 @@ func (in *Injector) verify(r *Request, a *access, doc config.Agent, resources st
 	}
 	same := *r
 	in.end(&same)
-	v := verification{in: in, r: &same, doc: doc, shared: in.shared(r, a, resources, memory)}
+	v := verification{in: in, r: &same, doc: doc, trees: map[int]map[string]any{}, shared: in.shared(r, a, resources, memory)}
 	for _, list := range []struct {
 		containers []Container
 		inits      bool
@@ -69,11 +70,10 @@ func (v *verification) container(c *Container, inits bool) {
 		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: "is not an init container, as the one that this webhook makes" + cure})
 		return
 	}
-	doc := v.doc
-	doc.MetricsPort = v.metricsPort(c)
+	port := v.metricsPort(c)
 	made := v.in.agent(v.r, c.Name, inits, v.shared)
 	if c.Name == ContainerName {
-		made.port = doc.MetricsPort
+		made.port = port
 	}
 	want := tree(appendAgent(nil, made))
 	delete(want, "resources")
@@ -91,7 +91,7 @@ func (v *verification) container(c *Container, inits bool) {
 			case "image":
 				return v.earlier(want, got)
 			case "env[" + config.AgentEnv + "].value":
-				return v.document(where, doc, got)
+				return v.document(where, port, got)
 			}
 			return false
 		},
@@ -139,7 +139,7 @@ func (v *verification) metricsPort(c *Container) int {
 }
 
 // document compares what an agent was told, and keeps what differs by the annotation that asks for it.
-func (v *verification) document(where string, doc config.Agent, told string) bool {
+func (v *verification) document(where string, metricsPort int, told string) bool {
 	problem := func(what string) {
 		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: config.AgentEnv + " " + what + cure})
 	}
@@ -153,7 +153,12 @@ func (v *verification) document(where string, doc config.Agent, told string) boo
 		same:     v.sameMode,
 		defaults: agentDefaults,
 	}
-	found.text(documentTree(doc), told)
+	if v.trees[metricsPort] == nil {
+		doc := v.doc
+		doc.MetricsPort = metricsPort
+		v.trees[metricsPort] = documentTree(doc)
+	}
+	found.text(v.trees[metricsPort], told)
 	if slices.Contains(found.differs, "") {
 		problem("is not a document for the agent")
 		return true
