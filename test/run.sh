@@ -55,7 +55,7 @@ unit() {
 fuzz() {
   local time=${FUZZTIME:-60s}
   check "Fuzz what strangers write: annotations, pods, AdmissionReviews, templates; $time each, three at a time"
-  xargs -P 3 -L 1 bash -c 'go test "$0" -run "^$" -fuzz "^$1\$" -fuzztime "$2" -fuzzminimizetime 1s -parallel 1' <<EOF
+  xargs -P 3 -L 1 test/fuzz.sh <<EOF
 ./config FuzzParse $time
 ./agent/render FuzzTemplate $time
 ./agent/render FuzzKeys $time
