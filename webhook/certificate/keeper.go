@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,7 @@ type Keeper struct {
 	options Options
 	watched *watched
 	next    func(context.Context) (task, error)
+	was     sync.Map // of *corev1.Secret, as last read, by name
 }
 
 // A task is the first thing that the cluster lacks. Without what nothing is lacking; without do it is for somebody else to do.
@@ -66,14 +68,21 @@ func (k *Keeper) get(ctx context.Context, secret *corev1.Secret) (*corev1.Secret
 	if client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("read the Secret %s: %w", secret.Name, err)
 	}
+	if err == nil {
+		k.was.Store(secret.Name, secret.DeepCopy())
+	}
 	return secret, nil
 }
 
-// put replaces the data of a Secret, unless it has changed since it was read.
+// put replaces the data of a Secret, unless it has changed since it was read. One that was deleted comes back with its labels and
+// annotations: by these Helm knows it for its own, as after a rollback and the next upgrade.
 func (k *Keeper) put(ctx context.Context, secret *corev1.Secret, data map[string][]byte) error {
 	secret.Data = data
 	if secret.ResourceVersion == "" {
 		secret.Labels = map[string]string{"app.kubernetes.io/name": k.options.Service}
+		if was, found := k.was.Load(secret.Name); found {
+			secret.Labels, secret.Annotations = was.(*corev1.Secret).Labels, was.(*corev1.Secret).Annotations
+		}
 		return k.watched.client.Create(ctx, secret)
 	}
 	return k.watched.client.Update(ctx, secret)

@@ -55,6 +55,13 @@ func TestReplicasShareOneCertificate(t *testing.T) {
 	installConfigurations(kube)
 	eventually(t, "trusted again", settled)
 	// Without one of the Secrets, and without both, there is another certificate, the same for both.
+	own := fakekube.Object{"app.kubernetes.io/managed-by": "Helm"}
+	for _, path := range []string{servingPath, authorityPath} {
+		secret := kube.Get(path)
+		secret["metadata"].(fakekube.Object)["labels"] = own
+		kube.Put(path, secret)
+	}
+	eventually(t, "labelled", settled)
 	for _, deleted := range [][]string{{servingPath}, {authorityPath}, {authorityPath, servingPath}} {
 		before, _ := a.GetCertificate(nil)
 		for _, path := range deleted {
@@ -68,6 +75,11 @@ func TestReplicasShareOneCertificate(t *testing.T) {
 			}
 			return settled()
 		})
+		for _, path := range deleted {
+			if labels := kube.Get(path)["metadata"].(fakekube.Object)["labels"]; !reflect.DeepEqual(labels, own) {
+				t.Errorf("%s came back with the labels %v", path, labels)
+			}
+		}
 	}
 }
 
