@@ -312,7 +312,7 @@ func TestFleetThatStartsAtOnceAndLosesTheCloud(t *testing.T) {
 				f, cloud := thousand(time.Second, 5*time.Minute), newAccount()
 				cloud.minute, cloud.down = minute, func(since time.Duration) bool { return since >= from && since < to }
 				fetched := f.run(t, cloud)
-				f.report(t, cloud, fmt.Sprintf("all start in one second, %s into a minute of STS; nobody answers from %s to %s", minute, from, to))
+				f.report(t, cloud, fmt.Sprintf("all start in one second, %s into a minute of STS; no answers from %s to %s", minute, from, to))
 				cloud.keepsTheQuotas(t, time.Minute)
 				first, back := f.slowest(fetched, at(0)), f.slowest(fetched, at(to))
 				t.Logf("the last pod had its values after %s, and again %s after the outage", first, back)
@@ -335,7 +335,7 @@ func TestFleetThatRollsOutKeepsTheQuotas(t *testing.T) {
 		f, cloud := thousand(5*time.Minute, 5*time.Minute), newAccount()
 		cloud.down = func(since time.Duration) bool { return since >= from && since < to }
 		fetched := f.run(t, cloud)
-		f.report(t, cloud, fmt.Sprintf("they start within %s; nobody answers from %s to %s", f.rollout, from, to))
+		f.report(t, cloud, fmt.Sprintf("they start within %s; no answers from %s to %s", f.rollout, from, to))
 		cloud.keepsTheQuotas(t, 0)
 		if start := f.slowest(fetched, f.starts); start > time.Second {
 			t.Errorf("a pod had its values %s after its start", start)
@@ -362,7 +362,7 @@ func TestFleetAfterARotation(t *testing.T) {
 }
 
 // More pods than STS gives sessions for while they start: each makes one exchange that succeeds, and as soon as there is quota that
-// nobody else uses, those who wait have it. Others use some of the quota, so that there is a minute at the end which is not full.
+// no other caller uses, the pods that wait have it. Others use some of the quota, so that there is a minute at the end which is not full.
 func TestFleetThatIsLargerThanTheQuotaOfSTS(t *testing.T) {
 	for name, c := range map[string]struct {
 		fleet
