@@ -152,10 +152,10 @@ func TestHeldStartDoesNotGiveUp(t *testing.T) {
 		least    time.Duration
 		fails    string
 	}{
-		"STS, twice":    {2, &identity.Error{Code: "Throttling.Api"}, stsWindow - firstHold, ""},
-		"Retry-After":   {1, asking{throttling, 2 * time.Minute}, 2 * time.Minute, ""},
+		"STS, twice":  {2, &identity.Error{Code: "Throttling.Api"}, stsWindow - firstHold, ""},
+		"Retry-After": {1, asking{throttling, 2 * time.Minute}, 2 * time.Minute, ""},
 		"STS, always": {1000, &identity.Error{Code: "Throttling.Api"}, heldStartLimit - stsWindow, "no secrets within 8m"},
-		"an outage":     {1000, outage, startLimit, "no secrets within 1m0s"},
+		"an outage":   {1000, outage, startLimit, "no secrets within 1m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
