@@ -98,7 +98,9 @@ func parseInject(p *parser, _, value string) []error {
 
 func parseSecretRow(p *parser, file, value string) []error {
 	s, errs := p.secret(file, value)
-	if len(errs) == 0 {
+	if len(errs) > 0 {
+		p.mistaken = append(p.mistaken, s)
+	} else {
 		p.Secrets = append(p.Secrets, s)
 	}
 	return errs

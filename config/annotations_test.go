@@ -260,7 +260,7 @@ func TestAnnotation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for value, want := range tests.valid {
 				t.Run("valid/"+value, func(t *testing.T) {
-					spec, err := Parse(annotated(value), Checks{})
+					spec, err := Parse(annotated(value))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -298,7 +298,7 @@ func named(want any) any {
 // mistaken checks that the message says something, and of which annotation.
 func mistaken(t *testing.T, annotations map[string]string, want string) {
 	t.Helper()
-	_, err := Parse(annotations, Checks{})
+	_, err := Parse(annotations)
 	if err == nil {
 		t.Fatal("no mistake")
 	}

@@ -67,7 +67,7 @@ func (p *parser) refreshContradictions() {
 		}
 	case p.RefreshInterval == 0:
 		never, cure = "refresh-interval: 0, with which no file changes", "give an interval such as 5m"
-	case p.OnChange != "" && len(p.Secrets) == 0 && !p.mistaken("secret."):
+	case p.OnChange != "" && len(p.Secrets) == 0 && !p.isWrong("secret."):
 		p.mistakes.Add(Prefix+"on-change", "the pod has no file that could change; remove it, or add %ssecret.<file>", Prefix)
 		return
 	default:
@@ -129,9 +129,9 @@ func (p *parser) pathContradictions() {
 
 // asksNothing reports whether nobody tried to ask for a secret, not even with a mistake.
 func (p *parser) asksNothing() bool {
-	return len(p.Secrets) == 0 && len(p.Env) == 0 && !p.apiOn && !p.mistaken("secret.") && !p.mistaken("env.") && !p.mistaken("env") &&
+	return len(p.Secrets) == 0 && len(p.Env) == 0 && !p.apiOn && !p.isWrong("secret.") && !p.isWrong("env.") && !p.isWrong("env") &&
 		!slices.ContainsFunc(p.meant, func(key string) bool { return key == "secret." || key == "env." || key == "api" })
 }
 
-// mistaken reports whether an annotation of a row has a mistake.
-func (p *parser) mistaken(row string) bool { return slices.Contains(p.wrong, row) }
+// isWrong reports whether an annotation of a row has a mistake.
+func (p *parser) isWrong(row string) bool { return slices.Contains(p.wrong, row) }

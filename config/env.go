@@ -57,16 +57,10 @@ func (p *parser) variable(annotation, name, value string) []error {
 	secret, key, keyed := strings.Cut(strings.TrimSpace(value), "#")
 	v := Variable{Name: name, Secret: secret, Key: key, Annotation: annotation}
 	errs := v.check()
-	switch {
-	case !keyed:
-	case key == "":
+	if keyed && key == "" {
 		errs = append(errs, fmt.Errorf("%q names no key after the #; write for example app/prod/db#AccountPassword", value))
-	default:
-		errs = append(errs, errorsOf(p.checkExpression(key))...)
 	}
-	if len(errs) == 0 {
-		p.Env = append(p.Env, v)
-	}
+	p.Env = append(p.Env, v)
 	return errs
 }
 

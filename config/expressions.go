@@ -9,41 +9,6 @@ import (
 // parser takes up to a hundred times as much memory.
 const MaxActions = 24 << 10
 
-// maxExpressions is how many bytes of JMESPath, besides plain names, the annotations of a pod may have: the parser takes up to two
-// hundred times as much memory.
-const maxExpressions = 16 << 10
-
-// checkExpression checks a JMESPath expression.
-func (p *parser) checkExpression(expression string) error {
-	if p.checks.Key == nil {
-		return nil
-	}
-	if !Identifier(expression) {
-		p.expressions += len(expression)
-	}
-	if p.expressions > maxExpressions {
-		return fmt.Errorf("the pod's JMESPath expressions have more than %d bytes together", maxExpressions)
-	}
-	if err := p.checks.Key(expression); err != nil {
-		return fmt.Errorf("%q is not a JMESPath expression: %w", expression, err)
-	}
-	return nil
-}
-
-func (p *parser) checkTemplate(text string) error {
-	if p.checks.Template == nil {
-		return nil
-	}
-	n, err := Actions(text)
-	if err != nil {
-		return err
-	}
-	if p.actions += n; p.actions > MaxActions {
-		return fmt.Errorf("the pod's templates have %d bytes between {{ and }}; at most %d are allowed", p.actions, MaxActions)
-	}
-	return p.checks.Template(text)
-}
-
 // Actions is how many bytes of a template are between {{ and }}. The error is that there are more than MaxActions.
 func Actions(template string) (n int, err error) {
 	for {

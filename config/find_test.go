@@ -29,7 +29,7 @@ func TestMistypedKeys(t *testing.T) {
 		for key := range strings.FieldsSeq(c.keys) {
 			annotations[Prefix+key] = "true"
 		}
-		if _, err := Parse(annotations, Checks{}); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+		if _, err := Parse(annotations); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%s: got\n%v\nwant\n%s", c.keys, err, c.want)
 		}
 	}
@@ -39,7 +39,7 @@ func TestMistypedKeys(t *testing.T) {
 func TestPastedSecret(t *testing.T) {
 	for _, value := range []string{"hunter2 is my password", "hunter2{}?", "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n", `{"password": "hunter2"}`, "{name: hunter2?, format: json}", "- hunter2", "hunter2: [", "|\n hunter2 x", "\"hunter2"} {
 		for _, key := range []string{"secret.db", "env.DB"} {
-			_, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + key: value}, Checks{})
+			_, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + key: value})
 			if err == nil || strings.Contains(err.Error(), "hunter") {
 				t.Errorf("%s %q: %v", key, value, err)
 			}

@@ -38,9 +38,9 @@ func FuzzParse(f *testing.F) {
 			annotations[Prefix+key] = strings.ReplaceAll(value, "␤", "\n")
 		}
 		var spec Spec
-		var err error
-		bounds.Allocations(t, len(text), func() { spec, err = Parse(annotations, Checks{}) })
-		again, err2 := Parse(annotations, Checks{})
+		var err Mistakes
+		bounds.Allocations(t, len(text), func() { spec, err = Parse(annotations) })
+		again, err2 := Parse(annotations)
 		if diff := cmp.Diff(spec, again); diff != "" || !reflect.DeepEqual(err, err2) {
 			t.Fatalf("equal input, other output:\n%s\n%v\n%v", diff, err, err2)
 		}

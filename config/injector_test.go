@@ -101,29 +101,6 @@ namespaces:
 	}
 }
 
-func TestNativeSidecars(t *testing.T) {
-	in, err := ReadInjector([]byte(smallInjector + "namespaces: [{names: [a], agent: {nativeSidecar: never}}, {names: [b], agent: {nativeSidecar: always}}, {names: [c], agent: {nativeSidecar: auto}}, {names: [d]}]\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for known, want := range map[bool][]NativeSidecar{
-		true:  {NativeNever, NativeAlways, NativeAlways, NativeAlways},
-		false: {NativeNever, NativeAlways, NativeNever, NativeNever},
-	} {
-		resolved := in.WithNativeSidecars(known)
-		var got []NativeSidecar
-		for _, ns := range resolved.Namespaces {
-			got = append(got, resolved.In(ns).Agent.NativeSidecar)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("known %v: %s", known, diff)
-		}
-	}
-	if in.Agent.NativeSidecar != NativeAuto || in.Namespaces[2].Agent.NativeSidecar != NativeAuto {
-		t.Error("the document itself was changed")
-	}
-}
-
 // What SecretsOf lets pass can never be a way around Secret.
 func TestAllowedPatterns(t *testing.T) {
 	for _, c := range []struct {

@@ -130,7 +130,7 @@ func (p *parser) longSecret(s Secret, pairs []*yaml.Node) (Secret, []error) {
 		mistake("onChange: ", checkOnChange(s.OnChange))
 	}
 	var err error
-	s.Keys, err = p.keys(long.keys)
+	s.Keys, err = parseKeys(long.keys)
 	mistake("", err)
 	s.From, err = parseFrom(long.from)
 	mistake("", err)
@@ -138,7 +138,6 @@ func (p *parser) longSecret(s Secret, pairs []*yaml.Node) (Secret, []error) {
 	mistake("", err)
 	if long.template != nil {
 		s.Template = *long.template
-		mistake("", p.checkTemplate(s.Template))
 	}
 	return s, append(errs, long.contradictions(s)...)
 }
@@ -172,14 +171,11 @@ func (l longSecret) contradictions(s Secret) (errs []error) {
 	return errs
 }
 
-// keys keeps the order in which the keys were written: it is the order of an env file's lines.
-func (p *parser) keys(node *yaml.Node) ([]Key, error) {
+// parseKeys keeps the order in which the keys were written: it is the order of an env file's lines.
+func parseKeys(node *yaml.Node) ([]Key, error) {
 	const want = "keys must be a mapping of new names to JMESPath expressions, for example {DB_USER: AccountName}"
 	var keys []Key
 	err := pairs(node, "keys", want, func(name, expression string) error {
-		if err := p.checkExpression(expression); err != nil {
-			return fmt.Errorf("keys: %s: %w", name, err)
-		}
 		keys = append(keys, Key{Name: name, Path: expression})
 		return nil
 	})

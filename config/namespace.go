@@ -38,25 +38,6 @@ func (in Injector) In(ns Namespace) Injector {
 	return in
 }
 
-// WithNativeSidecars replaces NativeAuto, throughout the document, by what it means where sidecars can or cannot be native.
-func (in Injector) WithNativeSidecars(known bool) Injector {
-	auto := NativeNever
-	if known {
-		auto = NativeAlways
-	}
-	resolve := func(choice *NativeSidecar) {
-		if *choice == NativeAuto {
-			*choice = auto
-		}
-	}
-	resolve(&in.Agent.NativeSidecar)
-	in.Namespaces = slices.Clone(in.Namespaces)
-	for i := range in.Namespaces {
-		resolve(&in.Namespaces[i].Agent.NativeSidecar)
-	}
-	return in
-}
-
 func (ns Namespace) check(m *Mistakes, where string) {
 	if len(ns.Names) == 0 && ns.Selector == nil {
 		m.Add(where, "matches no namespace; write names: [prod, team-a-*], or selector: {matchLabels: {team: a}}")

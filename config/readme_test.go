@@ -51,7 +51,7 @@ func TestReadmeExamples(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(example), annotations); err != nil {
 			t.Fatalf("%v in\n%s", err, example)
 		}
-		if _, err := Parse(annotations, Checks{}); err != nil {
+		if _, err := Parse(annotations); err != nil {
 			t.Errorf("%v in\n%s", err, example)
 		}
 	}

@@ -48,15 +48,9 @@ type Spec struct {
 	Endpoint        string // "": the operator's
 }
 
-// Checks are the tests of a value that need a library this package does not import. A nil check accepts everything.
-type Checks struct {
-	Key      func(expression string) error // the syntax of a JMESPath expression
-	Template func(text string) error       // the syntax and the functions of a template
-}
-
-// Parse reads a pod's annotations. Annotations outside Prefix are nobody's business here. The error is a Mistakes with all that
-// is wrong at once.
-func Parse(annotations map[string]string, checks Checks) (Spec, error) {
+// Parse reads a pod's annotations; those outside Prefix are ignored. It returns all that is wrong at once, with a Spec of what could be
+// read. JMESPath expressions and templates are not looked into.
+func Parse(annotations map[string]string) (Spec, Mistakes) {
 	keys, size, files := make([]string, 0, len(annotations)), 0, 0
 	for key, value := range annotations {
 		if rest, ours := strings.CutPrefix(key, Prefix); ours && rest != injectedKey {
@@ -86,7 +80,7 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 		RefreshInterval: DefaultRefreshInterval,
 		LogLevel:        DefaultLogLevel,
 		LogFormat:       DefaultLogFormat,
-	}, checks: checks, localAPI: LocalAPI{TokenFile: APITokenFile}}
+	}, localAPI: LocalAPI{TokenFile: APITokenFile}}
 	p.Secrets = slices.Grow(p.Secrets, files)
 	for _, key := range keys {
 		p.annotation(key, annotations[Prefix+key])
@@ -99,15 +93,13 @@ func Parse(annotations map[string]string, checks Checks) (Spec, error) {
 		}
 		p.API = &p.localAPI
 	}
-	if err := p.mistakes.err(); err != nil {
-		return Spec{}, err
-	}
-	return p.Spec, nil
+	p.Secrets = append(p.Secrets, p.mistaken...)
+	return p.Spec, p.mistakes
 }
 
 type parser struct {
 	Spec
-	checks   Checks
+	mistaken []Secret // what could be read of secrets with a mistake
 	set      []string // the keys of rows that the pod has
 	wrong    []string // the keys of rows of which an annotation has a mistake
 	meant    []string // the keys of rows that mistyped ones were meant to be
@@ -116,9 +108,7 @@ type parser struct {
 	mistakes Mistakes
 
 	// What the annotations have so far of what is expensive to parse.
-	yaml        int // tokens
-	expressions int // bytes
-	actions     int // bytes
+	yaml int // tokens
 }
 
 // maxValue is how long an annotation may be, and maxAnnotations how long all of them together: that is Kubernetes' own limit, but it

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -96,7 +95,7 @@ func TestParse(t *testing.T) {
 		"never refreshed": {annotate("inject: true", "secret.db: app/db", "refresh-interval: 0"), with(func(s *Spec) { s.RefreshInterval = 0 })},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := Parse(c.annotations, Checks{})
+			got, err := Parse(c.annotations)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -109,17 +108,6 @@ func TestParse(t *testing.T) {
 
 // Each mistake must name the annotation and say what to write instead.
 func TestParseMistakes(t *testing.T) {
-	checks := Checks{Key: func(expression string) error {
-		if strings.Contains(expression, "[[") {
-			return errors.New("unexpected token")
-		}
-		return nil
-	}, Template: func(text string) error {
-		if text == "{{" {
-			return errors.New("template line 1: unclosed action")
-		}
-		return nil
-	}}
 	for name, c := range map[string]struct {
 		annotations map[string]string
 		want        []string // all must be in the message
@@ -141,7 +129,6 @@ func TestParseMistakes(t *testing.T) {
 		"several wrong fields":     {annotate("inject: true", "secret.db: {name: [a], fromat: env, name: b}"), []string{"line 1: name is text", `"name" is there twice`, `did you mean "format"?`}},
 		"two documents":            {annotate("inject: true", "secret.db: name: a\n---\nname: b"), []string{"more than one YAML document"}},
 		"unknown format":           {annotate("inject: true", "secret.db: {name: a, format: ini}"), []string{"use raw, json, env, properties, yaml or template"}},
-		"bad JMESPath":             {annotate("inject: true", "secret.db: {name: a, format: env, keys: {A: '[[x'}}"), []string{"keys: A:", "is not a JMESPath expression"}},
 		"keys as a list":           {annotate("inject: true", "secret.db: {name: a, format: env, keys: [A]}"), []string{"keys must be a mapping"}},
 		"a key twice":              {annotate("inject: true", "secret.db: {name: a, format: env, keys: {A: x, A: y}}"), []string{`keys: "A" is there twice`}},
 		"raw with two keys":        {annotate("inject: true", "secret.db: {name: a, keys: {A: x, B: y}}"), []string{"format raw writes one value"}},
@@ -160,7 +147,6 @@ func TestParseMistakes(t *testing.T) {
 		"variable's name":          {annotate("inject: true", "env.1-DB: a"), []string{"env.1-DB", "not the name of an environment variable"}},
 		"variable's secret":        {annotate("inject: true", "env.DB: a b"), []string{"env.DB", "white space"}},
 		"variable without key":     {annotate("inject: true", "env.DB: a#"), []string{"env.DB", "names no key after the #"}},
-		"variable's JMESPath":      {annotate("inject: true", "env.DB: a#[[x"), []string{"env.DB", "is not a JMESPath expression"}},
 		"on-change without file":   {annotate("inject: true", "env.DB: a", "on-change: signal:HUP:nginx"), []string{"on-change", "no file that could change"}},
 		"role ARN":                 {annotate("inject: true", "secret.db: a", "role-arn: reader"), []string{"acs:ram::<account>:role/<name>"}},
 		"role twice":               {annotate("inject: true", "secret.db: a", "role-arn: acs:ram::1:role/a", "role-name: a"), []string{"role-name: contradicts role-arn"}},
@@ -212,7 +198,6 @@ func TestParseMistakes(t *testing.T) {
 		"template without format":  {annotate("inject: true", "secret.db: {name: a, template: x}"), []string{"template needs format: template"}},
 		"template without text":    {annotate("inject: true", "secret.db: {name: a, format: template}"), []string{"needs the text in the field template"}},
 		"template and keys":        {annotate("inject: true", "secret.db: {name: a, format: template, template: x, keys: {a: b}}"), []string{"keys has no effect with format template"}},
-		"template, its check":      {annotate("inject: true", "secret.db: {name: a, format: template, template: '{{'}"), []string{"secret.db: template line 1: unclosed action"}},
 		"from without template":    {annotate("inject: true", "secret.db: {from: {a: b}}"), []string{"from, several secrets in one file, needs format: template"}},
 		"from and name":            {annotate("inject: true", "secret.db: {name: a, from: {a: b}, format: template, template: x}"), []string{"from contradicts name"}},
 		"from and a version":       {annotate("inject: true", "secret.db: {from: {a: b}, versionId: v1, format: template, template: x}"), []string{"which of the secrets of from"}},
@@ -222,7 +207,7 @@ func TestParseMistakes(t *testing.T) {
 		"all of them together":     {annotate("mode: x", "region: X", "secret.db: {name: a, format: x, path: /a}"), []string{"5 mistakes", "kms.alibabacloud.com/mode", "kms.alibabacloud.com/region", "format", "path", "kms.alibabacloud.com/inject"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Parse(c.annotations, checks)
+			_, err := Parse(c.annotations)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -242,7 +227,7 @@ func TestParseMistakes(t *testing.T) {
 func TestPastedValue(t *testing.T) {
 	for _, value := range []string{"hunter2!", "Tr0ub4dor$3", "((1)", "a;b", "p^w|d", strings.Repeat("QUJD", 100), "{name: 'hunter2!'}", "{from: {a: hunter2!}, format: template, template: x}"} {
 		for _, key := range []string{"secret.db", "env.DB"} {
-			_, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + key: value}, Checks{})
+			_, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + key: value})
 			if err == nil || !strings.Contains(err.Error(), "never a secret's own value") || strings.Contains(err.Error(), value) || strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("%s: %s: %v", key, value, err)
 			}

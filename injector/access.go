@@ -97,7 +97,7 @@ func (a *access) reads(c Container, mode config.FileMode) bool {
 
 // unreadable are the files whose own mode shuts out a container that they are for. In a pod that was injected before they are
 // for a warning only: another webhook brought the container, and its pods would not start any more.
-func (a *access) unreadable(r *Request, readers []Container) (mistakes config.Mistakes, warnings []string) {
+func (a *access) unreadable(r *request, readers []Container) (mistakes config.Mistakes, warnings []string) {
 	again := injected(&r.Pod.Spec)
 	for _, s := range r.Spec.Secrets {
 		if s.Mode == nil {

@@ -1,20 +1,14 @@
 package injector
 
 import (
+	"encoding/json"
+	"strings"
+
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
-
-const (
-	agentBinary = "/kms-agent"
-	viewsDir    = "/var/run/kms/views" // of the volumes of views, by number
-)
-
-// memoryLimitEnv tells Go's runtime, and the agent, the memory limit of their own container. Without one it is the node's memory.
-const memoryLimitEnv = `{"name":"GOMEMLIMIT","valueFrom":{"resourceFieldRef":{"resource":"limits.memory","divisor":"0"}}}`
 
 // document is what the agent is told, but for what it takes for granted: pods have it twice.
-func (in *Injector) document(r *Request, a *access) config.Agent {
+func (in *Injector) document(r *request, a *access) config.Agent {
 	doc := config.Agent{
 		Namespace:       r.Namespace,
 		ServiceAccount:  r.serviceAccount(),
@@ -78,50 +72,14 @@ func (in *Injector) kmsHost(spec *config.Spec) string {
 	return in.policy.KMS.Endpoint
 }
 
-// shared is what the agent's containers of a pod have in common. The memory's document is in it.
-func (in *Injector) shared(r *Request, a *access, resources string, memory *memory) *shared {
-	memory.env = append(memory.env[:0], `[{"name":"`+config.AgentEnv+`","value":`...)
-	memory.env = rawjson.AppendString(memory.env, memory.document)
-	memory.env = append(memory.env, `},{"name":"`+config.PodNameEnv+`","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}},`+memoryLimitEnv...)
-	memory.env = appendItems(memory.env, in.identity(r), appendVariable)
-	var mounts []Mount
-	for _, v := range r.views {
-		mounts = append(mounts, Mount{Name: v.volume, MountPath: v.dir})
+// encode is the text of config.AgentEnv, or of a part of it. The kubelet expands $(NAME) in environment variables and turns $$ into $.
+// A dollar can only stand inside a JSON string, where its escape means the same and is left alone.
+func encode(v any) string {
+	var text strings.Builder
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(err) // nothing in it cannot be encoded
 	}
-	if len(r.Spec.Env) > 0 && in.copiesProgram(&r.Pod.Spec) {
-		mounts = append(mounts, programMount(false))
-	}
-	memory.mounts = appendItems(append(memory.mounts[:0], in.fragments.mounts[r.Spec.Identity.Kind]...), mounts, appendMount)
-	return &shared{fragments: &in.fragments, env: memory.env, resources: resources, mounts: memory.mounts, uid: a.uid, gid: a.gid}
-}
-
-// agent is the container of a name, InitContainerName or ContainerName; the latter may be a native sidecar.
-func (in *Injector) agent(r *Request, name string, native bool, both *shared) agent {
-	if name == InitContainerName {
-		return agent{name: name, command: config.CommandInit, shared: both}
-	}
-	forever := agent{name: name, command: config.CommandRun, native: native, port: in.metricsPort(r), shared: both}
-	if r.Spec.API != nil {
-		forever.env, forever.mounts = []variable{apiTokenEnv}, []Mount{apiMount(false)}
-	}
-	forever.gate = r.Spec.Mode == config.ModeSingle || r.Spec.API != nil
-	return forever
-}
-
-// containers are the agent's, in the order in which they run.
-func (in *Injector) containers(r *Request, both *shared) []agent {
-	once := in.agent(r, InitContainerName, false, both)
-	if r.Spec.Mode == config.ModeInit {
-		return []agent{once}
-	}
-	forever := in.agent(r, ContainerName, in.native(), both)
-	if r.Spec.Mode == config.ModeSingle || !fetches(&r.Spec) {
-		return []agent{forever}
-	}
-	return []agent{once, forever}
-}
-
-// native counts auto as yes: that is what it means in any cluster of today, and who knows the cluster has replaced it.
-func (in *Injector) native() bool {
-	return in.policy.Agent.NativeSidecar != config.NativeNever
+	return strings.ReplaceAll(strings.TrimSuffix(text.String(), "\n"), "$", `\u0024`)
 }

@@ -90,7 +90,7 @@ func TestAnnotation(t *testing.T) {
 				t.Error(diff)
 			}
 			for value, want := range effect.refuse {
-				_, err := plan(in, annotatedPod(t, key, value, effect.with))
+				_, err := decide(in, annotatedPod(t, key, value, effect.with))
 				if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), strings.Split(key, ".")[0]) {
 					t.Errorf("%s: %v, want %q", value, err, want)
 				}

@@ -8,7 +8,7 @@ import (
 )
 
 // warnChanged is for annotations that changed after the injection where the pod stays as it was.
-func (r *Request) warnChanged() []string {
+func (r *request) warnChanged() []string {
 	changed := distinct(slices.Concat(r.otherMode(), r.otherPlaces()))
 	if len(changed) == 0 {
 		return nil
@@ -32,7 +32,7 @@ func by[T any](list []T, name func(T) string) map[string]T {
 
 // otherViews are secrets for containers that have other files already: the views are numbered, so that the agent may have been told
 // the same.
-func (r *Request) otherViews() (annotations []string) {
+func (r *request) otherViews() (annotations []string) {
 	other := make([]bool, len(r.Spec.Secrets))
 	for c := range r.Pod.Spec.each {
 		own := r.secretsVolume(c.Name)
@@ -51,7 +51,7 @@ func (r *Request) otherViews() (annotations []string) {
 	return annotations
 }
 
-func (r *Request) otherMode() []string {
+func (r *request) otherMode() []string {
 	if r.Spec.Mode == config.ModeInit && r.Pod.Spec.has(ContainerName) {
 		return []string{"mode"}
 	}
@@ -59,7 +59,7 @@ func (r *Request) otherMode() []string {
 }
 
 // otherPlaces looks at mounts as they are written here.
-func (r *Request) otherPlaces() (annotations []string) {
+func (r *request) otherPlaces() (annotations []string) {
 	for c := range r.Pod.Spec.each {
 		own := r.secretsVolume(c.Name)
 		i := slices.IndexFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == own && m.ReadOnly && !m.part() })
@@ -77,8 +77,8 @@ func (r *Request) otherPlaces() (annotations []string) {
 	return annotations
 }
 
-// Unasked warns of the agent in a pod that was injected and does not ask for it any more.
-func Unasked(pod Pod) []string {
+// unasked warns of the agent in a pod that was injected and does not ask for it any more.
+func unasked(pod Pod) []string {
 	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !injected(&pod.Spec) {
 		return nil
 	}

@@ -2,14 +2,17 @@ package injector
 
 import (
 	"encoding/json"
+	"io"
 	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
 // A comparison finds where a JSON value differs from an expected one. Members with an empty value count as absent. Places are paths,
@@ -47,99 +50,171 @@ func (c *comparison) addSurplus(place string) {
 }
 
 // text compares a whole text.
-func (c *comparison) text(want any, text string) {
-	r := rawjson.NewReader(text)
-	c.value("", "", want, r)
-	if r.End() != nil {
+func (c *comparison) text(want any, text []byte) {
+	dec := kubejson.NewDecoder(text)
+	err := c.value("", "", want, dec)
+	if _, end := dec.ReadToken(); err != nil || end != io.EOF { //nolint:errorlint // documented to be io.EOF itself
 		c.add("")
 	}
 }
 
-func (c *comparison) value(place, rule string, want any, r *rawjson.Reader) {
+func (c *comparison) value(place, rule string, want any, dec *jsontext.Decoder) error {
+	kind := dec.PeekKind()
 	switch want := want.(type) {
 	case map[string]any:
-		c.object(place, rule, want, r)
+		if kind == '{' {
+			return c.object(place, rule, want, dec)
+		}
+		if kind != 'n' || len(want) > 0 {
+			c.add(place)
+		}
 	case []any:
-		if key := c.keys[rule]; key != "" {
-			c.named(place, rule, key, want, r)
-			return
+		if kind == '[' {
+			return c.list(place, rule, want, dec)
 		}
-		n := 0
-		for range r.Elements {
-			if n < len(want) {
-				c.value(place, rule+"[]", want[n], r)
-			}
-			n++
-		}
-		if n < len(want) || n > len(want) && !c.besides(rule+"[]", "", "") {
+		if kind != 'n' || len(want) > 0 {
 			c.add(place)
 		}
 	default:
-		expected := scalar(want)
-		if got := r.Scalar(); got != expected && (c.same == nil || !c.same(place, rule, expected, got)) {
+		got, err := text(dec)
+		if expected := scalar(want); err == nil && got != expected && (c.same == nil || !c.same(place, rule, expected, got)) {
 			c.add(place)
 		}
+		return err
 	}
+	return dec.SkipValue()
 }
 
-func (c *comparison) object(place, rule string, want map[string]any, r *rawjson.Reader) {
+func (c *comparison) object(place, rule string, want map[string]any, dec *jsontext.Decoder) error {
 	dot := func(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
 	seen := map[string]bool{}
-	for name := range r.Members {
+	err := members(dec, func(name string) error {
 		if expected, found := want[name]; found {
 			seen[name] = true
-			c.value(dot(place, name), dot(rule, name), expected, r)
-			continue
+			return c.value(dot(place, name), dot(rule, name), expected, dec)
 		}
-		if value := r.Scalar(); !empty(value) && !c.besides(dot(rule, name), "", value) {
+		value, err := text(dec)
+		if err == nil && !empty(value) && !c.besides(dot(rule, name), "", value) {
 			c.addSurplus(dot(place, name))
 		}
-	}
+		return err
+	})
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if expected := want[name]; !seen[name] && (rule != "" || !reflect.DeepEqual(expected, c.defaults[name])) {
 			c.add(dot(place, name))
 		}
 	}
+	return err
+}
+
+func (c *comparison) list(place, rule string, want []any, dec *jsontext.Decoder) error {
+	if key := c.keys[rule]; key != "" {
+		return c.named(place, rule, key, want, dec)
+	}
+	n := 0
+	err := elements(dec, func() error {
+		if n++; n > len(want) {
+			return dec.SkipValue()
+		}
+		return c.value(place, rule+"[]", want[n-1], dec)
+	})
+	if n < len(want) || n > len(want) && !c.besides(rule+"[]", "", "") {
+		c.add(place)
+	}
+	return err
 }
 
 // named compares a list whose items have names: their order is free. An item that is there twice has to be right twice.
-func (c *comparison) named(place, rule, key string, want []any, r *rawjson.Reader) {
+func (c *comparison) named(place, rule, key string, want []any, dec *jsontext.Decoder) error {
 	expected := by(want, func(item any) string { return scalar(item.(map[string]any)[key]) })
 	seen := map[string]bool{}
-	for range r.Elements {
+	err := elements(dec, func() error {
 		if len(c.surplus) >= maxPlaces { // there is no place for more
-			r.Skip()
-			continue
+			return dec.SkipValue()
 		}
-		text := r.Scalar()
-		name := member(text, key)
+		value, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		value = value.Clone() // the decoder's own is good until its next call
+		name := member(value, key)
 		at := place + "[" + name + "]"
 		if item, found := expected[name]; found {
 			seen[name] = true
-			of := rawjson.NewReader(text)
-			c.value(at, rule+"[]", item, of)
-			if of.End() != nil {
-				c.add(at)
-			}
-		} else if !c.besides(rule+"[]", name, text) {
+			return c.value(at, rule+"[]", item, kubejson.NewDecoder(value))
+		}
+		if !c.besides(rule+"[]", name, string(value)) {
 			c.addSurplus(at)
 		}
-	}
+		return nil
+	})
 	for _, name := range slices.Sorted(maps.Keys(expected)) {
 		if !seen[name] {
 			c.add(place + "[" + name + "]")
 		}
 	}
+	return err
 }
 
-// member is a member of an object.
-func member(text, key string) (value string) {
-	r := rawjson.NewReader(text)
-	for name := range r.Members {
-		if name == key {
-			value = r.Scalar()
+// members calls visit before each value of an object, which visit reads.
+func members(dec *jsontext.Decoder, visit func(name string) error) error {
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadToken()
+		if err == nil {
+			err = visit(name.String())
+		}
+		if err != nil {
+			return err
 		}
 	}
+	_, err := dec.ReadToken()
+	return err
+}
+
+// elements calls visit before each element of an array, which visit reads.
+func elements(dec *jsontext.Decoder, visit func() error) error {
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	for dec.PeekKind() != ']' {
+		if err := visit(); err != nil {
+			return err
+		}
+	}
+	_, err := dec.ReadToken()
+	return err
+}
+
+// text reads a string, or any other value as it is written.
+func text(dec *jsontext.Decoder) (string, error) {
+	if dec.PeekKind() == '"' {
+		token, err := dec.ReadToken()
+		if err != nil {
+			return "", err
+		}
+		return token.String(), nil
+	}
+	value, err := dec.ReadValue()
+	return string(value), err
+}
+
+// member returns a member of an object, "" for none.
+func member(object jsontext.Value, key string) (value string) {
+	dec := kubejson.NewDecoder(object)
+	if dec.PeekKind() != '{' {
+		return ""
+	}
+	_ = members(dec, func(name string) error { // an error ends it, and is somebody else's to find
+		if name != key {
+			return dec.SkipValue()
+		}
+		found, err := text(dec)
+		value = found
+		return err
+	})
 	return value
 }
 
@@ -159,21 +234,21 @@ func empty(text string) bool {
 	return slices.Contains([]string{"", "null", "false", "0", "[]", "{}", `""`}, text)
 }
 
-// tree is a JSON text of this program's own.
-func tree(text []byte) (object map[string]any) {
-	if err := json.Unmarshal(text, &object); err != nil {
-		panic("this program wrote what is no JSON: " + err.Error())
+// tree is a value of this program's own as a tree of JSON.
+func tree(v any) (object map[string]any) {
+	text, err := json.Marshal(v)
+	if err == nil {
+		err = json.Unmarshal(text, &object)
+	}
+	if err != nil {
+		panic(err) // nothing in it cannot be encoded
 	}
 	return object
 }
 
 // documentTree is the agent's document with everything that it takes for granted.
 func documentTree(doc config.Agent) map[string]any {
-	text, err := json.Marshal(doc)
-	if err != nil {
-		panic(err) // there is nothing in it that could not be written
-	}
-	full := tree(text)
+	full := tree(doc)
 	for name, value := range agentDefaults {
 		if _, found := full[name]; !found {
 			full[name] = value
@@ -183,10 +258,4 @@ func documentTree(doc config.Agent) map[string]any {
 }
 
 // agentDefaults are what the members mean that a document leaves out.
-var agentDefaults = func() map[string]any {
-	text, err := json.Marshal(config.DefaultAgent())
-	if err != nil {
-		panic(err)
-	}
-	return tree(text)
-}()
+var agentDefaults = tree(config.DefaultAgent())

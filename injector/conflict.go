@@ -27,13 +27,13 @@ func tooMany(pod *PodSpec) (m config.Mistakes) {
 }
 
 // impossible are the pods that cannot be injected at all.
-func (in *Injector) impossible(r *Request) config.Mistakes {
+func (in *Injector) impossible(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
 	if pod.windows() {
 		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the pod is for Windows nodes, on which there is no agent, so that it would start without its secrets; set it to \"false\", or run the pod on Linux nodes"})
 	}
-	if r.Spec.Mode == config.ModeSingle && !in.native() {
+	if r.Spec.Mode == config.ModeSingle && !in.native(r) {
 		m = append(m, config.Mistake{Where: config.Prefix + "mode", Problem: "single needs native sidecars, which this cluster does not have, or its operator has switched off; use sidecar or init"})
 	}
 	for c := range pod.each {
@@ -49,7 +49,7 @@ func (in *Injector) impossible(r *Request) config.Mistakes {
 }
 
 // taken are the names of our volumes that the pod has given to something else.
-func (in *Injector) taken(r *Request) config.Mistakes {
+func (in *Injector) taken(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
 	inMemory := []string{SecretsVolume, StateVolume}
@@ -80,23 +80,26 @@ func (in *Injector) taken(r *Request) config.Mistakes {
 }
 
 // claimed are the volumes in whose place a StatefulSet would have a claim, on disk, and without a word about it.
-func (in *Injector) claimed(r *Request, a *access) config.Mistakes {
+func (in *Injector) claimed(r *request, a *access) config.Mistakes {
+	if len(r.Claims) == 0 {
+		return nil
+	}
 	var m config.Mistakes
 	for _, v := range in.volumes(r, a) {
-		if slices.Contains(r.Claims, v.name) {
-			m = append(m, config.Mistake{Where: "volumeClaimTemplates " + v.name, Problem: "has the name of a volume that the webhook adds, and the StatefulSet would put its claim there instead; give the claim another name"})
+		if slices.Contains(r.Claims, v.Name) {
+			m = append(m, config.Mistake{Where: "volumeClaimTemplates " + v.Name, Problem: "has the name of a volume that the webhook adds, and the StatefulSet would put its claim there instead; give the claim another name"})
 		}
 	}
 	return m
 }
 
 // warnSidecar says where a sidecar is not what the author may expect.
-func (in *Injector) warnSidecar(r *Request) []string {
+func (in *Injector) warnSidecar(r *request) []string {
 	var warnings []string
-	if r.Spec.Mode != config.ModeInit && !in.native() && r.ends() {
+	if r.Spec.Mode != config.ModeInit && !in.native(r) && r.ends() {
 		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, which never ends, so that the pod will not complete; remove %sapi", ContainerName, config.Prefix))
 	}
-	if r.Spec.API != nil && !in.native() {
+	if r.Spec.API != nil && !in.native(r) {
 		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, so that its API may come after the application's start; wait for %s", ContainerName, config.APITokenFile))
 	}
 	if r.Spec.Mode == config.ModeSidecar && r.Spec.RefreshInterval == 0 && r.Spec.API == nil {
@@ -106,7 +109,7 @@ func (in *Injector) warnSidecar(r *Request) []string {
 }
 
 // warnRole is for an application with a role of its own beside the token and the OIDC provider that app-identity gives it.
-func warnRole(r *Request, readers []Container) []string {
+func warnRole(r *request, readers []Container) []string {
 	if !r.Spec.AppIdentity {
 		return nil
 	}
@@ -135,7 +138,7 @@ func warnProfile(pod *PodSpec) []string {
 }
 
 // warnLate is for containers that another webhook added after the injection, when the agent's user was chosen without them.
-func warnLate(r *Request, readers []Container, a *access) []string {
+func warnLate(r *request, readers []Container, a *access) []string {
 	for agent := range r.Pod.Spec.each {
 		uid := agent.SecurityContext.RunAsUser
 		if !ours(agent.Name) || uid == nil || *uid == agentID || *uid == a.uid {

@@ -1,7 +1,6 @@
 package injector_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -26,14 +25,13 @@ func TestDocumentOfAnything(t *testing.T) {
 		for i := range doc.Files {
 			doc.Files[i].Mode &= 0o777
 		}
-		text := injector.AppendDocument([]byte("before"), doc)
+		text := injector.Encode(doc)
 		var got, want config.Agent
-		text, kept := bytes.CutPrefix(text, []byte("before"))
-		strict, err := kubejson.UnmarshalStrict(text, &got)
-		if err := json.Unmarshal([]byte(encode(t, doc)), &want); err != nil {
+		strict, err := kubejson.UnmarshalStrict([]byte(text), &got)
+		if err := json.Unmarshal(marshal(t, doc), &want); err != nil {
 			t.Fatal(err)
 		}
-		return kept && err == nil && len(strict) == 0 && reflect.DeepEqual(got, want) && !bytes.ContainsRune(text, '$')
+		return err == nil && len(strict) == 0 && reflect.DeepEqual(got, want) && !strings.Contains(text, "$")
 	}
 	if err := quick.Check(same, nil); err != nil {
 		t.Error(err)
@@ -50,12 +48,7 @@ func TestDocumentTooLong(t *testing.T) {
 		annotations := map[string]string{
 			config.Prefix + "inject": "true", config.Prefix + "secret.a": text(60 << 10), config.Prefix + "secret.b": text(60<<10 + 1), config.Prefix + "secret.c": text(padding),
 		}
-		spec, err := config.Parse(annotations, config.Checks{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		pod := injector.Pod{Metadata: injector.Metadata{Annotations: annotations}, Spec: injector.PodSpec{Containers: []injector.Container{{Name: "web"}}}}
-		plan, err := operator(t, "").Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec})
+		decision, err := decide(operator(t, ""), podOf(t, annotations))
 		if err != nil {
 			return "", err
 		}
@@ -63,7 +56,7 @@ func TestDocumentTooLong(t *testing.T) {
 			Path  string
 			Value json.RawMessage
 		}
-		if err := json.Unmarshal(plan.Patch, &operations); err != nil {
+		if err := json.Unmarshal(decision.Patch, &operations); err != nil {
 			t.Fatal(err)
 		}
 		for _, o := range operations {
@@ -75,7 +68,7 @@ func TestDocumentTooLong(t *testing.T) {
 				return agents[0].Env[0].Name + "=" + agents[0].Env[0].Value + "\x00", nil
 			}
 		}
-		t.Fatalf("no agent in %.1000s", plan.Patch)
+		t.Fatalf("no agent in %.1000s", decision.Patch)
 		return "", nil
 	}
 	short, err := variable(1)
@@ -101,11 +94,6 @@ func TestSessionDuration(t *testing.T) {
 		t.Fatal(err)
 	}
 	annotations := map[string]string{config.Prefix + "inject": "true", config.Prefix + "secret.a": "app/a"}
-	spec, err := config.Parse(annotations, config.Checks{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pod := injector.Pod{Metadata: injector.Metadata{Annotations: annotations}, Spec: injector.PodSpec{Containers: []injector.Container{{Name: "web"}}}}
 	for more, want := range map[string]string{"": "", "sts: {sessionDuration: 4h}\n": `\"sessionDuration\":\"4h0m0s\"`} {
 		policy, err := config.ReadInjector(append(slices.Clone(document), more...))
 		if err != nil {
@@ -115,12 +103,16 @@ func TestSessionDuration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		plan, err := in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec})
+		decision, err := decide(in, podOf(t, annotations))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Contains(string(plan.Patch), "sessionDuration"); got != (want != "") || !strings.Contains(string(plan.Patch), want) {
-			t.Errorf("%q: %s", more, plan.Patch)
+		if got := strings.Contains(string(decision.Patch), "sessionDuration"); got != (want != "") || !strings.Contains(string(decision.Patch), want) {
+			t.Errorf("%q: %s", more, decision.Patch)
 		}
 	}
+}
+
+func podOf(t *testing.T, annotations map[string]string) []byte {
+	return marshal(t, object{"metadata": object{"annotations": annotations}, "spec": object{"containers": []object{{"name": "web"}}}})
 }

@@ -10,7 +10,7 @@ import (
 const positionAnnotation = config.Prefix + "init-position"
 
 // early reports whether the init container at an index comes before the agent, which is not there to give it anything.
-func early(r *Request, i int) bool {
+func early(r *request, i int) bool {
 	agent := slices.IndexFunc(r.Pod.Spec.InitContainers, func(c Container) bool { return ours(c.Name) })
 	if agent < 0 {
 		return r.Spec.InitLast
@@ -24,7 +24,7 @@ func (c *Container) native() bool { return c.RestartPolicy == "Always" }
 // fileless are the init containers that get files and end before the agent has written them. A mesh's own need none. In a pod that was
 // injected before they are for a warning only: another webhook brought them, and its pods would not start any more. Where there are
 // variables, unwrappable says the same.
-func fileless(r *Request) (mistakes config.Mistakes, warnings []string) {
+func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Secrets) == 0 || len(r.Spec.Env) > 0 {
 		return nil, nil
 	}
@@ -44,7 +44,7 @@ func fileless(r *Request) (mistakes config.Mistakes, warnings []string) {
 }
 
 // choice is the annotation by which containers are left out.
-func (r *Request) choice() string {
+func (r *request) choice() string {
 	if len(r.Spec.Containers) > 0 {
 		return config.Prefix + "containers"
 	}

@@ -10,14 +10,14 @@ const (
 )
 
 // end gives a pod that is to end, as those of Jobs, a mode in which it does.
-func (in *Injector) end(r *Request) (warnings []string) {
+func (in *Injector) end(r *request) (warnings []string) {
 	switch {
 	case r.stuck():
 		r.Spec.Mode = config.ModeSidecar
 		return []string{warnStuck}
 	case r.ends() && in.endless(r):
 		r.Spec.Mode = config.ModeInit
-		if !in.native() {
+		if !in.native(r) {
 			return []string{warnEndless}
 		}
 	}
@@ -25,19 +25,19 @@ func (in *Injector) end(r *Request) (warnings []string) {
 }
 
 // ends reports whether the pod's containers are not started again when all is well.
-func (r *Request) ends() bool {
+func (r *request) ends() bool {
 	return r.Pod.Spec.RestartPolicy == "Never" || r.Pod.Spec.RestartPolicy == "OnFailure"
 }
 
 // stuck reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
 // native sidecar again whatever the pod's restartPolicy is.
-func (r *Request) stuck() bool {
+func (r *request) stuck() bool {
 	return r.Spec.Mode == config.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(&r.Spec)
 }
 
 // endless reports whether the sidecar would be a container that never ends, and the pod can be without: nobody asks for the API. A pod
 // that was made so stays so, also where another replica already knows of native sidecars.
-func (in *Injector) endless(r *Request) bool {
+func (in *Injector) endless(r *request) bool {
 	pod := &r.Pod.Spec
-	return r.Spec.Mode == config.ModeSidecar && r.Spec.API == nil && !pod.has(ContainerName) && (!in.native() || pod.has(InitContainerName))
+	return r.Spec.Mode == config.ModeSidecar && r.Spec.API == nil && !pod.has(ContainerName) && (!in.native(r) || pod.has(InitContainerName))
 }

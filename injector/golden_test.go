@@ -2,6 +2,8 @@ package injector_test
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -21,7 +23,6 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
@@ -80,40 +81,35 @@ func goldenCases(t *testing.T) (names []string) {
 
 const namespace = "shop"
 
-// plan does what the webhook does with a pod, without the webhook.
-func plan(in *injector.Injector, document []byte) (injector.Plan, error) {
-	r := rawjson.NewReader(string(document))
-	pod := injector.ReadPod(r)
-	if err := r.End(); err != nil {
-		return injector.Plan{}, err
+// oneRole is a cluster in which every ServiceAccount has the same role, and no namespace has a label.
+type oneRole struct{}
+
+func (oneRole) NamespaceLabels(context.Context, string) (map[string]string, error) { return nil, nil }
+
+func (oneRole) ServiceAccountAnnotations(context.Context, string, string, bool) (map[string]string, error) {
+	return map[string]string{rrsa.RoleNameAnnotation: "shop"}, nil
+}
+
+// decide has the error of a pod that is refused, too.
+func decide(in *injector.Injector, document []byte) (injector.Decision, error) {
+	pod, err := injector.DecodePod(document)
+	if err != nil {
+		return injector.Decision{}, err
 	}
-	spec, err := config.Parse(pod.Metadata.Annotations, config.Checks{})
-	if err != nil || !spec.Inject {
-		return injector.Plan{}, err
-	}
-	if err := in.Allowed(spec, namespace); err != nil {
-		return injector.Plan{}, err
-	}
-	role := ""
-	if spec.Identity.Kind == config.RRSA {
-		account := rrsa.ServiceAccount{Namespace: namespace, Name: injector.ServiceAccountOf(pod), Annotations: map[string]string{rrsa.RoleNameAnnotation: "shop"}}
-		if role, err = rrsa.Role(spec, in.Policy(), account); err != nil {
-			return injector.Plan{}, err
-		}
-	}
-	return in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: role})
+	d, err := in.Decide(context.Background(), injector.Request{Namespace: namespace, Pod: pod}, oneRole{})
+	return d, cmp.Or(err, d.Refused())
 }
 
 // inject is the pod with its plan carried out.
 func inject(in *injector.Injector, document []byte) (injected []byte, warnings []string, err error) {
-	plan, err := plan(in, document)
+	d, err := decide(in, document)
 	if err != nil {
 		return nil, nil, err
 	}
-	if plan.Patch == nil {
-		return document, plan.Warnings, nil
+	if d.Patch == nil {
+		return document, d.Warnings, nil
 	}
-	patch, err := jsonpatch.DecodePatch(plan.Patch)
+	patch, err := jsonpatch.DecodePatch(d.Patch)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -123,7 +119,7 @@ func inject(in *injector.Injector, document []byte) (injected []byte, warnings [
 		}
 	}
 	injected, err = patch.Apply(document)
-	return injected, plan.Warnings, err
+	return injected, d.Warnings, err
 }
 
 // invariants are what holds for every pod that was injected.

@@ -3,6 +3,8 @@ package injector
 import (
 	"strconv"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -14,76 +16,93 @@ const (
 	tokenAudience = "sts.aliyuncs.com"
 )
 
-var noNodeRole = valued("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
+var noNodeRole = corev1.EnvVar{Name: "ALIBABA_CLOUD_ECS_METADATA_DISABLED", Value: "true"}
 
 // identity is what Alibaba Cloud's SDKs and the agent read. The address of the nodes' metadata service is switched off, so that
 // nothing falls back to the node's role, unless that role is the identity.
-func (in *Injector) identity(r *Request) []variable {
-	switch sts := in.fragments.sts; r.Spec.Identity.Kind {
+func (in *Injector) identity(r *request) []corev1.EnvVar {
+	sts := []corev1.EnvVar{ // where the agent, or an application, finds STS
+		{Name: "ALIBABA_CLOUD_STS_REGION", Value: in.policy.Region},
+		{Name: "ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED", Value: strconv.FormatBool(in.policy.VPC())},
+		{Name: "ALIBABA_CLOUD_STS_ENDPOINT", Value: in.policy.STS.Endpoint},
+	}
+	switch r.Spec.Identity.Kind {
 	case config.NodeRole:
 		return sts
 	case config.AccessKey:
 		return append(append(accessKey(r.Spec.Identity.Secret), sts...), noNodeRole)
 	case config.ClientKey:
-		return []variable{noNodeRole}
+		return []corev1.EnvVar{noNodeRole}
 	}
-	return append([]variable{valued("ALIBABA_CLOUD_ROLE_ARN", r.RoleARN)}, in.fragments.rrsa...)
+	return append(append([]corev1.EnvVar{
+		{Name: "ALIBABA_CLOUD_ROLE_ARN", Value: r.RoleARN},
+		{Name: "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", Value: in.policy.OIDCProviderARN},
+		{Name: "ALIBABA_CLOUD_OIDC_TOKEN_FILE", Value: tokenDir + "/" + tokenFile},
+	}, sts...), noNodeRole)
 }
 
 // accessKey has the kubelet put the keys of a Secret into the agent's environment. A Secret without the first two keeps the
 // container from starting, with an event that says so.
-func accessKey(secret string) []variable {
-	from := func(name, key string, optional bool) variable {
-		return variable{name, `{"name":"` + name + `","valueFrom":{"secretKeyRef":{` + members(func(b []byte) []byte {
-			return appendBool(appendString(appendString(b, "name", secret), "key", key), "optional", optional)
-		}) + `}}}`}
+func accessKey(secret string) []corev1.EnvVar {
+	from := func(name, key string, optional *bool) corev1.EnvVar {
+		return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
+			LocalObjectReference: corev1.LocalObjectReference{Name: secret}, Key: key, Optional: optional,
+		}}}
 	}
-	return []variable{
-		from(config.AccessKeyIDEnv, config.AccessKeyID, false),
-		from(config.AccessKeySecretEnv, config.AccessKeySecret, false),
-		from(config.AccessKeyRoleEnv, config.AccessKeyRole, true),
-		from(config.AccessKeySessionNameEnv, config.AccessKeySessionName, true),
+	return []corev1.EnvVar{
+		from(config.AccessKeyIDEnv, config.AccessKeyID, nil),
+		from(config.AccessKeySecretEnv, config.AccessKeySecret, nil),
+		from(config.AccessKeyRoleEnv, config.AccessKeyRole, new(true)),
+		from(config.AccessKeySessionNameEnv, config.AccessKeySessionName, new(true)),
 	}
 }
 
 // identityMounts are those of the agent's containers.
-func identityMounts(kind config.IdentityKind) []Mount {
+func identityMounts(kind config.IdentityKind) []corev1.VolumeMount {
 	switch kind {
 	case config.RRSA:
-		return []Mount{tokenMount(), noAPIToken(TokenVolume)}
+		return []corev1.VolumeMount{tokenMount(), noAPIToken(TokenVolume)}
 	case config.ClientKey:
-		return []Mount{{Name: ClientKeyVolume, MountPath: config.ClientKeyDir, ReadOnly: true}, noAPIToken(StateVolume)}
+		return []corev1.VolumeMount{{Name: ClientKeyVolume, MountPath: config.ClientKeyDir, ReadOnly: true}, noAPIToken(StateVolume)}
 	}
-	return []Mount{noAPIToken(StateVolume)}
+	return []corev1.VolumeMount{noAPIToken(StateVolume)}
 }
 
-func tokenMount() Mount {
-	return Mount{Name: TokenVolume, MountPath: tokenDir, ReadOnly: true}
+func tokenMount() corev1.VolumeMount {
+	return corev1.VolumeMount{Name: TokenVolume, MountPath: tokenDir, ReadOnly: true}
 }
 
 // noAPIToken takes the place at which the API server would mount a token for itself into the agent's containers: they have no use
 // for one, and its mount would have the API server call every webhook a second time. What is there instead is a volume that they
 // have anyway: a token that is good for STS only, or the agent's own state.
-func noAPIToken(volume string) Mount {
-	return Mount{Name: volume, MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true}
+func noAPIToken(volume string) corev1.VolumeMount {
+	return corev1.VolumeMount{Name: volume, MountPath: "/var/run/secrets/kubernetes.io/serviceaccount", ReadOnly: true}
 }
 
 // tokenVolume projects a token of the pod's ServiceAccount. DefaultMode, 0644, is what the kubelet uses when neither fsGroup nor one
 // user for all containers lets it narrow the file by itself; then it makes the file 0600 and that user's, or adds the group.
-func tokenVolume(expirationSeconds int64) volume {
-	return volume{TokenVolume, `"projected":{"sources":[{"serviceAccountToken":{"audience":"` + tokenAudience + `","expirationSeconds":` +
-		strconv.FormatInt(expirationSeconds, 10) + `,"path":"` + tokenFile + `"}}],"defaultMode":420}`}
+func tokenVolume(expirationSeconds int64) corev1.Volume {
+	return corev1.Volume{Name: TokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+			Audience: tokenAudience, ExpirationSeconds: &expirationSeconds, Path: tokenFile,
+		}}},
+		DefaultMode: new(int32(0o644)),
+	}}}
 }
 
 // clientKeyVolume has the two files of a client key. The kubelet makes them root's, and with fsGroup that group's: without one
 // the agent is neither, and the files are open to whoever mounts the volume, which nobody else does.
-func clientKeyVolume(secret string, a *access) volume {
-	const items = `,"items":[{"key":"` + config.ClientKeyFile + `","path":"` + config.ClientKeyFile + `"},{"key":"` +
-		config.ClientKeyPassword + `","path":"` + config.ClientKeyPassword + `"}],"defaultMode":`
-	mode := int64(0o444)
+func clientKeyVolume(secret string, a *access) corev1.Volume {
+	mode := int32(0o444)
 	if a.fsGroup {
 		mode = 0o440
 	}
-	name := members(func(b []byte) []byte { return appendString(b, "secretName", secret) })
-	return volume{ClientKeyVolume, `"secret":{` + name + items + strconv.FormatInt(mode, 10) + `}`}
+	return corev1.Volume{Name: ClientKeyVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+		SecretName: secret,
+		Items: []corev1.KeyToPath{
+			{Key: config.ClientKeyFile, Path: config.ClientKeyFile},
+			{Key: config.ClientKeyPassword, Path: config.ClientKeyPassword},
+		},
+		DefaultMode: &mode,
+	}}}
 }

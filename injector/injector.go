@@ -2,6 +2,8 @@ package injector
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -22,15 +24,17 @@ const (
 	ProgramVolume     = "kms-agent-bin" // of the program that starts containers with variables
 )
 
-// An Injector plans injections under one operator's document. It never changes, so that any number of goroutines may use it.
+// An Injector decides by one document of the operator. Any number of goroutines may use it.
 type Injector struct {
 	policy     config.Injector
 	version    string
 	defaults   corev1.ResourceRequirements
 	ceilings   corev1.ResourceList
 	volumeSize resource.Quantity
-	fragments  fragments
 	scopes     []scope
+
+	shapes     sync.Map // of shape to *encoded
+	shapeCount atomic.Int64
 }
 
 // New prepares a document that config.ReadInjector has checked, with its CABundle fields filled in. Version goes into the
@@ -50,7 +54,7 @@ func New(policy config.Injector, version string) (*Injector, error) {
 	return in, nil
 }
 
-// parse reads the quantities of the document once, and prepares what it alone decides.
+// parse reads the quantities of the document once.
 func (in *Injector) parse() error {
 	agent := in.policy.Agent
 	var err error
@@ -76,7 +80,6 @@ func (in *Injector) parse() error {
 			return fmt.Errorf("agent.requests.%s: %s is more than agent.limits.%s, %s; no pod would be valid", name, request.String(), name, limit.String())
 		}
 	}
-	in.prepare()
 	return nil
 }
 

@@ -3,6 +3,8 @@ package injector
 import (
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -10,15 +12,15 @@ import (
 const metricsPortName = "kms-metrics"
 
 // apiTokenEnv tells a command in the agent's container, and users of Alibaba Cloud's KMS Agent know it by that name.
-var apiTokenEnv = valued("KMS_TOKEN", "file://"+config.APITokenFile)
+var apiTokenEnv = corev1.EnvVar{Name: "KMS_TOKEN", Value: "file://" + config.APITokenFile}
 
-func apiMount(readOnly bool) Mount {
-	return Mount{Name: APIVolume, MountPath: config.APITokenDir, ReadOnly: readOnly}
+func apiMount(readOnly bool) corev1.VolumeMount {
+	return corev1.VolumeMount{Name: APIVolume, MountPath: config.APITokenDir, ReadOnly: readOnly}
 }
 
 // metricsPort is where the pod's agent serves its metrics. In a pod on the node's network every agent of the node would want the
 // same port, and in one with a container that has it already one of the two would fail; such pods have no metrics.
-func (in *Injector) metricsPort(r *Request) int {
+func (in *Injector) metricsPort(r *request) int {
 	port := *in.policy.Agent.MetricsPort
 	if port == 0 || r.Spec.Mode == config.ModeInit || r.Pod.Spec.HostNetwork || r.listener(port) != "" {
 		return 0
@@ -27,7 +29,7 @@ func (in *Injector) metricsPort(r *Request) int {
 }
 
 // listener is the container of the pod's own that says it listens on a port: all of them share one network.
-func (r *Request) listener(port int) string {
+func (r *request) listener(port int) string {
 	for c := range r.Pod.Spec.each {
 		if !ours(c.Name) && c.listens(port) {
 			return c.Name
@@ -37,7 +39,7 @@ func (r *Request) listener(port int) string {
 }
 
 // unreachable are the reasons why the local API cannot be where the pod wants it.
-func (in *Injector) unreachable(r *Request) config.Mistakes {
+func (in *Injector) unreachable(r *request) config.Mistakes {
 	api := r.Spec.API
 	if api == nil || api.Port == 0 {
 		return nil

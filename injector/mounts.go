@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -13,16 +15,16 @@ const mountPathAnnotation = config.Prefix + "mount-path"
 
 // A place is one of our volumes in a container that reads the files.
 type place struct {
-	Mount
+	corev1.VolumeMount
 	annotation string // that asks for it, or chooses it
 	cure       string // for whoever has something else there
 }
 
-func (r *Request) places(container string) []place {
+func (r *request) places(container string) []place {
 	spec := &r.Spec
 	const move = "move or remove that mount"
 	all := []place{{
-		Mount{Name: r.secretsVolume(container), MountPath: spec.MountPath, ReadOnly: true},
+		corev1.VolumeMount{Name: r.secretsVolume(container), MountPath: spec.MountPath, ReadOnly: true},
 		mountPathAnnotation, "choose another " + mountPathAnnotation + ", or move that mount",
 	}}
 	if spec.API != nil {
@@ -39,7 +41,7 @@ func (r *Request) places(container string) []place {
 
 // conflicts are mounts of the readers' own that stand where ours must be, that ours would hide, or in which ours cannot be or must not.
 // The warnings are about those that depend on the container's image.
-func conflicts(r *Request, readers []Container) (m config.Mistakes, warnings []string) {
+func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []string) {
 	for _, p := range r.places("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
 			m = append(m, config.Mistake{Where: mountPathAnnotation, Problem: fmt.Sprintf(
@@ -59,7 +61,7 @@ func conflicts(r *Request, readers []Container) (m config.Mistakes, warnings []s
 	return m, warnings
 }
 
-func (r *Request) conflict(c Container, p place) (m config.Mistakes, warnings []string) {
+func (r *request) conflict(c Container, p place) (m config.Mistakes, warnings []string) {
 	target := p.MountPath
 	for _, mount := range c.VolumeMounts {
 		at := mount.path()
@@ -92,7 +94,7 @@ func (r *Request) conflict(c Container, p place) (m config.Mistakes, warnings []
 }
 
 // leaks are the places of a volume of ours that the container mounts by itself and that the node would see.
-func (r *Request) leaks(c Container, p place) (m config.Mistakes) {
+func (r *request) leaks(c Container, p place) (m config.Mistakes) {
 	const most = 20 // each is compared with all mounts
 	n := 0
 	if !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool { return m.Propagation == bidirectional }) {
@@ -120,7 +122,7 @@ const (
 )
 
 // unfit is why no volume of ours can be mounted inside a mount, "" if it can.
-func (r *Request) unfit(outer Mount) string {
+func (r *request) unfit(outer Mount) string {
 	v, _ := r.Pod.Spec.volume(outer.Name)
 	switch {
 	case outer == Mount{}:
@@ -157,7 +159,7 @@ func throughLink(name string) string {
 }
 
 // warnOwnMounts is for mounts of our volumes that the pod's author wrote, which are left as they are.
-func warnOwnMounts(r *Request, readers []Container) []string {
+func warnOwnMounts(r *request, readers []Container) []string {
 	var warnings []string
 	mount := func(c Container, m Mount, what, cure string) {
 		warn(&warnings, "container %s mounts %s at %s %s; %s", short(c.Name), m.Name, m.MountPath, what, cure)

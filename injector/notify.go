@@ -25,7 +25,7 @@ func notifiers(spec *config.Spec, bySignal bool) []string {
 }
 
 // unnotifiable are the notifications that would not reach the pod's own processes, or others too.
-func unnotifiable(r *Request) config.Mistakes {
+func unnotifiable(r *request) config.Mistakes {
 	var m config.Mistakes
 	refuse := func(annotations []string, problem string) {
 		for _, annotation := range annotations {

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 const asked = `"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"{name: app/db, mode: \"0400\"}","kms.alibabacloud.com/secret.log":"{name: app/log, containers: [web]}","kms.alibabacloud.com/env.KEY":"app/key"`
@@ -167,7 +166,10 @@ func TestUnasked(t *testing.T) {
 		"no agent":              {[]byte(strings.NewReplacer("kms-agent", "web", `"false"`, `"false","kms.alibabacloud.com/injected":"v1"`).Replace(agent)), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			warnings := injector.Unasked(readPod(t, c.pod))
+			_, warnings, err := inject(operator(t, ""), c.pod)
+			if err != nil {
+				t.Fatal(err)
+			}
 			if (len(warnings) == 1 && strings.HasPrefix(warnings[0], "kms.alibabacloud.com/inject: does not ask for the agent any more")) != c.warned || len(warnings) > 1 {
 				t.Errorf("warned %q", warnings)
 			}

@@ -1,78 +1,94 @@
 package injector
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 )
 
-// A builder appends RFC 6902 add operations: the only ones there are here. Paths count elements as they are when the patch is
-// applied in order, so that insertions into an array of containers must follow everything that addresses a container in it.
-type builder struct {
-	patch   []byte   // "[" and the operations
-	created []string // pointers of arrays that the pod does not have and an operation adds
-	open    bool     // the last operation is the one that adds the last of them
+// A patch is a list of RFC 6902 add operations: there are no others here. Paths count elements as they are when it is applied in order,
+// so that insertions into an array of containers must follow everything that addresses a container in it.
+type patch []operation
+
+// An operation adds a value or, at the path of an array that the pod does not have, an array of values.
+type operation struct {
+	path   string
+	values []value
+	array  bool
 }
 
-// empty reports whether there is no operation.
-func (b *builder) empty() bool { return len(b.patch) == 0 }
+// A value is JSON, in pieces.
+type value [][]byte
 
 // injectedPointer is where config.InjectedAnnotation is, in an object that the pod has: without annotations it asks for nothing.
 var injectedPointer = "/metadata/annotations/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(config.InjectedAnnotation)
 
-// grow appends values to the array at pointer, which is nil if the pod lacks it (or has it as null).
-func grow[T any, V value](b *builder, pointer string, existing []T, values ...V) {
-	for _, v := range values {
-		switch {
-		case existing != nil:
-			add(b, pointer+"/-", v)
-		case b.open && b.created[len(b.created)-1] == pointer:
-			b.patch = append(b.patch[:len(b.patch)-len("]}")], ',')
-			b.patch = append(appendValue(b.patch, v), "]}"...)
-		case slices.Contains(b.created, pointer):
-			add(b, pointer+"/-", v)
-		default:
-			b.begin(pointer)
-			b.patch = append(appendValue(append(b.patch, '['), v), "]}"...)
-			b.created, b.open = append(b.created, pointer), true
-		}
-	}
+func (p *patch) add(path string, v value) {
+	*p = append(*p, operation{path: path, values: []value{v}})
 }
 
-// insert puts values into the array at pointer, the first of them at index.
-func insert[T any, V value](b *builder, pointer string, existing []T, index int, values ...V) {
-	if existing == nil {
-		grow(b, pointer, existing, values...)
+// grow appends a value to the array at a pointer, which exists unless the pod lacks it (or has it as null).
+func (p *patch) grow(pointer string, exists bool, v value) {
+	if exists {
+		p.add(pointer+"/-", v)
 		return
 	}
-	for i, v := range values {
-		add(b, pointer+"/"+strconv.Itoa(index+i), v)
+	i := slices.IndexFunc(*p, func(o operation) bool { return o.array && o.path == pointer })
+	if i < 0 {
+		*p = append(*p, operation{path: pointer, values: []value{v}, array: true})
+		return
+	}
+	(*p)[i].values = append((*p)[i].values, v)
+}
+
+// insert puts a value into the array at a pointer, at an index.
+func (p *patch) insert(pointer string, exists bool, index int, v value) {
+	if exists {
+		p.add(pointer+"/"+strconv.Itoa(index), v)
+	} else {
+		p.grow(pointer, false, v)
 	}
 }
 
-func add[V value](b *builder, path string, v V) {
-	b.begin(path)
-	b.patch = append(appendValue(b.patch, v), '}')
-	b.open = false
-}
-
-// begin appends an operation up to its value.
-func (b *builder) begin(path string) {
-	separator := byte(',')
-	if b.empty() {
-		separator = '['
-	}
-	b.patch = append(append(b.patch, separator), `{"op":"add","path":`...)
-	b.patch = append(rawjson.AppendString(b.patch, path), `,"value":`...)
-}
-
-// json is the patch, nil for none.
-func (b *builder) json() []byte {
-	if b.empty() {
+// encode returns nil for a patch without operations. There is nothing in its paths that JSON escapes.
+func (p *patch) encode() []byte {
+	if len(*p) == 0 {
 		return nil
 	}
-	return append(b.patch, ']')
+	length := 0
+	for _, o := range *p {
+		length += len(`,{"op":"add","path":"","value":[]}`) + len(o.path)
+		for _, v := range o.values {
+			length++
+			for _, piece := range v {
+				length += len(piece)
+			}
+		}
+	}
+	text := bytes.NewBuffer(make([]byte, 0, length))
+	before := `[`
+	for _, o := range *p {
+		text.WriteString(before + `{"op":"add","path":"` + o.path + `","value":`)
+		if o.array {
+			text.WriteByte('[')
+		}
+		for i, v := range o.values {
+			if i > 0 {
+				text.WriteByte(',')
+			}
+			for _, piece := range v {
+				text.Write(piece)
+			}
+		}
+		if o.array {
+			text.WriteByte(']')
+		}
+		text.WriteByte('}')
+		before = `,`
+	}
+	text.WriteByte(']')
+	return text.Bytes()
 }

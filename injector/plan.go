@@ -5,53 +5,31 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// A Request is a pod and what its own document does not say.
-type Request struct {
-	Pod       Pod
-	Namespace string      // of the pod; its metadata may leave it to the request
-	Spec      config.Spec // of its annotations; Inject is true
-	RoleARN   string      // that its ServiceAccount, or itself, assumes; "" with other identities than RRSA
-	Claims    []string    // names of a StatefulSet's volumeClaimTemplates: a claim takes the place of the template's volume of its name
-	Room      []byte      // what the patch is appended to, which may be nil; its bytes are the caller's to use again after the patch
+// A request is a Request with what the annotations and the cluster say.
+type request struct {
+	Request
+	Spec    config.Spec // Inject is true
+	RoleARN string      // that the ServiceAccount, or the pod itself, assumes; "" with other identities than RRSA
 
 	views  []view         // that Spec asks for
 	viewOf map[string]int // which of them a container has; else it has SecretsVolume
 	late   bool           // containers that came after the injection get nothing, unless the pod names them
 }
 
-func (r *Request) serviceAccount() string { return ServiceAccountOf(r.Pod) }
-
-// ServiceAccountOf is the name of the ServiceAccount that a pod runs with.
-func ServiceAccountOf(pod Pod) string {
-	return cmp.Or(pod.Spec.ServiceAccountName, pod.Spec.ServiceAccount, "default")
+func (r *request) serviceAccount() string {
+	return cmp.Or(r.Pod.Spec.ServiceAccountName, r.Pod.Spec.ServiceAccount, "default")
 }
 
-// A Plan is what to add to a pod.
-type Plan struct {
-	Patch    []byte   // RFC 6902; nil: the pod has all that it needs
-	Warnings []string // for the person who made the pod
-	Again    bool     // the pod had been injected before
-	Narrowed bool     // its STS sessions are narrowed to its secrets
-}
-
-// memory is what one plan after the other is made in.
-type memory struct {
-	document, env, mounts []byte
-	created               []string
-}
-
-var memories = sync.Pool{New: func() any { return new(memory) }}
-
-// Plan says what the pod needs. The error is a config.Mistakes if the pod's author has to change something.
-func (in *Injector) Plan(request Request) (Plan, error) {
-	r := &request
+// plan decides what the pod needs, or what its author has to change.
+func (in *Injector) plan(r *request, d *Decision) config.Mistakes {
 	if mistakes := tooMany(&r.Pod.Spec); len(mistakes) > 0 {
-		return Plan{}, mistakes
+		return mistakes
 	}
 	r.views, r.viewOf = views(&r.Spec)
 	r.late = injected(&r.Pod.Spec) && !*in.policy.Agent.LateContainers
@@ -62,74 +40,55 @@ func (in *Injector) Plan(request Request) (Plan, error) {
 	unreadable, unread := a.unreadable(r, readers)
 	conflicts, unsure := conflicts(r, readers)
 	fileless, late := fileless(r)
-	memory := memories.Get().(*memory)
-	defer memories.Put(memory)
 	document := in.document(r, &a)
 	wide, widened := in.narrow(&document)
-	memory.document = appendDocument(memory.document[:0], document)
-	forged, changed := in.verify(r, &a, document, resources, memory)
+	text := encode(document)
+	forged, changed := in.verify(r, &a, document, resources)
 	if len(forged) > 0 {
-		return Plan{}, forged // the rest would be about what is no longer so
+		return forged // the rest would be about what is no longer so
 	}
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), private(r), conflicts, unwrappable, fileless, unreadable, in.claimed(r, &a), in.tooLong(&r.Spec, memory.document), wide)
+	mistakes = slices.Concat(mistakes, more, in.impossible(r), private(r), conflicts, unwrappable, fileless, unreadable,
+		in.claimed(r, &a), in.documentTooLong(&r.Spec, text), wide)
 	if len(mistakes) > 0 {
-		return Plan{}, mistakes
+		return mistakes
 	}
 	warnings = append(warnings, in.end(r)...)
-	agents := in.containers(r, in.shared(r, &a, resources, memory))
-	warnings = slices.Concat(warnings, changed, widened, unwrapped, unread, unsure, late, a.warnOpen(&r.Spec, readers), warnOwnMounts(r, readers), warnReferences(r, readers),
-		warnRole(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r), warnMesh(r, &a), warnLate(r, readers, &a), warnProfile(&r.Pod.Spec), warnClass(&r.Pod.Spec, resources))
+	d.Warnings = slices.Concat(warnings, changed, widened, unwrapped, unread, unsure, late, a.warnOpen(&r.Spec, readers),
+		warnOwnMounts(r, readers), warnReferences(r, readers), warnRole(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r),
+		warnMesh(r, &a), warnLate(r, readers, &a), warnProfile(&r.Pod.Spec), warnClass(&r.Pod.Spec, resources))
+	d.Again, d.Narrowed = injected(&r.Pod.Spec), document.SessionPolicy
+	d.Patch = in.patch(r, in.encoded(r, &a, resources), text)
+	return nil
+}
 
-	b := builder{patch: r.Room[:0], created: memory.created[:0]}
-	in.growContainers(&b, r)
-	in.addAgents(&b, r, agents)
-	for _, v := range in.volumes(r, &a) {
-		if _, exists := r.Pod.Spec.volume(v.name); !exists {
-			grow(&b, "/spec/volumes", r.Pod.Spec.Volumes, v)
+func (in *Injector) patch(r *request, gets *encoded, document string) []byte {
+	pod := &r.Pod.Spec
+	var p patch
+	in.growContainers(&p, r)
+	addAgents(&p, r, gets.agents, document)
+	for _, v := range gets.volumes {
+		if _, exists := pod.volume(v.name); !exists {
+			p.grow("/spec/volumes", pod.Volumes != nil, value{v.text})
 		}
 	}
 	for _, name := range in.policy.Agent.ImagePullSecrets {
-		if secret := (Reference{name}); !slices.Contains(r.Pod.Spec.ImagePullSecrets, secret) {
-			grow(&b, "/spec/imagePullSecrets", r.Pod.Spec.ImagePullSecrets, secret)
+		if !slices.Contains(pod.ImagePullSecrets, Reference{name}) {
+			p.grow("/spec/imagePullSecrets", pod.ImagePullSecrets != nil, value{encodeValue(corev1.LocalObjectReference{Name: name})})
 		}
 	}
 	// An injected pod keeps the version that injected it; a pod that arrives with the annotation and nothing else does not.
-	again := injected(&r.Pod.Spec)
-	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !b.empty() && !again {
-		add(&b, injectedPointer, in.version)
+	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || len(p) > 0 && !injected(pod) {
+		p.add(injectedPointer, value{quoted(in.version)})
 	}
-	memory.created = b.created
-	return Plan{Patch: b.json(), Warnings: warnings, Again: again, Narrowed: document.SessionPolicy}, nil
+	return p.encode()
 }
 
 // fetches reports whether there is anything to fetch before the rest.
 func fetches(spec *config.Spec) bool { return len(spec.Secrets) > 0 || len(spec.Env) > 0 }
 
-// volumes are those that the pod needs.
-func (in *Injector) volumes(r *Request, a *access) []volume {
-	spec := &r.Spec
-	volumes := []volume{{SecretsVolume, in.fragments.tmpfs}, {StateVolume, in.fragments.tmpfs}}
-	switch spec.Identity.Kind {
-	case config.RRSA:
-		volumes = append(volumes, tokenVolume(spec.TokenExpiration))
-	case config.ClientKey:
-		volumes = append(volumes, clientKeyVolume(spec.Identity.Secret, a))
-	}
-	for _, v := range r.views {
-		volumes = append(volumes, volume{v.volume, in.fragments.tmpfs})
-	}
-	if spec.API != nil {
-		volumes = append(volumes, volume{APIVolume, in.fragments.tmpfs})
-	}
-	if len(spec.Env) > 0 {
-		volumes = append(volumes, volume{ProgramVolume, in.fragments.program})
-	}
-	return volumes
-}
-
 // growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
-func (in *Injector) growContainers(b *builder, r *Request) {
-	var identity []variable
+func (in *Injector) growContainers(p *patch, r *request) {
+	var identity []corev1.EnvVar
 	if r.Spec.AppIdentity {
 		identity = in.identity(r)
 	}
@@ -144,16 +103,18 @@ func (in *Injector) growContainers(b *builder, r *Request) {
 			}
 			pointer := list.pointer + "/" + strconv.Itoa(i)
 			if len(r.Spec.Env) > 0 && len(c.Command) > 0 && !c.wrapped() && !(list.inits && early(r, i)) {
-				insert(b, pointer+"/command", c.Command, 0, wrapper(&r.Spec)...)
+				for i, word := range wrapper(&r.Spec) {
+					p.insert(pointer+"/command", true, i, value{quoted(word)})
+				}
 			}
-			for _, p := range r.places(c.Name) {
-				if !c.mounts(p.Name) {
-					grow(b, pointer+"/volumeMounts", c.VolumeMounts, p.Mount)
+			for _, place := range r.places(c.Name) {
+				if !c.mounts(place.Name) {
+					p.grow(pointer+"/volumeMounts", c.VolumeMounts != nil, value{encodeValue(place.VolumeMount)})
 				}
 			}
 			for _, e := range identity {
-				if !c.hasEnv(e.name) {
-					grow(b, pointer+"/env", c.Env, e)
+				if !c.hasEnv(e.Name) {
+					p.grow(pointer+"/env", c.Env != nil, value{encodeValue(e)})
 				}
 			}
 		}
@@ -162,7 +123,7 @@ func (in *Injector) growContainers(b *builder, r *Request) {
 
 // addAgents puts the agent's containers where they are missing: init containers, native sidecars too, one after the other at the
 // place that init-position says, or beside the one that is there.
-func (in *Injector) addAgents(b *builder, r *Request, agents []agent) {
+func addAgents(p *patch, r *request, agents []encodedAgent, document string) {
 	existing := r.Pod.Spec.InitContainers
 	at, inserted := 0, 0
 	if once, forever := index(existing, InitContainerName), index(existing, ContainerName); once >= 0 {
@@ -172,6 +133,7 @@ func (in *Injector) addAgents(b *builder, r *Request, agents []agent) {
 	} else if r.Spec.InitLast {
 		at = len(existing)
 	}
+	quotedDocument, role := quoted(document), quoted(r.RoleARN)
 	for _, agent := range agents {
 		if i := index(existing, agent.name); i >= 0 {
 			at = i + inserted + 1
@@ -179,17 +141,17 @@ func (in *Injector) addAgents(b *builder, r *Request, agents []agent) {
 		}
 		switch {
 		case index(r.Pod.Spec.Containers, agent.name) >= 0: // also where a sidecar of today would be native
-		case agent.name == ContainerName && !agent.native:
-			grow(b, "/spec/containers", r.Pod.Spec.Containers, agent)
+		case agent.plain:
+			p.grow("/spec/containers", r.Pod.Spec.Containers != nil, agent.text(quotedDocument, role))
 		default:
-			insert(b, "/spec/initContainers", existing, at, agent)
+			p.insert("/spec/initContainers", existing != nil, at, agent.text(quotedDocument, role))
 			at, inserted = at+1, inserted+1
 		}
 	}
 }
 
 // readers are the containers that get the files.
-func readers(r *Request) (found []Container, warnings []string, mistakes config.Mistakes) {
+func readers(r *request) (found []Container, warnings []string, mistakes config.Mistakes) {
 	var names, late []string
 	in := map[string]bool{}
 	for c := range r.Pod.Spec.each {
@@ -249,12 +211,12 @@ func mistyped(asked, names []string) bool {
 }
 
 // reads reports whether a container gets the files, or has them.
-func (r *Request) reads(c *Container) bool {
+func (r *request) reads(c *Container) bool {
 	return selected(&r.Spec, c.Name) && (!r.late || c.mounts(r.secretsVolume(c.Name)) || r.names(c.Name))
 }
 
 // names reports whether an annotation names a container as one that gets files.
-func (r *Request) names(container string) bool {
+func (r *request) names(container string) bool {
 	_, named := slices.BinarySearch(r.Spec.Containers, container)
 	return named || r.secretsVolume(container) != SecretsVolume
 }

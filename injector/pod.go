@@ -4,10 +4,13 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
-// Pod is what the decisions need of a pod's (or a pod template's) JSON. ReadPod reads it, in the same pass as what surrounds it; the
-// tags are the names by which a test knows what ReadPod has to read. It cannot be encoded back into a pod, and nothing here tries to.
+// Pod is what the decision needs of a pod's, or a pod template's, JSON. It is never encoded: what it does not know would be lost.
 type Pod struct {
 	Metadata Metadata `json:"metadata"`
 	Spec     PodSpec  `json:"spec"`
@@ -16,7 +19,8 @@ type Pod struct {
 // Metadata is the part of an object's metadata that matters here.
 type Metadata struct {
 	Annotations map[string]string `json:"annotations"`
-	Owners      []Owner           `json:"ownerReferences"`
+	Owners      list[Owner]       `json:"ownerReferences"`
+	Managed     skipped           `json:"managedFields"` // as long as all the rest, or longer
 }
 
 // Owner is an object that the pod belongs to.
@@ -43,9 +47,9 @@ type PodSpec struct {
 	NodeSelector     map[string]string `json:"nodeSelector"`
 	Resources        *Resources        `json:"resources"` // of all containers together
 	ImagePullSecrets []Reference       `json:"imagePullSecrets"`
-	Volumes          []Volume          `json:"volumes"`
-	InitContainers   []Container       `json:"initContainers"`
-	Containers       []Container       `json:"containers"`
+	Volumes          list[Volume]      `json:"volumes"`
+	InitContainers   list[Container]   `json:"initContainers"`
+	Containers       list[Container]   `json:"containers"`
 }
 
 // Reference names an object of the pod's namespace.
@@ -55,12 +59,9 @@ type Reference struct {
 
 // Resources are what a pod asks for as a whole.
 type Resources struct {
-	Requests map[string]Amount `json:"requests"`
-	Limits   map[string]Amount `json:"limits"`
+	Requests map[string]jsontext.Value `json:"requests"`
+	Limits   map[string]jsontext.Value `json:"limits"`
 }
-
-// Amount is how much of a resource, which does not matter here.
-type Amount struct{}
 
 // bounds reports whether the pod as a whole has an amount of a resource, which those of its containers must fit into.
 func (r Resources) bounds(name string) bool {
@@ -112,7 +113,9 @@ type Volume struct {
 	DownwardAPI *struct{}        `json:"downwardAPI"`
 	Projected   *ProjectedSource `json:"projected"`
 	Image       *ImageSource     `json:"image"`
-	ReadOnly    bool             `json:"-"` // stated by the source, of whichever kind it is
+
+	// Others are the other sources, and what else there is.
+	Others map[string]jsontext.Value `json:",embed"`
 }
 
 // ImageSource is a volume with the files of an image.
@@ -167,7 +170,17 @@ func (v Volume) nests() bool {
 }
 
 // readOnly reports whether the volume is read-only by its source, whatever its mounts say.
-func (v Volume) readOnly() bool { return v.ReadOnly || v.Image != nil }
+func (v Volume) readOnly() bool {
+	for _, source := range v.Others {
+		var states struct {
+			ReadOnly bool `json:"readOnly"`
+		}
+		if kubejson.Unmarshal(source, &states) == nil && states.ReadOnly {
+			return true
+		}
+	}
+	return v.Image != nil
+}
 
 // Container is the part of an app or init container that matters here.
 type Container struct {
@@ -176,17 +189,19 @@ type Container struct {
 	Args            []string        `json:"args"`
 	RestartPolicy   string          `json:"restartPolicy"` // of an init container: Always makes it a native sidecar
 	SecurityContext SecurityContext `json:"securityContext"`
-	Guaranteed      Guarantee       `json:"resources"`
+	Resources       Amounts         `json:"resources"`
 	Env             []Setting       `json:"env"`
 	Ports           []Port          `json:"ports"`
 	VolumeMounts    []Mount         `json:"volumeMounts"`
-	Text            string          `json:"-"` // all of it, where it has a name of the agent's containers
+
+	text []byte // all of it, where it has a name of the agent's containers
 }
 
 // Setting is an environment variable that has a value in the pod's spec, or "".
 type Setting struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
+	Name  string  `json:"name"`
+	Value string  `json:"value"`
+	From  skipped `json:"valueFrom"` // long, in many variables
 }
 
 // Port is one that a container says it listens on.

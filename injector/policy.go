@@ -8,10 +8,9 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// Allowed holds what a pod asks for to what the operator allows; the namespace is for the message. The error is a config.Mistakes.
-// The role is not looked at: it may come from the ServiceAccount (package rrsa).
-func (in *Injector) Allowed(spec config.Spec, namespace string) error {
-	var m config.Mistakes
+// allowed returns what a pod asks for and the webhook's configuration does not allow; the namespace is for the message. The role is
+// not looked at: it may come from the ServiceAccount (package rrsa).
+func (in *Injector) allowed(spec *config.Spec, namespace string) (m config.Mistakes) {
 	allow := in.policy.Allow
 	refuse := func(annotation string, allowed []string, format string, args ...any) {
 		cure := "; remove it"
@@ -61,16 +60,13 @@ func (in *Injector) Allowed(spec config.Spec, namespace string) error {
 	if spec.Endpoint != "" && spec.Endpoint != in.policy.KMS.Endpoint && !allow.Endpoint(spec.Endpoint) {
 		refuse("endpoint", allow.Endpoints, "the endpoint %q", spec.Endpoint)
 	}
-	if len(m) == 0 {
-		return nil
-	}
 	return m
 }
 
 // outOfBounds holds a pod to the administrator's floor of refresh-interval and ceiling of secrets.
-func (in *Injector) outOfBounds(spec config.Spec, namespace string) (m config.Mistakes) {
+func (in *Injector) outOfBounds(spec *config.Spec, namespace string) (m config.Mistakes) {
 	floor := time.Duration(*in.policy.Agent.MinRefreshInterval)
-	if spec.RefreshInterval != 0 && in.refreshInterval(&spec) < floor {
+	if spec.RefreshInterval != 0 && in.refreshInterval(spec) < floor {
 		m = append(m, config.Mistake{Where: config.Prefix + "refresh-interval", Problem: fmt.Sprintf(
 			"%s is shorter than the administrator of this cluster allows in namespace %s, %s (agent.minRefreshInterval); write %s or more, or 0 for never",
 			spec.RefreshInterval, namespace, floor, floor)})

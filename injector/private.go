@@ -5,7 +5,7 @@ import "github.com/kms-agent-injector/kms-agent-injector/config"
 // private are the mounts of volumes that only the agent's containers may have. The one with the ServiceAccount's token is the pod's
 // own where the pod brings it, as ack-pod-identity-webhook has it do, and where the agent is there already, another webhook may have
 // mounted it since.
-func private(r *Request) config.Mistakes {
+func private(r *request) config.Mistakes {
 	var m config.Mistakes
 	refuse := func(c *Container, volume, what string) {
 		m = append(m, config.Mistake{Where: "container " + c.Name, Problem: "mounts the volume " + volume + ", " + what})

@@ -96,14 +96,14 @@ func inMode(annotations object, mode string) {
 	}
 }
 
-// FuzzPlan throws any bytes at it as a pod: no panic, and what is accepted keeps the promises.
-func FuzzPlan(f *testing.F) {
+// FuzzDecide throws any bytes at it as a pod: no panic, and what is accepted keeps the promises.
+func FuzzDecide(f *testing.F) {
 	for _, file := range []string{"deployment", "restricted", "mesh-and-init-last", "after-ack-pod-identity-webhook", "denied-mounts", "api", "env", "env-container-added-later", "views", "client-key", "signals"} {
 		f.Add(readYAML(f, "testdata/"+file+".yaml"))
 	}
 	in := operator(f, "")
 	f.Fuzz(func(t *testing.T, document []byte) {
-		bounds.Allocations(t, len(document), func() { plan(in, document) }) //nolint:errcheck // planned or refused
+		bounds.Allocations(t, len(document), func() { decide(in, document) }) //nolint:errcheck // injected or refused
 		injected, _, err := inject(in, document)
 		if err != nil || bytes.Equal(injected, document) {
 			return
@@ -117,9 +117,9 @@ func FuzzPlan(f *testing.F) {
 // whether the pod was injected.
 func properties(t fataler, in *injector.Injector, document []byte, native bool) bool {
 	t.Helper()
-	var made injector.Plan
+	var made injector.Decision
 	var err error
-	bounds.Allocations(t, len(document), func() { made, err = plan(in, document) })
+	bounds.Allocations(t, len(document), func() { made, err = decide(in, document) })
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
 		return false // refusals are looked at one by one elsewhere
@@ -127,7 +127,7 @@ func properties(t fataler, in *injector.Injector, document []byte, native bool) 
 	if err != nil {
 		t.Fatalf("%v\n%s", err, document)
 	}
-	if again, _ := plan(in, document); !bytes.Equal(again.Patch, made.Patch) {
+	if again, _ := decide(in, document); !bytes.Equal(again.Patch, made.Patch) {
 		t.Fatalf("equal input, other output:\n%s\n%s", made.Patch, again.Patch)
 	}
 	injected, _, err := inject(in, document)
@@ -164,9 +164,9 @@ func specOf(t fataler, pod object) config.Spec {
 	for key, value := range pod["metadata"].(object)["annotations"].(object) {
 		annotations[key] = value.(string)
 	}
-	spec, err := config.Parse(annotations, config.Checks{})
-	if err != nil {
-		t.Fatalf("%v", err)
+	spec, mistakes := config.Parse(annotations)
+	if mistakes != nil {
+		t.Fatalf("%v", mistakes)
 	}
 	return spec
 }

@@ -9,7 +9,7 @@ import (
 
 // warnReferences is for $(NAME) of a variable that the agent sets: Kubernetes replaces it by a variable of the pod's spec, or leaves it as
 // it is.
-func warnReferences(r *Request, readers []Container) []string {
+func warnReferences(r *request, readers []Container) []string {
 	if len(r.Spec.Env) == 0 {
 		return nil
 	}

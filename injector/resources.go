@@ -17,17 +17,16 @@ const (
 	limitsAnnotation   = config.Prefix + "agent-limits"
 )
 
-// resources, as JSON, merges a pod's wishes over the operator's defaults and holds them to the operator's ceilings. A request above its
-// limit would make the pod invalid, with a message that names a container its author has never heard of; and so would a default
-// of ours that the amounts of the pod as a whole, where it states them, have no room for.
-func (in *Injector) resources(r *Request) (string, config.Mistakes) {
+// resources returns the resources of the agent's containers: the pod's annotations over the configured defaults, and mistakes above
+// the configured maximum. A request above its limit is a mistake, because the API server would blame a container that the author did
+// not write. Defaults leave out what the pod as a whole, where it states resources, might have no room for.
+func (in *Injector) resources(r *request) (corev1.ResourceRequirements, config.Mistakes) {
 	spec := &r.Spec
-	if len(spec.AgentRequests) == 0 && len(spec.AgentLimits) == 0 && r.Pod.Spec.Resources.none() {
-		return in.fragments.resources, nil
+	defaults := corev1.ResourceRequirements{
+		Requests: r.Pod.Spec.Resources.leave(in.defaults.Requests), Limits: r.Pod.Spec.Resources.leave(in.defaults.Limits),
 	}
-	defaults := corev1.ResourceRequirements{Requests: r.Pod.Spec.Resources.leave(in.defaults.Requests), Limits: r.Pod.Spec.Resources.leave(in.defaults.Limits)}
 	if len(spec.AgentRequests) == 0 && len(spec.AgentLimits) == 0 {
-		return string(appendResources(nil, defaults)), nil
+		return defaults, nil
 	}
 	var mistakes config.Mistakes
 	merged := corev1.ResourceRequirements{}
@@ -71,7 +70,7 @@ func (in *Injector) resources(r *Request) (string, config.Mistakes) {
 		}
 		mistakes = append(mistakes, problem)
 	}
-	return string(appendResources(nil, merged)), mistakes
+	return merged, mistakes
 }
 
 func (r *Resources) none() bool { return r == nil || len(r.Requests) == 0 && len(r.Limits) == 0 }

@@ -37,8 +37,8 @@ func selector(of config.Selector) (labels.Selector, error) {
 	return metav1.LabelSelectorAsSelector(&same)
 }
 
-// In is the Injector for a namespace: the document's first entry that matches it says what is different there.
-func (in *Injector) In(namespace string, of map[string]string) *Injector {
+// in is the Injector for a namespace: the document's first entry that matches it says what is different there.
+func (in *Injector) in(namespace string, of map[string]string) *Injector {
 	for _, s := range in.scopes {
 		if s.HasName(namespace) && (s.selector == nil || s.selector.Matches(labels.Set(of))) {
 			return s.injector
@@ -47,8 +47,8 @@ func (in *Injector) In(namespace string, of map[string]string) *Injector {
 	return in
 }
 
-// ByLabels reports whether In needs a namespace's labels.
-func (in *Injector) ByLabels(namespace string) bool {
+// byLabels reports whether in needs a namespace's labels.
+func (in *Injector) byLabels(namespace string) bool {
 	for _, s := range in.scopes {
 		switch {
 		case !s.HasName(namespace):

@@ -45,11 +45,12 @@ func TestIn(t *testing.T) {
 		{"shop", map[string]string{"zone": "b"}, "zone", true},
 		{"shop", map[string]string{"zone": "b", "managed": ""}, "base", true},
 	} {
-		if got := in.In(c.namespace, c.labels).Policy().Agent.Image; got != c.image {
-			t.Errorf("%s %v: %s, want %s", c.namespace, c.labels, got, c.image)
+		image, byLabels := in.Of(c.namespace, c.labels)
+		if image != c.image {
+			t.Errorf("%s %v: %s, want %s", c.namespace, c.labels, image, c.image)
 		}
-		if got := in.ByLabels(c.namespace); got != c.byLabels {
-			t.Errorf("%s needs its labels: %v", c.namespace, got)
+		if byLabels != c.byLabels {
+			t.Errorf("%s needs its labels: %v", c.namespace, byLabels)
 		}
 	}
 }
@@ -70,5 +71,36 @@ func TestEntryThatCannotBeUsed(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// TestNativeSidecars: auto is what the cluster can, in each namespace.
+func TestNativeSidecars(t *testing.T) {
+	policy, err := config.ReadInjector([]byte("{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: base}, namespaces: [" +
+		"{names: [a], agent: {nativeSidecar: never}}, {names: [b], agent: {nativeSidecar: always}}, {names: [c], agent: {nativeSidecar: auto}}, {names: [d]}]}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := injector.New(policy, "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod, err := injector.DecodePod([]byte(`{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"}},"spec":{"containers":[{"name":"web","command":["/web"]}]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for plain, want := range map[bool]map[string]bool{
+		false: {"a": false, "b": true, "c": true, "d": true},
+		true:  {"a": false, "b": true, "c": false, "d": false},
+	} {
+		for namespace, native := range want {
+			d, err := in.Decide(t.Context(), injector.Request{Namespace: namespace, Pod: pod, PlainSidecars: plain}, oneRole{})
+			if err != nil || d.Refused() != nil {
+				t.Fatal(err, d.Refused())
+			}
+			if got := strings.Contains(string(d.Patch), `"restartPolicy":"Always"`); got != native {
+				t.Errorf("plain sidecars %v, namespace %s: native %v", plain, namespace, got)
+			}
+		}
 	}
 }

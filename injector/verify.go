@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -30,8 +33,8 @@ const cureLate = "; write it into the pod template, or have the webhook that wri
 // A verification is of all containers of the agent's in a pod.
 type verification struct {
 	in     *Injector
-	r      *Request
-	shared *shared
+	r      *request
+	shared corev1.Container
 	doc    config.Agent           // that the agents are to have
 	trees  map[int]map[string]any // doc with a port for metrics, by the port
 
@@ -43,13 +46,13 @@ type verification struct {
 }
 
 // verify compares the agent's containers that are in the pod with those that it would get.
-func (in *Injector) verify(r *Request, a *access, doc config.Agent, resources string, memory *memory) (config.Mistakes, []string) {
+func (in *Injector) verify(r *request, a *access, doc config.Agent, resources corev1.ResourceRequirements) (config.Mistakes, []string) {
 	if !injected(&r.Pod.Spec) {
 		return nil, nil
 	}
 	same := *r
 	in.end(&same)
-	v := verification{in: in, r: &same, doc: doc, trees: map[int]map[string]any{}, shared: in.shared(r, a, resources, memory)}
+	v := verification{in: in, r: &same, doc: doc, trees: map[int]map[string]any{}, shared: in.sharedContainer(r, a, documentHole, resources)}
 	for _, list := range []struct {
 		containers []Container
 		inits      bool
@@ -71,11 +74,11 @@ func (v *verification) container(c *Container, inits bool) {
 		return
 	}
 	port := v.metricsPort(c)
-	made := v.in.agent(v.r, c.Name, inits, v.shared)
+	made := initContainer(v.shared)
 	if c.Name == ContainerName {
-		made.port = port
+		made = v.in.sidecar(v.r, v.shared, inits, port)
 	}
-	want := tree(appendAgent(nil, made))
+	want := tree(made)
 	delete(want, "resources")
 	delete(want, "imagePullPolicy")
 	security := want["securityContext"].(map[string]any)
@@ -96,7 +99,7 @@ func (v *verification) container(c *Container, inits bool) {
 			return false
 		},
 	}
-	found.text(want, c.Text)
+	found.text(want, c.text)
 	fields := slices.DeleteFunc(found.differs, v.annotated)
 	for _, e := range c.Env {
 		if proxies(e.Name) && !slices.Contains(v.proxied, e.Name) {
@@ -129,7 +132,7 @@ func (v *verification) earlier(_, got string) bool {
 // without metrics needs none.
 func (v *verification) metricsPort(c *Container) int {
 	i := slices.IndexFunc(c.Env, func(e Setting) bool { return e.Name == config.AgentEnv })
-	switch port := member(c.Env[i].Value, "metricsPort"); port {
+	switch port := member(jsontext.Value(c.Env[i].Value), "metricsPort"); port {
 	case "":
 		return 0
 	case strconv.Itoa(*v.in.policy.Agent.MetricsPort):
@@ -158,7 +161,7 @@ func (v *verification) document(where string, metricsPort int, told string) bool
 		doc.MetricsPort = metricsPort
 		v.trees[metricsPort] = documentTree(doc)
 	}
-	found.text(v.trees[metricsPort], told)
+	found.text(v.trees[metricsPort], []byte(told))
 	if slices.Contains(found.differs, "") {
 		problem("is not a document for the agent")
 		return true

@@ -50,7 +50,7 @@ func views(spec *config.Spec) (all []view, of map[string]int) {
 }
 
 // secretsVolume is the volume that has a container's files.
-func (r *Request) secretsVolume(container string) string {
+func (r *request) secretsVolume(container string) string {
 	if i, found := r.viewOf[container]; found {
 		return r.views[i].volume
 	}

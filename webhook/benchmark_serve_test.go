@@ -171,7 +171,7 @@ func serveInjector(c tls.Certificate) (url string, err error) {
 	if err != nil {
 		return "", err
 	}
-	judge, err := permissive(directory)
+	admission, err := permissive(directory)
 	os.RemoveAll(directory)
 	if err != nil {
 		return "", err
@@ -182,7 +182,7 @@ func serveInjector(c tls.Certificate) (url string, err error) {
 		return "", err
 	}
 	o := Options{Certificate: fixed{c}, Log: logr.Discard()}
-	server, err := admissionServer(o, judge, &events{}, newMeasures(func() time.Time { return time.Time{} }), new(atomic.Bool))
+	server, err := admissionServer(o, admission, newMetrics(func() time.Time { return time.Time{} }), new(atomic.Bool))
 	if err != nil {
 		return "", err
 	}

@@ -17,11 +17,12 @@ import (
 	"github.com/go-logr/logr"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
 // sizes are of AdmissionReviews: a pod by itself, one with a mesh's sidecar, one that many controllers have written to.
@@ -72,16 +73,16 @@ func bare(w http.ResponseWriter, r *http.Request) {
 }
 
 func mutator(b testing.TB) http.Handler {
-	judge, err := permissive(b.TempDir())
+	admission, err := permissive(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}
-	measures := newMeasures(func() time.Time { return time.Time{} })
-	return &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: judge.pod, Observe: measures.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
+	metrics := newMetrics(func() time.Time { return time.Time{} })
+	return &review.Handler{Decide: admission.mutatePod, Observe: metrics.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
 }
 
 // permissive allows whatever is not wrong. Its document is in directory for as long as it takes to read it.
-func permissive(directory string) (*judge, error) {
+func permissive(directory string) (*admission, error) {
 	file := filepath.Join(directory, "config.yaml")
 	if err := os.WriteFile(file, []byte("{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: agent}}"), 0o600); err != nil {
 		return nil, err
@@ -90,7 +91,7 @@ func permissive(directory string) (*judge, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &judge{policy: policy, metadata: metadata{cached: oneAccount{}, live: newLive(oneAccount{}), scope: &scope{}}}, nil
+	return &admission{policy: policy, metadata: metadata{cached: oneAccount{}, live: newLive(oneAccount{}), scope: &scope{}}, events: &events{rate: share.NewRate(1, 1), recorder: &record.FakeRecorder{}}}, nil
 }
 
 // oneAccount has every ServiceAccount, and one role for all, and every namespace, all of which have opted in.

@@ -10,7 +10,6 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
@@ -34,8 +33,11 @@ func TestWaitingEventsAreSmall(t *testing.T) {
 	before := heap()
 	for i := range pods {
 		text := fmt.Sprintf(`{"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web","uid":"%d","controller":true}],"managedFields":[%q]}}`, i, strings.Repeat("x", long))
-		e.pod(&review.Request[injector.Pod]{Namespace: "shop", Object: injector.ReadPod(rawjson.NewReader(text))},
-			review.Verdict{Result: review.Injected, Reason: reasonNew, Audit: map[string]string{"identity": "rrsa"}})
+		pod, err := injector.DecodePod([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.pod(&review.Request{Namespace: "shop"}, pod, review.Verdict{Result: review.Injected, Reason: reasonNew, Audit: map[string]string{"identity": "rrsa"}})
 	}
 	if len(q.about) != pods {
 		t.Fatalf("%d events of %d pods", len(q.about), pods)

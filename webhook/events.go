@@ -94,8 +94,8 @@ func (e *events) reloaded(ctx context.Context, wrong error) {
 
 // pod tells the controller that a pod belongs to what became of it. A pod of nobody's has whoever made it, who has been told; it
 // has no uid yet, by which an event could name it.
-func (e *events) pod(req *review.Request[injector.Pod], v review.Verdict) {
-	i := slices.IndexFunc(req.Object.Metadata.Owners, func(o injector.Owner) bool { return o.Controller })
+func (e *events) pod(req *review.Request, pod injector.Pod, v review.Verdict) {
+	i := slices.IndexFunc(pod.Metadata.Owners, func(o injector.Owner) bool { return o.Controller })
 	if req.DryRun || i < 0 {
 		return
 	}
@@ -109,11 +109,9 @@ func (e *events) pod(req *review.Request[injector.Pod], v review.Verdict) {
 	default:
 		return
 	}
-	// Copies: what was read of a review is a part of its text, and an event that waits to be sent would keep all of it.
-	owner := req.Object.Metadata.Owners[i]
+	owner := pod.Metadata.Owners[i]
 	ref := &corev1.ObjectReference{
-		APIVersion: strings.Clone(owner.APIVersion), Kind: strings.Clone(owner.Kind), Namespace: strings.Clone(req.Namespace),
-		Name: strings.Clone(owner.Name), UID: types.UID(strings.Clone(owner.UID)),
+		APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: req.Namespace, Name: owner.Name, UID: types.UID(owner.UID),
 	}
 	if named(ref) && e.rate.Allow(ref.Namespace) {
 		e.recorder.Event(ref, kind, reason, message(text))
@@ -150,7 +148,7 @@ func deniedFor(v review.Verdict) string {
 	switch {
 	case len(keys) > 0:
 		text += "look at " + strings.Join(keys, ", ")
-	case v.Reason == reasonRole:
+	case v.Reason == string(injector.WithoutRole):
 		text += "it has no RAM role that it may assume; look at the annotations of its ServiceAccount"
 	default:
 		text += "its spec or its annotations do not allow it"

@@ -14,13 +14,12 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/client-go/tools/record"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
 // A hostilePod is one that the API server sends before it looks at what it is.
@@ -132,10 +131,10 @@ func hostilePods() map[string]hostilePod {
 
 // TestHostile holds the cost of every hostile pod to its size: when it is created, and when a workload with it is created or updated.
 func TestHostile(t *testing.T) {
-	j := hostileJudge(t)
-	measures := newMeasures(func() time.Time { return time.Time{} })
-	pods := &review.Handler[injector.Pod]{Read: injector.ReadPod, Decide: j.pod, Observe: measures.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
-	workloads := &review.Handler[workload.Workload]{Read: workload.Read, Decide: j.workload, Observe: measures.pod, Advisory: true, Log: logr.Discard(), Draining: new(atomic.Bool)}
+	a := hostileAdmission(t)
+	metrics := newMetrics(func() time.Time { return time.Time{} })
+	pods := &review.Handler{Decide: a.mutatePod, Observe: metrics.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
+	workloads := &review.Handler{Decide: a.validateWorkload, Observe: metrics.pod, Advisory: true, Log: logr.Discard(), Draining: new(atomic.Bool)}
 	for name, c := range hostilePods() {
 		annotations := each([]string{config.Prefix + "inject", config.Prefix + "secret.db"}, "true")
 		for key, value := range c.annotations {
@@ -169,8 +168,8 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// hostileJudge decides as in a cluster that is careful.
-func hostileJudge(t *testing.T) *judge {
+// hostileAdmission decides as in a cluster that is careful.
+func hostileAdmission(t *testing.T) *admission {
 	file := filepath.Join(t.TempDir(), "config.yaml")
 	document := "{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: agent}, allow: {secrets: ['a*', 'x*', 'true']}}"
 	if err := os.WriteFile(file, []byte(document), 0o600); err != nil {
@@ -180,7 +179,7 @@ func hostileJudge(t *testing.T) *judge {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &judge{policy: policy, metadata: metadata{cached: oneAccount{}, live: newLive(oneAccount{}), scope: &scope{}}, checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}}
+	return &admission{policy: policy, metadata: metadata{cached: oneAccount{}, live: newLive(oneAccount{}), scope: &scope{}}, events: &events{rate: share.NewRate(1, 1), recorder: &record.FakeRecorder{}}}
 }
 
 // sender sends a review to a handler and returns the answer.

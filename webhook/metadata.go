@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
@@ -35,26 +36,65 @@ type metadata struct {
 	scope  *scope
 }
 
-// An outageError is a question that the API server did not answer.
-type outageError struct{ err error }
-
-func (e *outageError) Error() string { return e.err.Error() }
-func (e *outageError) Unwrap() error { return e.err }
-
 func (m metadata) fromCache(ctx context.Context, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
 	return get(ctx, m.cached, kind, name)
 }
 
-// fromServer returns nil for an object that does not exist. The error is an outageError.
+// fromServer returns nil for an object that does not exist. The error is an outage.
 func (m metadata) fromServer(ctx context.Context, source string, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
 	object, err := m.live.get(ctx, source, kind, name)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil, nil
 	case err != nil:
-		return nil, &outageError{fmt.Errorf("read %s %s: %w", kind.Kind, strings.TrimPrefix(name.String(), "/"), err)}
+		return nil, fmt.Errorf("read %s %s: %w", kind.Kind, strings.TrimPrefix(name.String(), "/"), err)
 	}
 	return object, nil
+}
+
+// labels returns the labels of a namespace. The error is an outage: there is no request in a namespace that does not exist.
+func (m metadata) labels(ctx context.Context, source, namespace string) (map[string]string, error) {
+	key := types.NamespacedName{Name: namespace}
+	ns, err := m.fromCache(ctx, namespaceKind, key)
+	if err == nil {
+		return ns.Labels, nil
+	}
+	switch ns, err = m.fromServer(ctx, source, namespaceKind, key); {
+	case err != nil:
+		return nil, err
+	case ns == nil:
+		return nil, fmt.Errorf("namespace %q does not exist", namespace)
+	}
+	return ns.Labels, nil
+}
+
+// A lookup is an injector.Cluster for one request.
+type lookup struct {
+	metadata
+	source string            // of the request
+	labels map[string]string // of its namespace
+}
+
+func (l lookup) NamespaceLabels(context.Context, string) (map[string]string, error) {
+	return l.labels, nil
+}
+
+func (l lookup) ServiceAccountAnnotations(ctx context.Context, namespace, name string, fresh bool) (map[string]string, error) {
+	key := types.NamespacedName{Namespace: namespace, Name: name}
+	var account *metav1.PartialObjectMetadata
+	var err error
+	if fresh {
+		account, err = l.fromServer(ctx, l.source, serviceAccountKind, key)
+	} else {
+		account, err = l.fromCache(ctx, serviceAccountKind, key)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case account == nil:
+		return nil, injector.ErrNotFound
+	}
+	return account.Annotations, nil
 }
 
 func get(ctx context.Context, from client.Reader, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
@@ -13,12 +14,12 @@ import (
 var outcomes = map[string][]string{
 	review.Injected: {reasonNew, reasonAgain},
 	review.Skipped:  {reasonNotAsked, reasonMirror, reasonComplete, reasonNotLabelled},
-	review.Denied:   {reasonAnnotations, reasonPolicy, reasonRole, reasonPod},
-	review.Errored:  {reasonKube, review.BadReview, review.Busy, review.Panic, reasonInternal},
+	review.Denied:   {string(injector.WrongAnnotations), string(injector.NotAllowed), string(injector.WithoutRole), string(injector.Conflict)},
+	review.Errored:  {reasonKube, review.BadReview, review.Busy, review.Panic},
 }
 
-// measures are the webhook's own metrics. Only pods are counted: workloads are in controller-runtime's metrics, by path.
-type measures struct {
+// webhookMetrics are the webhook's own. Only pods are counted: workloads are in controller-runtime's metrics, by path.
+type webhookMetrics struct {
 	registry   *prometheus.Registry
 	admissions *prometheus.CounterVec
 	sessions   *prometheus.CounterVec
@@ -27,8 +28,8 @@ type measures struct {
 	configTime prometheus.Gauge
 }
 
-func newMeasures(expiry func() time.Time) *measures {
-	m := &measures{
+func newMetrics(expiry func() time.Time) *webhookMetrics {
+	m := &webhookMetrics{
 		registry: prometheus.NewRegistry(),
 		admissions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kms_webhook_admissions_total", Help: "Pods that were decided on, by what became of them and why.",
@@ -68,7 +69,7 @@ func newMeasures(expiry func() time.Time) *measures {
 }
 
 // reloaded counts a change of the operator's document, with what is wrong with it.
-func (m *measures) reloaded(wrong error) {
+func (m *webhookMetrics) reloaded(wrong error) {
 	if wrong != nil {
 		m.configOK.Set(0)
 		return
@@ -77,7 +78,7 @@ func (m *measures) reloaded(wrong error) {
 	m.configTime.SetToCurrentTime()
 }
 
-func (m *measures) pod(v review.Verdict, took time.Duration) {
+func (m *webhookMetrics) pod(v review.Verdict, took time.Duration) {
 	m.admissions.WithLabelValues(v.Result, v.Reason).Inc()
 	if v.Result == review.Injected {
 		m.sessions.WithLabelValues(v.Audit[auditSession]).Inc()

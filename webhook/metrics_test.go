@@ -9,12 +9,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
 // What alerts, dashboard and documents call the webhook's metrics is what they are called, and each is documented.
 func TestMetricsAreWhatIsReferredTo(t *testing.T) {
-	families, err := newMeasures(func() time.Time { return time.Time{} }).registry.Gather()
+	families, err := newMetrics(func() time.Time { return time.Time{} }).registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func TestMetricsAreWhatIsReferredTo(t *testing.T) {
 
 // A counter that appears with its first pod would hide that pod from increase() and so from an alert.
 func TestAdmissionsAreCountedFromZero(t *testing.T) {
-	m := newMeasures(func() time.Time { return time.Time{} })
+	m := newMetrics(func() time.Time { return time.Time{} })
 	families, err := m.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -64,9 +65,9 @@ func TestAdmissionsAreCountedFromZero(t *testing.T) {
 		{Result: review.Injected, Reason: reasonNew, Audit: map[string]string{auditSession: sessionWide}},
 		{Result: review.Injected, Reason: reasonAgain, Audit: map[string]string{auditSession: sessionNarrowed}}, skipped(reasonNotAsked), skipped(reasonMirror),
 		skipped(reasonNotLabelled),
-		{Result: review.Denied, Reason: reasonAnnotations}, {Result: review.Denied, Reason: reasonPolicy}, {Result: review.Denied, Reason: reasonRole},
-		{Result: review.Denied, Reason: reasonPod}, {Result: review.Errored, Reason: reasonKube}, {Result: review.Errored, Reason: review.BadReview}, {Result: review.Errored, Reason: review.Busy},
-		{Result: review.Errored, Reason: review.Panic}, {Result: review.Errored, Reason: reasonInternal},
+		denied(injector.WrongAnnotations, nil), denied(injector.NotAllowed, nil), denied(injector.WithoutRole, nil), denied(injector.Conflict, nil),
+		{Result: review.Errored, Reason: reasonKube}, {Result: review.Errored, Reason: review.BadReview}, {Result: review.Errored, Reason: review.Busy},
+		{Result: review.Errored, Reason: review.Panic},
 	} {
 		m.pod(v, time.Millisecond)
 	}

@@ -24,15 +24,12 @@ type policy struct {
 	log           logr.Logger
 	skew          skew
 
-	now  atomic.Pointer[choice]
+	now  atomic.Pointer[injector.Injector]
 	read [][]byte // the file and the CA files that now is made of
 	err  string   // the last thing wrong with them, to say it once
 
 	reloaded func(ctx context.Context, wrong error) // is told of each change, for better or for worse
 }
-
-// A choice is made of one document, for both of what nativeSidecar auto may mean.
-type choice struct{ native, plain *injector.Injector }
 
 func loadPolicy(file, version string, log logr.Logger) (*policy, error) {
 	p := &policy{file: file, version: version, log: log, reloaded: func(context.Context, error) {}}
@@ -40,12 +37,9 @@ func loadPolicy(file, version string, log logr.Logger) (*policy, error) {
 	return p, err
 }
 
-func (p *policy) current() *injector.Injector {
-	now := p.now.Load()
-	if p.skew.plain.Load() {
-		return now.plain
-	}
-	return now.native
+// current returns the injector, and whether there may be kubelets that run no native sidecars.
+func (p *policy) current() (in *injector.Injector, plainSidecars bool) {
+	return p.now.Load(), p.skew.plain.Load()
 }
 
 // watch reloads the document when its files change, until ctx ends. A broken change leaves what was.
@@ -91,14 +85,11 @@ func (p *policy) load() (changed bool, err error) {
 	if same(p.read, read) {
 		return false, nil
 	}
-	var both choice
-	if both.native, err = injector.New(policy.WithNativeSidecars(true), p.version); err == nil {
-		both.plain, err = injector.New(policy.WithNativeSidecars(false), p.version)
-	}
+	in, err := injector.New(policy, p.version)
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", p.file, err)
 	}
-	p.now.Store(&both)
+	p.now.Store(in)
 	p.read = read
 	return true, nil
 }

@@ -35,7 +35,7 @@ func TestPolicyFollowsItsFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		go p.watch(t.Context()) //nolint:errcheck // it returns nil
-		bundle := func() string { return p.current().Policy().KMS.CABundle }
+		bundle := func() string { return p.now.Load().Policy().KMS.CABundle }
 		pass := func() {
 			<-time.After(2 * policyInterval)
 			synctest.Wait()
@@ -43,8 +43,8 @@ func TestPolicyFollowsItsFiles(t *testing.T) {
 		if bundle() != first {
 			t.Fatalf("the bundle is %s", bundle())
 		}
-		kept := p.current()
-		if pass(); p.current() != kept {
+		kept := p.now.Load()
+		if pass(); p.now.Load() != kept {
 			t.Error("nothing changed, but it was loaded again")
 		}
 		put(t, ca, second)
@@ -84,7 +84,7 @@ func TestCAFileOfMoreThanCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := p.current().Policy().KMS.CABundle; got != certificate {
+	if got := p.now.Load().Policy().KMS.CABundle; got != certificate {
 		t.Errorf("pods would get\n%s", got)
 	}
 }

@@ -81,7 +81,7 @@ func (o optedIn) Lookup(label string) (string, bool) {
 }
 
 // inScope reports whether pods of a namespace are injected, with the namespace's labels. What the cache does not show is looked up
-// in the API server: there may be a label that is younger than the cache. The error is an outageError.
+// in the API server: there may be a label that is younger than the cache. The error is an outage.
 func (m metadata) inScope(ctx context.Context, source, namespace string) (in bool, of map[string]string, err error) {
 	ns, err := m.fromCache(ctx, namespaceKind, types.NamespacedName{Name: namespace})
 	if err == nil && m.selects(namespace, ns.Labels) {
@@ -92,7 +92,7 @@ func (m metadata) inScope(ctx context.Context, source, namespace string) (in boo
 	case err != nil:
 		return false, nil, err
 	case ns == nil:
-		return false, nil, &outageError{fmt.Errorf("namespace %q does not exist", namespace)}
+		return false, nil, fmt.Errorf("namespace %q does not exist", namespace)
 	}
 	return m.selects(namespace, ns.Labels), ns.Labels, nil
 }

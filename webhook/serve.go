@@ -17,10 +17,8 @@ import (
 	"github.com/go-logr/logr"
 	crwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
 )
 
 // What strangers may take of the process, who are everybody on the pod network: parts of its memory, which is GOMEMLIMIT. A connection
@@ -47,7 +45,7 @@ func memory() int64 {
 }
 
 // admissionServer answers at the paths of this package.
-func admissionServer(o Options, j *judge, e *events, m *measures, draining *atomic.Bool) (*http.Server, error) {
+func admissionServer(o Options, a *admission, m *webhookMetrics, draining *atomic.Bool) (*http.Server, error) {
 	secure := &tls.Config{
 		GetCertificate:              o.Certificate.GetCertificate,
 		MinVersion:                  tls.VersionTLS12,
@@ -60,23 +58,18 @@ func admissionServer(o Options, j *judge, e *events, m *measures, draining *atom
 		}
 		secure = &tls.Config{GetConfigForClient: authorities.config, MinVersion: tls.VersionTLS12}
 	}
-	decidePod := func(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
-		v := j.pod(ctx, req)
-		e.pod(req, v)
-		return v
-	}
 	uncounted := func(review.Verdict, time.Duration) {}
 	long := share.NewBytes(int(memory() / memoryPerByte))
 	mux := http.NewServeMux()
 	counted := crwebhook.NewServer(crwebhook.Options{WebhookMux: mux}) // for its metrics of each path; it has no limits to set
-	counted.Register(MutatePath, &review.Handler[injector.Pod]{
-		Read: injector.ReadPod, Decide: decidePod, Observe: m.pod, MaxBody: review.OneObject, Bytes: long, Log: o.Log, Draining: draining,
+	counted.Register(MutatePath, &review.Handler{
+		Decide: a.mutatePod, Observe: m.pod, MaxBody: review.OneObject, Bytes: long, Log: o.Log, Draining: draining,
 	})
-	counted.Register(ValidatePath, &review.Handler[workload.Workload]{
-		Read: workload.Read, Decide: j.workload, Observe: uncounted, MaxBody: review.TwoObjects, Bytes: long, Advisory: true, Log: o.Log, Draining: draining,
+	counted.Register(ValidatePath, &review.Handler{
+		Decide: a.validateWorkload, Observe: uncounted, MaxBody: review.TwoObjects, Bytes: long, Advisory: true, Log: o.Log, Draining: draining,
 	})
-	counted.Register(BarePodsPath, &review.Handler[injector.Pod]{
-		Read: injector.ReadPod, Decide: j.bare, Observe: uncounted, MaxBody: review.OneObject, Bytes: long, Advisory: true, Log: o.Log, Draining: draining,
+	counted.Register(BarePodsPath, &review.Handler{
+		Decide: a.validateBarePod, Observe: uncounted, MaxBody: review.OneObject, Bytes: long, Advisory: true, Log: o.Log, Draining: draining,
 	})
 	server := limited(mux, o.Log)
 	server.TLSConfig = secure

@@ -17,9 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
 
@@ -58,7 +57,6 @@ type Options struct {
 
 	REST        *rest.Config
 	Certificate Certificate
-	Checks      config.Checks
 	Log         logr.Logger
 }
 
@@ -88,9 +86,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	judge := &judge{policy: policy, metadata: metadata, checks: o.Checks}
 	var draining, synced atomic.Bool
-	measures := newMeasures(func() time.Time { return expiry(o.Certificate) })
+	metrics := newMetrics(func() time.Time { return expiry(o.Certificate) })
 
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
 	running, stop := context.WithCancel(running)
@@ -100,10 +97,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	policy.reloaded = func(ctx context.Context, wrong error) {
-		measures.reloaded(wrong)
+		metrics.reloaded(wrong)
 		events.reloaded(ctx, wrong)
 	}
-	server, err := admissionServer(o, judge, events, measures, &draining)
+	server, err := admissionServer(o, &admission{policy: policy, metadata: metadata, events: events}, metrics, &draining)
 	if err != nil {
 		return err
 	}
@@ -114,7 +111,7 @@ func Run(ctx context.Context, o Options) error {
 	group.Go(func() error { return policy.watch(running) })
 	group.Go(func() error { return policy.skew.watch(running, o.REST, o.Log) })
 	group.Go(func() error { return o.Certificate.Run(running) })
-	group.Go(func() error { return serve(running, o.Metrics, metricsHandler(measures.registry), o.Log) })
+	group.Go(func() error { return serve(running, o.Metrics, metricsHandler(metrics.registry), o.Log) })
 	group.Go(func() error {
 		return serve(running, o.Health, healthHandler(map[string]healthz.Checker{
 			"stopping":    flag(func() bool { return !draining.Load() }, "the webhook was told to stop"),
@@ -162,7 +159,7 @@ func expiry(c Certificate) time.Time {
 
 func metricsHandler(own *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{metrics.Registry, own}, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle("/metrics", promhttp.HandlerFor(prometheus.Gatherers{crmetrics.Registry, own}, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	return mux
 }
 

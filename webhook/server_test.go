@@ -26,7 +26,6 @@ import (
 	"github.com/go-logr/logr/testr"
 	admissionv1 "k8s.io/api/admission/v1"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
@@ -66,20 +65,6 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	o := webhook.Options{
 		ConfigFile: f.config, Admission: listen(t), Metrics: listen(t), Health: listen(t),
 		Version: "v1.2.3", REST: f.kube.Config(), Certificate: serving, Log: testr.New(t),
-		Checks: config.Checks{Key: func(expression string) error {
-			switch expression {
-			case "bad[":
-				return errors.New("it ends too early")
-			case "panic":
-				panic("a pod's content")
-			}
-			return nil
-		}, Template: func(text string) error {
-			if text == "{{" {
-				return errors.New("template line 1: unclosed action")
-			}
-			return nil
-		}},
 	}
 	for _, c := range change {
 		c(f, &o)

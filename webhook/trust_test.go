@@ -6,16 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
 
 // TestTrust has what somebody would write who wants more than the operator gives him, and the answer to each: by annotation, for a
 // pod, and for the template of a Deployment.
 func TestTrust(t *testing.T) {
-	f := start(t, func(f *fixture, o *webhook.Options) {
-		o.Checks = config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}
+	f := start(t, func(f *fixture, _ *webhook.Options) {
 		document := strings.Replace(operatorDocument, "agent: {", "agent: {maxLimits: {memory: 128Mi}, ", 1)
 		if err := os.WriteFile(f.config, []byte(document), 0o600); err != nil {
 			t.Fatal(err)

@@ -2,7 +2,6 @@ package webhook
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,71 +11,116 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
 )
 
-// workload decides on a workload by what would happen to its pods. What may be put right before they start is a warning. So is
-// everything about an update that leaves our annotations as they were: a workload that was made before us, or before the
-// operator's policy, must still be scaled, paused and deleted.
-func (j *judge) workload(ctx context.Context, req *review.Request[workload.Workload]) review.Verdict {
-	pod := req.Object.Template
-	spec, mistakes := config.Parse(pod.Metadata.Annotations, j.checks)
-	v, outside := j.outside(ctx, req.Source, req.Namespace, spec, mistakes)
-	if !outside {
-		v = j.template(ctx, req.Source, req.Namespace, req.Object, spec, mistakes)
+// validateWorkload decides on a workload by what would happen to its pods. What may be put right before they start is a warning. So is
+// everything about an update that leaves our annotations as they were: a workload that was made before us, or before a change of the
+// webhook's configuration, must still be scaled, paused and deleted.
+func (a *admission) validateWorkload(ctx context.Context, req *review.Request) review.Verdict {
+	w, err := decodeWorkload(req.Object)
+	if err != nil {
+		return review.Failed(review.BadReview, err)
 	}
-	unchanged := req.Operation == "UPDATE" && maps.Equal(own(pod), own(req.OldObject.Template))
-	if v.Err != nil && (unchanged || req.Object.Deleted) {
+	old, err := decodeWorkload(req.OldObject)
+	if err != nil {
+		return review.Failed(review.BadReview, err)
+	}
+	v := a.template(ctx, req, &w)
+	unchanged := req.Operation == "UPDATE" && maps.Equal(own(w.template), own(old.template))
+	if v.Err != nil && (unchanged || w.deleted) {
 		v = review.Verdict{Result: review.Skipped, Reason: v.Reason, Warnings: append(v.Warnings, "its pods will be refused: "+v.Err.Error())}
 	}
-	v.Warnings = slices.Concat(req.Object.Misplaced(), misspelt(pod), v.Warnings)
+	v.Warnings = slices.Concat(w.misplaced(), misspelt(w.template), v.Warnings)
 	return v
 }
 
-func (j *judge) template(ctx context.Context, source, namespace string, of workload.Workload, spec config.Spec, mistakes error) review.Verdict {
-	pod := of.Template
-	if mistakes != nil {
-		return denied(reasonAnnotations, mistakes)
-	}
-	if !spec.Inject {
-		return notAsked(pod)
-	}
-	labels, err := j.metadata.labels(ctx, source, namespace)
-	if err != nil {
-		return review.Failed(reasonKube, err)
-	}
-	in := j.policy.current().In(namespace, labels)
-	var wrong refusals
-	wrong.add(reasonPolicy, in.Allowed(spec, namespace))
-	var warnings []string
-	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; marked {
-		warnings = append(warnings, config.InjectedAnnotation+" is written by the webhook into pods; remove it from the template")
-	}
-	role, err := j.metadata.role(ctx, source, spec, in.Policy(), rrsa.ServiceAccount{Namespace: namespace, Name: injector.ServiceAccountOf(pod)})
-	outage := new(outageError)
-	switch {
-	case errors.As(err, &outage):
-		warnings = append(warnings, fmt.Sprintf("its role was not checked: %s", err))
-	case err != nil && rrsa.FromPod(spec):
-		wrong.add(reasonRole, err)
-	case err != nil:
-		warnings = append(warnings, "its pods will be refused until this is put right: "+err.Error())
-	}
-	v := plan(in, injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: role, Claims: of.Claims})
-	warnings = append(warnings, v.Warnings...)
-	if v.Result == review.Errored {
+func (a *admission) template(ctx context.Context, req *review.Request, w *workload) review.Verdict {
+	labels, v, outside := a.outside(ctx, req, w.template)
+	if outside {
 		return v
 	}
-	if wrong.add(reasonPod, v.Err); wrong.reason != "" {
-		v = wrong.verdict()
-	} else {
-		v = review.Verdict{Result: review.Skipped, Reason: reasonValid}
+	d, outage := a.decide(ctx, req, labels, w.template, w.claims)
+	switch {
+	case !d.Asked:
+		return review.Verdict{Result: review.Skipped, Reason: reasonNotAsked, Warnings: d.Warnings}
+	case d.Reason == injector.WrongAnnotations:
+		return denied(d.Reason, d.Refused())
 	}
-	v.Warnings = warnings
+	var warnings []string
+	if _, marked := w.template.Metadata.Annotations[config.InjectedAnnotation]; marked {
+		warnings = append(warnings, config.InjectedAnnotation+" is written by the webhook into pods; remove it from the template")
+	}
+	switch {
+	case outage != nil:
+		warnings = append(warnings, fmt.Sprintf("its role was not checked: %s", outage))
+	case d.NoRole != nil && !rrsa.FromPod(d.Spec): // the ServiceAccount may come, or get its role, before the pods
+		warnings = append(warnings, "its pods will be refused until this is put right: "+d.NoRole.Error())
+		if d.NoRole = nil; d.Reason == injector.WithoutRole {
+			d.Reason = injector.Conflict // if there is one
+		}
+	}
+	v = review.Verdict{Result: review.Skipped, Reason: reasonValid}
+	if refused := d.Refused(); refused != nil {
+		v = denied(d.Reason, refused)
+	}
+	v.Warnings = slices.Concat(warnings, d.Warnings)
 	return v
 }
 
-// own are the annotations that are our business.
+// validateBarePod decides on a pod without a controller where the webhook for pods is not called.
+func (a *admission) validateBarePod(ctx context.Context, req *review.Request) review.Verdict {
+	pod, err := injector.DecodePod(req.Object)
+	if err != nil {
+		return review.Failed(review.BadReview, err)
+	}
+	if _, v, outside := a.outside(ctx, req, pod); outside {
+		return v
+	}
+	return skipped(reasonNotAsked)
+}
+
+// outside returns the labels of a namespace that has opted in, or else the verdict on a pod or template in it: it only warns, also of
+// what would be refused on the day on which the namespace opts in.
+func (a *admission) outside(ctx context.Context, req *review.Request, pod injector.Pod) (map[string]string, review.Verdict, bool) {
+	if len(own(pod)) == 0 {
+		return nil, review.Verdict{}, false
+	}
+	labels, err := a.metadata.labels(ctx, req.Source, req.Namespace)
+	if err != nil {
+		return nil, review.Failed(reasonKube, err), true
+	}
+	why := a.optedOut(req.Namespace, labels)
+	if why == "" {
+		return labels, review.Verdict{}, false
+	}
+	spec, mistakes := injector.Parse(pod.Metadata.Annotations)
+	switch {
+	case len(mistakes) > 0:
+		return nil, review.Verdict{
+			Result: review.Skipped, Reason: reasonNotLabelled, Warnings: []string{why, "it would be refused otherwise: " + mistakes.Error()},
+		}, true
+	case !spec.Inject:
+		return nil, review.Verdict{}, false
+	}
+	return nil, review.Verdict{Result: review.Skipped, Reason: reasonNotLabelled, Warnings: []string{why}}, true
+}
+
+// optedOut says why pods of a namespace with the labels are not injected, "" if they are.
+func (a *admission) optedOut(namespace string, labels map[string]string) string {
+	const nothing = "nothing will be injected: namespace "
+	value, labelled := labels[config.NamespaceLabel]
+	switch {
+	case a.metadata.scope.excludes(namespace, labels):
+		return nothing + namespace + " is excluded, whatever its labels say"
+	case value == config.NamespaceLabelValue:
+		return ""
+	case labelled:
+		return fmt.Sprintf("%s%s has the label %s=%s, which must be %s", nothing, namespace, config.NamespaceLabel, value, config.NamespaceLabelValue)
+	}
+	return fmt.Sprintf("%s%s has not opted in; run kubectl label namespace %[2]s %s=%s", nothing, namespace, config.NamespaceLabel, config.NamespaceLabelValue)
+}
+
+// own returns the annotations with config.Prefix.
 func own(pod injector.Pod) map[string]string {
 	found := map[string]string{}
 	for key, value := range pod.Metadata.Annotations {

@@ -28,7 +28,7 @@ func TestExec(t *testing.T) {
 
 // The injector leaves --env-file out where the files are where they usually are.
 func TestDefaultEnvFile(t *testing.T) {
-	if spec, err := config.Parse(map[string]string{config.Prefix + "inject": "true", config.Prefix + "env.A": "a"}, config.Checks{}); err != nil ||
+	if spec, err := config.Parse(map[string]string{config.Prefix + "inject": "true", config.Prefix + "env.A": "a"}); err != nil ||
 		wrap.DefaultEnvFile != spec.MountPath+"/"+config.EnvFile {
 		t.Errorf("%s is not in %s: %v", wrap.DefaultEnvFile, spec.MountPath, err)
 	}

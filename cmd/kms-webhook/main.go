@@ -18,8 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
@@ -45,7 +43,7 @@ func run(ctx context.Context, args []string) error {
 			return certificates(ctx, args[1:])
 		}
 	}
-	o := webhook.Options{Version: version(), Configuration: configuration, Checks: config.Checks{Key: render.CheckKey, Template: render.CheckTemplate}}
+	o := webhook.Options{Version: version(), Configuration: configuration}
 	flags := flag.NewFlagSet("kms-webhook", flag.ContinueOnError)
 	flags.StringVar(&o.ConfigFile, "config", "", "file with the operator's configuration; required")
 	port := flags.Int("port", 9443, "port of the admission server; 0: a free one, which the log names, as in the addresses that follow")

@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"path/filepath"
@@ -11,10 +12,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -62,17 +61,13 @@ func injectedDocument(t *testing.T, annotations string) config.Agent {
 	if err := yaml.UnmarshalStrict([]byte(annotations), &all); err != nil {
 		t.Fatal(err)
 	}
-	spec, err := config.Parse(all, config.Checks{Key: render.CheckKey, Template: render.CheckTemplate})
-	if err != nil {
-		t.Fatal(err)
-	}
-	pod := injector.ReadPod(rawjson.NewReader(`{"metadata":{"name":"web"},"spec":{"containers":[{"name":"web","image":"web"}]}}`))
-	planned, err := newInjector(t).Plan(injector.Request{Pod: pod, Namespace: "shop", Spec: spec, RoleARN: "acs:ram::1234567890123456:role/web"})
-	if err != nil {
+	pod := injector.Pod{Metadata: injector.Metadata{Annotations: all}, Spec: injector.PodSpec{Containers: []injector.Container{{Name: "web"}}}}
+	d, err := newInjector(t).Decide(t.Context(), injector.Request{Namespace: "shop", Pod: pod}, oneRole{})
+	if err := cmp.Or(err, d.Refused()); err != nil {
 		t.Fatal(err)
 	}
 	var patch any
-	if err := json.Unmarshal(planned.Patch, &patch); err != nil {
+	if err := json.Unmarshal(d.Patch, &patch); err != nil {
 		t.Fatal(err)
 	}
 	doc, err := config.ReadAgent([]byte(variable(patch, config.AgentEnv)))

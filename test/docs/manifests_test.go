@@ -1,6 +1,8 @@
 package docs
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -10,7 +12,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
 // TestManifests has Kubernetes' own types read every Deployment of the documents, strictly, and the injector plan for those
@@ -37,7 +39,7 @@ func TestManifests(t *testing.T) {
 					continue
 				}
 				injected++
-				if err := plan(in, deployment); err != nil {
+				if err := decide(in, deployment); err != nil {
 					t.Errorf("%s: %v in\n%s", p.File, err, document)
 				}
 			}
@@ -61,18 +63,26 @@ func newInjector(t *testing.T) *injector.Injector {
 	return in
 }
 
-func plan(in *injector.Injector, d appsv1.Deployment) error {
-	spec, err := config.Parse(d.Spec.Template.Annotations, config.Checks{})
-	if err != nil {
-		return err
-	}
+func decide(in *injector.Injector, d appsv1.Deployment) error {
 	template, err := json.Marshal(d.Spec.Template)
 	if err != nil {
 		return err
 	}
-	pod := injector.ReadPod(rawjson.NewReader(string(template)))
-	_, err = in.Plan(injector.Request{Pod: pod, Namespace: d.Namespace, Spec: spec, RoleARN: "acs:ram::1234567890123456:role/web"})
-	return err
+	pod, err := injector.DecodePod(template)
+	if err != nil {
+		return err
+	}
+	decision, err := in.Decide(context.Background(), injector.Request{Namespace: d.Namespace, Pod: pod}, oneRole{})
+	return cmp.Or(err, decision.Refused())
+}
+
+// oneRole is a cluster in which every ServiceAccount has the same role, and no namespace has a label.
+type oneRole struct{}
+
+func (oneRole) NamespaceLabels(context.Context, string) (map[string]string, error) { return nil, nil }
+
+func (oneRole) ServiceAccountAnnotations(context.Context, string, string, bool) (map[string]string, error) {
+	return map[string]string{rrsa.RoleARNAnnotation: "acs:ram::1234567890123456:role/web"}, nil
 }
 
 // TestPolicies reads the RAM policies of the documents.

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -14,7 +15,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
 // wishes are what a golden pod is given besides a mode, in turn.
@@ -61,16 +62,15 @@ func inMode(t *testing.T, in *injector.Injector, pod, mode string, wish map[stri
 // inject reports whether a pod can be injected.
 func inject(t *testing.T, in *injector.Injector, document []byte) ([]byte, bool) {
 	t.Helper()
-	pod := injector.ReadPod(rawjson.NewReader(string(document)))
-	spec, err := config.Parse(pod.Metadata.Annotations, config.Checks{})
-	if err != nil || !spec.Inject {
+	pod, err := injector.DecodePod(document)
+	if err != nil {
 		return nil, false
 	}
-	plan, err := in.Plan(injector.Request{Pod: pod, Namespace: "shop", Spec: spec, RoleARN: "acs:ram::" + account + ":role/shop"})
-	if err != nil || plan.Patch == nil {
+	d, err := in.Decide(t.Context(), injector.Request{Namespace: "shop", Pod: pod}, oneRole{})
+	if err != nil || d.Refused() != nil || d.Patch == nil {
 		return nil, false
 	}
-	patch, err := jsonpatch.DecodePatch(plan.Patch)
+	patch, err := jsonpatch.DecodePatch(d.Patch)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,4 +100,13 @@ func operator(t *testing.T, file string) *injector.Injector {
 		t.Fatal(err)
 	}
 	return in
+}
+
+// oneRole is a cluster in which every ServiceAccount has the same role, and no namespace has a label.
+type oneRole struct{}
+
+func (oneRole) NamespaceLabels(context.Context, string) (map[string]string, error) { return nil, nil }
+
+func (oneRole) ServiceAccountAnnotations(context.Context, string, string, bool) (map[string]string, error) {
+	return map[string]string{rrsa.RoleARNAnnotation: "acs:ram::" + account + ":role/shop"}, nil
 }

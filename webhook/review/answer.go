@@ -1,53 +1,36 @@
 package review
 
 import (
-	"encoding/base64"
-	"slices"
-	"strconv"
+	"bytes"
+	"encoding/json"
 	"strings"
 	"unicode"
 
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
-// append appends the AdmissionReview that says the verdict.
-func (v Verdict) append(b []byte, uid string) []byte {
-	b = append(b, `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","response":{"uid":`...)
-	b = rawjson.AppendString(b, uid)
-	b = strconv.AppendBool(rawjson.AppendName(b, "allowed"), v.Err == nil)
+// encode writes the AdmissionReview that says the verdict.
+func (v Verdict) encode(to *bytes.Buffer, uid string) {
+	response := &admissionv1.AdmissionResponse{UID: types.UID(uid), Allowed: v.Err == nil, AuditAnnotations: v.Audit}
 	switch {
 	case v.Err != nil:
-		b = append(rawjson.AppendName(b, "status"), `{"metadata":{},"status":"Failure","message":`...)
-		b = rawjson.AppendString(b, v.Err.Error())
-		b = rawjson.AppendString(rawjson.AppendName(b, "reason"), statusReasons[v.Code])
-		b = append(strconv.AppendInt(rawjson.AppendName(b, "code"), int64(v.Code), 10), '}')
+		response.Result = &metav1.Status{
+			Status: metav1.StatusFailure, Message: v.Err.Error(), Reason: statusReasons[v.Code], Code: v.Code,
+		}
 	case v.Patch != nil:
-		b = append(rawjson.AppendName(b, "patch"), '"')
-		b = append(base64.StdEncoding.AppendEncode(b, v.Patch), `","patchType":"JSONPatch"`...)
+		response.Patch, response.PatchType = v.Patch, new(admissionv1.PatchTypeJSONPatch)
 	}
-	if len(v.Audit) > 0 {
-		b = append(rawjson.AppendName(b, "auditAnnotations"), '{')
-		keys := make([]string, 0, 8)
-		for key := range v.Audit {
-			keys = append(keys, key)
-		}
-		slices.Sort(keys)
-		for _, key := range keys {
-			b = rawjson.AppendString(rawjson.AppendName(b, key), v.Audit[key])
-		}
-		b = append(b, '}')
+	for _, w := range v.Warnings {
+		response.Warnings = append(response.Warnings, OneLine(w))
 	}
-	if len(v.Warnings) > 0 {
-		b = append(rawjson.AppendName(b, "warnings"), '[')
-		for i, w := range v.Warnings {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = rawjson.AppendString(b, OneLine(w))
-		}
-		b = append(b, ']')
+	err := json.NewEncoder(to).Encode(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{Kind: "AdmissionReview", APIVersion: admissionv1.SchemeGroupVersion.String()}, Response: response,
+	})
+	if err != nil {
+		panic(err) // nothing in it cannot be encoded
 	}
-	return append(b, "}}"...)
 }
 
 // OneLine is a text without line breaks: they are control characters, and the API server drops a warning that has any. Nor has it

@@ -1,10 +1,18 @@
 package review
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,14 +43,38 @@ func TestAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.want.UID = "1-2-3"
 			want := admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{Kind: "AdmissionReview", APIVersion: "admission.k8s.io/v1"}, Response: &c.want}
-			text := c.verdict.append(nil, "1-2-3")
+			var text bytes.Buffer
+			c.verdict.encode(&text, "1-2-3")
 			var got admissionv1.AdmissionReview
-			if err := json.Unmarshal(text, &got); err != nil {
-				t.Fatalf("%v: %s", err, text)
+			if err := json.Unmarshal(text.Bytes(), &got); err != nil {
+				t.Fatalf("%v: %s", err, &text)
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestPanic: a bug is an answer, which quotes nothing of the pod; to those who only advise, too.
+func TestPanic(t *testing.T) {
+	for _, advisory := range []bool{false, true} {
+		var observed Verdict
+		h := &Handler{
+			Decide:  func(context.Context, *Request) Verdict { panic("a pod's content") },
+			Observe: func(v Verdict, _ time.Duration) { observed = v }, Advisory: advisory, Log: logr.Discard(), Draining: new(atomic.Bool),
+		}
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"request":{"uid":"1","object":{}}}`))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		var got admissionv1.AdmissionReview
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		text := w.Body.String()
+		if got.Response.Allowed != advisory || observed.Reason != Panic || !strings.Contains(text, "a bug") || strings.Contains(text, "content") {
+			t.Errorf("advisory %v: %s", advisory, text)
+		}
 	}
 }

@@ -17,7 +17,6 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
@@ -38,9 +37,8 @@ const (
 )
 
 // A Handler is the HTTP handler around one decision.
-type Handler[T any] struct {
-	Read     func(*rawjson.Reader) T
-	Decide   func(context.Context, *Request[T]) Verdict
+type Handler struct {
+	Decide   func(context.Context, *Request) Verdict
 	Observe  func(Verdict, time.Duration)
 	MaxBody  int          // bytes; 0 is TwoObjects
 	Bytes    *share.Bytes // of all long requests that are in work; nil has no limit
@@ -49,11 +47,8 @@ type Handler[T any] struct {
 	Draining *atomic.Bool
 }
 
-// buffers are for reviews, patches and answers. What is read is read from a copy, whose parts it is made of.
+// buffers are for reviews and answers. What is decoded is copied.
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 16<<10)) }}
-
-// contentType is every answer's; Header.Set would make a list for each.
-var contentType = []string{"application/json"}
 
 func release(buffer *bytes.Buffer) {
 	if buffer.Cap() > 256<<10 {
@@ -63,17 +58,14 @@ func release(buffer *bytes.Buffer) {
 	buffers.Put(buffer)
 }
 
-func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	patch := buffers.Get().(*bytes.Buffer)
-	defer release(patch)
 	var lease *share.Lease
 	if h.Bytes != nil {
 		lease = h.Bytes.Lease(share.Source(r.RemoteAddr))
 		defer lease.Release()
 	}
-	var req Request[T]
-	v := h.answer(w, r, lease, &req, patch.AvailableBuffer())
+	req, v := h.answer(w, r, lease)
 	h.Observe(v, time.Since(start))
 	h.logVerdict(req.Namespace, v)
 	if status := unread[v.Reason]; status != 0 {
@@ -83,33 +75,36 @@ func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.Advisory {
 		v = v.advice()
 	}
-	buffer := buffers.Get().(*bytes.Buffer)
-	defer release(buffer)
-	answer := v.append(buffer.AvailableBuffer(), req.UID)
-	w.Header()["Content-Type"] = contentType
+	answer := buffers.Get().(*bytes.Buffer)
+	defer release(answer)
+	v.encode(answer, req.UID)
+	w.Header().Set("Content-Type", "application/json")
 	if h.Draining.Load() {
 		w.Header().Set("Connection", "close") // so that the API server's next request goes to another replica
 	}
-	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
-	w.Write(answer) //nolint:errcheck // the API server is gone: nobody is left to tell
+	w.Header().Set("Content-Length", strconv.Itoa(answer.Len()))
+	w.Write(answer.Bytes()) //nolint:errcheck // the API server has gone
 }
 
 // unread are the statuses of answers to what is not an AdmissionReview, or was not read.
 var unread = map[string]int{BadReview: http.StatusBadRequest, Busy: http.StatusServiceUnavailable}
 
-// answer reads the review into req and decides on it. A panic of the decision is an answer too.
-func (h *Handler[T]) answer(w http.ResponseWriter, r *http.Request, lease *share.Lease, req *Request[T], room []byte) (v Verdict) {
-	text, err := h.readBody(w, r, lease)
+// answer reads the review and decides on it. A panic of the decision is an answer too.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, lease *share.Lease) (req *Request, v Verdict) {
+	body := buffers.Get().(*bytes.Buffer)
+	defer release(body)
+	req = &Request{}
+	err := h.readBody(w, r, lease, body)
 	switch {
 	case errors.Is(err, share.ErrBusy):
-		return Failed(Busy, err)
+		return req, Failed(Busy, err)
 	case err != nil:
-		return Failed(BadReview, err)
+		return req, Failed(BadReview, err)
 	}
-	if *req, err = readReview(text, h.Read); err != nil {
-		return Failed(BadReview, err)
+	if req, err = decodeReview(body.Bytes()); err != nil {
+		return req, Failed(BadReview, err)
 	}
-	req.Room, req.Source = room, share.Source(r.RemoteAddr)
+	req.Source = share.Source(r.RemoteAddr)
 	defer func() {
 		if p := recover(); p != nil {
 			cause, known := p.(runtime.Error) // any other value may quote the pod
@@ -120,23 +115,21 @@ func (h *Handler[T]) answer(w http.ResponseWriter, r *http.Request, lease *share
 			v = Failed(Panic, errors.New("a bug: the log of kms-webhook has the details"))
 		}
 	}()
-	return h.Decide(r.Context(), req)
+	return req, h.Decide(r.Context(), req)
 }
 
 // readBody counts the bytes as they come: what a caller says about their number costs nothing.
-func (h *Handler[T]) readBody(w http.ResponseWriter, r *http.Request, lease *share.Lease) (string, error) {
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, lease *share.Lease, into *bytes.Buffer) error {
 	if r.Method != http.MethodPost {
-		return "", fmt.Errorf("method %s; POST an AdmissionReview", r.Method)
+		return fmt.Errorf("method %s; POST an AdmissionReview", r.Method)
 	}
 	if t := r.Header.Get("Content-Type"); t != "application/json" {
-		return "", fmt.Errorf("content type %q; POST application/json", t)
+		return fmt.Errorf("content type %q; POST application/json", t)
 	}
 	limit := cmp.Or(h.MaxBody, TwoObjects)
 	if r.ContentLength > int64(limit) {
-		return "", fmt.Errorf("read the request: it is longer than %d bytes", limit)
+		return fmt.Errorf("read the request: it is longer than %d bytes", limit)
 	}
-	into := buffers.Get().(*bytes.Buffer)
-	defer release(into)
 	if r.ContentLength > 0 {
 		into.Grow(int(min(r.ContentLength, freeBytes)) + bytes.MinRead) // MinRead: else reading the end would grow it once more
 	}
@@ -145,13 +138,13 @@ func (h *Handler[T]) readBody(w http.ResponseWriter, r *http.Request, lease *sha
 		err = h.readLong(w, r, lease, into, limit)
 	}
 	if err != nil {
-		return "", fmt.Errorf("read the request: %w", err)
+		return fmt.Errorf("read the request: %w", err)
 	}
-	return into.String(), nil
+	return nil
 }
 
 // readLong reads the rest of a body, for which it takes a share.
-func (h *Handler[T]) readLong(w http.ResponseWriter, r *http.Request, lease *share.Lease, into *bytes.Buffer, limit int) error {
+func (h *Handler) readLong(w http.ResponseWriter, r *http.Request, lease *share.Lease, into *bytes.Buffer, limit int) error {
 	ctx, cancel := context.WithTimeout(r.Context(), Patience)
 	defer cancel()
 	for {
@@ -176,7 +169,7 @@ func (h *Handler[T]) readLong(w http.ResponseWriter, r *http.Request, lease *sha
 	}
 }
 
-func (h *Handler[T]) logVerdict(namespace string, v Verdict) {
+func (h *Handler) logVerdict(namespace string, v Verdict) {
 	switch v.Result {
 	case Errored:
 		h.Log.Error(v.Err, "Not answered", "namespace", namespace, "reason", v.Reason)

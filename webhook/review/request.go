@@ -4,37 +4,52 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
-// A Request is what an AdmissionReview of admission.k8s.io/v1 asks, with the object read as T: a pod of 100 kB is gone through once,
-// and what no decision needs is never made into Go values.
-type Request[T any] struct {
-	UID       string
-	Operation string
-	Namespace string
-	DryRun    bool
-	Source    string // address of the caller, without the port
-	Object    T
-	OldObject T
+// A Request is what an AdmissionReview of admission.k8s.io/v1 asks.
+type Request struct {
+	UID       string `json:"uid"`
+	Operation string `json:"operation"`
+	Namespace string `json:"namespace"`
+	DryRun    bool   `json:"dryRun"`
+	Source    string `json:"-"` // address of the caller, without the port
 
-	Room []byte // for Verdict.Patch: the Handler uses these bytes again when it has answered
+	// JSON, which is good until the request is answered; nil for none.
+	Object, OldObject []byte `json:"-"`
+}
+
+// A span is where in the review a value is.
+type span struct{ start, end int64 }
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (s *span) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	value, err := dec.ReadValue()
+	s.end = dec.InputOffset()
+	s.start = s.end - int64(len(value))
+	return err
 }
 
 // maxNamespace is the length of a namespace's name at the most: a DNS label.
 const maxNamespace = 63
 
-// readReview reads an AdmissionReview. There may be a part of the request beside an error.
-func readReview[T any](text string, readObject func(*rawjson.Reader) T) (req Request[T], err error) {
-	r := rawjson.NewReader(text)
-	for name := range r.Members {
-		if name == "request" {
-			req = readRequest(r, readObject)
-		}
+// decodeReview decodes an AdmissionReview.
+func decodeReview(text []byte) (*Request, error) {
+	var review struct {
+		Request struct {
+			Request
+			Object    span `json:"object"`
+			OldObject span `json:"oldObject"`
+		} `json:"request"`
 	}
-	if err := r.End(); err != nil {
-		return req, fmt.Errorf("decode the AdmissionReview: %w", err)
+	req := &review.Request.Request
+	if err := kubejson.Unmarshal(text, &review); err != nil {
+		return &Request{}, fmt.Errorf("decode the AdmissionReview: %w", err)
 	}
+	req.Object = text[review.Request.Object.start:review.Request.Object.end]
+	req.OldObject = text[review.Request.OldObject.start:review.Request.OldObject.end]
 	if req.UID == "" {
 		return req, errors.New("the AdmissionReview has no request")
 	}
@@ -43,24 +58,4 @@ func readReview[T any](text string, readObject func(*rawjson.Reader) T) (req Req
 		return req, fmt.Errorf("the namespace of the AdmissionReview has more than %d characters", maxNamespace)
 	}
 	return req, nil
-}
-
-func readRequest[T any](r *rawjson.Reader, readObject func(*rawjson.Reader) T) (req Request[T]) {
-	for name := range r.Members {
-		switch name {
-		case "uid":
-			req.UID = r.Text()
-		case "operation":
-			req.Operation = r.Text()
-		case "namespace":
-			req.Namespace = r.Text()
-		case "dryRun":
-			req.DryRun = r.Bool()
-		case "object":
-			req.Object = readObject(r)
-		case "oldObject":
-			req.OldObject = readObject(r)
-		}
-	}
-	return req
 }

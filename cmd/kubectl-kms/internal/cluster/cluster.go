@@ -4,7 +4,6 @@ package cluster
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 
@@ -48,10 +47,10 @@ func (c Client) Release(ctx context.Context) string {
 	return usualNamespace
 }
 
-// Policy is the operator's document that the webhook was given, with what the webhook makes of it in this cluster.
-func (c Client) Policy(ctx context.Context) (config.Injector, error) {
-	fail := func(err error) (config.Injector, error) {
-		return config.Injector{}, fmt.Errorf("read the operator's configuration: %w", err)
+// Policy is the operator's document that the webhook was given, and whether there may be kubelets that run no native sidecars.
+func (c Client) Policy(ctx context.Context) (policy config.Injector, plainSidecars bool, err error) {
+	fail := func(err error) (config.Injector, bool, error) {
+		return config.Injector{}, false, fmt.Errorf("read the operator's configuration: %w", err)
 	}
 	namespace := c.Release(ctx)
 	deployment, err := c.Kube.AppsV1().Deployments(namespace).Get(ctx, Deployment, metav1.GetOptions{})
@@ -68,7 +67,7 @@ func (c Client) Policy(ctx context.Context) (config.Injector, error) {
 	if err != nil {
 		return fail(err)
 	}
-	policy, err := config.LoadInjector([]byte(files.Data["config.yaml"]), func(file string) ([]byte, error) {
+	policy, err = config.LoadInjector([]byte(files.Data["config.yaml"]), func(file string) ([]byte, error) {
 		text, found := files.Data[file]
 		if !found {
 			return nil, fs.ErrNotExist
@@ -83,7 +82,7 @@ func (c Client) Policy(ctx context.Context) (config.Injector, error) {
 		return fail(err)
 	}
 	native, err := injector.NativeBeside(server.GitVersion)
-	return policy.WithNativeSidecars(native), err
+	return policy, !native, err
 }
 
 // configMap is found by the volume: kustomize gives ConfigMaps names that change with their content.
@@ -96,32 +95,29 @@ func configMap(d *appsv1.Deployment) string {
 	return ""
 }
 
-// ErrAbsent is about an object that does not exist.
-var ErrAbsent = errors.New("does not exist")
-
-// ServiceAccount is a ServiceAccount's annotations.
-func (c Client) ServiceAccount(ctx context.Context, namespace, name string) (map[string]string, error) {
+// ServiceAccountAnnotations implements injector.Cluster.
+func (c Client) ServiceAccountAnnotations(ctx context.Context, namespace, name string, _ bool) (map[string]string, error) {
 	account, err := c.Kube.CoreV1().ServiceAccounts(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return nil, absent(err)
+		return nil, absent(err, "ServiceAccount "+namespace+"/"+name)
 	}
 	return account.Annotations, nil
 }
 
-// Namespace is a namespace's labels.
-func (c Client) Namespace(ctx context.Context, name string) (map[string]string, error) {
+// NamespaceLabels implements injector.Cluster.
+func (c Client) NamespaceLabels(ctx context.Context, name string) (map[string]string, error) {
 	namespace, err := c.Kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		return nil, absent(err)
+		return nil, absent(err, "namespace "+name)
 	}
 	return namespace.Labels, nil
 }
 
-func absent(err error) error {
+func absent(err error, what string) error {
 	if apierrors.IsNotFound(err) {
-		return ErrAbsent
+		return injector.ErrNotFound
 	}
-	return err
+	return fmt.Errorf("read %s: %w", what, err)
 }
 
 // Issuer is who signs the cluster's ServiceAccount tokens.

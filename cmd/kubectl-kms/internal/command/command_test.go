@@ -10,7 +10,7 @@ import (
 
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/validate"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -90,7 +90,7 @@ func TestValidate(t *testing.T) {
 
 func TestValidateJSON(t *testing.T) {
 	code, stdout, _ := run(t, account+strings.ReplaceAll(deployment, "secret.db: app/prod/db", "mode: sidecr"), "validate", "-f", "-", "--offline", "-o", "json")
-	var r validate.Report
+	var r decide.Report
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestValidateJSON(t *testing.T) {
 		t.Fatalf("%d %+v", code, r)
 	}
 	f := r.Findings[0]
-	if f.Severity != validate.Mistake || f.File != "-" || f.Line != 16 || f.Kind != "Deployment" || f.Namespace != "shop" || f.Name != "web" ||
+	if f.Severity != decide.Mistake || f.File != "-" || f.Line != 16 || f.Kind != "Deployment" || f.Namespace != "shop" || f.Name != "web" ||
 		f.Where != config.Prefix+"mode" || !strings.Contains(f.Problem, `did you mean "sidecar"?`) {
 		t.Errorf("%+v", f)
 	}

@@ -6,9 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/inject"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/validate"
 )
 
 // manifestFlags are those of the commands that read manifests.
@@ -70,7 +69,7 @@ func (sh *shell) inject() *cobra.Command {
 		} else if err != nil {
 			return err
 		}
-		return inject.Run(cmd.Context(), world, documents, sh.namespace(), sh.Out, sh.Err)
+		return decide.Inject(cmd.Context(), world, documents, sh.namespace(), sh.Out, sh.Err)
 	}
 	return cmd
 }
@@ -116,13 +115,13 @@ func (sh *shell) validate() *cobra.Command {
 	return cmd
 }
 
-func (sh *shell) check(cmd *cobra.Command, f *manifestFlags, output string) (validate.Report, error) {
+func (sh *shell) check(cmd *cobra.Command, f *manifestFlags, output string) (decide.Report, error) {
 	if err := oneOf(output, "text", "json"); err != nil {
-		return validate.Report{}, err
+		return decide.Report{}, err
 	}
 	documents, err := f.source.Read()
 	if err != nil {
-		return validate.Report{}, err
+		return decide.Report{}, err
 	}
 	world, policy, err := sh.world(cmd.Context(), f)
 	if outage := new(unavailableError); errors.As(err, &outage) {
@@ -132,9 +131,9 @@ func (sh *shell) check(cmd *cobra.Command, f *manifestFlags, output string) (val
 		world, policy, err = outage.instead, "none", nil
 	}
 	if err != nil {
-		return validate.Report{}, err
+		return decide.Report{}, err
 	}
-	report, err := validate.Check(cmd.Context(), world, documents, sh.namespace())
+	report, err := decide.Validate(cmd.Context(), world, documents, sh.namespace())
 	report.Policy = policy
 	return report, err
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/validate"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 )
 
 const people = "../../testdata/people/"
@@ -135,7 +135,7 @@ func TestValidatePeople(t *testing.T) {
 // The same by a program: a warning for what was not looked at is a finding.
 func TestValidatePeopleJSON(t *testing.T) {
 	_, stdout, _ := run(t, strings.NewReplacer("secrt", "secret").Replace(readFile(t, people+"09a-templates-elsewhere.yaml")), "validate", "-f", "-", "--offline", "-o", "json")
-	var r validate.Report
+	var r decide.Report
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil || len(r.Findings) != 3 || r.Mistakes() != 0 || r.Findings[0].Line != 16 {
 		t.Errorf("%v: %s", err, stdout)
 	}

@@ -56,30 +56,31 @@ func (sh *shell) anywhere(ctx context.Context, f *manifestFlags) (decide.World, 
 		if err != nil {
 			return decide.World{}, "", fmt.Errorf("%s: %w", f.operator, err)
 		}
-		in, err := injector.New(policy.WithNativeSidecars(true), sh.version)
-		return decide.Nowhere(in), f.operator, err
+		in, err := injector.New(policy, sh.version)
+		return decide.World{Injector: in, Cluster: decide.Offline{}}, f.operator, err
 	}
 	anything, err := sh.anything()
 	if err != nil {
 		return decide.World{}, "", err
 	}
+	nowhere := decide.World{Injector: anything, Cluster: decide.Offline{}}
 	if f.offline {
-		return decide.World{}, "", &unavailableError{fmt.Errorf("--offline"), decide.Nowhere(anything)}
+		return decide.World{}, "", &unavailableError{fmt.Errorf("--offline"), nowhere}
 	}
 	client, err := sh.client()
 	if err != nil {
-		return decide.World{}, "", &unavailableError{err, decide.Nowhere(anything)}
+		return decide.World{}, "", &unavailableError{err, nowhere}
 	}
-	policy, err := client.Policy(ctx)
+	policy, plainSidecars, err := client.Policy(ctx)
 	if err != nil {
-		instead := decide.Nowhere(anything)
+		instead := nowhere
 		if _, asked := client.Kube.Discovery().ServerVersion(); asked == nil { // it answers, but has or shows no document
-			instead = decide.In(client, anything)
+			instead.Cluster = client
 		}
 		return decide.World{}, "", &unavailableError{err, instead}
 	}
 	in, err := injector.New(policy, sh.version)
-	return decide.In(client, in), "the cluster's", err
+	return decide.World{Injector: in, PlainSidecars: plainSidecars, Cluster: client}, "the cluster's", err
 }
 
 // anything is an operator who allows everything, to check what does not depend on one. What only a real one could say is in angle
@@ -92,7 +93,7 @@ func (sh *shell) anything() (*injector.Injector, error) {
 	}
 	policy.AccountID, policy.Region, policy.OIDCProviderARN = "<account>", "<region>", "acs:ram::<account>:oidc-provider/ack-rrsa-<cluster id>"
 	policy.Unknown = true
-	return injector.New(policy.WithNativeSidecars(true), sh.version)
+	return injector.New(policy, sh.version)
 }
 
 // client asks the cluster of the kubeconfig.

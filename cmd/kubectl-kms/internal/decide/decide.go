@@ -1,4 +1,4 @@
-// Package decide comes to the webhook's decision on a pod, outside the webhook.
+// Package decide comes to the webhook's decision on the pods of manifests, to report it or to carry it out.
 package decide
 
 import (
@@ -9,99 +9,56 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
 // A World is what a decision needs besides the pod.
 type World struct {
-	Injector *injector.Injector
-	// ServiceAccount has a ServiceAccount's annotations, and Namespace a namespace's labels. Their errors are cluster.ErrAbsent for
-	// what does not exist, ErrUnknown for what nobody can be asked about, or an outage.
-	ServiceAccount func(ctx context.Context, namespace, name string) (map[string]string, error)
-	Namespace      func(ctx context.Context, name string) (map[string]string, error)
-	// RoleARN is the role of ServiceAccounts that exist neither in manifests nor in a cluster; "": they have none.
-	RoleARN string
+	Injector      *injector.Injector
+	PlainSidecars bool // see injector.Request
+	Cluster       injector.Cluster
+	RoleARN       string // of ServiceAccounts that exist neither in manifests nor in the cluster; "": they have none
 }
 
 // ErrUnknown is about an object that is in no manifest, when no cluster may be asked.
-var ErrUnknown = errors.New("is not among the manifests, and no cluster is asked; add it to the files of -f, or name its role: " +
+var ErrUnknown = unknownError("is not among the manifests, and no cluster is asked; add it to the files of -f, or name its role: " +
 	"--role-arn acs:ram::<account>:role/<name>")
 
-// Nowhere asks nobody.
-func Nowhere(in *injector.Injector) World {
-	return World{
-		Injector:       in,
-		ServiceAccount: func(context.Context, string, string) (map[string]string, error) { return nil, ErrUnknown },
-		Namespace:      func(context.Context, string) (map[string]string, error) { return nil, ErrUnknown },
-	}
+type unknownError string
+
+func (e unknownError) Error() string        { return string(e) }
+func (e unknownError) Is(target error) bool { return target == injector.ErrNotFound } //nolint:errorlint // the sentinel itself
+
+// Offline is a cluster that cannot be asked.
+type Offline struct{}
+
+// NamespaceLabels implements injector.Cluster.
+func (Offline) NamespaceLabels(context.Context, string) (map[string]string, error) {
+	return nil, ErrUnknown
 }
 
-// In asks a cluster.
-func In(c cluster.Client, in *injector.Injector) World {
-	return World{Injector: in, ServiceAccount: c.ServiceAccount, Namespace: c.Namespace}
-}
-
-// A Verdict is what becomes of a pod.
-type Verdict struct {
-	Spec     config.Spec
-	Asked    bool            // it asks to be injected; if not, and without Mistakes, it stays as it is
-	RoleARN  string          // that it assumes
-	Patch    []byte          // RFC 6902; nil: there is nothing to add
-	Mistakes config.Mistakes // for which the webhook refuses the pod
-	Warnings []string
-	// Unmet is why the webhook would refuse the pod today for something that is not in it: its ServiceAccount.
-	Unmet error
-}
-
-// Refused is everything for which the webhook refuses the pod.
-func (v Verdict) Refused() error {
-	if len(v.Mistakes) > 0 {
-		return errors.Join(v.Mistakes, v.Unmet)
-	}
-	return v.Unmet
+// ServiceAccountAnnotations implements injector.Cluster.
+func (Offline) ServiceAccountAnnotations(context.Context, string, string, bool) (map[string]string, error) {
+	return nil, ErrUnknown
 }
 
 // Pod decides on a pod, or on a pod template; claims are the names of the StatefulSet's volumeClaimTemplates beside it. The error is an
-// outage, not the pod's.
-func (w World) Pod(ctx context.Context, namespace string, document []byte, claims ...string) (Verdict, error) {
-	r := rawjson.NewReader(string(document))
-	pod := injector.ReadPod(r)
-	if err := r.End(); err != nil {
-		return Verdict{Asked: true, Mistakes: unreadable(document, err)}, nil
-	}
-	var v Verdict
-	var err error
-	v.Spec, err = config.Parse(pod.Metadata.Annotations, checks)
+// outage.
+func (w World) Pod(ctx context.Context, namespace string, document []byte, claims ...string) (injector.Decision, error) {
+	pod, err := injector.DecodePod(document)
 	if err != nil {
-		v.Asked = true
-		return v, v.mistaken(err)
+		return injector.Decision{Asked: true, Reason: injector.Conflict, Mistakes: undecodable(document, err)}, nil
 	}
-	if !v.Spec.Inject {
-		return v, nil
-	}
-	v.Asked = true
-	in, err := w.injector(ctx, namespace)
-	if err != nil {
-		return v, err
-	}
-	if err := v.mistaken(in.Allowed(v.Spec, namespace)); err != nil {
-		return v, err
-	}
-	if err := w.role(ctx, &v, in.Policy(), namespace, injector.ServiceAccountOf(pod)); err != nil {
-		return v, err
-	}
-	plan, err := in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: v.Spec, RoleARN: v.RoleARN, Claims: claims})
-	v.Patch, v.Warnings = plan.Patch, append(v.Warnings, plan.Warnings...)
-	return v, v.mistaken(err)
+	req := injector.Request{Namespace: namespace, Pod: pod, Claims: claims, PlainSidecars: w.PlainSidecars}
+	return w.Injector.Decide(ctx, req, w.Cluster)
 }
 
-// unreadable is what is wrong with a pod that Kubernetes would not read either: most often values of annotations without quotes, or
+// undecodable returns what is wrong with a pod that Kubernetes would not decode: most often values of annotations without quotes, or
 // without the | that makes a YAML mapping text.
-func unreadable(document []byte, err error) config.Mistakes {
+func undecodable(document []byte, err error) config.Mistakes {
 	var pod struct {
 		Metadata struct {
 			Annotations map[string]any `json:"annotations"`
@@ -110,13 +67,15 @@ func unreadable(document []byte, err error) config.Mistakes {
 	var mistakes config.Mistakes
 	if json.Unmarshal(document, &pod) == nil {
 		for _, key := range slices.Sorted(maps.Keys(pod.Metadata.Annotations)) {
+			problem := "values of annotations are strings; write | after the colon, which makes what follows text"
 			switch value := pod.Metadata.Annotations[key].(type) {
 			case string:
+				continue
 			case map[string]any, []any:
-				mistakes = append(mistakes, config.Mistake{Where: key, Problem: "values of annotations are strings; write | after the colon, which makes what follows text"})
 			default:
-				mistakes = append(mistakes, config.Mistake{Where: key, Problem: fmt.Sprintf("values of annotations are strings, and YAML takes this one for %v; write it in quotes", value)})
+				problem = fmt.Sprintf("values of annotations are strings, and YAML takes this one for %v; write it in quotes", value)
 			}
+			mistakes = append(mistakes, config.Mistake{Where: key, Problem: problem})
 		}
 	}
 	if mistakes == nil {
@@ -125,43 +84,65 @@ func unreadable(document []byte, err error) config.Mistakes {
 	return mistakes
 }
 
-// mistaken keeps an error of the pod's and returns any other.
-func (v *Verdict) mistaken(err error) error {
-	var mistakes config.Mistakes
-	if errors.As(err, &mistakes) {
-		v.Mistakes = append(v.Mistakes, mistakes...)
-		return nil
-	}
-	return err
+// manifests is a cluster in which manifests have been applied.
+type manifests struct {
+	before     World
+	accounts   map[[2]string]map[string]string // annotations by namespace and name
+	namespaces map[string]map[string]string    // labels
 }
 
-// injector is what the operator's document says about a namespace; one that nobody knows has no labels.
-func (w World) injector(ctx context.Context, namespace string) (*injector.Injector, error) {
-	if !w.Injector.ByLabels(namespace) {
-		return w.Injector.In(namespace, nil), nil
-	}
-	labels, err := w.Namespace(ctx, namespace)
-	if err != nil && !errors.Is(err, cluster.ErrAbsent) && !errors.Is(err, ErrUnknown) {
-		return nil, fmt.Errorf("read namespace %s: %w", namespace, err)
-	}
-	return w.Injector.In(namespace, labels), nil
-}
-
-func (w World) role(ctx context.Context, v *Verdict, policy config.Injector, namespace, name string) error {
-	if v.Spec.Identity.Kind != config.RRSA {
-		return nil
-	}
-	account := rrsa.ServiceAccount{Namespace: namespace, Name: name}
-	if !rrsa.FromPod(v.Spec) {
-		var err error
-		switch account.Annotations, err = w.ServiceAccount(ctx, namespace, name); {
-		case errors.Is(err, cluster.ErrAbsent), errors.Is(err, ErrUnknown):
-			v.Unmet = fmt.Errorf("ServiceAccount %s/%s, with which the pod runs, %w", namespace, name, err)
-			return nil
-		case err != nil:
-			return fmt.Errorf("read ServiceAccount %s/%s: %w", namespace, name, err)
+// With is the world in which manifests have been applied: what they say of ServiceAccounts and namespaces comes first. Objects
+// that name no namespace go to the default one.
+func (w World) With(documents []*manifest.Document, defaultNamespace string) World {
+	m := manifests{before: w, accounts: map[[2]string]map[string]string{}, namespaces: map[string]map[string]string{}}
+	for _, d := range documents {
+		for _, o := range d.Objects() {
+			switch o.Kind {
+			case "ServiceAccount":
+				m.accounts[[2]string{namespaceOf(o, defaultNamespace), o.Name}] = o.Annotations
+			case "Namespace":
+				m.namespaces[o.Name] = o.Labels
+			}
 		}
 	}
-	v.RoleARN, v.Unmet = rrsa.Role(v.Spec, policy, account)
-	return nil
+	w.Cluster = m
+	return w
+}
+
+func (m manifests) NamespaceLabels(ctx context.Context, namespace string) (map[string]string, error) {
+	if labels, found := m.namespaces[namespace]; found {
+		return labels, nil
+	}
+	return m.before.Cluster.NamespaceLabels(ctx, namespace)
+}
+
+func (m manifests) ServiceAccountAnnotations(ctx context.Context, namespace, name string, fresh bool) (map[string]string, error) {
+	if annotations, found := m.accounts[[2]string{namespace, name}]; found {
+		return annotations, nil
+	}
+	annotations, err := m.before.Cluster.ServiceAccountAnnotations(ctx, namespace, name, fresh)
+	if m.before.RoleARN != "" && errors.Is(err, injector.ErrNotFound) {
+		return map[string]string{rrsa.RoleARNAnnotation: m.before.RoleARN}, nil
+	}
+	return annotations, err
+}
+
+// optedIn returns a warning if the cluster would leave all pods of a namespace as they are, and "" if it would not or cannot be asked.
+func (w World) optedIn(ctx context.Context, namespace string) string {
+	labels, err := w.Cluster.NamespaceLabels(ctx, namespace)
+	switch {
+	case errors.Is(err, ErrUnknown):
+	case errors.Is(err, injector.ErrNotFound):
+		return fmt.Sprintf("namespace %s does not exist; nothing is injected in it unless it has the label %s=enabled", namespace, config.NamespaceLabel)
+	case err == nil && labels[config.NamespaceLabel] != "enabled":
+		return fmt.Sprintf("namespace %s does not have the label %s=enabled, so that the cluster injects nothing in it; kubectl label namespace %s %s=enabled",
+			namespace, config.NamespaceLabel, namespace, config.NamespaceLabel)
+	}
+	return ""
+}
+
+// unseen is what to know of annotations in an object in which no pod was found.
+func unseen(kind string) string {
+	return fmt.Sprintf("no pod was found in this %s, so that nothing is injected here and only the annotations themselves are looked at; "+
+		"look at a pod that it makes: kubectl get pod <name> -o yaml | kubectl kms validate -f -", kind)
 }

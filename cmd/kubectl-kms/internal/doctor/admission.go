@@ -21,7 +21,7 @@ const reinstall = "install it anew: helm upgrade --install, or kubectl apply -k,
 func (e *examination) namespaceLabel(ctx context.Context) {
 	name := e.subject.namespace
 	var err error
-	e.labels, err = e.Client.Namespace(ctx, name)
+	e.labels, err = e.Client.NamespaceLabels(ctx, name)
 	switch {
 	case err != nil:
 		e.add(Namespace, Unseen, fmt.Sprintf("the labels of namespace %s cannot be read: %v", name, err), "")

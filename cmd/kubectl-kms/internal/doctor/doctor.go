@@ -15,6 +15,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 // audience is that of the tokens which RAM's OIDC providers of ACK clusters take.
@@ -36,7 +37,7 @@ type examination struct {
 	Report
 
 	labels  map[string]string // of the namespace
-	verdict decide.Verdict
+	verdict injector.Decision
 	other   config.Mistakes // where the agent in the pod differs from the one that it would get
 	agent   *injected.Pod   // nil: the pod has none
 	asked   bool            // the agent has answered, or left last words

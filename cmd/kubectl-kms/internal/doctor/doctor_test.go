@@ -123,7 +123,7 @@ func (k *kube) diagnose(t *testing.T) Report {
 		t.Fatal(err)
 	}
 	client := cluster.Client{Kube: clients}
-	policy, err := client.Policy(t.Context())
+	policy, plain, err := client.Policy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func (k *kube) diagnose(t *testing.T) Report {
 			t.Fatal(err)
 		}
 	}
-	d := Doctor{Client: client, Asker: injected.Asker{Kube: clients, REST: settings}, World: decide.In(client, in)}
+	d := Doctor{Client: client, Asker: injected.Asker{Kube: clients, REST: settings}, World: decide.World{Injector: in, PlainSidecars: plain, Cluster: client}}
 	r, err := d.examine(t.Context(), subject{title: "Pod shop/web", namespace: "shop", template: text, pod: k.pod, refusal: "denied"}, time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC))
 	if err != nil {
 		t.Fatal(err)

@@ -15,8 +15,8 @@ func (e *examination) role() {
 		e.verdict.RoleARN = strings.Replace(e.verdict.RoleARN, e.World.Injector.Policy().AccountID, accountOf(e.agent.Role()), 1)
 	}
 	switch identity := e.verdict.Spec.Identity; {
-	case e.verdict.Unmet != nil:
-		e.add(Role, Broken, e.verdict.Unmet.Error(), "then make the pod anew")
+	case e.verdict.NoRole != nil:
+		e.add(Role, Broken, e.verdict.NoRole.Error(), "then make the pod anew")
 	case identity.Kind != config.RRSA:
 		e.add(Role, Unneeded, "the identity is "+identity.String(), "")
 	case e.verdict.RoleARN == "":

@@ -1,8 +1,7 @@
-package review
+package webhook
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -19,10 +18,8 @@ import (
 	kubejson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
 // FuzzReview sends any bytes as an AdmissionReview to a handler that has to answer about a pod, to one that only advises, and to the
@@ -42,7 +39,7 @@ func FuzzReview(f *testing.F) {
 	} {
 		f.Add([]byte(text))
 	}
-	pods, err := filepath.Glob("../../injector/testdata/*.yaml")
+	pods, err := filepath.Glob("../injector/testdata/*.yaml")
 	if err != nil || len(pods) == 0 {
 		f.Fatal(pods, err)
 	}
@@ -61,64 +58,22 @@ func FuzzReview(f *testing.F) {
 		f.Add([]byte(head + string(pod) + `}}`))
 		f.Add([]byte(head + `{"spec":{"template":` + string(pod) + `}}}}`))
 	}
-	in, err := injector.New(policy(f), "v1")
+	a, err := permissive(f.TempDir())
 	if err != nil {
 		f.Fatal(err)
 	}
-	mutate := &Handler[injector.Pod]{
-		Read: injector.ReadPod, Observe: func(Verdict, time.Duration) {}, Log: logr.Discard(), Draining: new(atomic.Bool),
-		Decide: func(_ context.Context, r *Request[injector.Pod]) Verdict { return decide(in, r) },
+	mutate := &review.Handler{
+		Decide: a.mutatePod, Observe: func(review.Verdict, time.Duration) {}, Log: logr.Discard(), Draining: new(atomic.Bool),
 	}
 	bare := *mutate
-	bare.Advisory = true
-	validate := &Handler[workload.Workload]{
-		Read: workload.Read, Observe: mutate.Observe, Advisory: true, Log: mutate.Log, Draining: mutate.Draining,
-		Decide: func(_ context.Context, r *Request[workload.Workload]) Verdict { return advise(in, r) },
-	}
+	bare.Advisory, bare.Decide = true, a.validateBarePod
+	validate := bare
+	validate.Decide = a.validateWorkload
 	f.Fuzz(func(t *testing.T, body []byte) {
 		answered(t, mutate, body)
 		answered(t, &bare, body)
-		answered(t, validate, body)
+		answered(t, &validate, body)
 	})
-}
-
-func policy(t testing.TB) config.Injector {
-	policy, err := config.ReadInjector([]byte("{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: agent}}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return policy
-}
-
-// decide is what package webhook decides of a pod by itself, without asking Kubernetes.
-func decide(in *injector.Injector, r *Request[injector.Pod]) Verdict {
-	return plan(in, r.Object, r.Namespace)
-}
-
-// advise is the same of a workload.
-func advise(in *injector.Injector, r *Request[workload.Workload]) Verdict {
-	v := plan(in, r.Object.Template, r.Namespace)
-	if r.Object.Deleted {
-		v.Err = nil
-	}
-	v.Patch, v.Warnings = nil, append(v.Warnings, r.Object.Misplaced()...)
-	return v
-}
-
-func plan(in *injector.Injector, pod injector.Pod, namespace string) Verdict {
-	refused := func(err error) Verdict { return Verdict{Result: Denied, Err: err, Code: http.StatusBadRequest} }
-	spec, err := config.Parse(pod.Metadata.Annotations, config.Checks{})
-	if err != nil {
-		return refused(err)
-	}
-	if !spec.Inject {
-		return Verdict{Result: Skipped}
-	}
-	plan, err := in.Plan(injector.Request{Pod: pod, Namespace: namespace, Spec: spec, RoleARN: "acs:ram::1:role/x"})
-	if err != nil {
-		return refused(err)
-	}
-	return Verdict{Result: Injected, Patch: plan.Patch, Warnings: plan.Warnings}
 }
 
 func answered(t *testing.T, handler http.Handler, body []byte) {
@@ -130,11 +85,11 @@ func answered(t *testing.T, handler http.Handler, body []byte) {
 	if w.Code == http.StatusBadRequest {
 		return
 	}
-	var review admissionv1.AdmissionReview
-	if err := json.Unmarshal(w.Body.Bytes(), &review); w.Code != http.StatusOK || err != nil || review.Response == nil {
+	var answer admissionv1.AdmissionReview
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); w.Code != http.StatusOK || err != nil || answer.Response == nil {
 		t.Fatalf("%q: %d %v: %s", body, w.Code, err, w.Body)
 	}
-	response := review.Response
+	response := answer.Response
 	if response.Result != nil && strings.Contains(response.Result.Message, "a bug") || strings.Contains(strings.Join(response.Warnings, " "), "a bug") {
 		t.Fatalf("%q: %s", body, w.Body)
 	}

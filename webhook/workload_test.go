@@ -1,15 +1,12 @@
-package workload_test
+package webhook
 
 import (
 	"cmp"
 	"fmt"
 	"testing"
-
-	"github.com/kms-agent-injector/kms-agent-injector/injector/rawjson"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/workload"
 )
 
-func TestRead(t *testing.T) {
+func TestDecodeWorkload(t *testing.T) {
 	const (
 		template = `{"metadata":{"annotations":{"kms.alibabacloud.com/mode":"init"}},"spec":{"serviceAccountName":"web"}}`
 		ours     = `{"annotations":{"kms.alibabacloud.com/api":"true","kms.alibabacloud.com/mode":"init","example.com/a":"b"}}`
@@ -34,21 +31,20 @@ func TestRead(t *testing.T) {
 		"nothing at all levels":    {text: `{"metadata":null,"spec":{"template":null,"jobTemplate":{"spec":null}}}`, empty: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := rawjson.NewReader(c.text)
-			w := workload.Read(r)
-			if err := r.End(); err != nil {
+			w, err := decodeWorkload([]byte(c.text))
+			if err != nil {
 				t.Fatal(err)
 			}
-			if read := w.Template.Metadata.Annotations["kms.alibabacloud.com/mode"] == "init" && w.Template.Spec.ServiceAccountName == "web"; read == c.empty {
-				t.Errorf("read %+v", w.Template)
+			if read := w.template.Metadata.Annotations["kms.alibabacloud.com/mode"] == "init" && w.template.Spec.ServiceAccountName == "web"; read == c.empty {
+				t.Errorf("read %+v", w.template)
 			}
-			if claims := fmt.Sprint(w.Claims); claims != cmp.Or(c.claims, "[]") {
+			if claims := fmt.Sprint(w.claims); claims != cmp.Or(c.claims, "[]") {
 				t.Errorf("claims %s, want %s", claims, c.claims)
 			}
-			if w.Deleted != c.deleted {
-				t.Errorf("deleted: %v", w.Deleted)
+			if w.deleted != c.deleted {
+				t.Errorf("deleted: %v", w.deleted)
 			}
-			switch said := w.Misplaced(); {
+			switch said := w.misplaced(); {
 			case c.misplaced == "" && len(said) > 0, c.misplaced != "" && (len(said) != 1 || said[0] != c.misplaced):
 				t.Errorf("said %q, want %q", said, c.misplaced)
 			}

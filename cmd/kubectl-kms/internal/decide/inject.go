@@ -1,22 +1,19 @@
-// Package inject prints manifests as their pods would be in the cluster.
-package inject
+package decide
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// Run writes the documents to out with what the webhook would add to their pods, and warnings to notes. If a pod would be
+// Inject writes the documents to out with what the webhook would add to their pods, and warnings to notes. If a pod would be
 // refused, nothing is written and the error says why, for all that would be.
-func Run(ctx context.Context, world decide.World, documents []*manifest.Document, namespace string, out, notes io.Writer) error {
+func Inject(ctx context.Context, world World, documents []*manifest.Document, namespace string, out, notes io.Writer) error {
 	world = world.With(documents, namespace)
 	var refused error
 	told := map[string]bool{}
@@ -25,11 +22,11 @@ func Run(ctx context.Context, world decide.World, documents []*manifest.Document
 			pod, ok := o.Pod()
 			if !ok {
 				for _, stray := range o.Strays(config.Prefix) {
-					fmt.Fprintf(notes, "Warning: %s: %s: %s: %s\n", d.File, o, stray.Path, decide.Unseen(o.Kind))
+					fmt.Fprintf(notes, "Warning: %s: %s: %s: %s\n", d.File, o, stray.Path, unseen(o.Kind))
 				}
 				continue
 			}
-			in := cmp.Or(o.Namespace, namespace)
+			in := namespaceOf(o, namespace)
 			v, err := world.Pod(ctx, in, pod.JSON, pod.Claims...)
 			if err != nil {
 				return err
@@ -41,7 +38,7 @@ func Run(ctx context.Context, world decide.World, documents []*manifest.Document
 			if !v.Asked {
 				continue
 			}
-			if warning := world.OptedIn(ctx, in); warning != "" && !told[warning] {
+			if warning := world.optedIn(ctx, in); warning != "" && !told[warning] {
 				told[warning] = true
 				fmt.Fprintln(notes, "Warning:", warning)
 			}

@@ -1,5 +1,4 @@
-// Package validate says what is wrong with the pods of manifests before a cluster does.
-package validate
+package decide
 
 import (
 	"cmp"
@@ -9,10 +8,10 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 // A Severity tells what is refused from what is worth a look.
@@ -55,13 +54,13 @@ func (r Report) Mistakes() int {
 	return n
 }
 
-// Check looks at all pods of the documents. The error is an outage.
-func Check(ctx context.Context, world decide.World, documents []*manifest.Document, namespace string) (Report, error) {
+// Validate reports what is wrong with the pods of the documents before a cluster does. The error is an outage.
+func Validate(ctx context.Context, world World, documents []*manifest.Document, namespace string) (Report, error) {
 	world = world.With(documents, namespace)
 	r := Report{Findings: []Finding{}}
-	for _, d := range documents {
-		for _, o := range d.Objects() {
-			in := cmp.Or(o.Namespace, namespace)
+	for _, document := range documents {
+		for _, o := range document.Objects() {
+			in := namespaceOf(o, namespace)
 			pod, ok := o.Pod()
 			if !ok {
 				r.strays(o, in)
@@ -69,15 +68,15 @@ func Check(ctx context.Context, world decide.World, documents []*manifest.Docume
 			}
 			r.Pods++
 			r.overlooked(pod, in)
-			v, err := world.Pod(ctx, in, pod.JSON, pod.Claims...)
+			d, err := world.Pod(ctx, in, pod.JSON, pod.Claims...)
 			if err != nil {
 				return r, err
 			}
-			if !v.Asked {
+			if !d.Asked {
 				continue
 			}
 			r.Asking++
-			r.pod(pod, in, v, world.OptedIn(ctx, in))
+			r.pod(pod, in, d, world.optedIn(ctx, in))
 		}
 	}
 	return r, nil
@@ -90,10 +89,11 @@ func (r *Report) add(o manifest.Object, line int, namespace string, severity Sev
 // strays looks at annotations for pods that were not found. Whether they reach any is not known; a mistake in them is one in any case.
 func (r *Report) strays(o manifest.Object, namespace string) {
 	for _, stray := range o.Strays(config.Prefix) {
-		for _, m := range decide.Annotations(stray.Annotations) {
+		_, mistakes := injector.Parse(stray.Annotations)
+		for _, m := range mistakes {
 			r.add(o, stray.Line, namespace, Mistake, m.Where, m.Problem)
 		}
-		r.add(o, stray.Line, namespace, Warning, stray.Path, decide.Unseen(o.Kind))
+		r.add(o, stray.Line, namespace, Warning, stray.Path, unseen(o.Kind))
 	}
 }
 
@@ -108,24 +108,25 @@ func (r *Report) overlooked(pod manifest.Pod, namespace string) {
 	}
 }
 
-func (r *Report) pod(pod manifest.Pod, namespace string, v decide.Verdict, notOptedIn string) {
+func (r *Report) pod(pod manifest.Pod, namespace string, d injector.Decision, notOptedIn string) {
 	o := pod.Object
 	add := func(severity Severity, where, problem string) {
 		r.add(o, pod.AnnotationLine(where), namespace, severity, where, problem)
 	}
-	for _, m := range v.Mistakes {
+	for _, m := range d.Mistakes {
 		add(Mistake, m.Where, m.Problem)
 	}
 	// Workloads may come before their ServiceAccounts; a pod that does is refused.
+	unknown := errors.Is(d.NoRole, ErrUnknown)
 	switch {
-	case v.Unmet != nil && o.Kind == "Pod" && !unknown(v.Unmet):
-		add(Mistake, "", v.Unmet.Error())
-	case v.Unmet != nil && !unknown(v.Unmet):
-		add(Warning, "", "its pods will be refused until this is put right: "+v.Unmet.Error())
-	case v.Unmet != nil:
-		add(Warning, "", "its role was not checked: "+v.Unmet.Error())
+	case d.NoRole != nil && o.Kind == "Pod" && !unknown:
+		add(Mistake, "", d.NoRole.Error())
+	case d.NoRole != nil && !unknown:
+		add(Warning, "", "its pods will be refused until this is put right: "+d.NoRole.Error())
+	case d.NoRole != nil:
+		add(Warning, "", "its role was not checked: "+d.NoRole.Error())
 	}
-	for _, w := range v.Warnings {
+	for _, w := range d.Warnings {
 		add(Warning, "", w)
 	}
 	if notOptedIn != "" {
@@ -147,8 +148,9 @@ func (r Report) Text(s screen.Screen) {
 		count(r.Pods, "pod"), r.Asking, r.Policy, count(mistakes, "mistake"), count(len(r.Findings)-mistakes, "warning"))
 }
 
-// unknown reports whether nobody could be asked.
-func unknown(err error) bool { return errors.Is(err, decide.ErrUnknown) }
+func namespaceOf(o manifest.Object, defaultNamespace string) string {
+	return cmp.Or(o.Namespace, defaultNamespace)
+}
 
 func count(n int, what string) string {
 	if n == 1 {

@@ -1,0 +1,159 @@
+package injector
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+const (
+	agentBinary = "/kms-agent"
+	viewsDir    = "/var/run/kms/views" // of the volumes of views, by number
+)
+
+// sharedContainer is what the agent's containers of a pod have in common.
+func (in *Injector) sharedContainer(r *request, a *access, document string, resources corev1.ResourceRequirements) corev1.Container {
+	c := corev1.Container{
+		Image:   in.policy.Agent.Image,
+		Command: []string{agentBinary},
+		Env: append([]corev1.EnvVar{
+			{Name: config.AgentEnv, Value: document},
+			{Name: config.PodNameEnv, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}},
+			// The memory limit of the container, for Go's runtime and the agent. Without a limit it is the node's memory.
+			{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory"}}},
+		}, in.identity(r)...),
+		Resources: resources,
+		VolumeMounts: append([]corev1.VolumeMount{
+			{Name: SecretsVolume, MountPath: config.DefaultSecretsDir},
+			{Name: StateVolume, MountPath: config.DefaultStateDir},
+		}, identityMounts(r.Spec.Identity.Kind)...),
+		// The agent writes why it stopped; its log is the next best if it could not even do that.
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+		ImagePullPolicy:          corev1.PullPolicy(in.policy.Agent.ImagePullPolicy),
+		// What Pod Security "restricted" asks of a container, stated on the container so that it holds in any pod.
+		SecurityContext: &corev1.SecurityContext{
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			RunAsUser:                &a.uid,
+			RunAsGroup:               &a.gid,
+			RunAsNonRoot:             new(true),
+			ReadOnlyRootFilesystem:   new(true),
+			AllowPrivilegeEscalation: new(false),
+			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		},
+	}
+	for _, v := range r.views {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: v.volume, MountPath: v.dir})
+	}
+	if len(r.Spec.Env) > 0 && in.copiesProgram(&r.Pod.Spec) {
+		c.VolumeMounts = append(c.VolumeMounts, programMount(false))
+	}
+	return c
+}
+
+// initContainer writes the files before the other containers start.
+func initContainer(shared corev1.Container) corev1.Container {
+	shared.Name, shared.Args = InitContainerName, []string{config.CommandInit}
+	return shared
+}
+
+// sidecar keeps the files fresh and serves the local API.
+func (in *Injector) sidecar(r *request, shared corev1.Container, native bool, metricsPort int) corev1.Container {
+	c := shared
+	c.Name, c.Args = ContainerName, []string{config.CommandRun}
+	if metricsPort != 0 {
+		c.Ports = []corev1.ContainerPort{{Name: metricsPortName, ContainerPort: int32(metricsPort)}} //nolint:gosec // a port
+	}
+	if native {
+		c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+	}
+	if r.Spec.API != nil {
+		c.Env = append(slices.Clip(c.Env), apiTokenEnv)
+		c.VolumeMounts = append(slices.Clip(c.VolumeMounts), apiMount(false))
+	}
+	if r.Spec.Mode == config.ModeSingle || r.Spec.API != nil { // the containers after it wait until it is ready
+		// Ten minutes for the first set of files; an outage of KMS longer than that restarts the agent and goes on.
+		c.StartupProbe = &corev1.Probe{
+			ProbeHandler:   corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{agentBinary, config.CommandReady}}},
+			TimeoutSeconds: 5, PeriodSeconds: 1, FailureThreshold: 600,
+		}
+	}
+	return c
+}
+
+// containers are the agent's, in the order in which they run.
+func (in *Injector) containers(r *request, shared corev1.Container) []corev1.Container {
+	if r.Spec.Mode == config.ModeInit {
+		return []corev1.Container{initContainer(shared)}
+	}
+	sidecar := in.sidecar(r, shared, in.native(r), in.metricsPort(r))
+	if r.Spec.Mode == config.ModeSingle || !fetches(&r.Spec) {
+		return []corev1.Container{sidecar}
+	}
+	return []corev1.Container{initContainer(shared), sidecar}
+}
+
+// volumes are those that the pod needs.
+func (in *Injector) volumes(r *request, a *access) []corev1.Volume {
+	spec := &r.Spec
+	volumes := []corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume)}
+	switch spec.Identity.Kind {
+	case config.RRSA:
+		volumes = append(volumes, tokenVolume(spec.TokenExpiration))
+	case config.ClientKey:
+		volumes = append(volumes, clientKeyVolume(spec.Identity.Secret, a))
+	}
+	for _, v := range r.views {
+		volumes = append(volumes, in.tmpfs(v.volume))
+	}
+	if spec.API != nil {
+		volumes = append(volumes, in.tmpfs(APIVolume))
+	}
+	if len(spec.Env) > 0 {
+		volumes = append(volumes, in.programVolume())
+	}
+	return volumes
+}
+
+// tmpfs is a volume in memory: it counts against the memory limits of the containers that write to it.
+func (in *Injector) tmpfs(name string) corev1.Volume {
+	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+		EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &in.volumeSize},
+	}}
+}
+
+// native reports whether a sidecar is a native one.
+func (in *Injector) native(r *request) bool {
+	switch in.policy.Agent.NativeSidecar {
+	case config.NativeAlways:
+		return true
+	case config.NativeNever:
+		return false
+	}
+	return !r.PlainSidecars
+}
+
+// maxDocument is how long the agent's document may be. Linux starts no program with a longer environment variable (MAX_ARG_STRLEN),
+// name and closing zero included; the pod would fail with "argument list too long", which tells nothing.
+const maxDocument = 128<<10 - len(config.AgentEnv+"=\x00")
+
+// documentTooLong blames the file that takes most of the document.
+func (in *Injector) documentTooLong(spec *config.Spec, document string) config.Mistakes {
+	if len(document) <= maxDocument {
+		return nil
+	}
+	where, most := config.Prefix+"inject", 0
+	for _, s := range spec.Secrets {
+		if n := len(encode(file(s, 0, nil))); n > most {
+			where, most = config.Prefix+"secret."+s.File, n
+		}
+	}
+	problem := fmt.Sprintf("all that the annotations tell the agent, and this most of all with %d bytes, is %d bytes long, and at most %d fit into "+
+		"an environment variable; shorten the template, or spread the files over several pods", most, len(document), maxDocument)
+	if ca := len(in.policy.KMS.CABundle) + len(in.policy.STS.CABundle); ca > maxDocument/4 {
+		problem += fmt.Sprintf("; %d bytes are the operator's caFile, which the operator can shorten", ca)
+	}
+	return config.Mistakes{{Where: where, Problem: problem}}
+}
