@@ -32,7 +32,7 @@ type subcommand struct {
 
 type runner func(ctx context.Context, s Streams, operands []string) error
 
-const about = `kms-emulator answers as Alibaba Cloud's STS, KMS and RAM do.
+const about = `kms-emulator answers as Alibaba Cloud's STS and KMS do.
 
 Usage:
   kms-emulator --config=FILE --ca-dir=DIR [flags]    serve

@@ -31,7 +31,7 @@ const (
 // Server is a running emulator. Its methods control it; see emulator.Emulator.
 type Server struct {
 	*emulator.Emulator
-	// Addr is host:port, the endpoint of STS, KMS and RAM, over TLS.
+	// Addr is host:port, the endpoint of STS and KMS, over TLS.
 	Addr string
 	// Issuer signs tokens for the provider of Config.
 	Issuer *Issuer
