@@ -50,9 +50,6 @@ manifests: ## Make deploy/manifests anew from the chart.
 chart-values: ## Make docs/chart-values.md anew from the chart.
 	@go test -count=1 -run TestValuesAreDocumented ./deploy -update-values
 
-dashboard: ## Make the Grafana dashboard anew from deploy/dashboard.
-	@go run ./deploy/dashboard
-
 licenses: ## Make THIRD_PARTY_LICENSES anew from what the programs are linked of.
 	@go test -count=1 -run 'TestLicenses$$' ./deploy/release -update
 
@@ -65,4 +62,4 @@ release: ## Make everything that VERSION=v1.2.3 is published as, in dist/v1.2.3.
 release-verify: ## Make a release twice, from two folders, and compare.
 	@deploy/release/verify.sh
 
-.PHONY: fleet chart-values dashboard licenses vulncheck release release-verify manifests faults help demo test test-unit test-e2e lint fuzz bench cluster-up cluster-down images
+.PHONY: fleet chart-values licenses vulncheck release release-verify manifests faults help demo test test-unit test-e2e lint fuzz bench cluster-up cluster-down images
