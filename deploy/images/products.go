@@ -29,7 +29,7 @@ var products = []product{
 	{name: "kms-agent", pkg: "cmd/kms-agent", description: "Fetches and refreshes a pod's KMS secrets"},
 	{name: "kms-emulator", pkg: "cmd/kms-emulator", description: "Answers as Alibaba Cloud's STS and KMS do, for tests only"},
 	{name: demoApp, description: "An application with a shell to look at its files with, for demonstrations and tests", optional: true},
-	{name: "neighbour", pkg: "test/neighbour", description: "Another mutating webhook, for tests of the order in which they run", optional: true},
+	{name: "otherwebhook", pkg: "test/otherwebhook", description: "Another mutating webhook, for tests of the order in which they run", optional: true},
 }
 
 func names(of []product) []string {

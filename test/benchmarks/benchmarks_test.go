@@ -1,5 +1,5 @@
-// Package figures measures kms-agent as the program that is in every pod, beside the least that a server in Go costs.
-package figures
+// Package benchmarks measures kms-agent as the program that is in every pod, beside the least that a server in Go costs.
+package benchmarks
 
 import (
 	"os"

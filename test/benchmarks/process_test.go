@@ -1,4 +1,4 @@
-package figures
+package benchmarks
 
 import (
 	"bufio"
@@ -27,7 +27,7 @@ func build(b *testing.B) programs {
 }
 
 var buildOnce = sync.OnceValues(func() (programs, error) {
-	directory := filepath.Join(os.TempDir(), "kms-agent-figures")
+	directory := filepath.Join(os.TempDir(), "kms-agent-benchmarks")
 	command := exec.Command("go", "build", "-trimpath", "-buildvcs=true", "-ldflags=-s -w", "-o", directory+"/",
 		"../../cmd/kms-agent", "./testdata/bare")
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")

@@ -27,17 +27,17 @@ import (
 func TestOtherWebhooks(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
-	neighbour(t, ns)
-	name, want := secretName("neighbours"), value()
+	otherWebhook(t, ns)
+	name, want := secretName("otherwebhook"), value()
 	put(t, name, want)
 	orders := []string{"identity-before", "identity-after", "mesh-before", "mesh-after"}
 	var pods strings.Builder
 	for _, order := range orders {
 		p := workload{name: order, annotations: []string{"inject: true", "secret.f: " + name}}.pod(ns)
-		pods.WriteString("---\n" + strings.Replace(p, "labels: {", "labels: {neighbour: "+order+", ", 1))
+		pods.WriteString("---\n" + strings.Replace(p, "labels: {", "labels: {otherwebhook: "+order+", ", 1))
 	}
 	apply(t, pods.String())
-	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "-l", "neighbour in ("+strings.Join(orders, ",")+")", "--timeout=5m")
+	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "-l", "otherwebhook in ("+strings.Join(orders, ",")+")", "--timeout=5m")
 	for _, order := range orders {
 		var pod corev1.Pod
 		if err := json.Unmarshal([]byte(kubectl(t, "-n", ns, "get", "pod", order, "-o", "json")), &pod); err != nil {
@@ -54,7 +54,7 @@ func TestOtherWebhooks(t *testing.T) {
 		}
 		app := envOf(pod.Spec.Containers[0])["ALIBABA_CLOUD_ROLE_ARN"]
 		if strings.HasPrefix(order, "identity") {
-			if !strings.HasSuffix(app, "of-the-neighbour") || inits != "kms-agent-init kms-agent" {
+			if !strings.HasSuffix(app, "of-the-other-webhook") || inits != "kms-agent-init kms-agent" {
 				t.Errorf("%s: the application is %q; init containers %s", order, app, inits)
 			}
 			continue
@@ -80,10 +80,10 @@ func TestOtherWebhooks(t *testing.T) {
 func TestAnnotationsOfOtherWebhooks(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
-	neighbour(t, ns)
+	otherWebhook(t, ns)
 	pod := func(order string) string {
 		p := workload{name: order, annotations: []string{"inject: true", "secret.f: e2e/early"}}.pod(ns)
-		return strings.Replace(p, "labels: {", "labels: {neighbour: "+order+", ", 1)
+		return strings.Replace(p, "labels: {", "labels: {otherwebhook: "+order+", ", 1)
 	}
 	out, err := tryKubectl(t.Context(), pod("annotations-before"), "create", "--dry-run=server", "-o", "jsonpath={.spec.initContainers[0].env[0].value}", "-f", "-")
 	if err != nil || !strings.Contains(out, `"secret":"e2e/late"`) || !strings.Contains(out, `"secret":"e2e/early"`) {
@@ -111,20 +111,20 @@ func envOf(c corev1.Container) map[string]string {
 	return env
 }
 
-// neighbour runs test/neighbour in a namespace and registers it, before and after our own webhook, for the namespace's pods whose
+// otherWebhook runs test/otherwebhook in a namespace and registers it, before and after our own webhook, for the namespace's pods whose
 // label says so.
-func neighbour(t *testing.T, ns string) {
+func otherWebhook(t *testing.T, ns string) {
 	t.Helper()
-	certificate, key := selfSigned(t, "neighbour."+ns+".svc")
+	certificate, key := selfSigned(t, "otherwebhook."+ns+".svc")
 	kubectlIn := func(what, manifests string) {
 		if _, err := tryKubectl(t.Context(), manifests, "apply", "-f", "-"); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
-	kubectlIn("the neighbour", fmt.Sprintf(`
+	kubectlIn("the other webhook", fmt.Sprintf(`
 apiVersion: v1
 kind: Secret
-metadata: {name: neighbour, namespace: %[1]s}
+metadata: {name: otherwebhook, namespace: %[1]s}
 type: kubernetes.io/tls
 stringData:
   tls.crt: %[2]q
@@ -132,51 +132,51 @@ stringData:
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: neighbour, namespace: %[1]s}
-spec: {selector: {app: neighbour}, ports: [{port: 443, targetPort: 8443}]}
+metadata: {name: otherwebhook, namespace: %[1]s}
+spec: {selector: {app: otherwebhook}, ports: [{port: 443, targetPort: 8443}]}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: neighbour, namespace: %[1]s, labels: {app: neighbour}}
+metadata: {name: otherwebhook, namespace: %[1]s, labels: {app: otherwebhook}}
 spec:
   automountServiceAccountToken: false
   terminationGracePeriodSeconds: 0
   securityContext: {runAsNonRoot: true, runAsUser: 65532, fsGroup: 65532, seccompProfile: {type: RuntimeDefault}}
   containers:
-  - name: neighbour
-    image: kms-agent-injector/neighbour:dev
+  - name: otherwebhook
+    image: kms-agent-injector/otherwebhook:dev
     imagePullPolicy: IfNotPresent
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
     readinessProbe: {tcpSocket: {port: 8443}, periodSeconds: 1}
     volumeMounts: [{name: tls, mountPath: /tls, readOnly: true}]
   volumes:
-  - {name: tls, secret: {secretName: neighbour, defaultMode: 0440}}
+  - {name: tls, secret: {secretName: otherwebhook, defaultMode: 0440}}
 `, ns, certificate, key))
-	ready(t, ns, "neighbour")
+	ready(t, ns, "otherwebhook")
 	for _, order := range []string{"before", "after"} {
-		name := map[string]string{"before": "a-", "after": "z-"}[order] + "neighbour-" + ns
+		name := map[string]string{"before": "a-", "after": "z-"}[order] + "otherwebhook-" + ns
 		t.Cleanup(func() {
 			exec.Command(kubectlPath, "--kubeconfig", kubeconfig, "delete", "mutatingwebhookconfiguration", name).Run() //nolint:errcheck // it serves this namespace only
 		})
 		configuration := "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: " + name + "}\nwebhooks:\n"
 		for _, kind := range []string{"identity", "mesh", "annotations"} {
 			configuration += fmt.Sprintf(`- name: %[1]s.%[2]s.example.com
-  clientConfig: {service: {name: neighbour, namespace: %[3]s, path: /%[1]s}, caBundle: %[4]s}
+  clientConfig: {service: {name: otherwebhook, namespace: %[3]s, path: /%[1]s}, caBundle: %[4]s}
   rules: [{apiGroups: [""], apiVersions: [v1], resources: [pods], operations: [CREATE]}]
   failurePolicy: Fail
   reinvocationPolicy: IfNeeded
   sideEffects: None
   admissionReviewVersions: [v1]
   namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: %[3]s}}
-  objectSelector: {matchLabels: {neighbour: %[1]s-%[2]s}}
+  objectSelector: {matchLabels: {otherwebhook: %[1]s-%[2]s}}
 `, kind, order, ns, base64.StdEncoding.EncodeToString([]byte(certificate)))
 		}
-		kubectlIn("the neighbour's configuration", configuration)
+		kubectlIn("the other webhook's configuration", configuration)
 	}
 	// A registration takes the API server a moment to notice.
 	eventually(t, patience, func() error {
 		for _, order := range []string{"before", "after"} {
-			probe := strings.Replace(workload{name: "probe"}.pod(ns), "labels: {", "labels: {neighbour: mesh-"+order+", ", 1)
+			probe := strings.Replace(workload{name: "probe"}.pod(ns), "labels: {", "labels: {otherwebhook: mesh-"+order+", ", 1)
 			out, err := tryKubectl(t.Context(), probe, "create", "--dry-run=server", "-o", "jsonpath={.spec.initContainers[*].name}", "-f", "-")
 			if err != nil || out != "mesh-proxy" {
 				return fmt.Errorf("no mesh-proxy yet: %q, %v", out, err)

@@ -1,5 +1,6 @@
-// Command neighbour is the other mutating webhook of a cluster, for tests: at /identity it does what ack-pod-identity-webhook
-// does to a pod, at /mesh it adds a proxy as service meshes do, and at /annotations it asks for a secret on behalf of the pod. Its key and certificate are in /tls.
+// Command otherwebhook is another mutating webhook of a cluster, for tests: at /identity it does to a pod what
+// ack-pod-identity-webhook does, at /mesh it adds a proxy as service meshes do, and at /annotations it asks for a secret on behalf
+// of the pod. Its key and certificate are in /tls.
 package main
 
 import (
@@ -23,7 +24,7 @@ type (
 	array  = []any
 )
 
-// pod is what the neighbours look at.
+// pod is what the handlers read of a pod.
 type pod struct {
 	Spec struct {
 		Volumes        []named     `json:"volumes"`

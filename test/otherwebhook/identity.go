@@ -9,10 +9,10 @@ const (
 
 // variables are those of RRSA. The role is nobody's, so that an agent which used it would get nothing.
 var variables = array{
-	object{"name": "ALIBABA_CLOUD_ROLE_ARN", "value": "acs:ram::1234567890123456:role/of-the-neighbour"},
-	object{"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": "acs:ram::1234567890123456:oidc-provider/of-the-neighbour"},
+	object{"name": "ALIBABA_CLOUD_ROLE_ARN", "value": "acs:ram::1234567890123456:role/of-the-other-webhook"},
+	object{"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": "acs:ram::1234567890123456:oidc-provider/of-the-other-webhook"},
 	object{"name": "ALIBABA_CLOUD_OIDC_TOKEN_FILE", "value": tokenDir + "/token"},
-	object{"name": "ALIBABA_CLOUD_STS_ENDPOINT", "value": "sts.of-the-neighbour.example"},
+	object{"name": "ALIBABA_CLOUD_STS_ENDPOINT", "value": "sts.of-the-other-webhook.example"},
 }
 
 // identity gives all containers of a pod, those of others too, the variables and the token of RRSA, and leaves what is there.
