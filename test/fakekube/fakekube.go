@@ -1,5 +1,5 @@
-// Package fakekube is an API server for tests: it keeps objects as JSON and answers get, list, watch, create, update and
-// patch over HTTP. It knows no kinds, checks nothing and grants everything.
+// Package fakekube is an API server for tests. It keeps objects as JSON and answers get, list, watch, create, update and patch over
+// HTTP; or, given answers, it answers with these and changes nothing. It knows no kinds and checks nothing.
 package fakekube
 
 import (
@@ -16,15 +16,24 @@ import (
 	"testing"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/go-logr/logr"
 	"k8s.io/client-go/rest"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 )
 
 // Object is an object's JSON.
 type Object = map[string]any
 
-// Server is a running API server.
+// Server is an API server. Its exported fields are set before it starts.
 type Server struct {
 	URL string
+
+	Objects map[string]any    // answers by path: objects and lists. If it is not nil, nothing else exists, and nothing can be changed
+	Forbids map[string]string // by path: the message of a refusal for want of rights
+	Refuses string            // the message of a refusal of pods that are created as a dry run, which are accepted otherwise
+	Warns   string            // the warning that comes with every answer
+	// Runs has, by the path of a pod's exec, what stands for the commands there; each ends well.
+	Runs map[string]func(command []string, stdout, stderr io.Writer)
 
 	mu       sync.Mutex
 	version  int
@@ -51,13 +60,19 @@ type watch struct {
 // New starts a server that ends with the test.
 func New(t testing.TB) *Server {
 	s := &Server{objects: map[string]Object{}, watchers: map[chan event]watch{}, release: "v1.34.1"}
+	s.Start(t)
+	return s
+}
+
+// Start starts the server, which ends with the test, and returns its address.
+func (s *Server) Start(t testing.TB) string {
 	web := httptest.NewServer(s)
 	s.URL = web.URL
 	t.Cleanup(func() {
 		web.CloseClientConnections()
 		web.Close()
 	})
-	return s
+	return s.URL
 }
 
 // Config is for clients of the server.
@@ -202,6 +217,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, status, "broken by the test")
 		return
 	}
+	if s.Objects != nil || s.Runs != nil || s.Forbids != nil {
+		s.answer(w, r)
+		return
+	}
 	if r.URL.Path == "/version" {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -220,10 +239,53 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		kind, version := about.kind()
-		respond(w, http.StatusOK, Object{"apiVersion": version, "kind": kind + "List", "metadata": Object{"resourceVersion": strconv.Itoa(s.version)}, "items": s.list(about)})
+		respond(w, http.StatusOK, Object{
+			"apiVersion": version, "kind": kind + "List", "metadata": Object{"resourceVersion": strconv.Itoa(s.version)}, "items": s.list(about),
+		})
 	default:
 		s.one(w, r, about)
 	}
+}
+
+// answer answers by the exported fields.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
+	if run := s.Runs[r.URL.Path]; run != nil {
+		exec(w, r, run)
+		return
+	}
+	if s.Warns != "" {
+		w.Header().Set("Warning", s.Warns)
+	}
+	answer := s.Objects[r.URL.Path]
+	switch dry := r.Method == http.MethodPost && r.URL.Query().Get("dryRun") == "All"; {
+	case s.Forbids[r.URL.Path] != "":
+		fail(w, http.StatusForbidden, s.Forbids[r.URL.Path])
+	case dry && s.Refuses == "":
+		respond(w, http.StatusOK, Object{"kind": "Pod", "apiVersion": "v1"})
+	case dry:
+		fail(w, http.StatusInternalServerError, s.Refuses)
+	case r.Method != http.MethodGet:
+		fail(w, http.StatusMethodNotAllowed, "nothing may be changed")
+	case answer == nil:
+		fail(w, http.StatusNotFound, r.URL.Path+" not found")
+	default:
+		respond(w, http.StatusOK, answer)
+	}
+}
+
+// exec answers as the kubelet does.
+func exec(w http.ResponseWriter, r *http.Request, run func(command []string, stdout, stderr io.Writer)) {
+	channels := []wsstream.ChannelType{
+		wsstream.IgnoreChannel, wsstream.WriteChannel, wsstream.WriteChannel, wsstream.WriteChannel, wsstream.IgnoreChannel,
+	}
+	conn := wsstream.NewConn(map[string]wsstream.ChannelProtocolConfig{"v5.channel.k8s.io": {Binary: true, Channels: channels}})
+	_, streams, err := conn.Open(w, r.WithContext(logr.NewContext(r.Context(), logr.Discard())))
+	if err != nil {
+		return // the client asks in another way
+	}
+	defer func() { _ = conn.Close() }()
+	run(r.URL.Query()["command"], streams[1], streams[2])
+	_ = json.NewEncoder(streams[3]).Encode(Object{"kind": "Status", "apiVersion": "v1", "status": "Success"})
 }
 
 func (s *Server) list(about watch) []Object {
@@ -357,16 +419,21 @@ func (w watch) kind() (kind, version string) {
 	return "ServiceAccount", "v1"
 }
 
-func respond(w http.ResponseWriter, status int, object Object) {
+func respond(w http.ResponseWriter, status int, object any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(object) //nolint:errcheck // the client is gone
 }
 
 func fail(w http.ResponseWriter, status int, message string) {
-	reasons := map[int]string{http.StatusNotFound: "NotFound", http.StatusConflict: "Conflict"}
+	reasons := map[int]string{
+		http.StatusNotFound: "NotFound", http.StatusConflict: "Conflict", http.StatusForbidden: "Forbidden",
+		http.StatusMethodNotAllowed: "MethodNotAllowed", http.StatusInternalServerError: "InternalError",
+	}
 	if message == "already exists" {
 		reasons[http.StatusConflict] = "AlreadyExists"
 	}
-	respond(w, status, Object{"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": status, "reason": reasons[status], "message": message})
+	respond(w, status, Object{
+		"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": status, "reason": reasons[status], "message": message,
+	})
 }
