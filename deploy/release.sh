@@ -16,6 +16,5 @@ for image in kms-webhook kms-agent; do
   done
 done
 deploy/package.sh "$version" "$registry" "$(<"$images/kms-webhook.tar.digest")" "$(<"$images/kms-agent.tar.digest")" "$parts"
-mkdir dist/manifests
 mv "$parts/kms-agent-injector" dist/manifests
 cp dist/THIRD_PARTY_LICENSES "$parts"
