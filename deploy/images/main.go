@@ -157,7 +157,7 @@ func (s settings) binary(p v1.Platform, name string) string {
 
 // build links commands into dir without cgo, paths of this machine, symbols or debugging data.
 func build(ctx context.Context, root, dir string, p v1.Platform, tag string, names []string) error {
-	args := []string{"build", "-trimpath", fmt.Sprintf("-buildvcs=%t", tag != devTag), "-ldflags=-s -w", "-o", dir + string(filepath.Separator)}
+	args := []string{"build", "-trimpath", fmt.Sprintf("-buildvcs=%t", tag != devTag), "-ldflags=-s -w", "-o", dir + "/"}
 	for _, name := range names {
 		args = append(args, "./cmd/"+name)
 	}

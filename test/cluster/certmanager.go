@@ -47,7 +47,8 @@ func (c *Cluster) LoadCertManager(ctx context.Context, output io.Writer) (chart 
 	for _, name := range []string{"controller", "cainjector", "webhook"} {
 		tarball := filepath.Join(c.dir, "cert-manager-"+name+".tar")
 		config := v1.Config{Entrypoint: []string{"/" + name}, User: "65532:65532"}
-		if err := image.Write(tarball, "localhost/kms-cluster/cert-manager-"+name+":dev", config, image.File{Path: name, Data: binary}); err != nil {
+		reference := "localhost/kms-cluster/cert-manager-" + name + ":dev"
+		if err := image.Write(tarball, reference, config, image.File{Path: name, Data: binary}); err != nil {
 			return "", fmt.Errorf("make cert-manager's image: %w", err)
 		}
 		tarballs = append(tarballs, tarball)

@@ -77,7 +77,8 @@ func (s *Server) Start(t testing.TB) string {
 
 // Config is for clients of the server.
 func (s *Server) Config() *rest.Config {
-	return &rest.Config{Host: s.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}
+	const media = "application/json"
+	return &rest.Config{Host: s.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: media, AcceptContentTypes: media}}
 }
 
 // Put creates or replaces the object at a path such as /api/v1/namespaces/shop/serviceaccounts/web.

@@ -72,6 +72,7 @@ func mutate(patch func(pod) array) http.HandlerFunc {
 			response["patch"], response["patchType"] = text, "JSONPatch"
 		}
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(object{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}) //nolint:errcheck // the API server is gone
+		answer := object{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
+		json.NewEncoder(w).Encode(answer) //nolint:errcheck // the API server is gone
 	}
 }

@@ -37,7 +37,8 @@ func serveCommand(flags *flag.FlagSet) runner {
 	flags.StringVar(&o.caDir, "ca-dir", "", "`folder` with ca.crt and ca.key, as made by \"kms-emulator ca\" (required)")
 	flags.StringVar(&o.listen, "listen", ":8443", "`address` of STS and KMS, over TLS")
 	flags.StringVar(&o.controlListen, "control-listen", "127.0.0.1:8090", "`address` of the control API, over plain HTTP")
-	flags.StringVar(&o.instanceCADir, "instance-ca-dir", "", "`folder` like --ca-dir with the private authority of KMS instances' gateways; default: the same authority")
+	flags.StringVar(&o.instanceCADir, "instance-ca-dir", "",
+		"`folder` like --ca-dir with the private authority of KMS instances' gateways; default: the same authority")
 	flags.StringVar(&o.metadataListen, "metadata-listen", "", "`address` of the node's metadata service, over plain HTTP; default: nowhere")
 	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
 	return func(ctx context.Context, s Streams, _ []string) error { return serve(ctx, s, o) }

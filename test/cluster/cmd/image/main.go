@@ -7,6 +7,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -25,7 +26,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 4 {
-		return fmt.Errorf("usage: image TARGET.tar REFERENCE COMMAND PART...")
+		return errors.New("usage: image TARGET.tar REFERENCE COMMAND PART")
 	}
 	var files []image.File
 	for _, part := range args[3:] {

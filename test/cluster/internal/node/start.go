@@ -59,7 +59,8 @@ func Start(cfg Config, listener *net.TCPListener) (*Starting, error) {
 	if err := cmd.Start(); err != nil {
 		ours.Close()
 		if errors.Is(err, unix.EPERM) {
-			err = fmt.Errorf("%w: this root has no CAP_SYS_ADMIN, as in an ordinary container; use the machine itself, or a privileged container", err)
+			err = fmt.Errorf("%w: this root has no CAP_SYS_ADMIN, as in an ordinary container; "+
+				"use the machine itself, or a privileged container", err)
 		}
 		return nil, fmt.Errorf("start the node's PID 1 in new namespaces: %w", err)
 	}
