@@ -52,9 +52,6 @@ func Down(ctx context.Context, o Options) error {
 	return nil
 }
 
-// Down ends the cluster and removes all that it made.
-func (c *Cluster) Down(ctx context.Context) error { return Down(ctx, Options{Dir: c.dir}) }
-
 // clean ends every process of the cluster and removes what is outside its directory. The caller holds the lock.
 func clean(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)

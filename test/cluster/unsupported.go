@@ -26,9 +26,6 @@ func Open(string) (*Cluster, error) { return nil, errUnsupported }
 // Down cannot work here.
 func Down(context.Context, Options) error { return errUnsupported }
 
-// Down cannot work here.
-func (c *Cluster) Down(context.Context) error { return errUnsupported }
-
 // Healthy cannot work here.
 func (c *Cluster) Healthy(context.Context) error { return errUnsupported }
 

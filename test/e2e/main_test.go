@@ -45,7 +45,7 @@ func run(ctx context.Context, m *testing.M) (err error) {
 	}
 	if kubeconfig = os.Getenv("KUBECONFIG"); kubeconfig == "" {
 		own = &cluster{dir: filepath.Join(repository, ".cluster-e2e"), program: filepath.Join(repository, "bin", "cluster")}
-		if err = own.up(ctx); err != nil {
+		if err := own.up(ctx); err != nil {
 			return err
 		}
 		defer func() {

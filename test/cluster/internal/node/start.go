@@ -21,11 +21,7 @@ const Marker = "KMS_CLUSTER_NODE"
 // Starting is a node that is not ready yet and ends if this process does.
 type Starting struct {
 	control *os.File
-	process *Process
 }
-
-// Process is the node's PID 1.
-func (s *Starting) Process() *Process { return s.process }
 
 // Start runs this same program again as PID 1 of new mount, PID, network, host name and IPC namespaces, in a session of its
 // own. listener becomes the machine's door to the API server.
@@ -66,7 +62,7 @@ func Start(cfg Config, listener *net.TCPListener) (*Starting, error) {
 	}
 	go cmd.Wait() //nolint:errcheck // only to reap it, in case this process lives longer; AwaitReady says why it ended
 
-	process, err := record(cfg.Dir, cmd.Process.Pid)
+	_, err = record(cfg.Dir, cmd.Process.Pid)
 	if err == nil {
 		err = json.NewEncoder(ours).Encode(cfg)
 	}
@@ -74,7 +70,7 @@ func Start(cfg Config, listener *net.TCPListener) (*Starting, error) {
 		ours.Close() // which ends the child
 		return nil, err
 	}
-	return &Starting{control: ours, process: process}, nil
+	return &Starting{control: ours}, nil
 }
 
 func socketPair() (a, b *os.File, err error) {
