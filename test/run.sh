@@ -59,7 +59,7 @@ unit() {
   done
 }
 
-# Who finds something leaves it in the package's testdata/fuzz, where the unit tests try it again for ever.
+# An input that fails is left in the package's testdata/fuzz, where the unit tests try it every time.
 fuzz() {
   local time=${FUZZTIME:-60s}
   check "Fuzz what strangers write: annotations, pods, AdmissionReviews, templates; $time each, three at a time"

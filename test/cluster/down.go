@@ -69,7 +69,7 @@ func cgroupName(dir string) string {
 	return "kms-cluster-" + hex.EncodeToString(sum[:4])
 }
 
-// removeAll removes dir, the lock last, so that nobody takes a directory half removed for free.
+// removeAll removes dir, the lock last, so that no other process takes a directory half removed for free.
 func removeAll(dir string) error {
 	if err := emptyDir(dir); err != nil {
 		return err

@@ -7,7 +7,7 @@ const (
 	tokenDir    = "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens"
 )
 
-// variables are those of RRSA. The role is nobody's, so that an agent which used it would get nothing.
+// variables are those of RRSA. The role does not exist, so that an agent that used it would get nothing.
 var variables = array{
 	object{"name": "ALIBABA_CLOUD_ROLE_ARN", "value": "acs:ram::1234567890123456:role/of-the-other-webhook"},
 	object{"name": "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "value": "acs:ram::1234567890123456:oidc-provider/of-the-other-webhook"},
