@@ -14,9 +14,10 @@ database=(${GOVULNDB:+-db="$GOVULNDB"})
 # look MODULE PACKAGE...: a scan of the module's dependencies is quick; one for what the packages call takes a minute and is for
 # vulnerable ones only.
 look() {
-  local rc=0 module=$1
+  local rc=0 module=$1 dir
   shift
-  test/tools/run.sh govulncheck "${database[@]}" -C "$module" -scan=module >"$out" 2>&1 || rc=$?
+  dir=$(sed -n '/./{p;q}' <<<"$(go list -C "$module" -f '{{if .GoFiles}}{{.Dir}}{{end}}' "$@")") # some folder with code
+  test/tools/run.sh govulncheck "${database[@]}" -C "$dir" -scan=module >"$out" 2>&1 || rc=$?
   case $rc in
   0) cat "$out" ;;
   3)
