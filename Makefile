@@ -15,7 +15,7 @@ test: ## Everything that continuous integration runs: checks, unit, integration 
 	@test/run.sh
 
 test-unit: ## Unit, property and integration tests with the race detector; needs no root.
-	go test -race -timeout 60m ./...
+	@test/run.sh unit
 
 faults: ## Break what the agent depends on, one thing at a time, and print what became of the files.
 	@test/run.sh faults
@@ -36,33 +36,31 @@ bench: ## Benchmarks, as ratios within one run.
 	@test/bench.sh
 
 cluster-up: ## Start the test cluster: a real one-node Kubernetes, built from source at the first time.
-	@go run ./test/cluster/cmd/cluster up
+	@go run -C test/cluster ./cmd/cluster up
 
 cluster-down: ## Stop the test cluster and remove everything it left.
-	@go run ./test/cluster/cmd/cluster down
+	@go run -C test/cluster ./cmd/cluster down
 
 images: ## Build the multi-arch OCI images into dist/images.
-	@go run ./deploy/images
+	@go run -C deploy ./images
 
 manifests: ## Make deploy/manifests anew from the chart.
 	@deploy/verify.sh --update
 
 chart-values: ## Make docs/chart-values.md anew from the chart.
-	@go test -count=1 -run TestValuesAreDocumented ./deploy -update-values
+	@go test -C deploy -count=1 -run TestValuesAreDocumented . -update-values
 
-dashboard: ## Make the Grafana dashboard anew from deploy/dashboard.
-	@go run ./deploy/dashboard
-
-licenses: ## Make THIRD_PARTY_LICENSES anew from what the programs are linked of.
-	@go test -count=1 -run 'TestLicenses$$' ./deploy/release -update
+licenses: ## Check the licenses of what the programs are linked with, and write them into dist/THIRD_PARTY_LICENSES.
+	@deploy/licenses.sh
 
 vulncheck: ## Look for known vulnerabilities that the programs can reach.
 	@test/vulncheck.sh
 
-release: ## Make everything that VERSION=v1.2.3 is published as, in dist/v1.2.3.
-	@go run ./deploy/release --version=$(VERSION) --registry=$(REGISTRY)
+release: ## Make everything that the tag of this commit is published as, in dist/release (REGISTRY=…: of the images).
+	@REGISTRY=$(REGISTRY) test/tools/run.sh goreleaser release --clean --skip=publish
+	@mv dist/parts/* dist/release
 
-release-verify: ## Make a release twice, from two folders, and compare.
-	@deploy/release/verify.sh
+release-check: ## Check the configuration of releases.
+	@test/tools/run.sh goreleaser check
 
-.PHONY: fleet chart-values dashboard licenses vulncheck release release-verify manifests faults help demo test test-unit test-e2e lint fuzz bench cluster-up cluster-down images
+.PHONY: fleet chart-values licenses vulncheck release release-check manifests faults help demo test test-unit test-e2e lint fuzz bench cluster-up cluster-down images

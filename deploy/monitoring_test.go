@@ -72,8 +72,6 @@ func TestMonitoring(t *testing.T) {
 	}
 }
 
-const dashboardFile = "chart/kms-agent-injector/monitoring/dashboard.json"
-
 func TestDashboard(t *testing.T) {
 	o, _ := render(t, "kms", "--set", "monitoring.dashboard.enabled=true,monitoring.dashboard.annotations.grafana_folder=Security")
 	for _, m := range every[*corev1.ConfigMap](o) {

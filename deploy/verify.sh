@@ -2,11 +2,11 @@
 # Checks the chart with the pinned Helm, the alerts with the pinned promtool, and that the manifests are what the chart gives. With
 # --update it writes them anew.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-test/tools/run.sh helm version --short >/dev/null # builds it where that has not been done, outside the tests' time limit
+cd "$(dirname "${BASH_SOURCE[0]}")"
+../test/tools/run.sh helm version --short >/dev/null # builds it where that has not been done, outside the tests' time limit
 if [[ ${1:-} == --update ]]; then
-  exec go test -count=1 -tags chart -run TestManifestsAreTheChart ./deploy -update
+  exec go test -count=1 -tags chart -run TestManifestsAreTheChart . -update
 fi
-test/tools/run.sh promtool --version >/dev/null
-go vet -tags chart ./deploy
-exec go test -count=1 -timeout 30m -tags chart ./deploy
+../test/tools/run.sh promtool --version >/dev/null
+go vet -tags chart .
+exec go test -count=1 -timeout 30m -tags chart .

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Runs the benchmarks and prints each as a ratio to the "bare" one of its group, in the same run: a bare net/http handler. Those of
-# test/figures measure the agent's program. Sizes have limits and fail over them: the program, its private memory, what a refresh
+# test/benchmarks measure the agent's program. Sizes have limits and fail over them: the program, its private memory, what a refresh
 # allocates. Times have none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-go test -run '^$' -bench . -benchmem ./webhook/... ./agent/... ./injector/... ./test/figures | tee /dev/stderr | awk '
+go test -run '^$' -bench . -benchmem ./webhook/... ./agent/... ./injector/... ./test/benchmarks | tee /dev/stderr | awk '
   /^Benchmark/ {
     name = $1; sub(/-[0-9]+$/, "", name)
     group = name; sub(/\/[^\/]*$/, "", group)

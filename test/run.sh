@@ -34,10 +34,15 @@ lint() {
   files=$(git ls-files -z '*.go' | xargs -0 gofmt -l)
   [[ -z $files ]] || fail "gofmt would change: $files"
   check "Vet"
-  go vet ./...
-  go vet -tags e2e ./test/...
+  local module
+  for module in $(modules); do
+    go vet -C "$module" ./...
+    go vet -C "$module" -tags chart,e2e ./...
+  done
   check "Lint (golangci-lint, built once)"
-  test/tools/run.sh golangci-lint run ./...
+  for module in $(modules); do (tools=$PWD/test/tools && cd "$module" && "$tools/run.sh" golangci-lint run ./...); done
+  check "Check the licenses of what is linked (go-licenses, built once)"
+  deploy/licenses.sh
   check "Check the chart and what is generated from it (helm, built once)"
   deploy/verify.sh
   check "Look for vulnerabilities in databases made by hand (govulncheck, built once)"
@@ -48,10 +53,13 @@ lint() {
 
 unit() {
   check "Unit, property and integration tests, with the race detector"
-  go list ./... | grep -v '/test/faults$' | xargs go test -race -timeout 60m
+  local module
+  for module in $(modules); do
+    go list -C "$module" ./... | grep -v '/test/faults$' | xargs go test -C "$module" -race -timeout 60m
+  done
 }
 
-# Who finds something leaves it in the package's testdata/fuzz, where the unit tests try it again for ever.
+# An input that fails is left in the package's testdata/fuzz, where the unit tests try it every time.
 fuzz() {
   local time=${FUZZTIME:-60s}
   check "Fuzz what strangers write: annotations, pods, AdmissionReviews, templates; $time each, three at a time"
@@ -81,7 +89,8 @@ e2e() {
   fi
   local log
   log=$(mktemp)
-  go test -tags e2e -count=1 -timeout 60m -v ./test/cluster ./test/e2e | tee "$log"
+  go test -C test/cluster -tags e2e -count=1 -timeout 60m -v . | tee "$log"
+  go test -tags e2e -count=1 -timeout 60m -v ./test/e2e | tee -a "$log"
   while read -r test; do skipped+=("$test, which says why"); done < <(sed -n 's/^ *--- SKIP: \([^ ]*\).*/\1/p' "$log")
   rm "$log"
 }

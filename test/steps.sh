@@ -25,6 +25,9 @@ show() {
   "$@"
 }
 
+# modules prints the folders of the Go modules with code of this repository, seen from it.
+modules() { awk '$1 == "code" { print $2 }' test/modules; }
+
 # fail TEXT: ends the script.
 fail() {
   printf '\n[%7s] FAILED: %s\n' "$(elapsed)" "$*" >&2

@@ -9,8 +9,8 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
 )
 
 // owned is a pod of the controller with a uid.

@@ -10,8 +10,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
 )
 
 const (

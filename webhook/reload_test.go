@@ -8,8 +8,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
 )
 
 // TestReload breaks the operator's document and mends it: an event at its ConfigMap and a metric say so.

@@ -13,8 +13,8 @@ import (
 	"unicode"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
 )
 
 const mutatingConfiguration = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/kms-agent-injector"

@@ -26,9 +26,9 @@ import (
 	"github.com/go-logr/logr/testr"
 	admissionv1 "k8s.io/api/admission/v1"
 
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
 )
 
 const operatorDocument = `

@@ -16,8 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 func get(t *testing.T, handler http.Handler, path string) (int, string) {
@@ -89,32 +89,23 @@ kms_agent_notifications_total{result="success"} 4
 	})
 }
 
-// Prometheus's own parser reads back every label.
+// Prometheus's own parser reads back every label, and finds what Prometheus's own client would have written.
 func TestPrometheusReadsIt(t *testing.T) {
 	odd := []string{"plain", `quo"te`, `back\slash`, "line\nbreak", `\n`, "", "密钥", "a,b={}", "not\xffUTF-8"}
 	f := newFamily("gauge", "kms_agent_test", "Odd labels.", "first", "second")
+	want := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kms_agent_test", Help: "Odd labels."}, []string{"first", "second"})
 	for i, label := range odd {
 		f.set(float64(i)+0.25, label, "x"+label)
+		valid := strings.ToValidUTF8(label, "\uFFFD")
+		want.WithLabelValues(valid, "x"+valid).Set(float64(i) + 0.25)
 	}
 	var text bytes.Buffer
 	f.write(&text)
 	New().refreshes.write(&text) // none yet
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(&text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]float64{}
-	for _, m := range families["kms_agent_test"].GetMetric() {
-		if first, second := m.GetLabel()[0].GetValue(), m.GetLabel()[1].GetValue(); second != "x"+first {
-			t.Errorf("%q beside %q", first, second)
-		}
-		got[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
-	}
-	for i, label := range odd {
-		if value, ok := got[strings.ToValidUTF8(label, "\uFFFD")]; !ok || value != float64(i)+0.25 {
-			t.Errorf("%q: %v, %v", label, value, ok)
-		}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(want)
+	if err := testutil.GatherAndCompare(registry, &text, "kms_agent_test"); err != nil {
+		t.Error(err)
 	}
 }
 

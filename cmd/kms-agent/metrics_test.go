@@ -5,12 +5,12 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -46,10 +46,16 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("/readyz: %d %s", status, body)
 	}
 	_, text := fetch(t, address, "/metrics")
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
-	if err != nil {
+	if _, err := promlint.New(strings.NewReader(text)).Lint(); err != nil { // it cannot be parsed
 		t.Fatalf("%v in\n%s", err, text)
+	}
+	types, samples := map[string]string{}, map[string][]string{} // by the metrics' names
+	for line := range strings.Lines(text) {
+		if declared := declaration.FindStringSubmatch(line); declared != nil {
+			types[declared[1]] = declared[2]
+		} else if read := sample.FindStringSubmatch(line); read != nil {
+			samples[read[1]] = append(samples[read[1]], strings.NewReplacer(`"`, "", ",", " ").Replace(read[2]))
+		}
 	}
 	want := map[string]string{ // to the labels of its values
 		"kms_agent_secret_last_success_timestamp_seconds": "secret=app/key",
@@ -63,31 +69,26 @@ func TestMetrics(t *testing.T) {
 		"kms_agent_files_written_total":                   "",
 		"kms_agent_notifications_total":                   "result=failure; result=success",
 	}
-	if got := slices.Sorted(maps.Keys(families)); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
+	if got := slices.Sorted(maps.Keys(types)); !slices.Equal(got, slices.Sorted(maps.Keys(want))) {
 		t.Errorf("the metrics are %q", got)
 	}
 	for name, labels := range want {
-		family := families[name]
-		if family == nil || family.GetHelp() == "" {
-			t.Errorf("%s: want a value and a help text in %v", name, family)
-			continue
+		if !strings.Contains(text, "# HELP "+name+" ") || samples[name] == nil {
+			t.Errorf("%s: want a value and a help text in\n%s", name, text)
 		}
-		var got []string
-		for _, value := range family.GetMetric() {
-			var pairs []string
-			for _, pair := range value.GetLabel() {
-				pairs = append(pairs, pair.GetName()+"="+pair.GetValue())
-			}
-			got = append(got, strings.Join(pairs, " "))
-		}
-		if strings.Join(got, "; ") != labels {
+		if got := strings.Join(samples[name], "; "); got != labels {
 			t.Errorf("%s has the labels %q, want %q", name, got, labels)
 		}
-		if counter := strings.HasSuffix(name, "_total"); counter != (family.GetType().String() == "COUNTER") {
-			t.Errorf("%s is a %s", name, family.GetType())
+		if counter := strings.HasSuffix(name, "_total"); counter != (types[name] == "counter") {
+			t.Errorf("%s is a %s", name, types[name])
 		}
 	}
 }
+
+var (
+	declaration = regexp.MustCompile(`^# TYPE (\S+) (\S+)\n$`)
+	sample      = regexp.MustCompile(`^(\w+)(?:\{(.*)\})? \S+\n$`)
+)
 
 func fetch(t *testing.T, address, path string) (int, string) {
 	t.Helper()

@@ -3,8 +3,11 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,35 +21,39 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
-// testSettings are the defaults, with an output folder of the test's own.
+// testSettings are the defaults, with an output folder of the test's own in which short texts stand for the binaries.
 func testSettings(t *testing.T, args ...string) settings {
 	t.Helper()
 	s, err := parse(append([]string{"--out", t.TempDir()}, args...), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, p := range s.platforms {
+		for _, name := range s.images {
+			path := s.binary(p, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte("binary for "+p.String()), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	return s
 }
 
-// testSpec is a product's image with short texts for the binaries and the certificate authorities.
-func testSpec(s settings) imageSpec {
-	binaries := map[binaryKey]binary{}
-	for _, p := range s.platforms {
-		binaries[binaryKey{"kms-agent", p}] = binary{data: []byte("binary for " + p.String()), commit: "c0ffee"}
-	}
-	base := append(userFiles(), entry{Path: caPath, Mode: 0o644, Data: []byte("roots\n")})
-	return productSpec(products[1], s, base, binaries)
-}
-
-func write(t *testing.T, path string, spec imageSpec) {
+// publish publishes the agent's image and returns the archive's path and what was printed.
+func publish(t *testing.T, s settings) (archive, printed string, index v1.ImageIndex) {
 	t.Helper()
-	index, err := spec.index()
+	index, err := s.index("kms-agent", baseFiles([]byte("ours"), []byte("theirs")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeArchive(path, spec, index); err != nil {
+	var out strings.Builder
+	if err := s.publish(t.Context(), &out, "kms-agent", index); err != nil {
 		t.Fatal(err)
 	}
+	return filepath.Join(s.out, "kms-agent.tar"), out.String(), index
 }
 
 // unpack reads an archive back as the layout that a container runtime sees.
@@ -105,16 +112,16 @@ func files(t *testing.T, image v1.Image) map[string]*tar.Header {
 
 func TestArchive(t *testing.T) {
 	s := testSettings(t)
-	spec := testSpec(s)
-	path := filepath.Join(s.out, "kms-agent.tar")
-	write(t, path, spec)
-
+	path, _, _ := publish(t, s)
 	outer, err := unpack(t, path).IndexManifest()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(outer.Manifests) != 1 || outer.Manifests[0].MediaType != types.OCIImageIndex {
 		t.Fatalf("the layout lists %+v, want one index over the platforms", outer.Manifests)
+	}
+	if digest, err := os.ReadFile(path + ".digest"); err != nil || string(digest) != outer.Manifests[0].Digest.String() {
+		t.Errorf("the file beside the archive says %q, %v; the archive has %s", digest, err, outer.Manifests[0].Digest)
 	}
 	if got, want := outer.Manifests[0].Annotations[containerdName], "docker.io/kms-agent-injector/kms-agent:dev"; got != want {
 		t.Errorf("containerd would call the image %q, want %q, which is what the kubelet asks it for", got, want)
@@ -159,7 +166,7 @@ func checkProduct(t *testing.T, image v1.Image, platform *v1.Platform) {
 	if got, want := config.Config.Entrypoint, []string{"/kms-agent"}; !slices.Equal(got, want) {
 		t.Errorf("entrypoint is %q, want %q", got, want)
 	}
-	for _, label := range []string{"title", "description", "version", "source", "licenses", "revision"} {
+	for _, label := range []string{"title", "description", "version", "source", "licenses"} {
 		if config.Config.Labels["org.opencontainers.image."+label] == "" {
 			t.Errorf("label %s is missing", label)
 		}
@@ -168,7 +175,7 @@ func checkProduct(t *testing.T, image v1.Image, platform *v1.Platform) {
 	got := files(t, image)
 	want := map[string]int64{
 		"/etc": 0o755, "/etc/group": 0o644, "/etc/passwd": 0o644, "/etc/ssl": 0o755, "/etc/ssl/certs": 0o755, caPath: 0o644,
-		"/kms-agent": 0o755, "/tmp": 0o1777,
+		"/kms-agent": 0o755, "/licenses": 0o755, "/licenses/LICENSE": 0o644, "/licenses/THIRD_PARTY_LICENSES": 0o644, "/tmp": 0o1777,
 	}
 	for path, mode := range want {
 		h, ok := got[path]
@@ -190,19 +197,39 @@ func checkProduct(t *testing.T, image v1.Image, platform *v1.Platform) {
 
 func TestArchivesOfEqualContentAreEqual(t *testing.T) {
 	s := testSettings(t)
-	spec := testSpec(s)
-	one, two := filepath.Join(s.out, "one.tar"), filepath.Join(s.out, "two.tar")
-	write(t, one, spec)
-	write(t, two, spec)
-	a, err := os.ReadFile(one)
-	if err != nil {
-		t.Fatal(err)
+	var archives [2][]byte
+	for i := range archives {
+		path, _, _ := publish(t, s)
+		var err error
+		if archives[i], err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
 	}
-	b, err := os.ReadFile(two)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(a, b) {
+	if !bytes.Equal(archives[0], archives[1]) {
 		t.Error("two archives of one content differ")
+	}
+	if left, _ := filepath.Glob(filepath.Join(s.out, ".*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// Every certificate of the bundle is one, and those that sign the cloud's endpoints' are there.
+func TestRoots(t *testing.T) {
+	var roots []byte
+	for _, f := range baseFiles(nil, nil) {
+		if f.path == caPath {
+			roots = f.data
+		}
+	}
+	names := map[string]bool{}
+	for block, rest := pem.Decode(roots); block != nil; block, rest = pem.Decode(rest) {
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names[certificate.Subject.CommonName] = true
+	}
+	if len(names) < 100 || !names["GlobalSign"] || !names["GlobalSign Root R46"] || !names["DigiCert Global Root G2"] {
+		t.Errorf("there are %d public certificate authorities: %v", len(names), slices.Sorted(maps.Keys(names)))
 	}
 }

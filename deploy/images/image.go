@@ -1,167 +1,250 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
+	"debug/buildinfo"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"golang.org/x/crypto/x509roots/fallback/bundle"
 )
 
-// recipe is part of every image's key. Raise it when the way from an imageSpec to bytes changes.
-const recipe = 1
+const (
+	uid            = 65532                                // the user and group of the images: the customary "nonroot"
+	caPath         = "/etc/ssl/certs/ca-certificates.crt" // where Go and most others look for certificate authorities
+	containerdName = "io.containerd.image.name"           // what ctr and docker call an imported image
+)
 
-// An imageSpec is everything that an image is made of.
-type imageSpec struct {
-	ref       string // repository and tag
-	tag       string
-	config    v1.Config
-	platforms []platformSpec
+// epoch is the time of everything in the images, so that equal sources give equal bytes.
+var epoch = time.Unix(0, 0).UTC()
+
+// A file is one of an image's, or a folder.
+type file struct {
+	path string // absolute and clean
+	mode fs.FileMode
+	data []byte
 }
 
-// A platformSpec is an image for one platform; each layer has its own entries, the ones that change least first.
-type platformSpec struct {
-	platform platform
-	layers   [][]entry
-}
-
-// productSpec is a command's image: the base and the binary.
-func productSpec(of product, s settings, base []entry, binaries map[binaryKey]binary) imageSpec {
-	spec := newSpec(of, s)
-	spec.config.Entrypoint = []string{"/" + of.name}
-	for _, platform := range s.platforms {
-		binary := binaries[binaryKey{of.name, platform}]
-		if binary.commit != "" {
-			spec.config.Labels["org.opencontainers.image.revision"] = binary.commit
-		}
-		spec.platforms = append(spec.platforms, platformSpec{platform, [][]entry{base, {{Path: "/" + of.name, Mode: 0o755, Data: binary.data}}}})
-	}
-	return spec
-}
-
-// applets are the names that the demonstration's application calls busybox by.
-var applets = strings.Fields("sh ash cat chmod cp cut date echo env false find grep head hexdump id kill ln ls md5sum mkdir mount mv nc pidof ps pwd readlink rm sed sha256sum sleep sort stat tail tee test timeout touch tr true wc whoami")
-
-// demoSpec is an image with busybox, for this machine's own platform: apt-get has no other without changing its configuration.
-func demoSpec(ctx context.Context, p progress, of product, s settings, debian debian) (imageSpec, error) {
-	start := time.Now()
-	root, source, err := debian.fetch(ctx, "busybox-static")
-	if err != nil {
-		return imageSpec{}, err
-	}
-	busybox, err := os.ReadFile(filepath.Join(root, "bin/busybox"))
-	if err != nil {
-		return imageSpec{}, err
-	}
-	p.step("shell", "busybox from "+source, start)
-	entries := append(userFiles(), entry{Path: "/bin/busybox", Mode: 0o755, Data: busybox})
-	for _, applet := range applets {
-		entries = append(entries, entry{Path: "/bin/" + applet, Mode: fs.ModeSymlink | 0o777, Data: []byte("busybox")})
-	}
-	spec := newSpec(of, s)
-	spec.config.Cmd = []string{"sleep", "infinity"}
-	spec.platforms = []platformSpec{{hostPlatform, [][]entry{entries}}}
-	return spec, nil
-}
-
-func newSpec(of product, s settings) imageSpec {
-	return imageSpec{
-		ref: path.Join(s.registry, s.repository, of.name) + ":" + s.tag,
-		tag: s.tag,
-		config: v1.Config{
-			User:       fmt.Sprintf("%d:%[1]d", uid),
-			Env:        []string{"PATH=/bin:/"},
-			WorkingDir: "/",
-			Labels: map[string]string{
-				"org.opencontainers.image.title":       of.name,
-				"org.opencontainers.image.description": of.description,
-				"org.opencontainers.image.version":     s.tag,
-				"org.opencontainers.image.source":      "https://" + module,
-				"org.opencontainers.image.licenses":    "Apache-2.0",
-			},
-		},
-	}
-}
-
-// key is a digest of everything that goes into the image, cheaper than the image itself: nothing is compressed for it.
-func (s imageSpec) key() string {
-	h := sha256.New()
-	enc := json.NewEncoder(h) // of strings, numbers and sorted maps: it cannot fail on these
-	must := func(v any) {
-		if err := enc.Encode(v); err != nil {
-			panic(err)
+// baseFiles are what every image has beside its binary. Its public certificate authorities are Mozilla's, of the version of
+// golang.org/x/crypto/x509roots in go.mod, less those that are trusted under conditions that a PEM file cannot express.
+func baseFiles(license, thirdParty []byte) []file {
+	var roots bytes.Buffer
+	for root := range bundle.Roots() {
+		if root.Constraint == nil {
+			roots.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}))
 		}
 	}
-	must([]any{recipe, s.ref, s.config})
-	for _, p := range s.platforms {
-		must(p.platform.String())
-		for i, layer := range p.layers {
-			for _, e := range layer {
-				must([]any{i, e.Path, e.Mode, sha256.Sum256(e.Data)})
-			}
-		}
+	return []file{
+		{caPath, 0o644, roots.Bytes()},
+		{"/etc/passwd", 0o644, fmt.Appendf(nil, "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:%d:%[1]d:nonroot:/tmp:/sbin/nologin\n", uid)},
+		{"/etc/group", 0o644, fmt.Appendf(nil, "root:x:0:\nnonroot:x:%d:\n", uid)},
+		{"/tmp", fs.ModeDir | fs.ModeSticky | 0o777, nil},
+		{"/licenses/LICENSE", 0o644, license},
+		{"/licenses/THIRD_PARTY_LICENSES", 0o644, thirdParty},
 	}
-	return hex.EncodeToString(h.Sum(nil))
 }
 
-// index makes the image of every platform and the index over them.
-func (s imageSpec) index() (v1.ImageIndex, error) {
+// index makes a command's image for every platform, and the index over them.
+func (s settings) index(command string, base []file) (v1.ImageIndex, error) {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, p := range s.platforms {
-		image, err := s.image(p)
+		image, err := s.image(command, p, base)
 		if err != nil {
-			return nil, fmt.Errorf("for %s: %w", p.platform, err)
+			return nil, fmt.Errorf("for %s: %w", p, err)
 		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{
-			Add:        image,
-			Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: p.platform.os, Architecture: p.platform.arch}},
-		})
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: &p}})
 	}
 	return index, nil
 }
 
-func (s imageSpec) image(p platformSpec) (v1.Image, error) {
-	image := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
-	image = mutate.ConfigMediaType(image, types.OCIConfigJSON)
-	image, err := mutate.ConfigFile(image, &v1.ConfigFile{
-		OS:           p.platform.os,
-		Architecture: p.platform.arch,
-		Created:      v1.Time{Time: epoch},
-		Config:       s.config,
-		RootFS:       v1.RootFS{Type: "layers"},
+func (s settings) image(command string, p v1.Platform, base []file) (v1.Image, error) {
+	binary, err := os.ReadFile(s.binary(p, command))
+	if err != nil {
+		return nil, err
+	}
+	labels := map[string]string{
+		"org.opencontainers.image.title":       command,
+		"org.opencontainers.image.description": descriptions[command],
+		"org.opencontainers.image.version":     s.tag,
+		"org.opencontainers.image.source":      "https://" + module,
+		"org.opencontainers.image.licenses":    "Apache-2.0",
+	}
+	if revision := commit(binary); revision != "" {
+		labels["org.opencontainers.image.revision"] = revision
+	}
+	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	image, err = mutate.ConfigFile(image, &v1.ConfigFile{
+		OS: p.OS, Architecture: p.Architecture, Created: v1.Time{Time: epoch}, RootFS: v1.RootFS{Type: "layers"},
+		Config: v1.Config{
+			User: fmt.Sprintf("%d:%[1]d", uid), Env: []string{"PATH=/bin:/"}, WorkingDir: "/", Entrypoint: []string{"/" + command}, Labels: labels,
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, entries := range p.layers {
-		tar, err := layerTar(entries)
+	for _, files := range [][]file{base, {{"/" + command, 0o755, binary}}} { // what changes least is the first layer
+		packed, err := layerTar(files)
 		if err != nil {
 			return nil, err
 		}
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(tar)), nil },
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil },
 			tarball.WithMediaType(types.OCILayer), tarball.WithCompressionLevel(gzip.BestSpeed), tarball.WithCompressedCaching)
 		if err != nil {
 			return nil, err
 		}
-		image, err = mutate.Append(image, mutate.Addendum{Layer: layer, History: v1.History{Created: v1.Time{Time: epoch}, CreatedBy: module + "/deploy/images"}})
-		if err != nil {
+		history := v1.History{Created: v1.Time{Time: epoch}, CreatedBy: module + "/deploy/images"}
+		if image, err = mutate.Append(image, mutate.Addendum{Layer: layer, History: history}); err != nil {
 			return nil, err
 		}
 	}
 	return image, nil
+}
+
+// commit is the one that a binary was built from, "" where it does not say.
+func commit(binary []byte) string {
+	info, err := buildinfo.Read(bytes.NewReader(binary))
+	if err != nil {
+		return ""
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return setting.Value
+		}
+	}
+	return ""
+}
+
+// layerTar writes files and the folders above them as a tar archive, sorted, owned by root and of the epoch.
+func layerTar(files []file) ([]byte, error) {
+	all := map[string]file{}
+	for _, f := range files {
+		if _, twice := all[f.path]; twice {
+			return nil, fmt.Errorf("%s is there twice", f.path)
+		}
+		all[f.path] = f
+	}
+	for _, f := range files {
+		for dir := path.Dir(f.path); dir != "/"; dir = path.Dir(dir) {
+			if _, there := all[dir]; !there {
+				all[dir] = file{path: dir, mode: fs.ModeDir | 0o755}
+			}
+		}
+	}
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		f := all[name]
+		h := &tar.Header{Name: strings.TrimPrefix(name, "/"), Mode: int64(f.mode.Perm()), ModTime: epoch, Format: tar.FormatUSTAR}
+		if f.mode&fs.ModeSticky != 0 {
+			h.Mode |= 0o1000
+		}
+		if f.mode.IsDir() {
+			h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
+		} else {
+			h.Typeflag, h.Size = tar.TypeReg, int64(len(f.data))
+		}
+		if err := w.WriteHeader(h); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if _, err := w.Write(f.data); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	err := w.Close()
+	return out.Bytes(), err
+}
+
+// writeArchive writes an index as an OCI image layout in a tar archive. The archive appears whole or not at all.
+func writeArchive(archive, ref string, index v1.ImageIndex) (err error) {
+	full, err := canonical(ref)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(archive), ".layout-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	outer := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: index, Descriptor: v1.Descriptor{
+		Annotations: map[string]string{containerdName: full, "org.opencontainers.image.ref.name": full[strings.LastIndex(full, ":")+1:]},
+	}})
+	blobs := filepath.Join(dir, "layout")
+	if _, err := layout.Write(blobs, outer); err != nil {
+		return err
+	}
+	packed := filepath.Join(dir, "archive.tar")
+	if err := pack(packed, os.DirFS(blobs)); err != nil {
+		return err
+	}
+	return os.Rename(packed, archive)
+}
+
+// canonical is the name that container runtimes keep an image under: with a registry, which is Docker's where none is named.
+func canonical(ref string) (string, error) {
+	tag, err := name.NewTag(ref)
+	if err != nil {
+		return "", err
+	}
+	registry := tag.RegistryStr()
+	if registry == name.DefaultRegistry {
+		registry = "docker.io"
+	}
+	return registry + "/" + tag.RepositoryStr() + ":" + tag.TagStr(), nil
+}
+
+// pack writes the files of a folder, sorted, without their times and owners.
+func pack(archive string, folder fs.FS) (err error) {
+	f, err := os.Create(archive)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	w := tar.NewWriter(f)
+	err = fs.WalkDir(folder, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(folder, name)
+		if err != nil {
+			return err
+		}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(data)), ModTime: epoch, Format: tar.FormatUSTAR}
+		if err := w.WriteHeader(h); err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	})
+	return errors.Join(err, w.Close())
+}
+
+// push uploads an index with all its images.
+func push(ctx context.Context, ref string, index v1.ImageIndex) error {
+	tag, err := name.NewTag(ref)
+	if err != nil {
+		return err
+	}
+	return remote.WriteIndex(tag, index, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain))
 }

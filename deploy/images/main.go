@@ -1,7 +1,9 @@
-// Command images builds this project's container images from static binaries, for several platforms, without a container daemon.
+// Command images builds the project's container images from static binaries, for several platforms, without a container daemon:
 //
-// An image has one binary, the public certificate authorities, a user that is not root, and nothing else: no shell, no libc, no
-// package manager. Each becomes one OCI archive (dist/images/<name>.tar) with an index over its platforms, which
+//	go run -C deploy ./images -registry registry.example.com -push kms-webhook kms-agent
+//
+// An image has one binary, its licences, the public certificate authorities, a user that is not root, and nothing else: no shell, no
+// libc, no package manager. Each is one OCI archive (dist/images/<name>.tar) with an index over its platforms, which
 // "ctr images import", "docker load" and "kind load image-archive" read. Equal sources give equal bytes.
 package main
 
@@ -11,14 +13,31 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
-	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
+
+const module = "github.com/kms-agent-injector/kms-agent-injector"
+
+// devTag marks images that are built from a working copy. Their binaries do not name a commit, so that a commit that does not touch
+// the code leaves them as they are.
+const devTag = "dev"
+
+// descriptions has the commands that become images.
+var descriptions = map[string]string{
+	"kms-webhook":  "Admission webhook that gives annotated pods their KMS secrets",
+	"kms-agent":    "Fetches and refreshes a pod's KMS secrets",
+	"kms-emulator": "Answers as Alibaba Cloud's STS and KMS do, for tests only",
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -33,32 +52,31 @@ func main() {
 	}
 }
 
-// settings are what the command line says.
+// settings are the command line.
 type settings struct {
-	platforms  []platform
+	platforms  []v1.Platform
 	tag        string
 	registry   string // host, perhaps with a path; "" leaves it to the nodes
-	repository string // what the images' names stand below
+	repository string // what stands before the images' names
 	out        string
-	caRoots    string // PEM file; "" takes the certificates of Debian's package
 	push       bool
-	images     []product
+	images     []string
 }
 
 func parse(args []string, stderr io.Writer) (settings, error) {
 	var s settings
+	all := slices.Sorted(maps.Keys(descriptions))
 	flags := flag.NewFlagSet("images", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: images [flags] [name ...]\n\nNames: %s. Without names: those for the cluster, not %s.\n\n", strings.Join(names(products), ", "), demoApp)
+		fmt.Fprintf(stderr, "usage: images [flags] [name ...]\n\nNames: %s; default all.\n\n", strings.Join(all, ", "))
 		flags.PrintDefaults()
 	}
 	platforms := flags.String("platforms", "linux/amd64,linux/arm64", "comma list of os/architecture")
-	flags.StringVar(&s.tag, "tag", devTag, "tag of the images; with any but \""+devTag+"\" the binaries carry the commit they were built from")
+	flags.StringVar(&s.tag, "tag", devTag, "tag of the images; with any but \""+devTag+"\" the binaries name the commit they were built from")
 	flags.StringVar(&s.registry, "registry", "", "registry of the images, for example registry.example.com; the chart's image.registry")
 	flags.StringVar(&s.repository, "repository", "kms-agent-injector", "what stands before the images' names; the chart's image.repository")
-	flags.StringVar(&s.out, "out", "dist/images", "directory of the archives")
-	flags.StringVar(&s.caRoots, "ca-roots", "", "PEM file of the certificate authorities that the images trust (default: those of Debian's package ca-certificates, fetched with apt-get)")
+	flags.StringVar(&s.out, "out", "dist/images", "folder of the archives, below the repository if it is relative")
 	flags.BoolVar(&s.push, "push", false, "push the images to their registry too, with the credentials of the Docker configuration file")
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
@@ -66,12 +84,27 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	if s.push && s.registry == "" {
 		return settings{}, errors.New("--push needs a --registry to push to")
 	}
-	var err error
-	if s.platforms, err = parsePlatforms(*platforms); err != nil {
-		return settings{}, fmt.Errorf("--platforms: %w", err)
+	for text := range strings.SplitSeq(*platforms, ",") {
+		p, err := v1.ParsePlatform(strings.TrimSpace(text))
+		if err != nil || p.OS != "linux" || p.Architecture == "" {
+			return settings{}, fmt.Errorf("--platforms: %q is not a platform; write for example linux/amd64", text)
+		}
+		s.platforms = append(s.platforms, *p)
 	}
-	s.images, err = choose(flags.Args())
-	return s, err
+	if s.images = flags.Args(); len(s.images) == 0 {
+		s.images = all
+	}
+	for _, name := range s.images {
+		if descriptions[name] == "" {
+			return settings{}, fmt.Errorf("there is no image %q; the images are %s", name, strings.Join(all, ", "))
+		}
+	}
+	return s, nil
+}
+
+// ref is the name of an image, with its tag.
+func (s settings) ref(image string) string {
+	return path.Join(s.registry, s.repository, image) + ":" + s.tag
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -79,90 +112,95 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p := progress{out: out, began: time.Now()}
-	if s.out, err = filepath.Abs(s.out); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(s.out, 0o755); err != nil {
-		return err
-	}
-	scratch, err := os.MkdirTemp("", "images-")
+	root, err := command(ctx, ".", nil, "go", "list", "-m", "-f", "{{.Dir}}", module)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(scratch)
-	debian := debian{dir: scratch, kept: filepath.Join(s.out, "debian")}
-
-	var base []entry
-	if slices.ContainsFunc(s.images, func(p product) bool { return p.pkg != "" }) {
-		if base, err = baseFiles(ctx, p, s.caRoots, debian); err != nil {
+	root = strings.TrimSpace(root)
+	if !filepath.IsAbs(s.out) {
+		s.out = filepath.Join(root, s.out)
+	}
+	if _, err := command(ctx, root, nil, "deploy/licenses.sh"); err != nil {
+		return err
+	}
+	license, err := os.ReadFile(filepath.Join(root, "LICENSE"))
+	if err != nil {
+		return err
+	}
+	thirdParty, err := os.ReadFile(filepath.Join(root, "dist/THIRD_PARTY_LICENSES"))
+	if err != nil {
+		return err
+	}
+	base := baseFiles(license, thirdParty)
+	for _, p := range s.platforms {
+		fmt.Fprintf(out, "building %s for %s; minutes when nothing has been compiled yet, else seconds\n", strings.Join(s.images, ", "), p)
+		if err := build(ctx, root, s.binary(p, ""), p, s.tag, s.images); err != nil {
 			return err
 		}
 	}
-	binaries, err := buildAll(ctx, p, s)
-	if err != nil {
-		return err
-	}
-	for _, product := range s.images {
-		var spec imageSpec
-		if product.pkg == "" {
-			spec, err = demoSpec(ctx, p, product, s, debian)
-		} else {
-			spec = productSpec(product, s, base, binaries)
-		}
+	for _, name := range s.images {
+		index, err := s.index(name, base)
 		if err != nil {
-			return fmt.Errorf("image %s: %w", product.name, err)
+			return fmt.Errorf("image %s: %w", name, err)
 		}
-		if err := publish(ctx, p, s, spec, filepath.Join(s.out, product.name+".tar")); err != nil {
-			return fmt.Errorf("image %s: %w", product.name, err)
+		if err := s.publish(ctx, out, name, index); err != nil {
+			return fmt.Errorf("image %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-// publish writes the archive, unless one of the same content is there, and pushes the image where that was asked for.
-func publish(ctx context.Context, p progress, s settings, spec imageSpec, path string) error {
-	start := time.Now()
-	unchanged := archiveKey(path) == spec.key()
-	if unchanged {
-		p.step("unchanged", path, start)
-		if !s.push {
-			return nil
-		}
+// binary is the path of a command that was built for a platform.
+func (s settings) binary(p v1.Platform, name string) string {
+	return filepath.Join(s.out, "bin", p.OS+"_"+p.Architecture, name)
+}
+
+// build links commands into dir without cgo, paths of this machine, symbols or debugging data.
+func build(ctx context.Context, root, dir string, p v1.Platform, tag string, names []string) error {
+	args := []string{"build", "-trimpath", fmt.Sprintf("-buildvcs=%t", tag != devTag), "-ldflags=-s -w", "-o", dir + "/"}
+	for _, name := range names {
+		args = append(args, "./cmd/"+name)
 	}
-	index, err := spec.index()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	_, err := command(ctx, root, []string{"CGO_ENABLED=0", "GOOS=" + p.OS, "GOARCH=" + p.Architecture, "GOFLAGS="}, "go", args...)
+	return err
+}
+
+// publish writes the archive and, where that was asked for, pushes the image.
+func (s settings) publish(ctx context.Context, out io.Writer, name string, index v1.ImageIndex) error {
+	archive, ref := filepath.Join(s.out, name+".tar"), s.ref(name)
+	digest, err := index.Digest()
 	if err != nil {
 		return err
 	}
-	if !unchanged {
-		if err := writeArchive(path, spec, index); err != nil {
-			return err
-		}
-		p.step("wrote", fmt.Sprintf("%s (%s)", path, spec.ref), start)
+	if err := writeArchive(archive, ref, index); err != nil {
+		return err
 	}
+	if err := os.WriteFile(archive+".digest", []byte(digest.String()), 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "wrote %s (%s)\n", archive, ref)
 	if !s.push {
 		return nil
 	}
-	start = time.Now()
-	digest, err := push(ctx, spec.ref, index)
-	if err != nil {
+	if err := push(ctx, ref, index); err != nil {
 		return err
 	}
-	p.step("pushed", spec.ref+"@"+digest, start)
+	fmt.Fprintf(out, "pushed %s@%s\n", ref, digest)
 	return nil
 }
 
-// progress prints a line a step, with the time since the start.
-type progress struct {
-	out   io.Writer
-	began time.Time
-}
-
-// step says what is done and how long it took.
-func (p progress) step(verb, what string, start time.Time) {
-	p.line(verb, fmt.Sprintf("%s (%.1fs)", what, time.Since(start).Seconds()))
-}
-
-func (p progress) line(verb, what string) {
-	fmt.Fprintf(p.out, "%6.1fs  %-9s  %s\n", time.Since(p.began).Seconds(), verb, what)
+// command runs a program in dir and returns its output.
+func command(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	text, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	return string(text), nil
 }

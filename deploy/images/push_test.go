@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"io"
 	"log"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -17,15 +15,11 @@ import (
 func TestPush(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
-	t.Setenv("DOCKER_CONFIG", t.TempDir()) // nobody's credentials
+	t.Setenv("DOCKER_CONFIG", t.TempDir()) // no credentials
 
 	s := testSettings(t, "--push", "--registry="+strings.TrimPrefix(server.URL, "http://"), "--tag=v1")
-	spec := testSpec(s)
-	var out bytes.Buffer
-	if err := publish(t.Context(), progress{out: &out}, s, spec, filepath.Join(s.out, "kms-agent.tar")); err != nil {
-		t.Fatal(err)
-	}
-	ref, err := name.ParseReference(spec.ref)
+	_, printed, _ := publish(t, s)
+	ref, err := name.ParseReference(s.ref("kms-agent"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +38,7 @@ func TestPush(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(out.String(), spec.ref+"@"+digest.String()) {
-		t.Errorf("the output does not name what was pushed:\n%s", out.String())
+	if !strings.Contains(printed, ref.Name()+"@"+digest.String()) {
+		t.Errorf("the output does not name what was pushed:\n%s", printed)
 	}
 }

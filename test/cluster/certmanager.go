@@ -18,12 +18,13 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
 )
 
-// CertManagerImages is where the names of the images of LoadCertManager begin; controller, cainjector or webhook follows.
-const CertManagerImages = "localhost/kms-cluster/cert-manager-"
-
-// LoadCertManager builds cert-manager's programs, once, and gives the node their images, with the tag dev. It returns the folder
-// of cert-manager's own Helm chart of the same version.
-func (c *Cluster) LoadCertManager(ctx context.Context, source string, output io.Writer) (chart string, err error) {
+// LoadCertManager builds cert-manager's programs, once, and gives the node their images: localhost/kms-cluster/cert-manager- and
+// controller, cainjector or webhook, with the tag dev. It returns the folder of cert-manager's own Helm chart of the same version.
+func (c *Cluster) LoadCertManager(ctx context.Context, output io.Writer) (chart string, err error) {
+	source, err := findSource()
+	if err != nil {
+		return "", err
+	}
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
@@ -46,7 +47,8 @@ func (c *Cluster) LoadCertManager(ctx context.Context, source string, output io.
 	for _, name := range []string{"controller", "cainjector", "webhook"} {
 		tarball := filepath.Join(c.dir, "cert-manager-"+name+".tar")
 		config := v1.Config{Entrypoint: []string{"/" + name}, User: "65532:65532"}
-		if err := image.Write(tarball, CertManagerImages+name+":dev", config, image.File{Path: name, Data: binary}); err != nil {
+		reference := "localhost/kms-cluster/cert-manager-" + name + ":dev"
+		if err := image.Write(tarball, reference, config, image.File{Path: name, Data: binary}); err != nil {
 			return "", fmt.Errorf("make cert-manager's image: %w", err)
 		}
 		tarballs = append(tarballs, tarball)

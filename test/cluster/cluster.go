@@ -27,9 +27,6 @@ type Options struct {
 	// Dir holds all of the cluster's state and is removed by Down. The default is the environment variable CLUSTER_DIR,
 	// and without it .cluster in the repository.
 	Dir string
-	// Source is the repository, whose test/cluster has the sources of the cluster's programs. The default is the
-	// repository that the working directory is in.
-	Source string
 	// Version is the minor version of Kubernetes, such as 1.35; test/cluster/kubernetes has a module file for each that can be
 	// built. The default is the environment variable K8S_VERSION, and without it the newest.
 	Version string
@@ -69,16 +66,15 @@ const modulePath = "github.com/kms-agent-injector/kms-agent-injector"
 // locate fills in the defaults. Dir gets its one true name, as the cluster's cgroup is named after it.
 func (o Options) locate() (Options, error) {
 	var err error
-	if o.Source == "" && (o.Dir == "" && os.Getenv("CLUSTER_DIR") == "") {
-		if o.Source, err = findSource(); err != nil {
-			return o, err
-		}
-	}
 	if o.Dir == "" {
 		o.Dir = os.Getenv("CLUSTER_DIR")
 	}
 	if o.Dir == "" {
-		o.Dir = filepath.Join(o.Source, ".cluster")
+		source, err := findSource()
+		if err != nil {
+			return o, err
+		}
+		o.Dir = filepath.Join(source, ".cluster")
 	}
 	if o.Version == "" {
 		o.Version = os.Getenv("K8S_VERSION")
@@ -103,7 +99,8 @@ func trueName(dir string) (string, error) {
 	return resolved, err
 }
 
-// findSource walks up from the working directory to the repository's go.mod.
+// findSource finds the repository, whose test/cluster has the sources of the cluster's programs: it walks up from the working
+// directory to the repository's go.mod.
 func findSource() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {

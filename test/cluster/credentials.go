@@ -49,7 +49,10 @@ func writeCredentials(dir, server string) error {
 			"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
 			"localhost", "127.0.0.1", node.Address, node.KubernetesService,
 		}},
-		{file: "kubelet", user: nodeUser, groups: []string{"system:nodes"}, hosts: []string{node.Name, node.Address}, from: authority, client: true},
+		{
+			file: "kubelet", user: nodeUser, groups: []string{"system:nodes"}, hosts: []string{node.Name, node.Address}, from: authority,
+			client: true,
+		},
 		{file: "kubelet-client", user: "kube-apiserver-kubelet-client", groups: []string{administrators}, from: authority},
 		{file: "front-proxy-client", user: "front-proxy-client", from: frontProxy},
 		{file: "admin", user: "admin", groups: []string{administrators}, from: authority, client: true},

@@ -52,9 +52,6 @@ func Down(ctx context.Context, o Options) error {
 	return nil
 }
 
-// Down ends the cluster and removes all that it made.
-func (c *Cluster) Down(ctx context.Context) error { return Down(ctx, Options{Dir: c.dir}) }
-
 // clean ends every process of the cluster and removes what is outside its directory. The caller holds the lock.
 func clean(ctx context.Context, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
@@ -72,7 +69,7 @@ func cgroupName(dir string) string {
 	return "kms-cluster-" + hex.EncodeToString(sum[:4])
 }
 
-// removeAll removes dir, the lock last, so that nobody takes a directory half removed for free.
+// removeAll removes dir, the lock last, so that no other process takes a directory half removed for free.
 func removeAll(dir string) error {
 	if err := emptyDir(dir); err != nil {
 		return err

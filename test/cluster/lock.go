@@ -86,7 +86,8 @@ func claim(dir string) error {
 		return nil
 	}
 	if len(entries) > 0 {
-		return fmt.Errorf("%s is not empty and holds no cluster: `cluster down` would remove what is in it, so choose another directory (CLUSTER_DIR)", dir)
+		return fmt.Errorf("%s is not empty and holds no cluster: "+
+			"`cluster down` would remove what is in it, so choose another directory (CLUSTER_DIR)", dir)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_WRONLY, 0o644)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -154,7 +154,10 @@ func containerdModule(source string) build.Module {
 				Tags:    "no_btrfs,no_devmapper,no_zfs", // snapshotters that need C libraries or a device
 				LDFlags: "-s -w",
 			},
-			{Packages: []string{"github.com/opencontainers/runc"}, Tags: "seccomp", LDFlags: "-s -w -linkmode external -extldflags -static", Cgo: true},
+			{
+				Packages: []string{"github.com/opencontainers/runc"}, Tags: "seccomp", Cgo: true,
+				LDFlags: "-s -w -linkmode external -extldflags -static",
+			},
 		},
 		Hint: "; one to two minutes, once",
 	}

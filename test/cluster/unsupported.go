@@ -10,7 +10,8 @@ import (
 	"runtime"
 )
 
-var errUnsupported = fmt.Errorf("a cluster needs Linux, for namespaces, mounts and cgroups, and this is %s: set KUBECONFIG to a cluster that exists, or use a Linux machine: %w",
+var errUnsupported = fmt.Errorf("a cluster needs Linux, for namespaces, mounts and cgroups, and this is %s: "+
+	"set KUBECONFIG to a cluster that exists, or use a Linux machine: %w",
 	runtime.GOOS, errors.ErrUnsupported)
 
 // Reexec does nothing.
@@ -25,9 +26,6 @@ func Open(string) (*Cluster, error) { return nil, errUnsupported }
 // Down cannot work here.
 func Down(context.Context, Options) error { return errUnsupported }
 
-// Down cannot work here.
-func (c *Cluster) Down(context.Context) error { return errUnsupported }
-
 // Healthy cannot work here.
 func (c *Cluster) Healthy(context.Context) error { return errUnsupported }
 
@@ -37,10 +35,7 @@ func (c *Cluster) LoadImages(context.Context, ...string) error { return errUnsup
 // EtcdDump cannot work here.
 func (c *Cluster) EtcdDump(context.Context, io.Writer) error { return errUnsupported }
 
-// CertManagerImages is where the names of the images of LoadCertManager would begin.
-const CertManagerImages = ""
-
 // LoadCertManager cannot work here.
-func (c *Cluster) LoadCertManager(context.Context, string, io.Writer) (string, error) {
+func (c *Cluster) LoadCertManager(context.Context, io.Writer) (string, error) {
 	return "", errUnsupported
 }

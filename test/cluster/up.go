@@ -31,19 +31,19 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, errors.New("cluster.Up: main must call cluster.Reexec first")
 	}
 	if os.Geteuid() != 0 {
-		return nil, errors.New("a cluster needs root, for namespaces, mounts and cgroups: run as root, or set KUBECONFIG to a cluster that exists")
+		return nil, errors.New("a cluster needs root, for namespaces, mounts and cgroups: " +
+			"run as root, or set KUBECONFIG to a cluster that exists")
 	}
 	o, err := o.locate()
 	if err != nil {
 		return nil, err
 	}
-	if o.Source == "" {
-		if o.Source, err = findSource(); err != nil {
-			return nil, err
-		}
+	source, err := findSource()
+	if err != nil {
+		return nil, err
 	}
 	log := progress.New(o.Output)
-	built, err := ensurePrograms(ctx, o.Source, o.Version, log)
+	built, err := ensurePrograms(ctx, source, o.Version, log)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,8 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 func reuse(ctx context.Context, o Options, built programs, log *progress.Printer) (*Cluster, error) {
 	c, err := Open(o.Dir)
 	if err == nil && o.Version != "" && c.Kubernetes != built.kubernetes {
-		return nil, fmt.Errorf("the cluster in %s is not of Kubernetes %s: take it down first, or set CLUSTER_DIR to another directory", c.dir, o.Version)
+		return nil, fmt.Errorf("the cluster in %s is not of Kubernetes %s: take it down first, or set CLUSTER_DIR to another directory",
+			c.dir, o.Version)
 	}
 	if err == nil {
 		if err = c.Healthy(ctx); err == nil {

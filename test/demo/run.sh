@@ -15,7 +15,7 @@ if [[ -n ${KUBECONFIG:-} ]]; then
 else
   export OWN_CLUSTER=true
   step "Start a Kubernetes of our own; the first time it is built from source, which takes minutes"
-  go build -o bin/cluster ./test/cluster/cmd/cluster
+  go build -C test/cluster -o "$PWD/bin/cluster" ./cmd/cluster
   bin/cluster up
   eval "$(bin/cluster env)"
 fi

@@ -8,13 +8,19 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/policy"
 )
 
-// TestQuickstartPolicies asks the emulator's evaluator whether the two policies of the quickstart let in who they should, and
-// nobody else.
+// TestQuickstartPolicies asks the emulator's evaluator whether the two policies of a quickstart allow one ServiceAccount the tagged
+// secrets, and nothing else.
 func TestQuickstartPolicies(t *testing.T) {
-	all := pages(t)
-	quickstart := all[slices.IndexFunc(all, func(p Page) bool { return p.File == "docs/quickstart.md" })]
-	fill := strings.NewReplacer("<account>", "1234567890123456", "<cluster id>", "c0ffee", "<issuer>", "https://issuer.example",
-		"<namespace>", "shop", "<service account>", "web")
+	for _, p := range pages(t) {
+		if p.File == "README.md" || p.File == "docs/quickstart.md" {
+			t.Run(p.File, func(t *testing.T) { testPolicies(t, p) })
+		}
+	}
+}
+
+func testPolicies(t *testing.T, quickstart Page) {
+	fill := strings.NewReplacer("https://oidc-ack-<region>.oss-<region>.aliyuncs.com/<cluster id>", "https://issuer.example",
+		"<account>", "1234567890123456", "<cluster id>", "c0ffee", "<issuer>", "https://issuer.example", "<namespace>", "shop", "<service account>", "web")
 	named := func(note string, parse func(string) (policy.Document, error)) []policy.Document {
 		t.Helper()
 		i := slices.IndexFunc(quickstart.Blocks, func(b Block) bool { return b.Note == note })

@@ -171,7 +171,7 @@ func testUndivided(t *testing.T) {
 	if err := run(source, "go", "run", "./deploy/images", "-platforms", "linux/"+runtime.GOARCH, "-out", images, "-repository", "undivided", "-ca-roots", roots, "kms-webhook"); err != nil {
 		t.Fatal(err)
 	}
-	if err := own.LoadImages(t.Context(), filepath.Join(images, "kms-webhook.tar")); err != nil {
+	if err := own.run(t.Context(), os.Stdout, "load", filepath.Join(images, "kms-webhook.tar")); err != nil {
 		t.Fatal(err)
 	}
 	helm(t, "install", "kms-agent-injector", filepath.Join(source, "deploy/chart/kms-agent-injector"), "--namespace", webhookNamespace, "--wait", "--timeout=180s",

@@ -74,7 +74,7 @@ var reloadMetric = regexp.MustCompile(`(?m)^kms_webhook_config_last_reload_succe
 // installation was removed and made again before, as other tests do. Not parallel: the other tests need the image.
 func TestChangedImage(t *testing.T) {
 	ns := namespace(t)
-	neighbour(t, ns)
+	otherWebhook(t, ns)
 	const was, is, moved = "kms-agent-injector/kms-agent:dev", "kms-agent-injector/kms-agent:next", "mirror.example.com/kms-agent:next"
 	before := kubectl(t, "-n", webhookNamespace, "get", "configmap", "kms-webhook", "-o", `jsonpath={.data.config\.yaml}`)
 	if strings.Count(before, was) != 1 {
@@ -87,7 +87,7 @@ func TestChangedImage(t *testing.T) {
 		}
 		kubectl(t, "-n", webhookNamespace, "patch", "configmap", "kms-webhook", "--type=merge", "-p", string(patch))
 	}
-	pod := strings.Replace(workload{name: "p", annotations: []string{"inject: true", "secret.a: e2e/image"}}.pod(ns), "labels: {", "labels: {neighbour: mesh-after, ", 1)
+	pod := strings.Replace(workload{name: "p", annotations: []string{"inject: true", "secret.a: e2e/image"}}.pod(ns), "labels: {", "labels: {otherwebhook: mesh-after, ", 1)
 	images := func() string {
 		out, err := tryKubectl(t.Context(), pod, "create", "--dry-run=server", "-o", "jsonpath={.spec.initContainers[*].image}", "-f", "-")
 		if err != nil {

@@ -21,7 +21,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kms-agent-injector/kms-agent-injector/test/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 )
 
@@ -102,12 +101,13 @@ func testCertManager(t *testing.T) {
 	if own == nil {
 		t.Skip("cert-manager is built and loaded into the project's own cluster only")
 	}
-	folder, err := own.LoadCertManager(t.Context(), repository, os.Stdout)
-	if err != nil {
+	var printed strings.Builder
+	if err := own.run(t.Context(), &printed, "cert-manager"); err != nil {
 		t.Fatal(err)
 	}
+	folder := strings.TrimSpace(printed.String())
 	image := func(of, name string) []string {
-		return []string{"--set", of + "image.repository=" + cluster.CertManagerImages + name, "--set", of + "image.tag=dev"}
+		return []string{"--set", of + "image.repository=" + "localhost/kms-cluster/cert-manager-" + name, "--set", of + "image.tag=dev"}
 	}
 	helm(t, slices.Concat([]string{"install", "cert-manager", folder, "--namespace", "cert-manager", "--create-namespace", "--wait", "--timeout=5m",
 		"--set", "crds.enabled=true,startupapicheck.enabled=false,livenessProbe.enabled=false,prometheus.enabled=false"},

@@ -20,19 +20,16 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/kms-agent-injector/kms-agent-injector/test/cluster"
 )
 
 var (
 	kubeconfig  string
 	kubectlPath = "kubectl"
 	repository  string
-	own         *cluster.Cluster // nil: the user's
+	own         *cluster // nil: the user's
 )
 
 func TestMain(m *testing.M) {
-	cluster.Reexec()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, m)
 	stop()
@@ -47,17 +44,16 @@ func run(ctx context.Context, m *testing.M) (err error) {
 		return err
 	}
 	if kubeconfig = os.Getenv("KUBECONFIG"); kubeconfig == "" {
-		options := cluster.Options{Dir: filepath.Join(repository, ".cluster-e2e"), Source: repository, Output: os.Stdout}
-		if own, err = cluster.Up(ctx, options); err != nil {
+		own = &cluster{dir: filepath.Join(repository, ".cluster-e2e"), program: filepath.Join(repository, "bin", "cluster")}
+		if err := own.up(ctx); err != nil {
 			return err
 		}
-		kubeconfig, kubectlPath = own.Kubeconfig(), own.Kubectl()
 		defer func() {
 			if os.Getenv("E2E_KEEP") != "" || err != nil {
-				fmt.Println("The cluster is left running: export KUBECONFIG=" + kubeconfig + "; remove it with CLUSTER_DIR=" + own.Dir() + " make cluster-down")
+				fmt.Println("The cluster is left running: export KUBECONFIG=" + kubeconfig + "; remove it with CLUSTER_DIR=" + own.dir + " make cluster-down")
 				return
 			}
-			err = cluster.Down(context.WithoutCancel(ctx), options)
+			err = own.run(context.WithoutCancel(ctx), os.Stdout, "down")
 		}()
 	}
 	if err = install(ctx); err != nil {
@@ -76,13 +72,49 @@ func run(ctx context.Context, m *testing.M) (err error) {
 	return err
 }
 
+// cluster is the project's own cluster, started and stopped by the command that people use.
+type cluster struct{ dir, program string }
+
+// up builds the command and starts the cluster.
+func (c *cluster) up(ctx context.Context) error {
+	build := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(repository, "test/cluster"), "-o", c.program, "./cmd/cluster")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the command: %w\n%s", err, out)
+	}
+	if err := c.run(ctx, os.Stdout, "up"); err != nil {
+		return err
+	}
+	var env strings.Builder
+	if err := c.run(ctx, &env, "env"); err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, "sh", "-c", env.String()+`echo "$KUBECONFIG"; command -v kubectl`).Output()
+	if err != nil {
+		return fmt.Errorf("evaluate %q: %w", env.String(), err)
+	}
+	kubeconfig, kubectlPath, _ = strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return nil
+}
+
+// run runs a command of test/cluster. An interrupt ends it as it would on a terminal.
+func (c *cluster) run(ctx context.Context, out io.Writer, args ...string) error {
+	cmd := exec.CommandContext(ctx, c.program, args...)
+	cmd.Dir, cmd.Env = repository, append(os.Environ(), "CLUSTER_DIR="+c.dir)
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("cluster %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
+
 // install puts the emulator and the webhook into the cluster, as the demo does.
 func install(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "test/install/install.sh")
 	cmd.Dir = repository
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "PATH="+filepath.Dir(kubectlPath)+":"+os.Getenv("PATH"))
 	if own != nil {
-		cmd.Env = append(cmd.Env, "CLUSTER_DIR="+own.Dir(), "OWN_CLUSTER=true")
+		cmd.Env = append(cmd.Env, "CLUSTER_DIR="+own.dir, "OWN_CLUSTER=true")
 	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
@@ -91,7 +123,7 @@ func install(ctx context.Context) error {
 // installDir is where install.sh writes its kustomizations.
 func installDir() string {
 	if own != nil {
-		return filepath.Join(own.Dir(), "install")
+		return filepath.Join(own.dir, "install")
 	}
 	return filepath.Join(repository, "dist", "install")
 }
@@ -107,7 +139,7 @@ func searchEtcd(ctx context.Context) error {
 	}
 	var dump bytes.Buffer
 	if own != nil {
-		if err := own.EtcdDump(ctx, &dump); err != nil {
+		if err := own.run(ctx, &dump, "etcd"); err != nil {
 			return err
 		}
 	} else {

@@ -20,7 +20,7 @@ func TestDemo(t *testing.T) {
 	cmd.Dir = repository
 	cmd.Env = os.Environ()
 	if own != nil {
-		cmd.Env = append(cmd.Env, "CLUSTER_DIR="+own.Dir())
+		cmd.Env = append(cmd.Env, "CLUSTER_DIR="+own.dir)
 	}
 	cmd.Stdout = io.MultiWriter(&transcript, os.Stdout)
 	cmd.Stderr = cmd.Stdout

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/policy"
 )
@@ -40,4 +41,11 @@ func (e *Emulator) assumeRole(_ context.Context, c *call) (any, *problem) {
 		return nil, p
 	}
 	return assumeRoleAnswer{RequestID: c.id, AssumedRoleUser: r.as(s), Credentials: s.credentials()}, nil
+}
+
+// notAuthorized is STS's refusal of what the caller may not do.
+func notAuthorized(caller session, action string, decision policy.Decision, kind string) *problem {
+	p := problemf(http.StatusForbidden, "NoPermission", "You are not authorized to do this action. You should be authorized by RAM.")
+	p.denied = denial(caller, action, decision, kind)
+	return p
 }

@@ -135,8 +135,6 @@ func endpoint(host string) (service, string) {
 		return sts, region
 	case "kms":
 		return kms, region
-	case "ram":
-		return ram, region
 	}
 	return "", ""
 }

@@ -19,7 +19,6 @@ func TestEndpoints(t *testing.T) {
 		"sts-vpc.cn-hangzhou.aliyuncs.com": {sts, "cn-hangzhou"},
 		"kms.ap-southeast-1.aliyuncs.com":  {kms, "ap-southeast-1"},
 		"kms-vpc.cn-hangzhou.aliyuncs.com": {kms, "cn-hangzhou"},
-		"ram.aliyuncs.com":                 {ram, ""},
 		"ecs.cn-hangzhou.aliyuncs.com":     {},
 		"kms.cn-hangzhou.aliyuncs.com.x":   {},
 		"127.0.0.1":                        {},

@@ -102,8 +102,6 @@ type Instance struct {
 	Region  string `yaml:"region"`
 	// ID as in kst-hzz62ee817bvyyr5x.
 	ID string `yaml:"id"`
-	// Keys are the IDs of its symmetric keys, one of which encrypts each secret that is created in it.
-	Keys []string `yaml:"keys"`
 	// AccessPoints are the application access points, the identities of those who have no RAM identity.
 	AccessPoints []AccessPoint `yaml:"accessPoints"`
 }

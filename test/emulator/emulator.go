@@ -116,11 +116,10 @@ type service string
 const (
 	sts service = "Sts"
 	kms service = "Kms"
-	ram service = "Ram"
 )
 
 // versions are the only API versions of each service.
-var versions = map[service]string{sts: "2015-04-01", kms: "2016-01-20", ram: "2015-05-01"}
+var versions = map[service]string{sts: "2015-04-01", kms: "2016-01-20"}
 
 // operations is all that the emulator can do.
 var operations = map[service]map[string]operation{
@@ -131,11 +130,5 @@ var operations = map[service]map[string]operation{
 	kms: {
 		"GetSecretValue":      {serve: (*Emulator).getSecretValue, signed: true},
 		"BatchGetSecretValue": {serve: (*Emulator).batchGetSecretValue, signed: true},
-		"CreateSecret":        {serve: (*Emulator).createSecret, signed: true},
-	},
-	ram: {
-		"CreateRole":         {serve: (*Emulator).createRole, signed: true},
-		"CreatePolicy":       {serve: (*Emulator).createPolicy, signed: true},
-		"AttachPolicyToRole": {serve: (*Emulator).attachPolicyToRole, signed: true},
 	},
 }

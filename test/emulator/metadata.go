@@ -121,7 +121,8 @@ func (e *Emulator) nodeRole(c *call) (role, *answer) {
 		return role{}, &a
 	}
 	r, ok := e.ram.role(e.node)
-	if !ok || policy.Decide([]policy.Document{r.trust}, policy.Request{Action: "sts:AssumeRole", Service: "ecs.aliyuncs.com"}) != policy.Allow {
+	asked := policy.Request{Action: "sts:AssumeRole", Service: "ecs.aliyuncs.com"}
+	if !ok || policy.Decide([]policy.Document{r.trust}, asked) != policy.Allow {
 		a := plain(c, http.StatusNotFound, "404 - Not Found")
 		return role{}, &a
 	}

@@ -91,7 +91,8 @@ func incompleteSignature() *problem {
 
 // missingHeader: that the gateway uses this code for a missing x-acs- header is UNVERIFIED.
 func missingHeader(name string) *problem {
-	return problemf(http.StatusBadRequest, "MissingParameter", "The input parameter %q that is mandatory for processing this request is not supplied.", name)
+	return problemf(http.StatusBadRequest, "MissingParameter",
+		"The input parameter %q that is mandatory for processing this request is not supplied.", name)
 }
 
 func badTimestamp() *problem {
@@ -127,7 +128,8 @@ func malformedToken() *problem {
 }
 
 func mismatchedToken() *problem {
-	return problemf(http.StatusBadRequest, "InvalidSecurityToken.MismatchWithAccessKey", "Specified SecurityToken mismatch with the AccessKey.")
+	return problemf(http.StatusBadRequest, "InvalidSecurityToken.MismatchWithAccessKey",
+		"Specified SecurityToken mismatch with the AccessKey.")
 }
 
 // expiredToken: the gateway's table says 400, the pages of some products 403.

@@ -1,11 +1,10 @@
 package emulator
 
 import (
+	"encoding/binary"
 	"net/http"
 	"net/url"
 	"strconv"
-
-	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // protobufType is the media type of the instance gateway's own protocol. Its messages are read and written field by
@@ -30,48 +29,74 @@ func (e *Emulator) readProtobuf(c *call) *problem {
 		return problemf(http.StatusBadRequest, "InvalidApiVersion", "The API version is invalid.")
 	}
 	c.version = versions[kms] // from here on the two protocols are one
-	names := map[protowire.Number]string{1: "SecretName", 2: "VersionStage", 3: "VersionId"}
+	names := map[uint64]string{1: "SecretName", 2: "VersionStage", 3: "VersionId"}
 	c.params = url.Values{}
 	for rest := c.body; len(rest) > 0; {
-		number, kind, n := protowire.ConsumeTag(rest)
-		if n < 0 {
+		var f field
+		var ok bool
+		if f, rest, ok = readField(rest); !ok {
 			return unreadableRequest()
 		}
-		rest = rest[n:]
 		switch {
-		case names[number] != "" && kind == protowire.BytesType:
-			value, n := protowire.ConsumeString(rest)
-			if n < 0 {
-				return unreadableRequest()
-			}
-			c.params.Set(names[number], value)
-			rest = rest[n:]
-		case number == 4 && kind == protowire.VarintType:
-			value, n := protowire.ConsumeVarint(rest)
-			if n < 0 {
-				return unreadableRequest()
-			}
-			c.params.Set("FetchExtendedConfig", strconv.FormatBool(protowire.DecodeBool(value)))
-			rest = rest[n:]
-		default:
-			n := protowire.ConsumeFieldValue(number, kind, rest)
-			if n < 0 {
-				return unreadableRequest()
-			}
-			rest = rest[n:]
+		case names[f.number] != "" && f.kind == lengthDelimited:
+			c.params.Set(names[f.number], string(f.bytes))
+		case f.number == 4 && f.kind == varint:
+			c.params.Set("FetchExtendedConfig", strconv.FormatBool(f.value != 0))
 		}
 	}
 	return nil
 }
 
+// The wire types that the protocol's messages use; encoding/binary's uvarint is protobuf's.
+const (
+	varint          = 0
+	lengthDelimited = 2
+)
+
+type field struct {
+	number, kind uint64
+	value        uint64
+	bytes        []byte
+}
+
+// readField reads the first field of a message, and returns the rest.
+func readField(b []byte) (f field, rest []byte, ok bool) {
+	tag, n := binary.Uvarint(b)
+	if n <= 0 || tag>>3 == 0 {
+		return f, nil, false
+	}
+	f.number, f.kind = tag>>3, tag&7
+	b = b[n:]
+	if f.value, n = binary.Uvarint(b); n <= 0 {
+		return f, nil, false
+	}
+	b = b[n:]
+	switch f.kind {
+	case varint:
+		return f, b, true
+	case lengthDelimited:
+		if f.value > uint64(len(b)) {
+			return f, nil, false
+		}
+		f.bytes = b[:f.value]
+		return f, b[f.value:], true
+	}
+	return f, nil, false
+}
+
+// appendText appends a field with a text, unless that is empty.
+func appendText(b []byte, number uint64, text string) []byte {
+	if text == "" {
+		return b
+	}
+	b = binary.AppendUvarint(binary.AppendUvarint(b, number<<3|lengthDelimited), uint64(len(text)))
+	return append(b, text...)
+}
+
 // protobuf is the answer as the instance gateway's protocol has it.
 func (a getSecretValueAnswer) protobuf() []byte {
 	var b []byte
-	text := func(number protowire.Number, value string) {
-		if value != "" {
-			b = protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), value)
-		}
-	}
+	text := func(number uint64, value string) { b = appendText(b, number, value) }
 	text(1, a.SecretName)
 	text(2, a.SecretType)
 	text(3, a.SecretData)
@@ -92,12 +117,6 @@ func (a getSecretValueAnswer) protobuf() []byte {
 
 // protobuf is the refusal as the instance gateway's protocol has it.
 func (p *problem) protobuf(c *call) []byte {
-	b := protowire.AppendTag(nil, 1, protowire.VarintType)
-	b = protowire.AppendVarint(b, uint64(p.status))
-	for number, value := range []string{2: p.code, 3: p.message, 4: c.id} {
-		if value != "" {
-			b = protowire.AppendString(protowire.AppendTag(b, protowire.Number(number), protowire.BytesType), value)
-		}
-	}
-	return b
+	b := binary.AppendUvarint(binary.AppendUvarint(nil, 1<<3|varint), uint64(p.status))
+	return appendText(appendText(appendText(b, 2, p.code), 3, p.message), 4, c.id)
 }

@@ -29,7 +29,6 @@ type role struct {
 	arn         string
 	trust       policy.Document
 	permissions []policy.Document
-	attached    []string // ARNs of the custom policies among them
 }
 
 // directory is what RAM knows, by ARN.
@@ -39,14 +38,10 @@ type directory struct {
 	providers map[string]oidc.Provider
 	users     map[string]user
 	keys      map[string]accessKey // by their IDs
-	policies  map[string]customPolicy
 }
 
 func newDirectory() directory {
-	return directory{
-		roles: map[string]role{}, providers: map[string]oidc.Provider{}, users: map[string]user{}, keys: map[string]accessKey{},
-		policies: map[string]customPolicy{},
-	}
+	return directory{roles: map[string]role{}, providers: map[string]oidc.Provider{}, users: map[string]user{}, keys: map[string]accessKey{}}
 }
 
 func (r *directory) role(arn string) (role, bool) {

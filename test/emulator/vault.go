@@ -32,17 +32,6 @@ func (v *vault) put(s Secret) {
 	v.secrets[s.arn()] = s
 }
 
-// add puts a secret unless there is one of that name.
-func (v *vault) add(s Secret) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if _, taken := v.secrets[s.arn()]; taken {
-		return false
-	}
-	v.secrets[s.arn()] = s
-	return true
-}
-
 func (v *vault) change(arn string, f func(*Secret) error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -9,9 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // zone is the DNS of this process: what it knows is on 127.0.0.1, the rest does not exist.
@@ -74,26 +73,26 @@ type door struct {
 
 func newDoor(t *testing.T) *door {
 	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	file := os.NewFile(uintptr(fd), "door")
 	t.Cleanup(func() { file.Close() })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
-	name, err := unix.Getsockname(fd)
+	name, err := syscall.Getsockname(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &door{addr: "127.0.0.1:" + strconv.Itoa(name.(*unix.SockaddrInet4).Port), file: file}
+	return &door{addr: "127.0.0.1:" + strconv.Itoa(name.(*syscall.SockaddrInet4).Port), file: file}
 }
 
 // open leads all who come to the address on.
 func (d *door) open(t *testing.T, to string) {
 	t.Helper()
-	if err := unix.Listen(int(d.file.Fd()), 16); err != nil {
+	if err := syscall.Listen(int(d.file.Fd()), 16); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.FileListener(d.file)

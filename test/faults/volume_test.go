@@ -5,9 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // full is a volume that has no room for another set of files: a real tmpfs where the test may mount one. Elsewhere nothing
@@ -52,7 +51,7 @@ var canMount = sync.OnceValue(func() bool {
 		return false
 	}
 	defer os.Remove(directory)
-	return unix.Mount("tmpfs", directory, "tmpfs", 0, room) == nil && unix.Unmount(directory, unix.MNT_DETACH) == nil
+	return syscall.Mount("tmpfs", directory, "tmpfs", 0, room) == nil && syscall.Unmount(directory, syscall.MNT_DETACH) == nil
 })
 
 // room is enough for a few sets of files.
@@ -60,11 +59,11 @@ const room = "size=128k"
 
 func mount(t *testing.T, directory string) {
 	t.Helper()
-	if err := unix.Mount("tmpfs", directory, "tmpfs", 0, room); err != nil {
+	if err := syscall.Mount("tmpfs", directory, "tmpfs", 0, room); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(directory, unix.MNT_DETACH); err != nil {
+		if err := syscall.Unmount(directory, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
@@ -81,7 +80,7 @@ func fill(t *testing.T, path string) {
 	for err == nil {
 		_, err = file.Write(make([]byte, 4096))
 	}
-	if !errors.Is(err, unix.ENOSPC) {
+	if !errors.Is(err, syscall.ENOSPC) {
 		t.Error(err)
 	}
 }

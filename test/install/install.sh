@@ -11,10 +11,11 @@ if ${OWN_CLUSTER:-false}; then
   dir=${CLUSTER_DIR:-$PWD/.cluster}/install
   direct=false
   step "Build the images and load them into the node"
-  go run ./deploy/images --platforms "linux/$(go env GOARCH)" --out dist/cluster-images kms-webhook kms-agent kms-emulator demo-app neighbour
-  go run ./test/cluster/cmd/cluster load dist/cluster-images/*.tar
+  go run -C deploy ./images --platforms "linux/$(go env GOARCH)" --out dist/cluster-images
+  test/install/images.sh dist/cluster-images
+  go run -C test/cluster ./cmd/cluster load "$PWD"/dist/cluster-images/*.tar
 else
-  step "Use the images that the nodes have (make images writes them to dist/images; the others come of: go run ./deploy/images demo-app neighbour)"
+  step "Use the images that the nodes have (make images and test/install/images.sh write them to dist/images)"
 fi
 
 step "Install an emulator of Alibaba Cloud's STS and KMS, and the webhook"

@@ -46,7 +46,8 @@ func run(args []string) error {
 	manifests := flags.String("manifests", "deploy/manifests", "folder of the webhook's manifests")
 	var v values
 	flags.StringVar(&v.Issuer, "issuer", "", "issuer of the cluster's ServiceAccount tokens")
-	flags.BoolVar(&v.Direct, "direct", false, "call the emulator by its Service's name, for a cluster whose DNS does not answer aliyuncs.com with it")
+	flags.BoolVar(&v.Direct, "direct", false,
+		"call the emulator by its Service's name, for a cluster whose DNS does not answer aliyuncs.com with it")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
 const publishedPath = "/api/v1/namespaces/kms/secrets/kms-webhook-ca-bundle"

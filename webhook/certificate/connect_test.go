@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
 // A connecting is a client that connects all the time, as an API server does that sees changes of the configurations late.

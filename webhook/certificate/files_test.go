@@ -21,7 +21,7 @@ import (
 
 	"github.com/go-logr/logr/testr"
 
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
 // TestFilesWaitForTheirTrust replaces the files before the configurations trust the new authority, as an administrator may.

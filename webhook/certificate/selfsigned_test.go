@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/internal/fakekube"
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
 const (

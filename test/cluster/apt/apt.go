@@ -45,7 +45,8 @@ func Ensure(ctx context.Context, log func(format string, args ...any), needs ...
 	}
 	wanted := strings.Join(packages, " ")
 	if _, err := exec.LookPath("apt-get"); err != nil {
-		return fmt.Errorf("this machine lacks %s and has no apt-get: install the equivalent of the Debian packages %s", strings.Join(missing, ", "), wanted)
+		return fmt.Errorf("this machine lacks %s and has no apt-get: install the equivalent of the Debian packages %s",
+			strings.Join(missing, ", "), wanted)
 	}
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("this machine lacks %s: run as root, or install by hand: apt-get install %s", strings.Join(missing, ", "), wanted)

@@ -32,7 +32,7 @@ type subcommand struct {
 
 type runner func(ctx context.Context, s Streams, operands []string) error
 
-const about = `kms-emulator answers as Alibaba Cloud's STS, KMS and RAM do.
+const about = `kms-emulator answers as Alibaba Cloud's STS and KMS do.
 
 Usage:
   kms-emulator --config=FILE --ca-dir=DIR [flags]    serve
@@ -45,7 +45,10 @@ func commands() []subcommand {
 	return append([]subcommand{
 		{name: "serve", about: "serve the cloud; the default command", setup: serveCommand},
 		{name: "ca", about: "make the certificate authority that clients must trust", setup: caCommand},
-		{name: "client-key", about: "make a client key: for an application two files, for the configuration its certificate", setup: clientKeyCommand},
+		{
+			name: "client-key", setup: clientKeyCommand,
+			about: "make a client key: for an application two files, for the configuration its certificate",
+		},
 	}, controlCommands()...)
 }
 

@@ -35,9 +35,10 @@ func serveCommand(flags *flag.FlagSet) runner {
 	var o serveOptions
 	flags.StringVar(&o.config, "config", "", "`file` that describes the cloud (required)")
 	flags.StringVar(&o.caDir, "ca-dir", "", "`folder` with ca.crt and ca.key, as made by \"kms-emulator ca\" (required)")
-	flags.StringVar(&o.listen, "listen", ":8443", "`address` of STS, KMS and RAM, over TLS")
+	flags.StringVar(&o.listen, "listen", ":8443", "`address` of STS and KMS, over TLS")
 	flags.StringVar(&o.controlListen, "control-listen", "127.0.0.1:8090", "`address` of the control API, over plain HTTP")
-	flags.StringVar(&o.instanceCADir, "instance-ca-dir", "", "`folder` like --ca-dir with the private authority of KMS instances' gateways; default: the same authority")
+	flags.StringVar(&o.instanceCADir, "instance-ca-dir", "",
+		"`folder` like --ca-dir with the private authority of KMS instances' gateways; default: the same authority")
 	flags.StringVar(&o.metadataListen, "metadata-listen", "", "`address` of the node's metadata service, over plain HTTP; default: nowhere")
 	flags.StringVar(&o.logFormat, "log-format", "json", "json or text")
 	return func(ctx context.Context, s Streams, _ []string) error { return serve(ctx, s, o) }
@@ -65,7 +66,7 @@ func serve(ctx context.Context, s Streams, o serveOptions) error {
 	}
 	cloudListener, err := net.Listen("tcp", o.listen)
 	if err != nil {
-		return fmt.Errorf("listen for STS, KMS and RAM: %w", err)
+		return fmt.Errorf("listen for STS and KMS: %w", err)
 	}
 	controlListener, err := net.Listen("tcp", o.controlListen)
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package control is the emulator's control API: JSON over plain HTTP, on a port of its own.
 //
-// It is for tests and demonstrations. Whoever reaches it may replace any secret, so it belongs on loopback or behind a
+// It is for tests and demonstrations. Its clients may replace any secret, so it belongs on loopback or behind a
 // network that only they use; it never tells a secret's value.
 //
 //	GET    /healthz                   200
@@ -147,6 +147,6 @@ func replyError(w http.ResponseWriter, err error) {
 func reply(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	// The client is gone if this fails, and nobody else wants to know.
+	// The client is gone if this fails.
 	_ = json.NewEncoder(w).Encode(value)
 }

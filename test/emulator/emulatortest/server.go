@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
@@ -31,7 +32,7 @@ const (
 // Server is a running emulator. Its methods control it; see emulator.Emulator.
 type Server struct {
 	*emulator.Emulator
-	// Addr is host:port, the endpoint of STS, KMS and RAM, over TLS.
+	// Addr is host:port, the endpoint of STS and KMS, over TLS.
 	Addr string
 	// Issuer signs tokens for the provider of Config.
 	Issuer *Issuer
@@ -74,33 +75,47 @@ func StartConfig(t testing.TB, issuer *Issuer, config emulator.Config, options .
 		t.Fatal(err)
 	}
 	ca := sharedAuthority()
+	addr := serve(t, cloud, cloud, ca, &tls.Config{GetCertificate: ca.GetCertificate})
+	return &Server{Emulator: cloud, Addr: addr, Issuer: issuer}
+}
+
+// serve serves a handler of the cloud over TLS until the test ends, with a certificate for 127.0.0.1, and returns its host:port.
+func serve(t testing.TB, cloud *emulator.Emulator, handler http.Handler, ca *authority.Authority, config *tls.Config) (addr string) {
+	t.Helper()
 	leaf, err := ca.Leaf("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewUnstartedServer(cloud)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{*leaf}, GetCertificate: ca.GetCertificate}
-	server.EnableHTTP2 = true
+	config.Certificates = []tls.Certificate{*leaf}
+	server := httptest.NewUnstartedServer(handler)
+	server.TLS, server.EnableHTTP2 = config, true
 	// Refused handshakes are what some tests are about.
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
+	stop(t, cloud, server)
+	return server.Listener.Addr().String()
+}
+
+// stop ends a server with the test, also one that hangs.
+func stop(t testing.TB, cloud *emulator.Emulator, server *httptest.Server) {
 	t.Cleanup(func() {
 		cloud.ClearFaults()
 		server.CloseClientConnections()
 		server.Close()
 	})
-	return &Server{Emulator: cloud, Addr: server.Listener.Addr().String(), Issuer: issuer}
 }
 
-// sharedAuthority is the same for all servers of a test process, so that what trusts a certificate authority for the
-// whole process, as http.DefaultTransport under the STS SDK, can do so once in TestMain.
-var sharedAuthority = sync.OnceValue(func() *authority.Authority {
+// The authorities are the same for all servers of a test process, so that what trusts one for the whole process, as
+// http.DefaultTransport under the STS SDK, can do so once in TestMain. The second signs for the gateways of KMS instances.
+var sharedAuthority, sharedInstanceAuthority = sync.OnceValue(newAuthority), sync.OnceValue(newAuthority)
+
+func newAuthority() *authority.Authority {
 	ca, err := authority.New()
 	if err != nil {
 		panic(err) // only without a source of random numbers
 	}
 	return ca
-})
+}
 
 // CAPEM is the certificate authority of every server in this process.
 func CAPEM() []byte { return sharedAuthority().PEM() }
@@ -134,21 +149,7 @@ func WithInstance(t testing.TB, config *emulator.Config, secrets ...string) clie
 // authority of InstanceCAPEM, and returns its host:port.
 func (s *Server) StartInstance(t testing.TB) (addr string) {
 	t.Helper()
-	leaf, err := sharedInstanceAuthority().Leaf("127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewUnstartedServer(s.Instance(InstanceID))
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{*leaf}}
-	server.EnableHTTP2 = true
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.StartTLS()
-	t.Cleanup(func() {
-		s.ClearFaults()
-		server.CloseClientConnections()
-		server.Close()
-	})
-	return server.Listener.Addr().String()
+	return serve(t, s.Emulator, s.Instance(InstanceID), sharedInstanceAuthority(), &tls.Config{})
 }
 
 // StartMetadata serves the node's metadata service until the test ends, and returns its address for a client's HTTP
@@ -156,22 +157,9 @@ func (s *Server) StartInstance(t testing.TB) (addr string) {
 func (s *Server) StartMetadata(t testing.TB) (url string) {
 	t.Helper()
 	server := httptest.NewServer(s.Metadata())
-	t.Cleanup(func() {
-		s.ClearFaults()
-		server.CloseClientConnections()
-		server.Close()
-	})
+	stop(t, s.Emulator, server)
 	return server.URL
 }
-
-// sharedInstanceAuthority signs for the gateways of KMS instances.
-var sharedInstanceAuthority = sync.OnceValue(func() *authority.Authority {
-	ca, err := authority.New()
-	if err != nil {
-		panic(err) // only without a source of random numbers
-	}
-	return ca
-})
 
 // InstanceCAPEM is the private certificate authority of every instance's gateway in this process.
 func InstanceCAPEM() []byte { return sharedInstanceAuthority().PEM() }

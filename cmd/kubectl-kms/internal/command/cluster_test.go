@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/kubetest"
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
 type object = map[string]any
@@ -27,7 +27,7 @@ func group(name string) object {
 }
 
 // shop is a cluster without a webhook, whose Deployment web has made no pod, because it was refused.
-func shop() *kubetest.Server {
+func shop() *fakekube.Server {
 	web := object{"kind": "Deployment", "apiVersion": "apps/v1", "metadata": object{"name": "web", "namespace": "shop"}, "spec": object{"template": object{
 		"metadata": object{"labels": object{"app": "web"}, "annotations": object{"kms.alibabacloud.com/inject": "true", "kms.alibabacloud.com/secrt.db": "app/db"}},
 		"spec":     object{"containers": []any{object{"name": "web", "image": "web"}}},
@@ -40,7 +40,7 @@ func shop() *kubetest.Server {
 		return object{"kind": "Pod", "apiVersion": "v1", "metadata": object{"name": job + "-x7x7x", "namespace": "shop", "labels": object{"batch.kubernetes.io/job-name": job}}}
 	}
 	plain := object{"kind": "Pod", "apiVersion": "v1", "metadata": object{"name": "plain", "namespace": "shop"}, "spec": object{"containers": []any{object{"name": "web", "image": "web"}}}}
-	return &kubetest.Server{Objects: map[string]any{
+	return &fakekube.Server{Objects: map[string]any{
 		"/version":                           object{"gitVersion": "v1.36.3"},
 		"/api":                               object{"kind": "APIVersions", "versions": []string{"v1"}},
 		"/apis":                              object{"kind": "APIGroupList", "apiVersion": "v1", "groups": []any{group("apps"), group("batch")}},

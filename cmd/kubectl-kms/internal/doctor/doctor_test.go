@@ -25,10 +25,10 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/kubetest"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
 const (
@@ -40,7 +40,7 @@ const (
 
 // A kube is a cluster and the pod that is examined in it.
 type kube struct {
-	kubetest.Server
+	fakekube.Server
 	pod  *corev1.Pod // nil: none was made
 	made []byte      // what the pod was made of
 }

@@ -13,8 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/kubetest"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
 // ask asks a golden pod's agent, whose container runs what run does.
@@ -28,7 +28,7 @@ func ask(t *testing.T, change func(*corev1.Pod), run func(command []string, stdo
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &kubetest.Server{Runs: map[string]func([]string, io.Writer, io.Writer){"/api/v1/namespaces/shop/pods/web/exec": run}}
+	server := &fakekube.Server{Runs: map[string]func([]string, io.Writer, io.Writer){"/api/v1/namespaces/shop/pods/web/exec": run}}
 	settings := &rest.Config{Host: server.Start(t)}
 	kube, err := kubernetes.NewForConfig(settings)
 	if err != nil {

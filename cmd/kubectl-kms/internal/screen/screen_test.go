@@ -3,40 +3,12 @@
 package screen
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/kms-agent-injector/kms-agent-injector/test/terminal"
 )
-
-// terminal opens a terminal of a width; typed is what appears on it.
-func terminal(t *testing.T, columns uint16) (screen, typed *os.File) {
-	t.Helper()
-	typed, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { typed.Close() })
-	fd := int(typed.Fd())
-	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err == nil {
-		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
-	}
-	if err == nil {
-		err = unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Col: columns, Row: 24})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	screen, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { screen.Close() })
-	return screen, typed
-}
 
 // Colour and width are for terminals: what is piped or written to a file is plain, and its lines are whole.
 func TestTerminal(t *testing.T) {
@@ -56,7 +28,7 @@ func TestTerminal(t *testing.T) {
 		"dumb":     {map[string]string{"TERM": "dumb"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			on, typed := terminal(t, 40)
+			on, typed := terminal.Open(t, 40)
 			show(New(on, func(name string) string { return c.environment[name] }))
 			got, part := "", make([]byte, 4096)
 			for !strings.Contains(got, "end") || !strings.HasSuffix(got, "\n") { // it comes in pieces

@@ -13,9 +13,9 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/kubetest"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
 // Whoever may list pods and not exec into them sees the list, and is told once what is missing.
@@ -24,7 +24,7 @@ func TestWithoutTheRightToExec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &kubetest.Server{Forbids: map[string]string{}}
+	server := &fakekube.Server{Forbids: map[string]string{}}
 	var pods []corev1.Pod
 	for _, name := range []string{"web-1", "web-2", "web-3"} {
 		var pod corev1.Pod

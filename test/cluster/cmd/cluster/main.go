@@ -26,6 +26,7 @@ const usage = `usage: cluster COMMAND
   env             print shell commands that point kubectl at it
   logs NAME       print a component's log (node, etcd, kube-apiserver, kubelet, containerd, coredns, ...)
   etcd            write etcd's database to standard output, to search it
+  cert-manager    build cert-manager and give the node its images; prints the folder of its chart
 
 The cluster's state is in .cluster in the repository, or where CLUSTER_DIR says.
 K8S_VERSION chooses another minor version of Kubernetes than the newest, for example 1.35.
@@ -79,6 +80,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		err = logs(c, args, out)
 	case "etcd":
 		err = c.EtcdDump(ctx, out)
+	case "cert-manager":
+		var chart string
+		if chart, err = c.LoadCertManager(ctx, os.Stderr); err == nil {
+			_, err = fmt.Fprintln(out, chart)
+		}
 	default:
 		err = fmt.Errorf("no command %q\n%s", name, usage)
 	}

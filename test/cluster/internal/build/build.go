@@ -45,7 +45,7 @@ const partial = ".partial"
 
 // Ensure returns the directory with the module's programs. It compiles them only if no earlier run, of anybody with the
 // same cache, did so from the same sources with the same flags and Go version. Two runs at once wait for each other. A run that
-// compiles also removes what nobody has asked for in a month.
+// compiles also removes what has not been used for a month.
 func (m Module) Ensure(ctx context.Context, cache string, log *progress.Printer) (string, error) {
 	key, err := m.key(ctx)
 	if err != nil {
@@ -134,7 +134,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 }
 
 // goCommand runs the Go tool in the module's own directory, away from the caller's flags and work space: the same sources
-// must give the same programs whoever builds them.
+// must give the same programs to every user.
 func (m Module) goCommand(ctx context.Context, cgo bool, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = m.Dir

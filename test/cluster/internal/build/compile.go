@@ -64,7 +64,9 @@ func (c *lineCounter) Write(p []byte) (int, error) {
 
 // follow runs the Go tool and reads its standard error: package names go to compiled, downloads to report, and the rest
 // is what went wrong.
-func (m Module) follow(ctx context.Context, step Step, args []string, stdout io.Writer, compiled func(string), report *progress.Step) error {
+func (m Module) follow(
+	ctx context.Context, step Step, args []string, stdout io.Writer, compiled func(string), report *progress.Step,
+) error {
 	cmd := m.goCommand(ctx, step.Cgo, args...)
 	cmd.Stdout = stdout
 	stderr, err := cmd.StderrPipe()

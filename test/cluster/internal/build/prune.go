@@ -38,7 +38,7 @@ func flockDir(dir string, how int) (fd int, err error) {
 // entry matches what Ensure makes in a cache.
 var entry = regexp.MustCompile(`-[0-9a-f]{12}(\.partial)?$`)
 
-// prune removes the programs that were last used before a time and that nobody holds, and what is left of builds that were killed
+// prune removes the programs that were last used before a time and that no process holds, and what is left of builds that were killed
 // then.
 func prune(cache string, before time.Time) error {
 	entries, err := os.ReadDir(cache)

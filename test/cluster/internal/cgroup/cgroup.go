@@ -56,7 +56,8 @@ func enableControllers(root, dir string) error {
 	offered := strings.Fields(string(data))
 	for _, controller := range needed {
 		if !slices.Contains(offered, controller) {
-			return fmt.Errorf("cgroup controller %s is not available in %s (it has %q): run where it is delegated, for example on the machine itself instead of in a container", controller, root, offered)
+			return fmt.Errorf("cgroup controller %s is not available in %s (it has %q): "+
+				"run where it is delegated, for example on the machine itself instead of in a container", controller, root, offered)
 		}
 	}
 	for _, d := range []string{root, dir} {

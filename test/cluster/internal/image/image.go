@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -15,7 +16,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// File is one file of an image: a program if it has data, else a symbolic link to another.
+// File is one file of an image: a symbolic link if it has one, a folder that everyone may write to if its path ends in a slash, else a
+// program.
 type File struct {
 	Path string // without a leading slash
 	Data []byte
@@ -51,8 +53,11 @@ func archive(files []File) ([]byte, error) {
 	w := tar.NewWriter(&out)
 	for _, f := range files {
 		header := &tar.Header{Name: f.Path, Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(f.Data))}
-		if f.Link != "" {
+		switch {
+		case f.Link != "":
 			header.Typeflag, header.Linkname = tar.TypeSymlink, f.Link
+		case strings.HasSuffix(f.Path, "/"):
+			header.Typeflag, header.Mode = tar.TypeDir, 0o1777
 		}
 		if err := w.WriteHeader(header); err != nil {
 			return nil, err

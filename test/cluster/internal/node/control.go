@@ -36,7 +36,7 @@ var sending sync.Mutex
 func send(control io.Writer, m message) {
 	sending.Lock()
 	defer sending.Unlock()
-	json.NewEncoder(control).Encode(m) //nolint:errcheck // nobody listens after the starter has detached
+	json.NewEncoder(control).Encode(m) //nolint:errcheck // the starter has detached
 }
 
 // AwaitReady passes on what the node reports until it is ready, has failed, or died.

@@ -21,11 +21,7 @@ const Marker = "KMS_CLUSTER_NODE"
 // Starting is a node that is not ready yet and ends if this process does.
 type Starting struct {
 	control *os.File
-	process *Process
 }
-
-// Process is the node's PID 1.
-func (s *Starting) Process() *Process { return s.process }
 
 // Start runs this same program again as PID 1 of new mount, PID, network, host name and IPC namespaces, in a session of its
 // own. listener becomes the machine's door to the API server.
@@ -59,13 +55,14 @@ func Start(cfg Config, listener *net.TCPListener) (*Starting, error) {
 	if err := cmd.Start(); err != nil {
 		ours.Close()
 		if errors.Is(err, unix.EPERM) {
-			err = fmt.Errorf("%w: this root has no CAP_SYS_ADMIN, as in an ordinary container; use the machine itself, or a privileged container", err)
+			err = fmt.Errorf("%w: this root has no CAP_SYS_ADMIN, as in an ordinary container; "+
+				"use the machine itself, or a privileged container", err)
 		}
 		return nil, fmt.Errorf("start the node's PID 1 in new namespaces: %w", err)
 	}
 	go cmd.Wait() //nolint:errcheck // only to reap it, in case this process lives longer; AwaitReady says why it ended
 
-	process, err := record(cfg.Dir, cmd.Process.Pid)
+	_, err = record(cfg.Dir, cmd.Process.Pid)
 	if err == nil {
 		err = json.NewEncoder(ours).Encode(cfg)
 	}
@@ -73,7 +70,7 @@ func Start(cfg Config, listener *net.TCPListener) (*Starting, error) {
 		ours.Close() // which ends the child
 		return nil, err
 	}
-	return &Starting{control: ours, process: process}, nil
+	return &Starting{control: ours}, nil
 }
 
 func socketPair() (a, b *os.File, err error) {

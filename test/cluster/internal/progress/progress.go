@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A running step is heard of at least this often, so that nobody takes a long build for a hung one.
+// A running step is heard of at least this often, so that a long build does not look like a hung one.
 const (
 	heartbeatTerminal = time.Second
 	heartbeatPlain    = 10 * time.Second

@@ -1,0 +1,92 @@
+//go:build chart
+
+package deploy_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+)
+
+// pack runs package.sh and returns its folder.
+func pack(t *testing.T, version, registry, webhook, agent string) (string, error) {
+	t.Helper()
+	dir := t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "./package.sh", version, registry, webhook, agent, dir).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, out)
+	}
+	return dir, err
+}
+
+// Chart and manifests of a version name the version's own images, by their digests.
+func TestChartAndManifestsOfAVersion(t *testing.T) {
+	const registry = "registry.example.com/team"
+	agent, webhook := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("b", 64)
+	dir, err := pack(t, "v1.2.3-rc.1", registry, webhook, agent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(dir, "kms-agent-injector-1.2.3-rc.1.tgz")
+	inChart := func(name string) string {
+		text, err := exec.CommandContext(t.Context(), "tar", "-xOf", archive, "kms-agent-injector/"+name).Output()
+		if err != nil || len(text) == 0 {
+			t.Fatalf("the chart has no %s: %v", name, err)
+		}
+		return string(text)
+	}
+	var meta struct{ Name, Version, AppVersion string }
+	if err := yaml.Unmarshal([]byte(inChart("Chart.yaml")), &meta); err != nil {
+		t.Fatal(err)
+	}
+	if meta.Name != "kms-agent-injector" || meta.Version != "1.2.3-rc.1" || meta.AppVersion != "v1.2.3-rc.1" {
+		t.Errorf("the chart is %+v", meta)
+	}
+	var values struct {
+		Image struct{ Registry, Digest, AgentDigest string }
+	}
+	if err := yaml.Unmarshal([]byte(inChart("values.yaml")), &values); err != nil {
+		t.Fatal(err)
+	}
+	if i := values.Image; i.Registry != registry || i.Digest != webhook || i.AgentDigest != agent {
+		t.Errorf("the chart's images are %+v", i)
+	}
+	for _, name := range []string{"values.schema.json", "templates/deployment.yaml", "monitoring/alerts.yaml"} {
+		inChart(name)
+	}
+
+	manifests := filepath.Join(dir, "kms-agent-injector")
+	for _, folder := range []string{".", "cert-manager"} {
+		for file, image := range map[string]string{"deployment.yaml": "kms-webhook:v1.2.3-rc.1@" + webhook, "config.yaml": "kms-agent:v1.2.3-rc.1@" + agent} {
+			if text := read(t, filepath.Join(manifests, folder, file)); !strings.Contains(text, "image: "+registry+"/kms-agent-injector/"+image+"\n") {
+				t.Errorf("%s/%s does not have the version's image:\n%s", folder, file, text)
+			}
+		}
+	}
+	err = filepath.WalkDir(manifests, func(path string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			if text := read(t, path); strings.Contains(text, ":dev") || strings.Contains(text, `"dev"`) {
+				t.Errorf("%s is of no version", path)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNoDigestNoRelease(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("a", 64)
+	for _, digests := range [][2]string{{"", digest}, {digest, ""}, {digest, "latest"}, {"sha256:abc", digest}} {
+		if dir, err := pack(t, "v1.2.3", "", digests[0], digests[1]); err == nil {
+			found, _ := filepath.Glob(dir + "/*")
+			t.Errorf("%q: made %v", digests, found)
+		}
+	}
+}
