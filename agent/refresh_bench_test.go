@@ -23,7 +23,10 @@ func BenchmarkRefreshUnchanged(b *testing.B) {
 	cloud := &clockwork{answer: func(_ int, ref kms.Ref) (kms.Secret, error) {
 		return kms.Secret{Name: ref.Name, VersionID: "v1", Data: []byte(`{"user":"app","password":"correct horse"}`)}, nil
 	}}
-	a := &Agent{doc: doc, reader: &hold{reader: cloud}, log: NewLogger(io.Discard, doc), measures: metrics.New()}
+	a, err := New(doc, sourceOf(cloud), metrics.New(), NewLogger(io.Discard, doc))
+	if err != nil {
+		b.Fatal(err)
+	}
 	dir, err := openViews(doc)
 	if err != nil {
 		b.Fatal(err)

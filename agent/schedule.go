@@ -1,11 +1,11 @@
 package agent
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -80,7 +80,7 @@ func (s *schedule) failed(asked time.Duration, throttled bool) time.Duration {
 	if throttled {
 		first = max(first, s.interval/8) // what the pod has is good for longer than that
 	}
-	wait := max(asked, backoff(s.failures, first, s.longest()))
+	wait := max(asked, pause.UpTo(pause.Doubled(first, s.failures, s.longest())))
 	s.failures++
 	return wait
 }
@@ -91,7 +91,7 @@ func (s *schedule) longest() time.Duration { return min(6*s.interval, catchUp) }
 // until is the time from now until the values are due to be fetched again: after the interval, give or take a tenth so that pods
 // that started together do not stay together, or soon after KMS rotates one of them, if that is earlier.
 func (s *schedule) until(held snapshot, from, now time.Time) time.Duration {
-	due := from.Add(s.interval - s.interval/10 + rand.N(s.interval/5+1))
+	due := from.Add(pause.Around(s.interval))
 	var rotation time.Time // the first to come; one chance for all, or a pod with many secrets would always be early
 	for _, v := range held.values {
 		next := v.secret.NextRotation
@@ -120,24 +120,4 @@ func (v values) lasting() values {
 		}
 	}
 	return kept
-}
-
-// backoff is the pause before the attempt after the n-th failure, counted from 0: anything up to first, doubled n times,
-// at most limit. Full jitter is what spreads a fleet that an outage has brought into step.
-func backoff(n int, first, limit time.Duration) time.Duration {
-	longest := limit
-	if n < 30 && first<<n < limit {
-		longest = first << n
-	}
-	return rand.N(longest + 1)
-}
-
-// sleep waits for d or for the end of ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

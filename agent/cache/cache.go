@@ -5,7 +5,6 @@ import (
 	"container/list"
 	"context"
 	"maps"
-	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -229,6 +228,3 @@ func (c *Cache[K, V]) refuse(key K, err error) {
 		c.refusals[key] = refusal{err, now}
 	}
 }
-
-// spread is d give or take a tenth, so that what began together does not stay together.
-func spread(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5+1) }

@@ -3,6 +3,8 @@ package cache
 import (
 	"context"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 )
 
 // flight is one fetch, and all who wait for it.
@@ -60,7 +62,7 @@ func (c *Cache[K, V]) land(key K, f *flight[V], forced bool) {
 		stale := kept.value
 		f.stale = &stale
 		if !forced {
-			kept.due = time.Now().Add(spread(min(c.cfg.TTL, retryPause)))
+			kept.due = time.Now().Add(pause.Around(min(c.cfg.TTL, retryPause)))
 		}
 	case ok && !forced:
 		c.forget(key) // it was refused: an outage later must not bring it back

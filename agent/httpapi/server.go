@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"log/slog"
 	"math"
 	"net/http"
@@ -190,10 +191,10 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, context.DeadlineExceeded):
 		refusal = &Error{Status: http.StatusGatewayTimeout, Code: CodeTimeout, Message: "KMS did not answer in time"}
 	default:
-		s.log.Error("request failed", "path", r.URL.Path, "error", err)
+		s.log.Error("request failed", logkey.Path, r.URL.Path, logkey.Error, err)
 		refusal = &Error{Status: http.StatusInternalServerError, Code: CodeInternal, Message: "the agent's log says what went wrong"}
 	}
-	s.log.Debug("request refused", "path", r.URL.Path, "status", refusal.Status, "code", refusal.Code)
+	s.log.Debug("request refused", logkey.Path, r.URL.Path, logkey.Status, refusal.Status, logkey.Code, refusal.Code)
 	if refusal.Code == CodeTooManyConnections {
 		w.Header().Set("Connection", "close") // or it would stay one too many
 	}
@@ -202,7 +203,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	body, err := encode(refusal)
 	if err != nil {
-		s.log.Error("answer could not be encoded", "error", err)
+		s.log.Error("answer could not be encoded", logkey.Error, err)
 	}
 	write(w, refusal.Status, body)
 }

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,13 +18,12 @@ import (
 func process(t *testing.T, directory, identity string, life time.Duration, calls *int) (*Source, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
-	source := NewSource(func() (Credentials, error) {
+	kept := new(Sessions)
+	kept.Open(directory, slog.New(slog.NewTextHandler(&log, nil)))
+	return NewSource(Provider{ID: identity, Get: func(context.Context) (Credentials, error) {
 		*calls++
 		return Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel", SecurityToken: "sentinel", Expires: time.Now().Add(life)}, nil
-	})
-	source.identity = identity
-	source.Keep(OpenSessions(directory, slog.New(slog.NewTextHandler(&log, nil))))
-	return source, &log
+	}}, kept, nil), &log
 }
 
 func TestASessionServesTheProcessesAfter(t *testing.T) {
@@ -99,26 +99,26 @@ func TestSessionsThatCannotBeUsed(t *testing.T) {
 
 // A session belongs to everything that STS was asked for, and to the host that was asked.
 func TestTheFingerprintIsOfTheWholeIdentity(t *testing.T) {
-	base := Config{RoleARN: "acs:ram::1:role/a", ProviderARN: "acs:ram::1:oidc-provider/p", TokenFile: "/t", STS: STS{
+	base := RRSA{RoleARN: "acs:ram::1:role/a", ProviderARN: "acs:ram::1:oidc-provider/p", STS: STS{
 		SessionName: "ns.sa.pod", Policy: "{}", Endpoint: "sts.example", Duration: time.Hour,
 	}}
 	seen := map[string]string{}
-	for name, change := range map[string]func(*Config){
-		"nothing": func(*Config) {}, "role": func(c *Config) { c.RoleARN += "b" }, "provider": func(c *Config) { c.ProviderARN += "b" },
-		"session": func(c *Config) { c.SessionName += "b" }, "policy": func(c *Config) { c.Policy = "" },
-		"endpoint": func(c *Config) { c.Endpoint = "" }, "region": func(c *Config) { c.Endpoint, c.Region = "", "cn-beijing" },
-		"network": func(c *Config) { c.Endpoint, c.Region, c.VPC = "", "cn-beijing", true }, "life": func(c *Config) { c.Duration *= 2 },
+	for name, change := range map[string]func(*RRSA){
+		"nothing": func(*RRSA) {}, "role": func(c *RRSA) { c.RoleARN += "b" }, "provider": func(c *RRSA) { c.ProviderARN += "b" },
+		"session": func(c *RRSA) { c.SessionName += "b" }, "policy": func(c *RRSA) { c.Policy = "" },
+		"endpoint": func(c *RRSA) { c.Endpoint = "" }, "region": func(c *RRSA) { c.Endpoint, c.Region = "", "cn-beijing" },
+		"network": func(c *RRSA) { c.Endpoint, c.Region, c.VPC = "", "cn-beijing", true }, "life": func(c *RRSA) { c.Duration *= 2 },
 	} {
 		cfg := base
 		change(&cfg)
-		source, err := New(cfg)
+		source, err := NewRRSA(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if other := seen[source.identity]; other != "" {
+		if other := seen[source.ID]; other != "" {
 			t.Errorf("%s and %s share a session", name, other)
 		}
-		seen[source.identity] = name
+		seen[source.ID] = name
 	}
 }
 
@@ -127,21 +127,18 @@ func TestSessionsOfSecondRolesAreKept(t *testing.T) {
 	s := cloud(t)
 	directory := t.TempDir()
 	for range 3 {
-		kept := OpenSessions(directory, slog.New(slog.DiscardHandler))
-		first, err := NewAccessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: where(s)})
+		provider, err := NewAccessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: where(s)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		first.Keep(kept)
+		kept := new(Sessions)
+		first := NewSource(provider, kept, nil)
+		kept.Open(directory, slog.New(slog.DiscardHandler))
 		roles, err := NewRoles(first, readerARN, where(s), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		roles.Keep(kept)
-		second, err := roles.Source(remoteARN)
-		if err != nil {
-			t.Fatal(err)
-		}
+		second := roles.Source(remoteARN)
 		get(t, first)
 		get(t, second)
 	}
@@ -163,7 +160,7 @@ func TestSessionDuration(t *testing.T) {
 	for _, duration := range []time.Duration{4 * time.Hour, 5 * time.Hour} {
 		sts := where(s)
 		sts.Duration = duration
-		first, err := NewAccessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: sts})
+		first, err := accessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: sts})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,10 +178,7 @@ func TestSessionDuration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := roles.Source(remoteARN)
-		if err != nil {
-			t.Fatal(err)
-		}
+		second := roles.Source(remoteARN)
 		if left := time.Until(get(t, second).Expires); left > time.Hour || left < 59*time.Minute {
 			t.Errorf("a second role's session lasts %s", left)
 		}

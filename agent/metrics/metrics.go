@@ -55,8 +55,14 @@ func (a *Agent) Fetched(secret string, at time.Time) {
 // RefreshEvery notes how often the pod's secrets are fetched anew.
 func (a *Agent) RefreshEvery(interval time.Duration) { a.interval.set(interval.Seconds()) }
 
-// Refreshed counts a refresh: result is success or failure, code the error's or OK.
-func (a *Agent) Refreshed(result, code string) { a.refreshes.add(1, result, code) }
+// Refreshed counts a refresh by the code of its error, or OK.
+func (a *Agent) Refreshed(ok bool, code string) {
+	result := "failure"
+	if ok {
+		result = "success"
+	}
+	a.refreshes.add(1, result, code)
+}
 
 // KMSRequest counts a request to KMS by the code of its error, or OK.
 func (a *Agent) KMSRequest(code string) { a.kmsRequests.add(1, code) }

@@ -3,6 +3,7 @@ package notify
 import (
 	"errors"
 	"fmt"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"os"
 	"path"
 	"path/filepath"
@@ -10,6 +11,12 @@ import (
 	"strings"
 	"syscall"
 )
+
+// signals are those that config.ParseOnChange lets through.
+var signals = map[string]syscall.Signal{
+	"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM,
+	"USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH,
+}
 
 // process is what /proc tells of one.
 type process struct {
@@ -45,7 +52,7 @@ func (n *Notifier) send(signal syscall.Signal, name string) error {
 		}
 	}
 	if len(errs) > 0 && len(errs) < len(found) { // another attempt would be a second signal for the others
-		n.log.Warn("not all processes were signalled", "name", name, "error", errors.Join(errs...))
+		n.log.Warn("not all processes were signalled", logkey.Name, name, logkey.Error, errors.Join(errs...))
 		return nil
 	}
 	return errors.Join(errs...)

@@ -19,8 +19,8 @@ import (
 	"testing"
 	"time"
 
+	agentexec "github.com/kms-agent-injector/kms-agent-injector/agent/exec"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/wrap"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
@@ -179,7 +179,7 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 	p.askAPI(e, string(token))
 	p.lookAround(e, sidecar.Process.Pid)
 	var metrics string
-	p.until("the metrics", func() bool { metrics = log.address("the metrics are there"); return metrics != "" })
+	p.until("the metrics", func() bool { metrics = log.address("metrics listening"); return metrics != "" })
 	for _, path := range []string{"/metrics", "/readyz"} {
 		e.look(path, get(t, "http://"+metrics+path))
 	}
@@ -279,7 +279,7 @@ func (p *pod) becomes(e *evidence) {
 	e.look("the test's environment", []byte(strings.Join(os.Environ(), "\n")))
 	stdin.Close()
 	if err := c.Wait(); err != nil {
-		p.t.Errorf("%v (%d: no variables)", err, wrap.ExitFailed)
+		p.t.Errorf("%v (%d: no variables)", err, agentexec.ExitFailed)
 	}
 }
 
