@@ -99,7 +99,7 @@ func (a *Agent) Init(ctx context.Context) error {
 	}
 	defer dirs.close()
 	r := a.loadRound()
-	if before, err := loadSnapshot(a.doc.StateDir); err == nil && len(r.values) == 0 {
+	if before, err := loadSnapshot(a.doc.StateDir); err == nil && len(r.Values) == 0 {
 		r.snapshot = before // complete: whatever ended the container before, KMS need not be asked again so soon
 	}
 	_, err = a.start(ctx, dirs, r)
@@ -172,12 +172,12 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 	for attempt := 0; ; attempt++ {
 		held, _, err := a.refresh(ctx, dirs, &r)
 		if err == nil {
-			a.log.Info("secrets ready", logkey.Files, len(a.doc.Files), logkey.Secrets, len(held.values), logkey.Took, time.Since(begun).String())
+			a.log.Info("secrets ready", logkey.Files, len(a.doc.Files), logkey.Secrets, len(held.Values), logkey.Took, time.Since(begun).String())
 			return held, nil
 		}
 		if ctx.Err() == nil {
 			last = err
-			if len(r.values) > 0 {
+			if len(r.Values) > 0 {
 				a.save(r)
 			}
 			if !failure.Transient(err) {
@@ -201,7 +201,7 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 			return snapshot{}, parent.Err()
 		case ctx.Err() != nil:
 			if last == nil { // the first attempt was still under way
-				last = fmt.Errorf("STS and KMS are slow: they had given %d of %d by then", len(r.values), len(a.refs()))
+				last = fmt.Errorf("STS and KMS are slow: they had given %d of %d by then", len(r.Values), len(a.refs()))
 			}
 			return snapshot{}, errors.Join(&lateError{min(limit, time.Since(begun))}, last)
 		}
@@ -222,7 +222,7 @@ func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 		}
 		return snapshot{}, err
 	}
-	files, err := a.render(held.values)
+	files, err := a.render(held.Values)
 	if err != nil {
 		a.log.Warn("what is remembered cannot be rendered: fetching", logkey.Error, err)
 		return snapshot{}, err
@@ -236,7 +236,7 @@ func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 		a.changed(ctx, nil, held, changed)
 	}
 	a.publish(held)
-	a.log.Info("took over without a call", logkey.Fetched, held.at)
+	a.log.Info("took over without a call", logkey.Fetched, held.At)
 	return held, nil
 }
 
@@ -246,7 +246,7 @@ func (a *Agent) stayFresh(ctx context.Context, dirs views, held snapshot) {
 	case a.doc.RefreshInterval == 0:
 		a.log.Info("refresh-interval is 0: the files stay as they are")
 		<-ctx.Done()
-	case len(held.values.lasting()) == len(held.values):
+	case len(held.Values.lasting()) == len(held.Values):
 		a.log.Info("there is no secret that can change: the files stay as they are")
 		<-ctx.Done()
 	default:
@@ -256,12 +256,12 @@ func (a *Agent) stayFresh(ctx context.Context, dirs views, held snapshot) {
 
 func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 	r := a.loadRound()
-	if len(r.values) == 0 {
-		r.values = held.values.lasting()
+	if len(r.Values) == 0 {
+		r.Values = held.Values.lasting()
 	}
 	s := newSchedule(a.doc, r)
-	a.plan(&s, &r, s.first(held, r.next, time.Now()))
-	due := time.NewTimer(time.Until(r.next))
+	a.plan(&s, &r, s.first(held, r.Next, time.Now()))
+	due := time.NewTimer(time.Until(r.Next))
 	defer due.Stop()
 	var sweep <-chan time.Time
 	var paths []string // that changed since the last success: an attempt may fail after it wrote
@@ -292,25 +292,25 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			wait := s.failed(a.source.Remaining(), failure.Throttled(err))
 			a.plan(&s, &r, wait)
 			a.log.Error("refresh failed, the files stay as they are", logkey.Attempt, s.failures, logkey.In, wait.String(),
-				logkey.Interval, s.interval.String(), logkey.Fetched, held.at, logkey.Error, a.Explain(err))
+				logkey.Interval, s.interval.String(), logkey.Fetched, held.At, logkey.Error, a.Explain(err))
 		default:
 			if s.failures > 0 {
 				a.log.Info("refreshed again", logkey.Failures, s.failures, logkey.Interval, s.interval.String())
 			} else {
 				a.log.Debug("refreshed")
 			}
-			a.changed(ctx, held.values, next, paths)
+			a.changed(ctx, held.Values, next, paths)
 			held, paths = next, nil
 			a.plan(&s, &r, s.succeeded(held, time.Now()))
 		}
-		due.Reset(time.Until(r.next))
+		due.Reset(time.Until(r.Next))
 		a.giveBack()
 	}
 }
 
 // plan notes when the secrets are asked for next, and how often at present, for the process after this one and for people.
 func (a *Agent) plan(s *schedule, r *round, wait time.Duration) {
-	r.interval, r.next = s.interval, time.Now().Add(wait)
+	r.Interval, r.Next = config.Duration(s.interval), time.Now().Add(wait).UTC()
 	a.metrics.RefreshEvery(s.interval)
 	a.save(*r)
 }
@@ -334,14 +334,14 @@ func (a *Agent) refresh(ctx context.Context, dirs views, r *round) (snapshot, []
 }
 
 func (a *Agent) attempt(ctx context.Context, dirs views, r *round) (snapshot, []string, error) {
-	r.begin(max(r.interval, interval(a.doc)))
-	if err := a.fetch(ctx, r.values); err != nil {
+	r.begin(max(time.Duration(r.Interval), interval(a.doc)))
+	if err := a.fetch(ctx, r.Values); err != nil {
 		return snapshot{}, nil, err
 	}
 	held := r.snapshot
 	// Complete: whatever comes of it, the next attempt asks anew for all that can be another.
-	r.values = held.values.lasting()
-	files, err := a.render(held.values)
+	r.Values = held.Values.lasting()
+	files, err := a.render(held.Values)
 	if err != nil {
 		return snapshot{}, nil, err
 	}

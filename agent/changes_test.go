@@ -81,7 +81,7 @@ func TestChangeOfAnEndedAgentIsReported(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		held.values[kms.Ref{Name: "a"}] = value{secret: kms.Secret{VersionID: "v2", Data: []byte("v2")}}
+		held.Values[kms.Ref{Name: "a"}] = value{secret: kms.Secret{VersionID: "v2", Data: []byte("v2")}}
 		if err := held.save(a.doc.StateDir); err != nil {
 			t.Fatal(err)
 		}

@@ -166,7 +166,7 @@ func (c *account) live(ctx context.Context, doc config.Agent, dirs views) (fetch
 	}
 	fetched = append(fetched, time.Now())
 	a = c.process(doc)
-	r := round{snapshot: snapshot{values: values{}}}
+	r := round{snapshot: snapshot{Values: values{}}}
 	s := newSchedule(doc, r)
 	wait := s.first(held, time.Time{}, time.Now())
 	for {
@@ -174,14 +174,14 @@ func (c *account) live(ctx context.Context, doc config.Agent, dirs views) (fetch
 			return fetched
 		}
 		r.begin(s.interval)
-		err := a.fetch(ctx, r.values)
+		err := a.fetch(ctx, r.Values)
 		c.refreshed(err)
 		if err != nil {
 			wait = s.failed(a.source.Remaining(), failure.Throttled(err))
 			continue
 		}
 		held = r.snapshot
-		r.values = held.values.lasting()
+		r.Values = held.Values.lasting()
 		fetched = append(fetched, time.Now())
 		wait = s.succeeded(held, time.Now())
 	}

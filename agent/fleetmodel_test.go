@@ -81,7 +81,7 @@ func (f fleet) model(t *testing.T, cloud *account) {
 		switch {
 		case err == nil:
 			p.started, p.got = true, 0
-			wait = p.succeeded(snapshot{at: p.begun}, time.Now())
+			wait = p.succeeded(snapshot{At: p.begun}, time.Now())
 		case p.started:
 			wait = p.failed(p.Remaining(), failure.Throttled(err))
 		default:

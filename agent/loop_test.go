@@ -162,7 +162,7 @@ func TestClockThatWasSetBackDelaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &clockwork{}
 		a := clockworkAgent(t, c, 5*time.Minute, "k")
-		ahead := snapshot{at: time.Now().Add(8 * time.Hour), values: values{{Name: "k"}: {}}}
+		ahead := snapshot{At: time.Now().Add(8 * time.Hour), Values: values{{Name: "k"}: {}}}
 		if err := ahead.save(a.doc.StateDir); err != nil {
 			t.Fatal(err)
 		}

@@ -49,7 +49,7 @@ func TestAPodMakesOneExchange(t *testing.T) {
 // onlyInState fails the test if the session is anywhere but in the agent's own directory, or for others to read there.
 func (p *pod) onlyInState() {
 	p.t.Helper()
-	path := filepath.Join(p.doc.StateDir, identity.SessionsFile)
+	path := filepath.Join(p.doc.StateDir, source.SessionsFile)
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		p.t.Fatalf("%v, %v", info, err)
@@ -180,7 +180,7 @@ func TestDamagedStateIsNoObstacle(t *testing.T) {
 	} {
 		p := newPod(t)
 		p.doc.RefreshInterval = config.Duration(time.Hour)
-		for _, name := range []string{stateFile, roundFile, source.PauseFile, identity.SessionsFile} {
+		for _, name := range []string{stateFile, roundFile, source.PauseFile, source.SessionsFile} {
 			if err := os.WriteFile(filepath.Join(p.doc.StateDir, name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}

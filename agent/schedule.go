@@ -42,7 +42,7 @@ type schedule struct {
 // newSchedule is that of a document, with the interval that a process before came to.
 func newSchedule(doc config.Agent, before round) schedule {
 	least := interval(doc)
-	return schedule{least: least, interval: max(least, min(before.interval, slowestInterval))}
+	return schedule{least: least, interval: max(least, min(time.Duration(before.Interval), slowestInterval))}
 }
 
 // first is the pause until the first refresh of an agent that took over what was held, and maybe when the one before it would have
@@ -51,10 +51,10 @@ func (s *schedule) first(held snapshot, planned, now time.Time) time.Duration {
 	if wait := planned.Sub(now); wait > 0 && wait <= s.interval+s.interval/10 { // else it is of another clock
 		return wait
 	}
-	if held.at.After(now) {
-		held.at = now // somebody has set the clock back since
+	if held.At.After(now) {
+		held.At = now // somebody has set the clock back since
 	}
-	if wait := s.until(held, held.at, now); wait > 0 {
+	if wait := s.until(held, held.At, now); wait > 0 {
 		return wait
 	}
 	return rand.N(min(s.interval, catchUp))
@@ -93,13 +93,13 @@ func (s *schedule) longest() time.Duration { return min(6*s.interval, catchUp) }
 func (s *schedule) until(held snapshot, from, now time.Time) time.Duration {
 	due := from.Add(pause.Around(s.interval))
 	var rotation time.Time // the first to come; one chance for all, or a pod with many secrets would always be early
-	for _, v := range held.values {
+	for _, v := range held.Values {
 		next := v.secret.NextRotation
-		if next.After(held.at) && (rotation.IsZero() || next.Before(rotation)) { // else it has none, or KMS is late with it
+		if next.After(held.At) && (rotation.IsZero() || next.Before(rotation)) { // else it has none, or KMS is late with it
 			rotation = next
 		}
 	}
-	if rotation = rotation.Add(rand.N(rotationGrace)); rotation.After(held.at) && rotation.Before(due) {
+	if rotation = rotation.Add(rand.N(rotationGrace)); rotation.After(held.At) && rotation.Before(due) {
 		due = rotation
 	}
 	return due.Sub(now)

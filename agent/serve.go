@@ -103,11 +103,11 @@ func Ready(ctx context.Context, doc config.Agent) error {
 
 // publish hands what is held on to the local API and to the metrics.
 func (a *Agent) publish(held snapshot) {
-	for ref, v := range held.values {
+	for ref, v := range held.Values {
 		if v.absent != nil {
 			continue
 		}
-		a.metrics.Fetched(ref.Name, held.at)
+		a.metrics.Fetched(ref.Name, held.At)
 		if a.local != nil && ref.RoleARN == "" { // the API reads as the pod itself
 			a.local.Put(ref, v.secret)
 		}
@@ -118,7 +118,7 @@ func (a *Agent) publish(held snapshot) {
 // before it is not known what there was.
 func (a *Agent) changed(ctx context.Context, before values, now snapshot, paths []string) {
 	var others []kms.Ref
-	for ref, v := range now.values {
+	for ref, v := range now.Values {
 		if old, known := before[ref]; known && old.secret.VersionID != v.secret.VersionID {
 			others = append(others, ref)
 		}
@@ -126,10 +126,10 @@ func (a *Agent) changed(ctx context.Context, before values, now snapshot, paths 
 	sort.Slice(others, func(i, j int) bool { return others[i].String() < others[j].String() })
 	for _, ref := range others {
 		a.log.Info("secret has another version", logkey.Secret, ref.String(),
-			logkey.Version, now.values[ref].secret.VersionID, logkey.Before, before[ref].secret.VersionID)
+			logkey.Version, now.Values[ref].secret.VersionID, logkey.Before, before[ref].secret.VersionID)
 	}
-	if files := a.filesChanged(before, now.values, paths); len(files) > 0 {
-		a.tell(ctx, notify.Change{Files: files, At: now.at})
+	if files := a.filesChanged(before, now.Values, paths); len(files) > 0 {
+		a.tell(ctx, notify.Change{Files: files, At: now.At})
 	}
 }
 

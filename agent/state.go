@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,26 +30,21 @@ const (
 
 // snapshot is everything that one refresh fetched.
 type snapshot struct {
-	at     time.Time // when KMS gave the oldest of them
-	values values
+	At     time.Time `json:"fetched"` // when KMS gave the oldest of them
+	Values values    `json:"secrets"`
 }
 
 // covers reports whether there is an answer to every ref.
 func (s snapshot) covers(refs []kms.Ref) bool {
 	for _, ref := range refs {
-		if _, ok := s.values[ref]; !ok {
+		if _, ok := s.Values[ref]; !ok {
 			return false
 		}
 	}
 	return true
 }
 
-// savedSnapshot is a snapshot as it is written.
-type savedSnapshot struct {
-	Fetched time.Time    `json:"fetched"`
-	Secrets []savedValue `json:"secrets"`
-}
-
+// savedValue is one of the values as it is written.
 type savedValue struct {
 	Ref    kms.Ref     `json:"ref"`
 	Secret *kms.Secret `json:"secret,omitempty"` // nil: KMS had none
@@ -56,86 +52,85 @@ type savedValue struct {
 	Status int         `json:"status,omitempty"`
 }
 
-func (s snapshot) saved() savedSnapshot {
-	out := savedSnapshot{Fetched: s.at}
-	for ref, v := range s.values {
-		saved := savedValue{Ref: ref, Secret: &v.secret}
-		if v.absent != nil {
-			saved.Secret, saved.Code, saved.Status = nil, v.absent.Code, v.absent.Status
+// MarshalJSON implements json.Marshaler.
+func (v values) MarshalJSON() ([]byte, error) {
+	var out []savedValue
+	for ref, value := range v {
+		saved := savedValue{Ref: ref, Secret: &value.secret}
+		if value.absent != nil {
+			saved.Secret, saved.Code, saved.Status = nil, value.absent.Code, value.absent.Status
 		}
-		out.Secrets = append(out.Secrets, saved)
+		out = append(out, saved)
 	}
-	return out
+	return json.Marshal(out)
 }
 
-func (in savedSnapshot) snapshot() snapshot {
-	s := snapshot{at: in.Fetched, values: values{}}
-	for _, saved := range in.Secrets {
+// UnmarshalJSON implements json.Unmarshaler.
+func (v *values) UnmarshalJSON(text []byte) error {
+	var in []savedValue
+	if err := json.Unmarshal(text, &in); err != nil {
+		return err
+	}
+	*v = values{}
+	for _, saved := range in {
 		if saved.Secret == nil {
-			s.values[saved.Ref] = value{absent: &kms.Error{Ref: saved.Ref, Code: saved.Code, Status: saved.Status}}
+			(*v)[saved.Ref] = value{absent: &kms.Error{Ref: saved.Ref, Code: saved.Code, Status: saved.Status}}
 		} else {
-			s.values[saved.Ref] = value{secret: *saved.Secret}
+			(*v)[saved.Ref] = value{secret: *saved.Secret}
 		}
 	}
-	return s
+	return nil
 }
 
 // save replaces the state at one moment.
 func (s snapshot) save(directory string) error {
-	return handover.Write(directory, stateFile, s.saved())
+	return handover.Write(directory, stateFile, s)
 }
 
 // loadSnapshot reads what save wrote; its error is fs.ErrNotExist if there is nothing.
-func loadSnapshot(directory string) (snapshot, error) {
-	var in savedSnapshot
-	err := handover.Read(directory, stateFile, &in)
-	return in.snapshot(), err
+func loadSnapshot(directory string) (s snapshot, err error) {
+	err = handover.Read(directory, stateFile, &s)
+	return s, err
 }
 
 // round is one refresh of all secrets, with as many attempts as it takes, and what comes after it.
 type round struct {
-	snapshot               // what it has so far
-	interval time.Duration // between two rounds at present; 0: as the document says
-	next     time.Time     // when the secrets are asked for next
-}
-
-// savedRound is a round as it is written.
-type savedRound struct {
-	savedSnapshot
-	Interval config.Duration `json:"interval"`
-	Next     time.Time       `json:"next,omitzero"`
+	snapshot                 // what it has so far
+	Interval config.Duration `json:"interval"`      // between two rounds at present; 0: as the document says
+	Next     time.Time       `json:"next,omitzero"` // when the secrets are asked for next
 }
 
 // begin is called before each attempt. What has been there for too long is asked for anew.
 func (r *round) begin(interval time.Duration) {
-	lasting := r.values.lasting()
-	if age := time.Since(r.at); age < 0 || age > max(keepFor, interval) {
-		r.values = lasting
+	lasting := r.Values.lasting()
+	if age := time.Since(r.At); age < 0 || age > max(keepFor, interval) {
+		r.Values = lasting
 	}
-	if len(r.values) == len(lasting) {
-		r.at = time.Now()
+	if len(r.Values) == len(lasting) {
+		r.At = time.Now()
 	}
 }
 
 // save leaves the round for the process after this one. The file is a convenience: without it there are a few calls more.
 func (a *Agent) save(r round) {
-	if err := handover.Write(a.doc.StateDir, roundFile, savedRound{r.saved(), config.Duration(r.interval), r.next.UTC()}); err != nil {
+	if err := handover.Write(a.doc.StateDir, roundFile, r); err != nil {
 		a.log.Warn("the round cannot be remembered: the next process of the agent begins it anew", logkey.Error, err)
 	}
 }
 
 // loadRound is the round that a process before left, or one that has nothing.
-func (a *Agent) loadRound() round {
-	var saved savedRound
-	if err := handover.Read(a.doc.StateDir, roundFile, &saved); err != nil {
+func (a *Agent) loadRound() (r round) {
+	if err := handover.Read(a.doc.StateDir, roundFile, &r); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			a.log.Warn("the round that is remembered cannot be used: beginning it anew", logkey.Error, err)
 		}
-		return round{snapshot: snapshot{values: values{}}}
+		r = round{}
 	}
-	r := round{saved.snapshot(), time.Duration(saved.Interval), saved.Next}
-	if len(r.values) > 0 {
-		a.log.Info("going on with what is there", logkey.Secrets, len(r.values), logkey.Fetched, r.at)
+	if r.Values == nil {
+		r.Values = values{}
+	}
+	if len(r.Values) > 0 {
+		a.log.Info("going on with what is there", logkey.Secrets, len(r.Values), logkey.Fetched, r.At)
 	}
 	return r
 }
@@ -147,16 +142,16 @@ func Status(doc config.Agent) (status.Status, error) {
 		return status.Status{Secrets: []status.Secret{}}, fmt.Errorf("the agent holds no secrets yet: %w", err)
 	}
 	out := held.status()
-	var saved savedRound
-	if handover.Read(doc.StateDir, roundFile, &saved) == nil { // there is none before the sidecar's first refresh is planned
-		out.Interval, out.Next = saved.Interval, saved.Next
+	var r round
+	if handover.Read(doc.StateDir, roundFile, &r) == nil { // there is none before the sidecar's first refresh is planned
+		out.Interval, out.Next = r.Interval, r.Next
 	}
 	return out, nil
 }
 
 func (s snapshot) status() status.Status {
-	out := status.Status{Fetched: s.at.UTC(), Secrets: []status.Secret{}}
-	for ref, v := range s.values {
+	out := status.Status{Fetched: s.At.UTC(), Secrets: []status.Secret{}}
+	for ref, v := range s.Values {
 		secret := status.Secret{Name: ref.Name, RoleARN: ref.RoleARN}
 		if v.absent != nil {
 			secret.Version, secret.Absent = ref.VersionID, v.absent.Code

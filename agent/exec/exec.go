@@ -52,7 +52,8 @@ func Exec(args, environ []string) (int, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return ExitNotFound, fmt.Errorf("%s is there, but not the interpreter or the loader that it names", path)
 	case errors.Is(err, syscall.E2BIG):
-		return ExitCannotRun, fmt.Errorf("%s cannot be run with these variables: one is longer than 128 KiB, or all are too long together; use files", path)
+		return ExitCannotRun, fmt.Errorf("%s cannot be run with these variables: "+
+			"one is longer than 128 KiB, or all are too long together; use files", path)
 	}
 	return ExitCannotRun, fmt.Errorf("the container's command %s cannot be run: %w", path, err)
 }
@@ -78,9 +79,11 @@ func read(file string) (map[string]string, error) {
 	data, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("the variables are not in %s; the webhook mounts them there, after the agent wrote them; is there another mount in its place?", file)
+		return nil, fmt.Errorf("the variables are not in %s; the webhook mounts them there, after the agent wrote them; "+
+			"is there another mount in its place?", file)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("the user of this container (%d) may not read %s; state the same securityContext.runAsUser for all containers that get the variables, or an fsGroup", os.Getuid(), file)
+		return nil, fmt.Errorf("the user of this container (%d) may not read %s; "+
+			"state the same securityContext.runAsUser for all containers that get the variables, or an fsGroup", os.Getuid(), file)
 	case err != nil:
 		return nil, fmt.Errorf("read the variables: %w", err)
 	}

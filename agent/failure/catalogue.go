@@ -11,7 +11,8 @@ type advice struct {
 }
 
 const (
-	longSession    = "STS gives no session of {role} for as long as the administrator asks by sts.sessionDuration: the role's MaxSessionDuration is less"
+	longSession = "STS gives no session of {role} for as long as the administrator asks by sts.sessionDuration: " +
+		"the role's MaxSessionDuration is less"
 	shortenSession = "set MaxSessionDuration of {role} in RAM to at least as much, or have the administrator shorten sts.sessionDuration"
 )
 
@@ -53,7 +54,8 @@ var stsAdvice = []advice{
 var chainAdvice = []advice{
 	{"NoPermission",
 		"{caller} may not assume {role}: its own policies do not allow that, or the trust policy of {role} does not name it",
-		"both must: a policy of {caller} allows sts:AssumeRole on {role}, and the trust policy of {role} has its ARN, or the root of its account, as Principal.RAM"},
+		"both must: a policy of {caller} allows sts:AssumeRole on {role}, " +
+			"and the trust policy of {role} has its ARN, or the root of its account, as Principal.RAM"},
 	{"EntityNotExist.Role*",
 		"the role {role} does not exist",
 		"create it, or correct roleArn in the annotation, or rolearn in the Secret that the annotation identity names"},
@@ -88,7 +90,8 @@ var nodeAdvice = []advice{
 		"check what the cluster puts between pods and {host}, or use the identity rrsa"},
 	{identity.CodeMetadataDisabled,
 		"the environment forbids the agent to ask for the node's role",
-		"the webhook sets ALIBABA_CLOUD_ECS_METADATA_DISABLED with the identity rrsa; ask for node-role by the annotation identity, not by hand"},
+		"the webhook sets ALIBABA_CLOUD_ECS_METADATA_DISABLED with the identity rrsa; " +
+			"ask for node-role by the annotation identity, not by hand"},
 }
 
 // kmsAdvice is about GetSecretValue; the codes are from its API reference and the gateway's.
@@ -101,7 +104,8 @@ var kmsAdvice = []advice{
 		"restore the key in KMS, or write the secret anew under another"},
 	{"Forbidden*",
 		"{role} may not read {secret}",
-		"a policy of {role} must allow kms:GetSecretValue and kms:Decrypt on {resource}; if it has a condition on kms:tag/…, the secret's tags must satisfy it"},
+		"a policy of {role} must allow kms:GetSecretValue and kms:Decrypt on {resource}; " +
+			"if it has a condition on kms:tag/…, the secret's tags must satisfy it"},
 	{"Rejected.Disabled",
 		"the key that encrypts {secret} is disabled, or the KMS instance is",
 		"enable it in the KMS console"},

@@ -62,8 +62,10 @@ func linkOf(e *identity.Error) status.Link {
 		return status.Token
 	case strings.HasPrefix(e.Code, token):
 		return status.Provider
-	case e.Code == "AuthenticationFail.NoPermission" && (strings.Contains(e.Message, "OIDC Provider") || strings.Contains(e.Message, "OIDCProviderArn")):
-		return status.Provider // STS has no code for it
+	case e.Code != "AuthenticationFail.NoPermission":
+		return status.STS
+	case strings.Contains(e.Message, "OIDC Provider"), strings.Contains(e.Message, "OIDCProviderArn"): // STS has no code for it
+		return status.Provider
 	}
 	return status.STS
 }
@@ -107,7 +109,8 @@ func (r Reader) Advise(err error) (cause, cure string) {
 			"the operator's agent.volumeSize is the size of the volumes in memory; the agent's program is copied to the node's disk"
 	case errors.As(err, &gateway):
 		return find(kmsAdvice, gateway.Code, gateway.Err, "KMS", "kms.caBundle", strings.NewReplacer(
-			"{role}", cmp.Or(gateway.Ref.RoleARN, r.Role), "{secret}", gateway.Ref.String(), "{resource}", resource(gateway.Ref.Name), "{host}", r.Host))
+			"{role}", cmp.Or(gateway.Ref.RoleARN, r.Role), "{secret}", gateway.Ref.String(),
+			"{resource}", resource(gateway.Ref.Name), "{host}", r.Host))
 	}
 	return "", ""
 }

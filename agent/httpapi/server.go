@@ -68,7 +68,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	switch {
 	case cfg.Token == "":
-		return nil, errors.New("the local API needs a token: without one, whoever can make a process of this pod send a request reads its secrets")
+		return nil, errors.New("the local API needs a token: " +
+			"without one, whoever can make a process of this pod send a request reads its secrets")
 	case !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/"):
 		return nil, fmt.Errorf("path prefix %q: it must begin and end with /, as /v1/ does", prefix)
 	case cfg.ResponseType < ShapeKMS || cfg.ResponseType > ShapeVault:
@@ -155,8 +156,9 @@ func (s *Server) permit(r Request) *Error {
 	}
 	return &Error{
 		Status: http.StatusForbidden, Code: CodeNotAllowed,
-		Message:   "this agent does not serve the secret " + r.SecretID,
-		Recommend: "declare the secret in the pod, or add a pattern for it to the annotation kms.alibabacloud.com/api-allow; capitals count, and a name and its ARN are two",
+		Message: "this agent does not serve the secret " + r.SecretID,
+		Recommend: "declare the secret in the pod, or add a pattern for it to the annotation kms.alibabacloud.com/api-allow; " +
+			"capitals count, and a name and its ARN are two",
 	}
 }
 

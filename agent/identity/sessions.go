@@ -10,18 +10,20 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 )
 
-// SessionsFile has the sessions that one process of the agent leaves for the next.
-const SessionsFile = "sessions.json"
+// A Store keeps sessions for the process after this one. The error of Read is fs.ErrNotExist if there are none.
+type Store interface {
+	Read(what any) error
+	Write(what any) error
+}
 
 // Sessions are those of a pod, by the ID of their Provider. A process that finds one asks STS for none, so that a pod's start
 // is one exchange, whatever restarts in it. Until Open is called they keep nothing. It is safe for concurrent use.
 type Sessions struct {
-	directory string
-	log       *slog.Logger
+	store Store
+	log   *slog.Logger
 
 	mu   sync.Mutex
 	kept map[string]session
@@ -33,13 +35,13 @@ type session struct {
 	Renew       time.Time // when it is due for replacement
 }
 
-// Open takes over what a process before left in a directory, and keeps sessions there from now on. What cannot be read is as if it
+// Open takes over what a process before left in a store, and keeps sessions there from now on. What cannot be read is as if it
 // were not there.
-func (s *Sessions) Open(directory string, log *slog.Logger) {
+func (s *Sessions) Open(store Store, log *slog.Logger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.directory, s.log = directory, log
-	if err := handover.Read(directory, SessionsFile, &s.kept); err != nil {
+	s.store, s.log = store, log
+	if err := store.Read(&s.kept); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			log.Warn("the sessions that are remembered cannot be used: asking STS for new ones", logkey.Error, err)
 		}
@@ -65,7 +67,7 @@ func (s *Sessions) keep(identity string, c session) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.directory == "" {
+	if s.store == nil {
 		return
 	}
 	if c.Credentials.AccessKeyID == "" {
@@ -76,7 +78,7 @@ func (s *Sessions) keep(identity string, c session) {
 		}
 		s.kept[identity] = c
 	}
-	if err := handover.Write(s.directory, SessionsFile, s.kept); err != nil {
+	if err := s.store.Write(s.kept); err != nil {
 		s.log.Warn("the session cannot be remembered: the next process of the agent asks STS for one of its own", logkey.Error, err)
 	}
 }

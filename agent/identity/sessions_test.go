@@ -11,15 +11,24 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
+
+const sessionsFile = "sessions.json"
+
+// store keeps sessions in a directory.
+type store string
+
+func (s store) Read(what any) error  { return handover.Read(string(s), sessionsFile, what) }
+func (s store) Write(what any) error { return handover.Write(string(s), sessionsFile, what) }
 
 // process is a Source as a new process of the agent has it, and its log.
 func process(t *testing.T, directory, identity string, life time.Duration, calls *int) (*Source, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
 	kept := new(Sessions)
-	kept.Open(directory, slog.New(slog.NewTextHandler(&log, nil)))
+	kept.Open(store(directory), slog.New(slog.NewTextHandler(&log, nil)))
 	return NewSource(Provider{ID: identity, Get: func(context.Context) (Credentials, error) {
 		*calls++
 		return Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel", SecurityToken: "sentinel", Expires: time.Now().Add(life)}, nil
@@ -42,7 +51,7 @@ func TestASessionServesTheProcessesAfter(t *testing.T) {
 		if calls < 4 || calls > 5 { // as of one process: each at three quarters of the one before
 			t.Errorf("%d exchanges in 200 minutes", calls)
 		}
-		if info, err := os.Stat(filepath.Join(directory, SessionsFile)); err != nil || info.Mode().Perm() != 0o600 {
+		if info, err := os.Stat(filepath.Join(directory, sessionsFile)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%v, %v", info.Mode(), err)
 		}
 		other, _ := process(t, directory, "b", time.Hour, &calls)
@@ -76,7 +85,7 @@ func TestSessionsThatCannotBeUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			directory, calls := t.TempDir(), 0
-			if err := os.WriteFile(filepath.Join(directory, SessionsFile), []byte(c.text), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(directory, sessionsFile), []byte(c.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			source, log := process(t, directory, "a", time.Hour, &calls)
@@ -133,7 +142,7 @@ func TestSessionsOfSecondRolesAreKept(t *testing.T) {
 		}
 		kept := new(Sessions)
 		first := NewSource(provider, kept, nil)
-		kept.Open(directory, slog.New(slog.DiscardHandler))
+		kept.Open(store(directory), slog.New(slog.DiscardHandler))
 		roles, err := NewRoles(first, readerARN, where(s), nil)
 		if err != nil {
 			t.Fatal(err)

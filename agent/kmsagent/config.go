@@ -107,12 +107,15 @@ func (c *Config) mistakes() []error {
 		}
 	}
 	s, k := c.Server, c.KMS
-	add(s.HTTPPort < 0 || s.HTTPPort > 65535, "[Server] HttpPort = %d: it is 1 to 65535, or 0 for a free one, which the log names", s.HTTPPort)
+	add(s.HTTPPort < 0 || s.HTTPPort > 65535,
+		"[Server] HttpPort = %d: it is 1 to 65535, or 0 for a free one, which the log names", s.HTTPPort)
 	add(s.MaxConn < 1 || s.MaxConn > 1000, "[Server] MaxConn = %d: it is 1 to 1000", s.MaxConn)
-	add(s.ResponseType < 0 || s.ResponseType > 2, "[Server] ResponseType = %d: it is 0 (KMS), 1 (AWS Secrets Manager) or 2 (HashiCorp Vault KV)", s.ResponseType)
+	add(s.ResponseType < 0 || s.ResponseType > 2,
+		"[Server] ResponseType = %d: it is 0 (KMS), 1 (AWS Secrets Manager) or 2 (HashiCorp Vault KV)", s.ResponseType)
 	add(len(s.SSRFHeaders) == 0, "[Server] SSRFHeaders is empty: no request could bring its token")
 	add(len(s.SSRFEnvVariables) == 0, "[Server] SSRFEnvVariables is empty: there would be no token")
-	add(!strings.HasPrefix(s.PathPrefix, "/") || !strings.HasSuffix(s.PathPrefix, "/"), "[Server] PathPrefix = %q: it begins and ends with /", s.PathPrefix)
+	add(!strings.HasPrefix(s.PathPrefix,
+		"/") || !strings.HasSuffix(s.PathPrefix, "/"), "[Server] PathPrefix = %q: it begins and ends with /", s.PathPrefix)
 	add(k.Region == "" && k.Endpoint == "", `[KMS] says neither Region, as in Region = "cn-hangzhou", nor Endpoint`)
 	add(k.Region != "" && !regionName.MatchString(k.Region), "[KMS] Region = %q: it is an ID such as cn-hangzhou", k.Region)
 	add(strings.ContainsAny(k.Endpoint, "/?#@ "), "[KMS] Endpoint = %q: it is a host name, without scheme or path", k.Endpoint)

@@ -50,7 +50,10 @@ type Source struct {
 // New returns a Source with an empty cache.
 func New(cfg Config) *Source {
 	s := &Source{Config: cfg}
-	settings := cache.Config[httpapi.Request, *httpapi.Secret]{
+	if cfg.TTL > 0 { // else to ask KMS for every read is what was wanted
+		s.ration = ration{every: callEvery, burst: callBurst}
+	}
+	s.cache = cache.New(cache.Config[httpapi.Request, *httpapi.Secret]{
 		Fetch: s.fetch, Timeout: fetchLimit, TTL: cfg.TTL, Size: cfg.Size, Bytes: mostBytes(),
 		Weigh:   func(v *httpapi.Secret) int { return len(v.Data) + len(v.ExtendedConfig) + ownBytes },
 		Lasting: func(err error) bool { return failure.Absent(err) || failure.Refused(err) },
@@ -58,14 +61,10 @@ func New(cfg Config) *Source {
 		Stale: func(r httpapi.Request, _ error) {
 			s.Log.Info("serving the value in hand", logkey.Secret, r.String())
 		},
-	}
-	if cfg.TTL > 0 { // else to ask KMS for every read is what was wanted
-		s.ration = ration{every: callEvery, burst: callBurst}
-	}
-	if cfg.Stale {
-		settings.Transient = func(err error) bool { return failure.TimedOut(err) || rationed(err) || failure.Transient(err) }
-	}
-	s.cache = cache.New(settings)
+		Transient: func(err error) bool {
+			return cfg.Stale && (failure.TimedOut(err) || rationed(err) || failure.Transient(err))
+		},
+	})
 	return s
 }
 

@@ -118,12 +118,14 @@ func (n *Notifier) serve(ctx context.Context, target config.Target) {
 		}
 		n.failed.Add(1)
 		if failures++; failures == attempts {
-			n.log.Error("notification failed; giving up until the next change", logkey.Target, target.String(), logkey.Attempts, failures, logkey.Error, err)
+			n.log.Error("notification failed; giving up until the next change",
+				logkey.Target, target.String(), logkey.Attempts, failures, logkey.Error, err)
 			change, failures = Change{}, 0
 			continue
 		}
 		wait := pause.UpTo(pause.Doubled(firstPause, failures-1, largest))
-		n.log.Warn("notification failed; trying again", logkey.Target, target.String(), logkey.Attempt, failures, logkey.In, wait.String(), logkey.Error, err)
+		n.log.Warn("notification failed; trying again",
+			logkey.Target, target.String(), logkey.Attempt, failures, logkey.In, wait.String(), logkey.Error, err)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

@@ -12,7 +12,8 @@ import (
 	"syscall"
 )
 
-// newClient returns a client that stays in the pod: no proxy, no redirects, loopback only, whatever the target is. It keeps no connections: changes are hours apart.
+// newClient returns a client that stays in the pod: no proxy, no redirects, loopback only, whatever the target is. It keeps no
+// connections: changes are hours apart.
 func newClient() *http.Client {
 	dialer := &net.Dialer{Timeout: callLimit, Control: func(_, address string, _ syscall.RawConn) error {
 		if host, err := netip.ParseAddrPort(address); err != nil || !host.Addr().IsLoopback() {

@@ -135,7 +135,8 @@ func (n *Notifier) sendTo(p process, signal syscall.Signal, name string) error {
 
 func explain(err error, p process, name string) error {
 	if errors.Is(err, syscall.EPERM) {
-		return fmt.Errorf("process %s (%d) belongs to user %s and the agent runs as %d: signals need the same user; set runAsUser for the pod", name, p.pid, p.uid, os.Getuid())
+		return fmt.Errorf("process %s (%d) belongs to user %s and the agent runs as %d: "+
+			"signals need the same user; set runAsUser for the pod", name, p.pid, p.uid, os.Getuid())
 	}
 	return err
 }

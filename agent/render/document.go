@@ -50,7 +50,8 @@ func pick(doc any, keys []config.Key) ([]field, error) {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("key %s: path %q: %w", key.Name, key.Path, err))
 		case value == nil:
-			errs = append(errs, fmt.Errorf("key %s: path %q is not in the secret, or is null; the secret has %s", key.Name, key.Path, available(doc)))
+			errs = append(errs, fmt.Errorf("key %s: path %q is not in the secret, or is null; the secret has %s",
+				key.Name, key.Path, available(doc)))
 		}
 		picked = append(picked, field{key.Name, value})
 	}
@@ -194,7 +195,8 @@ func numbers(v any) any {
 func fields(doc any) ([]field, error) {
 	object, ok := doc.(map[string]any)
 	if !ok {
-		return nil, errors.New("needs a value that is a JSON object, and this secret's value is another kind of JSON; pick keys of it, or use format json or raw")
+		return nil, errors.New("needs a value that is a JSON object, and this secret's value is another kind of JSON; " +
+			"pick keys of it, or use format json or raw")
 	}
 	all := make([]field, 0, len(object))
 	for _, name := range slices.Sorted(maps.Keys(object)) {

@@ -77,7 +77,8 @@ var refusals = []struct{ names, reason string }{
 	{"env expandenv", "the agent's environment is not the application's"},
 	{"file readFile Files glob tpl include lookup getHostByName", "a file is made of secrets, of nothing else that is read"},
 	{"now date* ago htmlDate* toDate mustToDate must_date unixEpoch duration* rand* uuidv4 shuffle", "equal secrets must make equal files"},
-	{"sha* md5* adler32sum bcrypt htpasswd gen* derivePassword buildCustomCert encryptAES decryptAES", "templates arrange secrets, they do not make new ones"},
+	{"sha* md5* adler32sum bcrypt htpasswd gen* derivePassword buildCustomCert encryptAES decryptAES",
+		"templates arrange secrets, they do not make new ones"},
 	{"html js urlquery call println print", "it is not one of the functions for files of secrets; use printf, quote or toJson"},
 }
 

@@ -40,7 +40,8 @@ var (
 
 func envLine(name, value string) (string, error) {
 	if !envName.MatchString(name) {
-		return "", fmt.Errorf("key %q is not the name of an environment variable (letters, digits and _, no digit first); rename it with keys: {NEW_NAME: '\"%s\"'}", name, name)
+		return "", fmt.Errorf("key %q is not the name of an environment variable (letters, digits and _, no digit first); "+
+			"rename it with keys: {NEW_NAME: '\"%s\"'}", name, name)
 	}
 	if strings.ContainsRune(value, 0) {
 		return "", fmt.Errorf("key %q has a NUL character in its value, which an environment variable cannot hold", name)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
@@ -160,8 +161,14 @@ func podName(getenv func(string) string) string {
 // make, and leaves there how this one does.
 func (s *Source) Resume(directory string, log *slog.Logger) {
 	s.throttle.resume(directory, log)
-	s.sessions.Open(directory, log)
+	s.sessions.Open(store(directory), log)
 }
+
+// store keeps the sessions in a directory.
+type store string
+
+func (s store) Read(what any) error  { return handover.Read(string(s), SessionsFile, what) }
+func (s store) Write(what any) error { return handover.Write(string(s), SessionsFile, what) }
 
 // Read implements Reader.
 func (s *Source) Read(ctx context.Context, ref kms.Ref) (secret kms.Secret, err error) {

@@ -32,8 +32,11 @@ const (
 	LongestPause = 5 * time.Minute
 )
 
-// PauseFile has the pause under way, so that a container which starts again is not back too soon.
-const PauseFile = "pause.json"
+// The files that one process of the agent leaves for the next.
+const (
+	PauseFile    = "pause.json"    // the pause under way, so that a container which starts again is not back too soon
+	SessionsFile = "sessions.json" // the sessions, so that it needs no exchange
+)
 
 // throttle keeps all calls of an agent, for whatever secret, from a cloud that has asked for fewer: until the pause is over they
 // get the refusal that caused it, without a call. It is safe for concurrent use.

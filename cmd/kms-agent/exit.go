@@ -47,7 +47,8 @@ func terminationMessage(text string) string {
 func refuseLeaks(getenv func(string) string) error {
 	for part := range strings.SplitSeq(getenv("DEBUG"), ",") {
 		if slices.Contains([]string{"tea", "dara", "credential"}, part) {
-			return fmt.Errorf("DEBUG=%s makes the Alibaba Cloud SDK print credentials; remove %q from DEBUG in the agent's containers", getenv("DEBUG"), part)
+			return fmt.Errorf("DEBUG=%s makes the Alibaba Cloud SDK print credentials; remove %q from DEBUG in the agent's containers",
+				getenv("DEBUG"), part)
 		}
 	}
 	if setting := getenv("GODEBUG"); strings.Contains(setting, "http2debug") {

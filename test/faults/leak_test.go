@@ -21,6 +21,7 @@ import (
 
 	agentexec "github.com/kms-agent-injector/kms-agent-injector/agent/exec"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
@@ -205,7 +206,7 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 // session are the secrets of the STS session that init left for the sidecar.
 func (p *pod) session() []string {
 	p.t.Helper()
-	text, err := os.ReadFile(filepath.Join(p.doc.StateDir, identity.SessionsFile))
+	text, err := os.ReadFile(filepath.Join(p.doc.StateDir, source.SessionsFile))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -300,7 +301,7 @@ func (p *pod) lookAtFiles(e *evidence) {
 		relative, _ := filepath.Rel(root, path)
 		folder, _, _ := strings.Cut(relative, "/")
 		hasSession := slices.ContainsFunc(e.session, func(secret string) bool { return bytes.Contains(data, []byte(secret)) })
-		if hasSession && relative != "state/"+identity.SessionsFile {
+		if hasSession && relative != "state/"+source.SessionsFile {
 			p.t.Errorf("the STS session is in %s", relative)
 		}
 		switch hasValue := hasSession || bytes.Contains(data, []byte(sentinel)) || bytes.Contains(data, []byte(sentinelBase64)); {

@@ -273,12 +273,12 @@ func describe(files map[string]file, generations ...int) string {
 type journal struct {
 	mu       sync.Mutex
 	text     bytes.Buffer
-	attempts chan<- attempt
+	attempts chan<- attempt // nil: nobody waits for them
 }
 
 func (j *journal) Write(b []byte) (int, error) {
 	var line struct{ Msg, Error string }
-	if json.Unmarshal(b, &line) == nil {
+	if j.attempts != nil && json.Unmarshal(b, &line) == nil { // not of a process of its own
 		switch line.Msg {
 		case "refreshed", "refreshed again", "secrets ready":
 			j.attempts <- attempt{time.Now(), nil}

@@ -104,7 +104,8 @@ func (e *examination) files(now time.Time) {
 		e.add(Files, Unseen, "are not there yet", "")
 	case e.agent.Stale(e.held, now):
 		e.add(Files, Broken, fmt.Sprintf("are %s old, and should be fetched every %s", age, e.agent.Interval(e.held)),
-			fmt.Sprintf("if a link above is broken, that is why; else the sidecar hangs: kubectl -n %s logs %s -c %s", e.subject.namespace, e.pod.Name, injector.ContainerName))
+			fmt.Sprintf("if a link above is broken, that is why; else the sidecar hangs: kubectl -n %s logs %s -c %s",
+				e.subject.namespace, e.pod.Name, injector.ContainerName))
 	case e.agent.Sidecar() == "":
 		e.add(Files, Good, fmt.Sprintf("were fetched %s ago, at the start, and stay as they are (mode init)", age), "")
 	case e.agent.Slowed(e.held) != "":

@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
@@ -239,6 +240,18 @@ func TestChain(t *testing.T) {
 				t.Errorf("not a ✗ each:\n%s", out.String())
 			}
 		})
+	}
+}
+
+// What an agent met is said of the link that it names; of one that is older nothing is known but the problem.
+func TestMet(t *testing.T) {
+	e := &examination{}
+	if e.met([]status.Problem{{Link: status.KMS, Secret: "a", Says: "no"}}); !e.asked || len(e.of(KMS)) != 1 {
+		t.Errorf("%+v", e.wrong)
+	}
+	e = &examination{}
+	if e.met(status.ReadText("get secret a: no\n  why: because\n  fix: mend it")); e.asked || e.silent == nil || len(e.of(Files)) != 1 || cure(e.wrong[0]) != "mend it" {
+		t.Errorf("%+v", e.wrong)
 	}
 }
 
