@@ -53,14 +53,14 @@ type Agent struct {
 	tell       func(context.Context, notify.Change)
 	startLimit time.Duration
 	log        *slog.Logger
-	failure.Reader
+	failure.Adviser
 }
 
 // New returns the Agent that doc describes, which reads from src. It calls nobody yet.
 func New(doc config.Agent, src *source.Source, m *metrics.Agent, log *slog.Logger) (*Agent, error) {
 	a := &Agent{
 		doc: doc, source: src, metrics: m, notifier: notify.New(log), startLimit: startLimit, log: log,
-		Reader: failure.Reader{Role: src.Role, Host: doc.KMS.Host},
+		Adviser: failure.Adviser{Role: src.Role, Host: doc.KMS.Host},
 	}
 	router, err := notify.NewRouter(a.notifier, doc)
 	if err != nil {

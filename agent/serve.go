@@ -28,7 +28,7 @@ var errNoFiles = errors.New("no files yet")
 // made of is not fetched for the API once more; without refreshes, for a day.
 func (a *Agent) localSource() *localapi.Source {
 	return localapi.New(localapi.Config{
-		Read: a.source.Read, Who: a.Reader, TTL: cmp.Or(2*interval(a.doc), 24*time.Hour), Size: localapi.MostValues, Stale: true, Log: a.log,
+		Read: a.source.Read, Who: a.Adviser, TTL: cmp.Or(2*interval(a.doc), 24*time.Hour), Size: localapi.MostValues, Stale: true, Log: a.log,
 	})
 }
 

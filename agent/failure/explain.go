@@ -14,15 +14,15 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 )
 
-// A Reader is who reads and where from, as the advice names them.
-type Reader struct {
+// An Adviser explains errors. Its fields are what the advice names.
+type Adviser struct {
 	Role string // in words: a role's ARN, mostly
 	Host string // of KMS
 }
 
 // Explain says what failed, on what, why, and what to change, for all that is in err, a paragraph each. It holds no
 // value of a secret, because no error of the agent does.
-func (r Reader) Explain(err error) string {
+func (r Adviser) Explain(err error) string {
 	var paragraphs []string
 	for _, p := range r.Problems(err) {
 		paragraphs = append(paragraphs, p.String())
@@ -31,7 +31,7 @@ func (r Reader) Explain(err error) string {
 }
 
 // Problems are what is in err, taken apart.
-func (r Reader) Problems(err error) []status.Problem {
+func (r Adviser) Problems(err error) []status.Problem {
 	var problems []status.Problem
 	for _, e := range Each(err) {
 		p := status.Problem{Link: status.Files, Says: e.Error()}
@@ -71,7 +71,7 @@ func linkOf(e *identity.Error) status.Link {
 }
 
 // Advise says why one error happened and what to change; both are empty if that is not known.
-func (r Reader) Advise(err error) (cause, cure string) {
+func (r Adviser) Advise(err error) (cause, cure string) {
 	var sts *identity.Error
 	var token *identity.TokenError
 	var gateway *kms.Error

@@ -16,7 +16,7 @@ import (
 
 // Every entry of the catalogue is reached by its code, and nothing is left to fill in.
 func TestCatalogue(t *testing.T) {
-	a := Reader{Role: "ROLE", Host: "HOST"}
+	a := Adviser{Role: "ROLE", Host: "HOST"}
 	for _, entry := range append(stsAdvice, kmsAdvice...) {
 		code := strings.Replace(entry.code, "*", ".Suffix", 1)
 		sts := a.Explain(&identity.Error{RoleARN: "ROLE", ProviderARN: "PROVIDER", Code: code})
@@ -37,7 +37,7 @@ func TestCatalogueOfOtherIdentities(t *testing.T) {
 	for action, catalogue := range map[identity.Action][]advice{identity.AssumeRole: chainAdvice, identity.GetNodeRole: nodeAdvice} {
 		for _, entry := range catalogue {
 			code := strings.Replace(entry.code, "*", ".Suffix", 1)
-			text := Reader{}.Explain(&identity.Error{Action: action, Host: "HOST", RoleARN: "ROLE", Caller: "CALLER", Code: code})
+			text := Adviser{}.Explain(&identity.Error{Action: action, Host: "HOST", RoleARN: "ROLE", Caller: "CALLER", Code: code})
 			begin, _, _ := strings.Cut(entry.cure, "{")
 			if !strings.Contains(text, begin) || strings.Contains(text, "{") {
 				t.Errorf("%s %s: not advised, or not filled in:\n%s", action, entry.code, text)
@@ -47,7 +47,7 @@ func TestCatalogueOfOtherIdentities(t *testing.T) {
 }
 
 func TestErrorsWithoutACode(t *testing.T) {
-	a := Reader{Host: "kms.example"}
+	a := Adviser{Host: "kms.example"}
 	for _, test := range []struct {
 		err  error
 		want string
@@ -72,7 +72,7 @@ func TestErrorsWithoutACode(t *testing.T) {
 
 func TestSecretOfAnotherAccountIsNamedAsItIs(t *testing.T) {
 	const arn = "acs:kms:cn-hangzhou:1:secret/app/db"
-	text := Reader{}.Explain(&kms.Error{Ref: kms.Ref{Name: arn}, Code: "Forbidden.NoPermission"})
+	text := Adviser{}.Explain(&kms.Error{Ref: kms.Ref{Name: arn}, Code: "Forbidden.NoPermission"})
 	if !strings.Contains(text, "on "+arn+";") {
 		t.Error(text)
 	}
@@ -80,7 +80,7 @@ func TestSecretOfAnotherAccountIsNamedAsItIs(t *testing.T) {
 
 func TestSecretOfASecondRoleIsThatRolesAffair(t *testing.T) {
 	const second = "acs:ram::2:role/reader"
-	text := Reader{Role: "acs:ram::1:role/app"}.Explain(&kms.Error{Ref: kms.Ref{Name: "app/db", RoleARN: second}, Code: "Forbidden.NoPermission"})
+	text := Adviser{Role: "acs:ram::1:role/app"}.Explain(&kms.Error{Ref: kms.Ref{Name: "app/db", RoleARN: second}, Code: "Forbidden.NoPermission"})
 	if !strings.Contains(text, second+" may not read") || strings.Contains(text, "role/app") {
 		t.Error(text)
 	}
@@ -88,7 +88,7 @@ func TestSecretOfASecondRoleIsThatRolesAffair(t *testing.T) {
 
 func TestWhoMayNotReadIsNamedInEveryIdentitysWords(t *testing.T) {
 	for _, role := range []string{"acs:ram::1:role/app", "the node's role", "the access key's RAM user", "the client key's application access point"} {
-		text := Reader{Role: role}.Explain(&kms.Error{Ref: kms.Ref{Name: "app/db"}, Code: "Forbidden.NoPermission"})
+		text := Adviser{Role: role}.Explain(&kms.Error{Ref: kms.Ref{Name: "app/db"}, Code: "Forbidden.NoPermission"})
 		if !strings.Contains(text, "why: "+role+" may not read app/db") || !strings.Contains(text, "a policy of "+role+" must allow") {
 			t.Error(text)
 		}
@@ -121,7 +121,7 @@ func TestProblems(t *testing.T) {
 		"KMS unreachable":   {&kms.Error{Ref: kms.Ref{Name: "app/key"}, Err: errors.New("dial tcp 10.0.0.1:443: i/o timeout")}, status.KMS, "app/key"},
 		"the volume":        {errors.New("write db: no space left on device"), status.Files, ""},
 	} {
-		all := Reader{}.Problems(errors.Join(errors.New("no secrets within 1m0s"), c.err))
+		all := Adviser{}.Problems(errors.Join(errors.New("no secrets within 1m0s"), c.err))
 		if len(all) != 2 || all[1].Link != c.link || all[1].Secret != c.secret || all[1].Says != c.err.Error() {
 			t.Errorf("%s: %+v, want %s %s", name, all, c.link, c.secret)
 		}

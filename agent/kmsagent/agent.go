@@ -46,7 +46,7 @@ func Run(ctx context.Context, cfg Config, tokenFile string, getenv func(string) 
 	}
 	server, err := httpapi.New(httpapi.Config{
 		Source: localapi.New(localapi.Config{
-			Read: src.Read, Who: failure.Reader{Role: src.Role, Host: host},
+			Read: src.Read, Who: failure.Adviser{Role: src.Role, Host: host},
 			TTL: time.Duration(cfg.Cache.TTLSeconds) * time.Second, Size: cfg.Cache.CacheSize,
 			Stale: cfg.Server.IgnoreTransientErrors, Region: cfg.KMS.Region, Log: log,
 		}),

@@ -39,6 +39,6 @@ func (p *pod) source(cfg Config) *Source {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	cfg.Read, cfg.Who, cfg.Log = src.Read, failure.Reader{Role: src.Role, Host: p.Addr}, slog.New(slog.DiscardHandler)
+	cfg.Read, cfg.Who, cfg.Log = src.Read, failure.Adviser{Role: src.Role, Host: p.Addr}, slog.New(slog.DiscardHandler)
 	return New(cfg)
 }
