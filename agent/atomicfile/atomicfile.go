@@ -11,7 +11,8 @@ import (
 // Write replaces a file at one moment with what write writes. Its mode does not depend on the umask. A file has one writer at a time.
 func Write(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	next := path + ".next"
-	file, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	os.Remove(next) // of a writer that was killed; it may be read-only
+	file, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (s *Sessions) of(identity string, now time.Time) (session, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, ok := s.kept[identity]
-	return c, ok && !c.Credentials.Expires.IsZero() && c.Credentials.valid(now) && c.Credentials.Expires.Sub(now) <= LongestSession
+	return c, ok && !c.Credentials.Expires.IsZero() && c.Credentials.valid(now) && c.Credentials.Expires.Sub(now) <= longestSession
 }
 
 // keep replaces the session of an identity; one without credentials is forgotten.

@@ -23,8 +23,8 @@ import (
 // limit, and the longest of a session that was got with another one.
 const sessionDuration = time.Hour
 
-// LongestSession is the longest that any role's owner can allow.
-const LongestSession = 12 * time.Hour
+// longestSession is the longest that any role's owner can allow.
+const longestSession = 12 * time.Hour
 
 // STS says where to get sessions, and of which kind.
 type STS struct {
