@@ -56,7 +56,7 @@ type Agent struct {
 	failure.Adviser
 }
 
-// New returns the Agent that doc describes, which reads from src. It calls nobody yet.
+// New returns the Agent that doc describes, which reads from src. It makes no call yet.
 func New(doc config.Agent, src *source.Source, m *metrics.Agent, log *slog.Logger) (*Agent, error) {
 	a := &Agent{
 		doc: doc, source: src, metrics: m, notifier: notify.New(log), startLimit: startLimit, log: log,

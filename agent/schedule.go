@@ -52,7 +52,7 @@ func (s *schedule) first(held snapshot, planned, now time.Time) time.Duration {
 		return wait
 	}
 	if held.At.After(now) {
-		held.At = now // somebody has set the clock back since
+		held.At = now // the clock has been set back since
 	}
 	if wait := s.until(held, held.At, now); wait > 0 {
 		return wait

@@ -216,7 +216,7 @@ func (c *Cache[K, V]) refuse(key K, err error) {
 	}
 }
 
-// flight is one fetch, and all who wait for it.
+// flight is one fetch, which any number of callers wait for.
 type flight[V any] struct {
 	number uint64
 	asked  time.Time     // when Refresh caused it; zero: it did not

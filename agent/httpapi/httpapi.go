@@ -74,7 +74,7 @@ func (s *Secret) GoString() string { return s.String() }
 // LogValue hides the value from slog.
 func (s *Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// A Source has the secrets. It is safe for concurrent use, and nobody changes a Secret that it has handed out.
+// A Source has the secrets. It is safe for concurrent use, and a Secret that it has handed out does not change.
 type Source interface {
 	// Get returns a secret. Its error is an *Error, which becomes the answer; context.DeadlineExceeded, which becomes 504;
 	// or anything else, which becomes 500 and is logged.

@@ -71,7 +71,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	// As for the token file: the containers that share the volume run as different users, and nobody else sees it.
+	// As for the token file: the containers that share the volume run as different users, and no other container sees it.
 	if err := os.Chmod(path, 0o666); err != nil {
 		listener.Close()
 		return nil, err

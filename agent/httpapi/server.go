@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Config says what to serve to whom.
+// Config says what to serve, and under which conditions.
 type Config struct {
 	Source Source
 	Token  string // what a request must bring

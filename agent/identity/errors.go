@@ -26,10 +26,10 @@ const CodeMetadataDisabled = "MetadataDisabled"
 // policy is compared with, and never holds a token, a credential or an answer that was not understood.
 type Error struct {
 	Action      Action
-	Host        string // who was asked
+	Host        string // that was asked
 	RoleARN     string // empty for the node's role
 	ProviderARN string // of AssumeRoleWithOIDC
-	Caller      string // of AssumeRole: who asked for the role, in words
+	Caller      string // of AssumeRole: the identity that asked for the role, in words
 
 	Code      string // STS's error code; empty if Err says what went wrong
 	Message   string

@@ -23,7 +23,7 @@ const (
 	// early refresh.
 	shortestPause = 15 * time.Second
 	longestPause  = 5 * time.Minute
-	// firstRefusal and longestRefusal bound how long a refusal is repeated to all who ask, without asking STS: the local API's
+	// firstRefusal and longestRefusal bound how long a refusal is repeated to all callers, without asking STS: the local API's
 	// readers ask whenever they like, and STS gives an account 500 exchanges a minute, refused ones included.
 	firstRefusal   = time.Second
 	longestRefusal = 30 * time.Second
@@ -87,8 +87,8 @@ type Source struct {
 
 	mu        sync.Mutex
 	current   Credentials
-	refreshAt time.Time // when current is due for replacement; before that nobody calls STS
-	refused   error     // what STS said last, if it will say it again; nobody asks before refreshAt
+	refreshAt time.Time // when current is due for replacement; before that STS is not called
+	refused   error     // what STS said last, if it will say it again; it is not asked before refreshAt
 	refusals  int       // in a row
 }
 
@@ -139,7 +139,7 @@ func (s *Source) Invalidate(c Credentials) {
 	}
 }
 
-// fresh returns the credentials in hand if nobody needs to call STS yet.
+// fresh returns the credentials in hand if they are not due yet.
 func (s *Source) fresh() (Credentials, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,7 +216,7 @@ func (s *Source) note(err error, now time.Time) {
 }
 
 // retryPause follows what is left of the credentials' life. A fleet whose sessions all fell due in an outage then comes back over
-// minutes, as it would have without one, and nobody's session ends because of that.
+// minutes, as it would have without one, and no session ends because of that.
 func retryPause(left time.Duration) time.Duration {
 	return max(shortestPause, pause.NearlyUpTo(min(left/3, longestPause)))
 }

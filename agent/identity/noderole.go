@@ -49,7 +49,7 @@ type NodeRole struct {
 }
 
 // NewNodeRole returns the Provider for the node's role. It takes the metadata service's second version only (IMDSv2), which
-// asks for a token first, so that a request that somebody made the pod send does not get credentials.
+// asks for a token first, so that a request that the pod was tricked into sending does not get credentials.
 func NewNodeRole(cfg NodeRole) Provider {
 	return Provider{ID: fingerprint("node-role", cfg.Name), Get: cfg.fetch, RenewAfter: nodeRenewal}
 }

@@ -26,7 +26,7 @@ type Roles struct {
 	second map[string]*Source // by ARN
 }
 
-// NewRoles returns the roles that first can assume. Caller says in words who first is, for errors: a role's ARN, mostly.
+// NewRoles returns the roles that first can assume. Caller names first in errors: a role's ARN, mostly.
 // Policies narrow the roles' sessions, by ARN; that of sts is not theirs.
 func NewRoles(first *Source, caller string, sts STS, policies map[string]string) (*Roles, error) {
 	sts.Duration = sessionDuration // the longest of a session that was got with another one

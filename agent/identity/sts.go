@@ -184,8 +184,8 @@ func NewRRSA(cfg RRSA) (Provider, error) {
 	}, nil
 }
 
-// AccessKey is that of a RAM user, and the role to assume with it. Without a role the key itself signs, until somebody
-// deletes it.
+// AccessKey is that of a RAM user, and the role to assume with it. Without a role the key itself signs, until it is
+// deleted.
 type AccessKey struct {
 	ID      string
 	Secret  string

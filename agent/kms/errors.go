@@ -20,7 +20,7 @@ type Class int
 
 // The classes.
 const (
-	Permanent           Class = iota // fails again until somebody changes something
+	Permanent           Class = iota // fails again until something is changed
 	Retryable                        // may succeed later: throttling, an outage, the network
 	CredentialsRejected              // may succeed with new credentials
 	NotFound                         // KMS has no such secret, or no such version of it

@@ -45,7 +45,7 @@ type Cache struct {
 	TTLSeconds int    `toml:"TtlSeconds"` // default 300; 0: every read asks KMS
 }
 
-// Log is about the log, which goes to standard error: a file in a container fills its disk and is read by nobody. LogPath,
+// Log is about the log, which goes to standard error: a file in a container fills its disk and is never read. LogPath,
 // MaxSize and MaxBackups are accepted, so that a file that says them works as it is, and said to have no effect.
 type Log struct {
 	LogLevel   string // Debug, Info (default), Warn, Error

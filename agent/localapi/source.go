@@ -31,7 +31,7 @@ const (
 // Config says where the values come from, and how long they are served without asking KMS.
 type Config struct {
 	Read  func(context.Context, kms.Ref) (kms.Secret, error)
-	Who   failure.Adviser // who reads, for messages
+	Who   failure.Adviser // for messages
 	TTL   time.Duration   // 0: every read asks KMS
 	Size  int             // the most values that are kept, which have no more than a share of the agent's memory limit together
 	Stale bool            // serve a value on while KMS or STS cannot be reached

@@ -33,9 +33,10 @@ func New() *Agent {
 	counter := func(name, help string, labels ...string) *family { return newFamily("counter", name, help, labels...) }
 	gauge := func(name, help string, labels ...string) *family { return newFamily("gauge", name, help, labels...) }
 	return &Agent{
-		lastSuccess:   gauge("kms_agent_secret_last_success_timestamp_seconds", "When KMS last gave the secret's value.", "secret"),
-		age:           gauge("kms_agent_secret_age_seconds", "How long ago KMS last gave the secret's value.", "secret"),
-		interval:      gauge("kms_agent_refresh_interval_seconds", "Time between refreshes of the pod's secrets; 0 if there is nothing to refresh."),
+		lastSuccess: gauge("kms_agent_secret_last_success_timestamp_seconds", "When KMS last gave the secret's value.", "secret"),
+		age:         gauge("kms_agent_secret_age_seconds", "How long ago KMS last gave the secret's value.", "secret"),
+		interval: gauge("kms_agent_refresh_interval_seconds",
+			"Time between refreshes of the pod's secrets; 0 if there is nothing to refresh."),
 		refreshes:     counter("kms_agent_refresh_total", "Refreshes of the pod's secrets.", "result", "code"),
 		kmsRequests:   counter("kms_agent_kms_requests_total", "Requests to KMS by what came of them.", "code"),
 		stsRequests:   counter("kms_agent_sts_requests_total", "Requests to STS by what came of them.", "code"),
@@ -89,7 +90,7 @@ func (a *Agent) Notified(counts func() (delivered, failed uint64)) {
 	a.notified = counts
 }
 
-// collect brings up to date what is known only when somebody asks.
+// collect computes the values that depend on the time of the scrape.
 func (a *Agent) collect(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

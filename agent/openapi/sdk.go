@@ -13,7 +13,7 @@ import (
 
 // This file has what is defended against in darabonba-openapi v2.1.13, which builds and signs the requests:
 //
-//   - Its HTTP client is shared by all who ask a host with the same time limits, whatever CA they trust, and has no time limit by
+//   - Its HTTP client is shared by all callers of a host with the same time limits, whatever CA they trust, and has no time limit by
 //     default. Ours is given to it (sender).
 //   - It loses the status of an answer that it does not understand. sender takes every answer away before it looks.
 //   - It prints tokens if DEBUG says so when the process starts. The agent's main refuses to start then.

@@ -33,7 +33,7 @@ type Reader interface {
 
 // A Source is a Reader that pauses and counts. It is safe for concurrent use if its Reader is.
 type Source struct {
-	Role string // whom KMS sees, in words, for messages
+	Role string // that KMS sees, in words, for messages
 
 	reader   Reader
 	sessions *identity.Sessions
@@ -46,7 +46,7 @@ func New(reader Reader, sessions *identity.Sessions, m *metrics.Agent) *Source {
 	return &Source{reader: reader, sessions: sessions, metrics: m}
 }
 
-// Open returns the Source of the document's identity, with what the environment says of it. It calls nobody yet.
+// Open returns the Source of the document's identity, with what the environment says of it. It makes no call yet.
 func Open(doc config.Agent, getenv func(string) string, m *metrics.Agent) (*Source, error) {
 	kmsRoots, err := roots(doc.KMS.CABundle)
 	if err != nil {

@@ -83,7 +83,7 @@ func (t *throttle) note(err error) {
 		t.save()
 	case !failure.Throttled(err) && asked == 0, time.Now().Before(t.until): // or one of several calls that were under way together
 	default:
-		// Everybody who is refused at that moment gets the same answer: the jitter comes on top of it.
+		// All agents that are refused at that moment get the same answer: the jitter comes on top of it.
 		t.until = time.Now().Add(asked + pause.UpTo(pause.Doubled(firstPause, t.refusals, LongestPause)))
 		var sts *identity.Error
 		if t.refusals > 0 && errors.As(err, &sts) {
@@ -100,7 +100,7 @@ func (t *throttle) note(err error) {
 func nextMinute(now time.Time, refusals int) time.Time {
 	skipped := rand.N(max(1, min(refusals-stsPatience, int(LongestPause/stsWindow))))
 	begins := now.Truncate(stsWindow).Add(time.Duration(1+skipped) * stsWindow)
-	return now.Add(begins.Sub(now) + rand.N(stsSpread)) // of now, so that it stays as far away if somebody sets the clock
+	return now.Add(begins.Sub(now) + rand.N(stsSpread)) // of now, so that it stays as far away if the clock is set
 }
 
 // savedPause is a throttle as it is written, with the refusal in one of the two.

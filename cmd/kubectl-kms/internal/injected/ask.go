@@ -71,12 +71,14 @@ func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (status.Status, error
 	complaint, _ := errs.said()
 	switch {
 	case cut:
-		return status.Status{}, fmt.Errorf("pod %s/%s: what container %s says is longer than %d bytes, and no agent's status", p.Namespace, p.Name, container.Name, mostSaid)
+		return status.Status{}, fmt.Errorf("pod %s/%s: what container %s says is longer than %d bytes, and no agent's status",
+			p.Namespace, p.Name, container.Name, mostSaid)
 	case err == nil:
 	case strings.Contains(err.Error(), `cannot create resource "pods/exec"`): // the status is lost in the upgrade of the connection
 		return status.Status{}, fmt.Errorf("the agent cannot be asked: you are not allowed to create pods/exec in namespace %s", p.Namespace)
 	default:
-		return status.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s", strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(string(complaint)))
+		return status.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s",
+			strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(string(complaint)))
 	}
 	var held status.Status
 	if err := json.Unmarshal(said, &held); err != nil {
@@ -85,8 +87,8 @@ func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (status.Status, error
 	return held, nil
 }
 
-// A bounded buffer takes no more than so many bytes, and says when there are more. A stream that has ended may still write to it: client-go
-// does not wait for what copies.
+// A bounded buffer takes no more than so many bytes, and says when there are more. A stream that has ended may still write to it:
+// client-go does not wait for what copies.
 type bounded struct {
 	most int
 	full func()
