@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"log/slog"
 	"math"
 	"net/http"
@@ -14,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 )
 
 // Config says what to serve, and under which conditions.

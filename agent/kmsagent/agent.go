@@ -1,4 +1,5 @@
-// Package standalone runs the agent without the webhook, by the commands and the config.toml of Alibaba Cloud's KMS Agent.
+// Package kmsagent is the command line of Alibaba Cloud's KMS Agent: agent, token and get, with its config.toml. It runs the agent
+// without the webhook.
 //
 // Its identity is RRSA's, from the ALIBABA_CLOUD_* environment variables. ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED=true asks KMS
 // and STS inside the VPC. An authority of one's own, as KMS instances have, is named by SSL_CERT_FILE or SSL_CERT_DIR.

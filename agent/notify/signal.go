@@ -3,13 +3,14 @@ package notify
 import (
 	"errors"
 	"fmt"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"os"
 	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 )
 
 // signals are those that config.ParseOnChange lets through.
