@@ -144,7 +144,7 @@ func (c *account) process(doc config.Agent) *Agent {
 	log := NewLogger(&strings.Builder{}, config.Agent{LogLevel: "error"})
 	sessions := &identity.Sessions{}
 	cloud := member{c, identity.NewSource(c.provider(), sessions, nil)}
-	a, err := New(doc, source.New(cloud, sessions, metrics.New()), metrics.New(), log)
+	a, err := New(doc, source.New(cloud, sessions, nil), metrics.New(), log)
 	if err != nil {
 		panic(err)
 	}

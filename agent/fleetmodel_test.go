@@ -11,7 +11,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -61,9 +60,9 @@ func (p *modelPod) attempt(ctx context.Context, secrets int) (err error) {
 func (f fleet) model(t *testing.T, cloud *account) {
 	ctx := t.Context()
 	cloud.begun, cloud.latency = time.Now(), 0
-	pods, counts := make(model, f.pods), metrics.New()
+	pods := make(model, f.pods)
 	for i := range pods {
-		p := &modelPod{next: cloud.begun.Add(f.starts(i)), Source: source.New(member{cloud, identity.NewSource(cloud.provider(), nil, nil)}, nil, counts)}
+		p := &modelPod{next: cloud.begun.Add(f.starts(i)), Source: source.New(member{cloud, identity.NewSource(cloud.provider(), nil, nil)}, nil, nil)}
 		p.schedule = newSchedule(config.Agent{RefreshInterval: config.Duration(f.interval)}, round{})
 		pods[i] = p
 	}

@@ -48,7 +48,7 @@ func (c *clockwork) CloseIdleConnections() { c.closed++ }
 
 // sourceOf reads with r and has no sessions.
 func sourceOf(r source.Reader) *source.Source {
-	return source.New(r, &identity.Sessions{}, metrics.New())
+	return source.New(r, &identity.Sessions{}, nil)
 }
 
 // pauses are the times between two questions.

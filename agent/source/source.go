@@ -37,13 +37,16 @@ type Source struct {
 
 	reader   Reader
 	sessions *identity.Sessions
-	metrics  *metrics.Agent
+	count    func(error)
 	throttle
 }
 
-// New returns a Source that reads with reader.
-func New(reader Reader, sessions *identity.Sessions, m *metrics.Agent) *Source {
-	return &Source{reader: reader, sessions: sessions, metrics: m}
+// New returns a Source that reads with reader. Count is called with the outcome of each call of KMS; nil: calls are not counted.
+func New(reader Reader, sessions *identity.Sessions, count func(error)) *Source {
+	if count == nil {
+		count = func(error) {}
+	}
+	return &Source{reader: reader, sessions: sessions, count: count}
 }
 
 // Open returns the Source of the document's identity, with what the environment says of it. It makes no call yet.
@@ -52,6 +55,7 @@ func Open(doc config.Agent, getenv func(string) string, m *metrics.Agent) (*Sour
 	if err != nil {
 		return nil, fmt.Errorf("kms.caBundle: %w", err)
 	}
+	count := func(err error) { m.KMSRequest(failure.Code(err)) }
 	settings := kms.Config{Endpoint: doc.KMS.Host, Roots: kmsRoots, CAFile: getenv("SSL_CERT_FILE")}
 	if doc.Identity.Kind == config.ClientKey {
 		client, err := kms.NewClientKey(settings, kms.ClientKeyFiles(
@@ -59,7 +63,7 @@ func Open(doc config.Agent, getenv func(string) string, m *metrics.Agent) (*Sour
 		if err != nil {
 			return nil, err
 		}
-		s := New(instance{client}, &identity.Sessions{}, m)
+		s := New(instance{client}, &identity.Sessions{}, count)
 		s.Role = "the client key's application access point"
 		return s, nil
 	}
@@ -101,7 +105,7 @@ func Open(doc config.Agent, getenv func(string) string, m *metrics.Agent) (*Sour
 	if err != nil {
 		return nil, err
 	}
-	s := New(&gateway{first, roles, client}, sessions, m)
+	s := New(&gateway{first, roles, client}, sessions, count)
 	s.Role = role
 	return s, nil
 }
@@ -199,7 +203,7 @@ func (s *Source) call(ref kms.Ref, call func() error) error {
 	err := call()
 	var refusal *kms.Error
 	if err == nil || errors.As(err, &refusal) {
-		s.metrics.KMSRequest(failure.Code(err))
+		s.count(err)
 	}
 	s.note(err)
 	return err

@@ -11,7 +11,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 )
 
 // asking is an error that came with Retry-After.
@@ -50,7 +49,7 @@ func TestThrottlingPausesAllSecrets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := &cloud{err: refusal}
-				h := New(c, &identity.Sessions{}, metrics.New())
+				h := New(c, &identity.Sessions{}, nil)
 				for second := range 3600 {
 					for _, secret := range []string{"a", "b"} {
 						held := h.Remaining() > 0

@@ -72,8 +72,7 @@ func (g *gateway) CloseIdleConnections() {}
 
 // agent is one that reads from g.
 func (g *gateway) agent(p *pod) *agent.Agent {
-	m := metrics.New()
-	return p.agentOf(source.New(g, &identity.Sessions{}, m), m)
+	return p.agentOf(source.New(g, &identity.Sessions{}, nil), metrics.New())
 }
 
 // most is the largest number of requests in a minute that lies within the outage.
