@@ -1,4 +1,4 @@
-// Package agent fetches a pod's secrets from KMS, renders them into files, and keeps the files fresh.
+// Package agent keeps a pod's files as its secrets are: it fetches, renders, writes and notifies, once or again and again.
 //
 // Init and Run are one path: fetch everything, render everything, remember it, then switch the directory. If anything
 // fails on the way the files stay as they were. What is remembered, in a directory private to the agent, is where Run
@@ -11,14 +11,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/exec"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/localapi"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
@@ -26,64 +35,60 @@ import (
 const (
 	// startLimit is how long the first files may take. Then the container fails, says why, and the kubelet tries again later.
 	startLimit = time.Minute
-	// heldStartLimit is the same for a start that STS or KMS has told to wait. It is less than the ten minutes of the startup probe, so
-	// that the agent's own words are what is left.
-	heldStartLimit = 9 * time.Minute
+	// pausedStartLimit is the same for a start that STS or KMS has told to wait. It is less than the ten minutes of the startup
+	// probe, so that the agent's own words are what is left.
+	pausedStartLimit = 9 * time.Minute
+	// sweepAfter is how long a replaced set of files stays for readers that are just walking through it.
+	sweepAfter = 5 * time.Second
 )
-
-// A reader reads one version of a secret. Its errors are *identity.Error, *identity.TokenError, *kms.Error, or ctx's.
-type reader interface {
-	read(ctx context.Context, ref kms.Ref) (kms.Secret, error)
-}
 
 // Agent serves one pod. One goroutine calls its methods.
 type Agent struct {
 	doc        config.Agent
-	reader     *hold
-	batches    batches
-	rest       func()                   // closes the connections of the calls before; nil: there are none
-	sessions   func(*identity.Sessions) // hands over those that are remembered; nil: the identity has none
-	role       string                   // for messages
+	source     *source.Source
+	singly     singly
+	local      *localapi.Source // what the local API serves; nil without one
+	metrics    *metrics.Agent
+	notifier   *notify.Notifier
+	tell       func(context.Context, notify.Change)
 	startLimit time.Duration
 	log        *slog.Logger
-	hooks      []Hooks
-	notifier   *notify.Notifier
-	measures   *metrics.Agent
-	local      *Secrets // what the local API serves; nil without one
+	failure.Adviser
 }
 
-// New returns the Agent that doc describes, with the identity that the environment gives. It calls nobody yet.
-func New(doc config.Agent, getenv func(string) string, log *slog.Logger, options ...Option) (*Agent, error) {
-	a := &Agent{doc: doc, startLimit: startLimit, log: log, notifier: notify.New(log), measures: metrics.New()}
-	gateway, err := a.open(getenv)
+// New returns the Agent that doc describes, which reads from src. It makes no call yet.
+func New(doc config.Agent, src *source.Source, m *metrics.Agent, log *slog.Logger) (*Agent, error) {
+	a := &Agent{
+		doc: doc, source: src, metrics: m, notifier: notify.New(log), startLimit: startLimit, log: log,
+		Adviser: failure.Adviser{Role: src.Role, Host: doc.KMS.Host},
+	}
+	router, err := notify.NewRouter(a.notifier, doc)
 	if err != nil {
 		return nil, err
 	}
-	a.reader = &hold{reader: gateway}
-	router, err := a.router()
-	if err != nil {
-		return nil, err
+	if a.tell = router.Tell; !router.Empty() {
+		m.Notified(a.notifier.Counts)
 	}
-	if router.Pod != (notify.Target{}) || len(router.Files) > 0 {
-		a.measures.Notified(a.notifier.Counts)
-	}
-	a.hooks = append(a.hooks, Hooks{
-		Attempted: func(written int, err error) {
-			a.measures.FilesWritten(written)
-			a.measures.Refreshed(result(err), code(err))
-		},
-		Holds: a.keep,
-		Changed: func(ctx context.Context, r Refresh) {
-			router.Tell(ctx, notify.Change{Files: r.Files, At: r.At})
-		},
-	})
 	if doc.API != nil {
-		a.local = a.Secrets(localSecrets(doc))
-	}
-	for _, option := range options {
-		option(a)
+		a.local = a.localSource()
+		m.Cache(a.local.Counts)
 	}
 	return a, nil
+}
+
+// NewLogger writes log lines of the level and format that doc asks for; by default info and above as JSON.
+func NewLogger(w io.Writer, doc config.Agent) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	switch doc.LogLevel {
+	case "debug":
+		options.Level = slog.LevelDebug
+	case "error":
+		options.Level = slog.LevelError
+	}
+	if doc.LogFormat == "text" {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
 }
 
 // Init writes the files once. What may pass is tried again for a minute, besides the pauses that the cloud asks for.
@@ -93,20 +98,56 @@ func (a *Agent) Init(ctx context.Context) error {
 		return err
 	}
 	defer dirs.close()
-	begun := time.Now()
 	r := a.loadRound()
-	if before, err := loadSnapshot(a.doc.StateDir); err == nil && len(r.values) == 0 {
+	if before, err := loadSnapshot(a.doc.StateDir); err == nil && len(r.Values) == 0 {
 		r.snapshot = before // complete: whatever ended the container before, KMS need not be asked again so soon
 	}
-	held, err := a.start(ctx, dirs, r)
+	_, err = a.start(ctx, dirs, r)
+	return err
+}
+
+// Run keeps the files fresh until ctx ends, which is no error. It starts from what Init, or a Run before, remembered; if
+// there is nothing it does Init's work. Once there are files, nothing that fails ends it or touches them.
+func (a *Agent) Run(ctx context.Context) error {
+	dirs, err := a.prepare()
 	if err != nil {
 		return err
 	}
-	a.log.Info("the pod has its secrets", "files", len(a.doc.Files), "secrets", len(held.values), "took", time.Since(begun).String())
-	return nil
+	defer dirs.close()
+
+	held, err := a.takeOver(ctx, dirs)
+	if err != nil {
+		if held, err = a.start(ctx, dirs, a.loadRound()); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+	a.giveBack()
+	group, ctx := errgroup.WithContext(ctx)
+	if err := a.serve(ctx, group, dirs); err != nil {
+		return err
+	}
+	group.Go(func() error {
+		a.stayFresh(ctx, dirs, held)
+		return nil
+	})
+	defer a.notifier.Wait()
+	return group.Wait()
 }
 
-// lateError is the end of the time for the first files, in which nothing failed that is somebody's mistake.
+// prepare makes ready what both commands need on disk, and takes over how the process before stood with STS and KMS. Its caller
+// closes the directories.
+func (a *Agent) prepare() (views, error) {
+	if err := exec.Install(a.doc.Program); err != nil {
+		return nil, err
+	}
+	a.source.Resume(a.doc.StateDir, a.log)
+	return openViews(a.doc)
+}
+
+// lateError is the end of the time for the first files, in which nothing failed that a person could correct.
 type lateError struct{ limit time.Duration }
 
 func (e *lateError) Error() string {
@@ -120,23 +161,6 @@ func Passing(err error) bool {
 	return errors.As(err, &late) || errors.Is(err, context.Canceled)
 }
 
-// prepare makes ready what both commands need on disk; its caller closes the directories.
-func (a *Agent) prepare() (views, error) {
-	if err := install(a.doc.Program); err != nil {
-		return nil, err
-	}
-	a.resume()
-	return openViews(a.doc)
-}
-
-// resume takes over how a process before stood with STS and KMS: its sessions, and the pauses that it was told to make.
-func (a *Agent) resume() {
-	a.reader.resume(a.doc.StateDir, a.log)
-	if a.sessions != nil {
-		a.sessions(identity.OpenSessions(a.doc.StateDir, a.log))
-	}
-}
-
 // start gets the first files, of what r has and what it lacks.
 func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, error) {
 	ctx, cancel := context.WithCancel(parent)
@@ -148,58 +172,176 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 	for attempt := 0; ; attempt++ {
 		held, _, err := a.refresh(ctx, dirs, &r)
 		if err == nil {
+			a.log.Info("secrets ready", logkey.Files, len(a.doc.Files), logkey.Secrets, len(held.Values), logkey.Took, time.Since(begun).String())
 			return held, nil
 		}
 		if ctx.Err() == nil {
 			last = err
-			if len(r.values) > 0 {
+			if len(r.Values) > 0 {
 				a.save(r)
 			}
-			if !transient(err) {
+			if !failure.Transient(err) {
 				return snapshot{}, err
 			}
-			wait := a.reader.remaining() // which has jitter of its own
+			wait := a.source.Remaining() // which has jitter of its own
 			if wait > 0 {
-				limit = min(limit+wait, heldStartLimit)
+				limit = min(limit+wait, pausedStartLimit)
 				end.Reset(time.Until(begun.Add(limit)))
 				if time.Since(begun)+wait > limit { // the container that starts next goes on with the pause, and not late because of this one
 					cancel()
 				}
 			} else {
-				wait = backoff(attempt, 250*time.Millisecond, 10*time.Second)
+				wait = pause.UpTo(pause.Doubled(250*time.Millisecond, attempt, 10*time.Second))
 			}
-			a.log.Warn("no secrets yet, trying again", "in", wait.String(), "error", err)
-			sleep(ctx, wait)
+			a.log.Warn("no secrets yet, trying again", logkey.In, wait.String(), logkey.Error, a.Explain(err))
+			pause.Sleep(ctx, wait)
 		}
 		switch {
 		case parent.Err() != nil:
 			return snapshot{}, parent.Err()
 		case ctx.Err() != nil:
 			if last == nil { // the first attempt was still under way
-				last = fmt.Errorf("STS and KMS are slow: they had given %d of %d by then", len(r.values), len(a.refs()))
+				last = fmt.Errorf("STS and KMS are slow: they had given %d of %d by then", len(r.Values), len(a.refs()))
 			}
 			return snapshot{}, errors.Join(&lateError{min(limit, time.Since(begun))}, last)
 		}
 	}
 }
 
+// takeOver makes the files of what is remembered, without a call.
+func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
+	held, err := loadSnapshot(a.doc.StateDir)
+	if err == nil && !held.covers(a.refs()) {
+		err = errors.New("it is not about the secrets that this pod asks for")
+	}
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			a.log.Info("nothing remembered: fetching")
+		} else {
+			a.log.Warn("what is remembered cannot be used: fetching", logkey.Error, err)
+		}
+		return snapshot{}, err
+	}
+	files, err := a.render(held.Values)
+	if err != nil {
+		a.log.Warn("what is remembered cannot be rendered: fetching", logkey.Error, err)
+		return snapshot{}, err
+	}
+	written := dirs.written()
+	changed, err := a.write(dirs, files)
+	if err != nil {
+		a.log.Error("files could not be restored", logkey.Error, a.Explain(err))
+	}
+	if written {
+		a.changed(ctx, nil, held, changed)
+	}
+	a.publish(held)
+	a.log.Info("took over without a call", logkey.Fetched, held.At)
+	return held, nil
+}
+
+// stayFresh refreshes until ctx ends, if there is anything that can change.
+func (a *Agent) stayFresh(ctx context.Context, dirs views, held snapshot) {
+	switch {
+	case a.doc.RefreshInterval == 0:
+		a.log.Info("refresh-interval is 0: the files stay as they are")
+		<-ctx.Done()
+	case len(held.Values.lasting()) == len(held.Values):
+		a.log.Info("there is no secret that can change: the files stay as they are")
+		<-ctx.Done()
+	default:
+		a.loop(ctx, dirs, held)
+	}
+}
+
+func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
+	r := a.loadRound()
+	if len(r.Values) == 0 {
+		r.Values = held.Values.lasting()
+	}
+	s := newSchedule(a.doc, r)
+	a.plan(&s, &r, s.first(held, r.Next, time.Now()))
+	due := time.NewTimer(time.Until(r.Next))
+	defer due.Stop()
+	var sweep <-chan time.Time
+	var paths []string // that changed since the last success: an attempt may fail after it wrote
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sweep:
+			if err := dirs.sweep(); err != nil {
+				a.log.Warn("replaced files could not be removed yet", logkey.Error, err)
+			}
+			sweep = nil
+			continue
+		case <-due.C:
+		}
+		next, changed, err := a.refresh(ctx, dirs, &r)
+		paths = append(paths, changed...)
+		if len(changed) > 0 {
+			sweep = time.After(sweepAfter)
+		}
+		switch {
+		case ctx.Err() != nil:
+			if err != nil { // the attempt was cut short
+				a.save(r)
+			}
+			return
+		case err != nil:
+			wait := s.failed(a.source.Remaining(), failure.Throttled(err))
+			a.plan(&s, &r, wait)
+			a.log.Error("refresh failed, the files stay as they are", logkey.Attempt, s.failures, logkey.In, wait.String(),
+				logkey.Interval, s.interval.String(), logkey.Fetched, held.At, logkey.Error, a.Explain(err))
+		default:
+			if s.failures > 0 {
+				a.log.Info("refreshed again", logkey.Failures, s.failures, logkey.Interval, s.interval.String())
+			} else {
+				a.log.Debug("refreshed")
+			}
+			a.changed(ctx, held.Values, next, paths)
+			held, paths = next, nil
+			a.plan(&s, &r, s.succeeded(held, time.Now()))
+		}
+		due.Reset(time.Until(r.Next))
+		a.giveBack()
+	}
+}
+
+// plan notes when the secrets are asked for next, and how often at present, for the process after this one and for people.
+func (a *Agent) plan(s *schedule, r *round, wait time.Duration) {
+	r.Interval, r.Next = config.Duration(s.interval), time.Now().Add(wait).UTC()
+	a.metrics.RefreshEvery(s.interval)
+	a.save(*r)
+}
+
+// giveBack returns to the system what a refresh needed: the next one is minutes away, and an agent is in every pod.
+func (a *Agent) giveBack() {
+	a.source.CloseIdleConnections() // a connection has 50 kB of buffers and stacks
+	debug.FreeOSMemory()
+}
+
 // refresh brings the files up to date and returns what they are made of, and the paths that changed. What the round has is not
 // fetched again, so that an attempt after a throttled one asks only for the rest.
 func (a *Agent) refresh(ctx context.Context, dirs views, r *round) (snapshot, []string, error) {
 	held, changed, err := a.attempt(ctx, dirs, r)
-	a.attempted(held, len(changed), err)
+	a.metrics.FilesWritten(len(changed))
+	a.metrics.Refreshed(err == nil, failure.Code(err))
+	if err == nil {
+		a.publish(held)
+	}
 	return held, changed, err
 }
 
 func (a *Agent) attempt(ctx context.Context, dirs views, r *round) (snapshot, []string, error) {
-	r.begin(max(r.interval, interval(a.doc)))
-	if err := a.fetch(ctx, r.values); err != nil {
+	r.begin(max(time.Duration(r.Interval), interval(a.doc)))
+	if err := a.fetch(ctx, r.Values); err != nil {
 		return snapshot{}, nil, err
 	}
 	held := r.snapshot
 	// Complete: whatever comes of it, the next attempt asks anew for all that can be another.
-	r.values = held.values.lasting()
-	files, err := a.render(held.values)
+	r.Values = held.Values.lasting()
+	files, err := a.render(held.Values)
 	if err != nil {
 		return snapshot{}, nil, err
 	}
@@ -218,7 +360,7 @@ func (a *Agent) write(dirs views, files []volume.File) ([]string, error) {
 		return changed, err
 	}
 	if len(changed) > 0 {
-		a.log.Info("files changed", "files", changed)
+		a.log.Info("files changed", logkey.Files, changed)
 	} else {
 		a.log.Debug("no file changed")
 	}

@@ -29,12 +29,12 @@ func TestAuthorityOfOnesOwn(t *testing.T) {
 	}
 	authority(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: strange.Certificate().Raw}))
 	a := p.agent()
-	_, err := a.reader.read(t.Context(), kms.Ref{Name: "app/key"})
+	_, err := a.source.Read(t.Context(), kms.Ref{Name: "app/key"})
 	if unknown := new(x509.UnknownAuthorityError); !errors.As(err, unknown) {
 		t.Fatalf("a stranger's authority certifies KMS: %v", err)
 	}
 	authority(emulatortest.CAPEM())
-	if _, err := a.reader.read(t.Context(), kms.Ref{Name: "app/key"}); err != nil {
+	if _, err := a.source.Read(t.Context(), kms.Ref{Name: "app/key"}); err != nil {
 		t.Fatal(a.Explain(err))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
@@ -94,7 +95,7 @@ func TestSecretThatIsRefusedAmongOthers(t *testing.T) {
 	}
 	a, got := p.agent(), values{}
 	err := a.fetch(t.Context(), got)
-	if len(got) != 19 || err == nil || len(leaves(err)) != 1 {
+	if len(got) != 19 || err == nil || len(failure.Each(err)) != 1 {
 		t.Fatalf("%d values, %v", len(got), err)
 	}
 	for _, text := range []string{"file s7: get secret s7: Forbidden.NoPermission (HTTP 403)", "(request ", "kms:GetSecretValue"} {
@@ -172,11 +173,11 @@ func TestThrottledBatchIsAPause(t *testing.T) {
 	a := p.agent()
 	for range 3 {
 		err := a.fetch(t.Context(), values{})
-		if !throttled(err) || !transient(err) || !strings.Contains(err.Error(), "file s0: get secret s0: Rejected.Throttling") {
+		if !failure.Throttled(err) || !failure.Transient(err) || !strings.Contains(err.Error(), "file s0: get secret s0: Rejected.Throttling") {
 			t.Error(err)
 		}
 	}
-	if left := a.reader.remaining(); left < 50*time.Second {
+	if left := a.source.Remaining(); left < 50*time.Second {
 		t.Errorf("a pause of %s", left)
 	}
 	p.wantAsked(1, 0)
@@ -201,7 +202,7 @@ type giver struct {
 	gives func(n int, refs []kms.Ref) ([]kms.Secret, error) // n counts from 1
 }
 
-func (g *giver) readAll(_ context.Context, refs []kms.Ref) ([]kms.Secret, error) {
+func (g *giver) ReadAll(_ context.Context, refs []kms.Ref) ([]kms.Secret, error) {
 	g.all++
 	return g.gives(g.all, refs)
 }
@@ -211,7 +212,7 @@ func TestOutageOfBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &giver{gives: func(int, []kms.Ref) ([]kms.Secret, error) { return nil, outage }}
 		a := clockworkAgent(t, &g.clockwork, time.Hour, "a", "b", "c")
-		a.reader = &hold{reader: g}
+		a.source = sourceOf(g)
 		for i, want := range []struct{ all, single int }{{1, 0}, {1, 3}, {1, 6}} {
 			err := a.fetch(t.Context(), values{})
 			if (err != nil) != (i == 0) || err != nil && !errors.Is(err, outage) || g.all != want.all || len(g.asked) != want.single {
@@ -239,7 +240,7 @@ func TestRefusedBatchesAreTriedAgain(t *testing.T) {
 		}}
 		a := clockworkAgent(t, &g.clockwork, time.Hour, "a", "b", "c", "d")
 		a.doc.Files[2].RoleARN, a.doc.Files[3].RoleARN = second, second
-		a.reader = &hold{reader: g}
+		a.source = sourceOf(g)
 		for range 5 {
 			if err := a.fetch(t.Context(), values{}); err != nil {
 				t.Fatal(err)
@@ -261,13 +262,13 @@ func TestRolesThatAreRefusedAreReportedTogether(t *testing.T) {
 		return []kms.Secret{{VersionID: "v1"}, {}}, nil
 	}}
 	a := clockworkAgent(t, &g.clockwork, time.Hour, "a", "b", "c", "d", "e", "f")
-	a.reader = &hold{reader: g}
+	a.source = sourceOf(g)
 	for i, role := range []string{"", "", "one", "one", "two", "two"} {
 		a.doc.Files[i].RoleARN = role
 	}
 	got := values{}
 	err := a.fetch(t.Context(), got)
-	if len(leaves(err)) != 2 || !strings.Contains(err.Error(), "one") || !strings.Contains(err.Error(), "two") || len(got) != 2 || g.all != 3 || len(g.asked) != 1 {
+	if len(failure.Each(err)) != 2 || !strings.Contains(err.Error(), "one") || !strings.Contains(err.Error(), "two") || len(got) != 2 || g.all != 3 || len(g.asked) != 1 {
 		t.Errorf("%d values, %d and %d calls, %v", len(got), g.all, len(g.asked), err)
 	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -9,11 +10,12 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/test/written"
 )
 
 // The ceilings in docs/operations.md follow from the quotas and from when an agent asks.
 func TestCeilings(t *testing.T) {
-	written(t, "../docs/operations.md", "ceilings", ceilings())
+	written.Check(t, "../docs/operations.md", "ceilings", ceilings())
 }
 
 func ceilings() string {
@@ -63,10 +65,10 @@ func TestExchangeEvery(t *testing.T) {
 		for _, session := range []time.Duration{time.Hour, 4 * time.Hour} {
 			synctest.Test(t, func(t *testing.T) {
 				exchanges, begun := 0, time.Now()
-				source := identity.NewSource(func() (identity.Credentials, error) {
+				source := identity.NewSource(identity.Provider{Get: func(context.Context) (identity.Credentials, error) {
 					exchanges++
 					return identity.Credentials{AccessKeyID: "STS.id", Expires: time.Now().Add(session)}, nil
-				})
+				}}, nil, nil)
 				for exchanges < 300 {
 					if _, err := source.Credentials(t.Context()); err != nil {
 						t.Fatal(err)

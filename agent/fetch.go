@@ -4,17 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// parallel is how many secrets are asked for at a time.
-const parallel = 4
+const (
+	// parallel is how many secrets are asked for at a time.
+	parallel = 4
+	// singlyFor is how long an agent asks for each secret by itself after KMS has refused to give several by one call: the
+	// gateway does not have the call, a policy denies it, or one secret hides the others. It costs one call to find out.
+	singlyFor = time.Hour
+	// singlyAfterOutage is the same after a call for several was not answered, or by a failure of KMS. Should a gateway fail
+	// at this call alone, then the next attempt has the secrets.
+	singlyAfterOutage = time.Minute
+)
 
 // values are what KMS answered, by what was asked: one entry for each distinct secret and version, however many files
 // are made of it.
@@ -26,13 +38,25 @@ type value struct {
 	absent *kms.Error
 }
 
+// refsOf are the secrets that a file is made of, in the order of its From.
+func refsOf(f config.File) []kms.Ref {
+	if len(f.From) == 0 {
+		return []kms.Ref{{Name: f.Secret, VersionID: f.VersionID, VersionStage: f.VersionStage, RoleARN: f.RoleARN}}
+	}
+	var refs []kms.Ref
+	for _, from := range f.From {
+		refs = append(refs, kms.Ref{Name: from.Secret, RoleARN: f.RoleARN})
+	}
+	return refs
+}
+
 // refs are the distinct secrets of the document, in its order.
 func (a *Agent) refs() []kms.Ref {
 	var refs []kms.Ref
 	for _, f := range a.declared() {
-		for _, s := range sources(f) {
-			if !slices.Contains(refs, s.ref) {
-				refs = append(refs, s.ref)
+		for _, ref := range refsOf(f) {
+			if !slices.Contains(refs, ref) {
+				refs = append(refs, ref)
 			}
 		}
 	}
@@ -41,13 +65,11 @@ func (a *Agent) refs() []kms.Ref {
 
 // fetch adds to got what it lacks. Secrets that are refused are all reported together.
 func (a *Agent) fetch(ctx context.Context, got values) error {
-	var missing []kms.Ref
-	for _, ref := range a.refs() {
-		if _, ok := got[ref]; !ok {
-			missing = append(missing, ref)
-		}
-	}
-	missing, failed := a.together(ctx, missing, got)
+	missing := slices.DeleteFunc(a.refs(), func(ref kms.Ref) bool {
+		_, ok := got[ref]
+		return ok
+	})
+	missing, failed := a.fetchTogether(ctx, missing, got)
 	if len(missing) == 0 {
 		return failed
 	}
@@ -57,7 +79,7 @@ func (a *Agent) fetch(ctx context.Context, got values) error {
 	}
 	// The first goes alone: it gets the credentials and the connection that the others share, and if STS or KMS cannot be
 	// reached it is the only one to find out.
-	if ask(0); errs[0] != nil && !refused(errs[0]) {
+	if ask(0); errs[0] != nil && !failure.Refused(errs[0]) {
 		return errors.Join(failed, errs[0])
 	}
 	var group errgroup.Group
@@ -74,9 +96,9 @@ func (a *Agent) fetch(ctx context.Context, got values) error {
 	return errors.Join(failed, errors.Join(errs...))
 }
 
-// ask reads one secret, and says for which files it was needed if that fails.
+// ask reads one secret.
 func (a *Agent) ask(ctx context.Context, ref kms.Ref) (value, error) {
-	secret, err := a.reader.read(ctx, ref)
+	secret, err := a.source.Read(ctx, ref)
 	var refusal *kms.Error
 	switch {
 	case err == nil:
@@ -88,7 +110,7 @@ func (a *Agent) ask(ctx context.Context, ref kms.Ref) (value, error) {
 }
 
 func (a *Agent) fetched(ref kms.Ref, secret kms.Secret) value {
-	a.log.Debug("fetched", "secret", ref.String(), "version", secret.VersionID)
+	a.log.Debug("fetched", logkey.Secret, ref.String(), logkey.Version, secret.VersionID)
 	return value{secret: secret}
 }
 
@@ -98,104 +120,93 @@ func (a *Agent) needed(ref kms.Ref, err error) error {
 	if !errors.As(err, &refusal) {
 		return err
 	}
-	return fmt.Errorf("%s: %w", strings.Join(a.labelsOf(ref), ", "), err)
-}
-
-func (a *Agent) labelsOf(ref kms.Ref) []string {
 	var labels []string
 	for _, f := range a.declared() {
-		if slices.ContainsFunc(sources(f), func(s source) bool { return s.ref == ref }) {
+		if slices.Contains(refsOf(f), ref) {
 			labels = append(labels, label(f))
 		}
 	}
-	return labels
+	return fmt.Errorf("%s: %w", strings.Join(labels, ", "), err)
 }
 
-// refused reports whether KMS answered about this one secret, so that asking for others makes sense.
-func refused(err error) bool {
-	var e *kms.Error
-	return errors.As(err, &e) && e.Code != "" && e.Class() == kms.Permanent
-}
-
-// absent reports whether KMS has no such secret, or no such version of it.
-func absent(err error) bool {
-	var e *kms.Error
-	return errors.As(err, &e) && e.Class() == kms.NotFound
-}
-
-// transient reports whether everything in err may pass without anybody changing anything.
-func transient(err error) bool {
-	for _, leaf := range leaves(err) {
-		var sts *identity.Error
-		var gateway *kms.Error
-		switch {
-		case errors.As(leaf, &sts) && sts.Retryable():
-		case errors.As(leaf, &gateway) && gateway.Class() == kms.Retryable:
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// leaves takes joined errors apart.
-func leaves(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, leaves(e)...)
-	}
-	return all
-}
-
-// gateway reads from KMS as the pod's identity, or as a role that it assumes.
-type gateway struct {
-	identity *identity.Source
-	roles    *identity.Roles
-	kms      *kms.Client
-}
-
-func (g *gateway) read(ctx context.Context, ref kms.Ref) (secret kms.Secret, err error) {
-	err = g.as(ctx, ref.RoleARN, func(creds kms.Credentials) error {
-		secret, err = g.kms.GetSecretValue(ctx, creds, ref)
-		return err
-	})
-	return secret, err
-}
-
-func (g *gateway) readAll(ctx context.Context, refs []kms.Ref) (given []kms.Secret, err error) {
-	err = g.as(ctx, refs[0].RoleARN, func(creds kms.Credentials) error {
-		given, err = g.kms.BatchGetSecretValue(ctx, creds, refs)
-		return err
-	})
-	return given, err
-}
-
-// as makes a call as a role; without one, as the pod's identity. It gets new credentials, once, if KMS does not accept those in
-// hand: STS may have ended their session early.
-func (g *gateway) as(ctx context.Context, role string, call func(kms.Credentials) error) error {
-	source := g.identity
-	if role != "" {
-		var err error
-		if source, err = g.roles.Source(role); err != nil {
-			return err
-		}
-	}
-	for again := true; ; again = false {
-		creds, err := source.Credentials(ctx)
+// fetchTogether asks for several secrets by one call where it can. It adds to got what KMS gave, and returns what is left to be
+// asked for one by one. That is also what KMS refused among others: its answer to a call for that secret alone is what counts.
+// If the first call fails nothing is left: it is the only one to find out that STS or KMS cannot be reached.
+func (a *Agent) fetchTogether(ctx context.Context, refs []kms.Ref, got values) (left []kms.Ref, failed error) {
+	for n, batch := range divide(refs) {
+		given, err := a.askTogether(ctx, batch)
 		if err != nil {
-			return err
+			failed = errors.Join(failed, a.needed(batch[0], err))
+			if n == 0 {
+				return nil, failed
+			}
+			continue
 		}
-		err = call(kms.Credentials{
-			AccessKeyID: creds.AccessKeyID, AccessKeySecret: creds.AccessKeySecret, SecurityToken: creds.SecurityToken,
-		})
-		var refusal *kms.Error
-		if !again || !errors.As(err, &refusal) || refusal.Class() != kms.CredentialsRejected {
-			return err
+		for i, ref := range batch {
+			if i < len(given) && given[i].VersionID != "" {
+				got[ref] = a.fetched(ref, given[i])
+			} else {
+				left = append(left, ref)
+			}
 		}
-		source.Invalidate(creds)
 	}
+	return left, failed
+}
+
+// divide makes batches of one role each, in which no two secrets have the same short name.
+func divide(refs []kms.Ref) (batches [][]kms.Ref) {
+	for _, ref := range refs {
+		i := slices.IndexFunc(batches, func(batch []kms.Ref) bool {
+			return len(batch) < kms.MaxBatch && !slices.ContainsFunc(batch, func(other kms.Ref) bool {
+				return other.RoleARN != ref.RoleARN || other.ShortName() == ref.ShortName()
+			})
+		})
+		if i < 0 {
+			i, batches = len(batches), append(batches, nil)
+		}
+		batches[i] = append(batches[i], ref)
+	}
+	return batches
+}
+
+// singly is until when secrets are asked for one by one, by the role that reads.
+type singly struct {
+	until map[string]time.Time
+	said  bool
+}
+
+func (s *singly) avoid(role string, d time.Duration) {
+	if s.until == nil {
+		s.until = map[string]time.Time{}
+	}
+	s.until[role] = time.Now().Add(d)
+}
+
+// askTogether reads a batch, or nothing if its secrets must be asked for one by one. Its error is one that they would meet too.
+func (a *Agent) askTogether(ctx context.Context, batch []kms.Ref) ([]kms.Secret, error) {
+	role := batch[0].RoleARN
+	if len(batch) == 1 || time.Now().Before(a.singly.until[role]) {
+		return nil, nil
+	}
+	given, err := a.source.ReadAll(ctx, batch)
+	var refusal *kms.Error
+	switch {
+	case err == nil && slices.ContainsFunc(given, func(s kms.Secret) bool { return s.VersionID != "" }):
+		return given, nil
+	case err == nil:
+		err = errors.New("KMS gave none of them")
+	case errors.Is(err, errors.ErrUnsupported):
+		err = errors.New("the identity has no call for several secrets")
+	case !errors.As(err, &refusal), failure.Throttled(err), refusal.Class() == kms.CredentialsRejected:
+		return nil, err
+	case refusal.Class() == kms.Retryable && refusal.Status != http.StatusOK: // with OK, it is an answer that cannot be read
+		a.singly.avoid(role, singlyAfterOutage)
+		return nil, err
+	}
+	a.singly.avoid(role, singlyFor)
+	if !a.singly.said {
+		a.singly.said = true
+		a.log.Info("secrets are asked for one by one, not by one call", logkey.Secrets, len(batch), logkey.Error, err)
+	}
+	return nil, nil
 }

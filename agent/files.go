@@ -1,38 +1,43 @@
 package agent
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// A source is one of the secrets that a file is made of.
-type source struct {
-	alias string // in the file's template; empty if the file has one secret
-	ref   kms.Ref
-}
-
-// sources are what a file is made of.
-func sources(f config.File) []source {
-	if len(f.From) == 0 {
-		return []source{{ref: kms.Ref{Name: f.Secret, VersionID: f.VersionID, VersionStage: f.VersionStage, RoleARN: f.RoleARN}}}
-	}
-	var all []source
-	for _, from := range f.From {
-		all = append(all, source{alias: from.Name, ref: kms.Ref{Name: from.Secret, RoleARN: f.RoleARN}})
+// declared are the document's files and, as if each were a file of its own, its variables.
+func (a *Agent) declared() []config.File {
+	all := slices.Clip(a.doc.Files)
+	for _, v := range a.doc.Env {
+		f := config.File{Path: config.EnvFile + "/" + v.Name, Secret: v.Secret, Format: config.Raw}
+		if v.Key != "" {
+			f.Keys = []config.Key{{Name: v.Name, Path: v.Key}}
+		}
+		all = append(all, f)
 	}
 	return all
 }
 
-// spec is what to make of them.
-func spec(f config.File) render.Spec {
-	return render.Spec{Format: f.Format, Keys: f.Keys, Template: f.Template}
+// variable is the name of the variable that a file stands for, if it does.
+func variable(f config.File) (name string, ok bool) {
+	return strings.CutPrefix(f.Path, config.EnvFile+"/")
+}
+
+// label is a file, or a variable, as its annotation has it.
+func label(f config.File) string {
+	if name, ok := variable(f); ok {
+		return "env." + name
+	}
+	return "file " + f.Path
 }
 
 // render makes the files of the values. All that cannot be made is reported together; then there are no files.
@@ -41,50 +46,45 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 	var errs []error
 	variables := map[string]string{}
 	for _, f := range a.declared() {
-		inputs, origin, err := inputs(f, got)
-		switch {
-		case err != nil:
+		inputs, err := inputsOf(f, got)
+		if err != nil || inputs == nil {
 			errs = append(errs, err)
 			continue
-		case inputs == nil:
-			continue
 		}
-		data, err := render.Render(spec(f), inputs...)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s of %s: %w", label(f), origin, err))
-			continue
+		name, isVariable := variable(f)
+		data, err := render.Render(f, inputs...)
+		if err == nil && isVariable {
+			err = holdable(inputs[0], data)
 		}
-		if name, ok := variable(f); ok {
-			if err := holdable(inputs[0], data); err != nil {
-				errs = append(errs, fmt.Errorf("%s of %s: %w", label(f), origin, err))
-			}
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s of %s: %w", label(f), origin(f, got), err))
+		case isVariable:
 			variables[name] = string(data)
-			continue
+		default:
+			files = append(files, volume.File{Path: f.Path, Data: data, Mode: fs.FileMode(f.Mode)})
 		}
-		files = append(files, volume.File{Path: f.Path, Data: data, Mode: fs.FileMode(f.Mode)})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	if len(variables) > 0 {
-		file, err := a.envFile(variables)
+	if len(variables) > 0 { // the file that kms-agent exec reads
+		data, err := json.Marshal(variables)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("encode the variables: %w", err)
 		}
-		files = append(files, file)
+		files = append(files, volume.File{Path: config.EnvFile, Data: data, Mode: fs.FileMode(a.doc.EnvMode)})
 	}
 	return files, nil
 }
 
-// inputs are the values that a file is made of, and their names and versions in words. A file that is optional has none if
-// KMS lacks one of its secrets.
-func inputs(f config.File, got values) ([]render.Input, string, error) {
+// inputsOf are the values that a file is made of. A file that is optional has none if KMS lacks one of its secrets.
+func inputsOf(f config.File, got values) ([]render.Input, error) {
 	var all []render.Input
-	var origin []string
 	var errs []error
 	absent := false
-	for _, s := range sources(f) {
-		v := got[s.ref]
+	for i, ref := range refsOf(f) {
+		v := got[ref]
 		if v.absent != nil {
 			absent = true
 			if !f.Optional {
@@ -92,11 +92,101 @@ func inputs(f config.File, got values) ([]render.Input, string, error) {
 			}
 			continue
 		}
-		all = append(all, render.Input{Alias: s.alias, Data: v.secret.Data, Binary: v.secret.Binary})
-		origin = append(origin, fmt.Sprintf("secret %s, version %s", s.ref.Name, v.secret.VersionID))
+		input := render.Input{Data: v.secret.Data, Binary: v.secret.Binary}
+		if len(f.From) > 0 {
+			input.Alias = f.From[i].Name
+		}
+		all = append(all, input)
 	}
 	if absent {
-		return nil, "", errors.Join(errs...)
+		return nil, errors.Join(errs...)
 	}
-	return all, strings.Join(origin, " and "), nil
+	return all, nil
+}
+
+// origin names the secrets of a file and their versions.
+func origin(f config.File, got values) string {
+	var all []string
+	for _, ref := range refsOf(f) {
+		all = append(all, fmt.Sprintf("secret %s, version %s", ref.Name, got[ref].secret.VersionID))
+	}
+	return strings.Join(all, " and ")
+}
+
+// holdable reports why an environment variable cannot hold a value.
+func holdable(from render.Input, value []byte) error {
+	switch {
+	case from.Binary:
+		return errors.New("the secret is binary, which an environment variable cannot hold; use a file")
+	case bytes.IndexByte(value, 0) >= 0:
+		return errors.New("the value has a NUL character in it, which an environment variable cannot hold; use a file")
+	}
+	return nil
+}
+
+// A view is a directory with the files that some of the pod's containers see.
+type view struct {
+	*volume.Dir
+	path string
+}
+
+// views are all of a pod. Each is switched at one moment; a container has one.
+type views []view
+
+func openViews(doc config.Agent) (views, error) {
+	var all views
+	for _, path := range append([]string{doc.SecretsDir}, doc.ViewDirs...) {
+		dir, err := volume.Open(path)
+		if err != nil {
+			all.close()
+			return nil, fmt.Errorf("open the secrets' directory: %w", err)
+		}
+		all = append(all, view{dir, path})
+	}
+	return all, nil
+}
+
+func (v views) close() {
+	for _, view := range v {
+		view.Close()
+	}
+}
+
+// written reports whether every view has a complete set of files.
+func (v views) written() bool {
+	return !slices.ContainsFunc(v, func(view view) bool { return !view.Written() })
+}
+
+func (v views) sweep() error {
+	var errs []error
+	for _, view := range v {
+		errs = append(errs, view.Sweep())
+	}
+	return errors.Join(errs...)
+}
+
+// write gives each view its files, and returns the paths that changed in any, sorted. A view that cannot be written does not hold
+// up the others.
+func (v views) write(doc config.Agent, files []volume.File) ([]string, error) {
+	narrowed := map[string][]string{}
+	for _, f := range doc.Files {
+		if len(f.Dirs) > 0 {
+			narrowed[f.Path] = f.Dirs
+		}
+	}
+	var changed []string
+	var errs []error
+	for _, view := range v {
+		seen := slices.DeleteFunc(slices.Clone(files), func(f volume.File) bool {
+			dirs, few := narrowed[f.Path]
+			return few && !slices.Contains(dirs, view.path)
+		})
+		paths, err := view.Write(seen)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("write the files in %s: %w", view.path, err))
+		}
+		changed = append(changed, paths...)
+	}
+	slices.Sort(changed)
+	return slices.Compact(changed), errors.Join(errs...)
 }

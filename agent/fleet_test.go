@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,10 +14,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -107,11 +110,23 @@ type member struct {
 	identity *identity.Source
 }
 
-func (m member) read(ctx context.Context, _ kms.Ref) (kms.Secret, error) {
+func (m member) Read(ctx context.Context, _ kms.Ref) (kms.Secret, error) {
 	if _, err := m.identity.Credentials(ctx); err != nil {
 		return kms.Secret{}, err
 	}
 	return m.secret()
+}
+
+// ReadAll implements source.Reader.
+func (member) ReadAll(context.Context, []kms.Ref) ([]kms.Secret, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (member) CloseIdleConnections() {}
+
+// provider is the exchange with STS of one pod.
+func (c *account) provider() identity.Provider {
+	return identity.Provider{ID: "pod", Get: func(context.Context) (identity.Credentials, error) { return c.session() }}
 }
 
 // refreshed counts an attempt to refresh.
@@ -127,12 +142,13 @@ func (c *account) refreshed(err error) {
 // process is an agent's: it begins with what the one before it left in the pod.
 func (c *account) process(doc config.Agent) *Agent {
 	log := NewLogger(&strings.Builder{}, config.Agent{LogLevel: "error"})
-	cloud := member{c, identity.NewSource(c.session)}
-	a := &Agent{
-		doc: doc, reader: &hold{reader: cloud}, sessions: cloud.identity.Keep,
-		startLimit: startLimit, log: log, notifier: notify.New(log), measures: metrics.New(),
+	sessions := &identity.Sessions{}
+	cloud := member{c, identity.NewSource(c.provider(), sessions, nil)}
+	a, err := New(doc, source.New(cloud, sessions, nil), metrics.New(), log)
+	if err != nil {
+		panic(err)
 	}
-	a.resume()
+	a.source.Resume(doc.StateDir, log)
 	return a
 }
 
@@ -142,7 +158,7 @@ func (c *account) live(ctx context.Context, doc config.Agent, dirs views) (fetch
 	a := c.process(doc)
 	held, err := a.start(ctx, dirs, a.loadRound())
 	for restarts := 0; err != nil; restarts++ {
-		if sleep(ctx, min(10*time.Second<<restarts, 5*time.Minute)); ctx.Err() != nil {
+		if pause.Sleep(ctx, min(10*time.Second<<restarts, 5*time.Minute)); ctx.Err() != nil {
 			return nil
 		}
 		a = c.process(doc)
@@ -150,22 +166,22 @@ func (c *account) live(ctx context.Context, doc config.Agent, dirs views) (fetch
 	}
 	fetched = append(fetched, time.Now())
 	a = c.process(doc)
-	r := round{snapshot: snapshot{values: values{}}}
+	r := round{snapshot: snapshot{Values: values{}}}
 	s := newSchedule(doc, r)
 	wait := s.first(held, time.Time{}, time.Now())
 	for {
-		if sleep(ctx, wait); ctx.Err() != nil {
+		if pause.Sleep(ctx, wait); ctx.Err() != nil {
 			return fetched
 		}
 		r.begin(s.interval)
-		err := a.fetch(ctx, r.values)
+		err := a.fetch(ctx, r.Values)
 		c.refreshed(err)
 		if err != nil {
-			wait = s.failed(a.reader.remaining(), throttled(err))
+			wait = s.failed(a.source.Remaining(), failure.Throttled(err))
 			continue
 		}
 		held = r.snapshot
-		r.values = held.values.lasting()
+		r.Values = held.Values.lasting()
 		fetched = append(fetched, time.Now())
 		wait = s.succeeded(held, time.Now())
 	}
@@ -191,7 +207,7 @@ func (f fleet) run(t *testing.T, cloud *account) [][]time.Duration {
 				file.From = append(file.From, config.Source{Name: fmt.Sprint("s", n), Secret: fmt.Sprint("s", n)})
 			}
 			doc.Files = []config.File{file}
-			sleep(ctx, f.starts(i))
+			pause.Sleep(ctx, f.starts(i))
 			dirs, err := openViews(doc)
 			if err != nil {
 				t.Error(err)

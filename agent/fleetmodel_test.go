@@ -8,8 +8,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -17,7 +20,7 @@ import (
 // the agent's own code, and what an attempt asks for is a model of Agent.fetch and round.
 type modelPod struct {
 	next time.Time
-	hold
+	*source.Source
 	schedule
 	got     int // secrets of the round
 	begun   time.Time
@@ -44,7 +47,7 @@ func (p *modelPod) attempt(ctx context.Context, secrets int) (err error) {
 	}
 	missing := secrets - p.got
 	for i := range missing {
-		if _, failed := p.read(ctx, kms.Ref{Name: "s"}); failed == nil {
+		if _, failed := p.Read(ctx, kms.Ref{Name: "s"}); failed == nil {
 			p.got++
 		} else if err = failed; i == 0 {
 			return err
@@ -59,7 +62,7 @@ func (f fleet) model(t *testing.T, cloud *account) {
 	cloud.begun, cloud.latency = time.Now(), 0
 	pods := make(model, f.pods)
 	for i := range pods {
-		p := &modelPod{next: cloud.begun.Add(f.starts(i)), hold: hold{reader: member{cloud, identity.NewSource(cloud.session)}}}
+		p := &modelPod{next: cloud.begun.Add(f.starts(i)), Source: source.New(member{cloud, identity.NewSource(cloud.provider(), nil, nil)}, nil, nil)}
 		p.schedule = newSchedule(config.Agent{RefreshInterval: config.Duration(f.interval)}, round{})
 		pods[i] = p
 	}
@@ -77,12 +80,12 @@ func (f fleet) model(t *testing.T, cloud *account) {
 		switch {
 		case err == nil:
 			p.started, p.got = true, 0
-			wait = p.succeeded(snapshot{at: p.begun}, time.Now())
+			wait = p.succeeded(snapshot{At: p.begun}, time.Now())
 		case p.started:
-			wait = p.failed(p.remaining(), throttled(err))
+			wait = p.failed(p.Remaining(), failure.Throttled(err))
 		default:
-			if wait = p.remaining(); wait == 0 {
-				wait = backoff(p.starts, 250*time.Millisecond, 10*time.Second)
+			if wait = p.Remaining(); wait == 0 {
+				wait = pause.UpTo(pause.Doubled(250*time.Millisecond, p.starts, 10*time.Second))
 			}
 			p.starts++
 		}

@@ -12,9 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -24,9 +26,10 @@ type clockwork struct {
 	asked    []time.Time
 	answer   func(n int, ref kms.Ref) (kms.Secret, error) // n counts from 1
 	rotation time.Time
+	closed   int // how often its connections were
 }
 
-func (c *clockwork) read(_ context.Context, ref kms.Ref) (kms.Secret, error) {
+func (c *clockwork) Read(_ context.Context, ref kms.Ref) (kms.Secret, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asked = append(c.asked, time.Now())
@@ -34,6 +37,18 @@ func (c *clockwork) read(_ context.Context, ref kms.Ref) (kms.Secret, error) {
 		return c.answer(len(c.asked), ref)
 	}
 	return kms.Secret{Name: ref.Name, VersionID: "v1", Data: []byte("x"), NextRotation: c.rotation}, nil
+}
+
+// ReadAll implements source.Reader: a client key's protocol has no such call.
+func (c *clockwork) ReadAll(context.Context, []kms.Ref) ([]kms.Secret, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (c *clockwork) CloseIdleConnections() { c.closed++ }
+
+// sourceOf reads with r and has no sessions.
+func sourceOf(r source.Reader) *source.Source {
+	return source.New(r, &identity.Sessions{}, nil)
 }
 
 // pauses are the times between two questions.
@@ -58,7 +73,11 @@ func clockworkAgent(t *testing.T, c *clockwork, interval time.Duration, secrets 
 		doc.Files = append(doc.Files, config.File{Path: name, Mode: 0o400, Secret: name, Format: config.Raw})
 	}
 	log := NewLogger(&strings.Builder{}, doc)
-	return &Agent{doc: doc, reader: &hold{reader: c}, startLimit: startLimit, log: log, notifier: notify.New(log), measures: metrics.New()}
+	a, err := New(doc, sourceOf(c), metrics.New(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 // runFor lets the agent run for d of the bubble's time.
@@ -114,7 +133,7 @@ func TestIntervalOfCenturies(t *testing.T) {
 			if len(c.asked) != 3 {
 				t.Errorf("%s: asked %d times in 450 days, want one that fails and another", centuries, len(c.asked))
 			}
-			if ttl := localSecrets(a.doc).TTL; ttl <= 0 {
+			if ttl := a.localSource().TTL; ttl <= 0 {
 				t.Errorf("%s: values are good for %s", centuries, ttl)
 			}
 		})
@@ -143,7 +162,7 @@ func TestClockThatWasSetBackDelaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &clockwork{}
 		a := clockworkAgent(t, c, 5*time.Minute, "k")
-		ahead := snapshot{at: time.Now().Add(8 * time.Hour), values: values{{Name: "k"}: {}}}
+		ahead := snapshot{At: time.Now().Add(8 * time.Hour), Values: values{{Name: "k"}: {}}}
 		if err := ahead.save(a.doc.StateDir); err != nil {
 			t.Fatal(err)
 		}
@@ -273,14 +292,19 @@ func TestStartThatIsTooSlowSaysHowFarItCame(t *testing.T) {
 			names = append(names, fmt.Sprint("k", i))
 		}
 		a := clockworkAgent(t, &clockwork{}, 0, names...)
-		a.reader = &hold{reader: readerFunc(func(ctx context.Context, _ kms.Ref) (kms.Secret, error) {
-			sleep(ctx, 8*time.Second)
-			return kms.Secret{VersionID: "v1"}, ctx.Err()
-		})}
+		a.source = sourceOf(&slow{})
 		if err := a.Init(t.Context()); err == nil || !strings.Contains(err.Error(), "they had given 25 of 40") {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// slow takes eight seconds for each secret.
+type slow struct{ clockwork }
+
+func (*slow) Read(ctx context.Context, _ kms.Ref) (kms.Secret, error) {
+	pause.Sleep(ctx, 8*time.Second)
+	return kms.Secret{VersionID: "v1"}, ctx.Err()
 }
 
 func TestStartDoesNotRepeatARefusal(t *testing.T) {
@@ -336,6 +360,16 @@ func TestSweepRemovesReplacedValues(t *testing.T) {
 		}
 		if len(c.asked) != 2 || sets != 1 {
 			t.Errorf("%d refreshes left %d sets", len(c.asked), sets)
+		}
+	})
+}
+
+func TestConnectionsCloseAfterEachRefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &clockwork{}
+		runFor(t, clockworkAgent(t, c, 5*time.Minute, "k"), time.Hour)
+		if c.closed < 10 || c.closed != len(c.asked) {
+			t.Errorf("closed %d times in %d refreshes", c.closed, len(c.asked))
 		}
 	})
 }

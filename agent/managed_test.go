@@ -36,7 +36,7 @@ func TestManagedSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for ref, v := range held.values {
+	for ref, v := range held.Values {
 		if s := v.secret; s.NextRotation.IsZero() || s.Answer.AutomaticRotation != "Enabled" || s.Answer.ExtendedConfig == "" || lasts(kms.Ref{Name: ref.Name, VersionID: "v1"}, v) {
 			t.Errorf("%s of type %s: %+v", ref, s.Type, s.Answer)
 		}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
@@ -26,8 +28,6 @@ type pod struct {
 	doc   config.Agent
 	env   map[string]string
 	log   *journal
-
-	options []Option
 }
 
 // newPod makes a pod of the ServiceAccount that the emulated role trusts, with two secrets that it may read.
@@ -66,11 +66,20 @@ func newPod(t *testing.T, files ...config.File) *pod {
 // agent is a new process in the pod.
 func (p *pod) agent() *Agent {
 	p.t.Helper()
-	a, err := New(p.doc, func(name string) string { return p.env[name] }, NewLogger(p.log, p.doc), p.options...)
+	a, err := p.open()
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	return a
+}
+
+func (p *pod) open() (*Agent, error) {
+	m := metrics.New()
+	src, err := source.Open(p.doc, func(name string) string { return p.env[name] }, m)
+	if err != nil {
+		return nil, err
+	}
+	return New(p.doc, src, m, NewLogger(p.log, p.doc))
 }
 
 func (p *pod) init() {

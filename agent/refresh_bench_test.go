@@ -23,13 +23,16 @@ func BenchmarkRefreshUnchanged(b *testing.B) {
 	cloud := &clockwork{answer: func(_ int, ref kms.Ref) (kms.Secret, error) {
 		return kms.Secret{Name: ref.Name, VersionID: "v1", Data: []byte(`{"user":"app","password":"correct horse"}`)}, nil
 	}}
-	a := &Agent{doc: doc, reader: &hold{reader: cloud}, log: NewLogger(io.Discard, doc), measures: metrics.New()}
+	a, err := New(doc, sourceOf(cloud), metrics.New(), NewLogger(io.Discard, doc))
+	if err != nil {
+		b.Fatal(err)
+	}
 	dir, err := openViews(doc)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer dir.close()
-	if _, changed, err := a.refresh(b.Context(), dir, &round{snapshot: snapshot{values: values{}}}); err != nil || len(changed) != secrets {
+	if _, changed, err := a.refresh(b.Context(), dir, &round{snapshot: snapshot{Values: values{}}}); err != nil || len(changed) != secrets {
 		b.Fatalf("the first files: %d, %v", len(changed), err)
 	}
 	var before, after runtime.MemStats
@@ -38,7 +41,7 @@ func BenchmarkRefreshUnchanged(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
-		if _, changed, err := a.refresh(b.Context(), dir, &round{snapshot: snapshot{values: values{}}}); err != nil || len(changed) != 0 {
+		if _, changed, err := a.refresh(b.Context(), dir, &round{snapshot: snapshot{Values: values{}}}); err != nil || len(changed) != 0 {
 			b.Fatalf("changed %v, %v", changed, err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
@@ -48,7 +49,7 @@ func TestAPodMakesOneExchange(t *testing.T) {
 // onlyInState fails the test if the session is anywhere but in the agent's own directory, or for others to read there.
 func (p *pod) onlyInState() {
 	p.t.Helper()
-	path := filepath.Join(p.doc.StateDir, identity.SessionsFile)
+	path := filepath.Join(p.doc.StateDir, source.SessionsFile)
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		p.t.Fatalf("%v, %v", info, err)
@@ -179,7 +180,7 @@ func TestDamagedStateIsNoObstacle(t *testing.T) {
 	} {
 		p := newPod(t)
 		p.doc.RefreshInterval = config.Duration(time.Hour)
-		for _, name := range []string{stateFile, roundFile, pauseFile, identity.SessionsFile} {
+		for _, name := range []string{stateFile, roundFile, source.PauseFile, source.SessionsFile} {
 			if err := os.WriteFile(filepath.Join(p.doc.StateDir, name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -245,7 +246,7 @@ func TestTheIntervalIsTold(t *testing.T) {
 				t.Errorf("the next attempt is in %s, %v", until, err)
 			}
 			scraped := httptest.NewRecorder()
-			a.measures.Handler(nil).ServeHTTP(scraped, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			a.metrics.Handler(nil).ServeHTTP(scraped, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 			_, gauge, _ := strings.Cut(scraped.Body.String(), "\nkms_agent_refresh_interval_seconds ")
 			gauge, _, _ = strings.Cut(gauge, "\n")
 			return time.Duration(status.Interval), gauge

@@ -1,11 +1,11 @@
 package agent
 
 import (
-	"context"
 	"math/rand/v2"
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -42,7 +42,7 @@ type schedule struct {
 // newSchedule is that of a document, with the interval that a process before came to.
 func newSchedule(doc config.Agent, before round) schedule {
 	least := interval(doc)
-	return schedule{least: least, interval: max(least, min(before.interval, slowestInterval))}
+	return schedule{least: least, interval: max(least, min(time.Duration(before.Interval), slowestInterval))}
 }
 
 // first is the pause until the first refresh of an agent that took over what was held, and maybe when the one before it would have
@@ -51,10 +51,10 @@ func (s *schedule) first(held snapshot, planned, now time.Time) time.Duration {
 	if wait := planned.Sub(now); wait > 0 && wait <= s.interval+s.interval/10 { // else it is of another clock
 		return wait
 	}
-	if held.at.After(now) {
-		held.at = now // somebody has set the clock back since
+	if held.At.After(now) {
+		held.At = now // the clock has been set back since
 	}
-	if wait := s.until(held, held.at, now); wait > 0 {
+	if wait := s.until(held, held.At, now); wait > 0 {
 		return wait
 	}
 	return rand.N(min(s.interval, catchUp))
@@ -80,7 +80,7 @@ func (s *schedule) failed(asked time.Duration, throttled bool) time.Duration {
 	if throttled {
 		first = max(first, s.interval/8) // what the pod has is good for longer than that
 	}
-	wait := max(asked, backoff(s.failures, first, s.longest()))
+	wait := max(asked, pause.UpTo(pause.Doubled(first, s.failures, s.longest())))
 	s.failures++
 	return wait
 }
@@ -91,15 +91,15 @@ func (s *schedule) longest() time.Duration { return min(6*s.interval, catchUp) }
 // until is the time from now until the values are due to be fetched again: after the interval, give or take a tenth so that pods
 // that started together do not stay together, or soon after KMS rotates one of them, if that is earlier.
 func (s *schedule) until(held snapshot, from, now time.Time) time.Duration {
-	due := from.Add(s.interval - s.interval/10 + rand.N(s.interval/5+1))
+	due := from.Add(pause.Around(s.interval))
 	var rotation time.Time // the first to come; one chance for all, or a pod with many secrets would always be early
-	for _, v := range held.values {
+	for _, v := range held.Values {
 		next := v.secret.NextRotation
-		if next.After(held.at) && (rotation.IsZero() || next.Before(rotation)) { // else it has none, or KMS is late with it
+		if next.After(held.At) && (rotation.IsZero() || next.Before(rotation)) { // else it has none, or KMS is late with it
 			rotation = next
 		}
 	}
-	if rotation = rotation.Add(rand.N(rotationGrace)); rotation.After(held.at) && rotation.Before(due) {
+	if rotation = rotation.Add(rand.N(rotationGrace)); rotation.After(held.At) && rotation.Before(due) {
 		due = rotation
 	}
 	return due.Sub(now)
@@ -120,24 +120,4 @@ func (v values) lasting() values {
 		}
 	}
 	return kept
-}
-
-// backoff is the pause before the attempt after the n-th failure, counted from 0: anything up to first, doubled n times,
-// at most limit. Full jitter is what spreads a fleet that an outage has brought into step.
-func backoff(n int, first, limit time.Duration) time.Duration {
-	longest := limit
-	if n < 30 && first<<n < limit {
-		longest = first << n
-	}
-	return rand.N(longest + 1)
-}
-
-// sleep waits for d or for the end of ctx.
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"sort"
 	"strconv"
 	"time"
 
@@ -13,32 +15,25 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/httpapi"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/localapi"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// localSize is how many values the local API keeps, the KMS Agent's own limit.
-const localSize = 1000
+var errNoFiles = errors.New("no files yet")
 
-// localSecrets are the local API's settings: a value stays good until the second refresh after it, so that what the files are
+// localSource returns what the local API serves. A value stays good until the second refresh after it, so that what the files are
 // made of is not fetched for the API once more; without refreshes, for a day.
-func localSecrets(doc config.Agent) SecretsConfig {
-	return SecretsConfig{TTL: cmp.Or(2*interval(doc), 24*time.Hour), Size: localSize, Stale: true}
-}
-
-// keep hands what is held on to the local API and to the metrics.
-func (a *Agent) keep(fetched time.Time, secrets map[kms.Ref]kms.Secret) {
-	for ref, secret := range secrets {
-		a.measures.Fetched(ref.Name, fetched)
-		if a.local != nil && ref.RoleARN == "" { // the API reads as the pod itself
-			a.local.Put(ref, secret)
-		}
-	}
+func (a *Agent) localSource() *localapi.Source {
+	return localapi.New(localapi.Config{
+		Read: a.source.Read, Who: a.Adviser, TTL: cmp.Or(2*interval(a.doc), 24*time.Hour), Size: localapi.MostValues, Stale: true, Log: a.log,
+	})
 }
 
 // serve answers on the local API and on the metrics port until ctx ends.
-func (a *Agent) serve(ctx context.Context, group *errgroup.Group) error {
+func (a *Agent) serve(ctx context.Context, group *errgroup.Group, dirs views) error {
 	if a.doc.API != nil {
 		serveAPI, err := a.listenAPI(ctx)
 		if err != nil {
@@ -54,11 +49,13 @@ func (a *Agent) serve(ctx context.Context, group *errgroup.Group) error {
 	if err != nil {
 		return fmt.Errorf("the metrics: %w", err)
 	}
-	a.log.Info("the metrics are there", "address", listener.Addr().String())
-	if a.local != nil {
-		a.measures.Cache(a.local.Counts)
-	}
-	handler := a.measures.Handler(func() error { return Ready(ctx, a.doc) })
+	a.log.Info("metrics listening", logkey.Address, listener.Addr().String())
+	handler := a.metrics.Handler(func() error { // the local API is listening already
+		if a.doc.Writes() && !dirs.written() {
+			return errNoFiles
+		}
+		return nil
+	})
 	group.Go(func() error { return metrics.Serve(ctx, listener, handler) })
 	return nil
 }
@@ -69,7 +66,7 @@ func (a *Agent) listenAPI(ctx context.Context) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	allow := append([]string(nil), api.Allow...)
+	allow := slices.Clone(api.Allow)
 	for _, f := range a.declared() {
 		if f.RoleARN == "" {
 			allow = append(allow, f.Secrets()...)
@@ -83,31 +80,12 @@ func (a *Agent) listenAPI(ctx context.Context) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.log.Info("the local API is there", "address", listener.Addr().String())
+	a.log.Info("local API listening", logkey.Address, listener.Addr().String())
 	return func() error { return server.Serve(ctx, listener) }, nil
 }
 
-// router says who hears of which file's changes.
-func (a *Agent) router() (notify.Router, error) {
-	router := notify.Router{Notifier: a.notifier, Files: map[string]notify.Target{}}
-	var err error
-	if a.doc.OnChange != "" {
-		if router.Pod, err = notify.Parse(a.doc.OnChange); err != nil {
-			return router, fmt.Errorf("onChange: %w", err)
-		}
-	}
-	for _, f := range a.doc.Files {
-		if f.OnChange == "" {
-			continue
-		}
-		if router.Files[f.Path], err = notify.Parse(f.OnChange); err != nil {
-			return router, fmt.Errorf("file %s: onChange: %w", f.Path, err)
-		}
-	}
-	return router, nil
-}
-
-// Ready returns nil once the files are there, if there are to be any, and the local API answers, if there is to be one.
+// Ready returns nil once the files are there, if there are to be any, and the local API answers, if there is to be one. It is for
+// another process than the agent's.
 func Ready(ctx context.Context, doc config.Agent) error {
 	dirs, err := openViews(doc)
 	if err != nil {
@@ -115,10 +93,68 @@ func Ready(ctx context.Context, doc config.Agent) error {
 	}
 	defer dirs.close()
 	if doc.Writes() && !dirs.written() {
-		return errors.New("no files yet")
+		return errNoFiles
 	}
 	if doc.API == nil {
 		return nil
 	}
 	return httpapi.Client{Address: httpapi.Address(doc.API.Port, doc.API.Socket)}.Ping(ctx)
+}
+
+// publish hands what is held on to the local API and to the metrics.
+func (a *Agent) publish(held snapshot) {
+	for ref, v := range held.Values {
+		if v.absent != nil {
+			continue
+		}
+		a.metrics.Fetched(ref.Name, held.At)
+		if a.local != nil && ref.RoleARN == "" { // the API reads as the pod itself
+			a.local.Put(ref, v.secret)
+		}
+	}
+}
+
+// changed logs and tells which secrets have another version and which files another content; paths are those of the files. Without
+// before it is not known what there was.
+func (a *Agent) changed(ctx context.Context, before values, now snapshot, paths []string) {
+	var others []kms.Ref
+	for ref, v := range now.Values {
+		if old, known := before[ref]; known && old.secret.VersionID != v.secret.VersionID {
+			others = append(others, ref)
+		}
+	}
+	sort.Slice(others, func(i, j int) bool { return others[i].String() < others[j].String() })
+	for _, ref := range others {
+		a.log.Info("secret has another version", logkey.Secret, ref.String(),
+			logkey.Version, now.Values[ref].secret.VersionID, logkey.Before, before[ref].secret.VersionID)
+	}
+	if files := a.filesChanged(before, now.Values, paths); len(files) > 0 {
+		a.tell(ctx, notify.Change{Files: files, At: now.At})
+	}
+}
+
+// filesChanged adds to paths which of their secrets changed them.
+func (a *Agent) filesChanged(before, now values, paths []string) []notify.File {
+	var all []notify.File
+	for _, f := range a.doc.Files {
+		if !slices.Contains(paths, f.Path) {
+			continue
+		}
+		first := len(all)
+		for _, ref := range refsOf(f) {
+			file := notify.File{
+				Path: f.Path, Secret: ref.Name, Version: now[ref].secret.VersionID, PreviousVersion: before[ref].secret.VersionID,
+			}
+			if file.Version != file.PreviousVersion {
+				all = append(all, file)
+			}
+		}
+		if len(all) == first { // the versions are the same, but the file was another, or gone
+			ref := refsOf(f)[0]
+			version := now[ref].secret.VersionID
+			all = append(all, notify.File{Path: f.Path, Secret: ref.Name, Version: version, PreviousVersion: version})
+		}
+	}
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Path < all[j].Path })
+	return all
 }

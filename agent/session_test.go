@@ -5,7 +5,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -72,7 +71,7 @@ func TestSessionIsNarrowedToWhatIsDeclared(t *testing.T) {
 			{Name: "app/key"}: true, {Name: "app/variable"}: true, {Name: "shared/ca"}: true, {Name: remote, RoleARN: reader}: true,
 			{Name: "app/undeclared"}: !narrow, {Name: undeclared, RoleARN: reader}: !narrow,
 		} {
-			_, err := a.reader.read(t.Context(), ref)
+			_, err := a.source.Read(t.Context(), ref)
 			if may != (err == nil) || err != nil && !strings.Contains(err.Error(), "Forbidden.NoPermission") {
 				t.Errorf("narrowed %t: %s: %v", narrow, ref, err)
 			}
@@ -98,7 +97,7 @@ func TestSessionThatCannotBeNarrowedIsRefused(t *testing.T) {
 			p := newPod(t)
 			p.doc.SessionPolicy = true
 			c.change(p)
-			if _, err := New(p.doc, func(name string) string { return p.env[name] }, slog.Default()); err == nil || !strings.Contains(err.Error(), c.why) {
+			if _, err := p.open(); err == nil || !strings.Contains(err.Error(), c.why) {
 				t.Errorf("%v; want %s", err, c.why)
 			}
 		})

@@ -159,7 +159,7 @@ func TestStartFailsAtOnceAndSaysWhy(t *testing.T) {
 			if strings.Contains(err.Error(), "no secrets within") || Passing(err) {
 				t.Errorf("it tried until its limit: %v", err)
 			}
-			text := TerminationMessage(a.Explain(err))
+			text := a.Explain(err)
 			for _, want := range test.want {
 				if !strings.Contains(text, want) {
 					t.Errorf("%q is not in:\n%s", want, text)
@@ -203,7 +203,7 @@ func TestBundleThatIsNoPEM(t *testing.T) {
 	} {
 		p := newPod(t)
 		change(&p.doc)
-		if _, err := New(p.doc, os.Getenv, NewLogger(p.log, p.doc)); err == nil || !strings.Contains(err.Error(), "caBundle") {
+		if _, err := p.open(); err == nil || !strings.Contains(err.Error(), "caBundle") {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -159,6 +159,9 @@ func (a Agent) check() error {
 		if f.Secret != "" && len(f.From) > 0 {
 			m.Add(at("from"), "takes the place of secret")
 		}
+		if f.RoleARN != "" && !IsRoleARN(f.RoleARN) {
+			m.Add(at("roleArn"), "%q is not the ARN of a RAM role; want acs:ram::<account>:role/<name>", f.RoleARN)
+		}
 		for _, dir := range f.Dirs {
 			if !slices.Contains(a.ViewDirs, dir) {
 				m.Add(at("dirs"), "%q is not among viewDirs", dir)

@@ -24,26 +24,47 @@ func Signal(onChange string) (name, process string, ok bool) {
 	return strings.TrimPrefix(name, "SIG"), process, true
 }
 
-func checkOnChange(s string) error {
+// A Target is what an on-change names: a URL, or the processes of a name and the signal for them. Targets can be compared.
+type Target struct {
+	URL     string
+	Signal  string // without SIG: "HUP"
+	Process string
+}
+
+// String is the form that ParseOnChange reads.
+func (t Target) String() string {
+	if t.URL != "" {
+		return t.URL
+	}
+	return "signal:" + t.Signal + ":" + t.Process
+}
+
+// ParseOnChange reads http://127.0.0.1:<port>/<path> or signal:<SIG>:<process>.
+func ParseOnChange(s string) (Target, error) {
 	if name, process, ok := Signal(s); ok {
-		return checkSignal(name, process)
+		return Target{Signal: name, Process: process}, checkSignal(name, process)
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme == "" {
-		return fmt.Errorf("%q is not a notification; write %s", s, onChangeForms)
+		return Target{}, fmt.Errorf("%q is not a notification; write %s", s, onChangeForms)
 	}
 	port, err := strconv.ParseUint(u.Port(), 10, 16)
 	switch {
 	case u.Scheme != "http":
-		return fmt.Errorf("%q: %s is not possible; write %s", s, u.Scheme, onChangeForms)
+		return Target{}, fmt.Errorf("%q: %s is not possible; write %s", s, u.Scheme, onChangeForms)
 	case u.Hostname() != "127.0.0.1":
-		return fmt.Errorf("%q leaves the pod; the host must be 127.0.0.1, by which the pod's containers reach each other", s)
+		return Target{}, fmt.Errorf("%q leaves the pod; the host must be 127.0.0.1, by which the pod's containers reach each other", s)
 	case err != nil || port == 0:
-		return fmt.Errorf("%q names no port; write for example http://127.0.0.1:8080/-/reload", s)
+		return Target{}, fmt.Errorf("%q names no port; write for example http://127.0.0.1:8080/-/reload", s)
 	case u.User != nil || u.Fragment != "" || u.Path == "":
-		return fmt.Errorf("%q is not of the form http://127.0.0.1:<port>/<path>; write for example http://127.0.0.1:8080/-/reload", s)
+		return Target{}, fmt.Errorf("%q is not of the form http://127.0.0.1:<port>/<path>; write for example http://127.0.0.1:8080/-/reload", s)
 	}
-	return nil
+	return Target{URL: u.String()}, nil
+}
+
+func checkOnChange(s string) error {
+	_, err := ParseOnChange(s)
+	return err
 }
 
 func checkSignal(name, process string) error {

@@ -5,9 +5,10 @@ import (
 	"container/list"
 	"context"
 	"maps"
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 )
 
 const (
@@ -21,22 +22,22 @@ const (
 	mostRefusals = 100
 )
 
-// Config says what a Cache keeps and for how long.
+// Config says what a Cache keeps and for how long. Every function is needed.
 type Config[K comparable, V any] struct {
 	// Fetch gets a value. Its ctx ends after Timeout, not when a caller of the Cache loses interest: the next one wants the
 	// value too.
 	Fetch   func(ctx context.Context, key K) (V, error)
-	Timeout time.Duration // 0: 30s
+	Timeout time.Duration
 	TTL     time.Duration // how long a value is good for; 0: values are not kept
 	Size    int           // how many values are kept, at least 1; the one not used for longest goes first
 	// Bytes is what all values that are kept may have together, as Weigh counts them; 0: no limit. A value with more is not kept.
 	Bytes int
-	Weigh func(V) int // nil: values have no weight
+	Weigh func(V) int
 	// Transient tells errors that may pass by themselves. After one, an expired value is served on; after any other it is
-	// forgotten. nil: no error is transient.
+	// forgotten.
 	Transient func(error) bool
-	Lasting   func(error) bool       // tells errors that are the same for some seconds, such as for a key that does not exist; nil: none is
-	Stale     func(key K, err error) // told when an expired value stays because of err; nil: nobody is
+	Lasting   func(error) bool       // tells errors that are the same for some seconds, such as for a key that does not exist
+	Stale     func(key K, err error) // called when an expired value stays because of err
 	Version   func(V) string         // what Watch compares
 }
 
@@ -74,21 +75,6 @@ type refusal struct {
 
 // New returns an empty Cache.
 func New[K comparable, V any](cfg Config[K, V]) *Cache[K, V] {
-	if cfg.Timeout == 0 {
-		cfg.Timeout = 30 * time.Second
-	}
-	if cfg.Transient == nil {
-		cfg.Transient = func(error) bool { return false }
-	}
-	if cfg.Lasting == nil {
-		cfg.Lasting = func(error) bool { return false }
-	}
-	if cfg.Weigh == nil {
-		cfg.Weigh = func(V) int { return 0 }
-	}
-	if cfg.Stale == nil {
-		cfg.Stale = func(K, error) {}
-	}
 	cfg.Size = max(cfg.Size, 1)
 	return &Cache[K, V]{
 		cfg: cfg, entries: map[K]*list.Element{}, flights: map[K]*flight[V]{},
@@ -230,5 +216,69 @@ func (c *Cache[K, V]) refuse(key K, err error) {
 	}
 }
 
-// spread is d give or take a tenth, so that what began together does not stay together.
-func spread(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5+1) }
+// flight is one fetch, which any number of callers wait for.
+type flight[V any] struct {
+	number uint64
+	asked  time.Time     // when Refresh caused it; zero: it did not
+	done   chan struct{} // closed at the end; what is below is set before
+	value  V
+	err    error
+	stale  *V // to be served although err is not nil
+}
+
+func (f *flight[V]) wait(ctx context.Context) (V, error) {
+	select {
+	case <-f.done:
+		return f.value, f.err
+	case <-ctx.Done():
+		var none V
+		return none, ctx.Err()
+	}
+}
+
+// launch is called with mu held. A forced flight that fails leaves what is kept as it is.
+func (c *Cache[K, V]) launch(key K, forced bool) *flight[V] {
+	c.launched++
+	f := &flight[V]{number: c.launched, done: make(chan struct{})}
+	if forced {
+		f.asked = time.Now()
+	}
+	c.flights[key] = f
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeout)
+		defer cancel()
+		f.value, f.err = c.cfg.Fetch(ctx, key)
+		c.land(key, f, forced)
+	}()
+	return f
+}
+
+func (c *Cache[K, V]) land(key K, f *flight[V], forced bool) {
+	transient := f.err != nil && c.cfg.Transient(f.err)
+	c.mu.Lock()
+	delete(c.flights, key)
+	if f.err != nil && c.cfg.Lasting(f.err) {
+		c.refuse(key, f.err)
+	}
+	kept, ok := c.lookup(key)
+	switch {
+	case f.err == nil:
+		c.store(key, f.value)
+		if e, kept := c.lookup(key); kept && forced {
+			e.asked = f.asked
+		}
+	case ok && transient:
+		stale := kept.value
+		f.stale = &stale
+		if !forced {
+			kept.due = time.Now().Add(pause.Around(min(c.cfg.TTL, retryPause)))
+		}
+	case ok && !forced:
+		c.forget(key) // it was refused: an outage later must not bring it back
+	}
+	c.mu.Unlock()
+	if f.stale != nil && !forced {
+		c.cfg.Stale(key, f.err)
+	}
+	close(f.done)
+}

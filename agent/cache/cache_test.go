@@ -50,6 +50,7 @@ func (o *origin) fetch(ctx context.Context, key string) (string, error) {
 
 func newCache(o *origin, change ...func(*Config[string, string])) *Cache[string, string] {
 	cfg := Config[string, string]{
+		Timeout: 30 * time.Second, Weigh: func(string) int { return 0 }, Stale: func(string, error) {}, Lasting: func(error) bool { return false },
 		Fetch: o.fetch, TTL: 5 * time.Minute, Size: 3,
 		Transient: func(err error) bool { return errors.Is(err, errOutage) },
 		Version:   func(v string) string { return v },
@@ -285,6 +286,7 @@ func TestWatchWithoutTTLAsksNowAndThen(t *testing.T) {
 
 func TestConcurrentUse(t *testing.T) {
 	c := New(Config[int, string]{
+		Timeout: 30 * time.Second, Weigh: func(string) int { return 0 }, Stale: func(int, error) {}, Lasting: func(error) bool { return false },
 		Fetch:     func(_ context.Context, key int) (string, error) { return fmt.Sprint(key), nil },
 		TTL:       time.Nanosecond, // nearly every Get fetches
 		Size:      4,

@@ -3,6 +3,8 @@ package cache
 import (
 	"context"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 )
 
 // Watch sends the value as it is, and again each time that it has another version, until ctx ends; then it closes the
@@ -65,8 +67,8 @@ func (c *Cache[K, V]) expiry(key K) time.Duration {
 	if element, ok := c.entries[key]; ok {
 		if e, ok := element.Value.(*entry[K, V]); ok {
 			left := min(max(time.Until(e.due), 0), 24*time.Hour)
-			return left + time.Millisecond + spread(left/10)
+			return left + time.Millisecond + pause.Around(left/10)
 		}
 	}
-	return spread(retryPause)
+	return pause.Around(retryPause)
 }

@@ -4,10 +4,12 @@ package handover
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/atomicfile"
 )
 
 // format changes when an agent could misread what another version wrote. Both come from one image in one pod, so no other is
@@ -25,17 +27,10 @@ func Write(directory, name string, what any) error {
 	if err != nil {
 		return err
 	}
-	next := filepath.Join(directory, name+".next")
-	out, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+	return atomicfile.Write(filepath.Join(directory, name), 0o600, func(w io.Writer) error {
+		_, err := w.Write(data)
 		return err
-	}
-	_, err = out.Write(data)
-	if err := errors.Join(err, out.Close()); err != nil {
-		os.Remove(next)
-		return err
-	}
-	return os.Rename(next, filepath.Join(directory, name))
+	})
 }
 
 // Read fills what, a pointer, with what Write was given; its error is fs.ErrNotExist if there is nothing. After an error what is

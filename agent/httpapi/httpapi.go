@@ -7,6 +7,7 @@ package httpapi
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -33,25 +34,36 @@ func (r Request) String() string {
 	return b.String()
 }
 
-// A Secret is what KMS's GetSecretValue answers, as it was on the wire.
+// A Secret is what KMS's GetSecretValue answers, as it is on the wire.
 type Secret struct {
-	RequestID  string
-	ARN        string // not KMS's; empty if it is not known
-	Name       string
-	Type       string // Generic, Rds, RAMCredentials, ECS, …
-	Data       string // base64 if DataType is binary
-	DataType   string // text or binary
-	VersionID  string
-	Stages     []string
-	CreateTime string // RFC 3339
+	RequestID  string `json:"RequestId"`
+	ARN        string `json:"-"` // not KMS's; empty if it is not known
+	Name       string `json:"SecretName"`
+	Type       string `json:"SecretType"`     // Generic, Rds, RAMCredentials, ECS, …
+	Data       string `json:"SecretData"`     // base64 if DataType is binary
+	DataType   string `json:"SecretDataType"` // text or binary
+	VersionID  string `json:"VersionId"`
+	Stages     Stages `json:"VersionStages"`
+	CreateTime string `json:",omitempty"` // RFC 3339
 
 	// Of managed secrets.
-	AutomaticRotation string
-	RotationInterval  string
-	LastRotationDate  string
-	NextRotationDate  string
-	ExtendedConfig    string
+	AutomaticRotation string `json:",omitempty"`
+	RotationInterval  string `json:",omitempty"`
+	LastRotationDate  string `json:",omitempty"`
+	NextRotationDate  string `json:",omitempty"`
+	ExtendedConfig    string `json:",omitempty"`
 }
+
+// Stages are those of a version.
+type Stages []string
+
+// MarshalJSON implements json.Marshaler, as KMS nests lists.
+func (s Stages) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string][]string{"VersionStage": s.list()})
+}
+
+// list is never nil, which would be null in JSON.
+func (s Stages) list() []string { return append([]string{}, s...) }
 
 // String hides the value from every %v.
 func (s *Secret) String() string { return fmt.Sprintf("secret %s version %s", s.Name, s.VersionID) }
@@ -62,7 +74,7 @@ func (s *Secret) GoString() string { return s.String() }
 // LogValue hides the value from slog.
 func (s *Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// A Source has the secrets. It is safe for concurrent use, and nobody changes a Secret that it has handed out.
+// A Source has the secrets. It is safe for concurrent use, and a Secret that it has handed out does not change.
 type Source interface {
 	// Get returns a secret. Its error is an *Error, which becomes the answer; context.DeadlineExceeded, which becomes 504;
 	// or anything else, which becomes 500 and is logged.

@@ -32,13 +32,15 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %q: it must be a loopback address with a port, or the full path of a socket: %w", address, err)
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("listen on %q: the local API is on loopback only, such as 127.0.0.1:2025, because it serves secrets without encryption", address)
+		return nil, fmt.Errorf("listen on %q: the local API is on loopback only, such as 127.0.0.1:2025, "+
+			"because it serves secrets without encryption", address)
 	}
 	config := net.ListenConfig{Control: shortRange}
 	config.SetMultipathTCP(false) // Go's default, which has no TTL
 	listener, err := config.Listen(ctx, "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen on %s: another program of the pod has the port; give the API another one (api-port, or HttpPort) or a socket (api-socket): %w", address, err)
+		return nil, fmt.Errorf("listen on %s: another program of the pod has the port; "+
+			"give the API another one (api-port, or HttpPort) or a socket (api-socket): %w", address, err)
 	}
 	return listener, err
 }
@@ -69,7 +71,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	// As for the token file: the containers that share the volume run as different users, and nobody else sees it.
+	// As for the token file: the containers that share the volume run as different users, and no other container sees it.
 	if err := os.Chmod(path, 0o666); err != nil {
 		listener.Close()
 		return nil, err

@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -49,6 +51,122 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 		return err
+	}
+	return nil
+}
+
+// mostStanding is how many connections over MaxConn there are at a time. They get 429, and an answer to /ping: an agent that is
+// busy is not unhealthy.
+const mostStanding = 16
+
+// limited is a listener that bounds the connections of a server. Every container of the pod can connect, also one without the
+// token. So when MaxConn connections are open, a new one takes the place of the oldest that has not sent the token yet. Only where
+// all have sent it is the new one over MaxConn.
+type limited struct {
+	net.Listener
+	most    int
+	closing <-chan struct{} // closed when the server ends
+
+	mu        sync.Mutex
+	open      int       // connections within most
+	strangers list.List // of *connection: those within most that have not sent the token, oldest first
+	standing  list.List // of *connection: those over most, oldest first
+}
+
+// connection is one that a limited listener has accepted.
+type connection struct {
+	net.Conn
+	server *limited
+	over   bool // over MaxConn
+
+	list  *list.List // that it is in, guarded by mu; nil: none
+	place *list.Element
+	left  bool // guarded by mu
+}
+
+type connectionKey struct{}
+
+// connectionOf returns the connection of a request. Without Serve it is one that nothing limits.
+func connectionOf(r *http.Request) *connection {
+	if c, ok := r.Context().Value(connectionKey{}).(*connection); ok {
+		return c
+	}
+	return &connection{server: &limited{}}
+}
+
+// Accept implements net.Listener.
+func (l *limited) Accept() (net.Conn, error) {
+	accepted, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &connection{Conn: accepted, server: l}
+	if oldest := l.enter(c); oldest != nil {
+		oldest.Conn.Close()
+	}
+	return c, nil
+}
+
+// enter counts a connection, and returns the one that it takes the place of, if any.
+func (l *limited) enter(c *connection) (oldest *connection) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.list = &l.strangers
+	if l.open >= l.most {
+		if c.over = l.strangers.Len() == 0; c.over {
+			c.list = &l.standing
+		}
+		if first := c.list.Front(); first != nil && (!c.over || c.list.Len() == mostStanding) {
+			oldest, _ = first.Value.(*connection)
+			oldest.leave()
+		}
+	}
+	c.place = c.list.PushBack(c)
+	if !c.over {
+		l.open++
+	}
+	return oldest
+}
+
+// trust keeps the connection, which has sent the token, from making room for others.
+func (c *connection) trust() {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	c.unlist()
+}
+
+// leave is called with mu held.
+func (c *connection) leave() {
+	if c.left {
+		return
+	}
+	c.left = true
+	c.unlist()
+	if !c.over {
+		c.server.open--
+	}
+}
+
+// unlist is called with mu held.
+func (c *connection) unlist() {
+	if c.list != nil {
+		c.list.Remove(c.place)
+		c.list = nil
+	}
+}
+
+// Close implements net.Conn.
+func (c *connection) Close() error {
+	c.server.mu.Lock()
+	c.leave()
+	c.server.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// CloseWrite is what net/http calls before Close, so that a client which still sends can read the answer.
+func (c *connection) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
 	}
 	return nil
 }

@@ -13,9 +13,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 )
 
-// Config says what to serve to whom.
+// Config says what to serve, and under which conditions.
 type Config struct {
 	Source Source
 	Token  string // what a request must bring
@@ -67,7 +69,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	switch {
 	case cfg.Token == "":
-		return nil, errors.New("the local API needs a token: without one, whoever can make a process of this pod send a request reads its secrets")
+		return nil, errors.New("the local API needs a token: " +
+			"without one, whoever can make a process of this pod send a request reads its secrets")
 	case !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/"):
 		return nil, fmt.Errorf("path prefix %q: it must begin and end with /, as /v1/ does", prefix)
 	case cfg.ResponseType < ShapeKMS || cfg.ResponseType > ShapeVault:
@@ -154,8 +157,9 @@ func (s *Server) permit(r Request) *Error {
 	}
 	return &Error{
 		Status: http.StatusForbidden, Code: CodeNotAllowed,
-		Message:   "this agent does not serve the secret " + r.SecretID,
-		Recommend: "declare the secret in the pod, or add a pattern for it to the annotation kms.alibabacloud.com/api-allow; capitals count, and a name and its ARN are two",
+		Message: "this agent does not serve the secret " + r.SecretID,
+		Recommend: "declare the secret in the pod, or add a pattern for it to the annotation kms.alibabacloud.com/api-allow; " +
+			"capitals count, and a name and its ARN are two",
 	}
 }
 
@@ -190,10 +194,10 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, context.DeadlineExceeded):
 		refusal = &Error{Status: http.StatusGatewayTimeout, Code: CodeTimeout, Message: "KMS did not answer in time"}
 	default:
-		s.log.Error("request failed", "path", r.URL.Path, "error", err)
+		s.log.Error("request failed", logkey.Path, r.URL.Path, logkey.Error, err)
 		refusal = &Error{Status: http.StatusInternalServerError, Code: CodeInternal, Message: "the agent's log says what went wrong"}
 	}
-	s.log.Debug("request refused", "path", r.URL.Path, "status", refusal.Status, "code", refusal.Code)
+	s.log.Debug("request refused", logkey.Path, r.URL.Path, logkey.Status, refusal.Status, logkey.Code, refusal.Code)
 	if refusal.Code == CodeTooManyConnections {
 		w.Header().Set("Connection", "close") // or it would stay one too many
 	}
@@ -202,7 +206,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	body, err := encode(refusal)
 	if err != nil {
-		s.log.Error("answer could not be encoded", "error", err)
+		s.log.Error("answer could not be encoded", logkey.Error, err)
 	}
 	write(w, refusal.Status, body)
 }

@@ -18,26 +18,6 @@ const (
 	ShapeVault ResponseType = 2 // HashiCorp Vault, KV version 2
 )
 
-type kmsShape struct {
-	RequestID         string `json:"RequestId"`
-	SecretName        string
-	SecretType        string
-	SecretData        string
-	SecretDataType    string
-	VersionID         string `json:"VersionId"`
-	VersionStages     kmsStages
-	CreateTime        string `json:",omitempty"`
-	AutomaticRotation string `json:",omitempty"`
-	RotationInterval  string `json:",omitempty"`
-	LastRotationDate  string `json:",omitempty"`
-	NextRotationDate  string `json:",omitempty"`
-	ExtendedConfig    string `json:",omitempty"`
-}
-
-type kmsStages struct {
-	VersionStage []string
-}
-
 type awsShape struct {
 	ARN           string `json:",omitempty"`
 	Name          string
@@ -73,13 +53,9 @@ type vaultMetadata struct {
 }
 
 func (t ResponseType) document(s *Secret) any {
-	stages := s.Stages
-	if stages == nil {
-		stages = []string{} // [], not null
-	}
 	switch t {
 	case ShapeAWS:
-		out := &awsShape{ARN: s.ARN, Name: s.Name, VersionID: s.VersionID, VersionStages: stages, CreatedDate: epoch(s.CreateTime)}
+		out := &awsShape{ARN: s.ARN, Name: s.Name, VersionID: s.VersionID, VersionStages: s.Stages.list(), CreatedDate: epoch(s.CreateTime)}
 		if s.DataType == "binary" {
 			out.SecretBinary = &s.Data
 		} else {
@@ -90,15 +66,10 @@ func (t ResponseType) document(s *Secret) any {
 		number, _ := strconv.Atoi(strings.TrimPrefix(s.VersionID, "v"))
 		return &vaultShape{RequestID: s.RequestID, Data: vaultData{Data: keyed(s), Metadata: vaultMetadata{
 			CreatedTime: s.CreateTime, Version: number,
-			CustomMetadata: map[string]string{"SecretType": s.Type, "VersionId": s.VersionID, "VersionStages": strings.Join(stages, ",")},
+			CustomMetadata: map[string]string{"SecretType": s.Type, "VersionId": s.VersionID, "VersionStages": strings.Join(s.Stages, ",")},
 		}}}
 	default:
-		return &kmsShape{
-			RequestID: s.RequestID, SecretName: s.Name, SecretType: s.Type, SecretData: s.Data, SecretDataType: s.DataType,
-			VersionID: s.VersionID, VersionStages: kmsStages{stages}, CreateTime: s.CreateTime,
-			AutomaticRotation: s.AutomaticRotation, RotationInterval: s.RotationInterval,
-			LastRotationDate: s.LastRotationDate, NextRotationDate: s.NextRotationDate, ExtendedConfig: s.ExtendedConfig,
-		}
+		return s
 	}
 }
 

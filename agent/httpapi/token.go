@@ -4,10 +4,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/atomicfile"
 )
 
 // DefaultTokenVariables are the environment variables that may say the token; the first that is set counts.
@@ -59,16 +62,11 @@ func ReadToken(path string) (string, error) {
 // that the volume it lies in is mounted in the chosen containers only.
 func WriteToken(path string) (string, error) {
 	token := rand.Text()
-	file, err := os.CreateTemp(filepath.Dir(path), ".token-*")
+	err := atomicfile.Write(path, 0o444, func(w io.Writer) error {
+		_, err := io.WriteString(w, token)
+		return err
+	})
 	if err != nil {
-		return "", fmt.Errorf("write the token %s: %w", path, err)
-	}
-	_, err = file.WriteString(token)
-	if err = errors.Join(err, file.Chmod(0o444), file.Close()); err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		os.Remove(file.Name())
 		return "", fmt.Errorf("write the token %s: %w", path, err)
 	}
 	return token, nil

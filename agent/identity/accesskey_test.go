@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 func TestAccessKeyItself(t *testing.T) {
 	s := cloud(t)
-	source, err := Open("access-key", env(envAccessKeyID, keyID+"\n", envAccessKeySecret, keySecret+"\n"), where(s))
+	source, err := open("access-key", env(config.AccessKeyIDEnv, keyID+"\n", config.AccessKeySecretEnv, keySecret+"\n"), where(s))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +38,7 @@ func TestAccessKeyItself(t *testing.T) {
 
 func TestAccessKeyDoesNotEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		source, err := NewAccessKey(AccessKey{ID: "a", Secret: "b"})
+		source, err := accessKey(AccessKey{ID: "a", Secret: "b"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,8 +52,8 @@ func TestAccessKeyDoesNotEnd(t *testing.T) {
 
 func TestAccessKeyAssumesItsRole(t *testing.T) {
 	s := cloud(t)
-	values := []string{envAccessKeyID, keyID, envAccessKeySecret, keySecret, envRoleARN, readerARN, envSessionName, "of-the-secret"}
-	source, err := Open("access-key", env(values...), where(s))
+	values := []string{config.AccessKeyIDEnv, keyID, config.AccessKeySecretEnv, keySecret, config.RoleARNEnv, readerARN, config.AccessKeySessionNameEnv, "of-the-secret"}
+	source, err := open("access-key", env(values...), where(s))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +94,7 @@ func TestRefusalsOfAssumeRole(t *testing.T) {
 		{"quotes the secret", keyID, keySecret, readerARN, &emulator.Fault{Code: "InvalidParameter", Message: "bad " + keySecret}, "InvalidParameter", false},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			source, err := NewAccessKey(AccessKey{ID: x.id, Secret: x.secret, RoleARN: x.role, STS: where(s)})
+			source, err := accessKey(AccessKey{ID: x.id, Secret: x.secret, RoleARN: x.role, STS: where(s)})
 			if err != nil {
 				t.Fatal(err)
 			}

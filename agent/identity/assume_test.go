@@ -54,12 +54,11 @@ func startWithin(t *testing.T, timeout time.Duration, handler http.HandlerFunc, 
 	t.Setenv("ALIBABA_CLOUD_OIDC_TOKEN", "token-of-the-environment")
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	source, err := New(Config{
-		RoleARN: "acs:ram::1:role/web", ProviderARN: "acs:ram::1:oidc-provider/ack-rrsa-c", TokenFile: file, STS: STS{
-			SessionName: "shop.web.pod", Endpoint: server.Listener.Addr().String(),
-			Roots:          roots,
-			ConnectTimeout: timeout, Timeout: timeout},
-	})
+	source, err := source(NewRRSA(RRSA{
+		RoleARN: "acs:ram::1:role/web", ProviderARN: "acs:ram::1:oidc-provider/ack-rrsa-c", Token: TokenFile(file), STS: STS{
+			SessionName: "shop.web.pod", Endpoint: server.Listener.Addr().String(), Roots: roots, ConnectTimeout: timeout, Timeout: timeout,
+		},
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +70,7 @@ func TestExchange(t *testing.T) {
 	source := start(t, func(w http.ResponseWriter, r *http.Request) {
 		r.ParseForm()
 		form = r.Form
+		form["Action"] = r.Header.Values("x-acs-action")
 		io.WriteString(w, answer)
 	})
 	before := time.Now()
@@ -161,17 +161,25 @@ func TestHangEndsWithItsTimeout(t *testing.T) {
 	}
 }
 
+// Each Source trusts what it is told to, whatever others of the process do.
 func TestForeignCertificateIsNotRetried(t *testing.T) {
-	source := start(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) })
-	if err := trust(nil); err != nil { // the system's roots only
+	trusting := start(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) })
+	get(t, trusting)
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	strict, err := accessKey(AccessKey{ID: "a", Secret: "b", RoleARN: "acs:ram::1:role/web", STS: STS{Endpoint: server.Listener.Addr().String()}})
+	if err != nil {
 		t.Fatal(err)
 	}
-	_, err := source.Credentials(t.Context())
+	_, err = strict.Credentials(t.Context())
 	var failure *Error
 	var unknown x509.UnknownAuthorityError
 	if !errors.As(err, &failure) || failure.Retryable() || !errors.As(err, &unknown) {
 		t.Errorf("got %v", err)
 	}
+	trusting.Invalidate(get(t, trusting))
+	get(t, trusting)
 }
 
 func TestTokenFile(t *testing.T) {
@@ -182,7 +190,7 @@ func TestTokenFile(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_, err := readToken(path)
+		_, err := TokenFile(path)(t.Context())
 		var bad *TokenError
 		if !errors.As(err, &bad) || bad.Path != path {
 			t.Errorf("%s: %v", name, err)

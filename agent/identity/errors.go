@@ -2,6 +2,7 @@ package identity
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -25,10 +26,10 @@ const CodeMetadataDisabled = "MetadataDisabled"
 // policy is compared with, and never holds a token, a credential or an answer that was not understood.
 type Error struct {
 	Action      Action
-	Host        string // who was asked
+	Host        string // that was asked
 	RoleARN     string // empty for the node's role
 	ProviderARN string // of AssumeRoleWithOIDC
-	Caller      string // of AssumeRole: who asked for the role, in words
+	Caller      string // of AssumeRole: the identity that asked for the role, in words
 
 	Code      string // STS's error code; empty if Err says what went wrong
 	Message   string
@@ -88,3 +89,36 @@ func (e *TokenError) Error() string {
 }
 
 func (e *TokenError) Unwrap() error { return e.Err }
+
+var errNotSTS = errors.New("the answer was cut off or is not one of STS")
+
+// refused returns the Error for an answer other than 200. A body that is not STS's error document is left out: it is a proxy's,
+// and may hold anything.
+func (e Error) refused(body []byte, secrets []string) *Error {
+	var doc struct{ Code, Message, RequestID string }
+	if json.Unmarshal(body, &doc) != nil || doc.Code == "" {
+		e.Err = errors.New("the answer is neither credentials nor an STS error")
+		return &e
+	}
+	e.Code, e.RequestID = doc.Code, doc.RequestID
+	if strings.Contains(doc.Code, "Signature") {
+		// The gateway quotes what it hashed, session token and all, in more than one encoding.
+		doc.Message = "(a message that quotes the request is not shown)"
+	}
+	for _, secret := range secrets {
+		if secret != "" {
+			doc.Message = strings.ReplaceAll(doc.Message, secret, "[hidden]")
+		}
+	}
+	e.Message = shorten(doc.Message)
+	return &e
+}
+
+// shorten bounds a remote message: it ends up in a termination message of limited size.
+func shorten(s string) string {
+	const most = 400
+	if len(s) <= most {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:most], ""), len(s))
+}

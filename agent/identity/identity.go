@@ -1,21 +1,21 @@
 // Package identity obtains Alibaba Cloud credentials for a pod and keeps them valid.
 //
 // A pod's identity is its ServiceAccount (RRSA), an access key, or its node's role; from each, further roles can be
-// assumed. The exchanges are the SDK's providers. Everything around them is here, because those have no lock, no context,
-// no early refresh, and fail while the credentials that they hold are still valid. A pod has one identity and no
-// fall-back: it must never end up as the node it runs on unless it asked for that.
+// assumed. A Provider makes one exchange; a Source renews early, with jitter, and serves what it has while it is valid. A pod
+// has one identity and no fall-back: it must never end up as the node it runs on unless it asked for that.
 package identity
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 )
 
 const (
@@ -23,7 +23,7 @@ const (
 	// early refresh.
 	shortestPause = 15 * time.Second
 	longestPause  = 5 * time.Minute
-	// firstRefusal and longestRefusal bound how long a refusal is repeated to all who ask, without asking STS: the local API's
+	// firstRefusal and longestRefusal bound how long a refusal is repeated to all callers, without asking STS: the local API's
 	// readers ask whenever they like, and STS gives an account 500 exchanges a minute, refused ones included.
 	firstRefusal   = time.Second
 	longestRefusal = 30 * time.Second
@@ -38,6 +38,11 @@ type Credentials struct {
 	// Expires is when the session ends, by this machine's clock at the time of the request. An access key does not end:
 	// zero.
 	Expires time.Time
+}
+
+// Signing returns what signs a call.
+func (c Credentials) Signing() openapi.Credentials {
+	return openapi.Credentials{AccessKeyID: c.AccessKeyID, AccessKeySecret: c.AccessKeySecret, SecurityToken: c.SecurityToken}
 }
 
 // valid reports whether these are credentials and have not expired.
@@ -62,58 +67,41 @@ func (c Credentials) GoString() string { return c.String() }
 // LogValue hides the secret parts from slog.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
+// A Provider gets credentials. A Source keeps them.
+type Provider struct {
+	// ID is the same for the same identity, and for no other: a session is used only where STS would give the same one.
+	ID string
+	// Get makes one exchange. Its errors are an *Error, a *TokenError, or ctx's.
+	Get func(ctx context.Context) (Credentials, error)
+	// RenewAfter is when credentials are due for replacement; 0: at three quarters of their life. Those with it are not kept in
+	// Sessions: to ask for them costs nothing.
+	RenewAfter time.Duration
+}
+
 // Source hands out the credentials of one role or access key. It is safe for concurrent use.
 type Source struct {
-	assume     func() (Credentials, error)
-	identity   string        // fingerprint of whose sessions these are
-	renewAfter time.Duration // when credentials are due for replacement; 0: at three quarters of their life
-	observe    func(error)   // told of each exchange; nil: nobody is
-	sessions   *Sessions     // where they are kept for the process after this one; nil: nowhere
-	flights    singleflight.Group
+	provider Provider
+	observe  func(error)
+	sessions *Sessions
+	flights  singleflight.Group
 
 	mu        sync.Mutex
 	current   Credentials
-	refreshAt time.Time // when current is due for replacement; before that nobody calls STS
-	refused   error     // what STS said last, if it will say it again; nobody asks before refreshAt
+	refreshAt time.Time // when current is due for replacement; before that STS is not called
+	refused   error     // what STS said last, if it will say it again; it is not asked before refreshAt
 	refusals  int       // in a row
 }
 
-// Open returns the Source of an identity of a kind, which is as in the pod's annotation: "rrsa" or "" for that of the
-// pod's ServiceAccount, "access-key" or "node-role". What else the kind needs is in the environment. It calls nobody yet.
-func Open(kind string, getenv func(string) string, sts STS) (*Source, error) {
-	switch kind {
-	case "", "rrsa":
-		cfg := FromEnv(getenv)
-		cfg.STS = sts
-		return New(cfg)
-	case "access-key":
-		cfg := AccessKeyFromEnv(getenv)
-		sessionName := cfg.SessionName
-		if cfg.STS = sts; sessionName != "" {
-			cfg.SessionName = sessionName
-		}
-		return NewAccessKey(cfg)
-	case "node-role":
-		return NewNodeRole(NodeRoleFromEnv(getenv))
+// NewSource returns a Source of what a Provider gives. Sessions are kept for the process after this one; nil: nowhere. Observe is
+// called with the outcome of each exchange, if it is not nil.
+func NewSource(p Provider, sessions *Sessions, observe func(error)) *Source {
+	if observe == nil {
+		observe = func(error) {}
 	}
-	return nil, fmt.Errorf("identity %q: want rrsa, access-key or node-role", kind)
-}
-
-// NewSource returns a Source of what assume gets. It is for simulations of what time and STS do to an agent; New, NewAccessKey
-// and NewNodeRole are for those who have an identity.
-func NewSource(assume func() (Credentials, error)) *Source { return &Source{assume: assume} }
-
-// New returns a Source for cfg. It does not call STS yet.
-//
-// A process has one STS: the SDK takes its TLS trust from http.DefaultTransport only, so New replaces that.
-func New(cfg Config) (*Source, error) {
-	if err := cfg.check(); err != nil {
-		return nil, err
+	if p.RenewAfter > 0 {
+		sessions = nil
 	}
-	if err := trust(cfg.Roots); err != nil {
-		return nil, err
-	}
-	return &Source{assume: cfg.assumeRole, identity: cfg.fingerprint("rrsa", cfg.RoleARN, cfg.ProviderARN)}, nil
+	return &Source{provider: p, sessions: sessions, observe: observe}
 }
 
 // Credentials returns valid credentials, calling STS if there are none or if three quarters of their life are over.
@@ -123,7 +111,9 @@ func (s *Source) Credentials(ctx context.Context) (Credentials, error) {
 	if c, ok := s.fresh(); ok {
 		return c, nil
 	}
-	flight := s.flights.DoChan("", func() (any, error) { return s.refresh() })
+	flight := s.flights.DoChan("", func() (any, error) {
+		return s.refresh(context.WithoutCancel(ctx)) // it serves the callers that come later, too
+	})
 	select {
 	case r := <-flight:
 		if r.Err != nil {
@@ -138,29 +128,6 @@ func (s *Source) Credentials(ctx context.Context) (Credentials, error) {
 	}
 }
 
-// Observe has f told of each exchange with STS, or with the node's metadata, and its error. It is for the time before the
-// first call of Credentials.
-func (s *Source) Observe(f func(error)) { s.observe = f }
-
-// Keep takes over the session that a process before left in sessions, and leaves there those that come. It is for the time before
-// the first call of Credentials. What the node's metadata service gives is not kept: the service has no quota.
-func (s *Source) Keep(sessions *Sessions) {
-	if s.renewAfter > 0 {
-		return
-	}
-	s.sessions = sessions
-	if c, ok := sessions.of(s.identity, time.Now()); ok {
-		s.current, s.refreshAt = c.Credentials, c.Renew
-	}
-}
-
-// keep is called with mu held.
-func (s *Source) keep() {
-	if s.sessions != nil {
-		s.sessions.keep(s.identity, session{s.current, s.refreshAt})
-	}
-}
-
 // Invalidate gives up the credentials c, which a service has rejected. Newer ones that another caller got in the
 // meantime stay.
 func (s *Source) Invalidate(c Credentials) {
@@ -168,15 +135,20 @@ func (s *Source) Invalidate(c Credentials) {
 	defer s.mu.Unlock()
 	if s.current.AccessKeyID == c.AccessKeyID && s.current.SecurityToken == c.SecurityToken {
 		s.current = Credentials{}
-		s.keep()
+		s.sessions.keep(s.provider.ID, session{s.current, s.refreshAt})
 	}
 }
 
-// fresh returns the credentials in hand if nobody needs to call STS yet.
+// fresh returns the credentials in hand if they are not due yet.
 func (s *Source) fresh() (Credentials, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
+	if s.current == (Credentials{}) {
+		if kept, ok := s.sessions.of(s.provider.ID, now); ok {
+			s.current, s.refreshAt = kept.Credentials, kept.Renew
+		}
+	}
 	return s.current, s.current.valid(now) && (s.refreshAt.IsZero() || now.Before(s.refreshAt))
 }
 
@@ -187,7 +159,7 @@ func (s *Source) valid() (Credentials, bool) {
 	return s.current, s.current.valid(time.Now())
 }
 
-func (s *Source) refresh() (Credentials, error) {
+func (s *Source) refresh(ctx context.Context) (Credentials, error) {
 	// A caller may arrive between the end of one flight and the start of the next.
 	if c, ok := s.fresh(); ok {
 		return c, nil
@@ -196,10 +168,8 @@ func (s *Source) refresh() (Credentials, error) {
 		return Credentials{}, err
 	}
 	start := time.Now()
-	c, err := s.assume()
-	if s.observe != nil {
-		s.observe(err)
-	}
+	c, err := s.provider.Get(ctx)
+	s.observe(err)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,7 +177,7 @@ func (s *Source) refresh() (Credentials, error) {
 	if err != nil {
 		if s.current.valid(now) {
 			s.refreshAt = now.Add(retryPause(s.current.Expires.Sub(now)))
-			s.keep()
+			s.sessions.keep(s.provider.ID, session{s.current, s.refreshAt})
 			return s.current, nil
 		}
 		s.note(err, now)
@@ -216,11 +186,11 @@ func (s *Source) refresh() (Credentials, error) {
 	s.current, s.refreshAt, s.refused, s.refusals = c, time.Time{}, nil, 0
 	switch {
 	case c.Expires.IsZero(): // never due
-	case s.renewAfter > 0:
-		s.refreshAt = start.Add(jitter(s.renewAfter))
+	case s.provider.RenewAfter > 0:
+		s.refreshAt = start.Add(pause.Around(s.provider.RenewAfter))
 	default:
-		s.refreshAt = start.Add(jitter(c.Expires.Sub(start) * 3 / 4))
-		s.keep()
+		s.refreshAt = start.Add(pause.Around(c.Expires.Sub(start) * 3 / 4))
+		s.sessions.keep(s.provider.ID, session{s.current, s.refreshAt})
 	}
 	return c, nil
 }
@@ -241,19 +211,12 @@ func (s *Source) note(err error, now time.Time) {
 	if s.refused = nil; !errors.As(err, &e) || e.Code == "" || e.Retryable() {
 		return
 	}
-	pause := min(firstRefusal<<min(s.refusals, 10), longestRefusal)
-	s.refused, s.refreshAt = err, now.Add(pause/2+rand.N(pause/2+1))
+	s.refused, s.refreshAt = err, now.Add(pause.NearlyUpTo(pause.Doubled(firstRefusal, s.refusals, longestRefusal)))
 	s.refusals++
 }
 
 // retryPause follows what is left of the credentials' life. A fleet whose sessions all fell due in an outage then comes back over
-// minutes, as it would have without one, and nobody's session ends because of that.
+// minutes, as it would have without one, and no session ends because of that.
 func retryPause(left time.Duration) time.Duration {
-	most := min(left/3, longestPause)
-	return max(shortestPause, most/2+rand.N(most/2+1))
-}
-
-// jitter spreads d over 90 % to 110 %, so that pods started together do not come back together.
-func jitter(d time.Duration) time.Duration {
-	return d*9/10 + rand.N(d/5+1)
+	return max(shortestPause, pause.NearlyUpTo(min(left/3, longestPause)))
 }

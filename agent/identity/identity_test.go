@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // sts stands in for the exchange, so that hours pass in a synctest bubble.
@@ -20,7 +22,7 @@ type sts struct {
 	life  time.Duration
 }
 
-func (s *sts) assume() (Credentials, error) {
+func (s *sts) assume(context.Context) (Credentials, error) {
 	start := time.Now()
 	n := s.calls.Add(1)
 	time.Sleep(s.takes)
@@ -42,7 +44,7 @@ func get(t *testing.T, s *Source) Credentials {
 func TestManyCallersOneExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &sts{takes: time.Second, life: time.Hour}
-		source := &Source{assume: server.assume}
+		source := NewSource(Provider{Get: server.assume}, nil, nil)
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() { get(t, source) })
@@ -57,7 +59,7 @@ func TestManyCallersOneExchange(t *testing.T) {
 func TestRefreshesAfterThreeQuarters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &sts{life: time.Hour}
-		source := &Source{assume: server.assume}
+		source := NewSource(Provider{Get: server.assume}, nil, nil)
 		get(t, source)
 		time.Sleep(40 * time.Minute) // earlier than 45 min - 10 %
 		get(t, source)
@@ -80,7 +82,7 @@ func TestEarlyRefreshesAreSpread(t *testing.T) {
 		} {
 			least, most := test.most, test.least
 			for range 1000 {
-				source := &Source{assume: (&sts{life: time.Hour}).assume, renewAfter: test.renewAfter}
+				source := NewSource(Provider{Get: (&sts{life: time.Hour}).assume, RenewAfter: test.renewAfter}, nil, nil)
 				get(t, source)
 				due := time.Until(source.refreshAt)
 				least, most = min(least, due), max(most, due)
@@ -95,7 +97,7 @@ func TestEarlyRefreshesAreSpread(t *testing.T) {
 func TestOutageMattersOnlyAfterExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &sts{life: time.Hour}
-		source := &Source{assume: server.assume}
+		source := NewSource(Provider{Get: server.assume}, nil, nil)
 		get(t, source)
 		server.fail.Store(true)
 		time.Sleep(59 * time.Minute)
@@ -121,7 +123,7 @@ func TestOutageMattersOnlyAfterExpiry(t *testing.T) {
 func TestCallerLeavesWhenItsContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &sts{takes: time.Minute, life: time.Hour}
-		source := &Source{assume: server.assume}
+		source := NewSource(Provider{Get: server.assume}, nil, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
@@ -150,7 +152,7 @@ func TestCallerLeavesWhenItsContextEnds(t *testing.T) {
 func TestRefusalsAreNotAskedForAgainAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refusal, calls := error(&Error{Action: AssumeRoleWithOIDC, Code: "AuthenticationFail.NoPermission"}), 0
-		source := NewSource(func() (Credentials, error) {
+		source := sourceOf(func() (Credentials, error) {
 			calls++
 			return Credentials{AccessKeyID: "key", Expires: time.Now().Add(time.Hour)}, refusal
 		})
@@ -183,7 +185,7 @@ func TestRefusalsAreNotAskedForAgainAtOnce(t *testing.T) {
 func TestWhatMayPassIsAskedForAgain(t *testing.T) {
 	for _, err := range []error{&Error{Code: "Throttling.User"}, &Error{Err: errors.New("no route")}, &TokenError{Path: "/token", Err: errors.New("the file is empty")}} {
 		calls := 0
-		source := NewSource(func() (Credentials, error) { calls++; return Credentials{}, err })
+		source := sourceOf(func() (Credentials, error) { calls++; return Credentials{}, err })
 		for range 3 {
 			if _, got := source.Credentials(t.Context()); !errors.Is(got, err) {
 				t.Errorf("got %v, want %v", got, err)
@@ -198,7 +200,7 @@ func TestWhatMayPassIsAskedForAgain(t *testing.T) {
 func TestInvalidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &sts{life: time.Hour}
-		source := &Source{assume: server.assume}
+		source := NewSource(Provider{Get: server.assume}, nil, nil)
 		first := get(t, source)
 		source.Invalidate(first)
 		second := get(t, source)
@@ -263,8 +265,8 @@ func TestHost(t *testing.T) {
 }
 
 func TestConfigMistakesAreReportedTogether(t *testing.T) {
-	_, err := New(Config{STS: STS{Endpoint: "https://sts.example"}})
-	for _, want := range []string{envRoleARN, envProviderARN, envTokenFile, envEndpoint} {
+	_, err := Open(config.RRSA, env(), STS{Endpoint: "https://sts.example"})
+	for _, want := range []string{config.RoleARNEnv, config.OIDCProviderARNEnv, config.OIDCTokenFileEnv, config.STSEndpointEnv} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not in: %v", want, err)
 		}

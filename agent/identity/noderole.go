@@ -1,21 +1,37 @@
 package identity
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/aliyun/credentials-go/credentials/providers"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// envNodeRole names the node's role, as the SDKs do.
-const envNodeRole = "ALIBABA_CLOUD_ECS_METADATA"
+// This file has what is defended against in credentials-go v1.4.14, whose provider asks the metadata service of an ECS instance.
+// Its chain of fall-backs and its exchanges with STS are not used: they have no lock, no context, no HTTP client of one's own and
+// no CA.
+//
+//   - It sends what it asks the metadata service through the environment's proxy, which would answer with the role of the node that
+//     it runs on; and it never closes its connections. Both are settings of http.DefaultTransport only (direct).
+//   - It panics on an answer without Code or Expiration.
+//   - It does not tell when the credentials expire.
+//   - Its errors are texts that quote the answer (withNode).
 
 // metadataHost is where an ECS instance finds its metadata, over plain HTTP that does not leave the node.
 const metadataHost = "100.100.100.200"
 
 const (
-	// nodeSession is the longest life of the credentials that ECS gives a node. The SDK does not tell how much of it is
-	// left, so they are kept until then at most, and until KMS rejects them if that is earlier.
+	// nodeSession is the longest life of the credentials that ECS gives a node. They are kept until then at most, and until KMS
+	// rejects them if that is earlier.
 	nodeSession = 6 * time.Hour
 	// nodeRenewal is how often they are asked for again: ECS replaces them in time, and asking costs a packet or two
 	// within the node.
@@ -32,28 +48,39 @@ type NodeRole struct {
 	Timeout        time.Duration // of each request after the connection stands; 0: 1s
 }
 
-// NodeRoleFromEnv reads the variable by which the SDKs are told a role's name.
-func NodeRoleFromEnv(getenv func(string) string) NodeRole {
-	return NodeRole{Name: getenv(envNodeRole)}
+// NewNodeRole returns the Provider for the node's role. It takes the metadata service's second version only (IMDSv2), which
+// asks for a token first, so that a request that the pod was tricked into sending does not get credentials.
+func NewNodeRole(cfg NodeRole) Provider {
+	return Provider{ID: fingerprint("node-role", cfg.Name), Get: cfg.fetch, RenewAfter: nodeRenewal}
 }
 
-// NewNodeRole returns a Source for the node's role. It takes the metadata service's second version only (IMDSv2), which
-// asks for a token first, so that a request that somebody made the pod send does not get credentials.
-func NewNodeRole(cfg NodeRole) (*Source, error) {
-	if err := trust(nil); err != nil { // for the rest that it sets: there is no TLS
-		return nil, err
+// direct has http.DefaultTransport, which the SDK clones for each request, connect to the metadata service without a proxy and
+// close its connections. Nothing else of the agent uses it.
+var direct = sync.OnceValue(func() error {
+	transport, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return fmt.Errorf("http.DefaultTransport is a %T: the SDK needs an *http.Transport", http.DefaultTransport)
 	}
-	return &Source{assume: cfg.fetch, renewAfter: nodeRenewal, identity: fingerprint("node-role", cfg.Name)}, nil
-}
+	transport.DisableKeepAlives = true
+	transport.Proxy = func(r *http.Request) (*url.URL, error) {
+		if r.URL.Hostname() == metadataHost {
+			return nil, nil
+		}
+		return http.ProxyFromEnvironment(r)
+	}
+	return nil
+})
 
-func (n *NodeRole) fetch() (creds Credentials, err error) {
+func (n *NodeRole) fetch(context.Context) (creds Credentials, err error) {
 	about := Error{Action: GetNodeRole, Host: metadataHost}
 	defer func() {
-		// The SDK dereferences a missing Code or Expiration.
 		if r := recover(); r != nil {
 			creds, err = Credentials{}, about.withNode(errors.New("incomplete answer"))
 		}
 	}()
+	if err := direct(); err != nil {
+		return Credentials{}, err
+	}
 	provider, err := providers.NewECSRAMRoleCredentialsProviderBuilder().
 		WithRoleName(n.Name).
 		WithDisableIMDSv1(true).
@@ -71,10 +98,29 @@ func (n *NodeRole) fetch() (creds Credentials, err error) {
 	if err != nil {
 		return Credentials{}, about.withNode(err)
 	}
-	return Credentials{
-		AccessKeyID:     got.AccessKeyId,
-		AccessKeySecret: got.AccessKeySecret,
-		SecurityToken:   got.SecurityToken,
-		Expires:         start.Add(nodeSession),
-	}, nil
+	return Credentials{got.AccessKeyId, got.AccessKeySecret, got.SecurityToken, start.Add(nodeSession)}, nil
+}
+
+// metadataStatus finds the status in what the SDK says when the metadata service answered with another than 200. The body follows.
+var metadataStatus = regexp.MustCompile(`(?:httpStatus: |^get role name failed: \S+ \S+ )([0-9]{3})`)
+
+// withNode returns the Error for what the SDK's provider returned.
+func (e Error) withNode(cause error) *Error {
+	text := cause.Error()
+	var transport *url.Error
+	if errors.As(cause, &transport) {
+		text = transport.Err.Error()
+	}
+	status := metadataStatus.FindStringSubmatch(text)
+	switch {
+	case strings.Contains(text, "IMDS credentials is disabled"):
+		e.Code, e.Message = CodeMetadataDisabled, config.MetadataDisabledEnv+" is true"
+	case status != nil:
+		e.Code, e.Message = "HTTP "+status[1], "the metadata service refused"
+	case strings.Contains(text, "http://"+metadataHost): // as the errors of package net/http do
+		e.Err = errors.New("no connection, or no answer in time")
+	default:
+		e.Err = errors.New("the answer is not one of the metadata service")
+	}
+	return &e
 }

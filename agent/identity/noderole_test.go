@@ -13,7 +13,7 @@ import (
 func TestNodeRole(t *testing.T) {
 	s := cloud(t)
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1") // a proxy would answer with another node's role
-	source, err := NewNodeRole(NodeRole{Proxy: s.StartMetadata(t)})
+	source, err := nodeRole(NodeRole{Proxy: s.StartMetadata(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,10 +30,7 @@ func TestNodeRole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reader, err := roles.Source(readerARN)
-	if err != nil {
-		t.Fatal(err)
-	}
+	reader := roles.Source(readerARN)
 	if _, err := reader.Credentials(t.Context()); err == nil || !strings.Contains(err.Error(), "NoPermission") {
 		t.Errorf("a role without policies assumed another: %v", err)
 	}
@@ -43,7 +40,7 @@ func TestNodeRole(t *testing.T) {
 func TestNodeRoleOutlivesAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &sts{life: nodeSession}
-		source := &Source{assume: server.assume, renewAfter: nodeRenewal}
+		source := NewSource(Provider{Get: server.assume, RenewAfter: nodeRenewal}, nil, nil)
 		get(t, source)
 		time.Sleep(20 * time.Minute)
 		if c := get(t, source); c.SecurityToken != "token-2" {
@@ -85,7 +82,7 @@ func TestRefusalsOfTheMetadataService(t *testing.T) {
 			if x.name == "hang" {
 				limit = 200 * time.Millisecond
 			}
-			source, err := NewNodeRole(NodeRole{Name: x.role, Proxy: proxy, ConnectTimeout: limit, Timeout: limit})
+			source, err := nodeRole(NodeRole{Name: x.role, Proxy: proxy, ConnectTimeout: limit, Timeout: limit})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +97,7 @@ func TestRefusalsOfTheMetadataService(t *testing.T) {
 		})
 	}
 	t.Setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
-	source, err := Open("node-role", env(), STS{})
+	source, err := open("node-role", env(), STS{})
 	if err != nil {
 		t.Fatal(err)
 	}

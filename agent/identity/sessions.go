@@ -10,17 +10,20 @@ import (
 	"sync"
 	"time"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 )
 
-// SessionsFile has the sessions that one process of the agent leaves for the next.
-const SessionsFile = "sessions.json"
+// A Store keeps sessions for the process after this one. The error of Read is fs.ErrNotExist if there are none.
+type Store interface {
+	Read(what any) error
+	Write(what any) error
+}
 
-// Sessions are those of a pod, by what they are sessions of. A process that finds one asks STS for none, so that a pod's start
-// is one exchange, whatever restarts in it. It is safe for concurrent use.
+// Sessions are those of a pod, by the ID of their Provider. A process that finds one asks STS for none, so that a pod's start
+// is one exchange, whatever restarts in it. Until Open is called they keep nothing. It is safe for concurrent use.
 type Sessions struct {
-	directory string
-	log       *slog.Logger
+	store Store
+	log   *slog.Logger
 
 	mu   sync.Mutex
 	kept map[string]session
@@ -32,40 +35,51 @@ type session struct {
 	Renew       time.Time // when it is due for replacement
 }
 
-// OpenSessions reads what a process before left in a directory. What cannot be read is as if it were not there.
-func OpenSessions(directory string, log *slog.Logger) *Sessions {
-	s := &Sessions{directory: directory, log: log}
-	if err := handover.Read(directory, SessionsFile, &s.kept); err != nil {
+// Open takes over what a process before left in a store, and keeps sessions there from now on. What cannot be read is as if it
+// were not there.
+func (s *Sessions) Open(store Store, log *slog.Logger) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.store, s.log = store, log
+	if err := store.Read(&s.kept); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			log.Warn("the sessions that are remembered cannot be used: asking STS for new ones", "error", err)
+			log.Warn("the sessions that are remembered cannot be used: asking STS for new ones", logkey.Error, err)
 		}
 		s.kept = nil
 	}
-	if s.kept == nil {
-		s.kept = map[string]session{}
-	}
-	return s
 }
 
-// of is the session of an identity, if it has not ended. One that would last longer than STS gives any is of another clock.
+// of returns the session of an identity, if it has not ended. One that would last longer than STS gives any is of another clock.
 func (s *Sessions) of(identity string, now time.Time) (session, bool) {
+	if s == nil {
+		return session{}, false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, ok := s.kept[identity]
-	return c, ok && !c.Credentials.Expires.IsZero() && c.Credentials.valid(now) && c.Credentials.Expires.Sub(now) <= LongestSession
+	return c, ok && !c.Credentials.Expires.IsZero() && c.Credentials.valid(now) && c.Credentials.Expires.Sub(now) <= longestSession
 }
 
 // keep replaces the session of an identity; one without credentials is forgotten.
 func (s *Sessions) keep(identity string, c session) {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.store == nil {
+		return
+	}
 	if c.Credentials.AccessKeyID == "" {
 		delete(s.kept, identity)
 	} else {
+		if s.kept == nil {
+			s.kept = map[string]session{}
+		}
 		s.kept[identity] = c
 	}
-	if err := handover.Write(s.directory, SessionsFile, s.kept); err != nil {
-		s.log.Warn("the session cannot be remembered: the next process of the agent asks STS for one of its own", "error", err)
+	if err := s.store.Write(s.kept); err != nil {
+		s.log.Warn("the session cannot be remembered: the next process of the agent asks STS for one of its own", logkey.Error, err)
 	}
 }
 
@@ -73,9 +87,4 @@ func (s *Sessions) keep(identity string, c session) {
 func fingerprint(parts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return hex.EncodeToString(sum[:])
-}
-
-// fingerprint of what STS is asked for.
-func (s *STS) fingerprint(parts ...string) string {
-	return fingerprint(append(parts, s.host(), s.SessionName, s.Policy, s.Duration.String())...)
 }

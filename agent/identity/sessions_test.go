@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,20 +11,28 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
+
+const sessionsFile = "sessions.json"
+
+// store keeps sessions in a directory.
+type store string
+
+func (s store) Read(what any) error  { return handover.Read(string(s), sessionsFile, what) }
+func (s store) Write(what any) error { return handover.Write(string(s), sessionsFile, what) }
 
 // process is a Source as a new process of the agent has it, and its log.
 func process(t *testing.T, directory, identity string, life time.Duration, calls *int) (*Source, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
-	source := NewSource(func() (Credentials, error) {
+	kept := new(Sessions)
+	kept.Open(store(directory), slog.New(slog.NewTextHandler(&log, nil)))
+	return NewSource(Provider{ID: identity, Get: func(context.Context) (Credentials, error) {
 		*calls++
 		return Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel", SecurityToken: "sentinel", Expires: time.Now().Add(life)}, nil
-	})
-	source.identity = identity
-	source.Keep(OpenSessions(directory, slog.New(slog.NewTextHandler(&log, nil))))
-	return source, &log
+	}}, kept, nil), &log
 }
 
 func TestASessionServesTheProcessesAfter(t *testing.T) {
@@ -42,7 +51,7 @@ func TestASessionServesTheProcessesAfter(t *testing.T) {
 		if calls < 4 || calls > 5 { // as of one process: each at three quarters of the one before
 			t.Errorf("%d exchanges in 200 minutes", calls)
 		}
-		if info, err := os.Stat(filepath.Join(directory, SessionsFile)); err != nil || info.Mode().Perm() != 0o600 {
+		if info, err := os.Stat(filepath.Join(directory, sessionsFile)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%v, %v", info.Mode(), err)
 		}
 		other, _ := process(t, directory, "b", time.Hour, &calls)
@@ -76,7 +85,7 @@ func TestSessionsThatCannotBeUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			directory, calls := t.TempDir(), 0
-			if err := os.WriteFile(filepath.Join(directory, SessionsFile), []byte(c.text), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(directory, sessionsFile), []byte(c.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			source, log := process(t, directory, "a", time.Hour, &calls)
@@ -99,26 +108,26 @@ func TestSessionsThatCannotBeUsed(t *testing.T) {
 
 // A session belongs to everything that STS was asked for, and to the host that was asked.
 func TestTheFingerprintIsOfTheWholeIdentity(t *testing.T) {
-	base := Config{RoleARN: "acs:ram::1:role/a", ProviderARN: "acs:ram::1:oidc-provider/p", TokenFile: "/t", STS: STS{
+	base := RRSA{RoleARN: "acs:ram::1:role/a", ProviderARN: "acs:ram::1:oidc-provider/p", STS: STS{
 		SessionName: "ns.sa.pod", Policy: "{}", Endpoint: "sts.example", Duration: time.Hour,
 	}}
 	seen := map[string]string{}
-	for name, change := range map[string]func(*Config){
-		"nothing": func(*Config) {}, "role": func(c *Config) { c.RoleARN += "b" }, "provider": func(c *Config) { c.ProviderARN += "b" },
-		"session": func(c *Config) { c.SessionName += "b" }, "policy": func(c *Config) { c.Policy = "" },
-		"endpoint": func(c *Config) { c.Endpoint = "" }, "region": func(c *Config) { c.Endpoint, c.Region = "", "cn-beijing" },
-		"network": func(c *Config) { c.Endpoint, c.Region, c.VPC = "", "cn-beijing", true }, "life": func(c *Config) { c.Duration *= 2 },
+	for name, change := range map[string]func(*RRSA){
+		"nothing": func(*RRSA) {}, "role": func(c *RRSA) { c.RoleARN += "b" }, "provider": func(c *RRSA) { c.ProviderARN += "b" },
+		"session": func(c *RRSA) { c.SessionName += "b" }, "policy": func(c *RRSA) { c.Policy = "" },
+		"endpoint": func(c *RRSA) { c.Endpoint = "" }, "region": func(c *RRSA) { c.Endpoint, c.Region = "", "cn-beijing" },
+		"network": func(c *RRSA) { c.Endpoint, c.Region, c.VPC = "", "cn-beijing", true }, "life": func(c *RRSA) { c.Duration *= 2 },
 	} {
 		cfg := base
 		change(&cfg)
-		source, err := New(cfg)
+		source, err := NewRRSA(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if other := seen[source.identity]; other != "" {
+		if other := seen[source.ID]; other != "" {
 			t.Errorf("%s and %s share a session", name, other)
 		}
-		seen[source.identity] = name
+		seen[source.ID] = name
 	}
 }
 
@@ -127,21 +136,18 @@ func TestSessionsOfSecondRolesAreKept(t *testing.T) {
 	s := cloud(t)
 	directory := t.TempDir()
 	for range 3 {
-		kept := OpenSessions(directory, slog.New(slog.DiscardHandler))
-		first, err := NewAccessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: where(s)})
+		provider, err := NewAccessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: where(s)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		first.Keep(kept)
+		kept := new(Sessions)
+		first := NewSource(provider, kept, nil)
+		kept.Open(store(directory), slog.New(slog.DiscardHandler))
 		roles, err := NewRoles(first, readerARN, where(s), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		roles.Keep(kept)
-		second, err := roles.Source(remoteARN)
-		if err != nil {
-			t.Fatal(err)
-		}
+		second := roles.Source(remoteARN)
 		get(t, first)
 		get(t, second)
 	}
@@ -163,7 +169,7 @@ func TestSessionDuration(t *testing.T) {
 	for _, duration := range []time.Duration{4 * time.Hour, 5 * time.Hour} {
 		sts := where(s)
 		sts.Duration = duration
-		first, err := NewAccessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: sts})
+		first, err := accessKey(AccessKey{ID: keyID, Secret: keySecret, RoleARN: readerARN, STS: sts})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,10 +187,7 @@ func TestSessionDuration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, err := roles.Source(remoteARN)
-		if err != nil {
-			t.Fatal(err)
-		}
+		second := roles.Source(remoteARN)
 		if left := time.Until(get(t, second).Expires); left > time.Hour || left < 59*time.Minute {
 			t.Errorf("a second role's session lasts %s", left)
 		}

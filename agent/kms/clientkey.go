@@ -4,48 +4,78 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
-	"io"
+	"fmt"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
 	"time"
 
-	dkmsutil "github.com/aliyun/alibabacloud-dkms-gcs-go-sdk/openapi-util"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 )
 
-// ClientKeyConfig says which KMS instance to talk to, and with which client key.
-type ClientKeyConfig struct {
-	// Config is as for the OpenAPI; its Endpoint is <id>.cryptoservice.kms.aliyuncs.com.
-	Config
-	// KeyFile is the client key as the KMS console gives it out, JSON; PasswordFile what it is encrypted with, which may
-	// end in a newline. Both are read again when they change.
-	KeyFile, PasswordFile string
+// A ClientKey is where a client key comes from. It may be another from one call to the next.
+type ClientKey struct {
+	Name string // of the key, for errors
+	// Read returns the client key as the KMS console gives it out, JSON, and its password, which may end in a newline.
+	Read func() (key, password []byte, err error)
 }
+
+// ClientKeyFiles is a client key in two files.
+func ClientKeyFiles(key, password string) ClientKey {
+	return ClientKey{key, func() ([]byte, []byte, error) {
+		text, err := os.ReadFile(key)
+		if err != nil {
+			return nil, nil, &KeyError{File: key, Err: err}
+		}
+		secret, err := os.ReadFile(password)
+		if err != nil {
+			return nil, nil, &KeyError{File: password, Err: err}
+		}
+		return text, secret, nil
+	}}
+}
+
+// KeyError says what is wrong with a client key. It holds neither key nor password.
+type KeyError struct {
+	File string // which is wrong
+	Err  error  // ErrPassword, ErrExpired, that of reading the file, or about what is in it
+}
+
+func (e *KeyError) Error() string { return fmt.Sprintf("client key %s: %v", e.File, e.Err) }
+
+func (e *KeyError) Unwrap() error { return e.Err }
+
+// What can be wrong with a client key that is whole.
+var (
+	ErrPassword = errors.New("the password does not open it")
+	ErrExpired  = errors.New("it has expired")
+)
 
 // ClientKeyClient calls the gateway of one KMS instance, signed by the client key of an application access point. It is
 // safe for concurrent use.
 type ClientKeyClient struct {
+	*openapi.Client
 	endpoint string
-	http     *caller
-	key      clientKeyFile
+	from     ClientKey
+
+	mu             sync.Mutex
+	text, password []byte // that key was opened from
+	key            *openedKey
 }
 
-// NewClientKey returns a client for cfg, once the client key has been read. It does not connect yet.
-func NewClientKey(cfg ClientKeyConfig) (*ClientKeyClient, error) {
-	if err := cfg.check(); err != nil {
+// NewClientKey returns a client for the instance with the Endpoint <id>.cryptoservice.kms.aliyuncs.com, once the client key
+// has been read. It does not connect yet.
+func NewClientKey(cfg Config, key ClientKey) (*ClientKeyClient, error) {
+	http, err := cfg.client(true) // the SDK itself never offers HTTP/2 to an instance
+	if err != nil {
 		return nil, err
 	}
-	c := &ClientKeyClient{
-		endpoint: cfg.Endpoint,
-		// Not over HTTP/2: the SDK itself never asks an instance for it.
-		http: &caller{cfg: cfg.Config, readError: readProtobuf},
-		key:  clientKeyFile{path: cfg.KeyFile, passwordPath: cfg.PasswordFile},
-	}
-	if err := c.http.start(); err != nil {
-		return nil, err
-	}
-	if _, err := c.currentKey(); err != nil {
+	c := &ClientKeyClient{Client: http, endpoint: cfg.Endpoint, from: key}
+	if _, err := c.currentKey(time.Now()); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -54,7 +84,7 @@ func NewClientKey(cfg ClientKeyConfig) (*ClientKeyClient, error) {
 // GetSecretValue reads one secret: one request, no retry. What KMS or the network refuses is an *Error, what is wrong with
 // the client key a *KeyError; the end of ctx is ctx's error.
 func (c *ClientKeyClient) GetSecretValue(ctx context.Context, ref Ref) (Secret, error) {
-	key, err := c.currentKey()
+	key, err := c.currentKey(time.Now())
 	if err != nil {
 		return Secret{}, err
 	}
@@ -62,42 +92,64 @@ func (c *ClientKeyClient) GetSecretValue(ctx context.Context, ref Ref) (Secret, 
 	if err != nil {
 		return Secret{}, &Error{Ref: ref, Err: err}
 	}
-	res, err := c.http.Call(req, nil)
+	answer, err := c.Send(req)
 	switch {
-	case err != nil && ctx.Err() != nil:
-		return Secret{}, ctx.Err()
 	case err != nil:
-		return Secret{}, failure(ref, err)
+		return Secret{}, failure(ctx, ref, err)
+	case answer.Status != http.StatusOK:
+		return Secret{}, refusal(ref, answer, readProtobuf(answer.Body), "")
 	}
-	defer res.Body.Close()
-	secret, err := decodeProtobuf(res.Body)
+	secret, err := decodeProtobuf(answer.Body)
 	if err != nil {
 		return Secret{}, &Error{Ref: ref, Status: http.StatusOK, Err: err}
 	}
 	return secret, nil
 }
 
-// Rest closes the connections that no call uses.
-func (c *ClientKeyClient) Rest() { c.http.rest() }
-
-func (c *ClientKeyClient) currentKey() (*clientKey, error) {
-	key, changed, err := c.key.read(time.Now())
-	if err != nil {
+// currentKey returns the client key, opened again if it is another than before. While the two files are being replaced one
+// may be new and the other old: the key before stays until both open.
+func (c *ClientKeyClient) currentKey(now time.Time) (*openedKey, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.reread(); err != nil && c.key == nil {
 		return nil, err
 	}
-	if changed {
-		c.http.present(&key.certificate)
+	if end := c.key.certificate.Leaf.NotAfter; now.After(end) {
+		return nil, &KeyError{File: c.from.Name, Err: fmt.Errorf("%w on %s", ErrExpired, end.Format(time.DateOnly))}
 	}
-	return key, nil
+	return c.key, nil
 }
 
-// request is one that the SDK has serialized and signed.
-func (c *ClientKeyClient) request(ctx context.Context, key *clientKey, ref Ref) (*http.Request, error) {
-	body, err := dkmsutil.GetSerializedGetSecretValueRequest(map[string]any{
-		"SecretName": &ref.Name, "VersionId": &ref.VersionID, "VersionStage": &ref.VersionStage, "FetchExtendedConfig": new(true),
-	})
+// reread is called with mu held.
+func (c *ClientKeyClient) reread() error {
+	text, password, err := c.from.Read()
 	if err != nil {
-		return nil, errors.New("the SDK cannot serialize the request")
+		return err
+	}
+	if c.key != nil && bytes.Equal(text, c.text) && bytes.Equal(password, c.password) {
+		return nil
+	}
+	key, err := openKey(text, strings.TrimRight(string(password), "\r\n"))
+	if err != nil {
+		return &KeyError{File: c.from.Name, Err: err}
+	}
+	c.text, c.password, c.key = text, password, key
+	c.Present(&key.certificate)
+	return nil
+}
+
+// openedKey is a client key that has been decrypted.
+type openedKey struct {
+	id          string
+	certificate tls.Certificate
+	signer      signer
+}
+
+// request returns a request that the SDK has serialized and signed.
+func (c *ClientKeyClient) request(ctx context.Context, key *openedKey, ref Ref) (*http.Request, error) {
+	body, err := serialize(ref)
+	if err != nil {
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+c.endpoint+"/", bytes.NewReader(body))
 	if err != nil {
@@ -125,50 +177,4 @@ func (c *ClientKeyClient) request(ctx context.Context, key *clientKey, ref Ref) 
 	}
 	req.Header.Set("authorization", signature)
 	return req, nil
-}
-
-// readProtobuf reads an instance's error document.
-func readProtobuf(body []byte) errorDocument {
-	doc, err := dkmsutil.GetErrMessage(body)
-	if err != nil {
-		return errorDocument{} // the SDK's error quotes the body
-	}
-	text := func(name string) string {
-		s, _ := doc[name].(string)
-		return s
-	}
-	return errorDocument{Code: text("Code"), Message: text("Message"), RequestID: text("RequestId")}
-}
-
-// decodeProtobuf reads an instance's answer. Its errors hold nothing of the answer.
-func decodeProtobuf(body io.Reader) (Secret, error) {
-	raw, err := io.ReadAll(body)
-	if err != nil {
-		return Secret{}, err
-	}
-	fields, err := dkmsutil.ParseGetSecretValueResponse(raw)
-	if err != nil {
-		return Secret{}, errors.New("the answer is not that of GetSecretValue")
-	}
-	text := func(name string) string {
-		if s, ok := fields[name].(*string); ok && s != nil {
-			return *s
-		}
-		return ""
-	}
-	value := text("SecretData")
-	doc := document{
-		SecretName: text("SecretName"), SecretType: text("SecretType"), VersionID: text("VersionId"),
-		SecretData: &value, SecretDataType: text("SecretDataType"),
-		Answer: Answer{
-			RequestID: text("RequestId"), CreateTime: text("CreateTime"), ExtendedConfig: text("ExtendedConfig"),
-			AutomaticRotation: text("AutomaticRotation"), RotationInterval: text("RotationInterval"),
-			LastRotationDate: text("LastRotationDate"), NextRotationDate: text("NextRotationDate"),
-		},
-	}
-	stages, _ := fields["VersionStages"].([]*string)
-	for _, stage := range stages {
-		doc.VersionStages.VersionStage = append(doc.VersionStages.VersionStage, *stage)
-	}
-	return doc.secret()
 }

@@ -28,8 +28,9 @@ import (
 // instance is an emulated KMS instance, and the files of a client key that may read what is below shop/.
 type instance struct {
 	*emulatortest.Server
-	key clientkey.Key
-	cfg ClientKeyConfig
+	key                   clientkey.Key
+	cfg                   Config
+	keyFile, passwordFile string
 }
 
 func startInstance(t *testing.T) *instance {
@@ -52,13 +53,11 @@ func startInstance(t *testing.T) *instance {
 	}
 	in.Server = emulatortest.StartConfig(t, issuer, config)
 	dir := t.TempDir()
-	in.cfg = ClientKeyConfig{
-		Config:  Config{Endpoint: in.StartInstance(t), CAFile: filepath.Join(dir, "ca.crt"), Timeout: time.Minute},
-		KeyFile: filepath.Join(dir, "clientKey"), PasswordFile: filepath.Join(dir, "password"),
-	}
+	in.cfg = Config{Endpoint: in.StartInstance(t), CAFile: filepath.Join(dir, "ca.crt"), Timeout: time.Minute}
+	in.keyFile, in.passwordFile = filepath.Join(dir, "clientKey"), filepath.Join(dir, "password")
 	write(t, in.cfg.CAFile, emulatortest.InstanceCAPEM())
-	write(t, in.cfg.KeyFile, in.key.JSON)
-	write(t, in.cfg.PasswordFile, []byte(in.key.Password+"\n"))
+	write(t, in.keyFile, in.key.JSON)
+	write(t, in.passwordFile, []byte(in.key.Password+"\n"))
 	return in
 }
 
@@ -71,7 +70,7 @@ func write(t *testing.T, path string, data []byte) {
 
 func (in *instance) client(t *testing.T) *ClientKeyClient {
 	t.Helper()
-	c, err := NewClientKey(in.cfg)
+	c, err := NewClientKey(in.cfg, ClientKeyFiles(in.keyFile, in.passwordFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,20 +186,20 @@ func TestClientKeysThatCannotBeUsed(t *testing.T) {
 		"nothing at all":  {``, "x", nil, "want JSON"},
 		"KeyId of a type": {`{"KeyId":7,"PrivateKeyData":"c2VudGluZWw="}`, "x", nil, "want JSON"},
 	} {
-		write(t, in.cfg.KeyFile, []byte(x.key))
-		write(t, in.cfg.PasswordFile, []byte(x.password))
-		_, err := NewClientKey(in.cfg)
+		write(t, in.keyFile, []byte(x.key))
+		write(t, in.passwordFile, []byte(x.password))
+		_, err := NewClientKey(in.cfg, ClientKeyFiles(in.keyFile, in.passwordFile))
 		var bad *KeyError
-		if !errors.As(err, &bad) || bad.File != in.cfg.KeyFile || !strings.Contains(err.Error(), x.text) || x.want != nil && !errors.Is(err, x.want) {
+		if !errors.As(err, &bad) || bad.File != in.keyFile || !strings.Contains(err.Error(), x.text) || x.want != nil && !errors.Is(err, x.want) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "sentinel") {
 			t.Errorf("%s: leak: %v", name, err)
 		}
 	}
-	os.Remove(in.cfg.PasswordFile)
+	os.Remove(in.passwordFile)
 	var bad *KeyError
-	if _, err := NewClientKey(in.cfg); !errors.As(err, &bad) || bad.File != in.cfg.PasswordFile || !errors.Is(err, os.ErrNotExist) {
+	if _, err := NewClientKey(in.cfg, ClientKeyFiles(in.keyFile, in.passwordFile)); !errors.As(err, &bad) || bad.File != in.passwordFile || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no password file: %v", err)
 	}
 }
@@ -229,17 +228,17 @@ func TestClientKeyAndCAAreReadAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, in.cfg.KeyFile, stranger.JSON) // its password is not there yet
+	write(t, in.keyFile, stranger.JSON) // its password is not there yet
 	if err := read(); err != nil {
 		t.Errorf("half replaced: %v", err)
 	}
-	write(t, in.cfg.PasswordFile, []byte(stranger.Password))
+	write(t, in.passwordFile, []byte(stranger.Password))
 	var e *Error
 	if err := read(); !errors.As(err, &e) || e.Code != "Forbidden.InvalidClientKey" {
 		t.Errorf("replaced by an unknown one: %v", err)
 	}
-	write(t, in.cfg.KeyFile, in.key.JSON)
-	write(t, in.cfg.PasswordFile, []byte(in.key.Password))
+	write(t, in.keyFile, in.key.JSON)
+	write(t, in.passwordFile, []byte(in.key.Password))
 	if err := read(); err != nil {
 		t.Errorf("and back: %v", err)
 	}
@@ -268,9 +267,7 @@ func TestSameRequestAsTheSDKOfInstances(t *testing.T) {
 		seen, bodies = append(seen, r), append(bodies, string(body))
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
-	ours := in.cfg
-	ours.Config = cfg
-	c, err := NewClientKey(ours)
+	c, err := NewClientKey(cfg, ClientKeyFiles(in.keyFile, in.passwordFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +305,7 @@ func TestSameRequestAsTheSDKOfInstances(t *testing.T) {
 // The OpenAPI reaches an instance too: the same client with the instance's CA.
 func TestInstanceByOpenAPI(t *testing.T) {
 	in := startInstance(t)
-	c := client(t, in.cfg.Config)
+	c := client(t, in.cfg)
 	_, err := c.GetSecretValue(t.Context(), Credentials{AccessKeyID: "LTAI-none", AccessKeySecret: "x"}, Ref{Name: "shop/text"})
 	var e *Error
 	if !errors.As(err, &e) || e.Code != "InvalidAccessKeyId.NotFound" {
@@ -320,7 +317,7 @@ func TestInstanceByOpenAPI(t *testing.T) {
 		t.Errorf("with another CA: %v", err)
 	}
 	for name, content := range map[string]string{"missing": "", "no PEM": "x"} {
-		cfg := in.cfg.Config
+		cfg := in.cfg
 		cfg.CAFile = filepath.Join(t.TempDir(), "ca.crt")
 		if content != "" {
 			write(t, cfg.CAFile, []byte(content))

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 )
 
 // Class is what a caller can do about an Error.
@@ -17,7 +20,7 @@ type Class int
 
 // The classes.
 const (
-	Permanent           Class = iota // fails again until somebody changes something
+	Permanent           Class = iota // fails again until something is changed
 	Retryable                        // may succeed later: throttling, an outage, the network
 	CredentialsRejected              // may succeed with new credentials
 	NotFound                         // KMS has no such secret, or no such version of it
@@ -85,30 +88,36 @@ func readJSON(body []byte) (doc errorDocument) {
 	return doc
 }
 
-// refusal makes an error of an answer other than 200. A body that is not KMS's error document is left out: it is a
-// proxy's, and may hold anything. So is a message about a signature: the gateway quotes the request there, session token
-// and all.
-func refusal(status int, doc errorDocument, token string) *Error {
-	if doc.Code == "" {
-		return &Error{Status: status, Err: errors.New("the answer is not an error of KMS; is there a proxy in between?")}
+// refusal returns the error for an answer other than 200. A body that is not KMS's error document is left out: it is a
+// proxy's, and may hold anything. So is a message about a signature: the gateway quotes the request there, with the session
+// token.
+func refusal(ref Ref, answer openapi.Answer, doc errorDocument, token string) *Error {
+	e := &Error{
+		Ref: ref, Status: answer.Status, Code: doc.Code, Message: doc.Message, RequestID: doc.RequestID,
+		RetryAfter: retryAfter(answer.Header, time.Now()),
 	}
 	const most = 400 // bytes; it ends up in a termination message of limited size
 	switch {
+	case doc.Code == "":
+		e.Message, e.RequestID, e.Err = "", "", errors.New("the answer is not an error of KMS; is there a proxy in between?")
 	case strings.Contains(doc.Code, "Signature"), token != "" && strings.Contains(doc.Message, token):
-		doc.Message = "(a message that quotes the request is not shown)"
+		e.Message = "(a message that quotes the request is not shown)"
 	case len(doc.Message) > most:
-		doc.Message = strings.ToValidUTF8(doc.Message[:most], "") + "…"
+		e.Message = strings.ToValidUTF8(doc.Message[:most], "") + "…"
 	}
-	return &Error{Status: status, Code: doc.Code, Message: doc.Message, RequestID: doc.RequestID}
+	return e
 }
 
-// failure adds the secret's name to what the SDK returned.
-func failure(ref Ref, err error) *Error {
-	var e *Error
-	if !errors.As(err, &e) {
-		e = &Error{Err: err}
+// failure returns the error for a request without a whole answer.
+func failure(ctx context.Context, ref Ref, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	e.Ref = ref
+	e := &Error{Ref: ref, Err: err}
+	var body *openapi.BodyError
+	if errors.As(err, &body) {
+		e.Status, e.Err = body.Status, body.Err
+	}
 	return e
 }
 

@@ -1,26 +1,22 @@
 // Package kms reads secret values from Alibaba Cloud KMS: with RAM credentials through the OpenAPI, at the shared gateway
 // or that of a KMS instance, or with a client key through an instance's own protocol.
-//
-// The SDKs build and sign the requests. Transport, time limits, the size of answers and errors are here: the SDKs' own
-// HTTP client ignores a changed CA or client key, has no time limit, loses the status of answers that it does not
-// understand, and prints tokens when DEBUG says so (which the agent's main refuses).
 package kms
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
-	openapi "github.com/alibabacloud-go/darabonba-openapi/v2/client"
-	openapiutil "github.com/alibabacloud-go/darabonba-openapi/v2/utils"
-	"github.com/alibabacloud-go/tea/dara"
-	credential "github.com/aliyun/credentials-go/credentials"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 )
 
 // Config says which gateway to talk to.
@@ -37,12 +33,8 @@ type Config struct {
 	Timeout        time.Duration // of a whole call; 0: 10s
 }
 
-// Credentials sign a call. SecurityToken is that of an STS session.
-type Credentials struct {
-	AccessKeyID     string
-	AccessKeySecret string
-	SecurityToken   string
-}
+// Credentials sign a call.
+type Credentials = openapi.Credentials
 
 // A Ref names a version of a secret.
 type Ref struct {
@@ -99,102 +91,165 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Client calls one gateway. It is safe for concurrent use and keeps connections for the calls of one refresh.
 type Client struct {
+	*openapi.Client
 	endpoint string
-	http     *caller
 }
 
 // New returns a Client for cfg. It does not connect yet.
 func New(cfg Config) (*Client, error) {
-	if err := cfg.check(); err != nil {
+	http, err := cfg.client(false)
+	if err != nil {
 		return nil, err
 	}
-	http := &caller{cfg: cfg, http2: true, readError: readJSON}
-	if err := http.start(); err != nil {
-		return nil, err
-	}
-	return &Client{endpoint: cfg.Endpoint, http: http}, nil
+	return &Client{http, cfg.Endpoint}, nil
 }
 
-// Rest closes the connections that no call uses.
-func (c *Client) Rest() { c.http.rest() }
-
-func (c *Config) check() error {
+// client returns the HTTP client for cfg, once it is checked.
+func (c *Config) client(http1 bool) (*openapi.Client, error) {
 	if c.Endpoint == "" || strings.ContainsAny(c.Endpoint, "/?#@ ") {
-		return fmt.Errorf("KMS endpoint %q: it must be a host name, with a port or without, and no scheme", c.Endpoint)
+		return nil, fmt.Errorf("KMS endpoint %q: it must be a host name, with a port or without, and no scheme", c.Endpoint)
 	}
-	return nil
+	client, err := openapi.New(openapi.Settings{
+		Roots: c.Roots, CAFile: c.CAFile, ConnectTimeout: c.ConnectTimeout, Timeout: c.Timeout, HTTP1: http1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("KMS: %w", err)
+	}
+	return client, nil
 }
 
-// GetSecretValue reads one secret: one request, no retry. What KMS or the network refuses is an *Error; the end of ctx
-// is ctx's error.
+// Do calls one action of KMS: one request, no retry. Its errors are an *Error about the secret of ref, or ctx's.
+func (c *Client) Do(ctx context.Context, creds Credentials, action string, query map[string]string, ref Ref) ([]byte, error) {
+	answer, err := c.Call(ctx, &creds, openapi.Action{Host: c.endpoint, Version: "2016-01-20", Name: action, Query: query})
+	if err != nil {
+		return nil, failure(ctx, ref, err)
+	}
+	if answer.Status != http.StatusOK {
+		return nil, refusal(ref, answer, readJSON(answer.Body), creds.SecurityToken)
+	}
+	return answer.Body, nil
+}
+
+// GetSecretValue reads one secret. Its errors are those of Do.
 func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref) (Secret, error) {
-	query := map[string]*string{"SecretName": &ref.Name, "FetchExtendedConfig": dara.String("true")} // generic secrets have none
+	query := map[string]string{"SecretName": ref.Name, "FetchExtendedConfig": "true"} // generic secrets have none
 	if ref.VersionID != "" {
-		query["VersionId"] = &ref.VersionID
+		query["VersionId"] = ref.VersionID
 	}
 	if ref.VersionStage != "" {
-		query["VersionStage"] = &ref.VersionStage
+		query["VersionStage"] = ref.VersionStage
 	}
-	body, err := c.call(ctx, creds, "GetSecretValue", query, ref)
+	body, err := c.Do(ctx, creds, "GetSecretValue", query, ref)
 	if err != nil {
 		return Secret{}, err
 	}
-	secret, err := decode(body)
+	var doc document
+	if json.Unmarshal(body, &doc) != nil { // the error would quote the answer
+		return Secret{}, &Error{Ref: ref, Status: http.StatusOK, Err: errors.New("the answer is not the JSON of GetSecretValue")}
+	}
+	secret, err := doc.secret()
 	if err != nil {
 		return Secret{}, &Error{Ref: ref, Status: http.StatusOK, Err: err}
 	}
 	return secret, nil
 }
 
-// call makes one request and returns the answer. Its errors name the secret of ref.
-func (c *Client) call(ctx context.Context, creds Credentials, action string, query map[string]*string, ref Ref) (io.Reader, error) {
-	// A client of the SDK is a bag of settings. One for each call pins the three parts of the credentials together.
-	api := openapi.Client{
-		Credential:      static{creds: creds},
-		Endpoint:        &c.endpoint,
-		UserAgent:       dara.String("kms-agent-injector"),
-		HttpClient:      c.http,
-		DisableSDKError: dara.Bool(true), // or the SDK makes errors of its own from ours
+// MaxBatch is how many secrets BatchGetSecretValue takes, all different.
+// https://www.alibabacloud.com/help/en/kms/key-management-service/developer-reference/api-kms-2016-01-20-batchgetsecretvalue
+const MaxBatch = 20
+
+// ShortName is the name without what an ARN has before it. It is what the secrets of a batch are told apart by: which of
+// the two the answer has, for a secret that is asked for by its ARN, the page does not say.
+func (r Ref) ShortName() string { return shortName(r.Name) }
+
+func shortName(name string) string {
+	if _, short, isARN := strings.Cut(name, ":secret/"); isARN && strings.HasPrefix(name, "acs:kms:") {
+		return short
 	}
-	// What CallApiWithCtx does for ACS3 signatures, without linking what it does for all others.
-	answer, err := api.DoRequestWithCtx(ctx, &openapiutil.Params{
-		Action:      &action,
-		Version:     dara.String("2016-01-20"),
-		Protocol:    dara.String("HTTPS"),
-		Method:      dara.String(http.MethodPost),
-		Pathname:    dara.String("/"),
-		Style:       dara.String("RPC"),
-		AuthType:    dara.String("AK"),
-		ReqBodyType: dara.String("formData"),
-		BodyType:    dara.String("binary"), // the answer as it is, to be decoded once
-	}, &openapiutil.OpenApiRequest{Query: query}, &dara.RuntimeOptions{})
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return nil, ctx.Err()
-	case err != nil:
-		return nil, failure(ref, err)
-	}
-	body, ok := answer["body"].(io.Reader)
-	if !ok {
-		return nil, &Error{Ref: ref, Err: errors.New("the SDK returned no answer")}
-	}
-	return body, nil
+	return name
 }
 
-// static are Credentials as the SDK asks for them. With its own kind of them it would link all its providers, and the chain
-// of fall-backs among them.
-type static struct {
-	credential.Credential // what the SDK does not ask for
-	creds                 Credentials
+// batched is a Ref as BatchGetSecretValue takes it, in the parameter SecretsList. The generated SDKs have a text for
+// FetchExtendedConfig there.
+type batched struct {
+	SecretName          string
+	VersionID           string `json:"VersionId,omitempty"`
+	VersionStage        string `json:",omitempty"`
+	FetchExtendedConfig string
 }
 
-func (s static) GetCredential() (*credential.CredentialModel, error) {
-	provider := "static_sts" // as its own says, in a header
-	if s.creds.SecurityToken == "" {
-		provider = "static_ak"
+// BatchGetSecretValue reads up to MaxBatch secrets of different short names: one request, no retry. It returns a secret for each
+// of refs, without a VersionID if KMS did not give it; why it did not, GetSecretValue tells. An error is about all of them, and as
+// GetSecretValue's.
+func (c *Client) BatchGetSecretValue(ctx context.Context, creds Credentials, refs []Ref) ([]Secret, error) {
+	var list []batched
+	for _, r := range refs {
+		list = append(list, batched{r.Name, r.VersionID, r.VersionStage, "true"})
 	}
-	return &credential.CredentialModel{
-		AccessKeyId: &s.creds.AccessKeyID, AccessKeySecret: &s.creds.AccessKeySecret, SecurityToken: &s.creds.SecurityToken,
-		ProviderName: &provider,
-	}, nil
+	text, err := json.Marshal(list)
+	if err != nil {
+		return nil, err
+	}
+	body, err := c.Do(ctx, creds, "BatchGetSecretValue", map[string]string{"SecretsList": string(text)}, refs[0])
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		RequestID    string `json:"RequestId"`
+		SecretValues []document
+	}
+	if json.Unmarshal(body, &doc) != nil { // the error would quote the answer
+		return nil, &Error{Ref: refs[0], Status: http.StatusOK, Err: errors.New("the answer is not the JSON of BatchGetSecretValue")}
+	}
+	given := make([]Secret, len(refs))
+	for _, d := range doc.SecretValues {
+		d.SecretName, d.RequestID = shortName(d.SecretName), cmp.Or(d.RequestID, doc.RequestID)
+		secret, err := d.secret()
+		for i, r := range refs {
+			if err == nil && secret.answers(r) {
+				given[i] = secret
+			}
+		}
+	}
+	return given, nil
+}
+
+// answers reports whether the secret is the one that r asks for, in that version: an answer of several does not say what was asked.
+func (s Secret) answers(r Ref) bool {
+	stage := r.VersionStage
+	if r.VersionID == "" {
+		stage = cmp.Or(stage, "ACSCurrent")
+	}
+	return s.Name == r.ShortName() && (stage == "" || slices.Contains(s.Stages, stage)) &&
+		(r.VersionID == "" || r.VersionID == s.VersionID || s.Type != "Generic") // KMS ignores the identifier for managed secrets
+}
+
+// document is what GetSecretValue answers, in either protocol.
+type document struct {
+	SecretName, SecretType, VersionID string
+	SecretData                        *string
+	SecretDataType                    string
+	VersionStages                     struct{ VersionStage []string }
+	Answer
+}
+
+// secret decodes the answer. Its errors hold nothing of it.
+func (d *document) secret() (Secret, error) {
+	if d.SecretData == nil || d.VersionID == "" {
+		return Secret{}, errors.New("the answer has no SecretData or no VersionId")
+	}
+	s := Secret{
+		Name: d.SecretName, Type: d.SecretType, VersionID: d.VersionID,
+		Stages: d.VersionStages.VersionStage, Data: []byte(*d.SecretData), Answer: d.Answer,
+	}
+	if d.SecretDataType == "binary" {
+		data, err := base64.StdEncoding.DecodeString(*d.SecretData)
+		if err != nil {
+			return Secret{}, errors.New("the answer's SecretDataType is binary, but SecretData is not base64")
+		}
+		s.Data, s.Binary = data, true
+	}
+	// Absent for secrets that do not rotate. It only says when to look again, so a form not known is no error.
+	s.NextRotation, _ = time.Parse(time.RFC3339, d.NextRotationDate)
+	return s, nil
 }

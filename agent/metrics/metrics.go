@@ -20,7 +20,7 @@ const OK = "OK"
 
 // Agent holds an agent's metrics. It is safe for concurrent use.
 type Agent struct {
-	lastSuccess, age, interval, refreshes, kmsRequests, stsRequests, hits, misses, files, told *family
+	lastSuccess, age, interval, refreshes, kmsRequests, stsRequests, hits, misses, files, notifications *family
 
 	mu       sync.Mutex
 	fetched  map[string]time.Time
@@ -30,18 +30,21 @@ type Agent struct {
 
 // New returns metrics that stand at zero.
 func New() *Agent {
+	counter := func(name, help string, labels ...string) *family { return newFamily("counter", name, help, labels...) }
+	gauge := func(name, help string, labels ...string) *family { return newFamily("gauge", name, help, labels...) }
 	return &Agent{
-		lastSuccess: newFamily("gauge", "kms_agent_secret_last_success_timestamp_seconds", "When KMS last gave the secret's value.", "secret"),
-		age:         newFamily("gauge", "kms_agent_secret_age_seconds", "How long ago KMS last gave the secret's value.", "secret"),
-		interval:    newFamily("gauge", "kms_agent_refresh_interval_seconds", "Time between refreshes of the pod's secrets; 0 if there is nothing to refresh."),
-		refreshes:   newFamily("counter", "kms_agent_refresh_total", "Refreshes of the pod's secrets.", "result", "code"),
-		kmsRequests: newFamily("counter", "kms_agent_kms_requests_total", "Requests to KMS by what came of them.", "code"),
-		stsRequests: newFamily("counter", "kms_agent_sts_requests_total", "Requests to STS by what came of them.", "code"),
-		hits:        newFamily("counter", "kms_agent_cache_hits_total", "Reads through the local API that needed no request to KMS."),
-		misses:      newFamily("counter", "kms_agent_cache_misses_total", "Reads through the local API that needed a request to KMS."),
-		files:       newFamily("counter", "kms_agent_files_written_total", "Files that were written because their content changed."),
-		told:        newFamily("counter", "kms_agent_notifications_total", "Attempts to tell a program of the pod that its files changed.", "result"),
-		fetched:     map[string]time.Time{},
+		lastSuccess: gauge("kms_agent_secret_last_success_timestamp_seconds", "When KMS last gave the secret's value.", "secret"),
+		age:         gauge("kms_agent_secret_age_seconds", "How long ago KMS last gave the secret's value.", "secret"),
+		interval: gauge("kms_agent_refresh_interval_seconds",
+			"Time between refreshes of the pod's secrets; 0 if there is nothing to refresh."),
+		refreshes:     counter("kms_agent_refresh_total", "Refreshes of the pod's secrets.", "result", "code"),
+		kmsRequests:   counter("kms_agent_kms_requests_total", "Requests to KMS by what came of them.", "code"),
+		stsRequests:   counter("kms_agent_sts_requests_total", "Requests to STS by what came of them.", "code"),
+		hits:          counter("kms_agent_cache_hits_total", "Reads through the local API that needed no request to KMS."),
+		misses:        counter("kms_agent_cache_misses_total", "Reads through the local API that needed a request to KMS."),
+		files:         counter("kms_agent_files_written_total", "Files that were written because their content changed."),
+		notifications: counter("kms_agent_notifications_total", "Attempts to tell a program of the pod that its files changed.", "result"),
+		fetched:       map[string]time.Time{},
 	}
 }
 
@@ -55,8 +58,14 @@ func (a *Agent) Fetched(secret string, at time.Time) {
 // RefreshEvery notes how often the pod's secrets are fetched anew.
 func (a *Agent) RefreshEvery(interval time.Duration) { a.interval.set(interval.Seconds()) }
 
-// Refreshed counts a refresh: result is success or failure, code the error's or OK.
-func (a *Agent) Refreshed(result, code string) { a.refreshes.add(1, result, code) }
+// Refreshed counts a refresh by the code of its error, or OK.
+func (a *Agent) Refreshed(ok bool, code string) {
+	result := "failure"
+	if ok {
+		result = "success"
+	}
+	a.refreshes.add(1, result, code)
+}
 
 // KMSRequest counts a request to KMS by the code of its error, or OK.
 func (a *Agent) KMSRequest(code string) { a.kmsRequests.add(1, code) }
@@ -81,7 +90,7 @@ func (a *Agent) Notified(counts func() (delivered, failed uint64)) {
 	a.notified = counts
 }
 
-// collect brings up to date what is known only when somebody asks.
+// collect computes the values that depend on the time of the scrape.
 func (a *Agent) collect(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -96,8 +105,8 @@ func (a *Agent) collect(now time.Time) {
 	}
 	if a.notified != nil {
 		delivered, failed := a.notified()
-		a.told.set(float64(delivered), "success")
-		a.told.set(float64(failed), "failure")
+		a.notifications.set(float64(delivered), "success")
+		a.notifications.set(float64(failed), "failure")
 	}
 }
 
@@ -107,7 +116,9 @@ func (a *Agent) Handler(ready func() error) http.Handler {
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		var text bytes.Buffer
 		a.collect(time.Now())
-		for _, f := range []*family{a.lastSuccess, a.age, a.interval, a.refreshes, a.kmsRequests, a.stsRequests, a.hits, a.misses, a.files, a.told} {
+		for _, f := range []*family{
+			a.lastSuccess, a.age, a.interval, a.refreshes, a.kmsRequests, a.stsRequests, a.hits, a.misses, a.files, a.notifications,
+		} {
 			f.write(&text)
 		}
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
@@ -127,7 +138,8 @@ func (a *Agent) Handler(ready func() error) http.Handler {
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	const limit = 10 * time.Second
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: limit, ReadTimeout: limit, WriteTimeout: limit, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: handler, ReadHeaderTimeout: limit, ReadTimeout: limit, WriteTimeout: limit,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()

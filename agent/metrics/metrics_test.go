@@ -35,9 +35,9 @@ func TestMetrics(t *testing.T) {
 		a.Fetched("app/db", time.Now())
 		a.Fetched("acs:kms:cn-hangzhou:1:secret/x", time.Now())
 		a.RefreshEvery(5 * time.Minute)
-		a.Refreshed("success", OK)
-		a.Refreshed("failure", "Rejected.Throttling")
-		a.Refreshed("success", OK)
+		a.Refreshed(true, OK)
+		a.Refreshed(false, "Rejected.Throttling")
+		a.Refreshed(true, OK)
 		a.KMSRequest(OK)
 		a.STSRequest("AuthenticationFail.NoPermission")
 		a.FilesWritten(3)
@@ -164,7 +164,7 @@ func TestServeAndConcurrentUse(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 25 {
-				a.Refreshed("success", OK)
+				a.Refreshed(true, OK)
 				a.Fetched("app/db", time.Now())
 				a.FilesWritten(1)
 				res, err := http.Get("http://" + listener.Addr().String() + "/metrics")

@@ -3,12 +3,16 @@ package notify
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 const (
@@ -55,19 +59,19 @@ type Notifier struct {
 
 	group     sync.WaitGroup
 	mu        sync.Mutex
-	pending   map[Target]*Change // an entry while a goroutine delivers to the target; nil when it has taken the change
+	pending   map[config.Target]*Change // an entry while a goroutine delivers to the target; nil when it has taken the change
 	delivered atomic.Uint64
 	failed    atomic.Uint64
 }
 
 // New returns a Notifier that writes what it does to log.
 func New(log *slog.Logger) *Notifier {
-	return &Notifier{log: log, client: newClient(), proc: "/proc", pending: map[Target]*Change{}}
+	return &Notifier{log: log, client: newClient(), proc: "/proc", pending: map[config.Target]*Change{}}
 }
 
 // Notify tells target, in the background until ctx ends, and returns at once. A change that comes before the one before
 // is delivered is delivered with it, so that a target hears of the newest and never of an older one after it.
-func (n *Notifier) Notify(ctx context.Context, target Target, change Change) {
+func (n *Notifier) Notify(ctx context.Context, target config.Target, change Change) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	waiting, busy := n.pending[target]
@@ -90,7 +94,7 @@ func (n *Notifier) Wait() { n.group.Wait() }
 func (n *Notifier) Counts() (delivered, failed uint64) { return n.delivered.Load(), n.failed.Load() }
 
 // serve delivers until nothing is left for the target.
-func (n *Notifier) serve(ctx context.Context, target Target) {
+func (n *Notifier) serve(ctx context.Context, target config.Target) {
 	var change Change
 	for failures := 0; ; {
 		switch {
@@ -108,18 +112,20 @@ func (n *Notifier) serve(ctx context.Context, target Target) {
 		}
 		if err == nil {
 			n.delivered.Add(1)
-			n.log.Info("told of the change", "target", target.String(), "files", len(change.Files))
+			n.log.Info("notified", logkey.Target, target.String(), logkey.Files, len(change.Files))
 			change, failures = Change{}, 0
 			continue
 		}
 		n.failed.Add(1)
 		if failures++; failures == attempts {
-			n.log.Error("nobody was told of the change; given up until the next", "target", target.String(), "attempts", failures, "error", err)
+			n.log.Error("notification failed; giving up until the next change",
+				logkey.Target, target.String(), logkey.Attempts, failures, logkey.Error, err)
 			change, failures = Change{}, 0
 			continue
 		}
-		wait := rand.N(min(firstPause<<(failures-1), largest) + 1)
-		n.log.Warn("target not told of the change yet", "target", target.String(), "attempt", failures, "in", wait.String(), "error", err)
+		wait := pause.UpTo(pause.Doubled(firstPause, failures-1, largest))
+		n.log.Warn("notification failed; trying again",
+			logkey.Target, target.String(), logkey.Attempt, failures, logkey.In, wait.String(), logkey.Error, err)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -130,7 +136,7 @@ func (n *Notifier) serve(ctx context.Context, target Target) {
 }
 
 // take moves what is pending into change.
-func (n *Notifier) take(target Target, change *Change) bool {
+func (n *Notifier) take(target config.Target, change *Change) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	waiting := n.pending[target]
@@ -143,7 +149,7 @@ func (n *Notifier) take(target Target, change *Change) bool {
 }
 
 // idle ends the service of a target, unless something came in.
-func (n *Notifier) idle(target Target) bool {
+func (n *Notifier) idle(target config.Target) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.pending[target] != nil {
@@ -153,15 +159,64 @@ func (n *Notifier) idle(target Target) bool {
 	return true
 }
 
-func (n *Notifier) forget(target Target) {
+func (n *Notifier) forget(target config.Target) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.pending, target)
 }
 
-func (n *Notifier) deliver(ctx context.Context, target Target, change Change) error {
-	if target.url != "" {
-		return n.post(ctx, target.url, change)
+func (n *Notifier) deliver(ctx context.Context, target config.Target, change Change) error {
+	if target.URL != "" {
+		return n.post(ctx, target.URL, change)
 	}
-	return n.send(target.signal, target.process)
+	return n.send(signals[target.Signal], target.Process)
+}
+
+// A Router knows which target hears of which files.
+type Router struct {
+	notifier *Notifier
+	pod      config.Target            // hears of all files that have no target of their own; zero: there is none
+	files    map[string]config.Target // by path
+}
+
+// NewRouter returns the Router of a document.
+func NewRouter(n *Notifier, doc config.Agent) (r Router, err error) {
+	r = Router{notifier: n, files: map[string]config.Target{}}
+	if doc.OnChange != "" {
+		if r.pod, err = config.ParseOnChange(doc.OnChange); err != nil {
+			return r, fmt.Errorf("onChange: %w", err)
+		}
+	}
+	for _, f := range doc.Files {
+		if f.OnChange != "" {
+			if r.files[f.Path], err = config.ParseOnChange(f.OnChange); err != nil {
+				return r, fmt.Errorf("file %s: onChange: %w", f.Path, err)
+			}
+		}
+	}
+	return r, nil
+}
+
+// Empty reports whether no target hears of anything.
+func (r Router) Empty() bool { return r.pod == (config.Target{}) && len(r.files) == 0 }
+
+// Tell tells each target, once, of its files of a change. It returns at once.
+func (r Router) Tell(ctx context.Context, change Change) {
+	parts := map[config.Target]*Change{}
+	for _, f := range change.Files {
+		target, own := r.files[f.Path]
+		if !own {
+			target = r.pod
+		}
+		if target == (config.Target{}) {
+			continue
+		}
+		if parts[target] == nil {
+			parts[target] = &Change{At: change.At}
+		}
+		parts[target].Files = append(parts[target].Files, f)
+	}
+	for target, part := range parts {
+		r.notifier.Notify(ctx, target, *part)
+	}
 }

@@ -13,46 +13,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-)
 
-func TestParse(t *testing.T) {
-	for text, want := range map[string]string{
-		"http://127.0.0.1:8080/-/reload?x=1": "http://127.0.0.1:8080/-/reload?x=1",
-		"http://127.0.0.1:80":                "http://127.0.0.1:80/",
-		"http://[::1]:8080/":                 "http://[::1]:8080/",
-		"signal:HUP:nginx":                   "signal:HUP:nginx",
-		"signal:SIGUSR1:my-app":              "signal:USR1:my-app",
-	} {
-		got, err := Parse(text)
-		if err != nil || got.String() != want {
-			t.Errorf("%s: %s, %v", text, got, err)
-		}
-		if again, err := Parse(got.String()); err != nil || again != got {
-			t.Errorf("%s: read back as %s, %v", got, again, err)
-		}
-	}
-	for text, want := range map[string]string{
-		"":                           "http://127.0.0.1:8080/path",
-		"https://127.0.0.1:8080/":    "http://127.0.0.1:8080/path",
-		"http://localhost:8080/":     "127.0.0.1 or [::1]",
-		"http://10.0.0.1:8080/":      "nobody outside of the pod",
-		"http://127.0.0.1.nip.io:1/": "nobody outside of the pod",
-		"http://127.0.0.1/":          "port is missing",
-		"http://127.0.0.1:0/":        "port is missing",
-		"http://a:b@127.0.0.1:1/":    "a user",
-		"http://127.0.0.1:1/#x":      "a fragment",
-		"http://127.0.0.1:1/%zz":     "not a URL",
-		"signal:HUP":                 "signal:HUP:PROCESS",
-		"signal:HUP:":                "signal:HUP:PROCESS",
-		"signal:HUP:/usr/sbin/nginx": "without its directory",
-		"signal:KILL:nginx":          "one of HUP, INT, QUIT, TERM, USR1, USR2, WINCH",
-		"signal:9:nginx":             `"9" is not one of`,
-	} {
-		if got, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %s, %v, want %q", text, got, err, want)
-		}
-	}
-}
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
 
 // receiver is a program that is told of changes.
 type receiver struct {
@@ -93,9 +56,9 @@ func (r *receiver) RoundTrip(request *http.Request) (*http.Response, error) {
 
 func quiet() *Notifier { return New(slog.New(slog.DiscardHandler)) }
 
-func target(t *testing.T, text string) Target {
+func target(t *testing.T, text string) config.Target {
 	t.Helper()
-	parsed, err := Parse(text)
+	parsed, err := config.ParseOnChange(text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// newClient returns a client that reaches nobody outside of the pod: no proxy, no redirects, loopback only, also if a
-// target was made otherwise than by Parse. It keeps no connections: changes are hours apart.
+// newClient returns a client that stays in the pod: no proxy, no redirects, loopback only, whatever the target is. It keeps no
+// connections: changes are hours apart.
 func newClient() *http.Client {
 	dialer := &net.Dialer{Timeout: callLimit, Control: func(_, address string, _ syscall.RawConn) error {
 		if host, err := netip.ParseAddrPort(address); err != nil || !host.Addr().IsLoopback() {
@@ -44,7 +44,7 @@ func (n *Notifier) post(ctx context.Context, url string, change Change) error {
 		return err
 	}
 	defer response.Body.Close()
-	const most = 64 << 10 // of an answer that nobody reads, so that the program can finish it
+	const most = 64 << 10 // of an answer, which is thrown away, so that the program can finish it
 	_, _ = io.CopyN(io.Discard, response.Body, most)
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		return fmt.Errorf("POST %s: HTTP %d; 2xx is expected, redirects are not followed", url, response.StatusCode)

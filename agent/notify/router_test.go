@@ -4,6 +4,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 func TestEachTargetIsToldOnce(t *testing.T) {
@@ -11,10 +13,15 @@ func TestEachTargetIsToldOnce(t *testing.T) {
 	podServer, webServer := httptest.NewServer(pod), httptest.NewServer(web)
 	defer podServer.Close()
 	defer webServer.Close()
-	own := target(t, webServer.URL)
-	r := Router{Notifier: quiet(), Pod: target(t, podServer.URL), Files: map[string]Target{"a": own, "c": own}}
+	own := webServer.URL + "/"
+	r, err := NewRouter(quiet(), config.Agent{
+		OnChange: podServer.URL + "/", Files: []config.File{{Path: "a", OnChange: own}, {Path: "b"}, {Path: "c", OnChange: own}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.Tell(t.Context(), change("v2", "v1", "a", "b", "c", "d"))
-	r.Notifier.Wait()
+	r.notifier.Wait()
 	for _, want := range []struct {
 		*receiver
 		paths string
@@ -32,9 +39,9 @@ func TestEachTargetIsToldOnce(t *testing.T) {
 			t.Errorf("heard of %s, want %s", got, want.paths)
 		}
 	}
-	r.Pod = Target{}
+	r.pod = config.Target{}
 	r.Tell(t.Context(), change("v3", "v2", "b", "c"))
-	r.Notifier.Wait()
+	r.notifier.Wait()
 	if heard := web.heard(); len(pod.heard()) != 1 || len(heard) != 2 || len(heard[1].Files) != 1 {
 		t.Errorf("nobody's files were told of, or others' were not: %v", heard)
 	}

@@ -9,7 +9,15 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 )
+
+// signals are those that config.ParseOnChange lets through.
+var signals = map[string]syscall.Signal{
+	"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM,
+	"USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH,
+}
 
 // process is what /proc tells of one.
 type process struct {
@@ -45,7 +53,7 @@ func (n *Notifier) send(signal syscall.Signal, name string) error {
 		}
 	}
 	if len(errs) > 0 && len(errs) < len(found) { // another attempt would be a second signal for the others
-		n.log.Warn("not all processes were signalled", "name", name, "error", errors.Join(errs...))
+		n.log.Warn("not all processes were signalled", logkey.Name, name, logkey.Error, errors.Join(errs...))
 		return nil
 	}
 	return errors.Join(errs...)
@@ -128,7 +136,8 @@ func (n *Notifier) sendTo(p process, signal syscall.Signal, name string) error {
 
 func explain(err error, p process, name string) error {
 	if errors.Is(err, syscall.EPERM) {
-		return fmt.Errorf("process %s (%d) belongs to user %s and the agent runs as %d: signals need the same user; set runAsUser for the pod", name, p.pid, p.uid, os.Getuid())
+		return fmt.Errorf("process %s (%d) belongs to user %s and the agent runs as %d: "+
+			"signals need the same user; set runAsUser for the pod", name, p.pid, p.uid, os.Getuid())
 	}
 	return err
 }

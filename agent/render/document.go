@@ -4,11 +4,141 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
+
+	"github.com/jmespath/go-jmespath"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
+
+// maxKey bounds an expression in bytes. The library's parser calls itself for each bracket: for 64 kB of them, which an annotation may
+// have, it takes 256 MB, which is all that the webhook is given.
+const maxKey = 4 << 10
+
+// CheckKey reports what is wrong with a JMESPath expression, without a document to try it on.
+func CheckKey(expression string) error {
+	if len(expression) > maxKey {
+		return fmt.Errorf("it has %d bytes; at most %d are allowed", len(expression), maxKey)
+	}
+	if config.Identifier(expression) {
+		return nil
+	}
+	parsed, err := jmespath.NewParser().Parse(expression)
+	if err != nil {
+		return fmt.Errorf("%w; a name with more than letters, digits and _ in it goes in double quotes: '\"api-key\"'", err)
+	}
+	_, err = affordable(parsed, 1, 0, maxStepsOfFile)
+	return err
+}
+
+// pick evaluates the keys' paths, and reports all that are missing at once.
+func pick(doc any, keys []config.Key) ([]field, error) {
+	picked := make([]field, 0, len(keys))
+	var errs []error
+	left := budget{bytes: maxOutput, steps: maxStepsOfFile}
+	left.values, left.text = measure(doc)
+	for _, key := range keys {
+		value, err := search(key.Path, doc, &left)
+		switch {
+		case errors.Is(err, errLarge): // so would the others be
+			return nil, fmt.Errorf("key %s: path %q: %w", key.Name, key.Path, err)
+		case err != nil:
+			errs = append(errs, fmt.Errorf("key %s: path %q: %w", key.Name, key.Path, err))
+		case value == nil:
+			errs = append(errs, fmt.Errorf("key %s: path %q is not in the secret, or is null; the secret has %s",
+				key.Name, key.Path, available(doc)))
+		}
+		picked = append(picked, field{key.Name, value})
+	}
+	return picked, errors.Join(errs...)
+}
+
+// budget is what the expressions of a file may still take on its document.
+type budget struct {
+	values, text int // of the document
+	bytes        int // of what they have picked
+	steps        float64
+}
+
+// search evaluates an expression, and takes what it needs off the budget. The library's messages about arguments may quote a
+// value, so they are not passed on.
+func search(expression string, doc any, left *budget) (value any, err error) {
+	parsed, err := jmespath.NewParser().Parse(expression)
+	if err != nil {
+		return nil, err
+	}
+	if left.steps, err = affordable(parsed, left.values, left.text, left.steps); err != nil {
+		return nil, err
+	}
+	compiled, err := jmespath.Compile(expression)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		// The library's functions assert types that they did not check.
+		if recover() != nil {
+			value, err = nil, errCannotApply
+		}
+	}()
+	if value, err = compiled.Search(doc); err != nil {
+		return nil, errCannotApply
+	}
+	if left.bytes = weigh(value, left.bytes); left.bytes < 0 {
+		return nil, errLarge
+	}
+	if _, err := encodeJSON(value); err != nil { // not a number: the average of none
+		return nil, errCannotApply
+	}
+	return value, nil
+}
+
+// weigh takes off left what a value has at least as JSON, and stops below zero: an expression may have made a tree of few parts, each
+// of which is in it very often.
+func weigh(v any, left int) int {
+	switch v := v.(type) {
+	case string:
+		return left - len(v)
+	case map[string]any:
+		for key, item := range v {
+			if left = weigh(item, left-len(key)-1); left < 0 {
+				break
+			}
+		}
+	case []any:
+		for _, item := range v {
+			if left = weigh(item, left-1); left < 0 {
+				break
+			}
+		}
+	}
+	return left - 1
+}
+
+var errCannotApply = errors.New("the expression cannot be applied to this secret: it expects another type, or has no result")
+
+// available lists the names, never the values, at the top of a document.
+func available(doc any) string {
+	switch doc := doc.(type) {
+	case map[string]any:
+		if len(doc) == 0 {
+			return "no keys"
+		}
+		const most = 20
+		names := slices.Sorted(maps.Keys(doc))
+		if len(names) > most {
+			return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+		}
+		return strings.Join(names, ", ")
+	case []any:
+		return fmt.Sprintf("a list of %d", len(doc))
+	}
+	return "no keys: it is a single value"
+}
 
 // A field is a named value of a file.
 type field struct {
@@ -65,7 +195,8 @@ func numbers(v any) any {
 func fields(doc any) ([]field, error) {
 	object, ok := doc.(map[string]any)
 	if !ok {
-		return nil, errors.New("needs a value that is a JSON object, and this secret's value is another kind of JSON; pick keys of it, or use format json or raw")
+		return nil, errors.New("needs a value that is a JSON object, and this secret's value is another kind of JSON; " +
+			"pick keys of it, or use format json or raw")
 	}
 	all := make([]field, 0, len(object))
 	for _, name := range slices.Sorted(maps.Keys(object)) {

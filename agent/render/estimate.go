@@ -28,7 +28,8 @@ func affordable(expression jmespath.ASTNode, values, text int, left float64) (fl
 	e := estimateOf(node{reflect.ValueOf(expression)}, total)
 	steps := e.once + e.each*float64(values)
 	if steps > min(maxSteps, left) || e.text*total > maxText || e.size > math.MaxInt32 {
-		return left, errors.New("it is too much work: it multiplies what it is applied to, or handles a large value many times; pick less of it, by a shorter expression")
+		return left, errors.New("it is too much work: it multiplies what it is applied to, or handles a large value many times; " +
+			"pick less of it, by a shorter expression")
 	}
 	return left - steps, nil
 }
@@ -85,7 +86,8 @@ func estimateOf(n node, total float64) estimate {
 	switch n.kind() {
 	case int64(jmespath.ASTLiteral):
 		return estimate{size: float64(1 + weight(n.v.FieldByName("value"))), once: 1}
-	case int64(jmespath.ASTSubexpression), int64(jmespath.ASTIndexExpression), int64(jmespath.ASTPipe), int64(jmespath.ASTKeyValPair), int64(jmespath.ASTExpRef):
+	case int64(jmespath.ASTSubexpression), int64(jmespath.ASTIndexExpression), int64(jmespath.ASTPipe),
+		int64(jmespath.ASTKeyValPair), int64(jmespath.ASTExpRef):
 		c := of(0)
 		for i := 1; i < n.len(); i++ {
 			c = c.then(of(i))
@@ -193,7 +195,8 @@ func estimateOfCall(n node, total float64) estimate {
 	case name == "join" && n.len() == 2:
 		arguments.size = of[1].size * (1 + of[0].size*joint(n.child(0), total))
 		arguments.text += arguments.size
-	case name == "keys" || name == "values" || name == "reverse" || name == "sort" || name == "merge" || name == "to_array" || name == "not_null":
+	case name == "keys" || name == "values" || name == "reverse" || name == "sort" ||
+		name == "merge" || name == "to_array" || name == "not_null":
 	default: // a number, true or false, or one of the arguments' own values
 		arguments.size = 1
 	}

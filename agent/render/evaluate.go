@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"text/template/parse"
 )
 
@@ -157,4 +158,149 @@ func (e *evaluation) loop(dot any, r *parse.RangeNode) error {
 		}
 	}
 	return nil
+}
+
+// pipe evaluates a pipeline, and keeps the value in the variables that it declares or assigns.
+func (e *evaluation) pipe(dot any, pipe *parse.PipeNode) (any, error) {
+	value, err := e.commands(dot, pipe)
+	if err == nil {
+		e.declare(pipe, value, value)
+	}
+	return value, err
+}
+
+// declare gives a pipeline's variables their value: one takes the item, two the key and the item.
+func (e *evaluation) declare(pipe *parse.PipeNode, key, item any) {
+	values := []any{item}
+	if len(pipe.Decl) == 2 {
+		values = []any{key, item}
+	}
+	for i, d := range pipe.Decl {
+		if pipe.IsAssign {
+			*e.variable(d.Ident[0]) = values[i]
+		} else {
+			e.variables = append(e.variables, variable{d.Ident[0], values[i]})
+		}
+	}
+}
+
+// variable finds the innermost; the parser has made sure that there is one.
+func (e *evaluation) variable(name string) *any {
+	for i := len(e.variables) - 1; i > 0; i-- {
+		if e.variables[i].name == name {
+			return &e.variables[i].value
+		}
+	}
+	return &e.variables[0].value
+}
+
+func (e *evaluation) commands(dot any, pipe *parse.PipeNode) (any, error) {
+	var value any
+	for i, command := range pipe.Cmds {
+		var piped []any
+		if i > 0 {
+			piped = []any{value}
+		}
+		var err error
+		if value, err = e.command(dot, command, piped); err != nil {
+			return nil, err
+		}
+	}
+	return value, nil
+}
+
+// command calls a function, with the value of the command before as its last argument, or is an operand.
+func (e *evaluation) command(dot any, command *parse.CommandNode, piped []any) (any, error) {
+	name, ok := command.Args[0].(*parse.IdentifierNode)
+	if !ok {
+		return e.operand(dot, command.Args[0])
+	}
+	arguments := make([]any, 0, len(command.Args))
+	for i, n := range command.Args[1:] {
+		value, err := e.operand(dot, n)
+		if err != nil {
+			return nil, err
+		}
+		last := i == len(command.Args)-2 && len(piped) == 0
+		if decides := name.Ident == "and" && !truth(value) || name.Ident == "or" && truth(value); decides || last && lazy(name.Ident) {
+			return value, nil // the rest is not evaluated, as in Go
+		}
+		arguments = append(arguments, value)
+	}
+	arguments = append(arguments, piped...)
+	if lazy(name.Ident) {
+		return piped[0], nil
+	}
+	value, err := functions[name.Ident].call(arguments)
+	if err != nil {
+		return nil, e.at(command, err)
+	}
+	return value, e.spend(command, cost(value, arguments))
+}
+
+// cost is the work of a call: the bytes of the text that it made, or, of what is no text, of those that it was made of.
+func cost(value any, arguments []any) int {
+	if text, ok := value.(string); ok {
+		return len(text)
+	}
+	bytes := 0
+	for _, argument := range arguments {
+		if text, ok := argument.(string); ok {
+			bytes += len(text)
+		}
+	}
+	return bytes
+}
+
+func lazy(name string) bool { return name == "and" || name == "or" }
+
+func (e *evaluation) operand(dot any, n parse.Node) (any, error) {
+	if err := e.spend(n, 1); err != nil {
+		return nil, err
+	}
+	switch n := n.(type) {
+	case *parse.DotNode:
+		return dot, nil
+	case *parse.FieldNode:
+		return e.walk(n, dot, n.Ident)
+	case *parse.VariableNode:
+		return e.walk(n, *e.variable(n.Ident[0]), n.Ident[1:])
+	case *parse.ChainNode:
+		value, err := e.operand(dot, n.Node)
+		if err != nil {
+			return nil, err
+		}
+		return e.walk(n, value, n.Field)
+	case *parse.PipeNode:
+		return e.pipe(dot, n)
+	case *parse.StringNode:
+		return n.Text, nil
+	case *parse.NumberNode:
+		return json.Number(n.Text), nil
+	case *parse.BoolNode:
+		return n.True, nil
+	}
+	return nil, nil // nil
+}
+
+// walk follows keys.
+func (e *evaluation) walk(n parse.Node, value any, keys []string) (any, error) {
+	for i, key := range keys {
+		object, ok := value.(map[string]any)
+		if !ok {
+			return nil, e.at(n, fmt.Errorf("%s has no keys, it is %s", before(keys, i), kind(value)))
+		}
+		if value, ok = object[key]; !ok {
+			return nil, e.at(n, fmt.Errorf("key %q does not exist; %s has %s", key, before(keys, i), available(object)))
+		}
+	}
+	return value, nil
+}
+
+// before names what a key was looked for in.
+func before(keys []string, i int) string {
+	if i == 0 {
+		return "the value"
+	}
+	return "." + strings.Join(keys[:i], ".")
 }

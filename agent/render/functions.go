@@ -22,44 +22,28 @@ type function struct {
 
 const many = 1 << 20
 
-// functions are all there are:
-//
-//	quote VALUE           "VALUE", as JSON, TOML and YAML read it
-//	squote VALUE          'VALUE'; a value with ' or a line end in it is refused, because formats escape them differently
-//	toJson VALUE          the value as JSON on one line, keys sorted
-//	json TEXT             what the text is as JSON, for objects that are texts in others; Sprig calls it fromJson, which is here too
-//	b64enc, b64dec        base64 with padding
-//	indent N TEXT         N spaces before every line; nindent begins with a line end
-//	trim, upper, lower    of a text
-//	replace OLD NEW TEXT  all of them
-//	split SEP TEXT        an object with the parts as _0, _1, …; splitList gives a list
-//	join SEP LIST         a text
-//	printf FORMAT VALUE…  %s, %v and %d write a value, %q quotes it, %% is a percent sign
-//	hasKey OBJECT KEY     whether it exists
-//	index VALUE KEY…      a key or an item; for keys that are no identifiers: index .db "api-key"
-//	len VALUE             bytes, items or keys
-//	eq, ne, lt, le, gt, ge, not, and, or
+// functions are all there are. A comment has the arguments and the result.
 var functions = map[string]function{
-	"quote":     {1, 1, text(quote)},
-	"squote":    {1, 1, text(squote)},
-	"toJson":    {1, 1, toJSON},
-	"json":      {1, 1, fromJSON},
-	"fromJson":  {1, 1, fromJSON},
+	"quote":     {1, 1, text(quote)},  // VALUE: "VALUE", as JSON, TOML and YAML read it
+	"squote":    {1, 1, text(squote)}, // VALUE: 'VALUE'; one with ' or a line end in it is refused, because formats escape them differently
+	"toJson":    {1, 1, toJSON},       // VALUE: JSON on one line, keys sorted
+	"json":      {1, 1, fromJSON},     // TEXT: what it is as JSON, for objects that are texts in others
+	"fromJson":  {1, 1, fromJSON},     // as json, by Sprig's name
 	"b64enc":    {1, 1, text(func(s string) (string, error) { return base64.StdEncoding.EncodeToString([]byte(s)), nil })},
 	"b64dec":    {1, 1, text(b64dec)},
-	"indent":    {2, 2, indent("")},
-	"nindent":   {2, 2, indent("\n")},
+	"indent":    {2, 2, indent("")},   // N TEXT: N spaces before every line
+	"nindent":   {2, 2, indent("\n")}, // N TEXT: a line end, and as indent
 	"trim":      {1, 1, text(plain(strings.TrimSpace))},
 	"upper":     {1, 1, text(plain(strings.ToUpper))},
 	"lower":     {1, 1, text(plain(strings.ToLower))},
-	"replace":   {3, 3, replace},
-	"split":     {2, 2, split},
-	"splitList": {2, 2, splitList},
-	"join":      {2, 2, join},
-	"printf":    {1, many, printf},
-	"hasKey":    {2, 2, hasKey},
-	"index":     {2, many, index},
-	"len":       {1, 1, length},
+	"replace":   {3, 3, replace},   // OLD NEW TEXT: all of them
+	"split":     {2, 2, split},     // SEP TEXT: an object with the parts as _0, _1, …
+	"splitList": {2, 2, splitList}, // SEP TEXT: a list of the parts
+	"join":      {2, 2, join},      // SEP LIST: a text
+	"printf":    {1, many, printf}, // FORMAT VALUE…: %s, %v and %d write a value, %q quotes it, %% is a percent sign
+	"hasKey":    {2, 2, hasKey},    // OBJECT KEY: whether it exists
+	"index":     {2, many, index},  // VALUE KEY…: a key or an item; for keys that are no identifiers: index .db "api-key"
+	"len":       {1, 1, length},    // VALUE: bytes, items or keys
 	"not":       {1, 1, func(a []any) (any, error) { return !truth(a[0]), nil }},
 	"and":       {1, many, nil}, // evaluate their arguments themselves
 	"or":        {1, many, nil},
@@ -77,7 +61,8 @@ var refusals = []struct{ names, reason string }{
 	{"env expandenv", "the agent's environment is not the application's"},
 	{"file readFile Files glob tpl include lookup getHostByName", "a file is made of secrets, of nothing else that is read"},
 	{"now date* ago htmlDate* toDate mustToDate must_date unixEpoch duration* rand* uuidv4 shuffle", "equal secrets must make equal files"},
-	{"sha* md5* adler32sum bcrypt htpasswd gen* derivePassword buildCustomCert encryptAES decryptAES", "templates arrange secrets, they do not make new ones"},
+	{"sha* md5* adler32sum bcrypt htpasswd gen* derivePassword buildCustomCert encryptAES decryptAES",
+		"templates arrange secrets, they do not make new ones"},
 	{"html js urlquery call println print", "it is not one of the functions for files of secrets; use printf, quote or toJson"},
 }
 

@@ -9,8 +9,8 @@
 //   - template: a text/template over one secret or several, see renderTemplate and functions.
 //   - yaml: a document whose strings stay strings in YAML 1.1 and 1.2 ("yes", "0123"), keys sorted, numbers as they were written.
 //
-// All but raw and template need a value that is JSON; without keys, a JSON object. Keys pick and rename by JMESPath. A key that is not there, or
-// is null, is an error that names it and lists those that are there; values are in no error.
+// All but raw and template need a value that is JSON; without keys, a JSON object. Keys pick and rename by JMESPath. A key that is not
+// there, or is null, is an error that names it and lists those that are there; values are in no error.
 package render
 
 import (
@@ -22,13 +22,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// A Spec says what to make of secrets.
-type Spec struct {
-	Format   config.Format
-	Keys     []config.Key // their order is that of env and properties files; without keys it is alphabetical
-	Template string       // of format template
-}
-
 // An Input is a secret's value.
 type Input struct {
 	Alias  string // its key in the root of a template of several secrets
@@ -36,26 +29,24 @@ type Input struct {
 	Binary bool // Data is not text, which only raw and template can carry
 }
 
-// templated is the format of a Spec with a Template.
-const templated config.Format = "template"
-
-// Render returns the content of a file, which has at most a megabyte. All formats but template are of one secret.
-func Render(spec Spec, inputs ...Input) ([]byte, error) {
-	out, err := render(spec, inputs)
+// Render returns the content of a file, which has at most a megabyte, by its Format, Keys and Template. The order of the keys is that
+// of env and properties files; without keys it is alphabetical. All formats but template are of one secret.
+func Render(f config.File, inputs ...Input) ([]byte, error) {
+	out, err := render(f, inputs)
 	if err == nil && len(out) > maxOutput {
 		return nil, errLarge
 	}
 	return out, err
 }
 
-func render(spec Spec, inputs []Input) ([]byte, error) {
-	if spec.Format == templated {
-		return renderTemplate(spec.Template, inputs)
+func render(f config.File, inputs []Input) ([]byte, error) {
+	if f.Format == config.Template {
+		return renderTemplate(f.Template, inputs)
 	}
 	if len(inputs) != 1 {
-		return nil, fmt.Errorf("format %s is for one secret, not %d; use format template", spec.Format, len(inputs))
+		return nil, fmt.Errorf("format %s is for one secret, not %d; use format template", f.Format, len(inputs))
 	}
-	return renderOne(spec.Format, spec.Keys, inputs[0].Data, inputs[0].Binary)
+	return renderOne(f.Format, f.Keys, inputs[0].Data, inputs[0].Binary)
 }
 
 func renderOne(format config.Format, keys []config.Key, value []byte, binary bool) ([]byte, error) {
@@ -115,29 +106,6 @@ func whole(doc any, picked []field) any {
 		object[f.name] = f.value
 	}
 	return object
-}
-
-func lines(format config.Format, picked []field) ([]byte, error) {
-	line := envLine
-	if format == config.Properties {
-		line = propertiesLine
-	}
-	var out bytes.Buffer
-	for _, f := range picked {
-		if f.value == nil {
-			return nil, fmt.Errorf("key %q is null, which format %s cannot say", f.name, format)
-		}
-		value, err := asText(f.value)
-		if err != nil {
-			return nil, err
-		}
-		written, err := line(f.name, value)
-		if err != nil {
-			return nil, err
-		}
-		out.WriteString(written)
-	}
-	return out.Bytes(), nil
 }
 
 // asText is a value in a place that takes only text: a string as it is, anything else as JSON.

@@ -163,7 +163,7 @@ func TestFilesAreBounded(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		out, err := Render(Spec{Format: c.format, Keys: c.keys}, Input{Data: []byte(c.value)})
+		out, err := Render(config.File{Format: c.format, Keys: c.keys}, Input{Data: []byte(c.value)})
 		if !errors.Is(err, errLarge) || out != nil {
 			t.Errorf("%s: %d bytes, %v", name, len(out), err)
 		}

@@ -10,6 +10,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // inputs are pairs of an alias and a value.
@@ -22,7 +24,7 @@ func inputs(pairs ...string) []Input {
 }
 
 func fromTemplate(text string, inputs ...Input) ([]byte, error) {
-	return Render(Spec{Format: templated, Template: text}, inputs...)
+	return Render(config.File{Format: config.Template, Template: text}, inputs...)
 }
 
 var two = inputs("db", db, "api", "k-'\"1")

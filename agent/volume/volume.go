@@ -129,7 +129,7 @@ func check(files []File) ([]string, error) {
 }
 
 // reserved reports whether a path begins with two dots, as the names do that are used for switching. A single name of that
-// kind that is none of them may be a file: it is for programs, and stands in nobody's way.
+// kind that is none of them may be a file: it is for programs.
 func reserved(p string) bool {
 	rest, dots := strings.CutPrefix(p, "..")
 	set := rest == "" || '0' <= rest[0] && rest[0] <= '9'
@@ -219,7 +219,7 @@ func (d *Dir) mkdirs(base, dir string, made map[string]bool) error {
 	return d.mkdir(path.Join(base, dir))
 }
 
-// mkdir lets everybody in: the files' modes say who reads them. What fsGroup has set on the volume, that files belong to
+// mkdir lets every user in: the files' modes restrict reading. What fsGroup has set on the volume, that files belong to
 // its group, is inherited and stays.
 func (d *Dir) mkdir(name string) error {
 	if err := d.do(func() error { return d.root.Mkdir(name, 0o755) }); err != nil {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/wrap"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/exec"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -21,7 +21,7 @@ func TestExec(t *testing.T) {
 		t.Errorf("exit %d, %q", code, out)
 	}
 	code, out = output(t, nil, "exec", "sh")
-	if code != wrap.ExitFailed || !strings.HasPrefix(out, "kms-agent: the command is missing") {
+	if code != exec.ExitFailed || !strings.HasPrefix(out, "kms-agent: the command is missing") {
 		t.Errorf("exit %d, %q", code, out)
 	}
 }
@@ -29,7 +29,7 @@ func TestExec(t *testing.T) {
 // The injector leaves --env-file out where the files are where they usually are.
 func TestDefaultEnvFile(t *testing.T) {
 	if spec, err := config.Parse(map[string]string{config.Prefix + "inject": "true", config.Prefix + "env.A": "a"}); err != nil ||
-		wrap.DefaultEnvFile != spec.MountPath+"/"+config.EnvFile {
-		t.Errorf("%s is not in %s: %v", wrap.DefaultEnvFile, spec.MountPath, err)
+		config.DefaultSecretsDir+"/"+config.EnvFile != spec.MountPath+"/"+config.EnvFile {
+		t.Errorf("%s is not in %s: %v", config.DefaultSecretsDir+"/"+config.EnvFile, spec.MountPath, err)
 	}
 }

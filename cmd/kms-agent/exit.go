@@ -5,8 +5,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-
-	"github.com/kms-agent-injector/kms-agent-injector/agent"
 )
 
 const (
@@ -18,8 +16,12 @@ const (
 
 const commands = "init, run, ready, status, exec, get, token, agent or version"
 
-// terminationLog is where the kubelet reads a container's last words, for kubectl describe.
-const terminationLog = "/dev/termination-log"
+const (
+	// terminationLog is where the kubelet reads a container's last words, for kubectl describe.
+	terminationLog = "/dev/termination-log"
+	// maxTermination is what the kubelet keeps of them, in bytes.
+	maxTermination = 4096
+)
 
 // terminated writes to path if it exists, as it does in a container only.
 func terminated(path, text string) {
@@ -28,7 +30,16 @@ func terminated(path, text string) {
 		return
 	}
 	defer file.Close()
-	fmt.Fprint(file, agent.TerminationMessage(text))
+	fmt.Fprint(file, terminationMessage(text))
+}
+
+// terminationMessage cuts a text to what the kubelet keeps.
+func terminationMessage(text string) string {
+	if len(text) <= maxTermination {
+		return text
+	}
+	const more = "\n… (more in the container's log)"
+	return strings.ToValidUTF8(text[:maxTermination-len(more)], "") + more
 }
 
 // refuseLeaks stops before the SDKs print tokens, or Go's HTTP/2 prints values: they read the environment when the process
@@ -36,7 +47,8 @@ func terminated(path, text string) {
 func refuseLeaks(getenv func(string) string) error {
 	for part := range strings.SplitSeq(getenv("DEBUG"), ",") {
 		if slices.Contains([]string{"tea", "dara", "credential"}, part) {
-			return fmt.Errorf("DEBUG=%s makes the Alibaba Cloud SDK print credentials; remove %q from DEBUG in the agent's containers", getenv("DEBUG"), part)
+			return fmt.Errorf("DEBUG=%s makes the Alibaba Cloud SDK print credentials; remove %q from DEBUG in the agent's containers",
+				getenv("DEBUG"), part)
 		}
 	}
 	if setting := getenv("GODEBUG"); strings.Contains(setting, "http2debug") {

@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -30,15 +31,19 @@ import (
 	"syscall"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/standalone"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/wrap"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/exec"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kmsagent"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == config.CommandExec {
 		// Before anything else: it is a container's start, and no signal may be caught that is the command's.
-		code, err := wrap.Exec(os.Args[2:], os.Environ())
+		code, err := exec.Exec(os.Args[2:], os.Environ())
 		fail(err)
 		os.Exit(code)
 	}
@@ -83,8 +88,8 @@ func fail(err error) {
 
 // run returns an error only if it could not log it itself.
 func run(ctx context.Context, args []string) (int, error) {
-	if len(args) > 0 && standalone.Commands()[args[0]] != nil {
-		return runStandalone(ctx, args[0], args[1:])
+	if len(args) > 0 && kmsagent.Commands()[args[0]] != nil {
+		return runKMSAgent(ctx, args[0], args[1:])
 	}
 	if len(args) > 0 && args[0] == commandStatus {
 		code, err := printStatus(ctx, args[1:], os.Stdout)
@@ -120,7 +125,7 @@ func run(ctx context.Context, args []string) (int, error) {
 		return 0, nil
 	}
 	log := agent.NewLogger(os.Stderr, doc)
-	a, err := agent.New(doc, os.Getenv, log)
+	a, err := open(doc, log)
 	if err != nil {
 		return exitMisuse, err
 	}
@@ -129,9 +134,8 @@ func run(ctx context.Context, args []string) (int, error) {
 		work = a.Run
 	}
 	if err := work(ctx); err != nil {
-		text := a.Explain(err)
-		log.Error("the agent ends", "command", args[0], "error", text)
-		terminated(terminationLog, text)
+		log.Error("exiting", logkey.Command, args[0], logkey.Error, a.Explain(err))
+		terminated(terminationLog, status.Text(a.Problems(err)))
 		if agent.Passing(err) {
 			return exitAgain, nil
 		}
@@ -141,4 +145,14 @@ func run(ctx context.Context, args []string) (int, error) {
 		initialized(doc, terminationLog)
 	}
 	return 0, nil
+}
+
+// open returns the agent of this pod.
+func open(doc config.Agent, log *slog.Logger) (*agent.Agent, error) {
+	m := metrics.New()
+	src, err := source.Open(doc, os.Getenv, m)
+	if err != nil {
+		return nil, err
+	}
+	return agent.New(doc, src, m, log)
 }

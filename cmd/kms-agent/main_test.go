@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
@@ -219,4 +220,15 @@ func waitFor(t *testing.T, r io.Reader, message string) (line said) {
 	}
 	t.Fatalf("it ended without %q", message)
 	return line
+}
+
+func TestTerminationMessageFits(t *testing.T) {
+	long := strings.Repeat("é", 4000)
+	text := terminationMessage(long)
+	if len(text) > maxTermination || !utf8.ValidString(text) || !strings.HasSuffix(text, "log)") {
+		t.Errorf("%d bytes, ends in %q", len(text), text[len(text)-20:])
+	}
+	if terminationMessage("short") != "short" {
+		t.Error("a short message was changed")
+	}
 }

@@ -39,7 +39,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { sidecar.Process.Kill(); sidecar.Wait() }()
-	address := waitFor(t, stderr, "the metrics are there").Address
+	address := waitFor(t, stderr, "metrics listening").Address
 	go io.Copy(io.Discard, stderr)
 
 	if status, body := fetch(t, address, "/readyz"); status != http.StatusOK {

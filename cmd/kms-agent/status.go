@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -34,36 +34,40 @@ func printStatus(ctx context.Context, args []string, out io.Writer) (int, error)
 	if err != nil {
 		return exitMisuse, err
 	}
-	status, err := agent.Status(doc)
+	held, err := agent.Status(doc)
 	if err != nil {
-		status.Problems = []string{err.Error()}
+		held.Problems = []string{err.Error()}
+		held.Causes = []status.Problem{{Link: status.Files, Says: err.Error()}}
 	}
 	if len(args) > 0 {
-		a, err := agent.New(doc, os.Getenv, slog.New(slog.DiscardHandler))
+		a, err := open(doc, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return exitMisuse, err
 		}
 		ctx, cancel := context.WithTimeout(ctx, probeLimit)
 		defer cancel()
-		status.Problems = a.Probe(ctx)
+		held.Problems, held.Causes = nil, a.Probe(ctx)
+		for _, problem := range held.Causes {
+			held.Problems = append(held.Problems, problem.String())
+		}
 	}
-	text, err := encode(status)
+	text, err := encode(held)
 	fmt.Fprintln(out, text)
 	return 0, err
 }
 
-func encode(status inventory.Status) (string, error) {
-	text, err := json.Marshal(status)
+func encode(held status.Status) (string, error) {
+	text, err := json.Marshal(held)
 	return string(text), err
 }
 
 // initialized leaves, as the init container's last words, what the pod started with, where that fits.
 func initialized(doc config.Agent, path string) {
-	status, err := agent.Status(doc)
+	held, err := agent.Status(doc)
 	if err != nil {
 		return
 	}
-	if text, err := encode(status); err == nil && text == agent.TerminationMessage(text) {
+	if text, err := encode(held); err == nil && text == terminationMessage(text) {
 		terminated(path, text)
 	}
 }

@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-func status(t *testing.T, env []string, args ...string) inventory.Status {
+func held(t *testing.T, env []string, args ...string) status.Status {
 	t.Helper()
 	code, out := output(t, env, append([]string{"status"}, args...)...)
-	var s inventory.Status
+	var s status.Status
 	if err := json.Unmarshal([]byte(out), &s); err != nil || code != 0 {
 		t.Fatalf("exit %d, %v: %s", code, err, out)
 	}
@@ -27,23 +27,23 @@ func status(t *testing.T, env []string, args ...string) inventory.Status {
 
 func TestStatus(t *testing.T) {
 	env, _, cloud := pod(t)
-	if s := status(t, env); len(s.Secrets) != 0 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "holds no secrets yet") {
+	if s := held(t, env); len(s.Secrets) != 0 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "holds no secrets yet") {
 		t.Errorf("before the start: %+v", s)
 	}
-	if s := status(t, env, "--probe"); len(s.Problems) != 0 {
+	if s := held(t, env, "--probe"); len(s.Problems) != 0 {
 		t.Errorf("before the start, with a probe: %+v", s)
 	}
 	if code, out := output(t, env, "init"); code != 0 {
 		t.Fatal(out)
 	}
-	s := status(t, env)
+	s := held(t, env)
 	if len(s.Secrets) != 1 || s.Secrets[0].Name != "app/key" || s.Secrets[0].Version == "" || len(s.Problems) != 0 || time.Since(s.Fetched) > time.Minute {
 		t.Errorf("after the start: %+v", s)
 	}
 	if err := cloud.DeleteSecret("app/key"); err != nil {
 		t.Fatal(err)
 	}
-	if s = status(t, env, "--probe"); len(s.Secrets) != 1 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "Forbidden.ResourceNotFound") || !strings.Contains(s.Problems[0], "\n  fix: check the name") {
+	if s = held(t, env, "--probe"); len(s.Secrets) != 1 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "Forbidden.ResourceNotFound") || !strings.Contains(s.Problems[0], "\n  fix: check the name") {
 		t.Errorf("without the secret: %+v", s)
 	}
 	if code, out := output(t, env, "status", "--nonsense"); code != exitMisuse || !strings.Contains(out, "--probe") {
@@ -70,7 +70,7 @@ func TestInitializedTells(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var s inventory.Status
+	var s status.Status
 	if err := json.Unmarshal(text, &s); err != nil || len(s.Secrets) != 1 || s.Secrets[0].Name != "app/key" {
 		t.Errorf("%v: %s", err, text)
 	}

@@ -91,7 +91,7 @@ func (p *pod) init(b *testing.B) time.Duration {
 func (p *pod) run(b *testing.B) *process {
 	b.Helper()
 	agent := start(b, p.env, build(b).agent, config.CommandRun)
-	agent.waitFor(b, "the local API is there")
+	agent.waitFor(b, "local API listening")
 	return agent
 }
 

@@ -12,6 +12,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
@@ -47,8 +49,12 @@ func newExample(t *testing.T, note string) *example {
 		"ALIBABA_CLOUD_ROLE_ARN": emulatortest.RoleARN, "ALIBABA_CLOUD_OIDC_PROVIDER_ARN": emulatortest.ProviderARN,
 		"ALIBABA_CLOUD_OIDC_TOKEN_FILE": cloud.Issuer.TokenFile(t, emulatortest.Subject),
 	}
-	var err error
-	if e.agent, err = agent.New(e.doc, func(name string) string { return env[name] }, agent.NewLogger(io.Discard, e.doc)); err != nil {
+	m := metrics.New()
+	src, err := source.Open(e.doc, func(name string) string { return env[name] }, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.agent, err = agent.New(e.doc, src, m, agent.NewLogger(io.Discard, e.doc)); err != nil {
 		t.Fatal(err)
 	}
 	return e

@@ -301,7 +301,7 @@ func TestPluginOfViewers(t *testing.T) {
 	apply(t, workload{name: "web", annotations: []string{"inject: true", "secret.db: " + name}, podSecurity: "runAsUser: 2000"}.pod(ns))
 	ready(t, ns, "web")
 	kubectl(t, "-n", ns, "create", "rolebinding", "viewer", "--clusterrole=view", "--user=viewer")
-	const silent = "the agent cannot be asked: you have not the right to create pods/exec in namespace "
+	const silent = "the agent cannot be asked: you are not allowed to create pods/exec in namespace "
 	code, stdout, stderr := plugin(t, "", "status", "-n", ns, "--as", "viewer")
 	if code != 0 || !strings.Contains(stdout, "\nweb ") || !strings.HasSuffix(stdout, "/web is unknown:\n  "+silent+ns+"\n") {
 		t.Errorf("status: %d %s%s", code, stdout, stderr)

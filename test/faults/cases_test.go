@@ -7,7 +7,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4/jwt"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/authority"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
@@ -104,7 +104,7 @@ func ofSTS(name string, failures int, says string, f emulator.Fault) fault {
 // loseSession has the next agent find none.
 func (p *pod) loseSession() {
 	p.t.Helper()
-	if err := os.Remove(filepath.Join(p.doc.StateDir, identity.SessionsFile)); err != nil {
+	if err := os.Remove(filepath.Join(p.doc.StateDir, source.SessionsFile)); err != nil {
 		p.t.Error(err)
 	}
 }

@@ -152,7 +152,6 @@ type scene struct {
 	*pod
 	begin func() (stop func() error)
 	found map[string]file
-	words func(error) string
 }
 
 // prepare makes the pod, and the agent that will be struck: one after the other, because New sets what the whole process
@@ -173,7 +172,6 @@ func prepare(t *testing.T, f fault) *scene {
 		f.struck(s.pod)
 	}
 	a := s.agent()
-	s.words = a.Explain
 	s.begin = func() func() error { return s.start(a.Run) }
 	if f.atStart {
 		s.begin = func() func() error { return s.start(a.Init) }
@@ -207,7 +205,7 @@ func (s *scene) run() row {
 	var first attempt
 	if s.failures > 0 {
 		first = s.awaitFailure()
-		if text := s.words(first.err); !strings.Contains(text, s.says) {
+		if text := first.err.Error(); !strings.Contains(text, s.says) {
 			t.Errorf("%q is not in:\n%s", s.says, text)
 		}
 	}
@@ -239,7 +237,7 @@ func (s *scene) run() row {
 		s.after = 1
 	}
 	if err := stop(); err != nil {
-		t.Errorf("the agent ended: %s", s.words(err))
+		t.Errorf("the agent ended: %s", err.Error())
 	}
 	s.settle()
 	r := s.report(meanwhile)

@@ -19,8 +19,9 @@ import (
 	"testing"
 	"time"
 
+	agentexec "github.com/kms-agent-injector/kms-agent-injector/agent/exec"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/wrap"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
@@ -179,7 +180,7 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 	p.askAPI(e, string(token))
 	p.lookAround(e, sidecar.Process.Pid)
 	var metrics string
-	p.until("the metrics", func() bool { metrics = log.address("the metrics are there"); return metrics != "" })
+	p.until("the metrics", func() bool { metrics = log.address("metrics listening"); return metrics != "" })
 	for _, path := range []string{"/metrics", "/readyz"} {
 		e.look(path, get(t, "http://"+metrics+path))
 	}
@@ -205,7 +206,7 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 // session are the secrets of the STS session that init left for the sidecar.
 func (p *pod) session() []string {
 	p.t.Helper()
-	text, err := os.ReadFile(filepath.Join(p.doc.StateDir, identity.SessionsFile))
+	text, err := os.ReadFile(filepath.Join(p.doc.StateDir, source.SessionsFile))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -279,7 +280,7 @@ func (p *pod) becomes(e *evidence) {
 	e.look("the test's environment", []byte(strings.Join(os.Environ(), "\n")))
 	stdin.Close()
 	if err := c.Wait(); err != nil {
-		p.t.Errorf("%v (%d: no variables)", err, wrap.ExitFailed)
+		p.t.Errorf("%v (%d: no variables)", err, agentexec.ExitFailed)
 	}
 }
 
@@ -300,7 +301,7 @@ func (p *pod) lookAtFiles(e *evidence) {
 		relative, _ := filepath.Rel(root, path)
 		folder, _, _ := strings.Cut(relative, "/")
 		hasSession := slices.ContainsFunc(e.session, func(secret string) bool { return bytes.Contains(data, []byte(secret)) })
-		if hasSession && relative != "state/"+identity.SessionsFile {
+		if hasSession && relative != "state/"+source.SessionsFile {
 			p.t.Errorf("the STS session is in %s", relative)
 		}
 		switch hasValue := hasSession || bytes.Contains(data, []byte(sentinel)) || bytes.Contains(data, []byte(sentinelBase64)); {

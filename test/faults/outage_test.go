@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"reflect"
@@ -13,7 +14,10 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -37,9 +41,14 @@ type gateway struct {
 	to      time.Time
 	current int // generation
 	asked   []time.Time
+	watch   func() // called for each attempt
 }
 
-func (g *gateway) read(_ context.Context, ref kms.Ref) (kms.Secret, error) {
+// Read implements source.Reader.
+func (g *gateway) Read(_ context.Context, ref kms.Ref) (kms.Secret, error) {
+	if ref.Name == "app/db" { // the first, for which there is no goroutine yet
+		g.watch()
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
@@ -52,6 +61,18 @@ func (g *gateway) read(_ context.Context, ref kms.Ref) (kms.Secret, error) {
 		value = database(g.current)
 	}
 	return kms.Secret{Name: ref.Name, VersionID: value, Data: []byte(value)}, nil
+}
+
+// ReadAll implements source.Reader.
+func (g *gateway) ReadAll(context.Context, []kms.Ref) ([]kms.Secret, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (g *gateway) CloseIdleConnections() {}
+
+// agent is one that reads from g.
+func (g *gateway) agent(p *pod) *agent.Agent {
+	return p.agentOf(source.New(g, &identity.Sessions{}, nil), metrics.New())
 }
 
 // most is the largest number of requests in a minute that lies within the outage.
@@ -76,7 +97,7 @@ func virtualPod(t *testing.T, g *gateway) *pod {
 	p := &pod{t: t, patience: 2 * longestPause, attempts: make(chan attempt, 10000), token: os.DevNull}
 	p.doc = config.Agent{
 		KMS: config.Endpoint{Host: "kms.invalid"}, SecretsDir: t.TempDir(), StateDir: t.TempDir(),
-		RefreshInterval: config.Duration(5 * time.Minute), Files: podFiles(),
+		RefreshInterval: config.Duration(5 * time.Minute), LogLevel: "debug", Files: podFiles(),
 	}
 	g.current = 1
 	return p
@@ -90,9 +111,10 @@ func hourWithoutKMS(t *testing.T, results *table) {
 		g := &gateway{from: begun.Add(20 * time.Minute), to: begun.Add(80 * time.Minute)}
 		p := virtualPod(t, g)
 		var goroutines, descriptors []int
-		stop := p.start(p.agent(agent.WithReader(g.read), agent.WithHooks(agent.Hooks{Attempted: func(int, error) {
+		g.watch = func() {
 			goroutines, descriptors = append(goroutines, runtime.NumGoroutine()), append(descriptors, open(t))
-		}})).Run)
+		}
+		stop := p.start(g.agent(p).Run)
 
 		<-time.After(time.Until(g.from))
 		first := p.awaitFailure()
@@ -142,9 +164,9 @@ func hourWithoutKMS(t *testing.T, results *table) {
 func startWithoutKMS(t *testing.T, results *table) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
-		g := &gateway{from: begun, to: begun.Add(time.Hour)}
+		g := &gateway{from: begun, to: begun.Add(time.Hour), watch: func() {}}
 		p := virtualPod(t, g)
-		a := p.agent(agent.WithReader(g.read))
+		a := g.agent(p)
 		err := a.Init(t.Context())
 		if err == nil || !strings.Contains(a.Explain(err), "no secrets within 1m0s") || !strings.Contains(a.Explain(err), "ServiceUnavailableTemporary") {
 			t.Errorf("the start: %v", err)

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
@@ -37,6 +39,8 @@ type pod struct {
 	token string // the file
 	log   journal
 
+	explain func(error) string // of the agent
+
 	patience time.Duration // with the attempt that must come
 	attempts chan attempt
 	failed   int // attempts that were taken from the channel, or were left in it
@@ -45,9 +49,8 @@ type pod struct {
 
 // attempt is one try to get the files up to date.
 type attempt struct {
-	at      time.Time
-	written int
-	err     error
+	at  time.Time
+	err error
 }
 
 func newPod(t *testing.T) *pod {
@@ -102,15 +105,24 @@ func (p *pod) env(name string) string {
 }
 
 // agent is a new process in the pod.
-func (p *pod) agent(options ...agent.Option) *agent.Agent {
+func (p *pod) agent() *agent.Agent {
 	p.t.Helper()
-	options = append(options, agent.WithHooks(agent.Hooks{Attempted: func(written int, err error) {
-		p.attempts <- attempt{time.Now(), written, err}
-	}}))
-	a, err := agent.New(p.doc, p.env, agent.NewLogger(&p.log, p.doc), options...)
+	m := metrics.New()
+	src, err := source.Open(p.doc, p.env, m)
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	return p.agentOf(src, m)
+}
+
+func (p *pod) agentOf(src *source.Source, m *metrics.Agent) *agent.Agent {
+	p.t.Helper()
+	p.log.attempts = p.attempts
+	a, err := agent.New(p.doc, src, m, agent.NewLogger(&p.log, p.doc))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.explain = a.Explain
 	return a
 }
 
@@ -135,12 +147,12 @@ func (p *pod) await(what string, wanted func(attempt) bool) attempt {
 	}
 }
 
-// count leaves out the attempt that the agent's end interrupted.
+// count leaves out the attempt that the agent's end interrupted, of which there is nothing in the log.
 func (p *pod) count(a attempt) {
 	switch {
 	case a.err == nil:
 		p.good++
-	case !errors.Is(a.err, context.Canceled):
+	default:
 		p.failed++
 	}
 }
@@ -187,7 +199,11 @@ func (p *pod) start(work func(context.Context) error) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var err error
 	var group sync.WaitGroup
-	group.Go(func() { err = work(ctx) })
+	group.Go(func() {
+		if err = work(ctx); err != nil && !agent.Passing(err) { // it did not try again
+			p.attempts <- attempt{time.Now(), errors.New(p.explain(err))}
+		}
+	})
 	stop = func() error { cancel(); group.Wait(); return err }
 	p.t.Cleanup(func() { stop() })
 	return stop
@@ -255,11 +271,21 @@ func describe(files map[string]file, generations ...int) string {
 
 // journal is what the agent logged.
 type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu       sync.Mutex
+	text     bytes.Buffer
+	attempts chan<- attempt // nil: nobody waits for them
 }
 
 func (j *journal) Write(b []byte) (int, error) {
+	var line struct{ Msg, Error string }
+	if j.attempts != nil && json.Unmarshal(b, &line) == nil { // not of a process of its own
+		switch line.Msg {
+		case "refreshed", "refreshed again", "secrets ready":
+			j.attempts <- attempt{time.Now(), nil}
+		case "refresh failed, the files stay as they are", "no secrets yet, trying again":
+			j.attempts <- attempt{time.Now(), errors.New(line.Error)}
+		}
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text.Write(b)

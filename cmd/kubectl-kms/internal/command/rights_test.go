@@ -54,7 +54,7 @@ func TestDoctorForADeveloper(t *testing.T) {
 		"✓ certificate   the API server reaches the webhook and accepts its certificate\n",
 		"(the operator's policy could not be read: ",
 		"assumes acs:ram::1234567890123456:role/shop\n",
-		"? sts           the agent cannot be asked: you have not the right to create pods/exec in namespace shop\n",
+		"? sts           the agent cannot be asked: you are not allowed to create pods/exec in namespace shop\n",
 		"? files         the agent does not say, as above\n",
 		`"acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee"`,
 		`"oidc:iss": "<the cluster's issuer>"`,

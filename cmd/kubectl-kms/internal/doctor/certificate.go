@@ -23,10 +23,13 @@ const fromSecret = "cert-manager.io/inject-ca-from-secret"
 // certificate has the API server call the webhook, by a dry run: its own judgement of the certificate is the one that counts.
 func (e *examination) certificate(ctx context.Context, w *admissionv1.MutatingWebhook, all *admissionv1.MutatingWebhookConfiguration) {
 	release := e.Client.Release(ctx)
-	cure := fmt.Sprintf("%[2]s writes the caBundle and says what keeps it from that: kubectl -n %[1]s logs deployment/%[2]s; with certificates.mode files, it is the chart's certificates.files.caBundle",
+	cure := fmt.Sprintf("%[2]s writes the caBundle and says what keeps it from that: kubectl -n %[1]s logs deployment/%[2]s; "+
+		"with certificates.mode files, it is the chart's certificates.files.caBundle",
 		release, cluster.Certificates)
 	if all != nil && all.Annotations[fromSecret] != "" {
-		cure = fmt.Sprintf("cert-manager's cainjector copies the caBundle from the Secret %s, which %[3]s fills: look at cainjector, and at kubectl -n %[2]s describe certificate; kubectl -n %[2]s logs deployment/%[3]s",
+		cure = fmt.Sprintf("cert-manager's cainjector copies the caBundle from the Secret %s, which %[3]s fills: "+
+			"look at cainjector, and at kubectl -n %[2]s describe certificate; "+
+			"kubectl -n %[2]s logs deployment/%[3]s",
 			all.Annotations[fromSecret], release, cluster.Certificates)
 	}
 	says := ""
@@ -41,7 +44,8 @@ func (e *examination) certificate(ctx context.Context, w *admissionv1.MutatingWe
 		e.add(Certificate, Unneeded, says+"whether the API server accepts the certificate shows in a labelled namespace", "")
 		return
 	}
-	_, err := e.Client.Kube.CoreV1().Pods(e.subject.namespace).Create(ctx, bystander(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	dryRun := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	_, err := e.Client.Kube.CoreV1().Pods(e.subject.namespace).Create(ctx, bystander(), dryRun)
 	if err == nil {
 		e.add(Certificate, Good, strings.TrimSuffix("the API server reaches the webhook and accepts its certificate; "+says, "; "), "")
 		return
@@ -90,7 +94,9 @@ func bystander() *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "kms-doctor-", Annotations: map[string]string{config.Prefix + "inject": "false"}},
 		Spec: corev1.PodSpec{
 			AutomountServiceAccountToken: new(false),
-			SecurityContext:              &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			SecurityContext: &corev1.PodSecurityContext{
+				RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+			},
 			Containers: []corev1.Container{{Name: "none", Image: "none", SecurityContext: &corev1.SecurityContext{
 				AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 			}}},

@@ -1,25 +1,43 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
+// of are the problems with a link.
+func (e *examination) of(link string) []status.Problem {
+	return slices.DeleteFunc(slices.Clone(e.wrong), func(p status.Problem) bool { return string(p.Link) != link })
+}
+
 // blame adds what the agent met on a link, if anything.
 func (e *examination) blame(link string) bool {
-	met := of(e.wrong, link)
+	met := e.of(link)
 	for _, p := range met {
-		e.add(link, Broken, p.says, p.cure)
+		e.add(link, Broken, says(p), cure(p))
 	}
 	return len(met) > 0
 }
 
+func says(p status.Problem) string {
+	if p.Cause == "" {
+		return p.Says
+	}
+	return p.Says + "\nwhy: " + p.Cause
+}
+
+func cure(p status.Problem) string {
+	return cmp.Or(p.Cure, "if it does not pass by itself: the log of the pod's container kms-agent (or kms-agent-init) has more")
+}
+
 func (e *examination) sts() {
-	before := len(of(e.wrong, Token)) + len(of(e.wrong, Provider))
+	before := len(e.of(Token)) + len(e.of(Provider))
 	switch {
 	case e.agent == nil:
 		e.add(STS, Unneeded, "there is no injected pod", "")
@@ -36,27 +54,29 @@ func (e *examination) sts() {
 }
 
 func (e *examination) kms() {
-	refused := slices.ContainsFunc(e.wrong, func(p problem) bool { return slices.Contains([]string{Token, Provider, STS}, p.link) })
+	refused := slices.ContainsFunc(e.wrong, func(p status.Problem) bool {
+		return p.Link == status.Token || p.Link == status.Provider || p.Link == status.STS
+	})
 	for _, name := range e.secrets() {
 		c := Check{Link: KMS, Secret: name, State: Good, Says: "gives " + name}
-		met := slices.IndexFunc(e.wrong, func(p problem) bool { return p.link == KMS && p.secret == name })
+		met := slices.IndexFunc(e.wrong, func(p status.Problem) bool { return p.Link == status.KMS && p.Secret == name })
 		switch {
 		case met >= 0:
-			c.State, c.Says, c.Cure = Broken, e.wrong[met].says, e.wrong[met].cure
+			c.State, c.Says, c.Cure = Broken, says(e.wrong[met]), cure(e.wrong[met])
 		case e.agent == nil:
 			c.State, c.Says = Unneeded, name+": there is no injected pod"
 		case refused:
 			c.State, c.Says = Unneeded, name+": not asked for, without a session"
 		case !e.asked:
 			c.State, c.Says = Unseen, name+": the agent does not say, as above"
-		case len(of(e.wrong, KMS)) > 0 && !e.holds(name):
+		case len(e.of(KMS)) > 0 && !e.holds(name):
 			c.State, c.Says = Unseen, name+": the agent has not got to it"
 		}
 		e.Checks = append(e.Checks, c)
 	}
-	for _, p := range of(e.wrong, KMS) {
-		if !slices.Contains(e.secrets(), p.secret) {
-			e.add(KMS, Broken, p.says, p.cure)
+	for _, p := range e.of(KMS) {
+		if !slices.Contains(e.secrets(), p.Secret) {
+			e.add(KMS, Broken, says(p), cure(p))
 		}
 	}
 }
@@ -84,7 +104,8 @@ func (e *examination) files(now time.Time) {
 		e.add(Files, Unseen, "are not there yet", "")
 	case e.agent.Stale(e.held, now):
 		e.add(Files, Broken, fmt.Sprintf("are %s old, and should be fetched every %s", age, e.agent.Interval(e.held)),
-			fmt.Sprintf("if a link above is broken, that is why; else the sidecar hangs: kubectl -n %s logs %s -c %s", e.subject.namespace, e.pod.Name, injector.ContainerName))
+			fmt.Sprintf("if a link above is broken, that is why; else the sidecar hangs: kubectl -n %s logs %s -c %s",
+				e.subject.namespace, e.pod.Name, injector.ContainerName))
 	case e.agent.Sidecar() == "":
 		e.add(Files, Good, fmt.Sprintf("were fetched %s ago, at the start, and stay as they are (mode init)", age), "")
 	case e.agent.Slowed(e.held) != "":

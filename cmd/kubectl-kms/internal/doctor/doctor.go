@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
@@ -42,8 +42,8 @@ type examination struct {
 	agent   *injected.Pod   // nil: the pod has none
 	asked   bool            // the agent has answered, or left last words
 	silent  error           // why it has not
-	held    inventory.Status
-	wrong   []problem // that the agent met
+	held    status.Status
+	wrong   []status.Problem // that the agent met
 }
 
 // Examine looks at every link. The error is that there is nothing to look at.
@@ -81,7 +81,7 @@ func (e *examination) ask(ctx context.Context) {
 		return
 	}
 	if failure := e.agent.Failure(); failure != "" {
-		e.asked, e.wrong = true, problems(failure)
+		e.met(status.ReadText(failure))
 		return
 	}
 	held, err := e.Asker.Ask(ctx, *e.agent, true)
@@ -92,9 +92,25 @@ func (e *examination) ask(ctx context.Context) {
 		e.silent = err
 		return
 	}
-	e.asked, e.held = true, held
-	for _, text := range held.Problems {
-		e.wrong = append(e.wrong, problems(text)...)
+	e.held = held
+	problems := held.Causes
+	for i := len(problems); i < len(held.Problems); i++ { // without causes, it is an agent from before there were any
+		problems = append(problems, status.ReadText(held.Problems[i])...)
+	}
+	e.met(problems)
+}
+
+// errUnnamed is of a problem without a link: the agent is older than this plugin, or could not read its configuration.
+var errUnnamed = errors.New("the agent does not say which link its problem is with; it stands with the files")
+
+// met notes what the agent met. If a problem has no link, it is shown with the files, and of the other links nothing is known.
+func (e *examination) met(problems []status.Problem) {
+	e.asked = true
+	for _, p := range problems {
+		if p.Link == "" {
+			p.Link, e.asked, e.silent = status.Files, false, errUnnamed
+		}
+		e.wrong = append(e.wrong, p)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
@@ -209,13 +210,16 @@ func TestChain(t *testing.T) {
 			object(k, "/.well-known/openid-configuration")["issuer"] = "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/cafe"
 		}, "oidc-provider", "set clusterID"},
 		"trust": {func(k *kube) {
-			last(k, "assume acs:ram::1234567890123456:role/shop at sts-vpc.cn-hangzhou.aliyuncs.com: AuthenticationFail.NoPermission: There is no permission (request R)\n  why: trust\n  fix: mend it")
+			last(k, "assume acs:ram::1234567890123456:role/shop at sts-vpc.cn-hangzhou.aliyuncs.com: AuthenticationFail.NoPermission: There is no permission (request R)\n  link: sts\n  why: trust\n  fix: mend it")
 		}, "sts", "mend it"},
 		"permission": {func(k *kube) {
-			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  why: policy\n  fix: mend it")
+			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  link: kms app/prod/db\n  why: policy\n  fix: mend it")
 		}, "kms", "Forbidden.NoPermission"},
-		"a secret that nobody knows of": {func(k *kube) { last(k, "get secret app/other: dial tcp: i/o timeout") }, "kms", "app/other: dial tcp"},
-		"volume":                        {func(k *kube) { last(k, "write db: no space left on device") }, "files", "no space left"},
+		"a secret that nobody knows of": {func(k *kube) { last(k, "get secret app/other: dial tcp: i/o timeout\n  link: kms app/other") }, "kms", "app/other: dial tcp"},
+		"an agent that names no link": {func(k *kube) {
+			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  why: policy\n  fix: mend it")
+		}, "files", "? sts           the agent does not say which link"},
+		"volume": {func(k *kube) { last(k, "write db: no space left on device\n  link: files") }, "files", "no space left"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := whole(t)
@@ -236,6 +240,18 @@ func TestChain(t *testing.T) {
 				t.Errorf("not a ✗ each:\n%s", out.String())
 			}
 		})
+	}
+}
+
+// What an agent met is said of the link that it names; of one that is older nothing is known but the problem.
+func TestMet(t *testing.T) {
+	e := &examination{}
+	if e.met([]status.Problem{{Link: status.KMS, Secret: "a", Says: "no"}}); !e.asked || len(e.of(KMS)) != 1 {
+		t.Errorf("%+v", e.wrong)
+	}
+	e = &examination{}
+	if e.met(status.ReadText("get secret a: no\n  why: because\n  fix: mend it")); e.asked || e.silent == nil || len(e.of(Files)) != 1 || cure(e.wrong[0]) != "mend it" {
+		t.Errorf("%+v", e.wrong)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 )
 
@@ -31,11 +32,11 @@ const (
 	Annotations = "annotations"
 	Injection   = "injection"
 	Role        = "role"
-	Token       = "token"
-	Provider    = "oidc-provider"
-	STS         = "sts"
-	KMS         = "kms"
-	Files       = "files"
+	Token       = string(status.Token)
+	Provider    = string(status.Provider)
+	STS         = string(status.STS)
+	KMS         = string(status.KMS)
+	Files       = string(status.Files)
 )
 
 // A Check is one link.

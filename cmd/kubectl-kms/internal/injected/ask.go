@@ -22,7 +22,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 )
 
 // How long an agent may take to answer. Without a probe it reads what it has written down, so that what takes longer is the way to
@@ -50,13 +50,13 @@ type Asker struct {
 }
 
 // Ask returns what the pod's agent holds. With probe it has STS and KMS asked now, and their refusals are the Problems.
-func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (inventory.Status, error) {
+func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (status.Status, error) {
 	container, ok := p.running()
 	if !ok {
-		return inventory.Status{}, ErrSilent
+		return status.Status{}, ErrSilent
 	}
 	if !slices.Equal(container.Command, []string{program}) {
-		return inventory.Status{}, fmt.Errorf("the agent cannot be asked: container %s runs %q and not %s, so that the webhook did not make it",
+		return status.Status{}, fmt.Errorf("the agent cannot be asked: container %s runs %q and not %s, so that the webhook did not make it",
 			container.Name, container.Command, program)
 	}
 	command, limit := []string{program, "status"}, answerLimit
@@ -71,22 +71,24 @@ func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (inventory.Status, er
 	complaint, _ := errs.said()
 	switch {
 	case cut:
-		return inventory.Status{}, fmt.Errorf("pod %s/%s: what container %s says is longer than %d bytes, and no agent's status", p.Namespace, p.Name, container.Name, mostSaid)
+		return status.Status{}, fmt.Errorf("pod %s/%s: what container %s says is longer than %d bytes, and no agent's status",
+			p.Namespace, p.Name, container.Name, mostSaid)
 	case err == nil:
 	case strings.Contains(err.Error(), `cannot create resource "pods/exec"`): // the status is lost in the upgrade of the connection
-		return inventory.Status{}, fmt.Errorf("the agent cannot be asked: you have not the right to create pods/exec in namespace %s", p.Namespace)
+		return status.Status{}, fmt.Errorf("the agent cannot be asked: you are not allowed to create pods/exec in namespace %s", p.Namespace)
 	default:
-		return inventory.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s", strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(string(complaint)))
+		return status.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s",
+			strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(string(complaint)))
 	}
-	var held inventory.Status
+	var held status.Status
 	if err := json.Unmarshal(said, &held); err != nil {
-		return inventory.Status{}, fmt.Errorf("pod %s/%s: its agent is older than this plugin and cannot say what it holds", p.Namespace, p.Name)
+		return status.Status{}, fmt.Errorf("pod %s/%s: its agent is older than this plugin and cannot say what it holds", p.Namespace, p.Name)
 	}
 	return held, nil
 }
 
-// A bounded buffer takes no more than so many bytes, and says when there are more. A stream that has ended may still write to it: client-go
-// does not wait for what copies.
+// A bounded buffer takes no more than so many bytes, and says when there are more. A stream that has ended may still write to it:
+// client-go does not wait for what copies.
 type bounded struct {
 	most int
 	full func()

@@ -12,13 +12,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
 // ask asks a golden pod's agent, whose container runs what run does.
-func ask(t *testing.T, change func(*corev1.Pod), run func(command []string, stdout, stderr io.Writer)) (inventory.Status, error) {
+func ask(t *testing.T, change func(*corev1.Pod), run func(command []string, stdout, stderr io.Writer)) (status.Status, error) {
 	t.Helper()
 	pod := golden(t, "api")
 	pod.Namespace, pod.Name = "shop", "web"

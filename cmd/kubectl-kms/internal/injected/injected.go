@@ -10,7 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
@@ -61,13 +61,13 @@ func (p Pod) env(name string) string {
 }
 
 // Role is the RAM role that the agent assumes; "" with other identities than RRSA.
-func (p Pod) Role() string { return p.env("ALIBABA_CLOUD_ROLE_ARN") }
+func (p Pod) Role() string { return p.env(config.RoleARNEnv) }
 
 // Provider is RAM's OIDC identity provider, to which the agent shows its token.
-func (p Pod) Provider() string { return p.env("ALIBABA_CLOUD_OIDC_PROVIDER_ARN") }
+func (p Pod) Provider() string { return p.env(config.OIDCProviderARNEnv) }
 
 // Region is the cluster's, as the agent was told.
-func (p Pod) Region() string { return p.env("ALIBABA_CLOUD_STS_REGION") }
+func (p Pod) Region() string { return p.env(config.STSRegionEnv) }
 
 // Secrets are the names or ARNs of what the agent fetches, each once.
 func (p Pod) Secrets() []string {
@@ -89,12 +89,12 @@ func (p Pod) Fixed() bool {
 
 // Interval is the time between two refreshes at present, by what the agent says: longer than the pod asks for while STS or KMS refuses
 // calls because there are too many.
-func (p Pod) Interval(held inventory.Status) time.Duration {
+func (p Pod) Interval(held status.Status) time.Duration {
 	return max(time.Duration(p.Agent.RefreshInterval), time.Duration(held.Interval))
 }
 
 // Slowed says in words that the pod is refreshed less often than it asks for; "" if it is not.
-func (p Pod) Slowed(held inventory.Status) string {
+func (p Pod) Slowed(held status.Status) string {
 	asked := time.Duration(p.Agent.RefreshInterval)
 	if asked == 0 || p.Interval(held) == asked {
 		return ""
@@ -104,7 +104,7 @@ func (p Pod) Slowed(held inventory.Status) string {
 }
 
 // Stale reports whether what is held should have been fetched again long since.
-func (p Pod) Stale(held inventory.Status, now time.Time) bool {
+func (p Pod) Stale(held status.Status, now time.Time) bool {
 	interval := p.Interval(held)
 	return p.Sidecar() != "" && p.Agent.RefreshInterval > 0 && !p.Fixed() && now.Sub(held.Fetched) > 2*interval+10*time.Second
 }
@@ -149,11 +149,11 @@ func (p Pod) Failure() string {
 var ErrSilent = errors.New("the agent has not said what it holds")
 
 // Started is what the init container fetched, by its last words.
-func (p Pod) Started() (inventory.Status, error) {
+func (p Pod) Started() (status.Status, error) {
 	s, _ := p.Status(injector.InitContainerName)
-	var held inventory.Status
+	var held status.Status
 	if t := s.State.Terminated; t == nil || t.ExitCode != 0 || json.Unmarshal([]byte(t.Message), &held) != nil {
-		return inventory.Status{}, ErrSilent
+		return status.Status{}, ErrSilent
 	}
 	return held, nil
 }

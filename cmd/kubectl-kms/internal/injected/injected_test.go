@@ -11,7 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
@@ -67,8 +67,8 @@ func TestStale(t *testing.T) {
 	if interval == 0 {
 		t.Fatal("the golden pod does not refresh")
 	}
-	held := func(ago, every time.Duration) inventory.Status {
-		return inventory.Status{Fetched: now.Add(-ago), Interval: config.Duration(every)}
+	held := func(ago, every time.Duration) status.Status {
+		return status.Status{Fetched: now.Add(-ago), Interval: config.Duration(every)}
 	}
 	if p.Stale(held(interval, interval), now) || !p.Stale(held(3*interval, interval), now) || !p.Stale(held(3*interval, 0), now) {
 		t.Error("what is fetched every interval is stale after three of them, and not after one")

@@ -15,7 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/inventory"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 )
@@ -33,19 +33,19 @@ const (
 
 // A Pod is what is known about one injected pod.
 type Pod struct {
-	Namespace string             `json:"namespace"`
-	Name      string             `json:"name"`
-	Injected  string             `json:"injected"` // the injector's version
-	Mode      string             `json:"mode"`
-	Identity  string             `json:"identity"`
-	RoleARN   string             `json:"roleArn,omitempty"`
-	Refresh   string             `json:"refreshInterval"` // at present
-	API       string             `json:"api,omitempty"`   // where the local API is
-	State     string             `json:"state"`
-	Problem   string             `json:"problem,omitempty"`
-	Fetched   time.Time          `json:"fetched,omitzero"`
-	Next      time.Time          `json:"next,omitzero"` // when the agent asks for them again
-	Secrets   []inventory.Secret `json:"secrets"`       // without versions if the agent does not say which
+	Namespace string          `json:"namespace"`
+	Name      string          `json:"name"`
+	Injected  string          `json:"injected"` // the injector's version
+	Mode      string          `json:"mode"`
+	Identity  string          `json:"identity"`
+	RoleARN   string          `json:"roleArn,omitempty"`
+	Refresh   string          `json:"refreshInterval"` // at present
+	API       string          `json:"api,omitempty"`   // where the local API is
+	State     string          `json:"state"`
+	Problem   string          `json:"problem,omitempty"`
+	Fetched   time.Time       `json:"fetched,omitzero"`
+	Next      time.Time       `json:"next,omitzero"` // when the agent asks for them again
+	Secrets   []status.Secret `json:"secrets"`       // without versions if the agent does not say which
 }
 
 // parallel is how many agents are asked at a time.
@@ -79,9 +79,9 @@ func Of(ctx context.Context, asker injected.Asker, pods []corev1.Pod, now time.T
 
 func describe(p injected.Pod) *Pod {
 	out := &Pod{Namespace: p.Namespace, Name: p.Name, Injected: p.Version, Mode: string(p.Mode), Identity: p.Agent.Identity.String(),
-		RoleARN: p.Role(), Refresh: time.Duration(p.Agent.RefreshInterval).String(), Secrets: []inventory.Secret{}}
+		RoleARN: p.Role(), Refresh: time.Duration(p.Agent.RefreshInterval).String(), Secrets: []status.Secret{}}
 	for _, name := range p.Secrets() {
-		out.Secrets = append(out.Secrets, inventory.Secret{Name: name})
+		out.Secrets = append(out.Secrets, status.Secret{Name: name})
 	}
 	if api := p.Agent.API; api != nil {
 		out.API = cmp.Or(api.Socket, "127.0.0.1:"+strconv.Itoa(api.Port))

@@ -46,7 +46,7 @@ func TestWithoutTheRightToExec(t *testing.T) {
 	var out bytes.Buffer
 	Table(screen.New(&out, os.Getenv), found, false, false, time.Now())
 	if len(found) != 3 || strings.Count(out.String(), "\nweb-") != 3 ||
-		!strings.HasSuffix(out.String(), "\nshop/web-1 is unknown, and so are 2 more:\n  the agent cannot be asked: you have not the right to create pods/exec in namespace shop\n") {
+		!strings.HasSuffix(out.String(), "\nshop/web-1 is unknown, and so are 2 more:\n  the agent cannot be asked: you are not allowed to create pods/exec in namespace shop\n") {
 		t.Errorf("%s", out.String())
 	}
 }

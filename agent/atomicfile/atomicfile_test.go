@@ -1,0 +1,38 @@
+package atomicfile
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A writer that fails leaves the file as it was, and nothing beside it; nor does what a writer that was killed left stand in the way.
+func TestWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path+".next", []byte("half of a longer text"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	failed := errors.New("failed")
+	for _, c := range []struct {
+		text string
+		err  error
+		want string
+	}{{"one", nil, "one"}, {"two", failed, "one"}, {"three", nil, "three"}} {
+		err := Write(path, 0o444, func(w io.Writer) error {
+			if _, err := io.WriteString(w, c.text); err != nil {
+				return err
+			}
+			return c.err
+		})
+		data, readErr := os.ReadFile(path)
+		if !errors.Is(err, c.err) || string(data) != c.want || readErr != nil {
+			t.Errorf("%s: %v, %q, %v", c.text, err, data, readErr)
+		}
+		info, statErr := os.Stat(path)
+		if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 || statErr != nil || info.Mode().Perm() != 0o444 {
+			t.Errorf("%s: %v, %v, %v", c.text, entries, info, err)
+		}
+	}
+}

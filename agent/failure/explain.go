@@ -1,0 +1,157 @@
+package failure
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
+)
+
+// An Adviser explains errors. Its fields are what the advice names.
+type Adviser struct {
+	Role string // in words: a role's ARN, mostly
+	Host string // of KMS
+}
+
+// Explain says what failed, on what, why, and what to change, for all that is in err, a paragraph each. It holds no
+// value of a secret, because no error of the agent does.
+func (r Adviser) Explain(err error) string {
+	var paragraphs []string
+	for _, p := range r.Problems(err) {
+		paragraphs = append(paragraphs, p.String())
+	}
+	return strings.Join(paragraphs, "\n")
+}
+
+// Problems are what is in err, taken apart.
+func (r Adviser) Problems(err error) []status.Problem {
+	var problems []status.Problem
+	for _, e := range Each(err) {
+		p := status.Problem{Link: status.Files, Says: e.Error()}
+		p.Cause, p.Cure = r.Advise(e)
+		var token *identity.TokenError
+		var sts *identity.Error
+		var gateway *kms.Error
+		switch {
+		case errors.As(e, &token):
+			p.Link = status.Token
+		case errors.As(e, &sts):
+			p.Link, p.Code = linkOf(sts), sts.Code
+		case errors.As(e, &gateway):
+			p.Link, p.Secret, p.Code = status.KMS, gateway.Ref.Name, gateway.Code
+		}
+		problems = append(problems, p)
+	}
+	return problems
+}
+
+// linkOf is the link that a refusal of STS is about.
+func linkOf(e *identity.Error) status.Link {
+	const token = "AuthenticationFail.OIDCToken."
+	switch {
+	case e.Action != identity.AssumeRoleWithOIDC:
+		return status.STS
+	case e.Code == token+"AudienceNotMatch", e.Code == token+"Expired":
+		return status.Token
+	case strings.HasPrefix(e.Code, token):
+		return status.Provider
+	case e.Code != "AuthenticationFail.NoPermission":
+		return status.STS
+	case strings.Contains(e.Message, "OIDC Provider"), strings.Contains(e.Message, "OIDCProviderArn"): // STS has no code for it
+		return status.Provider
+	}
+	return status.STS
+}
+
+// Advise says why one error happened and what to change; both are empty if that is not known.
+func (r Adviser) Advise(err error) (cause, cure string) {
+	var sts *identity.Error
+	var token *identity.TokenError
+	var gateway *kms.Error
+	var key *kms.KeyError
+	switch {
+	case errors.As(err, &sts) && sts.Action == identity.GetNodeRole && sts.Err != nil:
+		return "the metadata service could not be reached, or something else answered in its place",
+			"only ECS instances have one; check that network policies let the pod reach " + sts.Host + " on port 80, or use the identity rrsa"
+	case errors.As(err, &sts) && sts.Action == identity.GetNodeRole:
+		return find(nodeAdvice, sts.Code, nil, "", "", strings.NewReplacer("{host}", sts.Host))
+	case errors.As(err, &sts) && sts.Action == identity.AssumeRole:
+		return find(chainAdvice, sts.Code, sts.Err, "STS", "sts.caBundle", strings.NewReplacer(
+			"{role}", sts.RoleARN, "{caller}", sts.Caller, "{host}", sts.Host))
+	case errors.As(err, &sts):
+		return find(stsAdvice, sts.Code, sts.Err, "STS", "sts.caBundle", strings.NewReplacer(
+			"{role}", sts.RoleARN, "{provider}", sts.ProviderARN, "{host}", sts.Host, "{subject}", known(sts.Subject),
+			"{issuer}", known(sts.Issuer), "{audience}", known(strings.Join(sts.Audience, ", ")), "{trust}", trustStatement(sts)))
+	case errors.As(err, &token) && errors.Is(err, fs.ErrPermission):
+		return "the agent's user may not read the token",
+			"the pod's fsGroup or the agent's user must be able to read the volume rrsa-oidc-token"
+	case errors.As(err, &token):
+		return "the projected ServiceAccount token is not there",
+			"the volume rrsa-oidc-token must be mounted in the agent's containers; the webhook does it, unless the pod brings its own"
+	case errors.Is(err, kms.ErrPassword):
+		return "the file password beside the client key is another key's",
+			"clientKey and password in the Secret that the annotation identity names must be of one client key"
+	case errors.Is(err, kms.ErrExpired):
+		return "client keys are valid for a limited time, and KMS keeps no copy that could be renewed",
+			"create another client key of the same application access point in the KMS console, and put it and its password into the Secret"
+	case errors.As(err, &key):
+		return "the Secret that the annotation identity names does not hold a client key",
+			"it needs two keys: clientKey, the JSON file that the KMS console gives out, and password"
+	case errors.Is(err, syscall.ENOSPC):
+		return "the volume is full; what was in it before stays as it was",
+			"the operator's agent.volumeSize is the size of the volumes in memory; the agent's program is copied to the node's disk"
+	case errors.As(err, &gateway):
+		return find(kmsAdvice, gateway.Code, gateway.Err, "KMS", "kms.caBundle", strings.NewReplacer(
+			"{role}", cmp.Or(gateway.Ref.RoleARN, r.Role), "{secret}", gateway.Ref.String(),
+			"{resource}", resource(gateway.Ref.Name), "{host}", r.Host))
+	}
+	return "", ""
+}
+
+// find looks a code up; without one, the call failed on the way.
+func find(catalogue []advice, code string, err error, service, bundle string, fill *strings.Replacer) (cause, cure string) {
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &certificate):
+		return "the certificate of " + service + " is not signed by an authority that the agent trusts",
+			"if " + service + " has a private CA, the operator adds it to the webhook's configuration (" + bundle + ")"
+	case code == "" && err != nil:
+		return service + " could not be reached, or something in between answered",
+			fill.Replace("check that pods reach {host} on port 443: DNS, network policies, security groups, the VPC endpoint, a proxy")
+	}
+	for _, a := range catalogue {
+		prefix, cut := strings.CutSuffix(a.code, "*")
+		if code == a.code || cut && strings.HasPrefix(code, prefix) {
+			return fill.Replace(a.cause), fill.Replace(a.cure)
+		}
+	}
+	return "", ""
+}
+
+func known(claim string) string {
+	if claim == "" {
+		return "(the token does not say)"
+	}
+	return claim
+}
+
+// resource is a secret as a policy names it.
+func resource(name string) string {
+	if strings.HasPrefix(name, "acs:") {
+		return name
+	}
+	return "acs:kms:*:*:secret/" + name
+}
+
+// trustStatement is the statement of a trust policy that lets this pod in.
+func trustStatement(e *identity.Error) string {
+	return fmt.Sprintf(`{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"Federated":[%q]},"Condition":{"StringEquals":`+
+		`{"oidc:aud":"sts.aliyuncs.com","oidc:iss":%q,"oidc:sub":%q}}}`, e.ProviderARN, e.Issuer, e.Subject)
+}

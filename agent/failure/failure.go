@@ -1,0 +1,98 @@
+// Package failure says what the errors of STS and KMS mean: whether they pass by themselves, by which code they are known, why they
+// happen and what to change.
+package failure
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+)
+
+// Each returns the errors that are joined in err.
+func Each(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, Each(e)...)
+	}
+	return all
+}
+
+// Transient reports whether everything in err may pass without anybody changing anything.
+func Transient(err error) bool {
+	return !slices.ContainsFunc(Each(err), func(err error) bool {
+		var sts *identity.Error
+		var gateway *kms.Error
+		passes := errors.As(err, &sts) && sts.Retryable() || errors.As(err, &gateway) && gateway.Class() == kms.Retryable
+		return !passes
+	})
+}
+
+// Throttled reports whether something in err says that there are too many calls.
+func Throttled(err error) bool {
+	return slices.ContainsFunc(Each(err), func(err error) bool {
+		var gateway *kms.Error
+		var sts *identity.Error
+		switch {
+		case errors.As(err, &gateway):
+			return gateway.Status == 429 || gateway.Code == "Rejected.Throttling" || strings.HasPrefix(gateway.Code, "Throttling")
+		case errors.As(err, &sts):
+			return sts.Code == "HTTP 429" || strings.HasPrefix(sts.Code, "Throttling")
+		}
+		return false
+	})
+}
+
+// Refused reports whether KMS answered about this one secret, so that asking for others makes sense.
+func Refused(err error) bool {
+	var e *kms.Error
+	return errors.As(err, &e) && e.Code != "" && e.Class() == kms.Permanent
+}
+
+// Absent reports whether KMS has no such secret, or no such version of it.
+func Absent(err error) bool {
+	var e *kms.Error
+	return errors.As(err, &e) && e.Class() == kms.NotFound
+}
+
+// TimedOut reports whether there was no answer in time.
+func TimedOut(err error) bool {
+	var network net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
+}
+
+// RetryAfter is the pause that an answer asked for; 0 if it did not.
+func RetryAfter(err error) time.Duration {
+	var hint interface{ RetryAfterHint() time.Duration }
+	if !errors.As(err, &hint) {
+		return 0
+	}
+	return max(0, hint.RetryAfterHint())
+}
+
+// Code is what metrics count an outcome by: the cloud's own code, where there is one.
+func Code(err error) string {
+	var gateway *kms.Error
+	var sts *identity.Error
+	switch {
+	case err == nil:
+		return metrics.OK
+	case errors.As(err, &gateway) && gateway.Code != "":
+		return gateway.Code
+	case errors.As(err, &sts) && sts.Code != "":
+		return sts.Code
+	case TimedOut(err):
+		return "Timeout"
+	}
+	return "Error"
+}

@@ -1,0 +1,181 @@
+// Package localapi feeds the local API: it reads through a cache, and rations the calls to KMS that readers cause.
+package localapi
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/cache"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/httpapi"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
+)
+
+const (
+	// MostValues is how many values a Source keeps at most, the KMS Agent's own limit.
+	MostValues = 1000
+	// fetchLimit is how long the local API waits for STS and KMS together.
+	fetchLimit = 20 * time.Second
+	// ownBytes is what a secret takes besides its texts.
+	ownBytes = 1 << 10
+)
+
+// Config says where the values come from, and how long they are served without asking KMS.
+type Config struct {
+	Read  func(context.Context, kms.Ref) (kms.Secret, error)
+	Who   failure.Adviser // for messages
+	TTL   time.Duration   // 0: every read asks KMS
+	Size  int             // the most values that are kept, which have no more than a share of the agent's memory limit together
+	Stale bool            // serve a value on while KMS or STS cannot be reached
+	// Region of the KMS, for the ARN in AWS's shape, which KMS does not tell; empty: no ARN
+	Region string
+	Log    *slog.Logger
+}
+
+// Source is an httpapi.Source: what the pod's role may read, from a cache.
+type Source struct {
+	Config
+	ration ration
+	cache  *cache.Cache[httpapi.Request, *httpapi.Secret]
+}
+
+// New returns a Source with an empty cache.
+func New(cfg Config) *Source {
+	s := &Source{Config: cfg}
+	if cfg.TTL > 0 { // else to ask KMS for every read is what was wanted
+		s.ration = ration{every: callEvery, burst: callBurst}
+	}
+	s.cache = cache.New(cache.Config[httpapi.Request, *httpapi.Secret]{
+		Fetch: s.fetch, Timeout: fetchLimit, TTL: cfg.TTL, Size: cfg.Size, Bytes: mostBytes(),
+		Weigh:   func(v *httpapi.Secret) int { return len(v.Data) + len(v.ExtendedConfig) + ownBytes },
+		Lasting: func(err error) bool { return failure.Absent(err) || failure.Refused(err) },
+		Version: func(v *httpapi.Secret) string { return v.VersionID },
+		Stale: func(r httpapi.Request, _ error) {
+			s.Log.Info("serving the value in hand", logkey.Secret, r.String())
+		},
+		Transient: func(err error) bool {
+			return cfg.Stale && (failure.TimedOut(err) || rationed(err) || failure.Transient(err))
+		},
+	})
+	return s
+}
+
+// mostBytes is how many bytes of values a Source keeps: a quarter of the memory limit (GOMEMLIMIT), as there are the
+// connections, the files' own values and the garbage collector's room beside them. More than MostValues of 32 kB it never needs.
+func mostBytes() int {
+	return int(min(debug.SetMemoryLimit(-1)/4, MostValues*32<<10))
+}
+
+// Get implements httpapi.Source.
+func (s *Source) Get(ctx context.Context, r httpapi.Request) (*httpapi.Secret, error) {
+	read := s.cache.Get
+	if r.RefreshNow {
+		read = s.cache.Refresh
+	}
+	secret, err := read(ctx, keyOf(r))
+	if err != nil {
+		return nil, s.refusal(err)
+	}
+	return secret, nil
+}
+
+// Watch implements httpapi.Source.
+func (s *Source) Watch(ctx context.Context, r httpapi.Request) <-chan *httpapi.Secret {
+	return s.cache.Watch(ctx, keyOf(r))
+}
+
+// Put takes over what a refresh of the files fetched, so that the API does not fetch it again.
+func (s *Source) Put(ref kms.Ref, secret kms.Secret) {
+	r := keyOf(httpapi.Request{SecretID: ref.Name, VersionID: ref.VersionID, VersionStage: ref.VersionStage})
+	s.cache.Put(r, s.answer(r, secret))
+}
+
+// Counts are the reads that needed no request to KMS, and those that did.
+func (s *Source) Counts() (hits, misses uint64) {
+	stats := s.cache.Stats()
+	return stats.Hits, stats.Misses
+}
+
+// keyOf is the same for requests that mean the same.
+func keyOf(r httpapi.Request) httpapi.Request {
+	r.RefreshNow = false
+	if r.VersionID == "" && r.VersionStage == "ACSCurrent" {
+		r.VersionStage = ""
+	}
+	return r
+}
+
+func (s *Source) fetch(ctx context.Context, r httpapi.Request) (*httpapi.Secret, error) {
+	if err := s.ration.take(ctx); err != nil {
+		return nil, err
+	}
+	secret, err := s.Read(ctx, kms.Ref{Name: r.SecretID, VersionID: r.VersionID, VersionStage: r.VersionStage})
+	if err != nil {
+		s.Log.Warn("fetch for the local API failed", logkey.Secret, r.String(), logkey.Error, s.Who.Explain(err))
+		return nil, err
+	}
+	s.Log.Debug("fetched for the local API", logkey.Secret, r.String(), logkey.Version, secret.VersionID)
+	return s.answer(r, secret), nil
+}
+
+func (s *Source) answer(r httpapi.Request, secret kms.Secret) *httpapi.Secret {
+	data, kind := string(secret.Data), "text"
+	if secret.Binary {
+		data, kind = base64.StdEncoding.EncodeToString(secret.Data), "binary"
+	}
+	answer := &httpapi.Secret{
+		RequestID: secret.Answer.RequestID, Name: secret.Name, Type: secret.Type, Data: data, DataType: kind,
+		VersionID: secret.VersionID, Stages: secret.Stages, CreateTime: secret.Answer.CreateTime,
+		AutomaticRotation: secret.Answer.AutomaticRotation, RotationInterval: secret.Answer.RotationInterval,
+		LastRotationDate: secret.Answer.LastRotationDate, NextRotationDate: secret.Answer.NextRotationDate,
+		ExtendedConfig: secret.Answer.ExtendedConfig,
+	}
+	account, isRole := strings.CutPrefix(s.Who.Role, "acs:ram::")
+	switch account, _, _ = strings.Cut(account, ":"); {
+	case strings.HasPrefix(r.SecretID, "acs:"):
+		answer.ARN = r.SecretID
+	case isRole && s.Region != "":
+		answer.ARN = "acs:kms:" + s.Region + ":" + account + ":secret/" + secret.Name
+	}
+	return answer
+}
+
+// refusal returns the local API's answer for an error.
+func (s *Source) refusal(err error) error {
+	var gateway *kms.Error
+	var sts *identity.Error
+	e := &httpapi.Error{
+		Status: http.StatusInternalServerError, Code: httpapi.CodeInternal, Message: err.Error(), RetryAfter: failure.RetryAfter(err),
+	}
+	switch {
+	case errors.Is(err, context.Canceled), rationed(err):
+		return err
+	case errors.As(err, &gateway) && gateway.Code != "":
+		e.Status, e.Code, e.Message, e.RequestID = gateway.Status, gateway.Code, gateway.Message, gateway.RequestID
+		if e.Status < http.StatusBadRequest {
+			e.Status = http.StatusBadGateway
+		}
+	case failure.TimedOut(err):
+		e.Status, e.Code = http.StatusGatewayTimeout, httpapi.CodeTimeout
+	case errors.As(err, &sts) && sts.Code != "":
+		// STS's status is not known. To the reader it is as if KMS had refused, unless it passes.
+		e.Status, e.Code, e.Message, e.RequestID = http.StatusForbidden, sts.Code, sts.Error(), sts.RequestID
+		if sts.Retryable() {
+			e.Status = http.StatusBadGateway
+		}
+	case gateway != nil, sts != nil:
+		e.Status, e.Code = http.StatusBadGateway, httpapi.CodeConnection
+	}
+	if cause, cure := s.Who.Advise(err); cause != "" {
+		e.Recommend = cause + "; " + cure
+	}
+	return e
+}

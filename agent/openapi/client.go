@@ -1,0 +1,180 @@
+// Package openapi sends requests to Alibaba Cloud and reads the answers.
+//
+// A Client is an HTTP client with the certificates of the moment, time limits and bounded answers. Call has the official SDK
+// build and sign a request of any action of any service; Send carries out a request of another protocol.
+package openapi
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+)
+
+// maxAnswer bounds an answer in bytes. A value has at most 30,720, and JSON makes at most six of one.
+const maxAnswer = 1 << 20
+
+// Settings say how a Client connects.
+type Settings struct {
+	// Roots are what the host may be certified by; nil: the system's.
+	Roots *x509.CertPool
+	// CAFile is a PEM file with more of them, read again when it changes; optional.
+	CAFile string
+
+	ConnectTimeout time.Duration // 0: 3s
+	Timeout        time.Duration // of a whole request; 0: 10s
+	HTTP1          bool          // do not offer HTTP/2
+}
+
+// An Answer is an HTTP response, read to its end.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// BodyError reports an answer that ended early or is too long.
+type BodyError struct {
+	Status int // of the answer
+	Err    error
+}
+
+func (e *BodyError) Error() string { return e.Err.Error() }
+
+func (e *BodyError) Unwrap() error { return e.Err }
+
+// Client sends requests. It is safe for concurrent use.
+type Client struct {
+	settings Settings
+
+	mu          sync.Mutex
+	ca          []byte // what CAFile held
+	roots       *x509.CertPool
+	certificate *tls.Certificate
+	http        *http.Client // of roots and certificate
+}
+
+// New returns a Client, once CAFile has been read.
+func New(s Settings) (*Client, error) {
+	if s.ConnectTimeout == 0 {
+		s.ConnectTimeout = 3 * time.Second
+	}
+	if s.Timeout == 0 {
+		s.Timeout = 10 * time.Second
+	}
+	c := &Client{settings: s, roots: s.Roots}
+	if s.CAFile != "" {
+		if err := c.readCA(); err != nil {
+			return nil, err
+		}
+	}
+	c.http = c.newHTTP()
+	return c, nil
+}
+
+// newHTTP returns a client with connections of its own: those of the client before were made by what that one trusted.
+func (c *Client) newHTTP() *http.Client {
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.roots}
+	if c.certificate != nil {
+		config.Certificates = []tls.Certificate{*c.certificate}
+	}
+	return &http.Client{
+		Timeout: c.settings.Timeout,
+		Transport: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         (&net.Dialer{Timeout: c.settings.ConnectTimeout}).DialContext,
+			TLSClientConfig:     config,
+			TLSHandshakeTimeout: c.settings.ConnectTimeout,
+			ForceAttemptHTTP2:   !c.settings.HTTP1,
+			IdleConnTimeout:     10 * time.Second, // the calls of one refresh share a connection, two refreshes do not
+		},
+		// A redirect would carry the session token along.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// readCA adds CAFile's certificates to the roots, if the file has changed.
+func (c *Client) readCA() error {
+	text, err := os.ReadFile(c.settings.CAFile)
+	if err != nil {
+		return fmt.Errorf("read the CA: %w", err)
+	}
+	if bytes.Equal(text, c.ca) {
+		return nil
+	}
+	var pool *x509.CertPool
+	if c.settings.Roots != nil {
+		pool = c.settings.Roots.Clone()
+	} else if pool, err = x509.SystemCertPool(); err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return fmt.Errorf("read the CA: there is no PEM certificate in %s", c.settings.CAFile)
+	}
+	c.ca, c.roots = text, pool
+	return nil
+}
+
+// current returns the client for the next request. While CAFile cannot be used, for example because it is half written, its
+// previous content stays in force.
+func (c *Client) current() *http.Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if before := c.roots; c.settings.CAFile != "" && c.readCA() == nil && c.roots != before {
+		c.replace()
+	}
+	return c.http
+}
+
+// Present sets the certificate that is shown to the host from now on.
+func (c *Client) Present(certificate *tls.Certificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.certificate = certificate
+	c.replace()
+}
+
+// replace is called with mu held. Requests under way end with the client that they began with.
+func (c *Client) replace() {
+	c.http.CloseIdleConnections()
+	c.http = c.newHTTP()
+}
+
+// CloseIdleConnections closes the connections that no request uses.
+func (c *Client) CloseIdleConnections() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.http.CloseIdleConnections()
+}
+
+// Send carries out a request. Its error is a *BodyError if there was an answer; no error repeats the URL.
+func (c *Client) Send(req *http.Request) (Answer, error) {
+	client := c.current()
+	res, err := client.Do(req)
+	if err != nil {
+		// A connection that died silently would fail the next attempts too: over HTTP/2 a time-out leaves it open.
+		client.CloseIdleConnections()
+		var wrapped *url.Error
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return Answer{}, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return Answer{}, &BodyError{res.StatusCode, fmt.Errorf("read the answer: %w", err)}
+	case len(body) > maxAnswer:
+		return Answer{}, &BodyError{res.StatusCode, fmt.Errorf("the answer has more than %d bytes", maxAnswer)}
+	}
+	return Answer{res.StatusCode, res.Header, body}, nil
+}

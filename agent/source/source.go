@@ -1,0 +1,268 @@
+// Package source reads secrets from KMS as the pod's one identity, or as a role that it assumes.
+//
+// A Source counts the calls, and keeps all of them from a cloud that has asked for fewer.
+package source
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// A Reader reads secrets. Its errors are *identity.Error, *identity.TokenError, *kms.Error, *kms.KeyError, or ctx's.
+type Reader interface {
+	Read(ctx context.Context, ref kms.Ref) (kms.Secret, error)
+	// ReadAll reads several secrets of one role by one call, with a secret for each of refs. What KMS did not give has no VersionID.
+	// errors.ErrUnsupported is of a Reader that has no such call.
+	ReadAll(ctx context.Context, refs []kms.Ref) ([]kms.Secret, error)
+	// CloseIdleConnections closes the connections of the calls before.
+	CloseIdleConnections()
+}
+
+// A Source is a Reader that pauses and counts. It is safe for concurrent use if its Reader is.
+type Source struct {
+	Role string // that KMS sees, in words, for messages
+
+	reader   Reader
+	sessions *identity.Sessions
+	count    func(error)
+	throttle
+}
+
+// New returns a Source that reads with reader. Count is called with the outcome of each call of KMS; nil: calls are not counted.
+func New(reader Reader, sessions *identity.Sessions, count func(error)) *Source {
+	if count == nil {
+		count = func(error) {}
+	}
+	return &Source{reader: reader, sessions: sessions, count: count}
+}
+
+// Open returns the Source of the document's identity, with what the environment says of it. It makes no call yet.
+func Open(doc config.Agent, getenv func(string) string, m *metrics.Agent) (*Source, error) {
+	kmsRoots, err := roots(doc.KMS.CABundle)
+	if err != nil {
+		return nil, fmt.Errorf("kms.caBundle: %w", err)
+	}
+	count := func(err error) { m.KMSRequest(failure.Code(err)) }
+	settings := kms.Config{Endpoint: doc.KMS.Host, Roots: kmsRoots, CAFile: getenv("SSL_CERT_FILE")}
+	if doc.Identity.Kind == config.ClientKey {
+		client, err := kms.NewClientKey(settings, kms.ClientKeyFiles(
+			filepath.Join(config.ClientKeyDir, config.ClientKeyFile), filepath.Join(config.ClientKeyDir, config.ClientKeyPassword)))
+		if err != nil {
+			return nil, err
+		}
+		s := New(instance{client}, &identity.Sessions{}, count)
+		s.Role = "the client key's application access point"
+		return s, nil
+	}
+	stsRoots := kmsRoots
+	if doc.STS.CABundle != doc.KMS.CABundle {
+		if stsRoots, err = roots(doc.STS.CABundle); err != nil {
+			return nil, fmt.Errorf("sts.caBundle: %w", err)
+		}
+	}
+	sts := identity.STSFromEnv(getenv)
+	sts.SessionName = identity.SessionName(doc.Namespace, doc.ServiceAccount, podName(getenv))
+	sts.Duration = time.Duration(doc.SessionDuration)
+	if doc.STS.Host != "" {
+		sts.Endpoint = doc.STS.Host
+	}
+	sts.Roots = stsRoots
+	policies := map[string]string{}
+	if doc.SessionPolicy {
+		if policies, err = doc.SessionPolicies(); err == nil {
+			err = narrowable(doc.Identity.Kind, getenv)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("agent.narrowSessions of the webhook's configuration: %w", err)
+		}
+		sts.Policy = policies[""]
+	}
+	provider, err := identity.Open(doc.Identity.Kind, getenv, sts)
+	if err != nil {
+		return nil, err
+	}
+	sessions := &identity.Sessions{}
+	first := identity.NewSource(provider, sessions, func(err error) { m.STSRequest(failure.Code(err)) })
+	role := caller(doc.Identity.Kind, getenv)
+	roles, err := identity.NewRoles(first, role, sts, policies)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kms.New(settings)
+	if err != nil {
+		return nil, err
+	}
+	s := New(&gateway{first, roles, client}, sessions, count)
+	s.Role = role
+	return s, nil
+}
+
+// narrowable returns an error for an identity that signs with something else than an STS session of its own.
+func narrowable(kind config.IdentityKind, getenv func(string) string) error {
+	switch {
+	case kind == config.NodeRole:
+		return errors.New("the session of the node's role is the node's, which no policy narrows; use another identity")
+	case kind == config.AccessKey && getenv(config.AccessKeyRoleEnv) == "":
+		return errors.New("an access key without a role has no session that a policy could narrow; " +
+			"put a role's ARN into the Secret, under " + config.AccessKeyRole)
+	}
+	return nil
+}
+
+// caller names the pod's identity in words.
+func caller(kind config.IdentityKind, getenv func(string) string) string {
+	role := getenv(config.RoleARNEnv)
+	switch {
+	case kind == config.NodeRole:
+		return "the node's role"
+	case kind == config.AccessKey && role == "":
+		return "the access key's RAM user"
+	}
+	return role
+}
+
+// roots are the system's and those of a PEM bundle. Without a bundle they are nil, which means the system's too, but
+// read only when a connection needs them.
+func roots(bundle string) (*x509.CertPool, error) {
+	if bundle == "" {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM([]byte(bundle)) {
+		return nil, errors.New("there is no PEM certificate in it")
+	}
+	return pool, nil
+}
+
+func podName(getenv func(string) string) string {
+	if name := getenv(config.PodNameEnv); name != "" {
+		return name
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// Resume takes over from a directory how a process before stood with STS and KMS, its sessions and the pauses that it was told to
+// make, and leaves there how this one does.
+func (s *Source) Resume(directory string, log *slog.Logger) {
+	s.throttle.resume(directory, log)
+	s.sessions.Open(store(directory), log)
+}
+
+// store keeps the sessions in a directory.
+type store string
+
+func (s store) Read(what any) error  { return handover.Read(string(s), SessionsFile, what) }
+func (s store) Write(what any) error { return handover.Write(string(s), SessionsFile, what) }
+
+// Read implements Reader.
+func (s *Source) Read(ctx context.Context, ref kms.Ref) (secret kms.Secret, err error) {
+	err = s.call(ref, func() error {
+		secret, err = s.reader.Read(ctx, ref)
+		return err
+	})
+	return secret, err
+}
+
+// ReadAll implements Reader.
+func (s *Source) ReadAll(ctx context.Context, refs []kms.Ref) (given []kms.Secret, err error) {
+	err = s.call(refs[0], func() error {
+		given, err = s.reader.ReadAll(ctx, refs)
+		return err
+	})
+	return given, err
+}
+
+// CloseIdleConnections implements Reader.
+func (s *Source) CloseIdleConnections() { s.reader.CloseIdleConnections() }
+
+// call makes a call, unless there is a pause.
+func (s *Source) call(ref kms.Ref, call func() error) error {
+	if err := s.refuse(ref); err != nil {
+		return err
+	}
+	err := call()
+	var refusal *kms.Error
+	if err == nil || errors.As(err, &refusal) {
+		s.count(err)
+	}
+	s.note(err)
+	return err
+}
+
+// gateway reads from KMS as the pod's identity, or as a role that it assumes.
+type gateway struct {
+	identity *identity.Source
+	roles    *identity.Roles
+	*kms.Client
+}
+
+func (g *gateway) Read(ctx context.Context, ref kms.Ref) (secret kms.Secret, err error) {
+	err = g.as(ctx, ref.RoleARN, func(creds kms.Credentials) error {
+		secret, err = g.GetSecretValue(ctx, creds, ref)
+		return err
+	})
+	return secret, err
+}
+
+func (g *gateway) ReadAll(ctx context.Context, refs []kms.Ref) (given []kms.Secret, err error) {
+	err = g.as(ctx, refs[0].RoleARN, func(creds kms.Credentials) error {
+		given, err = g.BatchGetSecretValue(ctx, creds, refs)
+		return err
+	})
+	return given, err
+}
+
+// as makes a call as a role; without one, as the pod's identity. It gets new credentials, once, if KMS does not accept those in
+// hand: STS may have ended their session early.
+func (g *gateway) as(ctx context.Context, role string, call func(kms.Credentials) error) error {
+	source := g.identity
+	if role != "" {
+		source = g.roles.Source(role)
+	}
+	for again := true; ; again = false {
+		creds, err := source.Credentials(ctx)
+		if err != nil {
+			return err
+		}
+		err = call(creds.Signing())
+		var refusal *kms.Error
+		if !again || !errors.As(err, &refusal) || refusal.Class() != kms.CredentialsRejected {
+			return err
+		}
+		source.Invalidate(creds)
+	}
+}
+
+// instance reads from a KMS instance as a client key, which has no role and can assume none.
+type instance struct{ *kms.ClientKeyClient }
+
+func (i instance) Read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
+	if ref.RoleARN != "" {
+		return kms.Secret{}, fmt.Errorf("secret %s: roleArn needs an identity that can assume roles, and a client key cannot", ref)
+	}
+	return i.GetSecretValue(ctx, ref)
+}
+
+func (i instance) ReadAll(context.Context, []kms.Ref) ([]kms.Secret, error) {
+	return nil, errors.ErrUnsupported
+}

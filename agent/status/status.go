@@ -1,0 +1,113 @@
+// Package status is what an agent says of the secrets that it holds: names, versions, times and problems, never a value.
+package status
+
+import (
+	"strings"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+)
+
+// A Status is what kms-agent status prints, and what kms-agent init leaves as its termination message.
+type Status struct {
+	Fetched time.Time `json:"fetched,omitzero"` // when KMS gave the oldest of what the files are made of
+	Secrets []Secret  `json:"secrets"`
+	// Interval is the time between two refreshes at present: as the pod asks for, or longer while STS or KMS refuses calls because there
+	// are too many. 0 of an agent that does not refresh.
+	Interval config.Duration `json:"interval,omitzero"`
+	Next     time.Time       `json:"next,omitzero"`      // when the agent asks STS and KMS next
+	Problems []string        `json:"problems,omitempty"` // why nothing is held, or what STS and KMS said when they were asked just now
+	// Causes are the Problems taken apart, in their order. An agent older than this field has none.
+	Causes []Problem `json:"causes,omitempty"`
+}
+
+// A Secret is one that is held.
+type Secret struct {
+	Name    string   `json:"name"` // or ARN
+	Version string   `json:"version,omitempty"`
+	Stages  []string `json:"stages,omitempty"`
+	RoleARN string   `json:"roleArn,omitempty"` // the second role that reads it
+	Absent  string   `json:"absent,omitempty"`  // what KMS said instead of giving it
+}
+
+// A Link is a part of the chain from a pod's token to its files.
+type Link string
+
+// The links that an agent can find broken.
+const (
+	Token    Link = "token"         // the pod's projected ServiceAccount token
+	Provider Link = "oidc-provider" // RAM's OIDC identity provider
+	STS      Link = "sts"
+	KMS      Link = "kms"
+	Files    Link = "files" // all else: rendering, the volume
+)
+
+// A Problem is one thing that stands in the way.
+type Problem struct {
+	Link   Link   `json:"link"`
+	Secret string `json:"secret,omitempty"` // name or ARN, of KMS
+	Code   string `json:"code,omitempty"`   // the cloud's own
+	Says   string `json:"says"`             // the error
+	Cause  string `json:"cause,omitempty"`  // why, where it is known
+	Cure   string `json:"cure,omitempty"`   // what to change
+}
+
+// The beginnings of a paragraph's lines, after the first.
+const (
+	linkLine  = "\n  link: "
+	causeLine = "\n  why: "
+	cureLine  = "\n  fix: "
+)
+
+// String is a paragraph for people.
+func (p Problem) String() string {
+	if p.Cause == "" {
+		return p.Says
+	}
+	return p.Says + causeLine + p.Cause + cureLine + p.Cure
+}
+
+// Text returns the problems as a container's last words: a paragraph each, which names the link.
+func Text(problems []Problem) string {
+	paragraphs := make([]string, len(problems))
+	for i, p := range problems {
+		link := string(p.Link)
+		if p.Secret != "" {
+			link += " " + p.Secret
+		}
+		paragraphs[i] = p.Says + linkLine + link + strings.TrimPrefix(p.String(), p.Says)
+	}
+	return strings.Join(paragraphs, "\n")
+}
+
+// ReadText takes apart what Text returned, without the Codes. A paragraph that does not name its link has none: it is of an agent
+// that is older than Text, or was cut.
+func ReadText(text string) []Problem {
+	var problems []Problem
+	var paragraph strings.Builder
+	end := func() {
+		if paragraph.Len() > 0 {
+			problems = append(problems, readParagraph(paragraph.String()))
+			paragraph.Reset()
+		}
+	}
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+		if !strings.HasPrefix(line, "  ") {
+			end()
+		} else {
+			paragraph.WriteByte('\n')
+		}
+		paragraph.WriteString(line)
+	}
+	end()
+	return problems
+}
+
+func readParagraph(text string) (p Problem) {
+	text, p.Cure, _ = strings.Cut(text, cureLine)
+	text, p.Cause, _ = strings.Cut(text, causeLine)
+	says, link, _ := strings.Cut(text, linkLine)
+	name, secret, _ := strings.Cut(link, " ")
+	p.Says, p.Link, p.Secret = says, Link(name), secret
+	return p
+}
