@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,8 +20,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/remotecommand"
-	"k8s.io/klog/v2"
-	"k8s.io/streaming/pkg/httpstream"
+	"k8s.io/client-go/util/exec"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 )
@@ -139,11 +139,11 @@ func (a Asker) exec(ctx context.Context, p Pod, container string, command []stri
 		return err
 	}
 	executor, err := remotecommand.NewFallbackExecutor(websocket, spdy, func(err error) bool {
-		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
+		return !errors.As(err, new(exec.CodeExitError)) && ctx.Err() == nil // else the command has run
 	})
 	if err != nil {
 		return err
 	}
-	quiet := klog.NewContext(ctx, logr.Discard()) // the error says it
+	quiet := logr.NewContext(ctx, logr.Discard()) // the error says it
 	return executor.StreamWithContext(quiet, remotecommand.StreamOptions{Stdout: out, Stderr: errs})
 }

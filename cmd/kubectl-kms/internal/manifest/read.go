@@ -11,8 +11,7 @@ import (
 	"strings"
 
 	"k8s.io/cli-runtime/pkg/resource"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 )
 
 // Stdin is the name of the file that is standard input.
@@ -90,18 +89,25 @@ func (s Source) file(name string) ([]*Document, error) {
 	return split(name, text)
 }
 
+// build makes the objects of a kustomization as kubectl does.
 func (s Source) build() ([]*Document, error) {
-	options := krusty.MakeDefaultOptions()
-	options.Reorder = krusty.ReorderOptionLegacy // as kubectl does
-	built, err := krusty.MakeKustomizer(options).Run(filesys.MakeFsOnDisk(), s.Kustomize)
+	infos, err := resource.NewLocalBuilder().Unstructured().
+		FilenameParam(false, &resource.FilenameOptions{Kustomize: s.Kustomize}).Do().Infos()
 	if err != nil {
 		return nil, err
 	}
-	text, err := built.AsYaml()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Kustomize, err)
+	var text bytes.Buffer
+	for i, info := range infos {
+		object, err := yaml.Marshal(info.Object)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Kustomize, err)
+		}
+		if i > 0 {
+			text.WriteString("---\n")
+		}
+		text.Write(object)
 	}
-	return split(s.Kustomize, text)
+	return split(s.Kustomize, text.Bytes())
 }
 
 // split takes a file apart into what kubectl reads as documents: at the lines ---, and JSON, of which one object may follow the other
