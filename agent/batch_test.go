@@ -41,7 +41,8 @@ func (p *pod) wantAsked(together, singly int) {
 	p.t.Helper()
 	calls := p.cloud.Calls()
 	p.cloud.ResetCalls()
-	if n, m := calls.Sum(emulator.Call{Action: "BatchGetSecretValue"}), calls.Sum(emulator.Call{Action: "GetSecretValue"}); n != together || m != singly {
+	if n, m := calls.Sum(emulator.Call{Action: "BatchGetSecretValue"}), calls.Sum(emulator.Call{Action: "GetSecretValue"}); n != together ||
+		m != singly {
 		p.t.Errorf("%d calls for several secrets and %d for one, want %d and %d: %v", n, m, together, singly, calls)
 	}
 }
@@ -83,7 +84,8 @@ func TestVersionsAndTypesTogether(t *testing.T) {
 		}
 	}
 	p.init()
-	p.wantFiles(map[string]string{"now": "two", "before": "sentinel-key-1", "first": "one", "db": `{"user":"app"}` + "\n", "bin": "\x00\xff\n\x00"})
+	p.wantFiles(map[string]string{"now": "two", "before": "sentinel-key-1", "first": "one", "db": `{"user":"app"}` + "\n",
+		"bin": "\x00\xff\n\x00"})
 	p.wantAsked(1, 1)
 }
 
@@ -169,7 +171,8 @@ func TestNarrowedSessionReadsSeveral(t *testing.T) {
 
 func TestThrottledBatchIsAPause(t *testing.T) {
 	p, _ := podOf(t, 3)
-	p.cloud.Fault(t, emulator.Fault{Action: "BatchGetSecretValue", Status: 429, Code: "Rejected.Throttling", RetryAfter: emulator.Duration(time.Minute)})
+	p.cloud.Fault(t, emulator.Fault{Action: "BatchGetSecretValue", Status: 429, Code: "Rejected.Throttling",
+		RetryAfter: emulator.Duration(time.Minute)})
 	a := p.agent()
 	for range 3 {
 		err := a.fetch(t.Context(), values{})
@@ -268,7 +271,8 @@ func TestRolesThatAreRefusedAreReportedTogether(t *testing.T) {
 	}
 	got := values{}
 	err := a.fetch(t.Context(), got)
-	if len(failure.Each(err)) != 2 || !strings.Contains(err.Error(), "one") || !strings.Contains(err.Error(), "two") || len(got) != 2 || g.all != 3 || len(g.asked) != 1 {
+	if len(failure.Each(err)) != 2 || !strings.Contains(err.Error(), "one") || !strings.Contains(err.Error(), "two") || len(got) != 2 ||
+		g.all != 3 || len(g.asked) != 1 {
 		t.Errorf("%d values, %d and %d calls, %v", len(got), g.all, len(g.asked), err)
 	}
 }

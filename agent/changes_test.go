@@ -182,7 +182,8 @@ func TestMetricsCountEveryAttempt(t *testing.T) {
 		scraped := httptest.NewRecorder()
 		a.metrics.Handler(nil).ServeHTTP(scraped, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		for _, line := range []string{
-			`kms_agent_refresh_total{result="failure",code="ServiceUnavailableTemporary"} 1`, `kms_agent_refresh_total{result="success",code="OK"} 1`,
+			`kms_agent_refresh_total{result="failure",code="ServiceUnavailableTemporary"} 1`,
+			`kms_agent_refresh_total{result="success",code="OK"} 1`,
 			"kms_agent_files_written_total 1", `kms_agent_secret_last_success_timestamp_seconds{secret="k"}`,
 		} {
 			if !strings.Contains(scraped.Body.String(), "\n"+line) {
@@ -215,7 +216,8 @@ func TestProgramIsToldOfARotation(t *testing.T) {
 	}
 	select {
 	case c := <-told:
-		if text := fmt.Sprint(c.Files); len(c.Files) != 1 || !strings.Contains(text, "conf/db.env app/db") || c.Files[0].PreviousVersion == "" || c.Files[0].Version == c.Files[0].PreviousVersion {
+		if text := fmt.Sprint(c.Files); len(c.Files) != 1 || !strings.Contains(text, "conf/db.env app/db") || c.Files[0].PreviousVersion == "" ||
+			c.Files[0].Version == c.Files[0].PreviousVersion {
 			t.Errorf("told of %s", text)
 		}
 	case <-time.After(2 * time.Minute):

@@ -83,7 +83,8 @@ func TestVariableThatCannotBe(t *testing.T) {
 			c.variable.Name = "X"
 			p.doc.Env = append(p.doc.Env, c.variable)
 			err := p.agent().Init(t.Context())
-			if err == nil || !strings.Contains(err.Error(), "env.X") || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "sentinel") {
+			if err == nil || !strings.Contains(err.Error(), "env.X") || !strings.Contains(err.Error(), c.want) ||
+				strings.Contains(err.Error(), "sentinel") {
 				t.Errorf("got %v, want env.X and %q", err, c.want)
 			}
 			p.wantFiles(map[string]string{})

@@ -62,7 +62,8 @@ func (f fleet) model(t *testing.T, cloud *account) {
 	cloud.begun, cloud.latency = time.Now(), 0
 	pods := make(model, f.pods)
 	for i := range pods {
-		p := &modelPod{next: cloud.begun.Add(f.starts(i)), Source: source.New(member{cloud, identity.NewSource(cloud.provider(), nil, nil)}, nil, nil)}
+		p := &modelPod{next: cloud.begun.Add(f.starts(i)),
+			Source: source.New(member{cloud, identity.NewSource(cloud.provider(), nil, nil)}, nil, nil)}
 		p.schedule = newSchedule(config.Agent{RefreshInterval: config.Duration(f.interval)}, round{})
 		pods[i] = p
 	}

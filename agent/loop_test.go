@@ -98,7 +98,8 @@ func TestRefreshKeepsItsIntervalWithATenthOfJitter(t *testing.T) {
 		if n := len(pauses); n < 8*12-10 || n > 8*12+10 {
 			t.Errorf("%d refreshes in 8 hours", n)
 		}
-		if least, most := slices.Min(pauses), slices.Max(pauses); least < 270*time.Second || most > 331*time.Second || most-least < 30*time.Second {
+		if least, most := slices.Min(pauses), slices.Max(pauses); least < 270*time.Second || most > 331*time.Second ||
+			most-least < 30*time.Second {
 			t.Errorf("pauses from %s to %s, want 5 minutes give or take 30 s", least, most)
 		}
 	})

@@ -37,7 +37,8 @@ func TestManagedSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for ref, v := range held.Values {
-		if s := v.secret; s.NextRotation.IsZero() || s.Answer.AutomaticRotation != "Enabled" || s.Answer.ExtendedConfig == "" || lasts(kms.Ref{Name: ref.Name, VersionID: "v1"}, v) {
+		if s := v.secret; s.NextRotation.IsZero() || s.Answer.AutomaticRotation != "Enabled" || s.Answer.ExtendedConfig == "" ||
+			lasts(kms.Ref{Name: ref.Name, VersionID: "v1"}, v) {
 			t.Errorf("%s of type %s: %+v", ref, s.Type, s.Answer)
 		}
 	}

@@ -55,7 +55,8 @@ func TestRetryAfterOfKMS(t *testing.T) {
 	p := newPod(t)
 	p.init()
 	p.wantCalls(1, 1)
-	p.cloud.Fault(t, emulator.Fault{Action: "*GetSecretValue", Status: 429, Code: "Rejected.Throttling", RetryAfter: emulator.Duration(4 * time.Minute)})
+	p.cloud.Fault(t, emulator.Fault{Action: "*GetSecretValue", Status: 429, Code: "Rejected.Throttling",
+		RetryAfter: emulator.Duration(4 * time.Minute)})
 	stop := p.run()
 	var line struct{ In string }
 	if err := json.Unmarshal([]byte(p.waitFor("refresh failed")), &line); err != nil {

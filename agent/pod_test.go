@@ -34,7 +34,8 @@ type pod struct {
 func newPod(t *testing.T, files ...config.File) *pod {
 	cloud := emulatortest.Start(t)
 	cloud.Put(t,
-		emulator.Secret{Name: "app/db", Type: "Rds", Tags: dev, Value: emulator.Value{Text: `{"AccountName":"app","AccountPassword":"sentinel-1"}`}},
+		emulator.Secret{Name: "app/db", Type: "Rds", Tags: dev,
+			Value: emulator.Value{Text: `{"AccountName":"app","AccountPassword":"sentinel-1"}`}},
 		emulator.Secret{Name: "app/key", Tags: dev, Value: emulator.Value{Text: "sentinel-key-1"}},
 	)
 	if len(files) == 0 {

@@ -41,7 +41,8 @@ func TestSessionNamesThePod(t *testing.T) {
 
 // With the operator's session policy the agent's session is no wider than what the pod declares, whatever its role may read.
 func TestSessionIsNarrowedToWhatIsDeclared(t *testing.T) {
-	const reader, remote, undeclared = "acs:ram::999:role/reader", "acs:kms:cn-hangzhou:999:secret/remote", "acs:kms:cn-hangzhou:999:secret/undeclared"
+	const reader, remote, undeclared = "acs:ram::999:role/reader", "acs:kms:cn-hangzhou:999:secret/remote",
+		"acs:kms:cn-hangzhou:999:secret/undeclared"
 	everything := `{"Version":"1","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
 	for _, narrow := range []bool{false, true} {
 		p := newPod(t,
@@ -54,7 +55,8 @@ func TestSessionIsNarrowedToWhatIsDeclared(t *testing.T) {
 		own.Policies = []string{everything}
 		for _, role := range []emulator.Role{own, {
 			Account: "999", Name: "reader", Policies: own.Policies,
-			TrustPolicy: `{"Version":"1","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"RAM":"` + emulatortest.RoleARN + `"}}]}`,
+			TrustPolicy: `{"Version":"1","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"RAM":"` + emulatortest.RoleARN +
+				`"}}]}`,
 		}} {
 			if err := p.cloud.PutRole(role); err != nil {
 				t.Fatal(err)
@@ -90,8 +92,9 @@ func TestSessionThatCannotBeNarrowedIsRefused(t *testing.T) {
 				p.doc.Env = append(p.doc.Env, config.Variable{Name: fmt.Sprint("A", i), Secret: fmt.Sprintf("app/secret-%020d", i)})
 			}
 		}, "STS takes 2048"},
-		"the node's role":              {func(p *pod) { p.doc.Identity.Kind = config.NodeRole }, "use another identity"},
-		"an access key without a role": {func(p *pod) { p.doc.Identity.Kind = config.AccessKey; p.env[config.AccessKeyRoleEnv] = "" }, "has no session"},
+		"the node's role": {func(p *pod) { p.doc.Identity.Kind = config.NodeRole }, "use another identity"},
+		"an access key without a role": {func(p *pod) { p.doc.Identity.Kind = config.AccessKey; p.env[config.AccessKeyRoleEnv] = "" },
+			"has no session"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPod(t)

@@ -134,7 +134,8 @@ func TestStartFailsAtOnceAndSaysWhy(t *testing.T) {
 			p.doc.Files = append(p.doc.Files,
 				config.File{Path: "x", Mode: 0o400, Secret: "app/prod", Format: config.Raw},
 				config.File{Path: "y", Mode: 0o400, Secret: "app/prod", VersionID: "v9", Format: config.Raw})
-		}, []string{"file x: get secret app/prod: Forbidden.", "file y: get secret app/prod version v9", emulatortest.RoleARN, "kms:GetSecretValue", "kms:tag"}},
+		}, []string{"file x: get secret app/prod: Forbidden.", "file y: get secret app/prod version v9", emulatortest.RoleARN,
+			"kms:GetSecretValue", "kms:tag"}},
 		{"unknown secret", func(p *pod) { p.doc.Files[0].Secret = "app/dbb" },
 			[]string{"file conf/db.env", "app/dbb", "Forbidden.ResourceNotFound", "optional: true"}},
 		{"unknown version", func(p *pod) { p.doc.Files[2].VersionID = "v7" },

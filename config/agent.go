@@ -41,10 +41,11 @@ const (
 // Agent is what an injected agent is told, as JSON. Of the identity it has the kind only: roles and keys travel in the
 // ALIBABA_CLOUD_* environment variables, which ack-pod-identity-webhook may have set already, or in ClientKeyDir.
 type Agent struct {
-	Namespace       string    `json:"namespace"`      // of the pod, for the STS session's name and for messages
-	ServiceAccount  string    `json:"serviceAccount"` // of the pod, likewise
-	Identity        Identity  `json:"identity,omitzero"`
-	SessionPolicy   bool      `json:"sessionPolicy,omitempty"`   // narrow the STS sessions by SessionPolicies; the agent has none that are wider
+	Namespace      string   `json:"namespace"`      // of the pod, for the STS session's name and for messages
+	ServiceAccount string   `json:"serviceAccount"` // of the pod, likewise
+	Identity       Identity `json:"identity,omitzero"`
+	// narrow the STS sessions by SessionPolicies; the agent has none that are wider
+	SessionPolicy   bool      `json:"sessionPolicy,omitempty"`
 	SessionDuration Duration  `json:"sessionDuration,omitempty"` // of the STS sessions, but for second roles; 0: an hour
 	KMS             Endpoint  `json:"kms"`
 	STS             Endpoint  `json:"sts,omitzero"`         // without a host: ALIBABA_CLOUD_STS_ENDPOINT, else region and VPC flag
@@ -52,12 +53,13 @@ type Agent struct {
 	ViewDirs        []string  `json:"viewDirs,omitempty"`   // further directories, for containers that see other files
 	StateDir        string    `json:"stateDir,omitempty"`   // private to the agent: hand-over from init to sidecar
 	RefreshInterval Duration  `json:"refreshInterval"`
-	OnChange        string    `json:"onChange,omitempty"`    // whom to tell when files changed; Signal takes one form of it apart
-	API             *LocalAPI `json:"api,omitempty"`         // nil: off
-	MetricsPort     int       `json:"metricsPort,omitempty"` // of /metrics and /readyz on all addresses; 0: off; below 0: a free one, which the log names
-	LogLevel        string    `json:"logLevel,omitempty"`    // debug, info, error
-	LogFormat       string    `json:"logFormat,omitempty"`   // json, text
-	Files           []File    `json:"files"`                 // may be empty with Env or API
+	OnChange        string    `json:"onChange,omitempty"` // whom to tell when files changed; Signal takes one form of it apart
+	API             *LocalAPI `json:"api,omitempty"`      // nil: off
+	// of /metrics and /readyz on all addresses; 0: off; below 0: a free one, which the log names
+	MetricsPort int    `json:"metricsPort,omitempty"`
+	LogLevel    string `json:"logLevel,omitempty"`  // debug, info, error
+	LogFormat   string `json:"logFormat,omitempty"` // json, text
+	Files       []File `json:"files"`               // may be empty with Env or API
 
 	Env     []Variable `json:"env,omitempty"`     // written into EnvFile
 	EnvMode FileMode   `json:"envMode,omitempty"` // of EnvFile

@@ -138,7 +138,8 @@ func (a AgentDefaults) check(m *Mistakes, where string) {
 	}
 	for i, name := range a.ImagePullSecrets {
 		if len(name) > 253 || !hostName(name) {
-			m.Add(fmt.Sprintf("%s.imagePullSecrets[%d]", where, i), "%q does not name a Kubernetes Secret; write for example registry-credentials", name)
+			m.Add(fmt.Sprintf("%s.imagePullSecrets[%d]", where, i), "%q does not name a Kubernetes Secret; write for example registry-credentials",
+				name)
 		}
 	}
 	for i, image := range a.EarlierImages {
@@ -146,14 +147,17 @@ func (a AgentDefaults) check(m *Mistakes, where string) {
 			m.Add(fmt.Sprintf("%s.earlierImages[%d]", where, i), "%q is not an image; write for example registry.example.com/kms-agent:v1.*", image)
 		}
 	}
-	if choices := []string{"", string(NativeAuto), string(NativeAlways), string(NativeNever)}; !slices.Contains(choices, string(a.NativeSidecar)) {
+	if choices := []string{"", string(NativeAuto), string(NativeAlways), string(NativeNever)}; !slices.Contains(choices,
+		string(a.NativeSidecar)) {
 		m.Add(where+".nativeSidecar", "%s", notOneOf(string(a.NativeSidecar), choices[1:]))
 	}
-	if choices := []string{"true", "false", string(NarrowRequired), string(NarrowPreferred)}; a.NarrowSessions != "" && !slices.Contains(choices, string(a.NarrowSessions)) {
+	if choices := []string{"true", "false", string(NarrowRequired), string(NarrowPreferred)}; a.NarrowSessions != "" &&
+		!slices.Contains(choices, string(a.NarrowSessions)) {
 		m.Add(where+".narrowSessions", "%s", notOneOf(string(a.NarrowSessions), choices))
 	}
 	if a.MinRefreshInterval != nil && time.Duration(*a.MinRefreshInterval) < shortestRefresh {
-		m.Add(where+".minRefreshInterval", "%s is shorter than %s, the shortest that any pod may have; write for example 1m", time.Duration(*a.MinRefreshInterval), shortestRefresh)
+		m.Add(where+".minRefreshInterval", "%s is shorter than %s, the shortest that any pod may have; write for example 1m",
+			time.Duration(*a.MinRefreshInterval), shortestRefresh)
 	}
 	if a.MaxSecrets != nil && *a.MaxSecrets < 0 {
 		m.Add(where+".maxSecrets", "%d is not a number of secrets, nor 0 for no limit", *a.MaxSecrets)

@@ -8,9 +8,10 @@ import (
 
 // Allow is what pods may ask for. A * in a pattern stands for any characters.
 type Allow struct {
-	PodRoles  *bool    `yaml:"podRoles"`  // may a pod's own annotation name its role? Default true
-	Roles     []string `yaml:"roles"`     // role ARNs; default the account's own
-	Secrets   []string `yaml:"secrets"`   // patterns of secrets: one that begins with acs: is about ARNs only, any other about names only, and "*" alone about all; default "*"
+	PodRoles *bool    `yaml:"podRoles"` // may a pod's own annotation name its role? Default true
+	Roles    []string `yaml:"roles"`    // role ARNs; default the account's own
+	// patterns of secrets: one that begins with acs: is about ARNs only, any other about names only, and "*" alone about all; default "*"
+	Secrets   []string `yaml:"secrets"`
 	Regions   []string `yaml:"regions"`   // for the annotation region, besides the cluster's own; default none
 	Endpoints []string `yaml:"endpoints"` // for the annotation endpoint, besides the operator's own; default none
 	// Identities are the identities besides rrsa: node-role, access-key and client-key, the last two with :<pattern> for certain
@@ -27,7 +28,8 @@ func (a Allow) over(base Allow) Allow {
 		own  *[]string
 		base []string
 	}{
-		{&a.Roles, base.Roles}, {&a.Secrets, base.Secrets}, {&a.Regions, base.Regions}, {&a.Endpoints, base.Endpoints}, {&a.Identities, base.Identities},
+		{&a.Roles, base.Roles}, {&a.Secrets, base.Secrets}, {&a.Regions, base.Regions}, {&a.Endpoints, base.Endpoints},
+		{&a.Identities, base.Identities},
 	} {
 		if *list.own == nil {
 			*list.own = list.base

@@ -53,29 +53,56 @@ func rows() []row {
 func annotationRows() []row {
 	return []row{
 		{injectKey, "`\"true\"`, `\"false\"`", "–", "this pod is injected; `\"false\"` is an explicit no", "true", parseInject},
-		{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "the KMS secret that the file `<file>` is made of", "app/prod/db", parseSecretRow},
-		{"env.", "`<secret>` or `<secret>#<key>`, the key in JMESPath", "–", "environment variable `<NAME>` of the containers, set as they start; it is in no pod spec", "app/prod/db#AccountPassword", parseVariable},
-		{"env", "YAML mapping of names to the same values", "none", "environment variables as by `env.<NAME>`, for names that no annotation's key can hold: longer than 59 characters, or with a `_` last", "\"{SPRING_SECURITY_OAUTH2_CLIENT_REGISTRATION_KEYCLOAK_CLIENT_SECRET: app/prod/login#secret}\"", parseVariables},
-		{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", "acs:ram::1234567890123456:role/web", parseRoleARN},
+		{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "the KMS secret that the file `<file>` is made of", "app/prod/db",
+			parseSecretRow},
+		{"env.", "`<secret>` or `<secret>#<key>`, the key in JMESPath", "–",
+			"environment variable `<NAME>` of the containers, set as they start; it is in no pod spec", "app/prod/db#AccountPassword",
+			parseVariable},
+		{"env", "YAML mapping of names to the same values", "none",
+			"environment variables as by `env.<NAME>`, for names that no annotation's key can hold: longer than 59 characters, or with a `_` last",
+			"\"{SPRING_SECURITY_OAUTH2_CLIENT_REGISTRATION_KEYCLOAK_CLIENT_SECRET: app/prod/login#secret}\"", parseVariables},
+		{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", "acs:ram::1234567890123456:role/web",
+			parseRoleARN},
 		{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", "web", parseRoleName},
-		{"identity", "`rrsa`, `node-role`, `access-key:<Secret>`, `client-key:<Secret>`", "`rrsa`", "who the agent is to Alibaba Cloud; all but `rrsa` only if the operator allows it", "access-key:kms-credentials", parseIdentity},
+		{"identity", "`rrsa`, `node-role`, `access-key:<Secret>`, `client-key:<Secret>`", "`rrsa`",
+			"who the agent is to Alibaba Cloud; all but `rrsa` only if the operator allows it", "access-key:kms-credentials", parseIdentity},
 		{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", "7200", parseTokenExpiration},
-		{"mode", "`sidecar`, `init`, `single`", "`sidecar`", "`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its startup probe; in a pod with `restartPolicy: Never`, which that could never fail, as `sidecar`", "init", parseMode},
-		{"containers", "comma list", "all that the pod has when it is injected", "containers, init containers too, that get the files and variables; one that another webhook adds later gets them only if it is named here", "web,worker", list("containers", func(p *parser) *[]string { return &p.Containers })},
-		{"skip-containers", "comma list", "none", "containers that do not get the files and variables", "istio-proxy", list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
-		{"mount-path", "absolute path", "`/var/run/kms/secrets`", "where the files are in the containers; inside another volume only if that can be written to, or is a whole configMap, secret, downwardAPI or projected volume", "/etc/app/secrets", parseMountPath},
-		{"refresh-interval", "Go duration, at least `10s`; `0`", "`5m`", "how often the values are fetched again; `0` never", "90s", parseRefreshInterval},
-		{"on-change", "`http://127.0.0.1:<port>/<path>`, `signal:<SIG>:<process>`", "none", "what the agent notifies when files change; a signal needs `shareProcessNamespace: true` in the pod", "http://127.0.0.1:8080/-/reload", parseOnChange},
-		{"api", "`\"true\"`, `\"false\"`", "`\"false\"`", "local HTTP API of the agent; its token is in `/var/run/kmstoken/token`", "true", boolean(func(p *parser) *bool { return &p.apiOn })},
+		{"mode", "`sidecar`, `init`, `single`", "`sidecar`",
+			"`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its startup " +
+				"probe; in a pod with `restartPolicy: Never`, which that could never fail, as `sidecar`", "init", parseMode},
+		{"containers", "comma list", "all that the pod has when it is injected",
+			"containers, init containers too, that get the files and variables; one that another webhook adds later gets them only if it is named " +
+				"here", "web,worker", list("containers", func(p *parser) *[]string { return &p.Containers })},
+		{"skip-containers", "comma list", "none", "containers that do not get the files and variables", "istio-proxy",
+			list("skip-containers", func(p *parser) *[]string { return &p.SkipContainers })},
+		{"mount-path", "absolute path", "`/var/run/kms/secrets`",
+			"where the files are in the containers; inside another volume only if that can be written to, or is a whole configMap, secret, " +
+				"downwardAPI or projected volume", "/etc/app/secrets", parseMountPath},
+		{"refresh-interval", "Go duration, at least `10s`; `0`", "`5m`", "how often the values are fetched again; `0` never", "90s",
+			parseRefreshInterval},
+		{"on-change", "`http://127.0.0.1:<port>/<path>`, `signal:<SIG>:<process>`", "none",
+			"what the agent notifies when files change; a signal needs `shareProcessNamespace: true` in the pod", "http://127.0.0.1:8080/-/reload",
+			parseOnChange},
+		{"api", "`\"true\"`, `\"false\"`", "`\"false\"`", "local HTTP API of the agent; its token is in `/var/run/kmstoken/token`", "true",
+			boolean(func(p *parser) *bool { return &p.apiOn })},
 		{"api-port", "1024–65535", "`2025`", "port of the API on 127.0.0.1", "2773", parseAPIPort},
-		{"api-socket", "name of a file in `/var/run/kmstoken`", "none", "Unix socket of the API instead of the port; required with `hostNetwork`", "kms.sock", parseAPISocket},
-		{"api-allow", "comma list of patterns, `*` for any characters", "none", "secrets that the API serves besides those of the pod's files", "app/prod/*,shared/ca", parseAPIAllow},
-		{"app-identity", "`\"true\"`, `\"false\"`", "`\"false\"`", "RRSA environment variables and token in the application's containers too", "true", boolean(func(p *parser) *bool { return &p.AppIdentity })},
-		{"init-position", "`first`, `last`", "`first`", "place among the pod's init containers; with `last` these run before there are files", "last", parseInitPosition},
-		{"agent-requests", "`cpu=10m,memory=16Mi`", "the operator's", "resource requests of the injected containers", "cpu=20m,memory=32Mi", quantities(func(p *parser) *map[string]string { return &p.AgentRequests })},
-		{"agent-limits", "`memory=64Mi`", "the operator's", "resource limits of the injected containers; where `agent-requests` has the same cpu and memory, a pod of QoS class Guaranteed stays one", "memory=64Mi", quantities(func(p *parser) *map[string]string { return &p.AgentLimits })},
-		{"log-level", "`debug`, `info`, `error`", "`info`", "of the agent", "debug", oneOf(func(p *parser) *string { return &p.LogLevel }, "debug", "info", "error")},
-		{"log-format", "`json`, `text`", "`json`", "of the agent", "text", oneOf(func(p *parser) *string { return &p.LogFormat }, "json", "text")},
+		{"api-socket", "name of a file in `/var/run/kmstoken`", "none", "Unix socket of the API instead of the port; required with `hostNetwork`",
+			"kms.sock", parseAPISocket},
+		{"api-allow", "comma list of patterns, `*` for any characters", "none", "secrets that the API serves besides those of the pod's files",
+			"app/prod/*,shared/ca", parseAPIAllow},
+		{"app-identity", "`\"true\"`, `\"false\"`", "`\"false\"`", "RRSA environment variables and token in the application's containers too",
+			"true", boolean(func(p *parser) *bool { return &p.AppIdentity })},
+		{"init-position", "`first`, `last`", "`first`", "place among the pod's init containers; with `last` these run before there are files",
+			"last", parseInitPosition},
+		{"agent-requests", "`cpu=10m,memory=16Mi`", "the operator's", "resource requests of the injected containers", "cpu=20m,memory=32Mi",
+			quantities(func(p *parser) *map[string]string { return &p.AgentRequests })},
+		{"agent-limits", "`memory=64Mi`", "the operator's",
+			"resource limits of the injected containers; where `agent-requests` has the same cpu and memory, a pod of QoS class Guaranteed stays " +
+				"one", "memory=64Mi", quantities(func(p *parser) *map[string]string { return &p.AgentLimits })},
+		{"log-level", "`debug`, `info`, `error`", "`info`", "of the agent", "debug",
+			oneOf(func(p *parser) *string { return &p.LogLevel }, "debug", "info", "error")},
+		{"log-format", "`json`, `text`", "`json`", "of the agent", "text",
+			oneOf(func(p *parser) *string { return &p.LogFormat }, "json", "text")},
 		{"region", "for example `cn-hangzhou`", "the cluster's", "region of KMS, if the operator allows it", "cn-shanghai", parseRegion},
 		{"endpoint", "host name", "the operator's", "host of KMS, if the operator allows it", "kms-vpc.cn-shanghai.aliyuncs.com", parseEndpoint},
 	}
@@ -116,7 +143,8 @@ func parseRoleARN(p *parser, _, value string) []error {
 
 func parseRoleName(p *parser, _, value string) []error {
 	if !IsRoleName(value) {
-		return []error{fmt.Errorf("%q is not the name of a RAM role; a name has letters, digits and . _ @ -, at most 64; for an ARN use role-arn", value)}
+		return []error{fmt.Errorf("%q is not the name of a RAM role; a name has letters, digits and . _ @ -, at most 64; for an ARN use role-arn",
+			value)}
 	}
 	p.RoleName = value
 	return nil
@@ -149,7 +177,8 @@ func parseMountPath(p *parser, _, value string) []error {
 	}
 	for _, taken := range takenPaths {
 		if value == taken || strings.HasPrefix(value, taken+"/") {
-			return []error{fmt.Errorf("%q is in %s, which the kernel or Kubernetes fills; write another path, for example /etc/app/secrets", value, taken)}
+			return []error{fmt.Errorf("%q is in %s, which the kernel or Kubernetes fills; write another path, for example /etc/app/secrets", value,
+				taken)}
 		}
 	}
 	p.MountPath = value
@@ -161,7 +190,8 @@ const shortestRefresh = 10 * time.Second
 
 // takenPaths are where a container runtime mounts the kernel's own file systems, and where Kubernetes mounts the token of the pod's
 // ServiceAccount. A container with another volume there does not start, or is without what it expects.
-var takenPaths = []string{"/proc", "/sys", "/dev", "/var/run/secrets/kubernetes.io/serviceaccount", "/run/secrets/kubernetes.io/serviceaccount"}
+var takenPaths = []string{"/proc", "/sys", "/dev", "/var/run/secrets/kubernetes.io/serviceaccount",
+	"/run/secrets/kubernetes.io/serviceaccount"}
 
 // maxMountPath bounds what each of a pod's containers gets.
 const maxMountPath = 255
@@ -194,7 +224,8 @@ func parseRegion(p *parser, _, value string) []error {
 
 func parseEndpoint(p *parser, _, value string) []error {
 	if !hostName(value) {
-		return []error{fmt.Errorf("%q is not a host name in small letters without scheme and port; write for example kms-vpc.cn-hangzhou.aliyuncs.com", value)}
+		return []error{fmt.Errorf("%q is not a host name in small letters without scheme and port; write for example "+
+			"kms-vpc.cn-hangzhou.aliyuncs.com", value)}
 	}
 	p.Endpoint = value
 	return nil

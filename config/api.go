@@ -56,7 +56,8 @@ func parseAPISocket(p *parser, _, value string) []error {
 	name := strings.TrimPrefix(value, APITokenDir+"/")
 	switch {
 	case !fileName(name):
-		return []error{fmt.Errorf("%q is not a file's name in %s; write for example api.sock, which is %s/api.sock in the containers", value, APITokenDir, APITokenDir)}
+		return []error{fmt.Errorf("%q is not a file's name in %s; write for example api.sock, which is %s/api.sock in the containers", value,
+			APITokenDir, APITokenDir)}
 	case APITokenDir+"/"+name == APITokenFile:
 		return []error{fmt.Errorf("%q is the token's own file; write for example api.sock", value)}
 	}

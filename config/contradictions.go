@@ -8,7 +8,8 @@ import (
 // contradictions are what no single annotation can be blamed for.
 func (p *parser) contradictions() {
 	if !p.has(injectKey) && !slices.Contains(p.meant, injectKey) {
-		p.mistakes.Add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; add it with the value "true", or "false" to switch the injection off`, Prefix)
+		p.mistakes.Add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; `+
+			`add it with the value "true", or "false" to switch the injection off`, Prefix)
 	}
 	if p.Inject && p.asksNothing() {
 		p.mistakes.Add(Prefix+injectKey, `is "true", but no secret is asked for; add %ssecret.<file>: <name of a KMS secret>`, Prefix)
@@ -44,14 +45,17 @@ func (p *parser) identityContradictions() {
 		}
 	}
 	if p.has("token-expiration") {
-		p.mistakes.Add(Prefix+"token-expiration", "contradicts identity: %s, which needs no ServiceAccount token; remove one of the two", p.Identity)
+		p.mistakes.Add(Prefix+"token-expiration", "contradicts identity: %s, which needs no ServiceAccount token; remove one of the two",
+			p.Identity)
 	}
 	if p.AppIdentity {
-		p.mistakes.Add(Prefix+"app-identity", "contradicts identity: %s; only the identity rrsa can be given to the application's containers, too", p.Identity)
+		p.mistakes.Add(Prefix+"app-identity", "contradicts identity: %s; only the identity rrsa can be given to the application's containers, "+
+			"too", p.Identity)
 	}
 	for _, s := range p.Secrets {
 		if s.RoleARN != "" && p.Identity.Kind == ClientKey {
-			p.mistakes.Add(Prefix+"secret."+s.File, "roleArn contradicts identity: %s, which cannot assume a role; remove one of the two", p.Identity)
+			p.mistakes.Add(Prefix+"secret."+s.File, "roleArn contradicts identity: %s, which cannot assume a role; remove one of the two",
+				p.Identity)
 		}
 	}
 }
@@ -97,7 +101,8 @@ func (p *parser) apiContradictions() {
 	}
 	for _, s := range p.Secrets {
 		if len(s.Containers) > 0 {
-			p.mistakes.Add(Prefix+"secret."+s.File, "containers contradicts api, by which every container with the API's token can read the secret; remove one of the two")
+			p.mistakes.Add(Prefix+"secret."+s.File, "containers contradicts api, by which every container with the API's token can read the "+
+				"secret; remove one of the two")
 		}
 	}
 	if p.Mode == ModeInit {
@@ -121,7 +126,8 @@ func (p *parser) pathContradictions() {
 	for _, s := range p.Secrets {
 		for folder := path.Dir(s.Path); folder != "."; folder = path.Dir(folder) {
 			if writer, taken := writers[folder]; taken {
-				p.mistakes.Add(Prefix+"secret."+s.File, "writes %s and secret.%s writes %s, so that one name would be a file and a folder; give one of them another path", s.Path, writer, folder)
+				p.mistakes.Add(Prefix+"secret."+s.File, "writes %s and secret.%s writes %s, so that one name would be a file and a folder; give one "+
+					"of them another path", s.Path, writer, folder)
 			}
 		}
 	}

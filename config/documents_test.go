@@ -14,12 +14,15 @@ import (
 func TestAgentRoundTrip(t *testing.T) {
 	want := Agent{
 		Namespace: "prod", ServiceAccount: "web", KMS: Endpoint{Host: "kms-vpc.cn-hangzhou.aliyuncs.com", CABundle: "PEM"},
-		SecretsDir: "/var/run/kms/secrets", StateDir: "/var/run/kms/agent", ViewDirs: []string{"/v/1"}, RefreshInterval: Duration(5 * time.Minute), LogLevel: "info", LogFormat: "json",
-		Identity: Identity{Kind: NodeRole}, SessionPolicy: true, SessionDuration: Duration(2 * time.Hour), OnChange: "signal:HUP:web", MetricsPort: 9464,
-		API: &LocalAPI{Port: 2025, Allow: []string{"app/*"}, TokenFile: "/var/run/kmstoken/token"},
+		SecretsDir: "/var/run/kms/secrets", StateDir: "/var/run/kms/agent", ViewDirs: []string{"/v/1"},
+		RefreshInterval: Duration(5 * time.Minute), LogLevel: "info", LogFormat: "json",
+		Identity: Identity{Kind: NodeRole}, SessionPolicy: true, SessionDuration: Duration(2 * time.Hour), OnChange: "signal:HUP:web",
+		MetricsPort: 9464,
+		API:         &LocalAPI{Port: 2025, Allow: []string{"app/*"}, TokenFile: "/var/run/kmstoken/token"},
 		Files: []File{
 			{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: Env, Keys: []Key{{"A", "b"}}, Optional: true, Dirs: []string{"/v/1"}},
-			{Path: "t", Mode: 0o440, Format: Template, Template: "x", From: []Source{{"db", "app/db"}}, RoleARN: "acs:ram::1:role/x", OnChange: "http://127.0.0.1:1/"},
+			{Path: "t", Mode: 0o440, Format: Template, Template: "x", From: []Source{{"db", "app/db"}}, RoleARN: "acs:ram::1:role/x",
+				OnChange: "http://127.0.0.1:1/"},
 		},
 		Env: []Variable{{Name: "KEY", Secret: "app/key"}, {Name: "DB", Secret: "app/db", Key: "a.b"}}, EnvMode: 0o400, Program: Program,
 	}
@@ -43,20 +46,22 @@ func TestAgentRoundTrip(t *testing.T) {
 
 func TestReadAgentMistakes(t *testing.T) {
 	for name, c := range map[string]struct{ document, want string }{
-		"empty":           {"", "KMS_AGENT_CONFIG is empty"},
-		"a newer field":   {`{"newer": 1}`, "newer"},
-		"two documents":   {`{"kms":{}} {}`, "something follows"},
-		"nothing to do":   {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b"}`, "files: is empty"},
-		"a path leaves":   {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"../x","mode":"0400","secret":"s","format":"raw"}]}`, "files[0].path"},
-		"only an API":     {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","api":{"port":1,"socket":"s"}}`, "api: must have a port or a socket, and not both"},
-		"an identity":     {`{"identity":{"kind":"root"}}`, "identity.kind"},
-		"two sources":     {`{"files":[{"path":"x","mode":"0400","secret":"s","from":[{"name":"a","secret":"b"}],"format":"template","template":"x"}]}`, "files[0].from"},
-		"no template":     {`{"files":[{"path":"x","mode":"0400","secret":"s","format":"template"}]}`, "files[0].template"},
-		"notification":    {`{"onChange":"http://example.com/"}`, "onChange"},
-		"unknown format":  {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"x","mode":"0400","secret":"s","format":"ini"}]}`, "files[0].format"},
-		"an unknown view": {`{"viewDirs":["/a"],"files":[{"path":"x","mode":"0400","secret":"s","format":"raw","dirs":["/b"]}]}`, "files[0].dirs"},
-		"a variable":      {`{"env":[{"name":"1","secret":"s"}]}`, "env[0]"},
-		"a bad mode":      {`{"files":[{"mode":"9"}]}`, "in octal"},
+		"empty":         {"", "KMS_AGENT_CONFIG is empty"},
+		"a newer field": {`{"newer": 1}`, "newer"},
+		"two documents": {`{"kms":{}} {}`, "something follows"},
+		"nothing to do": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b"}`, "files: is empty"},
+		"a path leaves": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"../x","mode":"0400","secret":"s","format":"raw"}]}`, "files[0].path"},
+		"only an API": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","api":{"port":1,"socket":"s"}}`,
+			"api: must have a port or a socket, and not both"},
+		"an identity":    {`{"identity":{"kind":"root"}}`, "identity.kind"},
+		"two sources":    {`{"files":[{"path":"x","mode":"0400","secret":"s","from":[{"name":"a","secret":"b"}],"format":"template","template":"x"}]}`, "files[0].from"},
+		"no template":    {`{"files":[{"path":"x","mode":"0400","secret":"s","format":"template"}]}`, "files[0].template"},
+		"notification":   {`{"onChange":"http://example.com/"}`, "onChange"},
+		"unknown format": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"x","mode":"0400","secret":"s","format":"ini"}]}`, "files[0].format"},
+		"an unknown view": {`{"viewDirs":["/a"],"files":[{"path":"x","mode":"0400","secret":"s","format":"raw","dirs":["/b"]}]}`,
+			"files[0].dirs"},
+		"a variable": {`{"env":[{"name":"1","secret":"s"}]}`, "env[0]"},
+		"a bad mode": {`{"files":[{"mode":"9"}]}`, "in octal"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ReadAgent([]byte(c.document))
@@ -84,7 +89,8 @@ func TestMatches(t *testing.T) {
 		want       bool
 	}{
 		{"a", "a", true}, {"a", "ab", false}, {"*", "", true}, {"*", "a/b:c", true}, {"a*", "ab", true}, {"a*", "ba", false}, {"*a", "ba", true},
-		{"a*b", "ab", true}, {"a*b", "a/x/b", true}, {"a*b", "ax", false}, {"a*b*c", "a1b2c", true}, {"a*b*c", "acb", false}, {"a*a", "a", false}, {"**", "x", true},
+		{"a*b", "ab", true}, {"a*b", "a/x/b", true}, {"a*b", "ax", false}, {"a*b*c", "a1b2c", true}, {"a*b*c", "acb", false}, {"a*a", "a", false},
+		{"**", "x", true},
 	} {
 		if got := matches(c.pattern, c.s); got != c.want {
 			t.Errorf("matches(%q, %q) = %v", c.pattern, c.s, got)

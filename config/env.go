@@ -77,7 +77,8 @@ func (p *parser) sortVariables() {
 func (v Variable) check() []error {
 	errs := errorsOf(checkSecretName(v.Secret))
 	if !Identifier(v.Name) {
-		errs = append(errs, fmt.Errorf("%q is not the name of an environment variable; use letters, digits and _, no digit first, for example DB_PASSWORD", v.Name))
+		errs = append(errs, fmt.Errorf("%q is not the name of an environment variable; use letters, digits and _, no digit first, for example "+
+			"DB_PASSWORD", v.Name))
 	}
 	return errs
 }

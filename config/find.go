@@ -30,20 +30,23 @@ func checkKey(r *row, argument, key string) error {
 		return fmt.Errorf("a name after the dot is missing; write %s%s%s", Prefix, r.key, r.argument())
 	}
 	alphanumeric := func(c byte) bool { return letter(c) || digit(c) }
-	valid := only(key, func(c byte) bool { return alphanumeric(c) || c == '-' || c == '_' || c == '.' }) && alphanumeric(key[0]) && alphanumeric(key[len(key)-1])
+	valid := only(key, func(c byte) bool { return alphanumeric(c) || c == '-' || c == '_' || c == '.' }) && alphanumeric(key[0]) &&
+		alphanumeric(key[len(key)-1])
 	if valid && len(key) <= maxKeyName {
 		return nil
 	}
 	problem := fmt.Sprintf("the name part of an annotation's key, after the /, must have at most %d characters", maxKeyName)
 	if !valid {
-		problem = "the name part of an annotation's key, after the /, must consist of letters, digits, '-', '_' and '.', and must start and end with a letter or digit"
+		problem = "the name part of an annotation's key, after the /, must consist of letters, digits, '-', '_' and '.', and must start and " +
+			"end with a letter or digit"
 	} else {
 		problem += fmt.Sprintf(", and this one has %d", len(key))
 	}
 	switch {
 	case r == nil:
 	case r.key == "env.":
-		problem += fmt.Sprintf("; write the variable in %senv, for example %senv: \"{%s: app/prod/db}\"", Prefix, Prefix, shortened(argument, maxWhere))
+		problem += fmt.Sprintf("; write the variable in %senv, for example %senv: \"{%s: app/prod/db}\"", Prefix, Prefix,
+			shortened(argument, maxWhere))
 	case r.key == "secret.":
 		problem += "; write a shorter name, and the file's own in the field path of the long form"
 	}

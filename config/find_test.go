@@ -18,7 +18,8 @@ func TestMistypedKeys(t *testing.T) {
 		{"inject env.", "kms.alibabacloud.com/env.: a name after the dot is missing; write kms.alibabacloud.com/env.<NAME>"},
 		{"Inject secret.db", "kms.alibabacloud.com/Inject: unknown annotation; did you mean kms.alibabacloud.com/inject?"},
 		{"injct secret.db", "kms.alibabacloud.com/injct: unknown annotation; did you mean kms.alibabacloud.com/inject?"},
-		{"injection secret.db", "kms.alibabacloud.com/injection: unknown annotation; it is a label of namespaces, and kms.alibabacloud.com/inject is what pods have"},
+		{"injection secret.db", "kms.alibabacloud.com/injection: unknown annotation; it is a label of namespaces, and " +
+			"kms.alibabacloud.com/inject is what pods have"},
 		{"inject secret.db mountPath", "kms.alibabacloud.com/mountPath: unknown annotation; did you mean kms.alibabacloud.com/mount-path?"},
 		{"inject secret.db role", "kms.alibabacloud.com/role: unknown annotation; did you mean one of role-arn, role-name?"},
 		{"inject secret.db refresh", "kms.alibabacloud.com/refresh: unknown annotation; did you mean kms.alibabacloud.com/refresh-interval?"},
@@ -37,7 +38,8 @@ func TestMistypedKeys(t *testing.T) {
 
 // A secret that was pasted where its name belongs is in no message: those end up in events.
 func TestPastedSecret(t *testing.T) {
-	for _, value := range []string{"hunter2 is my password", "hunter2{}?", "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n", `{"password": "hunter2"}`, "{name: hunter2?, format: json}", "- hunter2", "hunter2: [", "|\n hunter2 x", "\"hunter2"} {
+	for _, value := range []string{"hunter2 is my password", "hunter2{}?", "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n",
+		`{"password": "hunter2"}`, "{name: hunter2?, format: json}", "- hunter2", "hunter2: [", "|\n hunter2 x", "\"hunter2"} {
 		for _, key := range []string{"secret.db", "env.DB"} {
 			_, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + key: value})
 			if err == nil || strings.Contains(err.Error(), "hunter") {
@@ -49,11 +51,14 @@ func TestPastedSecret(t *testing.T) {
 
 func TestMisspelt(t *testing.T) {
 	got := Misspelt(map[string]string{
-		"kms.alibabacloud.com.inject": "true", "kms.aliyun.com/secret.db": "x", "kms.alibaba.com/mode": "init", "kms.alibabacloud.com.cn/api": "true",
-		"kms.alibabacloud.com/secrt.db": "x", "kms.aliyun.com/something-else": "x", "example.com/inject": "true", "kms.alibabacloud.com": "x", "kms.ali": "x",
+		"kms.alibabacloud.com.inject": "true", "kms.aliyun.com/secret.db": "x", "kms.alibaba.com/mode": "init",
+		"kms.alibabacloud.com.cn/api":   "true",
+		"kms.alibabacloud.com/secrt.db": "x", "kms.aliyun.com/something-else": "x", "example.com/inject": "true", "kms.alibabacloud.com": "x",
+		"kms.ali": "x",
 	})
 	if diff := cmp.Diff(map[string]string{
-		"kms.alibabacloud.com.inject": Prefix + "inject", "kms.aliyun.com/secret.db": Prefix + "secret.db", "kms.alibaba.com/mode": Prefix + "mode", "kms.alibabacloud.com.cn/api": Prefix + "api",
+		"kms.alibabacloud.com.inject": Prefix + "inject", "kms.aliyun.com/secret.db": Prefix + "secret.db", "kms.alibaba.com/mode": Prefix +
+			"mode", "kms.alibabacloud.com.cn/api": Prefix + "api",
 	}, got); diff != "" {
 		t.Error(diff)
 	}

@@ -20,11 +20,16 @@ func FuzzParse(f *testing.F) {
 	}
 	for _, text := range []string{
 		"inject=false\nsecrt.db=a", "secret.db=a", "inject=true\nsecret.db={name: a, mode: \"0440\", path: x/y, containers: [a, b]}",
-		"inject=true\nsecret.db={name: &x a, path: *x}", "inject=true\nsecret.db=a: &a [*a]", "inject=true\nsecret.db=&a {from: *a, keys: *a, containers: *a}",
-		"inject=true\nsecret.db=name: a␤format: template␤template: |␤  {{ .a }}", "inject=true\nsecret.db={? a : b}", "inject=true\nsecret.db={<<: {name: a}}",
-		"inject=true\nsecret.db=!!binary YQ==", "inject=true\nsecret.db={name: !!binary YQ==, optional: yes}", "inject=true\nsecret.db=---␤a␤---␤b", "inject=true\nsecret.db=%YAML 9.9␤---␤a",
-		"inject=true\nenv.A=a#b.c[0]\nmode=single\napi=true\napi-allow=*,a/*", "inject=true\nsecret.a={name: x, path: f}\nsecret.b={name: y, path: f/g}",
-		"inject=true\nsecret.db={from: {a: b, c: acs:kms:cn-hangzhou:1:secret/d}, format: template, template: x}", "inject=true\nsecret.db=\xff\x00",
+		"inject=true\nsecret.db={name: &x a, path: *x}", "inject=true\nsecret.db=a: &a [*a]",
+		"inject=true\nsecret.db=&a {from: *a, keys: *a, containers: *a}",
+		"inject=true\nsecret.db=name: a␤format: template␤template: |␤  {{ .a }}", "inject=true\nsecret.db={? a : b}",
+		"inject=true\nsecret.db={<<: {name: a}}",
+		"inject=true\nsecret.db=!!binary YQ==", "inject=true\nsecret.db={name: !!binary YQ==, optional: yes}",
+		"inject=true\nsecret.db=---␤a␤---␤b", "inject=true\nsecret.db=%YAML 9.9␤---␤a",
+		"inject=true\nenv.A=a#b.c[0]\nmode=single\napi=true\napi-allow=*,a/*",
+		"inject=true\nsecret.a={name: x, path: f}\nsecret.b={name: y, path: f/g}",
+		"inject=true\nsecret.db={from: {a: b, c: acs:kms:cn-hangzhou:1:secret/d}, format: template, template: x}",
+		"inject=true\nsecret.db=\xff\x00",
 	} {
 		f.Add(text)
 	}
@@ -54,9 +59,12 @@ func FuzzParse(f *testing.F) {
 
 // FuzzPlainFields holds the short way of reading a mapping to YAML.
 func FuzzPlainFields(f *testing.F) {
-	for _, text := range []string{"{name: app/db, format: env}", "name: a\nformat: b\n", "{a: b,c: d,}", "{a: b:c}", "a: null", "{a: 0440, b: 1e3, c: yes}", "{}", "a: b: c", "{a: :b}", "a: b\n\nc: d", "a: b=", "{a: .}", "_: 1_0",
-		"a: |\n  b\nc: d", "a: |\n  b\n\n   c\n  \n \n\nd: |\n e", "a: |\n  b\n    ", "a: |\n  b\n\n\n", "a: |\n  b\n c\n", "a: |\n\tb", "a: |\n \tb\n", "a: |\n b\n\tc", "a: |\n b\r\n c",
-		"a: |\n b\u0085 c\n", "a: |\n b\n# c", "a: |\n b\n...\n", "a: {b: c, d: e}\nf: [g, h]", "a: [b,]", "a: {b: c,}", "a: [b, 1, :c]", `a: "0440"`, `a: "b\c"`, `a: ""`, "a: \"b: #\"", "a: []"} {
+	for _, text := range []string{"{name: app/db, format: env}", "name: a\nformat: b\n", "{a: b,c: d,}", "{a: b:c}", "a: null",
+		"{a: 0440, b: 1e3, c: yes}", "{}", "a: b: c", "{a: :b}", "a: b\n\nc: d", "a: b=", "{a: .}", "_: 1_0",
+		"a: |\n  b\nc: d", "a: |\n  b\n\n   c\n  \n \n\nd: |\n e", "a: |\n  b\n    ", "a: |\n  b\n\n\n", "a: |\n  b\n c\n", "a: |\n\tb",
+		"a: |\n \tb\n", "a: |\n b\n\tc", "a: |\n b\r\n c",
+		"a: |\n b\u0085 c\n", "a: |\n b\n# c", "a: |\n b\n...\n", "a: {b: c, d: e}\nf: [g, h]", "a: [b,]", "a: {b: c,}", "a: [b, 1, :c]",
+		`a: "0440"`, `a: "b\c"`, `a: ""`, "a: \"b: #\"", "a: []"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -77,7 +85,8 @@ func FuzzPlainFields(f *testing.F) {
 // sameNode compares nodes; the lines of those at the top are in messages.
 func sameNode(t *testing.T, text string, got, want *yaml.Node, top bool) {
 	t.Helper()
-	if got.Kind != want.Kind || got.Value != want.Value || got.ShortTag() != want.ShortTag() || top && got.Line != want.Line || len(got.Content) != len(want.Content) {
+	if got.Kind != want.Kind || got.Value != want.Value || got.ShortTag() != want.ShortTag() || top && got.Line != want.Line ||
+		len(got.Content) != len(want.Content) {
 		t.Fatalf("%q: %+v, YAML: %+v", text, got, want)
 	}
 	for i, g := range got.Content {

@@ -81,7 +81,8 @@ func parseIdentity(p *parser, _, value string) []error {
 	case !slices.Contains(kinds, kind):
 		return []error{notOneOf(value, []string{"rrsa", "node-role", "access-key:<Secret>", "client-key:<Secret>"})}
 	case identity.Kind.needsSecret() && !hostName(secret):
-		return []error{fmt.Errorf("%q does not name a Kubernetes Secret of the pod's namespace; write for example %s:kms-credentials", value, kind)}
+		return []error{fmt.Errorf("%q does not name a Kubernetes Secret of the pod's namespace; write for example %s:kms-credentials", value,
+			kind)}
 	case !identity.Kind.needsSecret() && named:
 		return []error{fmt.Errorf("%q: %s has no Secret; write %s", value, kind, kind)}
 	case kind == "rrsa":

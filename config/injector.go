@@ -59,7 +59,8 @@ func (s STS) check(m *Mistakes) {
 		return
 	}
 	if d := time.Duration(*s.SessionDuration); d < shortestSession || d > longestSession || d%time.Second != 0 {
-		m.Add("sts.sessionDuration", "%s is not from 15m to 12h in whole seconds, which is what STS gives sessions for; write for example 4h, and set "+
+		m.Add("sts.sessionDuration", "%s is not from 15m to 12h in whole seconds, which is what STS gives sessions for; write for example 4h, "+
+			"and set "+
 			"MaxSessionDuration of the pods' roles to at least as much", d)
 	}
 }

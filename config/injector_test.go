@@ -61,20 +61,25 @@ namespaces:
 	}
 	a, b := in.In(in.Namespaces[0]), in.In(in.Namespaces[1])
 	if diff := cmp.Diff(AgentDefaults{
-		Image: "kms-agent:v1", Requests: map[string]string{"cpu": "10m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "128Mi"},
-		VolumeSize: "1Mi", NativeSidecar: NativeNever, NarrowSessions: "false", ImageVolume: new(false), MetricsPort: new(0), MinRefreshInterval: new(Duration(20 * time.Second)), MaxSecrets: new(0),
+		Image: "kms-agent:v1", Requests: map[string]string{"cpu": "10m", "memory": "24Mi"},
+		Limits:     map[string]string{"cpu": "1", "memory": "128Mi"},
+		VolumeSize: "1Mi", NativeSidecar: NativeNever, NarrowSessions: "false", ImageVolume: new(false), MetricsPort: new(0),
+		MinRefreshInterval: new(Duration(20 * time.Second)), MaxSecrets: new(0),
 		ImagePullSecrets: []string{}, EarlierImages: []string{}, LateContainers: new(false),
 	}, a.Agent); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(AgentDefaults{
-		Image: "kms-agent:v2", ImagePullPolicy: "Always", Requests: map[string]string{"cpu": "1m", "memory": "24Mi"}, Limits: map[string]string{"cpu": "1", "memory": "64Mi"},
-		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, NarrowSessions: "true", ImageVolume: new(true), MetricsPort: new(9464), MinRefreshInterval: new(Duration(time.Minute)), MaxSecrets: new(20),
+		Image: "kms-agent:v2", ImagePullPolicy: "Always", Requests: map[string]string{"cpu": "1m", "memory": "24Mi"},
+		Limits:    map[string]string{"cpu": "1", "memory": "64Mi"},
+		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, NarrowSessions: "true",
+		ImageVolume: new(true), MetricsPort: new(9464), MinRefreshInterval: new(Duration(time.Minute)), MaxSecrets: new(20),
 		ImagePullSecrets: []string{"pull"}, EarlierImages: []string{"kms-agent:v0.*"}, LateContainers: new(true),
 	}, b.Agent); diff != "" {
 		t.Error(diff)
 	}
-	if allow := a.Allow; *allow.PodRoles || !allow.Secret("team-a/db") || !allow.Secret("acs:kms:cn-hangzhou:1:secret/team-a/db") || allow.Secret("shared/db") || allow.Region("cn-beijing") {
+	if allow := a.Allow; *allow.PodRoles || !allow.Secret("team-a/db") || !allow.Secret("acs:kms:cn-hangzhou:1:secret/team-a/db") ||
+		allow.Secret("shared/db") || allow.Region("cn-beijing") {
 		t.Errorf("team a: %+v", allow)
 	}
 	if allow := b.Allow; !*allow.PodRoles || allow.Secret("team-a/db") || !allow.Secret("shared/db") || !allow.Region("cn-beijing") {
@@ -134,33 +139,49 @@ func TestReadInjectorMistakes(t *testing.T) {
 		document string
 		want     []string
 	}{
-		"empty":             {"", []string{"accountID: is missing", "region: is missing", "agent.image: is missing"}},
-		"not YAML":          {"a: [", []string{"not YAML"}},
-		"a typo":            {smallInjector + "acount: 1\n", []string{`there is no field "acount"`}},
-		"no cluster":        {"accountID: '1'\nregion: cn-hangzhou\nagent: {image: x}\n", []string{"clusterID: is missing"}},
-		"an endpoint":       {smallInjector + "kms: {endpoint: 'https://kms'}\n", []string{"kms.endpoint"}},
-		"network":           {smallInjector + "network: vpn\n", []string{`did you mean "vpc"?`}},
-		"a quantity":        {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, limits: {memory: lots}, requests: {gpu: '1'}}\n", []string{"agent.limits.memory", "agent.requests.gpu"}},
-		"a pull secret":     {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, imagePullSecrets: [pull, shop/pull]}\n", []string{"agent.imagePullSecrets[1]", "registry-credentials"}},
-		"a pull policy":     {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, imagePullPolicy: Sometimes}\n", []string{"agent.imagePullPolicy"}},
-		"an identity":       {smallInjector + "allow: {identities: [rrsa, node-rol, 'node-role:x', 'access-key:']}\n", []string{"4 mistakes", "allow.identities[0]", `did you mean "node-role"?`}},
-		"of a namespace":    {smallInjector + "namespaces: [{names: [a], allow: {identities: [x]}}]\n", []string{"namespaces[0].allow.identities[0]"}},
-		"metrics":           {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 80}\n", []string{"agent.metricsPort"}},
-		"metrics, taken":    {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 2025}\n", []string{"is the port of the agents' API"}},
-		"sessions":          {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, narrowSessions: prefered}\n", []string{"agent.narrowSessions", `did you mean "preferred"?`}},
-		"a floor":           {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, minRefreshInterval: 5s, maxSecrets: -1}\n", []string{"agent.minRefreshInterval: 5s is shorter than 10s", "agent.maxSecrets"}},
-		"a short session":   {smallInjector + "sts: {sessionDuration: 10m}\n", []string{"sts.sessionDuration: 10m0s is not from 15m to 12h", "MaxSessionDuration"}},
-		"a long session":    {smallInjector + "sts: {sessionDuration: 13h}\n", []string{"sts.sessionDuration: 13h0m0s is not from 15m to 12h"}},
-		"an odd session":    {smallInjector + "sts: {sessionDuration: 901.5s}\n", []string{"in whole seconds"}},
-		"a session's typo":  {smallInjector + "sts: {sesionDuration: 1h}\n", []string{`did you mean "sessionDuration"?`}},
-		"nameless":          {smallInjector + "namespaces: [{allow: {secrets: ['*']}}]\n", []string{"namespaces[0]: matches no namespace"}},
-		"of old":            {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, nativeSidecar: true}\n", []string{`agent.nativeSidecar: "true" is not one of auto, always, never`}},
-		"an empty selector": {smallInjector + "namespaces: [{selector: {}}]\n", []string{"namespaces[0].selector: is empty and would match every namespace"}},
-		"an operator":       {smallInjector + "namespaces: [{selector: {matchExpressions: [{key: a, operator: in, values: [b]}]}}]\n", []string{`namespaces[0].selector.matchExpressions[0].operator`, `did you mean "In"?`}},
-		"no values":         {smallInjector + "namespaces: [{selector: {matchExpressions: [{key: a, operator: NotIn}, {operator: In}]}}]\n", []string{"matchExpressions[0].values", "matchExpressions[1].key"}},
-		"needless values":   {smallInjector + "namespaces: [{selector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}]\n", []string{"matchExpressions[0].values", "operator: In"}},
+		"empty":       {"", []string{"accountID: is missing", "region: is missing", "agent.image: is missing"}},
+		"not YAML":    {"a: [", []string{"not YAML"}},
+		"a typo":      {smallInjector + "acount: 1\n", []string{`there is no field "acount"`}},
+		"no cluster":  {"accountID: '1'\nregion: cn-hangzhou\nagent: {image: x}\n", []string{"clusterID: is missing"}},
+		"an endpoint": {smallInjector + "kms: {endpoint: 'https://kms'}\n", []string{"kms.endpoint"}},
+		"network":     {smallInjector + "network: vpn\n", []string{`did you mean "vpc"?`}},
+		"a quantity": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, limits: {memory: lots}, requests: {gpu: " +
+			"'1'}}\n", []string{"agent.limits.memory", "agent.requests.gpu"}},
+		"a pull secret": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, imagePullSecrets: [pull, shop/pull]}\n",
+			[]string{"agent.imagePullSecrets[1]", "registry-credentials"}},
+		"a pull policy": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, imagePullPolicy: Sometimes}\n",
+			[]string{"agent.imagePullPolicy"}},
+		"an identity": {smallInjector + "allow: {identities: [rrsa, node-rol, 'node-role:x', 'access-key:']}\n",
+			[]string{"4 mistakes", "allow.identities[0]", `did you mean "node-role"?`}},
+		"of a namespace": {smallInjector + "namespaces: [{names: [a], allow: {identities: [x]}}]\n",
+			[]string{"namespaces[0].allow.identities[0]"}},
+		"metrics": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 80}\n",
+			[]string{"agent.metricsPort"}},
+		"metrics, taken": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 2025}\n",
+			[]string{"is the port of the agents' API"}},
+		"sessions": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, narrowSessions: prefered}\n",
+			[]string{"agent.narrowSessions", `did you mean "preferred"?`}},
+		"a floor": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, minRefreshInterval: 5s, maxSecrets: -1}\n",
+			[]string{"agent.minRefreshInterval: 5s is shorter than 10s", "agent.maxSecrets"}},
+		"a short session": {smallInjector + "sts: {sessionDuration: 10m}\n",
+			[]string{"sts.sessionDuration: 10m0s is not from 15m to 12h", "MaxSessionDuration"}},
+		"a long session":   {smallInjector + "sts: {sessionDuration: 13h}\n", []string{"sts.sessionDuration: 13h0m0s is not from 15m to 12h"}},
+		"an odd session":   {smallInjector + "sts: {sessionDuration: 901.5s}\n", []string{"in whole seconds"}},
+		"a session's typo": {smallInjector + "sts: {sesionDuration: 1h}\n", []string{`did you mean "sessionDuration"?`}},
+		"nameless":         {smallInjector + "namespaces: [{allow: {secrets: ['*']}}]\n", []string{"namespaces[0]: matches no namespace"}},
+		"of old": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, nativeSidecar: true}\n",
+			[]string{`agent.nativeSidecar: "true" is not one of auto, always, never`}},
+		"an empty selector": {smallInjector + "namespaces: [{selector: {}}]\n",
+			[]string{"namespaces[0].selector: is empty and would match every namespace"}},
+		"an operator": {smallInjector + "namespaces: [{selector: {matchExpressions: [{key: a, operator: in, values: [b]}]}}]\n",
+			[]string{`namespaces[0].selector.matchExpressions[0].operator`, `did you mean "In"?`}},
+		"no values": {smallInjector + "namespaces: [{selector: {matchExpressions: [{key: a, operator: NotIn}, {operator: In}]}}]\n",
+			[]string{"matchExpressions[0].values", "matchExpressions[1].key"}},
+		"needless values": {smallInjector + "namespaces: [{selector: {matchExpressions: [{key: a, operator: Exists, values: [b]}]}}]\n",
+			[]string{"matchExpressions[0].values", "operator: In"}},
 		"a selector's typo": {smallInjector + "namespaces: [{selector: {matchLabel: {a: b}}}]\n", []string{`did you mean "matchLabels"?`}},
-		"an agent":          {smallInjector + "namespaces: [{names: [a], agent: {limits: {memory: lots}, nativeSidecar: no, metricsPort: 80}}]\n", []string{"namespaces[0].agent.limits.memory", "namespaces[0].agent.nativeSidecar", "namespaces[0].agent.metricsPort"}},
+		"an agent": {smallInjector + "namespaces: [{names: [a], agent: {limits: {memory: lots}, nativeSidecar: no, metricsPort: 80}}]\n",
+			[]string{"namespaces[0].agent.limits.memory", "namespaces[0].agent.nativeSidecar", "namespaces[0].agent.metricsPort"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ReadInjector([]byte(c.document))

@@ -14,9 +14,10 @@ import (
 func TestKeys(t *testing.T) {
 	long := strings.Repeat("LONG_", 13) + "X"
 	for key, want := range map[string]string{
-		"secret." + strings.Repeat("f", 56):      "",
-		"env.A_B":                                "",
-		"secret." + strings.Repeat("f", 57):      "must have at most 63 characters, and this one has 64; write a shorter name, and the file's own in the field path of the long form",
+		"secret." + strings.Repeat("f", 56): "",
+		"env.A_B":                           "",
+		"secret." + strings.Repeat("f", 57): "must have at most 63 characters, and this one has 64; write a shorter name, and the file's " +
+			"own in the field path of the long form",
 		"env." + long:                            `and this one has 70; write the variable in kms.alibabacloud.com/env, for example kms.alibabacloud.com/env: "{` + long + `: app/prod/db}"`,
 		"env.A_":                                 `must start and end with a letter or digit; write the variable in kms.alibabacloud.com/env, for example kms.alibabacloud.com/env: "{A_: app/prod/db}"`,
 		"secret.a/b":                             "must consist of letters, digits, '-', '_' and '.'",
@@ -77,7 +78,8 @@ func TestSecretNames(t *testing.T) {
 		"acs:kms::1:secret/x":             "is not the ARN of a KMS secret",
 		"acs:kms:cn-hangzhou:1:secretx/x": "is not the ARN of a KMS secret",
 	} {
-		for _, annotation := range [][2]string{{"secret.db", name}, {"env.DB", name}, {"secret.db", "{name: \"" + name + "\"}"}, {"secret.db", "{from: {a: \"" + name + "\"}, format: template, template: x}"}} {
+		for _, annotation := range [][2]string{{"secret.db", name}, {"env.DB", name}, {"secret.db", "{name: \"" + name + "\"}"},
+			{"secret.db", "{from: {a: \"" + name + "\"}, format: template, template: x}"}} {
 			if (strings.ContainsAny(name, "\x1b\x07") || !utf8.ValidString(name)) && annotation[1] != name {
 				continue // no YAML
 			}
@@ -96,8 +98,10 @@ func TestMatchesSecret(t *testing.T) {
 		pattern, secret string
 		want            bool
 	}{
-		{"*/public", "anything/public", true}, {"*/public", arn, false}, {"*secret*", arn, false}, {"**", arn, false}, {"*", arn, true}, {"*", "x", true},
-		{"acs:kms:*:9999:secret/*", arn, true}, {"acs:kms:*:1:secret/*", arn, false}, {"acs:*", "acs", false}, {"acs*", arn, false}, {arn, arn, true}, {"app/db", "app/db", true}, {"app", "app/db", false},
+		{"*/public", "anything/public", true}, {"*/public", arn, false}, {"*secret*", arn, false}, {"**", arn, false}, {"*", arn, true},
+		{"*", "x", true},
+		{"acs:kms:*:9999:secret/*", arn, true}, {"acs:kms:*:1:secret/*", arn, false}, {"acs:*", "acs", false}, {"acs*", arn, false},
+		{arn, arn, true}, {"app/db", "app/db", true}, {"app", "app/db", false},
 	} {
 		if got := MatchesSecret(c.pattern, c.secret); got != c.want || (Allow{Secrets: []string{"other", c.pattern}}).Secret(c.secret) != c.want {
 			t.Errorf("MatchesSecret(%q, %q) = %v", c.pattern, c.secret, got)
@@ -106,7 +110,8 @@ func TestMatchesSecret(t *testing.T) {
 	for _, c := range []struct {
 		allowed, pattern string
 		want             bool
-	}{{"*", "*", true}, {"**", "*", false}, {"acs:*", "*", false}, {"*", "acs:*", true}, {"**", "acs:*", false}, {"app/*", "app/x*", true}, {"app/*", "a*", false}, {"*/public", "acs:kms:*:secret/public", false}} {
+	}{{"*", "*", true}, {"**", "*", false}, {"acs:*", "*", false}, {"*", "acs:*", true}, {"**", "acs:*", false}, {"app/*", "app/x*", true},
+		{"app/*", "a*", false}, {"*/public", "acs:kms:*:secret/public", false}} {
 		if got := (Allow{Secrets: []string{c.allowed}}).SecretsOf(c.pattern); got != c.want {
 			t.Errorf("%q allows all of %q: %v", c.allowed, c.pattern, got)
 		}
@@ -169,7 +174,8 @@ func TestLongLists(t *testing.T) {
 				annotations[Prefix+"api"] = "true"
 			}
 			_, err := Parse(annotations)
-			if n == maxNames && err != nil || n > maxNames && (err == nil || !strings.Contains(err.Error(), "has 1001 names in it; at most 1000 are allowed")) {
+			if n == maxNames && err != nil || n > maxNames &&
+				(err == nil || !strings.Contains(err.Error(), "has 1001 names in it; at most 1000 are allowed")) {
 				t.Errorf("%s: %d: %.300v", name, n, err)
 			}
 		}
@@ -204,7 +210,8 @@ func hostile() map[string]string {
 // A long template is no YAML to count: it stands in its lines as it is.
 func TestLongTemplate(t *testing.T) {
 	text := strings.Repeat("{\"a\": [{{ .db.user }}, {{ .db.password }}],\n\n  # é\n}\n", 1000)
-	value := "format: template\nfrom: {db: app/db, api: app/key}\nmode: \"0440\"\ncontainers: [web, worker]\npath: conf/x.json\ntemplate: |\n  " + strings.ReplaceAll(text, "\n", "\n  ")
+	value := "format: template\nfrom: {db: app/db, api: app/key}\nmode: \"0440\"\ncontainers: [web, worker]\npath: conf/x.json\ntemplate: " +
+		"|\n  " + strings.ReplaceAll(text, "\n", "\n  ")
 	spec, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + "secret.x": value})
 	if err != nil || len(text) < 50_000 || spec.Secrets[0].Template != text {
 		t.Errorf("%d bytes of template: %.300v", len(text), err)

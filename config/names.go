@@ -91,7 +91,8 @@ func checkSecretName(s string) error {
 	case problem == "" && name != "":
 		return nil
 	case arn:
-		return fmt.Errorf("%q is not the ARN of a KMS secret, since what follows secret/ is not the name of one: it %s; write acs:kms:<region>:<account>:secret/<name>",
+		return fmt.Errorf("%q is not the ARN of a KMS secret, since what follows secret/ is not the name of one: it %s; write "+
+			"acs:kms:<region>:<account>:secret/<name>",
 			s, cmp.Or(problem, "is empty"))
 	case name == "":
 		return errors.New("a KMS secret's name or ARN is missing; write for example app/prod/db")
@@ -135,7 +136,8 @@ func notASecretName(s string) string {
 		case r >= utf8.RuneSelf:
 			return fmt.Sprintf("has %U in it, which is not ASCII, whatever it looks like", r)
 		default:
-			return "has other characters in it than letters, digits and / _ + = . @ -; to write more than a name use the long form (a YAML mapping with name: …)"
+			return "has other characters in it than letters, digits and / _ + = . @ -; to write more than a name use the long form (a YAML " +
+				"mapping with name: …)"
 		}
 	}
 	return ""
@@ -149,7 +151,8 @@ func checkSecretPattern(pattern string) error {
 	if len(pattern) <= maxSecretName+128 && only(pattern, func(c byte) bool { return inSecretName(c) || c == '*' || arn && c == ':' }) {
 		return nil
 	}
-	return fmt.Errorf("%q is not a pattern of secrets' names, such as app/prod/*, nor of ARNs, such as acs:kms:*:1234567890123456:secret/app/*", pattern)
+	return fmt.Errorf("%q is not a pattern of secrets' names, such as app/prod/*, nor of ARNs, such as "+
+		"acs:kms:*:1234567890123456:secret/app/*", pattern)
 }
 
 // MatchesSecret reports whether a pattern is about a secret, by its name or ARN. A name is of the role's own account, and an ARN may be of

@@ -51,7 +51,8 @@ func (ns Namespace) check(m *Mistakes, where string) {
 
 func (s Selector) check(m *Mistakes, where string) {
 	if len(s.MatchLabels) == 0 && len(s.MatchExpressions) == 0 {
-		m.Add(where, "is empty and would match every namespace; write for example {matchLabels: {team: a}}, or what is for all under allow and agent")
+		m.Add(where, "is empty and would match every namespace; write for example {matchLabels: {team: a}}, or what is for all under allow and "+
+			"agent")
 	}
 	operators := []string{"In", "NotIn", "Exists", "DoesNotExist"}
 	for i, e := range s.MatchExpressions {

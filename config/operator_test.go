@@ -38,7 +38,8 @@ func annotationsText() string {
 		"On the pod, or on the pod template of a workload. `kubectl kms explain ANNOTATION` says the same in a terminal; how the long form of\n" +
 		"`secret.<file>` is used is in the [README](../README.md#annotations).\n\n" + AnnotationTable())
 	for _, a := range Annotations() {
-		fmt.Fprintf(&b, "\n## `%s`\n\n%s. Value: %s. Default: %s.\n\n```yaml\n%s\n```\n", strings.TrimPrefix(a.Key, Prefix), strings.ToUpper(a.Effect[:1])+a.Effect[1:], a.Value, a.Default, strings.TrimSpace(a.Example))
+		fmt.Fprintf(&b, "\n## `%s`\n\n%s. Value: %s. Default: %s.\n\n```yaml\n%s\n```\n", strings.TrimPrefix(a.Key, Prefix),
+			strings.ToUpper(a.Effect[:1])+a.Effect[1:], a.Value, a.Default, strings.TrimSpace(a.Example))
 		if len(a.Fields) > 0 {
 			b.WriteString("\n| field | value | default | effect |\n|---|---|---|---|\n")
 		}
@@ -150,7 +151,8 @@ func typeName(e ast.Expr) string {
 	case *ast.MapType:
 		return "map to " + typeName(e.Value)
 	case *ast.Ident:
-		if word := map[string]string{"bool": "boolean", "int": "number", "NativeSidecar": "string", "NarrowSessions": "string", "Duration": "duration"}[e.Name]; word != "" {
+		if word := map[string]string{"bool": "boolean", "int": "number", "NativeSidecar": "string", "NarrowSessions": "string",
+			"Duration": "duration"}[e.Name]; word != "" {
 			return word
 		}
 		return e.Name
@@ -168,7 +170,8 @@ func comment(f *ast.Field) string {
 }
 
 // placeholders stand in a document for what has no default.
-var placeholders = map[string]string{"accountID": "1234567890123456", "clusterID": "c0123456789abcdef", "region": "cn-hangzhou", "agent.image": "registry.example.com/kms-agent:v1"}
+var placeholders = map[string]string{"accountID": "1234567890123456", "clusterID": "c0123456789abcdef", "region": "cn-hangzhou",
+	"agent.image": "registry.example.com/kms-agent:v1"}
 
 // defaults are what a document with nothing but what is required becomes, by field.
 func defaults(t *testing.T) map[string]string {

@@ -75,7 +75,8 @@ func plainValue(text string) *yaml.Node {
 	if isPlainWord(text) {
 		return plainWord(text, 0)
 	}
-	if inside, quoted := between(text, `"`, `"`); quoted && !strings.ContainsFunc(inside, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+	if inside, quoted := between(text, `"`, `"`); quoted &&
+		!strings.ContainsFunc(inside, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
 		return &yaml.Node{Kind: yaml.ScalarNode, Style: yaml.DoubleQuotedStyle, Value: inside}
 	}
 	if inside, flow := between(text, "{", "}"); flow {

@@ -64,7 +64,8 @@ func (r row) describe(argument string) Annotation {
 	a.Example = Prefix + r.key + sample + ": " + value
 	if r.key == "secret." {
 		a.Fields = secretFields
-		a.Example += "\n" + Prefix + "secret.db.env: |\n  name: app/prod/db\n  format: env\n  keys: {DB_USER: AccountName, DB_PASSWORD: AccountPassword}"
+		a.Example += "\n" + Prefix + "secret.db.env: |\n  name: app/prod/db\n  format: env\n  keys: {DB_USER: AccountName, DB_PASSWORD: " +
+			"AccountPassword}"
 	}
 	return a
 }
@@ -80,7 +81,8 @@ var secretFields = []Field{
 	{"template", "text of a Go template", "–", "with format `template`: the file's content"},
 	{"path", "path below the mount path", "the name after `secret.`", "the file's place"},
 	{"mode", "four octal digits, in quotes", "`0400`, or what the readers need", "the file's permission bits"},
-	{"roleArn", "`acs:ram::<account>:role/<name>`", "none", "second role, assumed from the pod's, that reads the secret: for another account's"},
+	{"roleArn", "`acs:ram::<account>:role/<name>`", "none",
+		"second role, assumed from the pod's, that reads the secret: for another account's"},
 	{"onChange", "as `on-change`", "none", "whom the agent tells that this file changed"},
 	{"containers", "list of the pod's containers", "the pod's", "the others do not see the file"},
 	{"optional", "`true`, `false`", "`false`", "`true`: a secret that KMS does not have is left out"},

@@ -35,7 +35,8 @@ func TestExamples(t *testing.T) {
 func TestDescribe(t *testing.T) {
 	for name, want := range map[string]string{
 		"mode": Prefix + "mode", Prefix + "mode": Prefix + "mode",
-		"secret": Prefix + "secret.<file>", "secret.": Prefix + "secret.<file>", "secret.db": Prefix + "secret.db", "env": Prefix + "env", "env.": Prefix + "env.<NAME>", "env.DB": Prefix + "env.DB",
+		"secret": Prefix + "secret.<file>", "secret.": Prefix + "secret.<file>", "secret.db": Prefix + "secret.db", "env": Prefix + "env",
+		"env.": Prefix + "env.<NAME>", "env.DB": Prefix + "env.DB",
 	} {
 		if a, err := Describe(name); err != nil || a.Key != want {
 			t.Errorf("%s: %q, %v", name, a.Key, err)
@@ -48,7 +49,8 @@ func TestDescribe(t *testing.T) {
 
 // The documentation of the long form has the fields that are parsed, in whatever order.
 func TestSecretFields(t *testing.T) {
-	if parsed, documented := slices.Sorted(maps.Keys(longFields)), slices.Sorted(slices.Values(longSecretFields())); !slices.Equal(parsed, documented) {
+	if parsed, documented := slices.Sorted(maps.Keys(longFields)),
+		slices.Sorted(slices.Values(longSecretFields())); !slices.Equal(parsed, documented) {
 		t.Errorf("parsed %v, documented %v", parsed, documented)
 	}
 }

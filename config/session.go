@@ -51,7 +51,8 @@ func (a Agent) SessionPolicies() (map[string]string, error) {
 		}
 		policies[role] = sessionPolicy(secrets[role], roles)
 		if n := len(policies[role]); n > maxSessionPolicy {
-			return nil, fmt.Errorf("the policy that narrows the session of %s to its secrets has %d characters; STS takes %d", whose, n, maxSessionPolicy)
+			return nil, fmt.Errorf("the policy that narrows the session of %s to its secrets has %d characters; STS takes %d", whose, n,
+				maxSessionPolicy)
 		}
 	}
 	return policies, nil

@@ -69,7 +69,9 @@ func Parse(annotations map[string]string) (Spec, Mistakes) {
 		return Spec{}, nil
 	}
 	if size > maxAnnotations {
-		return Spec{}, Mistakes{{Where: Prefix + "*", Problem: fmt.Sprintf("these annotations have %d bytes together; Kubernetes allows %d for all annotations of an object", size, maxAnnotations)}}
+		return Spec{}, Mistakes{{Where: Prefix + "*",
+			Problem: fmt.Sprintf("these annotations have %d bytes together; Kubernetes allows %d for all annotations of an object", size,
+				maxAnnotations)}}
 	}
 
 	p := parser{Spec: Spec{

@@ -45,7 +45,8 @@ func helm(t *testing.T, args ...string) (string, error) {
 // render is the chart with the required values and others, installed into the namespace ns; without what helm test runs.
 func render(t *testing.T, ns string, args ...string) (objects, string) {
 	t.Helper()
-	text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--namespace", ns, "--skip-tests"}, required, args)...)
+	text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--namespace", ns, "--skip-tests"}, required,
+		args)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,8 @@ func render(t *testing.T, ns string, args ...string) (objects, string) {
 
 // What helm test runs may run wherever the webhook does, and gets none of the API server's calls.
 func TestProbe(t *testing.T) {
-	text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--namespace", "kms", "--show-only", "templates/tests/probe.yaml",
+	text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--namespace", "kms", "--show-only",
+		"templates/tests/probe.yaml",
 		"--set", "image.registry=registry.example.com,image.pullSecrets={pull},nodeSelector.pool=system"}, required)...)
 	if err != nil {
 		t.Fatal(err)
@@ -66,10 +68,12 @@ func TestProbe(t *testing.T) {
 		t.Errorf("the webhook's Service chooses the pod by %v", selector)
 	}
 	webhook := installed.deployment(listening).Spec.Template.Spec
-	if pod.Namespace != "kms" || pod.Spec.ServiceAccountName != webhook.ServiceAccountName || pod.Spec.Containers[0].Image != webhook.Containers[0].Image {
+	if pod.Namespace != "kms" || pod.Spec.ServiceAccountName != webhook.ServiceAccountName ||
+		pod.Spec.Containers[0].Image != webhook.Containers[0].Image {
 		t.Errorf("the pod is not of the webhook's namespace, ServiceAccount and image:\n%s", text)
 	}
-	if !reflect.DeepEqual(pod.Spec.ImagePullSecrets, []corev1.LocalObjectReference{{Name: "pull"}}) || pod.Spec.NodeSelector["pool"] != "system" {
+	if !reflect.DeepEqual(pod.Spec.ImagePullSecrets, []corev1.LocalObjectReference{{Name: "pull"}}) ||
+		pod.Spec.NodeSelector["pool"] != "system" {
 		t.Errorf("the pod cannot run where the webhook does:\n%s", text)
 	}
 }
@@ -174,7 +178,8 @@ func derived(t *testing.T, resources []string) map[string]string {
 		list += "  - " + name + "\n"
 	}
 	_, body, _ := strings.Cut(files["kustomization.yaml"], "\napiVersion:")
-	files["kustomization.yaml"] = "# The webhook without Helm, with a certificate of cert-manager's, which must be in the cluster. Fill in config.yaml, then:\n#\n" +
+	files["kustomization.yaml"] = "# The webhook without Helm, with a certificate of cert-manager's, which must be in the cluster. Fill in " +
+		"config.yaml, then:\n#\n" +
 		"#   kubectl apply -k deploy/manifests/cert-manager\n#\n" +
 		"# Or write a kustomization over it, as kustomization.yaml in the folder above says. All files here are made by make manifests.\n" +
 		resourceLines.ReplaceAllString("apiVersion:"+body, list)

@@ -100,7 +100,8 @@ func checkManifests(t *testing.T, dir string) {
 // As it comes, the webhook is there while one of its nodes, or its zone, is not, and before whatever waits for it.
 func TestManifestsAreHighlyAvailable(t *testing.T) {
 	for _, v := range variants {
-		o := decode(t, manifestsNamespace, []byte(read(t, filepath.Join(v.dir, "deployment.yaml"))+"\n---\n"+read(t, filepath.Join(v.dir, "poddisruptionbudget.yaml"))))
+		o := decode(t, manifestsNamespace, []byte(read(t, filepath.Join(v.dir, "deployment.yaml"))+"\n---\n"+read(t,
+			filepath.Join(v.dir, "poddisruptionbudget.yaml"))))
 		d, budget := only[*appsv1.Deployment](t, o), only[*policyv1.PodDisruptionBudget](t, o)
 		pod := d.Spec.Template.Spec
 		if *d.Spec.Replicas != 2 || pod.PriorityClassName != "system-cluster-critical" {
@@ -133,7 +134,8 @@ func TestManifestsConfig(t *testing.T) {
 		t.Fatal("an account of nobody was accepted")
 	}
 	for _, line := range strings.Split(err.Error(), "\n")[1:] {
-		if !strings.Contains(line, "accountID: is missing") && !strings.Contains(line, "region: is missing") && !strings.Contains(line, "clusterID: is missing") {
+		if !strings.Contains(line, "accountID: is missing") && !strings.Contains(line, "region: is missing") &&
+			!strings.Contains(line, "clusterID: is missing") {
 			t.Errorf("as it comes, the document has another mistake: %s", line)
 		}
 	}

@@ -102,7 +102,8 @@ func TestQueriesOfTheDashboard(t *testing.T) {
 	for _, p := range dashboard.Panels {
 		for _, q := range p.Targets {
 			expr := strings.NewReplacer("$__rate_interval", "5m", "$namespace", ".*").Replace(q.Expr)
-			group.Rules = append(group.Rules, monitoringv1.Rule{Record: fmt.Sprintf("dashboard:query%d", len(group.Rules)), Expr: intstr.FromString(expr)})
+			group.Rules = append(group.Rules, monitoringv1.Rule{Record: fmt.Sprintf("dashboard:query%d", len(group.Rules)),
+				Expr: intstr.FromString(expr)})
 		}
 	}
 	if len(group.Rules) < 12 {

@@ -192,7 +192,8 @@ func (o objects) checkDeployment(t *testing.T) {
 func (o objects) checkAccount(t *testing.T, d *appsv1.Deployment) {
 	t.Helper()
 	account := d.Spec.Template.Spec.ServiceAccountName
-	if account != d.Name || !slices.ContainsFunc(every[*corev1.ServiceAccount](o), func(a *corev1.ServiceAccount) bool { return a.Name == account }) {
+	if account != d.Name || !slices.ContainsFunc(every[*corev1.ServiceAccount](o),
+		func(a *corev1.ServiceAccount) bool { return a.Name == account }) {
 		t.Errorf("the pods of %s use the ServiceAccount %q, want one of their own", d.Name, account)
 	}
 }
@@ -213,7 +214,8 @@ func (o objects) checkKeeper(t *testing.T) {
 	if len(container.Ports) > 0 || container.LivenessProbe.Exec == nil || container.StartupProbe.Exec == nil {
 		t.Errorf("%s listens: %+v", d.Name, container)
 	}
-	if selects(t, &metav1.LabelSelector{MatchLabels: only[*corev1.Service](t, o).Spec.Selector}, pod.Labels) || selects(t, o.deployment(listening).Spec.Selector, pod.Labels) {
+	if selects(t, &metav1.LabelSelector{MatchLabels: only[*corev1.Service](t, o).Spec.Selector}, pod.Labels) ||
+		selects(t, o.deployment(listening).Spec.Selector, pod.Labels) {
 		t.Errorf("the pods of %s are taken for the webhook's", d.Name)
 	}
 	if !selects(t, d.Spec.Selector, pod.Labels) {
@@ -234,11 +236,13 @@ func (o objects) checkWebhooks(t *testing.T) {
 	}
 	pods := pods(t, o)
 	clients[pods.Name], namespaces[pods.Name] = pods.ClientConfig, pods.NamespaceSelector
-	if *pods.FailurePolicy != admissionv1.Fail || *pods.MatchPolicy != admissionv1.Equivalent || *pods.SideEffects != admissionv1.SideEffectClassNoneOnDryRun ||
+	if *pods.FailurePolicy != admissionv1.Fail || *pods.MatchPolicy != admissionv1.Equivalent ||
+		*pods.SideEffects != admissionv1.SideEffectClassNoneOnDryRun ||
 		*pods.ReinvocationPolicy != admissionv1.IfNeededReinvocationPolicy || *pods.TimeoutSeconds != 5 {
 		t.Errorf("webhook %s does not keep the contract: %+v", pods.Name, pods)
 	}
-	if len(pods.Rules) != 1 || !slices.Equal(pods.Rules[0].Operations, []admissionv1.OperationType{admissionv1.Create}) || !slices.Equal(pods.Rules[0].Resources, []string{"pods"}) {
+	if len(pods.Rules) != 1 || !slices.Equal(pods.Rules[0].Operations, []admissionv1.OperationType{admissionv1.Create}) ||
+		!slices.Equal(pods.Rules[0].Resources, []string{"pods"}) {
 		t.Errorf("webhook %s is called for %+v, want the creation of pods only", pods.Name, pods.Rules)
 	}
 	if len(pods.MatchConditions) == 0 {
@@ -252,7 +256,8 @@ func (o objects) checkWebhooks(t *testing.T) {
 		for _, r := range w.Rules {
 			checked = append(checked, r.Resources...)
 		}
-		if *w.FailurePolicy != admissionv1.Ignore || *w.SideEffects != admissionv1.SideEffectClassNone || *w.TimeoutSeconds != 5 || len(w.MatchConditions) == 0 {
+		if *w.FailurePolicy != admissionv1.Ignore || *w.SideEffects != admissionv1.SideEffectClassNone || *w.TimeoutSeconds != 5 ||
+			len(w.MatchConditions) == 0 {
 			t.Errorf("webhook %s: %+v, want one that only advises, without side effects, for annotated workloads", w.Name, w)
 		}
 	}
@@ -262,13 +267,15 @@ func (o objects) checkWebhooks(t *testing.T) {
 	}
 
 	for name, client := range clients {
-		if client.Service == nil || client.Service.Name != service.Name || client.Service.Namespace != o.namespace || *client.Service.Port != 443 {
+		if client.Service == nil || client.Service.Name != service.Name || client.Service.Namespace != o.namespace ||
+			*client.Service.Port != 443 {
 			t.Errorf("webhook %s is called at %+v, want the Service %s/%s, port 443", name, client.Service, o.namespace, service.Name)
 		}
 		// Advice is for those too who have not opted in; on pods, for those alone: in the others they are injected.
 		const barePods = "bare-pods.kms.alibabacloud.com"
 		for namespace, want := range map[string]bool{"shop": name != barePods, "kube-system": false, "cert-manager": false, o.namespace: false} {
-			if got := selects(t, namespaces[name], labels.Set{corev1.LabelMetadataName: namespace, "kms.alibabacloud.com/injection": "enabled"}); got != want {
+			if got := selects(t, namespaces[name], labels.Set{corev1.LabelMetadataName: namespace,
+				"kms.alibabacloud.com/injection": "enabled"}); got != want {
 				t.Errorf("webhook %s in the labelled namespace %s: called is %t, want %t", name, namespace, got, want)
 			}
 		}
@@ -307,7 +314,8 @@ func (o objects) checkGuard(t *testing.T) {
 		if len(constraints.ResourceRules) != 1 || !reflect.DeepEqual(constraints.ResourceRules[0].RuleWithOperations, rule) {
 			t.Errorf("%s is for %+v, want %+v", policy.Name, constraints.ResourceRules, rule)
 		}
-		if *policy.Spec.FailurePolicy != admissionv1.Fail || binding.Spec.PolicyName != policy.Name || !slices.Equal(binding.Spec.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
+		if *policy.Spec.FailurePolicy != admissionv1.Fail || binding.Spec.PolicyName != policy.Name ||
+			!slices.Equal(binding.Spec.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
 			t.Errorf("%s does not refuse: %+v, %+v", policy.Name, policy.Spec.FailurePolicy, binding.Spec)
 		}
 		// A parameter of a built-in kind is not followed any more once the last policy with one was removed (kubernetes/kubernetes#130887).

@@ -62,8 +62,10 @@ func TestChartAndManifestsOfAVersion(t *testing.T) {
 
 	manifests := filepath.Join(dir, "kms-agent-injector")
 	for _, folder := range []string{".", "cert-manager"} {
-		for file, image := range map[string]string{"deployment.yaml": "kms-webhook:v1.2.3-rc.1@" + webhook, "config.yaml": "kms-agent:v1.2.3-rc.1@" + agent} {
-			if text := read(t, filepath.Join(manifests, folder, file)); !strings.Contains(text, "image: "+registry+"/kms-agent-injector/"+image+"\n") {
+		for file, image := range map[string]string{"deployment.yaml": "kms-webhook:v1.2.3-rc.1@" + webhook,
+			"config.yaml": "kms-agent:v1.2.3-rc.1@" + agent} {
+			if text := read(t, filepath.Join(manifests, folder, file)); !strings.Contains(text,
+				"image: "+registry+"/kms-agent-injector/"+image+"\n") {
 				t.Errorf("%s/%s does not have the version's image:\n%s", folder, file, text)
 			}
 		}

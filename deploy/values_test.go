@@ -58,7 +58,8 @@ func TestCertificates(t *testing.T) {
 		mode: "cert-manager", reads: reads, writes: bundles, secret: "kms-webhook-tls", requested: 2,
 		filled: []string{"kms-webhook-ca", "kms-webhook-tls", "kms-webhook-ca-bundle"},
 	}, {
-		mode: "cert-manager", args: []string{"--set", "certificates.certManager.issuerRef.name=corp,certificates.certManager.issuerRef.kind=ClusterIssuer"},
+		mode: "cert-manager", args: []string{"--set",
+			"certificates.certManager.issuerRef.name=corp,certificates.certManager.issuerRef.kind=ClusterIssuer"},
 		reads: reads, writes: bundles, secret: "kms-webhook-tls", requested: 1,
 		filled: []string{"kms-webhook-tls", "kms-webhook-ca-bundle"},
 	}, {
@@ -177,7 +178,8 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 
 	in := readConfig(t, o)
 	teamA, virtual := in.In(in.Namespaces[0]), in.In(in.Namespaces[1])
-	if in.Agent.NativeSidecar != config.NativeAuto || virtual.Agent.NativeSidecar != config.NativeNever || in.Namespaces[1].Selector.MatchLabels["virtual"] != "true" {
+	if in.Agent.NativeSidecar != config.NativeAuto || virtual.Agent.NativeSidecar != config.NativeNever ||
+		in.Namespaces[1].Selector.MatchLabels["virtual"] != "true" {
 		t.Errorf("selector or sidecars did not arrive: %+v", in)
 	}
 	if in.AccountID != "1234567890123456" {
@@ -190,7 +192,8 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 		t.Errorf("network, roles or namespaces did not arrive: %+v", in)
 	}
 	key := config.Identity{Kind: config.AccessKey, Secret: "kms-a"}
-	if !in.Agent.NarrowSessions.Required() || !*in.Agent.ImageVolume || *in.Agent.MetricsPort != 9464 || !teamA.Allow.Identity(key) || in.Allow.Identity(key) {
+	if !in.Agent.NarrowSessions.Required() || !*in.Agent.ImageVolume || *in.Agent.MetricsPort != 9464 || !teamA.Allow.Identity(key) ||
+		in.Allow.Identity(key) {
 		t.Errorf("sessions, program, metrics or identities did not arrive: %+v", in)
 	}
 	pod := o.deployment(listening).Spec.Template
@@ -204,7 +207,8 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	if n := len(every[*policyv1.PodDisruptionBudget](o)); n != 0 {
 		t.Errorf("there are %d PodDisruptionBudgets, want none", n)
 	}
-	if got := pods(t, o).NamespaceSelector.MatchExpressions[1].Values; !slices.Equal(got, []string{"cert-manager", "istio-system", "kms", "kube-system"}) {
+	if got := pods(t, o).NamespaceSelector.MatchExpressions[1].Values; !slices.Equal(got,
+		[]string{"cert-manager", "istio-system", "kms", "kube-system"}) {
 		t.Errorf("the excluded namespaces are %v", got)
 	}
 
@@ -224,7 +228,8 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 // digest they have.
 func TestGuardKnowsTheImages(t *testing.T) {
 	pattern := func(agent string) *regexp.Regexp {
-		o, _ := render(t, "kms", "--set-json", "agent="+agent, "--set-json", `namespaces=[{"names":["a"],"agent":{"image":"other@sha256:`+strings.Repeat("0", 64)+`"}}]`)
+		o, _ := render(t, "kms", "--set-json", "agent="+agent, "--set-json",
+			`namespaces=[{"names":["a"],"agent":{"image":"other@sha256:`+strings.Repeat("0", 64)+`"}}]`)
 		_, after, _ := strings.Cut(every[*admissionv1.ValidatingAdmissionPolicy](o)[0].Spec.Validations[2].Expression, "matches('")
 		text, _, _ := strings.Cut(after, "'")
 		return regexp.MustCompile(text)
@@ -260,12 +265,15 @@ func TestCallers(t *testing.T) {
 	if n := len(every[*networkingv1.NetworkPolicy](o)); n != 0 {
 		t.Errorf("there are %d NetworkPolicies by default", n)
 	}
-	o, _ = render(t, "kms", "--set", "clientCAFile=client-ca.pem", "--set-file", `caFiles.client-ca\.pem=`+pemFile, "--set", "networkPolicy.enabled=true,networkPolicy.from={10.0.0.0/28,fd00::/64}")
-	if args := o.deployment(listening).Spec.Template.Spec.Containers[0].Args; !slices.Contains(args, "--client-ca-file=/etc/kms-webhook/client-ca.pem") {
+	o, _ = render(t, "kms", "--set", "clientCAFile=client-ca.pem", "--set-file", `caFiles.client-ca\.pem=`+pemFile, "--set",
+		"networkPolicy.enabled=true,networkPolicy.from={10.0.0.0/28,fd00::/64}")
+	if args := o.deployment(listening).Spec.Template.Spec.Containers[0].Args; !slices.Contains(args,
+		"--client-ca-file=/etc/kms-webhook/client-ca.pem") {
 		t.Errorf("the webhook has the arguments %q", args)
 	}
 	policy := only[*networkingv1.NetworkPolicy](t, o)
-	if selector, of := policy.Spec.PodSelector.MatchLabels, o.deployment(listening).Spec.Template.Labels; !labels.SelectorFromSet(selector).Matches(labels.Set(of)) {
+	if selector, of := policy.Spec.PodSelector.MatchLabels,
+		o.deployment(listening).Spec.Template.Labels; !labels.SelectorFromSet(selector).Matches(labels.Set(of)) {
 		t.Errorf("the policy is for %v, and the webhook's pods have %v", selector, of)
 	}
 	admission, metrics := policy.Spec.Ingress[0], policy.Spec.Ingress[1]
@@ -276,7 +284,8 @@ func TestCallers(t *testing.T) {
 	if len(metrics.Ports) != 1 || metrics.Ports[0].Port.String() != "metrics" || len(metrics.From) != 0 || len(policy.Spec.Ingress) != 2 {
 		t.Errorf("further ports: %v", policy.Spec.Ingress[1:])
 	}
-	if text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--set", "clientCAFile=/x/ca.pem"}, required)...); err != nil || strings.Contains(text, "kms-webhook-test") ||
+	if text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--set", "clientCAFile=/x/ca.pem"},
+		required)...); err != nil || strings.Contains(text, "kms-webhook-test") ||
 		!strings.Contains(text, "--client-ca-file=/x/ca.pem") {
 		t.Errorf("helm test, which has no client certificate, is part of %s, %v", text, err)
 	}
@@ -288,7 +297,8 @@ func TestMistakes(t *testing.T) {
 		args []string
 		want []string
 	}{
-		"nothing set":          {[]string{"--set", "accountID=,clusterID=,region="}, []string{"accountID is missing", "clusterID is missing", "region is missing"}},
+		"nothing set": {[]string{"--set", "accountID=,clusterID=,region="},
+			[]string{"accountID is missing", "clusterID is missing", "region is missing"}},
 		"typing error":         {[]string{"--set", "acountID=1"}, []string{"acountID"}},
 		"unknown network":      {[]string{"--set", "network=vcp"}, []string{"/network", "'vpc', 'public'"}},
 		"scheme in a host":     {[]string{"--set", "kms.endpoint=https://kms.example.com"}, []string{"/kms/endpoint"}},
@@ -300,13 +310,17 @@ func TestMistakes(t *testing.T) {
 		"file that is missing": {[]string{"--set", "kms.caFile=ca.pem"}, []string{"kms.caFile", `--set-file 'caFiles.ca\.pem=ca.pem'`}},
 		"clients' authority":   {[]string{"--set", "clientCAFile=ca.pem"}, []string{"clientCAFile", `--set-file 'caFiles.ca\.pem=ca.pem'`}},
 		"callers from nowhere": {[]string{"--set", "networkPolicy.enabled=true"}, []string{"networkPolicy.from is missing"}},
-		"callers by name":      {[]string{"--set", "networkPolicy.enabled=true,networkPolicy.from={kube-apiserver}"}, []string{"/networkPolicy/from/0"}},
-		"files without any":    {[]string{"--set", "certificates.mode=files"}, []string{"certificates.files.secretName is missing", "certificates.files.caBundle is not PEM"}},
-		"files unused":         {[]string{"--set", "certificates.files.secretName=own"}, []string{"has no effect"}},
-		"monitor of nothing":   {[]string{"--set", "monitoring.podMonitor.enabled=true"}, []string{"monitoring.podMonitor needs agent.metricsPort"}},
-		"label of ours":        {[]string{"--set", `podLabels.app\.kubernetes\.io/component=agent`}, []string{"podLabels has app.kubernetes.io/component", "remove it"}},
-		"digest":               {[]string{"--set", "image.digest=abc,image.agentDigest=v1"}, []string{"/image/digest", "/image/agentDigest"}},
-		"issuer unused":        {[]string{"--set", "certificates.certManager.issuerRef.name=corp"}, []string{"has no effect"}},
+		"callers by name": {[]string{"--set", "networkPolicy.enabled=true,networkPolicy.from={kube-apiserver}"},
+			[]string{"/networkPolicy/from/0"}},
+		"files without any": {[]string{"--set", "certificates.mode=files"},
+			[]string{"certificates.files.secretName is missing", "certificates.files.caBundle is not PEM"}},
+		"files unused": {[]string{"--set", "certificates.files.secretName=own"}, []string{"has no effect"}},
+		"monitor of nothing": {[]string{"--set", "monitoring.podMonitor.enabled=true"},
+			[]string{"monitoring.podMonitor needs agent.metricsPort"}},
+		"label of ours": {[]string{"--set", `podLabels.app\.kubernetes\.io/component=agent`},
+			[]string{"podLabels has app.kubernetes.io/component", "remove it"}},
+		"digest":        {[]string{"--set", "image.digest=abc,image.agentDigest=v1"}, []string{"/image/digest", "/image/agentDigest"}},
+		"issuer unused": {[]string{"--set", "certificates.certManager.issuerRef.name=corp"}, []string{"has no effect"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart}, required, tt.args)...)
@@ -323,7 +337,8 @@ func TestMistakes(t *testing.T) {
 }
 
 func TestNotesHaveTheTrustPolicy(t *testing.T) {
-	notes, err := helm(t, slices.Concat([]string{"install", "kms-agent-injector", chart, "--dry-run=client", "--namespace", "kms"}, required)...)
+	notes, err := helm(t, slices.Concat([]string{"install", "kms-agent-injector", chart, "--dry-run=client", "--namespace", "kms"},
+		required)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,8 @@ import (
 // free are the members of a container that may have any value.
 var free = map[string]bool{
 	"resources": true, "resizePolicy": true, "imagePullPolicy": true, "terminationMessagePath": true,
-	"securityContext.runAsUser": true, "securityContext.runAsGroup": true, "securityContext.seLinuxOptions": true, "securityContext.appArmorProfile": true,
+	"securityContext.runAsUser": true, "securityContext.runAsGroup": true, "securityContext.seLinuxOptions": true,
+	"securityContext.appArmorProfile":     true,
 	"securityContext.capabilities.drop[]": true,
 	"startupProbe.successThreshold":       true, "ports[].protocol": true, "env[].valueFrom.fieldRef.apiVersion": true,
 }

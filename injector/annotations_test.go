@@ -26,7 +26,8 @@ var effects = map[string]struct {
 		get:   func(p injected) any { return []any{p.file("a/b"), p.mounted("worker"), p.mounted("web")} },
 		want: []any{config.File{Path: "a/b", Mode: 0o400, Secret: "app/x", Format: config.JSON, Dirs: []string{"/var/run/kms/views/1"}},
 			"kms-secrets-1 /var/run/kms/secrets", "kms-secrets /var/run/kms/secrets"},
-		refuse: map[string]string{"{name: app/x, containers: [wbe]}": "no container wbe", "{name: app/x, mode: \"0400\", containers: [root]}": "container root could not read", "finance/x": "does not allow the secret"},
+		refuse: map[string]string{"{name: app/x, containers: [wbe]}": "no container wbe",
+			"{name: app/x, mode: \"0400\", containers: [root]}": "container root could not read", "finance/x": "does not allow the secret"},
 	},
 	"env.<NAME>": {
 		value:  "app/x#key",
@@ -44,30 +45,46 @@ var effects = map[string]struct {
 		}},
 		refuse: map[string]string{"{X: finance/x}": "does not allow the secret"},
 	},
-	"role-arn":  {value: "acs:ram::1234567890123456:role/web", get: injected.role, want: "acs:ram::1234567890123456:role/web", refuse: map[string]string{"acs:ram::42:role/web": "does not allow"}},
+	"role-arn": {value: "acs:ram::1234567890123456:role/web", get: injected.role, want: "acs:ram::1234567890123456:role/web",
+		refuse: map[string]string{"acs:ram::42:role/web": "does not allow"}},
 	"role-name": {value: "web", get: injected.role, want: "acs:ram::1234567890123456:role/web"},
-	"identity":  {value: "node-role", get: func(p injected) any { return p.agent().Identity }, want: config.Identity{Kind: config.NodeRole}, refuse: map[string]string{"access-key:other": "does not allow the identity", "client-key:kms": "is good for the gateway of its KMS instance only"}},
+	"identity": {value: "node-role", get: func(p injected) any { return p.agent().Identity }, want: config.Identity{Kind: config.NodeRole},
+		refuse: map[string]string{"access-key:other": "does not allow the identity",
+			"client-key:kms": "is good for the gateway of its KMS instance only"}},
 	"token-expiration": {value: "7200", get: func(p injected) any {
 		return *p.volume("rrsa-oidc-token").Projected.Sources[0].ServiceAccountToken.ExpirationSeconds
 	}, want: int64(7200)},
-	"mode":             {value: "init", get: func(p injected) any { return p.inits() }, want: "kms-agent-init migrate"},
-	"containers":       {value: "web", get: func(p injected) any { return []string{p.mounted("web"), p.mounted("worker")} }, want: []string{"kms-secrets /var/run/kms/secrets", ""}, refuse: map[string]string{"wbe": "no container wbe in the pod; its containers are migrate, web, worker, root"}},
-	"skip-containers":  {value: "web", get: func(p injected) any { return []string{p.mounted("web"), p.mounted("worker")} }, want: []string{"", "kms-secrets /var/run/kms/secrets"}, refuse: map[string]string{"web,worker,root,migrate": "leaves no container"}},
-	"mount-path":       {value: "/etc/x", get: func(p injected) any { return p.mounted("web") }, want: "kms-secrets /etc/x", refuse: map[string]string{"/data": "already has the volume data at /data", "/data/..": "clean"}},
+	"mode": {value: "init", get: func(p injected) any { return p.inits() }, want: "kms-agent-init migrate"},
+	"containers": {value: "web", get: func(p injected) any { return []string{p.mounted("web"), p.mounted("worker")} },
+		want:   []string{"kms-secrets /var/run/kms/secrets", ""},
+		refuse: map[string]string{"wbe": "no container wbe in the pod; its containers are migrate, web, worker, root"}},
+	"skip-containers": {value: "web", get: func(p injected) any { return []string{p.mounted("web"), p.mounted("worker")} },
+		want: []string{"", "kms-secrets /var/run/kms/secrets"}, refuse: map[string]string{"web,worker,root,migrate": "leaves no container"}},
+	"mount-path": {value: "/etc/x", get: func(p injected) any { return p.mounted("web") }, want: "kms-secrets /etc/x",
+		refuse: map[string]string{"/data": "already has the volume data at /data", "/data/..": "clean"}},
 	"refresh-interval": {value: "90s", get: func(p injected) any { return time.Duration(p.agent().RefreshInterval).String() }, want: "1m30s"},
-	"on-change":        {value: "http://127.0.0.1:80/x", get: func(p injected) any { return p.agent().OnChange }, want: "http://127.0.0.1:80/x", refuse: map[string]string{"signal:HUP:nginx": "shareProcessNamespace: true"}},
-	"api":              {value: "true", get: func(p injected) any { return p.agent().API.Port }, want: 2025},
-	"api-port":         {value: "3000", with: []string{"api: true"}, get: func(p injected) any { return p.agent().API.Port }, want: 3000, refuse: map[string]string{"8080": "container web listens on 8080 too"}},
-	"api-socket":       {value: "x.sock", with: []string{"api: true"}, get: func(p injected) any { return p.agent().API.Socket }, want: "/var/run/kmstoken/x.sock"},
-	"api-allow":        {value: "app/a*", with: []string{"api: true"}, get: func(p injected) any { return p.agent().API.Allow }, want: []string{"app/a*"}, refuse: map[string]string{"*": "does not allow all that"}},
-	"app-identity":     {value: "true", get: func(p injected) any { return p.container("web").Env[0].Name }, want: "ALIBABA_CLOUD_ROLE_ARN"},
-	"init-position":    {value: "last", with: []string{"skip-containers: migrate"}, get: func(p injected) any { return p.inits() }, want: "migrate kms-agent-init kms-agent"},
-	"agent-requests":   {value: "cpu=7m", get: func(p injected) any { return p.cpu("requests") }, want: "7m", refuse: map[string]string{"memory=1Gi": "more than the operator allows", "memory=100Mi": "is more than the limit"}},
-	"agent-limits":     {value: "cpu=70m", get: func(p injected) any { return p.cpu("limits") }, want: "70m", refuse: map[string]string{"memory=1Gi": "more than the operator allows", "memory=1Mi": "is less than the request"}},
-	"log-level":        {value: "debug", get: func(p injected) any { return p.agent().LogLevel }, want: "debug"},
-	"log-format":       {value: "text", get: func(p injected) any { return p.agent().LogFormat }, want: "text"},
-	"region":           {value: "cn-beijing", get: func(p injected) any { return p.agent().KMS.Host }, want: "kms-vpc.cn-beijing.aliyuncs.com", refuse: map[string]string{"eu-central-1": "does not allow the region"}},
-	"endpoint":         {value: "x.cryptoservice.kms.aliyuncs.com", get: func(p injected) any { return p.agent().KMS.Host }, want: "x.cryptoservice.kms.aliyuncs.com", refuse: map[string]string{"kms.example.com": "does not allow the endpoint"}},
+	"on-change": {value: "http://127.0.0.1:80/x", get: func(p injected) any { return p.agent().OnChange },
+		want: "http://127.0.0.1:80/x", refuse: map[string]string{"signal:HUP:nginx": "shareProcessNamespace: true"}},
+	"api": {value: "true", get: func(p injected) any { return p.agent().API.Port }, want: 2025},
+	"api-port": {value: "3000", with: []string{"api: true"}, get: func(p injected) any { return p.agent().API.Port }, want: 3000,
+		refuse: map[string]string{"8080": "container web listens on 8080 too"}},
+	"api-socket": {value: "x.sock", with: []string{"api: true"}, get: func(p injected) any { return p.agent().API.Socket },
+		want: "/var/run/kmstoken/x.sock"},
+	"api-allow": {value: "app/a*", with: []string{"api: true"}, get: func(p injected) any { return p.agent().API.Allow },
+		want: []string{"app/a*"}, refuse: map[string]string{"*": "does not allow all that"}},
+	"app-identity": {value: "true", get: func(p injected) any { return p.container("web").Env[0].Name }, want: "ALIBABA_CLOUD_ROLE_ARN"},
+	"init-position": {value: "last", with: []string{"skip-containers: migrate"}, get: func(p injected) any { return p.inits() },
+		want: "migrate kms-agent-init kms-agent"},
+	"agent-requests": {value: "cpu=7m", get: func(p injected) any { return p.cpu("requests") }, want: "7m",
+		refuse: map[string]string{"memory=1Gi": "more than the operator allows", "memory=100Mi": "is more than the limit"}},
+	"agent-limits": {value: "cpu=70m", get: func(p injected) any { return p.cpu("limits") }, want: "70m",
+		refuse: map[string]string{"memory=1Gi": "more than the operator allows", "memory=1Mi": "is less than the request"}},
+	"log-level":  {value: "debug", get: func(p injected) any { return p.agent().LogLevel }, want: "debug"},
+	"log-format": {value: "text", get: func(p injected) any { return p.agent().LogFormat }, want: "text"},
+	"region": {value: "cn-beijing", get: func(p injected) any { return p.agent().KMS.Host }, want: "kms-vpc.cn-beijing.aliyuncs.com",
+		refuse: map[string]string{"eu-central-1": "does not allow the region"}},
+	"endpoint": {value: "x.cryptoservice.kms.aliyuncs.com", get: func(p injected) any { return p.agent().KMS.Host },
+		want: "x.cryptoservice.kms.aliyuncs.com", refuse: map[string]string{"kms.example.com": "does not allow the endpoint"}},
 }
 
 // TestAnnotation has a sub-test for each annotation by its name: what it does to a pod, and what of the pod or of the operator's
@@ -116,7 +133,8 @@ func annotatedPod(t *testing.T, key, value string, with []string) []byte {
 	}`), &pod)
 	annotations := pod["metadata"].(object)["annotations"].(object)
 	if strings.Contains(value, "root") { // a reader who is another user than the rest
-		pod["spec"].(object)["containers"].(array)[2].(object)["securityContext"] = object{"runAsUser": 0, "capabilities": object{"drop": array{"ALL"}}}
+		pod["spec"].(object)["containers"].(array)[2].(object)["securityContext"] = object{"runAsUser": 0,
+			"capabilities": object{"drop": array{"ALL"}}}
 	}
 	for _, line := range append([]string{"inject: true", "secret.f: app/f"}, with...) {
 		other, value, _ := strings.Cut(line, ": ")

@@ -13,7 +13,8 @@ func (r *request) warnChanged() []string {
 	if len(changed) == 0 {
 		return nil
 	}
-	return []string{config.Prefix + strings.Join(changed, ", "+config.Prefix) + ": changed after the agent was injected, without any effect" + cureLate}
+	return []string{config.Prefix + strings.Join(changed, ", "+config.Prefix) + ": changed after the agent was injected, without any effect" +
+		cureLate}
 }
 
 func distinct(names []string) []string {
@@ -83,5 +84,6 @@ func unasked(pod Pod) []string {
 		return nil
 	}
 	return []string{config.Prefix + "inject: does not ask for the agent any more, which is in this pod already and stays; to be without it, " +
-		"remove the containers " + InitContainerName + " and " + ContainerName + " from the manifest, or have the webhook that changes the annotation called before this one, by the name of its configuration"}
+		"remove the containers " + InitContainerName + " and " + ContainerName +
+		" from the manifest, or have the webhook that changes the annotation called before this one, by the name of its configuration"}
 }

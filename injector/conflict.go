@@ -20,7 +20,8 @@ func tooMany(pod *PodSpec) (m config.Mistakes) {
 		n, most int
 	}{{"containers", len(pod.InitContainers) + len(pod.Containers), mostContainers}, {"volumes", len(pod.Volumes), mostVolumes}} {
 		if list.n > list.most {
-			m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: fmt.Sprintf("the pod has %d %s; at most %d are possible", list.n, list.what, list.most)})
+			m = append(m, config.Mistake{Where: config.Prefix + "inject",
+				Problem: fmt.Sprintf("the pod has %d %s; at most %d are possible", list.n, list.what, list.most)})
 		}
 	}
 	return m
@@ -31,10 +32,13 @@ func (in *Injector) impossible(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
 	if pod.windows() {
-		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the pod is for Windows nodes, on which there is no agent, so that it would start without its secrets; set it to \"false\", or run the pod on Linux nodes"})
+		m = append(m, config.Mistake{Where: config.Prefix + "inject",
+			Problem: "the pod is for Windows nodes, on which there is no agent, so that it would start without its secrets; set it to \"false\", " +
+				"or run the pod on Linux nodes"})
 	}
 	if r.Spec.Mode == config.ModeSingle && !in.native(r) {
-		m = append(m, config.Mistake{Where: config.Prefix + "mode", Problem: "single needs native sidecars, which this cluster does not have, or its operator has switched off; use sidecar or init"})
+		m = append(m, config.Mistake{Where: config.Prefix + "mode",
+			Problem: "single needs native sidecars, which this cluster does not have, or its operator has switched off; use sidecar or init"})
 	}
 	for c := range pod.each {
 		if ours(c.Name) && !c.hasEnv(config.AgentEnv) {
@@ -43,7 +47,8 @@ func (in *Injector) impossible(r *request) config.Mistakes {
 	}
 	if host := in.kmsHost(&r.Spec); r.Spec.Identity.Kind == config.ClientKey && !config.InstanceGateway(host) {
 		m = append(m, config.Mistake{Where: config.Prefix + "identity", Problem: fmt.Sprintf(
-			"a client key is good for the gateway of its KMS instance only, which %s is not; add %sendpoint: <instance id>.cryptoservice.kms.aliyuncs.com", host, config.Prefix)})
+			"a client key is good for the gateway of its KMS instance only, which %s is not; add %sendpoint: <instance "+
+				"id>.cryptoservice.kms.aliyuncs.com", host, config.Prefix)})
 	}
 	return slices.Concat(m, in.unreachable(r), unnotifiable(r), in.taken(r))
 }
@@ -61,20 +66,24 @@ func (in *Injector) taken(r *request) config.Mistakes {
 	}
 	for _, name := range inMemory {
 		if v, exists := pod.volume(name); exists && (v.EmptyDir == nil || v.EmptyDir.Medium != "Memory") {
-			m = append(m, config.Mistake{Where: "volume " + name, Problem: "would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}"})
+			m = append(m, config.Mistake{Where: "volume " + name,
+				Problem: "would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}"})
 		}
 	}
 	if v, exists := pod.volume(ProgramVolume); exists && len(r.Spec.Env) > 0 && !in.hasProgram(pod, v) {
-		m = append(m, config.Mistake{Where: "volume " + ProgramVolume, Problem: "has the name of the volume with the agent's program but does not hold it; give it another name"})
+		m = append(m, config.Mistake{Where: "volume " + ProgramVolume,
+			Problem: "has the name of the volume with the agent's program but does not hold it; give it another name"})
 	}
 	identity := r.Spec.Identity
-	if v, exists := pod.volume(ClientKeyVolume); exists && identity.Kind == config.ClientKey && (v.Secret == nil || v.Secret.SecretName != identity.Secret) {
+	if v, exists := pod.volume(ClientKeyVolume); exists && identity.Kind == config.ClientKey &&
+		(v.Secret == nil || v.Secret.SecretName != identity.Secret) {
 		m = append(m, config.Mistake{Where: "volume " + ClientKeyVolume, Problem: fmt.Sprintf(
 			"has the name of the client key's volume but is not the Secret %s; give it another name", identity.Secret)})
 	}
 	if v, exists := pod.volume(TokenVolume); exists && identity.Kind == config.RRSA && !v.projects(tokenAudience, tokenFile) {
 		m = append(m, config.Mistake{Where: "volume " + TokenVolume, Problem: fmt.Sprintf(
-			"has the name of the RRSA token's volume but not that token; give it another name, or project serviceAccountToken: {audience: %s, path: %s}", tokenAudience, tokenFile)})
+			"has the name of the RRSA token's volume but not that token; give it another name, or project serviceAccountToken: {audience: %s, "+
+				"path: %s}", tokenAudience, tokenFile)})
 	}
 	return m
 }
@@ -87,7 +96,9 @@ func (in *Injector) claimed(r *request, a *access) config.Mistakes {
 	var m config.Mistakes
 	for _, v := range in.volumes(r, a) {
 		if slices.Contains(r.Claims, v.Name) {
-			m = append(m, config.Mistake{Where: "volumeClaimTemplates " + v.Name, Problem: "has the name of a volume that the webhook adds, and the StatefulSet would put its claim there instead; give the claim another name"})
+			m = append(m, config.Mistake{Where: "volumeClaimTemplates " + v.Name,
+				Problem: "has the name of a volume that the webhook adds, and the StatefulSet would put its claim there instead; give the claim " +
+					"another name"})
 		}
 	}
 	return m
@@ -97,13 +108,16 @@ func (in *Injector) claimed(r *request, a *access) config.Mistakes {
 func (in *Injector) warnSidecar(r *request) []string {
 	var warnings []string
 	if r.Spec.Mode != config.ModeInit && !in.native(r) && r.ends() {
-		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, which never ends, so that the pod will not complete; remove %sapi", ContainerName, config.Prefix))
+		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, which never ends, so that the pod will "+
+			"not complete; remove %sapi", ContainerName, config.Prefix))
 	}
 	if r.Spec.API != nil && !in.native(r) {
-		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, so that its API may come after the application's start; wait for %s", ContainerName, config.APITokenFile))
+		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, so that its API may come after the "+
+			"application's start; wait for %s", ContainerName, config.APITokenFile))
 	}
 	if r.Spec.Mode == config.ModeSidecar && r.Spec.RefreshInterval == 0 && r.Spec.API == nil {
-		warnings = append(warnings, fmt.Sprintf("%srefresh-interval is 0, so that the sidecar %s never does anything; set %smode: init to be without it", config.Prefix, ContainerName, config.Prefix))
+		warnings = append(warnings, fmt.Sprintf("%srefresh-interval is 0, so that the sidecar %s never does anything; set %smode: init to be "+
+			"without it", config.Prefix, ContainerName, config.Prefix))
 	}
 	return warnings
 }
@@ -124,14 +138,16 @@ func warnRole(r *request, readers []Container) []string {
 	if len(others) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s is stated by the containers and stays, %s, but is not the role of the agent, %s; what they get besides by %sapp-identity is good for it only if the role's trust policy names the pod's ServiceAccount",
+	return []string{fmt.Sprintf("%s is stated by the containers and stays, %s, but is not the role of the agent, %s; what they get besides "+
+		"by %sapp-identity is good for it only if the role's trust policy names the pod's ServiceAccount",
 		config.AccessKeyRoleEnv, some(others), r.RoleARN, config.Prefix)}
 }
 
 // warnProfile is for a profile that was written for the application and that the agent's containers have too.
 func warnProfile(pod *PodSpec) []string {
 	if profile := pod.SecurityContext.AppArmor; profile.Type == "Localhost" {
-		return []string{fmt.Sprintf("the AppArmor profile %s is stated for the pod, so that the agent has it too and may be kept from the network or from writing files; "+
+		return []string{fmt.Sprintf("the AppArmor profile %s is stated for the pod, so that the agent has it too and may be kept from the "+
+			"network or from writing files; "+
 			"state it in the securityContext of the application's containers", profile.Profile)}
 	}
 	return nil
@@ -146,7 +162,8 @@ func warnLate(r *request, readers []Container, a *access) []string {
 		}
 		for _, c := range readers {
 			if !c.mounts(r.secretsVolume(c.Name)) {
-				return []string{fmt.Sprintf("container %s was added after the injection and does not run as user %d, whose files these are; list the containers that need them in %scontainers", c.Name, *uid, config.Prefix)}
+				return []string{fmt.Sprintf("container %s was added after the injection and does not run as user %d, whose files these are; list the "+
+					"containers that need them in %scontainers", c.Name, *uid, config.Prefix)}
 			}
 		}
 	}

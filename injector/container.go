@@ -150,7 +150,8 @@ func (in *Injector) documentTooLong(spec *config.Spec, document string) config.M
 			where, most = config.Prefix+"secret."+s.File, n
 		}
 	}
-	problem := fmt.Sprintf("all that the annotations tell the agent, and this most of all with %d bytes, is %d bytes long, and at most %d fit into "+
+	problem := fmt.Sprintf("all that the annotations tell the agent, and this most of all with %d bytes, is %d bytes long, and at most %d "+
+		"fit into "+
 		"an environment variable; shorten the template, or spread the files over several pods", most, len(document), maxDocument)
 	if ca := len(in.policy.KMS.CABundle) + len(in.policy.STS.CABundle); ca > maxDocument/4 {
 		problem += fmt.Sprintf("; %d bytes are the operator's caFile, which the operator can shorten", ca)

@@ -148,5 +148,6 @@ func possible(account rrsa.ServiceAccount) error {
 	if len(account.Name) <= most {
 		return nil
 	}
-	return fmt.Errorf("ServiceAccount %s…, with which the pod runs, does not exist: a name has at most %d characters", account.Name[:20], most)
+	return fmt.Errorf("ServiceAccount %s…, with which the pod runs, does not exist: a name has at most %d characters",
+		account.Name[:20], most)
 }

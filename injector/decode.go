@@ -19,7 +19,8 @@ const (
 )
 
 // lists are the names of the fields of type list, and what is in them.
-var lists = map[string]string{"containers": "containers", "initContainers": "init containers", "volumes": "volumes", "ownerReferences": "owners"}
+var lists = map[string]string{"containers": "containers", "initContainers": "init containers", "volumes": "volumes",
+	"ownerReferences": "owners"}
 
 // A list has at most maxList elements.
 type list[T any] []T

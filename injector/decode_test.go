@@ -17,14 +17,16 @@ import (
 // TestServiceAccount: the name in a manifest may be the old one, or none.
 func TestServiceAccount(t *testing.T) {
 	for spec, want := range map[string]string{
-		`{}`: "default", `{"serviceAccountName":"web"}`: "web", `{"serviceAccount":"old"}`: "old", `{"serviceAccount":"old","serviceAccountName":"web"}`: "web",
+		`{}`: "default", `{"serviceAccountName":"web"}`: "web", `{"serviceAccount":"old"}`: "old",
+		`{"serviceAccount":"old","serviceAccountName":"web"}`: "web",
 	} {
 		pod, err := injector.DecodePod([]byte(`{"metadata":{"annotations":{` + asked + `}},"spec":` + spec + `}`))
 		if err != nil {
 			t.Fatal(err)
 		}
 		d, err := operator(t, "").Decide(t.Context(), injector.Request{Namespace: "shop", Pod: pod}, noRole{})
-		if err != nil || d.Reason != injector.WithoutRole || !strings.Contains(d.NoRole.Error(), "ServiceAccount shop/"+want+", with which the pod runs") {
+		if err != nil || d.Reason != injector.WithoutRole ||
+			!strings.Contains(d.NoRole.Error(), "ServiceAccount shop/"+want+", with which the pod runs") {
 			t.Errorf("%s: %v, %v", spec, d.NoRole, err)
 		}
 	}
@@ -60,7 +62,8 @@ func FuzzDecodePod(f *testing.F) {
 		`null`, `{}`, `[]`, `{"metadata":null,"spec":null}`, `{"spec":{"containers":null,"volumes":[],"initContainers":[null,{}]}}`,
 		`{"Spec":{"HostNetwork":true},"spec":{"HOSTNETWORK":true}}`, `{"spec":{"securityContext":{"runAsUser":1.0}}}`,
 		`{"spec":{"securityContext":{"runAsUser":-1,"fsGroup":null}}}`, `{"metadata":{"annotations":{"\u0061":"b\ud800","c":null}}}`,
-		`{"spec":{"volumes":[{"emptyDir":{}},{"emptyDir":null},{"secret":{"secretName":1}}]}}`, `{"spec":{"containers":[{"command":["a",null]}]}}`,
+		`{"spec":{"volumes":[{"emptyDir":{}},{"emptyDir":null},{"secret":{"secretName":1}}]}}`,
+		`{"spec":{"containers":[{"command":["a",null]}]}}`,
 	} {
 		f.Add([]byte(text))
 	}
@@ -79,7 +82,8 @@ func FuzzDecodePod(f *testing.F) {
 		if (err == nil) != (theirs == nil) {
 			t.Fatalf("%q: %v; Kubernetes: %v", document, err, theirs)
 		}
-		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(injector.Container{}), cmpopts.IgnoreFields(injector.Volume{}, "Others"), cmpopts.IgnoreFields(injector.Metadata{}, "Managed"), cmpopts.IgnoreFields(injector.Setting{}, "From")); err == nil && diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(injector.Container{}), cmpopts.IgnoreFields(injector.Volume{}, "Others"),
+			cmpopts.IgnoreFields(injector.Metadata{}, "Managed"), cmpopts.IgnoreFields(injector.Setting{}, "From")); err == nil && diff != "" {
 			t.Fatalf("%q (-Kubernetes +got):\n%s", document, diff)
 		}
 	})

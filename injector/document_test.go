@@ -47,7 +47,8 @@ func TestDocumentTooLong(t *testing.T) {
 			return fmt.Sprintf("{from: {db: app/db}, format: template, template: '%s'}", strings.Repeat("x", n))
 		}
 		annotations := map[string]string{
-			config.Prefix + "inject": "true", config.Prefix + "secret.a": text(60 << 10), config.Prefix + "secret.b": text(60<<10 + 1), config.Prefix + "secret.c": text(padding),
+			config.Prefix + "inject": "true", config.Prefix + "secret.a": text(60 << 10), config.Prefix + "secret.b": text(60<<10 + 1),
+			config.Prefix + "secret.c": text(padding),
 		}
 		decision, err := decide(operator(t, ""), podOf(t, annotations))
 		if err != nil {
@@ -81,7 +82,8 @@ func TestDocumentTooLong(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(longest), err)
 	}
 	_, err = variable(1 + room + 1)
-	for _, part := range []string{"kms.alibabacloud.com/secret.b: ", " is 131055 bytes long, and at most 131054 fit into an environment variable"} {
+	for _, part := range []string{"kms.alibabacloud.com/secret.b: ",
+		" is 131055 bytes long, and at most 131054 fit into an environment variable"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not in %v", part, err)
 		}
@@ -108,7 +110,8 @@ func TestSessionDuration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.Contains(string(decision.Patch), "sessionDuration"); got != (want != "") || !strings.Contains(string(decision.Patch), want) {
+		if got := strings.Contains(string(decision.Patch), "sessionDuration"); got != (want != "") ||
+			!strings.Contains(string(decision.Patch), want) {
 			t.Errorf("%q: %s", more, decision.Patch)
 		}
 	}

@@ -12,7 +12,8 @@ import (
 
 // drawPod makes a pod with any of our annotations, and fields at every level that the injector has never heard of.
 func drawPod(t *rapid.T) object {
-	names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"web", "worker", "istio-proxy", "migrate", "ship", "a-b"}), 1, 5, rapid.ID).Draw(t, "names")
+	names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"web", "worker", "istio-proxy", "migrate", "ship", "a-b"}), 1, 5,
+		rapid.ID).Draw(t, "names")
 	inits := rapid.IntRange(0, len(names)-1).Draw(t, "inits")
 	spec := unknown(t, "spec")
 	spec["containers"] = drawContainers(t, names[inits:])
@@ -22,7 +23,8 @@ func drawPod(t *rapid.T) object {
 		maybeEmpty(t, spec, "initContainers")
 	}
 	var volumes array
-	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"data", "settings", "kms-secrets", "rrsa-oidc-token", "kms-token"}), rapid.ID).Draw(t, "volumes") {
+	for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"data", "settings", "kms-secrets", "rrsa-oidc-token", "kms-token"}),
+		rapid.ID).Draw(t, "volumes") {
 		v := unknown(t, "volume")
 		v["name"] = name
 		switch name {
@@ -48,12 +50,14 @@ func drawPod(t *rapid.T) object {
 		restrict(spec, rapid.Bool().Draw(t, "by container"))
 	}
 
-	annotations := object{config.Prefix + "inject": rapid.SampledFrom([]string{"true", "true", "true", "false"}).Draw(t, "inject"), "other/x": "y"}
+	annotations := object{config.Prefix + "inject": rapid.SampledFrom([]string{"true", "true", "true", "false"}).Draw(t, "inject"),
+		"other/x": "y"}
 	if rapid.IntRange(0, 9).Draw(t, "no secret") > 0 {
 		annotations[config.Prefix+"secret.db"] = "app/db"
 	}
 	for key, values := range map[string][]string{
-		"mode": {"sidecar", "init", "single"}, "mount-path": {"/etc/secrets", "/var/run/$(X)"}, "token-expiration": {"600"}, "app-identity": {"true", "false"}, "secret.x": {`{name: app/$(X), mode: "0400"}`, "app/x<&>"}, "env.KEY": {"app/key", "app/key#a.\"b\""},
+		"mode": {"sidecar", "init", "single"}, "mount-path": {"/etc/secrets", "/var/run/$(X)"}, "token-expiration": {"600"},
+		"app-identity": {"true", "false"}, "secret.x": {`{name: app/$(X), mode: "0400"}`, "app/x<&>"}, "env.KEY": {"app/key", "app/key#a.\"b\""},
 	} {
 		if rapid.Bool().Draw(t, "has "+key) {
 			annotations[config.Prefix+key] = rapid.SampledFrom(values).Draw(t, key)
@@ -62,14 +66,16 @@ func drawPod(t *rapid.T) object {
 	if annotations[config.Prefix+"mode"] != "single" && rapid.Bool().Draw(t, "has init-position") {
 		annotations[config.Prefix+"init-position"] = rapid.SampledFrom([]string{"first", "last"}).Draw(t, "init-position")
 	}
-	declares := slices.ContainsFunc([]string{"secret.db", "secret.x", "env.KEY"}, func(key string) bool { return annotations[config.Prefix+key] != nil })
+	declares := slices.ContainsFunc([]string{"secret.db", "secret.x", "env.KEY"},
+		func(key string) bool { return annotations[config.Prefix+key] != nil })
 	if mode := annotations[config.Prefix+"mode"]; mode != "init" && (!declares || rapid.Bool().Draw(t, "has api")) {
 		annotations[config.Prefix+"api"] = "true"
 	}
 	if annotations[config.Prefix+"api"] != nil && rapid.Bool().Draw(t, "has socket") {
 		annotations[config.Prefix+"api-socket"] = "x.sock"
 	}
-	if annotations[config.Prefix+"app-identity"] != "true" && annotations[config.Prefix+"token-expiration"] == nil && rapid.Bool().Draw(t, "has identity") {
+	if annotations[config.Prefix+"app-identity"] != "true" && annotations[config.Prefix+"token-expiration"] == nil &&
+		rapid.Bool().Draw(t, "has identity") {
 		identity := rapid.SampledFrom([]string{"rrsa", "node-role", "access-key:kms-a", "client-key:kms-c"}).Draw(t, "identity")
 		annotations[config.Prefix+"identity"] = identity
 		if identity == "client-key:kms-c" {
@@ -104,12 +110,14 @@ func drawContainers(t *rapid.T, names []string) array {
 			c["command"] = command
 		}
 		var mounts, env array
-		for i, volume := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"data", "settings", "rrsa-oidc-token"}), rapid.ID).Draw(t, "mounts") {
+		for i, volume := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"data", "settings", "rrsa-oidc-token"}), rapid.ID).Draw(t,
+			"mounts") {
 			m := unknown(t, "mount")
 			m["name"], m["mountPath"], m["readOnly"] = volume, fmt.Sprintf("/mnt/%d", i), true
 			mounts = append(mounts, m)
 		}
-		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"HOME", "ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_STS_REGION"}), rapid.ID).Draw(t, "env") {
+		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"HOME", "ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_STS_REGION"}),
+			rapid.ID).Draw(t, "env") {
 			e := unknown(t, "env")
 			e["name"], e["value"] = name, "own"
 			env = append(env, e)

@@ -32,7 +32,8 @@ func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 		if !r.reads(&c) || !early(r, i) || c.native() || ofMesh(c.Name) {
 			continue
 		}
-		problem := fmt.Sprintf("container %s runs before the agent has written the files; move it after %s (remove %s: last), or leave the container out with %s",
+		problem := fmt.Sprintf("container %s runs before the agent has written the files; move it after %s (remove %s: last), or leave the "+
+			"container out with %s",
 			short(c.Name), InitContainerName, positionAnnotation, r.choice())
 		if injected(&r.Pod.Spec) {
 			warn(&warnings, "%s: %s", positionAnnotation, problem)

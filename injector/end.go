@@ -3,9 +3,11 @@ package injector
 import "github.com/kms-agent-injector/kms-agent-injector/config"
 
 const (
-	warnStuck = "restartPolicy is Never and " + config.Prefix + "mode single, but a native sidecar alone can never fail a pod; " + InitContainerName + " runs before it, as with mode: sidecar"
+	warnStuck = "restartPolicy is Never and " + config.Prefix + "mode single, but a native sidecar alone can never fail a pod; " +
+		InitContainerName + " runs before it, as with mode: sidecar"
 
-	warnEndless = "this cluster runs the sidecar " + ContainerName + " as a plain container, which never ends, and this pod is to end; it has " + InitContainerName +
+	warnEndless = "this cluster runs the sidecar " + ContainerName +
+		" as a plain container, which never ends, and this pod is to end; it has " + InitContainerName +
 		" alone, as with " + config.Prefix + "mode: init, and its files are not refreshed"
 )
 

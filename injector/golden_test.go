@@ -33,7 +33,8 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // testdata/pods are pods as one meets them; the others are about one thing each.
 func TestGolden(t *testing.T) {
 	left := map[string]bool{}
-	for _, name := range glob(t, "testdata/*.golden.yaml", "testdata/*.denied.txt", "testdata/pods/*.golden.yaml", "testdata/pods/*.denied.txt") {
+	for _, name := range glob(t, "testdata/*.golden.yaml", "testdata/*.denied.txt", "testdata/pods/*.golden.yaml",
+		"testdata/pods/*.denied.txt") {
 		left[name] = true
 	}
 	for _, name := range goldenCases(t) {
@@ -152,7 +153,8 @@ func invariants(t fataler, before, after []byte) {
 				t.Fatalf("container %s has two volumes at %s", c.Name, m.MountPath)
 			}
 			paths[m.MountPath] = true
-			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && !wrote(old, c.Name, m) && (strings.HasPrefix(m.Name, injector.SecretsVolume) || m.Name == injector.APIVolume || m.Name == injector.ProgramVolume) && !m.ReadOnly {
+			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && !wrote(old, c.Name, m) &&
+				(strings.HasPrefix(m.Name, injector.SecretsVolume) || m.Name == injector.APIVolume || m.Name == injector.ProgramVolume) && !m.ReadOnly {
 				t.Fatalf("container %s can write to %s", c.Name, m.Name)
 			}
 		}

@@ -77,7 +77,8 @@ func (in *Injector) parse() error {
 	}
 	for name, limit := range in.defaults.Limits {
 		if request, found := in.defaults.Requests[name]; found && request.Cmp(limit) > 0 {
-			return fmt.Errorf("agent.requests.%s: %s is more than agent.limits.%s, %s; no pod would be valid", name, request.String(), name, limit.String())
+			return fmt.Errorf("agent.requests.%s: %s is more than agent.limits.%s, %s; no pod would be valid", name, request.String(), name,
+				limit.String())
 		}
 	}
 	return nil

@@ -48,7 +48,8 @@ func (in *Injector) unreachable(r *request) config.Mistakes {
 	switch {
 	case r.Pod.Spec.HostNetwork:
 		return config.Mistakes{{Where: config.Prefix + "api", Problem: fmt.Sprintf(
-			"the pod is on the node's network (hostNetwork), where every process of the node reaches 127.0.0.1:%d; add %sapi-socket: api.sock", api.Port, config.Prefix)}}
+			"the pod is on the node's network (hostNetwork), where every process of the node reaches 127.0.0.1:%d; add %sapi-socket: api.sock",
+			api.Port, config.Prefix)}}
 	case api.Port == *in.policy.Agent.MetricsPort:
 		problem = fmt.Sprintf("%d is the port of the agents' metrics in this cluster", api.Port)
 	case r.listener(api.Port) != "":

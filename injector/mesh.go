@@ -23,7 +23,8 @@ var meshes = []mesh{
 		proxy: "istio-proxy", redirect: "istio-init", validate: "istio-validation",
 		native: "sidecar.istio.io/nativeSidecar", exclude: "traffic.sidecar.istio.io/excludeOutboundPorts",
 		others: []string{
-			"traffic.sidecar.istio.io/excludeOutboundIPRanges", "traffic.sidecar.istio.io/includeOutboundIPRanges", "traffic.sidecar.istio.io/includeOutboundPorts",
+			"traffic.sidecar.istio.io/excludeOutboundIPRanges", "traffic.sidecar.istio.io/includeOutboundIPRanges",
+			"traffic.sidecar.istio.io/includeOutboundPorts",
 		},
 	},
 	{
@@ -56,7 +57,8 @@ func warnMesh(r *request, a *access) []string {
 		switch {
 		case !redirected || native < 0 && plain < 0 || native >= 0 && native < agent || m.excludes(r.Pod.Metadata.Annotations):
 		case native >= 0:
-			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, which starts after the agent, %sset %s: last", m.proxy, lost, positionAnnotation)}
+			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, which starts after the agent, %sset %s: last", m.proxy,
+				lost, positionAnnotation)}
 		default:
 			user := a.userOf(r.Pod.Spec.Containers[plain])
 			if user != nil && *user == a.uid {
@@ -66,8 +68,10 @@ func warnMesh(r *request, a *access) []string {
 			if user != nil {
 				as = fmt.Sprintf(", or run the containers with the files, and so the agent, as the proxy's user, %d", *user)
 			}
-			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, a plain container, which starts after all init containers, %s"+
-				"run the proxy as a native sidecar (annotation %s: \"true\") and set %s: last, or keep port 443, at which KMS and STS are, out of the mesh "+
+			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, a plain container, which starts after all init "+
+				"containers, %s"+
+				"run the proxy as a native sidecar (annotation %s: \"true\") and set %s: last, or keep port 443, at which KMS and STS are, out of "+
+				"the mesh "+
 				"(annotation %s: \"443\")%s", m.proxy, lost, m.native, positionAnnotation, m.exclude, as)}
 		}
 	}

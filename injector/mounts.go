@@ -45,7 +45,8 @@ func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []s
 	for _, p := range r.places("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
 			m = append(m, config.Mistake{Where: mountPathAnnotation, Problem: fmt.Sprintf(
-				"%s and %s, where the volume %s is, would be inside each other; choose another %s", r.Spec.MountPath, p.MountPath, p.Name, mountPathAnnotation)})
+				"%s and %s, where the volume %s is, would be inside each other; choose another %s", r.Spec.MountPath, p.MountPath, p.Name,
+				mountPathAnnotation)})
 		}
 	}
 	for _, c := range readers {
@@ -70,7 +71,8 @@ func (r *request) conflict(c Container, p place) (m config.Mistakes, warnings []
 			m.Add(p.annotation, "container %s already has the volume %s at %s; %s", short(c.Name), mount.Name, target, p.cure)
 		case below(at, target):
 			// The runtime would have to make the inner mount's directory in our volume, which is read-only there.
-			m.Add(p.annotation, "container %s has the volume %s at %s, inside %s, which is read-only; %s", short(c.Name), mount.Name, at, target, p.cure)
+			m.Add(p.annotation, "container %s has the volume %s at %s, inside %s, which is read-only; %s", short(c.Name), mount.Name, at, target,
+				p.cure)
 		}
 	}
 	inside := func(outer Mount, problem string) string {
@@ -109,7 +111,8 @@ func (r *request) leaks(c Container, p place) (m config.Mistakes) {
 			break
 		}
 		if outer := c.around(own.path(), throughLink); outer.Propagation == bidirectional {
-			m.Add(p.annotation, "container %s mounts %s at %s, inside the volume %s, at %s, %s; move that mount", short(c.Name), own.Name, own.path(), outer.Name, outer.path(), propagates)
+			m.Add(p.annotation, "container %s mounts %s at %s, inside the volume %s, at %s, %s; move that mount", short(c.Name), own.Name,
+				own.path(), outer.Name, outer.path(), propagates)
 		}
 	}
 	return m
@@ -118,7 +121,8 @@ func (r *request) leaks(c Container, p place) (m config.Mistakes) {
 const (
 	bidirectional = "Bidirectional"
 	readOnly      = "which is read-only"
-	propagates    = "from which mounts propagate to the node (mountPropagation: Bidirectional), where the files would be seen and stay after the pod's end"
+	propagates    = "from which mounts propagate to the node (mountPropagation: Bidirectional), where the files would be seen and stay " +
+		"after the pod's end"
 )
 
 // unfit is why no volume of ours can be mounted inside a mount, "" if it can.
@@ -170,7 +174,8 @@ func warnOwnMounts(r *request, readers []Container) []string {
 			switch {
 			case m.Name != ours:
 			case m.part():
-				mount(c, m, "by subPath or subPathExpr, which shows what was there at the container's start and follows no refresh", "mount the whole volume, or leave the mount to the webhook")
+				mount(c, m, "by subPath or subPathExpr, which shows what was there at the container's start and follows no refresh",
+					"mount the whole volume, or leave the mount to the webhook")
 			case !m.ReadOnly:
 				mount(c, m, "and could write to it", "add readOnly: true, or leave the mount to the webhook")
 			}

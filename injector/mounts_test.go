@@ -28,7 +28,8 @@ func TestInsideVolumes(t *testing.T) {
 			document := fmt.Sprintf(`{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/prod/db","kms.alibabacloud.com/mount-path":"/mnt/shop/secrets"}},
 				"spec":{"volumes":[{"name":"shop",%q:%s}],"containers":[{"name":"web","volumeMounts":[{"name":"shop","mountPath":"/mnt/shop"}]}]}}`, name, source)
 			_, _, err := inject(in, []byte(document))
-			if can != (err == nil) || err != nil && !strings.Contains(err.Error(), "/mnt/shop/secrets is inside the volume shop of container web, at /mnt/shop, which is read-only") {
+			if can != (err == nil) || err != nil && !strings.Contains(err.Error(),
+				"/mnt/shop/secrets is inside the volume shop of container web, at /mnt/shop, which is read-only") {
 				t.Errorf("files in the volume %s: %s: %v", name, source, err)
 			}
 		}

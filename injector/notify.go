@@ -34,7 +34,8 @@ func unnotifiable(r *request) config.Mistakes {
 	}
 	pod := &r.Pod.Spec
 	if pod.HostNetwork {
-		refuse(notifiers(&r.Spec, false), "the pod is on the node's network (hostNetwork), where 127.0.0.1 is the node's and the port may be another pod's or the kubelet's; "+
+		refuse(notifiers(&r.Spec, false), "the pod is on the node's network (hostNetwork), where 127.0.0.1 is the node's and the port may be "+
+			"another pod's or the kubelet's; "+
 			"notify by signal:<SIG>:<process> with shareProcessNamespace: true, or have the application look at its files")
 	}
 	if pod.SharePIDs {
@@ -45,9 +46,11 @@ func unnotifiable(r *request) config.Mistakes {
 		byHTTP = ""
 	}
 	if pod.HostPIDs {
-		refuse(notifiers(&r.Spec, true), "the pod has all processes of the node (hostPID), among which a signal could reach another pod's of the same name; set shareProcessNamespace: true in place of hostPID"+byHTTP)
+		refuse(notifiers(&r.Spec, true), "the pod has all processes of the node (hostPID), among which a signal could reach another pod's of "+
+			"the same name; set shareProcessNamespace: true in place of hostPID"+byHTTP)
 	} else {
-		refuse(notifiers(&r.Spec, true), "a signal reaches another container's process only with shareProcessNamespace: true in the pod's spec; set it"+byHTTP)
+		refuse(notifiers(&r.Spec, true), "a signal reaches another container's process only with shareProcessNamespace: true in the pod's "+
+			"spec; set it"+byHTTP)
 	}
 	return m
 }
@@ -57,5 +60,6 @@ func (a *access) warnSignals(spec *config.Spec) []string {
 	if a.sameUser || len(notifiers(spec, true)) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("the agent runs as user %d and can signal the processes of that user only; state the same securityContext.runAsUser, not 0, for the containers", a.uid)}
+	return []string{fmt.Sprintf("the agent runs as user %d and can signal the processes of that user only; state the same "+
+		"securityContext.runAsUser, not 0, for the containers", a.uid)}
 }

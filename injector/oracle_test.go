@@ -19,7 +19,8 @@ func oracle(pod object, spec config.Spec, native bool) object {
 	pod = clone(pod).(object)
 	of := pod["spec"].(object)
 	already := func(name string) bool {
-		return slices.ContainsFunc(slices.Concat(items(of["initContainers"]), items(of["containers"])), func(c any) bool { return c.(object)["name"] == name })
+		return slices.ContainsFunc(slices.Concat(items(of["initContainers"]), items(of["containers"])),
+			func(c any) bool { return c.(object)["name"] == name })
 	}
 	once := already("kms-agent-init")
 	forever := already("kms-agent")
@@ -49,7 +50,8 @@ func oracle(pod object, spec config.Spec, native bool) object {
 		}
 	}
 	names := agentNames(spec, of["restartPolicy"] == "Never")
-	if ends := of["restartPolicy"] == "Never" || of["restartPolicy"] == "OnFailure"; ends && spec.Mode == config.ModeSidecar && spec.API == nil && !forever && (once || !native) {
+	if ends := of["restartPolicy"] == "Never" || of["restartPolicy"] == "OnFailure"; ends && spec.Mode == config.ModeSidecar &&
+		spec.API == nil && !forever && (once || !native) {
 		names = []string{"kms-agent-init"} // a plain container would go on for ever
 	}
 	for _, name := range names {
@@ -189,15 +191,17 @@ func oracleVolumes(of object, spec config.Spec) (volumes []object) {
 	switch spec.Identity.Kind {
 	case config.RRSA:
 		source := object{"audience": "sts.aliyuncs.com", "expirationSeconds": float64(spec.TokenExpiration), "path": "token"}
-		volumes = append(volumes, object{"name": "rrsa-oidc-token", "projected": object{"defaultMode": float64(0o644), "sources": array{object{"serviceAccountToken": source}}}})
+		volumes = append(volumes, object{"name": "rrsa-oidc-token",
+			"projected": object{"defaultMode": float64(0o644), "sources": array{object{"serviceAccountToken": source}}}})
 	case config.ClientKey:
 		mode := 0o444
 		if sc, _ := of["securityContext"].(object); sc["fsGroup"] != nil {
 			mode = 0o440
 		}
-		volumes = append(volumes, object{"name": "kms-client-key", "secret": object{"secretName": spec.Identity.Secret, "defaultMode": float64(mode), "items": array{
-			object{"key": "clientKey", "path": "clientKey"}, object{"key": "password", "path": "password"},
-		}}})
+		volumes = append(volumes, object{"name": "kms-client-key",
+			"secret": object{"secretName": spec.Identity.Secret, "defaultMode": float64(mode), "items": array{
+				object{"key": "clientKey", "path": "clientKey"}, object{"key": "password", "path": "password"},
+			}}})
 	}
 	names, _ := sights(spec)
 	views := map[string]bool{}

@@ -30,7 +30,8 @@ func TestOutdated(t *testing.T) {
 		"no mode of the file":         {after: `"secret.db":"app/db"`},
 		"for other containers":        {after: `"secret.log":"{name: app/log, containers: [worker]}"`, refused: []string{"secret.log"}},
 		"for more containers":         {after: `"secret.log":"{name: app/log, containers: [web, worker]}"`, refused: []string{"secret.log"}},
-		"for fewer containers":        {before: `"secret.log":"{name: app/log, containers: [web, worker]}"`, after: `"secret.log":"{name: app/log, containers: [web]}"`, refused: []string{"secret.log"}},
+		"for fewer containers": {before: `"secret.log":"{name: app/log, containers: [web, worker]}"`,
+			after: `"secret.log":"{name: app/log, containers: [web]}"`, refused: []string{"secret.log"}},
 		"for all containers":          {after: `"secret.log":"app/log"`, refused: []string{"secret.log"}},
 		"a variable more":             {after: `"env.TOKEN":"app/token"`, refused: []string{"env.TOKEN"}},
 		"another key of the variable": {after: `"env.KEY":"app/key#a"`, refused: []string{"env.KEY"}},
@@ -43,21 +44,24 @@ func TestOutdated(t *testing.T) {
 		"another role, by its ARN":    {after: `"role-arn":"acs:ram::1234567890123456:role/other"`, refused: []string{"role-arn"}},
 		"the same role, said":         {after: `"role-name":"shop"`},
 		"another host":                {after: `"endpoint":"x.cryptoservice.kms.aliyuncs.com"`, refused: []string{"endpoint"}},
-		"several":                     {after: `"env.TOKEN":"app/token","secret.ca":"app/ca","log-level":"debug"`, refused: []string{"env.TOKEN", "secret.ca", "log-level"}},
-		"a secret less":               {gone: []string{"secret.db"}, surplus: "the file db"},
-		"all secrets of a kind less":  {gone: []string{"env.KEY"}, surplus: "environment variables"},
-		"no API any more":             {before: `"api":"true"`, gone: []string{"api"}, surplus: "the local API"},
-		"how the agent works":         {after: `"refresh-interval":"90s","on-change":"http://127.0.0.1:80/x","log-level":"debug","log-format":"text","region":"cn-beijing"`, refused: []string{"refresh-interval", "on-change", "log-level", "log-format", "region"}},
-		"the mode":                    {after: `"mode":"init"`, warned: []string{"kms.alibabacloud.com/mode: changed after the agent was injected"}},
-		"a mode with more":            {before: `"mode":"init"`, after: `"mode":"sidecar"`},
-		"the mount path":              {after: `"mount-path":"/etc/x"`, warned: []string{"kms.alibabacloud.com/mount-path: changed"}},
-		"containers":                  {after: `"containers":"web"`, warned: []string{"kms.alibabacloud.com/containers: changed"}},
-		"skipped containers":          {after: `"skip-containers":"worker"`, warned: []string{"kms.alibabacloud.com/skip-containers: changed"}},
-		"the operator's document":     {operate: "plain-sidecar"},
+		"several": {after: `"env.TOKEN":"app/token","secret.ca":"app/ca","log-level":"debug"`,
+			refused: []string{"env.TOKEN", "secret.ca", "log-level"}},
+		"a secret less":              {gone: []string{"secret.db"}, surplus: "the file db"},
+		"all secrets of a kind less": {gone: []string{"env.KEY"}, surplus: "environment variables"},
+		"no API any more":            {before: `"api":"true"`, gone: []string{"api"}, surplus: "the local API"},
+		"how the agent works":        {after: `"refresh-interval":"90s","on-change":"http://127.0.0.1:80/x","log-level":"debug","log-format":"text","region":"cn-beijing"`, refused: []string{"refresh-interval", "on-change", "log-level", "log-format", "region"}},
+		"the mode": {after: `"mode":"init"`,
+			warned: []string{"kms.alibabacloud.com/mode: changed after the agent was injected"}},
+		"a mode with more":        {before: `"mode":"init"`, after: `"mode":"sidecar"`},
+		"the mount path":          {after: `"mount-path":"/etc/x"`, warned: []string{"kms.alibabacloud.com/mount-path: changed"}},
+		"containers":              {after: `"containers":"web"`, warned: []string{"kms.alibabacloud.com/containers: changed"}},
+		"skipped containers":      {after: `"skip-containers":"worker"`, warned: []string{"kms.alibabacloud.com/skip-containers: changed"}},
+		"the operator's document": {operate: "plain-sidecar"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in, later := operator(t, ""), operator(t, c.operate)
-			first := `{"metadata":{"annotations":{` + asked + prefixed(c.before) + `}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]},{"name":"worker","command":["/work"]}]}}`
+			first := `{"metadata":{"annotations":{` + asked + prefixed(c.before) +
+				`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]},{"name":"worker","command":["/work"]}]}}`
 			if strings.Contains(c.before+c.after, `"api"`) { // which contradicts a secret for few
 				first = strings.Replace(first, `, containers: [web]`, "", 1)
 			}
@@ -65,10 +69,12 @@ func TestOutdated(t *testing.T) {
 			again, warnings, err := inject(later, pod)
 			var want []string
 			for _, annotation := range c.refused {
-				want = append(want, config.Prefix+annotation+": the agent in this pod was injected before this was written, and knows nothing of it; write it into the pod template")
+				want = append(want, config.Prefix+annotation+": the agent in this pod was injected before this was written, and knows nothing of it; "+
+					"write it into the pod template")
 			}
 			if c.surplus != "" {
-				want = append(want, config.Prefix+"inject: the agent in this pod has more than the annotations ask for, "+c.surplus+"; write it into the pod template")
+				want = append(want, config.Prefix+"inject: the agent in this pod has more than the annotations ask for, "+c.surplus+"; write it into "+
+					"the pod template")
 			}
 			refusedFor(t, err, want)
 			said := slices.DeleteFunc(warnings, func(w string) bool { return !strings.Contains(w, "was injected") })
@@ -126,12 +132,14 @@ func change(t *testing.T, pod []byte, after string, gone []string) []byte {
 
 // TestNotOutdated: what other webhooks do to a pod, and an earlier program that said more, are no mistake.
 func TestNotOutdated(t *testing.T) {
-	const before = `{"metadata":{"annotations":{` + asked + `}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]}]}}`
+	const before = `{"metadata":{"annotations":{` + asked +
+		`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]}]}}`
 	for name, c := range map[string]struct{ old, replacement string }{
 		"a container of another user": {`"containers":[`, `"containers":[{"name":"late","command":["/x"],"securityContext":{"runAsUser":1337}},`},
 		"another user of the pod":     {`"runAsUser":1000`, `"runAsUser":1001`},
 		"another node's network":      {`"spec":{`, `"spec":{"hostNetwork":true,`},
-		"defaults that are said":      {`\"refreshInterval\"`, `\"secretsDir\":\"/var/run/kms/secrets\",\"logLevel\":\"info\",\"refreshInterval\"`},
+		"defaults that are said": {`\"refreshInterval\"`,
+			`\"secretsDir\":\"/var/run/kms/secrets\",\"logLevel\":\"info\",\"refreshInterval\"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := operator(t, "")
@@ -154,7 +162,8 @@ func TestNotOutdated(t *testing.T) {
 }
 
 func TestUnasked(t *testing.T) {
-	injected := mustInject(t, operator(t, ""), []byte(`{"metadata":{"annotations":{`+asked+`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]}]}}`))
+	injected := mustInject(t, operator(t, ""),
+		[]byte(`{"metadata":{"annotations":{`+asked+`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]}]}}`))
 	const agent = `{"spec":{"containers":[{"name":"kms-agent"}]},"metadata":{"annotations":{"kms.alibabacloud.com/inject":"false"}}}`
 	for name, c := range map[string]struct {
 		pod    []byte
@@ -163,14 +172,16 @@ func TestUnasked(t *testing.T) {
 		"switched off":          {change(t, injected, `"inject":"false"`, nil), true},
 		"taken away":            {change(t, injected, "", []string{"inject", "secret.db", "secret.log", "env.KEY"}), true},
 		"an agent of one's own": {[]byte(agent), false},
-		"no agent":              {[]byte(strings.NewReplacer("kms-agent", "web", `"false"`, `"false","kms.alibabacloud.com/injected":"v1"`).Replace(agent)), false},
+		"no agent": {[]byte(strings.NewReplacer("kms-agent", "web", `"false"`,
+			`"false","kms.alibabacloud.com/injected":"v1"`).Replace(agent)), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, warnings, err := inject(operator(t, ""), c.pod)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if (len(warnings) == 1 && strings.HasPrefix(warnings[0], "kms.alibabacloud.com/inject: does not ask for the agent any more")) != c.warned || len(warnings) > 1 {
+			if (len(warnings) == 1 && strings.HasPrefix(warnings[0],
+				"kms.alibabacloud.com/inject: does not ask for the agent any more")) != c.warned || len(warnings) > 1 {
 				t.Errorf("warned %q", warnings)
 			}
 		})

@@ -14,11 +14,13 @@ func TestParse(t *testing.T) {
 		key, value string
 		want       []string
 	}{
-		"key":               {"secret.db", "{name: a, format: env, keys: {A: '[[x'}}", []string{"secret.db: keys: A: ", "is not a JMESPath expression"}},
-		"variable":          {"env.DB", "a#[[x", []string{"env.DB: ", "is not a JMESPath expression"}},
-		"variables":         {"env", "{DB: 'a#[[x'}", []string{"/env: DB: ", "is not a JMESPath expression"}},
-		"template":          {"secret.db", "{name: a, format: template, template: '{{'}", []string{"secret.db: template line 1"}},
-		"besides the field": {"secret.db", "{name: a, format: template, template: '{{', mode: x}", []string{"2 mistakes", "mode: ", "template line 1"}},
+		"key": {"secret.db", "{name: a, format: env, keys: {A: '[[x'}}",
+			[]string{"secret.db: keys: A: ", "is not a JMESPath expression"}},
+		"variable":  {"env.DB", "a#[[x", []string{"env.DB: ", "is not a JMESPath expression"}},
+		"variables": {"env", "{DB: 'a#[[x'}", []string{"/env: DB: ", "is not a JMESPath expression"}},
+		"template":  {"secret.db", "{name: a, format: template, template: '{{'}", []string{"secret.db: template line 1"}},
+		"besides the field": {"secret.db", "{name: a, format: template, template: '{{', mode: x}",
+			[]string{"2 mistakes", "mode: ", "template line 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, mistakes := injector.Parse(map[string]string{config.Prefix + "inject": "true", config.Prefix + c.key: c.value})

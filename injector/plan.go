@@ -159,7 +159,9 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 			continue
 		}
 		if c.Name == "" {
-			mistakes = config.Mistakes{{Where: "containers", Problem: "one of the pod's containers has no name, by which it is told whether it gets the files, and without which Kubernetes refuses it; give each a name"}}
+			mistakes = config.Mistakes{{Where: "containers",
+				Problem: "one of the pod's containers has no name, by which it is told whether it gets the files, and without which Kubernetes " +
+					"refuses it; give each a name"}}
 			continue
 		}
 		names = append(names, c.Name)
@@ -172,7 +174,8 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 		}
 	}
 	if len(late) > 0 {
-		warnings = append(warnings, fmt.Sprintf("container %s came after the agent was injected and gets no files; if it needs them, name it in %scontainers, with all others that do", some(late), config.Prefix))
+		warnings = append(warnings, fmt.Sprintf("container %s came after the agent was injected and gets no files; if it needs them, name it "+
+			"in %scontainers, with all others that do", some(late), config.Prefix))
 	}
 	unknown := func(asked []string) string {
 		asked = slices.DeleteFunc(slices.Clone(asked), func(name string) bool { return in[name] })
@@ -196,7 +199,8 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 	switch {
 	case len(found) > 0 || len(mistakes) > 0:
 	case len(late) > 0:
-		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "inject", Problem: "the agent is in the pod, but no container mounts its files" + cure})
+		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "inject",
+			Problem: "the agent is in the pod, but no container mounts its files" + cure})
 	default:
 		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "skip-containers", Problem: fmt.Sprintf(
 			"leaves no container that gets the files; the pod's containers are %s", some(names))})

@@ -17,7 +17,8 @@ func (in *Injector) allowed(spec *config.Spec, namespace string) (m config.Mista
 		if len(allowed) > 0 {
 			cure = "; allowed: " + strings.Join(allowed, ", ")
 		}
-		m.Add(config.Prefix+annotation, "the operator of this cluster does not allow %s in namespace %s%s", fmt.Sprintf(format, args...), namespace, cure)
+		m.Add(config.Prefix+annotation, "the operator of this cluster does not allow %s in namespace %s%s", fmt.Sprintf(format, args...),
+			namespace, cure)
 	}
 	secret := func(annotation, name string) {
 		switch {
@@ -68,7 +69,8 @@ func (in *Injector) outOfBounds(spec *config.Spec, namespace string) (m config.M
 	floor := time.Duration(*in.policy.Agent.MinRefreshInterval)
 	if spec.RefreshInterval != 0 && in.refreshInterval(spec) < floor {
 		m = append(m, config.Mistake{Where: config.Prefix + "refresh-interval", Problem: fmt.Sprintf(
-			"%s is shorter than the administrator of this cluster allows in namespace %s, %s (agent.minRefreshInterval); write %s or more, or 0 for never",
+			"%s is shorter than the administrator of this cluster allows in namespace %s, %s (agent.minRefreshInterval); write %s or more, or 0 "+
+				"for never",
 			spec.RefreshInterval, namespace, floor, floor)})
 	}
 	most := *in.policy.Agent.MaxSecrets
@@ -87,7 +89,8 @@ func (in *Injector) outOfBounds(spec *config.Spec, namespace string) (m config.M
 	}
 	if len(asked) > most {
 		m = append(m, config.Mistake{Where: config.Prefix + "*", Problem: fmt.Sprintf(
-			"the pod asks for %d secrets; the administrator of this cluster allows %d in namespace %s (agent.maxSecrets); put values that belong together into one secret, or ask for a higher limit",
+			"the pod asks for %d secrets; the administrator of this cluster allows %d in namespace %s (agent.maxSecrets); put values that belong "+
+				"together into one secret, or ask for a higher limit",
 			len(asked), most, namespace)})
 	}
 	return m

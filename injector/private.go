@@ -16,13 +16,15 @@ func private(r *request) config.Mistakes {
 			continue
 		}
 		if c.mounts(StateVolume) {
-			refuse(c, StateVolume, "in which the agent keeps all values of the pod for itself, also those that this container is not to have; remove the mount: the files are in "+SecretsVolume)
+			refuse(c, StateVolume, "in which the agent keeps all values of the pod for itself, also those that this container is not to have; "+
+				"remove the mount: the files are in "+SecretsVolume)
 		}
 		if c.mounts(ClientKeyVolume) && r.Spec.Identity.Kind == config.ClientKey {
 			refuse(c, ClientKeyVolume, "which has the client key of the agent; remove the mount, or mount the Secret by a volume of another name")
 		}
 		if c.mounts(TokenVolume) && r.Spec.Identity.Kind == config.RRSA && !r.Spec.AppIdentity && !brought && !injected(&r.Pod.Spec) {
-			refuse(c, TokenVolume, "which the webhook makes for the agent alone: its token is good for the role of the pod; to have the application use the role too, add "+config.Prefix+"app-identity: \"true\"")
+			refuse(c, TokenVolume, "which the webhook makes for the agent alone: its token is good for the role of the pod; to have the "+
+				"application use the role too, add "+config.Prefix+"app-identity: \"true\"")
 		}
 	}
 	return m

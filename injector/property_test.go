@@ -98,7 +98,8 @@ func inMode(annotations object, mode string) {
 
 // FuzzDecide throws any bytes at it as a pod: no panic, and what is accepted keeps the promises.
 func FuzzDecide(f *testing.F) {
-	for _, file := range []string{"deployment", "restricted", "mesh-and-init-last", "after-ack-pod-identity-webhook", "denied-mounts", "api", "env", "env-container-added-later", "views", "client-key", "signals"} {
+	for _, file := range []string{"deployment", "restricted", "mesh-and-init-last", "after-ack-pod-identity-webhook", "denied-mounts", "api",
+		"env", "env-container-added-later", "views", "client-key", "signals"} {
 		f.Add(readYAML(f, "testdata/"+file+".yaml"))
 	}
 	in := operator(f, "")

@@ -63,7 +63,8 @@ func TestClass(t *testing.T) {
 			var pod corev1.Pod
 			unmarshal(t, injected, &pod)
 			for _, agent := range pod.Spec.InitContainers {
-				if r := agent.Resources; len(r.Limits) != 2 || !r.Limits.Cpu().Equal(*r.Requests.Cpu()) || !r.Limits.Memory().Equal(*r.Requests.Memory()) {
+				if r := agent.Resources; len(r.Limits) != 2 || !r.Limits.Cpu().Equal(*r.Requests.Cpu()) ||
+					!r.Limits.Memory().Equal(*r.Requests.Memory()) {
 					t.Errorf("%s has %v", agent.Name, r)
 				}
 			}

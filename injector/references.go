@@ -50,7 +50,8 @@ func warnReferences(r *request, readers []Container) []string {
 		return nil
 	}
 	names := slices.Sorted(maps.Keys(named))
-	return []string{fmt.Sprintf("%s stays as it is written in %s: Kubernetes replaces only variables of the pod's spec, and env.<NAME> is set as the container starts; "+
+	return []string{fmt.Sprintf("%s stays as it is written in %s: Kubernetes replaces only variables of the pod's spec, and env.<NAME> is "+
+		"set as the container starts; "+
 		"have the program read the variable, or start it by a shell: command: [sh, -c, 'exec …'] with $%s in place of %s",
 		some(names), some(where), strings.Trim(names[0], "$()"), names[0])}
 }

@@ -63,10 +63,12 @@ func (in *Injector) resources(r *request) (corev1.ResourceRequirements, config.M
 			continue
 		}
 		problem := config.Mistake{Where: requestsAnnotation, Problem: fmt.Sprintf(
-			"%s=%s is more than the limit of the agent's containers, %s; lower it, or raise the limit with %s", name, request.String(), limit.String(), limitsAnnotation)}
+			"%s=%s is more than the limit of the agent's containers, %s; lower it, or raise the limit with %s", name, request.String(),
+			limit.String(), limitsAnnotation)}
 		if _, own := spec.AgentRequests[string(name)]; !own {
 			problem = config.Mistake{Where: limitsAnnotation, Problem: fmt.Sprintf(
-				"%s=%s is less than the request of the agent's containers, %s; raise it, or lower the request with %s", name, limit.String(), request.String(), requestsAnnotation)}
+				"%s=%s is less than the request of the agent's containers, %s; raise it, or lower the request with %s", name, limit.String(),
+				request.String(), requestsAnnotation)}
 		}
 		mistakes = append(mistakes, problem)
 	}

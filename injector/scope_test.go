@@ -58,12 +58,14 @@ func TestIn(t *testing.T) {
 // A document of which one entry would make no valid pod is refused as a whole, and says which.
 func TestEntryThatCannotBeUsed(t *testing.T) {
 	for name, c := range map[string]struct{ entry, want string }{
-		"request above the limit": {"{names: [a], agent: {requests: {memory: 1Gi}}}", "namespaces[0].agent.requests.memory: 1Gi is more than agent.limits.memory, 64Mi"},
-		"a label's key":           {"{selector: {matchLabels: {'a b': c}}}", "namespaces[0].selector"},
-		"a label's value":         {"{selector: {matchExpressions: [{key: a, operator: In, values: ['b c']}]}}", "namespaces[0].selector"},
+		"request above the limit": {"{names: [a], agent: {requests: {memory: 1Gi}}}",
+			"namespaces[0].agent.requests.memory: 1Gi is more than agent.limits.memory, 64Mi"},
+		"a label's key":   {"{selector: {matchLabels: {'a b': c}}}", "namespaces[0].selector"},
+		"a label's value": {"{selector: {matchExpressions: [{key: a, operator: In, values: ['b c']}]}}", "namespaces[0].selector"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			policy, err := config.ReadInjector([]byte("accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: base}\nnamespaces: [" + c.entry + "]\n"))
+			policy, err := config.ReadInjector([]byte("accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: base}\nnamespaces: [" +
+				c.entry + "]\n"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +79,8 @@ func TestEntryThatCannotBeUsed(t *testing.T) {
 // TestNativeSidecars: auto is what the cluster can, in each namespace.
 func TestNativeSidecars(t *testing.T) {
 	policy, err := config.ReadInjector([]byte("{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: base}, namespaces: [" +
-		"{names: [a], agent: {nativeSidecar: never}}, {names: [b], agent: {nativeSidecar: always}}, {names: [c], agent: {nativeSidecar: auto}}, {names: [d]}]}"))
+		"{names: [a], agent: {nativeSidecar: never}}, {names: [b], agent: {nativeSidecar: always}}, {names: [c], agent: {nativeSidecar: " +
+		"auto}}, {names: [d]}]}"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,9 +24,10 @@ func (in *Injector) narrow(document *config.Agent) (config.Mistakes, []string) {
 		return nil, nil
 	}
 	if want.Required() {
-		return config.Mistakes{{Where: config.Prefix + "*", Problem: fmt.Sprintf("the administrator of this cluster requires that STS sessions are narrowed "+
-			"to the pod's secrets (agent.narrowSessions), and %s; use the identity rrsa, declare fewer secrets or ones with shorter names, "+
-			"put values that belong together into one secret, or ask the administrator for narrowSessions: preferred", err)}}, nil
+		return config.Mistakes{{Where: config.Prefix + "*",
+			Problem: fmt.Sprintf("the administrator of this cluster requires that STS sessions are narrowed "+
+				"to the pod's secrets (agent.narrowSessions), and %s; use the identity rrsa, declare fewer secrets or ones with shorter names, "+
+				"put values that belong together into one secret, or ask the administrator for narrowSessions: preferred", err)}}, nil
 	}
 	return nil, []string{fmt.Sprintf("the pod's STS sessions are as wide as its roles: %s", err)}
 }

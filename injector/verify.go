@@ -27,7 +27,8 @@ import (
 const cure = "; remove the containers " + InitContainerName + " and " + ContainerName + " from the manifest, and they are made anew"
 
 // cureLate is for annotations that came after the agent.
-const cureLate = "; write it into the pod template, or have the webhook that writes it called before this one, by the name of its configuration; " +
+const cureLate = "; write it into the pod template, or have the webhook that writes it called before this one, by the name of its " +
+	"configuration; " +
 	"from a manifest with the agent in it remove the containers " + InitContainerName + " and " + ContainerName + ", and they are made anew"
 
 // A verification is of all containers of the agent's in a pod.
@@ -70,7 +71,8 @@ func (in *Injector) verify(r *request, a *access, doc config.Agent, resources co
 func (v *verification) container(c *Container, inits bool) {
 	where := "container " + c.Name
 	if c.Name == InitContainerName && !inits {
-		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: "is not an init container, as the one that this webhook makes" + cure})
+		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: "is not an init container, as the one that this webhook makes" +
+			cure})
 		return
 	}
 	port := v.metricsPort(c)
@@ -112,7 +114,8 @@ func (v *verification) container(c *Container, inits bool) {
 	slices.SortStableFunc(fields, func(a, b string) int { return strings.Count(a, "[") - strings.Count(b, "[") }) // the items of lists last
 	problem := "is not the one that this webhook makes: there is another value of " + some(fields)
 	if slices.Contains(fields, "image") {
-		problem += fmt.Sprintf("; its image is to be %s, or one that agent.earlierImages of the webhook's configuration allows", v.in.policy.Agent.Image)
+		problem += fmt.Sprintf("; its image is to be %s, or one that agent.earlierImages of the webhook's configuration allows",
+			v.in.policy.Agent.Image)
 	}
 	v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: problem + cure})
 }
@@ -236,7 +239,8 @@ func (v *verification) asked(place string) (annotation, what string) {
 	case place == "kms.host":
 		return v.written("endpoint", "region"), ""
 	}
-	return v.written(map[string]string{"refreshInterval": "refresh-interval", "onChange": "on-change", "logLevel": "log-level", "logFormat": "log-format"}[place]), ""
+	return v.written(map[string]string{"refreshInterval": "refresh-interval", "onChange": "on-change", "logLevel": "log-level",
+		"logFormat": "log-format"}[place]), ""
 }
 
 // annotated reports whether a place in a container differs because of an annotation of the pod's, which is kept.
@@ -276,7 +280,8 @@ func (v *verification) refusals() config.Mistakes {
 		m.Add(config.Prefix+annotation, "the agent in this pod was injected before this was written, and knows nothing of it%s", cureLate)
 	}
 	if len(v.surplus) > 0 {
-		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the agent in this pod has more than the annotations ask for, " + some(distinct(v.surplus)) + cureLate})
+		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the agent in this pod has more than the annotations ask for, " +
+			some(distinct(v.surplus)) + cureLate})
 	}
 	if len(m) > 0 || v.in.policy.Unknown {
 		return m
@@ -289,11 +294,14 @@ func (v *verification) warnings() (warnings []string) {
 		if v.in.policy.Unknown {
 			break
 		}
-		warnings = append(warnings, fmt.Sprintf("the agent was injected with the image %s, and the webhook's configuration says %s%s", image, v.in.policy.Agent.Image, cure))
+		warnings = append(warnings, fmt.Sprintf("the agent was injected with the image %s, and the webhook's configuration says %s%s", image,
+			v.in.policy.Agent.Image, cure))
 	}
 	if len(v.proxied) > 0 {
-		warnings = append(warnings, "the agent's containers have the variables "+some(v.proxied)+": the agent calls KMS and STS through a proxy, "+
-			"which then has to let it through; to exclude the agent, have the webhook that adds them leave out the containers "+InitContainerName+" and "+ContainerName)
+		warnings = append(warnings, "the agent's containers have the variables "+some(v.proxied)+": the agent calls KMS and STS through a "+
+			"proxy, "+
+			"which then has to let it through; to exclude the agent, have the webhook that adds them leave out the containers "+
+			""+InitContainerName+" and "+ContainerName)
 	}
 	return warnings
 }

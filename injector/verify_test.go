@@ -29,7 +29,8 @@ func forgeablePod(t *testing.T, in *injector.Injector, annotations string) []byt
 // what is found by walking through them is all that is ever written. Each such pod is refused for the container or an annotation.
 func TestForged(t *testing.T) {
 	free := func(path string) bool {
-		return slices.ContainsFunc([]string{".name", ".resources", ".imagePullPolicy", ".securityContext.runAsUser", ".securityContext.runAsGroup", ".securityContext.capabilities.drop with more"},
+		return slices.ContainsFunc([]string{".name", ".resources", ".imagePullPolicy", ".securityContext.runAsUser",
+			".securityContext.runAsGroup", ".securityContext.capabilities.drop with more"},
 			func(start string) bool { return strings.HasPrefix(path, start) })
 	}
 	forged := 0
@@ -42,7 +43,8 @@ func TestForged(t *testing.T) {
 			document := forgeablePod(t, in, annotations)
 			var pod object
 			unmarshal(t, document, &pod)
-			for list, containers := range map[string]array{"initContainers": items(pod["spec"].(object)["initContainers"]), "containers": items(pod["spec"].(object)["containers"])} {
+			for list, containers := range map[string]array{"initContainers": items(pod["spec"].(object)["initContainers"]),
+				"containers": items(pod["spec"].(object)["containers"])} {
 				for i, c := range containers {
 					container := c.(object)
 					if !strings.HasPrefix(container["name"].(string), "kms-agent") {
@@ -61,7 +63,8 @@ func TestForged(t *testing.T) {
 						if strings.HasSuffix(err.Error(), "has a name that the injector needs for its own container; give it another name") {
 							return // it has no document
 						}
-						if !strings.Contains(err.Error(), "and they are made anew") || !strings.Contains(err.Error(), "container "+container["name"].(string)+": ") && !strings.Contains(err.Error(), config.Prefix) {
+						if !strings.Contains(err.Error(), "and they are made anew") ||
+							!strings.Contains(err.Error(), "container "+container["name"].(string)+": ") && !strings.Contains(err.Error(), config.Prefix) {
 							t.Errorf("%s: refused by %v", path, err)
 						}
 					}
@@ -149,11 +152,14 @@ func TestCompleted(t *testing.T) {
 			var pod object
 			unmarshal(t, forgeablePod(t, in, annotations), &pod)
 			spec := pod["spec"].(object)
-			spec["volumes"] = append(items(spec["volumes"]), object{"name": "kube-api-access-x", "projected": object{}}, object{"name": "of-a-mesh", "emptyDir": object{}})
+			spec["volumes"] = append(items(spec["volumes"]), object{"name": "kube-api-access-x", "projected": object{}},
+				object{"name": "of-a-mesh", "emptyDir": object{}})
 			for _, c := range append(slices.Clone(items(spec["initContainers"])), items(spec["containers"])...) {
 				complete(c.(object))
 			}
-			spec["containers"] = append(items(spec["containers"]), object{"name": "mesh", "ports": array{object{"containerPort": 9090}, object{"containerPort": 15001}}, "securityContext": object{"runAsUser": 1337}})
+			spec["containers"] = append(items(spec["containers"]),
+				object{"name": "mesh", "ports": array{object{"containerPort": 9090}, object{"containerPort": 15001}},
+					"securityContext": object{"runAsUser": 1337}})
 			document := marshal(t, pod)
 			again, warnings, err := inject(in, document)
 			if err != nil {
@@ -200,7 +206,8 @@ func complete(c object) {
 			capabilities["drop"] = append(items(capabilities["drop"]), any("KILL"))
 		}
 	}
-	c["env"] = append(array{object{"name": "ALIBABA_CLOUD_CREDENTIALS_URI", "value": ""}, object{"name": "POD_IP", "valueFrom": object{"fieldRef": object{"fieldPath": "status.podIP"}}}},
+	c["env"] = append(array{object{"name": "ALIBABA_CLOUD_CREDENTIALS_URI", "value": ""},
+		object{"name": "POD_IP", "valueFrom": object{"fieldRef": object{"fieldPath": "status.podIP"}}}},
 		append(items(c["env"]), object{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}, object{"name": "no_proxy", "value": "localhost"})...)
 	c["volumeMounts"] = append(items(c["volumeMounts"]), object{"name": "of-a-mesh", "mountPath": "/var/run/mesh"})
 }
@@ -246,7 +253,8 @@ func TestAdded(t *testing.T) {
 				agent[c.field] = c.value
 			}
 			_, _, err := inject(in, marshal(t, pod))
-			if c.said == "" && err != nil || c.said != "" && (err == nil || !strings.HasPrefix(err.Error(), "container kms-agent: ") || !strings.Contains(err.Error(), c.said)) {
+			if c.said == "" && err != nil || c.said != "" &&
+				(err == nil || !strings.HasPrefix(err.Error(), "container kms-agent: ") || !strings.Contains(err.Error(), c.said)) {
 				t.Errorf("%v, want %q", err, c.said)
 			}
 		})
@@ -287,7 +295,8 @@ func TestEarlierImages(t *testing.T) {
 				}) {
 					t.Errorf("warned %q: %s", warnings, again)
 				}
-			} else if !strings.Contains(err.Error(), "there is another value of image; its image is to be "+c.image+", or one that agent.earlierImages") {
+			} else if !strings.Contains(err.Error(),
+				"there is another value of image; its image is to be "+c.image+", or one that agent.earlierImages") {
 				t.Error(err)
 			}
 		})
@@ -313,7 +322,8 @@ func TestPrivateVolumes(t *testing.T) {
 	} {
 		t.Run(c.volume+c.annotations+c.volumes, func(t *testing.T) {
 			pod := func(mount string) []byte {
-				return []byte(`{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"` + c.annotations + `}},"spec":{"volumes":[` + c.volumes +
+				return []byte(`{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"` +
+					c.annotations + `}},"spec":{"volumes":[` + c.volumes +
 					`],"containers":[{"name":"web"},{"name":"other","volumeMounts":[` + mount + `]}]}}`)
 			}
 			mount := object{"name": c.volume, "mountPath": "/mnt", "readOnly": true}
@@ -353,7 +363,9 @@ func TestLateContainers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := operator(t, c.policy)
-			pod := strings.Replace(string(mustInject(t, in, []byte(`{"metadata":{"annotations":{`+c.annotations+`}},"spec":{"containers":[{"name":"web"}]}}`))), `"containers":[`, `"containers":[{"name":"late","env":[]},`, 1)
+			pod := strings.Replace(string(mustInject(t, in,
+				[]byte(`{"metadata":{"annotations":{`+c.annotations+`}},"spec":{"containers":[{"name":"web"}]}}`))), `"containers":[`,
+				`"containers":[{"name":"late","env":[]},`, 1)
 			again, warnings, err := inject(in, []byte(pod))
 			if err != nil {
 				t.Fatal(err)
@@ -374,7 +386,8 @@ func TestLateContainers(t *testing.T) {
 		})
 	}
 	for containers, refused := range map[string]bool{"web,istio-proxy": false, "web,wrker": true, "istio-proxy": true} {
-		pod := object{"metadata": object{"annotations": object{config.Prefix + "inject": "true", config.Prefix + "secret.db": "app/db", config.Prefix + "containers": containers}},
+		pod := object{"metadata": object{"annotations": object{config.Prefix + "inject": "true", config.Prefix + "secret.db": "app/db",
+			config.Prefix + "containers": containers}},
 			"spec": object{"containers": array{object{"name": "web"}, object{"name": "worker"}}}}
 		if _, _, err := inject(operator(t, ""), marshal(t, pod)); (err != nil) != refused {
 			t.Errorf("%s: %v", containers, err)

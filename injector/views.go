@@ -75,13 +75,15 @@ func strangers(spec *config.Spec, names []string, in map[string]bool) config.Mis
 		for _, name := range s.Containers {
 			switch {
 			case !in[name]:
-				m.Add(config.Prefix+"secret."+s.File, "containers: there is no container %s in the pod; its containers are %s", short(name), some(names))
+				m.Add(config.Prefix+"secret."+s.File, "containers: there is no container %s in the pod; its containers are %s", short(name),
+					some(names))
 			case !selected(spec, name):
 				choice := "containers"
 				if len(spec.Containers) == 0 {
 					choice = "skip-containers"
 				}
-				m.Add(config.Prefix+"secret."+s.File, "containers: container %s gets no files at all, by %s%s; change one of the two", short(name), config.Prefix, choice)
+				m.Add(config.Prefix+"secret."+s.File, "containers: container %s gets no files at all, by %s%s; change one of the two", short(name),
+					config.Prefix, choice)
 			}
 		}
 	}

@@ -80,12 +80,14 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 		switch {
 		case !r.reads(&c) || c.wrapped():
 		case len(c.Command) == 0:
-			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
+			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; "+
+				"write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
 			refuse(c, "runs before the agent has the variables; move it after "+InitContainerName+" (remove "+config.Prefix+"init-position: last)")
 		default:
 			if p, astray := r.astray(c); astray {
-				refuse(c, fmt.Sprintf("mounts the volume %s, but not all of it at %s, where the wrapper of its command looks; mount it there, leave the mount to the webhook", p.Name, p.MountPath))
+				refuse(c, fmt.Sprintf("mounts the volume %s, but not all of it at %s, where the wrapper of its command looks; mount it there, leave "+
+					"the mount to the webhook", p.Name, p.MountPath))
 			}
 		}
 	}

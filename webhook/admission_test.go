@@ -37,29 +37,43 @@ func TestMutate(t *testing.T) {
 		metric  string
 	}{
 		{"injected", pod("web", map[string]any{"secret.db": "app/db"}), 0, nil, true, `result="injected"`},
-		{"role of the pod", pod("bare", map[string]any{"secret.db": "app/db", "role-name": "shop"}), 0, nil, true, `result="injected",reason="new"`},
+		{"role of the pod", pod("bare", map[string]any{"secret.db": "app/db", "role-name": "shop"}), 0, nil, true,
+			`result="injected",reason="new"`},
 		{"said no", pod("web", map[string]any{"inject": "false"}), 0, nil, false, `result="skipped",reason="not-asked"`},
 		{"nothing of ours", pod("web", map[string]any{"inject": nil}), 0, nil, false, `reason="not-asked"`},
 		{"mirror pod", mirror, 0, nil, false, `result="skipped",reason="mirror-pod"`},
-		{"secret without inject", pod("web", map[string]any{"inject": nil, "secret.db": "app/db"}), 400, []string{"kms.alibabacloud.com/inject", "is missing"}, false, `result="denied",reason="annotations"`},
-		{"unknown annotation", pod("web", map[string]any{"secrt.db": "app/db"}), 400, []string{"kms.alibabacloud.com/secrt.db", "did you mean kms.alibabacloud.com/secret.db"}, false, ""},
+		{"secret without inject", pod("web", map[string]any{"inject": nil, "secret.db": "app/db"}), 400,
+			[]string{"kms.alibabacloud.com/inject", "is missing"}, false, `result="denied",reason="annotations"`},
+		{"unknown annotation", pod("web", map[string]any{"secrt.db": "app/db"}), 400,
+			[]string{"kms.alibabacloud.com/secrt.db", "did you mean kms.alibabacloud.com/secret.db"}, false, ""},
 		{"malformed YAML", pod("web", map[string]any{"secret.db": "{name: app/db"}), 400, []string{"kms.alibabacloud.com/secret.db"}, false, ""},
-		{"bad JMESPath", pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: 'bad['}}"}), 400, []string{"bad[", "is not a JMESPath expression"}, false, ""},
-		{"two secrets for one file", pod("web", map[string]any{"secret.db": "app/db", "secret.b": "{name: app/b, path: db}"}), 400, []string{"secret.db", "secret.b"}, false, ""},
+		{"bad JMESPath", pod("web", map[string]any{"secret.db": "{name: app/db, format: json, keys: {a: 'bad['}}"}), 400,
+			[]string{"bad[", "is not a JMESPath expression"}, false, ""},
+		{"two secrets for one file", pod("web", map[string]any{"secret.db": "app/db", "secret.b": "{name: app/b, path: db}"}), 400,
+			[]string{"secret.db", "secret.b"}, false, ""},
 		{"a path out of the mount", pod("web", map[string]any{"secret.db": "{name: app/db, path: ../db}"}), 400, []string{"../db"}, false, ""},
-		{"forbidden secret", pod("web", map[string]any{"secret.db": "finance/db"}), 403, []string{"finance/db", "namespace shop", "app/*"}, false, `result="denied",reason="policy"`},
-		{"no role", pod("bare", map[string]any{"secret.db": "app/db"}), 403, []string{"kubectl annotate serviceaccount --namespace shop bare"}, false, `result="denied",reason="role"`},
-		{"no role of the default ServiceAccount", pod("", map[string]any{"secret.db": "app/db"}), 403, []string{"kubectl annotate serviceaccount --namespace shop default"}, false, ""},
+		{"forbidden secret", pod("web", map[string]any{"secret.db": "finance/db"}), 403, []string{"finance/db", "namespace shop", "app/*"}, false,
+			`result="denied",reason="policy"`},
+		{"no role", pod("bare", map[string]any{"secret.db": "app/db"}), 403, []string{"kubectl annotate serviceaccount --namespace shop bare"},
+			false, `result="denied",reason="role"`},
+		{"no role of the default ServiceAccount", pod("", map[string]any{"secret.db": "app/db"}), 403,
+			[]string{"kubectl annotate serviceaccount --namespace shop default"}, false, ""},
 		{"no ServiceAccount", pod("nobody", map[string]any{"secret.db": "app/db"}), 403, []string{"shop/nobody", "does not exist"}, false, ""},
 		{"role of another account", pod("foreign", map[string]any{"secret.db": "app/db"}), 403, []string{"acs:ram::42:role/shop"}, false, ""},
-		{"role of the node", pod("bare", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true, `result="injected",reason="new"`},
+		{"role of the node", pod("bare", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true,
+			`result="injected",reason="new"`},
 		{"role of the node, no ServiceAccount", pod("nobody", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true, ""},
-		{"forbidden identity", pod("web", map[string]any{"secret.db": "app/db", "identity": "access-key:x"}), 403, []string{"identity", "access-key:x", "allowed: rrsa, node-role"}, false, `result="denied",reason="policy"`},
-		{"forbidden secrets of the API", pod("web", map[string]any{"secret.db": "app/db", "api": "true", "api-allow": "*"}), 403, []string{"api-allow", "app/*"}, false, ""},
-		{"bad template", pod("web", map[string]any{"secret.db": "{name: app/db, format: template, template: '{{'}"}), 400, []string{"secret.db", "template"}, false, ""},
-		{"unknown container", pod("web", map[string]any{"secret.db": "app/db", "containers": "wbe"}), 400, []string{"wbe", "its containers are web"}, false, `result="denied",reason="pod"`},
+		{"forbidden identity", pod("web", map[string]any{"secret.db": "app/db", "identity": "access-key:x"}), 403,
+			[]string{"identity", "access-key:x", "allowed: rrsa, node-role"}, false, `result="denied",reason="policy"`},
+		{"forbidden secrets of the API", pod("web", map[string]any{"secret.db": "app/db", "api": "true", "api-allow": "*"}), 403,
+			[]string{"api-allow", "app/*"}, false, ""},
+		{"bad template", pod("web", map[string]any{"secret.db": "{name: app/db, format: template, template: '{{'}"}), 400,
+			[]string{"secret.db", "template"}, false, ""},
+		{"unknown container", pod("web", map[string]any{"secret.db": "app/db", "containers": "wbe"}), 400,
+			[]string{"wbe", "its containers are web"}, false, `result="denied",reason="pod"`},
 		{"all at once", pod("bare", map[string]any{"secret.db": "finance/db", "containers": "wbe", "agent-limits": "memory=1Mi"}), 403, []string{
-			"3 mistakes:", "1. kms.alibabacloud.com/secret.db", "2. kms.alibabacloud.com/containers: there is no container wbe", "3. kms.alibabacloud.com/agent-limits", "\nno RAM role is set for ServiceAccount shop/bare"}, false, `result="denied",reason="policy"`},
+			"3 mistakes:", "1. kms.alibabacloud.com/secret.db", "2. kms.alibabacloud.com/containers: there is no container wbe",
+			"3. kms.alibabacloud.com/agent-limits", "\nno RAM role is set for ServiceAccount shop/bare"}, false, `result="denied",reason="policy"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := f.review(t, webhook.MutatePath, "CREATE", c.pod, nil)
@@ -103,13 +117,15 @@ func TestAudit(t *testing.T) {
 		want        map[string]string
 	}{
 		"RRSA": {map[string]any{
-			"secret.a": "{from: {x: app/x, y: app/y}, format: template, template: t, roleArn: 'acs:ram::1234567890123456:role/reader'}", "secret.b": "app/b", "env.C": "app/e#key",
+			"secret.a": "{from: {x: app/x, y: app/y}, format: template, template: t, roleArn: 'acs:ram::1234567890123456:role/reader'}",
+			"secret.b": "app/b", "env.C": "app/e#key",
 			"api": "true", "api-allow": "app/c*",
 		}, map[string]string{
 			"identity": "rrsa", "role": "acs:ram::1234567890123456:role/shop", "second-roles": `["acs:ram::1234567890123456:role/reader"]`,
 			"secrets": `["app/x","app/y","app/b","app/e"]`, "api-allow": `["app/c*"]`, "result": "injected-new", "session": "wide",
 		}},
-		"the node's role": {map[string]any{"api": "true", "identity": "node-role"}, map[string]string{"identity": "node-role", "result": "injected-new", "session": "wide"}},
+		"the node's role": {map[string]any{"api": "true", "identity": "node-role"},
+			map[string]string{"identity": "node-role", "result": "injected-new", "session": "wide"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := f.review(t, webhook.MutatePath, "CREATE", pod("web", c.annotations), nil)
@@ -141,7 +157,8 @@ func TestPatchedPod(t *testing.T) {
 	for _, e := range injected.Spec.InitContainers[0].Env {
 		env[e.Name] = e.Value
 	}
-	if env["ALIBABA_CLOUD_ROLE_ARN"] != "acs:ram::1234567890123456:role/shop" || !strings.Contains(env["KMS_AGENT_CONFIG"], `"namespace":"shop"`) {
+	if env["ALIBABA_CLOUD_ROLE_ARN"] != "acs:ram::1234567890123456:role/shop" ||
+		!strings.Contains(env["KMS_AGENT_CONFIG"], `"namespace":"shop"`) {
 		t.Errorf("environment %v", env)
 	}
 
@@ -207,26 +224,39 @@ func TestValidate(t *testing.T) {
 		{"bad cron job", "CREATE", cron(bad), nil, false, `did you mean "sidecar"`},
 		{"good cron job", "CREATE", cron(good), nil, true, ""},
 		{"bad job", "CREATE", map[string]any{"kind": "Job", "spec": map[string]any{"template": bad}}, nil, false, `did you mean "sidecar"`},
-		{"a claim in place of a tmpfs", "CREATE", stateful(good, "kms-secrets"), nil, false, "volumeClaimTemplates kms-secrets: has the name of a volume that the webhook adds"},
+		{"a claim in place of a tmpfs", "CREATE", stateful(good, "kms-secrets"), nil, false,
+			"volumeClaimTemplates kms-secrets: has the name of a volume that the webhook adds"},
 		{"a claim of its own", "CREATE", stateful(good, "data"), nil, true, ""},
-		{"a signal to who is not seen", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "on-change": "signal:HUP:nginx"})), nil, false, "shareProcessNamespace: true"},
+		{"a signal to who is not seen", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "on-change": "signal:HUP:nginx"})),
+			nil, false, "shareProcessNamespace: true"},
 		{"update that makes it bad", "UPDATE", deployment(bad), deployment(good), false, `did you mean "sidecar"`},
 		{"update of what was bad", "UPDATE", deployment(bad), deployment(bad), true, `did you mean "sidecar"`},
 		{"what is being deleted", "UPDATE", deleted, deployment(good), true, `did you mean "sidecar"`},
 		{"ServiceAccount to come", "CREATE", deployment(pod("soon", map[string]any{"secret.db": "app/db"})), nil, true, "does not exist"},
-		{"role to come", "CREATE", deployment(pod("bare", map[string]any{"secret.db": "app/db"})), nil, true, "kubectl annotate serviceaccount --namespace shop bare"},
-		{"role of the pod is not allowed", "CREATE", deployment(pod("soon", map[string]any{"secret.db": "app/db", "role-arn": "acs:ram::42:role/x"})), nil, false, "acs:ram::42:role/x"},
+		{"role to come", "CREATE", deployment(pod("bare", map[string]any{"secret.db": "app/db"})), nil, true,
+			"kubectl annotate serviceaccount --namespace shop bare"},
+		{"role of the pod is not allowed", "CREATE",
+			deployment(pod("soon", map[string]any{"secret.db": "app/db", "role-arn": "acs:ram::42:role/x"})), nil, false, "acs:ram::42:role/x"},
 		{"forbidden secret", "CREATE", deployment(pod("web", map[string]any{"secret.db": "finance/db"})), nil, false, "finance/db"},
-		{"all at once", "CREATE", deployment(pod("soon", map[string]any{"secret.db": "finance/db", "role-arn": "acs:ram::42:role/x", "containers": "wbe"})), nil, false,
-			"2. kms.alibabacloud.com/containers: there is no container wbe in the pod; its containers are web\nkms.alibabacloud.com/role-arn: the operator of this cluster does not allow the role acs:ram::42:role/x"},
-		{"annotated itself", "CREATE", own(deployment(pod("web", map[string]any{"inject": nil})), "inject", "secret.db"), nil, true, "kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.db: has no effect here, only on pods; move it to spec.template.metadata.annotations"},
+		{"all at once", "CREATE", deployment(pod("soon",
+			map[string]any{"secret.db": "finance/db", "role-arn": "acs:ram::42:role/x", "containers": "wbe"})), nil, false,
+			"2. kms.alibabacloud.com/containers: there is no container wbe in the pod; its containers are web\nkms.alibabacloud.com/role-arn: the " +
+				"operator of this cluster does not allow the role acs:ram::42:role/x"},
+		{"annotated itself", "CREATE", own(deployment(pod("web", map[string]any{"inject": nil})), "inject", "secret.db"), nil, true,
+			"kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.db: has no effect here, only on pods; move it to " +
+				"spec.template.metadata.annotations"},
 		{"a mistyped prefix", "CREATE", deployment(map[string]any{"metadata": map[string]any{"annotations": map[string]any{"kms.aliyun.com/inject": "true", "kms.alibabacloud.com.secret.db": "x", "kms.aliyun.com/of-another": "x"}}}), nil, true,
-			"kms.alibabacloud.com.secret.db: is not read by anybody; did you mean kms.alibabacloud.com/secret.db?; kms.aliyun.com/inject: is not read by anybody; did you mean kms.alibabacloud.com/inject?"},
+			"kms.alibabacloud.com.secret.db: is not read by anybody; did you mean kms.alibabacloud.com/secret.db?; kms.aliyun.com/inject: is not " +
+				"read by anybody; did you mean kms.alibabacloud.com/inject?"},
 		{"annotated everywhere", "CREATE", own(deployment(good), "inject", "secret.db"), nil, true, ""},
-		{"annotated itself, too", "CREATE", own(deployment(good), "inject", "secret.x"), nil, true, "kms.alibabacloud.com/secret.x: has no effect here"},
+		{"annotated itself, too", "CREATE", own(deployment(good), "inject", "secret.x"), nil, true,
+			"kms.alibabacloud.com/secret.x: has no effect here"},
 		{"annotated cron job", "CREATE", own(cron(good), "mode"), nil, true, "move it to spec.jobTemplate.spec.template.metadata.annotations"},
-		{"annotated template of jobs", "CREATE", map[string]any{"spec": map[string]any{"jobTemplate": own(cron(good)["spec"].(map[string]any)["jobTemplate"].(map[string]any), "mode")}}, nil, true, "kms.alibabacloud.com/mode: has no effect here"},
-		{"marked template", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "injected": "v1"})), nil, true, "remove it from the template"},
+		{"annotated template of jobs", "CREATE",
+			map[string]any{"spec": map[string]any{"jobTemplate": own(cron(good)["spec"].(map[string]any)["jobTemplate"].(map[string]any), "mode")}},
+			nil, true, "kms.alibabacloud.com/mode: has no effect here"},
+		{"marked template", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "injected": "v1"})), nil, true,
+			"remove it from the template"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := f.review(t, webhook.ValidatePath, c.operation, c.object, c.old)
@@ -286,7 +316,8 @@ func TestConcurrent(t *testing.T) {
 	f := start(t).ready(t)
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"})
 	request := func(secret string) []byte {
-		return marshal(t, map[string]any{"request": map[string]any{"uid": "11111111-2222-3333-4444-555555555555", "namespace": "shop", "operation": "CREATE", "object": pod("web", map[string]any{"secret.db": secret})}})
+		return marshal(t, map[string]any{"request": map[string]any{"uid": "11111111-2222-3333-4444-555555555555", "namespace": "shop",
+			"operation": "CREATE", "object": pod("web", map[string]any{"secret.db": secret})}})
 	}
 	const workers, each = 8, 25
 	patches := make([][]byte, workers)
@@ -327,7 +358,8 @@ func TestChangedAfterwards(t *testing.T) {
 		allowed           bool
 		said              string
 	}{
-		{"secret.late", "app/late", false, "kms.alibabacloud.com/secret.late: the agent in this pod was injected before this was written, and knows nothing of it"},
+		{"secret.late", "app/late", false, "kms.alibabacloud.com/secret.late: the agent in this pod was injected before this was written, and " +
+			"knows nothing of it"},
 		{"secret.db", "app/other", false, "kms.alibabacloud.com/secret.db: the agent in this pod"},
 		{"log-level", "debug", false, "kms.alibabacloud.com/log-level: the agent in this pod was injected before this was written"},
 		{"mode", "init", true, "kms.alibabacloud.com/mode: changed after the agent was injected, without any effect"},
@@ -340,7 +372,8 @@ func TestChangedAfterwards(t *testing.T) {
 				t.Fatal(err)
 			}
 			p["metadata"].(map[string]any)["annotations"].(map[string]any)["kms.alibabacloud.com/"+c.annotation] = c.value
-			for path, object := range map[string]any{webhook.MutatePath: p, webhook.ValidatePath: map[string]any{"spec": map[string]any{"template": p}}} {
+			for path, object := range map[string]any{webhook.MutatePath: p,
+				webhook.ValidatePath: map[string]any{"spec": map[string]any{"template": p}}} {
 				r := f.review(t, path, "CREATE", object, nil)
 				said := strings.Join(r.Warnings, "; ")
 				if r.Result != nil {

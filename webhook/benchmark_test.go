@@ -67,7 +67,8 @@ func bare(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true, Patch: []byte("[]"), PatchType: new(admissionv1.PatchTypeJSONPatch)}
+	review.Response = &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: true, Patch: []byte("[]"),
+		PatchType: new(admissionv1.PatchTypeJSONPatch)}
 	review.Request = nil
 	json.NewEncoder(w).Encode(review)
 }
@@ -91,7 +92,8 @@ func permissive(directory string) (*admission, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &admission{policy: policy, metadata: metadata{cached: oneAccount{}, live: newLive(oneAccount{}), scope: &scope{}}, events: &events{rate: share.NewRate(1, 1), recorder: &record.FakeRecorder{}}}, nil
+	return &admission{policy: policy, metadata: metadata{cached: oneAccount{}, live: newLive(oneAccount{}), scope: &scope{}},
+		events: &events{rate: share.NewRate(1, 1), recorder: &record.FakeRecorder{}}}, nil
 }
 
 // oneAccount has every ServiceAccount, and one role for all, and every namespace, all of which have opted in.
@@ -114,12 +116,14 @@ func reviewOf(b *testing.B, n int) []byte {
 	fields := map[string]any{}
 	for i := 0; ; i++ {
 		body, err := json.Marshal(map[string]any{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": map[string]any{
-			"uid": "11111111-2222-3333-4444-555555555555", "operation": "CREATE", "namespace": "shop", "userInfo": map[string]any{"username": "system:serviceaccount:kube-system:replicaset-controller"},
+			"uid": "11111111-2222-3333-4444-555555555555", "operation": "CREATE", "namespace": "shop",
+			"userInfo": map[string]any{"username": "system:serviceaccount:kube-system:replicaset-controller"},
 			"object": map[string]any{
 				"apiVersion": "v1", "kind": "Pod",
 				"metadata": map[string]any{
-					"generateName":  "web-",
-					"annotations":   map[string]any{config.Prefix + "inject": "true", config.Prefix + "secret.db": "app/db", config.Prefix + "secret.key": "{name: app/key, format: json}"},
+					"generateName": "web-",
+					"annotations": map[string]any{config.Prefix + "inject": "true", config.Prefix + "secret.db": "app/db", config.Prefix +
+						"secret.key": "{name: app/key, format: json}"},
 					"managedFields": []any{map[string]any{"manager": "kube-controller-manager", "operation": "Update", "fieldsV1": fields}},
 				},
 				"spec": map[string]any{"serviceAccountName": "web", "containers": []any{map[string]any{"name": "web", "image": "web", "env": env}}},
@@ -133,8 +137,10 @@ func reviewOf(b *testing.B, n int) []byte {
 		}
 		for range max(1, (n-len(body))/400) {
 			i++
-			env = append(env, map[string]any{"name": fmt.Sprintf("SETTING_%d", i), "valueFrom": map[string]any{"configMapKeyRef": map[string]any{"name": "settings", "key": fmt.Sprintf("setting.%d", i)}}})
-			fields[fmt.Sprintf(`k:{"name":"SETTING_%d"}`, i)] = map[string]any{".": map[string]any{}, "f:name": map[string]any{}, "f:valueFrom": map[string]any{"f:configMapKeyRef": map[string]any{}}}
+			env = append(env, map[string]any{"name": fmt.Sprintf("SETTING_%d", i),
+				"valueFrom": map[string]any{"configMapKeyRef": map[string]any{"name": "settings", "key": fmt.Sprintf("setting.%d", i)}}})
+			fields[fmt.Sprintf(`k:{"name":"SETTING_%d"}`, i)] = map[string]any{".": map[string]any{}, "f:name": map[string]any{},
+				"f:valueFrom": map[string]any{"f:configMapKeyRef": map[string]any{}}}
 		}
 	}
 }

@@ -37,7 +37,8 @@ func TestWaitingEventsAreSmall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.pod(&review.Request{Namespace: "shop"}, pod, review.Verdict{Result: review.Injected, Reason: reasonNew, Audit: map[string]string{"identity": "rrsa"}})
+		e.pod(&review.Request{Namespace: "shop"}, pod,
+			review.Verdict{Result: review.Injected, Reason: reasonNew, Audit: map[string]string{"identity": "rrsa"}})
 	}
 	if len(q.about) != pods {
 		t.Fatalf("%d events of %d pods", len(q.about), pods)

@@ -57,7 +57,8 @@ func TestEvents(t *testing.T) {
 		return f.event("shop", "Injected", "good", "identity rrsa as "+shopRole+", for app/db, app/key")
 	})
 	eventually(t, "denied", func() error {
-		return f.event("shop", "InjectionDenied", "bad", "look at kms.alibabacloud.com/secret.b, kms.alibabacloud.com/secret.db. The whole reason is in the FailedCreate event")
+		return f.event("shop", "InjectionDenied", "bad",
+			"look at kms.alibabacloud.com/secret.b, kms.alibabacloud.com/secret.db. The whole reason is in the FailedCreate event")
 	})
 	eventually(t, "counted", func() error {
 		for _, e := range f.kube.Find("/api/v1/namespaces/shop/events/") {
@@ -69,7 +70,8 @@ func TestEvents(t *testing.T) {
 	})
 	for _, e := range f.kube.Find("/api/v1/namespaces/shop/events/") {
 		about := e["involvedObject"].(fakekube.Object)
-		if about["kind"] != "ReplicaSet" || about["name"] != "web-5d9c" || about["apiVersion"] != "apps/v1" || about["uid"] != "good" && about["uid"] != "bad" {
+		if about["kind"] != "ReplicaSet" || about["name"] != "web-5d9c" || about["apiVersion"] != "apps/v1" || about["uid"] != "good" &&
+			about["uid"] != "bad" {
 			t.Errorf("an event about %v: %v", about, e["message"])
 		}
 	}

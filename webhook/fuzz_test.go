@@ -29,8 +29,10 @@ import (
 func FuzzReview(f *testing.F) {
 	const head = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1-2","operation":"CREATE","namespace":"shop","object":`
 	for _, text := range []string{
-		``, `null`, `{}`, `{"request":null}`, `{"request":{}}`, `{"request":{"uid":""}}`, `{"request":{"uid":1}}`, `[]`, `{"request":{"uid":"a","uid":"b"}}`,
-		`{"request":{"object":{},"uid":"a"}} x`, strings.Repeat(`{"request":`, 200), head + `null}}`, head + `{"metadata":{"annotations":null},"spec":null}}}`,
+		``, `null`, `{}`, `{"request":null}`, `{"request":{}}`, `{"request":{"uid":""}}`, `{"request":{"uid":1}}`, `[]`,
+		`{"request":{"uid":"a","uid":"b"}}`,
+		`{"request":{"object":{},"uid":"a"}} x`, strings.Repeat(`{"request":`, 200), head + `null}}`, head +
+			`{"metadata":{"annotations":null},"spec":null}}}`,
 		head + `{"spec":{"template":{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"}}}}},"oldObject":null}}`,
 		head + `{"spec":{"jobTemplate":{"spec":{"template":{"metadata":{"annotations":{"kms.alibabacloud.com/mode":"init"}}}}}}}}}`,
 		head + `{"metadata":{"annotations":{"kms.alibabacloud.com/mode":"init"},"deletionTimestamp":"2026-01-01T00:00:00Z"},"spec":{"template":null,"jobTemplate":{"metadata":{"annotations":null,"deletionTimestamp":null},"spec":null}}},"oldObject":{"spec":{"template":{}}}}}`,
@@ -91,7 +93,8 @@ func answered(t *testing.T, handler http.Handler, body []byte) {
 		t.Fatalf("%q: %d %v: %s", body, w.Code, err, w.Body)
 	}
 	response := answer.Response
-	if response.Result != nil && strings.Contains(response.Result.Message, "a bug") || strings.Contains(strings.Join(response.Warnings, " "), "a bug") {
+	if response.Result != nil && strings.Contains(response.Result.Message, "a bug") ||
+		strings.Contains(strings.Join(response.Warnings, " "), "a bug") {
 		t.Fatalf("%q: %s", body, w.Body)
 	}
 	var asked map[string]any

@@ -63,7 +63,8 @@ func hostilePods() map[string]hostilePod {
 	one := func(key, value string) map[string]string { return map[string]string{config.Prefix + key: value} }
 	names := func(n int) string { return strings.Join(numbered(n, "x"), ",") }
 	bomb := func(containers, key int) hostilePod {
-		return hostilePod{one("secret."+strings.Repeat("f", key), "{name: app/x, path: x, containers: ["+names(containers)+"]}"), namedObjects(1), nil, "must have at most 63 characters"}
+		return hostilePod{one("secret."+strings.Repeat("f", key), "{name: app/x, path: x, containers: ["+names(containers)+"]}"), namedObjects(1),
+			nil, "must have at most 63 characters"}
 	}
 	long := strings.Repeat("f", 56)
 	sources := make([]string, 1000)
@@ -73,59 +74,90 @@ func hostilePods() map[string]hostilePod {
 	return map[string]hostilePod{
 		"75 kB of one key and a list":  bomb(8_000, 40_000),
 		"210 kB of one key and a list": bomb(12_000, 150_000),
-		"long keys and lists":          {each(numbered(2, config.Prefix+"secret."+long[:54]), "{name: app/x, containers: ["+names(1000)+"]}"), namedObjects(1), nil, "there is no container x0 in the pod"},
-		"a list of 16,000 containers":  {one("containers", names(16_000)[:65_536]), namedObjects(1), nil, "names in it; at most 1000 are allowed"},
-		"a list of 16,000 skipped":     {one("skip-containers", names(16_000)[:65_536]), namedObjects(1), nil, "names in it; at most 1000 are allowed"},
-		"a list of 16,000 patterns":    {one("api-allow", names(16_000)[:65_536]), namedObjects(1), nil, "names in it; at most 1000 are allowed"},
-		"a list of 16,000 of a secret": {one("secret.x", "{name: app/x, containers: ["+names(16_000)[:65_000]+"]}"), namedObjects(1), nil, "is too much YAML"},
+		"long keys and lists": {each(numbered(2, config.Prefix+"secret."+long[:54]), "{name: app/x, containers: ["+names(1000)+"]}"),
+			namedObjects(1), nil, "there is no container x0 in the pod"},
+		"a list of 16,000 containers": {one("containers", names(16_000)[:65_536]), namedObjects(1), nil,
+			"names in it; at most 1000 are allowed"},
+		"a list of 16,000 skipped": {one("skip-containers", names(16_000)[:65_536]), namedObjects(1), nil,
+			"names in it; at most 1000 are allowed"},
+		"a list of 16,000 patterns": {one("api-allow", names(16_000)[:65_536]), namedObjects(1), nil, "names in it; at most 1000 are allowed"},
+		"a list of 16,000 of a secret": {one("secret.x", "{name: app/x, containers: ["+names(16_000)[:65_000]+"]}"), namedObjects(1), nil,
+			"is too much YAML"},
 		"lists of 1,000 for all": {map[string]string{
-			config.Prefix + "skip-containers": names(1000), config.Prefix + "api": "true", config.Prefix + "api-allow": names(1000), config.Prefix + "secret.y": "{name: app/x, path: a/b}",
+			config.Prefix + "skip-containers": names(1000), config.Prefix + "api": "true", config.Prefix + "api-allow": names(1000), config.Prefix +
+				"secret.y": "{name: app/x, path: a/b}",
 		}, namedObjects(150), nil, ""},
-		"sources that are not allowed": {one("secret."+long, "{format: template, template: x, from: {"+strings.Join(sources, ", ")+"}}"), namedObjects(1), nil, "does not allow the secret"},
-		"many sources that are not allowed": {each(numbered(6, config.Prefix+"secret."+long[:54]), "format: template\ntemplate: x\nfrom: {"+strings.Join(sources[:100], ", ")+"}"), namedObjects(1), nil,
+		"sources that are not allowed": {one("secret."+long, "{format: template, template: x, from: {"+strings.Join(sources, ", ")+"}}"),
+			namedObjects(1), nil, "does not allow the secret"},
+		"many sources that are not allowed": {each(numbered(6, config.Prefix+"secret."+long[:54]),
+			"format: template\ntemplate: x\nfrom: {"+strings.Join(sources[:100], ", ")+"}"), namedObjects(1), nil,
 			"600 mistakes"},
-		"variables that are not allowed": {one("env", "{"+strings.ReplaceAll(strings.Join(sources, ", "), "s", "S")+"}"), namedObjects(1), nil, "does not allow the secret"},
-		"a long mount path":              {one("mount-path", "/"+strings.Repeat("m", 60_000)), namedObjects(150), nil, "at most 255 are allowed"},
-		"a long role":                    {map[string]string{config.Prefix + "role-arn": "acs:ram::1:role/" + strings.Repeat("r", 60_000), config.Prefix + "app-identity": "true"}, namedObjects(150), nil, "is not the ARN of a RAM role"},
+		"variables that are not allowed": {one("env", "{"+strings.ReplaceAll(strings.Join(sources, ", "), "s", "S")+"}"), namedObjects(1), nil,
+			"does not allow the secret"},
+		"a long mount path": {one("mount-path", "/"+strings.Repeat("m", 60_000)), namedObjects(150), nil, "at most 255 are allowed"},
+		"a long role": {map[string]string{config.Prefix + "role-arn": "acs:ram::1:role/" + strings.Repeat("r", 60_000),
+			config.Prefix + "app-identity": "true"}, namedObjects(150), nil, "is not the ARN of a RAM role"},
 		"all that there is for each container": {map[string]string{
-			config.Prefix + "api": "true", config.Prefix + "app-identity": "true", config.Prefix + "env.A": "app/a", config.Prefix + "mount-path": "/" + strings.Repeat("m", 250),
+			config.Prefix + "api": "true", config.Prefix + "app-identity": "true", config.Prefix + "env.A": "app/a", config.Prefix +
+				"mount-path": "/" + strings.Repeat("m", 250),
 		}, commands, nil, ""},
-		"long names of containers":     {each(numbered(40, config.Prefix+"secret."), "{name: a, containers: [x, y]}"), longNames, nil, "there is no container x in the pod"},
-		"many files":                   {each(numbered(6000, config.Prefix+"secret."), "a"), namedObjects(1), nil, "at most 131054 fit into an environment variable"},
-		"too many files":               {each(numbered(9_000, config.Prefix+"secret."), "a"), namedObjects(1), nil, "Kubernetes allows 262144"},
-		"unknown keys":                 {each(numbered(6000, config.Prefix+"skip-container"), "a"), namedObjects(1), nil, "6000 mistakes"},
-		"too many mistakes":            {each(numbered(9_000, config.Prefix+"skip-container"), "a"), namedObjects(1), nil, "Kubernetes allows 262144"},
+		"long names of containers": {each(numbered(40, config.Prefix+"secret."), "{name: a, containers: [x, y]}"), longNames, nil,
+			"there is no container x in the pod"},
+		"many files": {each(numbered(6000, config.Prefix+"secret."), "a"), namedObjects(1), nil,
+			"at most 131054 fit into an environment variable"},
+		"too many files": {each(numbered(9_000, config.Prefix+"secret."), "a"), namedObjects(1), nil, "Kubernetes allows 262144"},
+		"unknown keys":   {each(numbered(6000, config.Prefix+"skip-container"), "a"), namedObjects(1), nil, "6000 mistakes"},
+		"too many mistakes": {each(numbered(9_000, config.Prefix+"skip-container"), "a"), namedObjects(1), nil,
+			"Kubernetes allows 262144"},
 		"mistyped prefixes":            {each(numbered(9_000, "kms.aliyun.com/skip-container"), "a"), namedObjects(1), nil, ""},
 		"mistyped prefixes, right key": {each(numbered(9_000, "kms.aliyun.com/secret."), "a"), namedObjects(1), nil, ""},
 		"a long mistyped prefix":       {each([]string{"kms.aliyun.com/secret." + strings.Repeat("x", 1<<20)}, "a"), namedObjects(1), nil, ""},
 		"as many containers as possible": {one("containers", strings.Join(numbered(150, "c")[1:], ",")+",c96"), namedObjects(150), nil,
 			"there is no container c96 in the pod"},
-		"names that are nearly those of containers": {one("containers", strings.Join(append(numbered(900, strings.Repeat("y", 55)), alike[0]["name"].(string)), ",")), alike, nil, ""},
-		"containers, very many":                     {nil, namedObjects(100_000), nil, "there are more than 1001 containers"},
-		"volumes, very many":                        {nil, namedObjects(1), namedObjects(100_000), "there are more than 1001 volumes"},
-		"one container too many":                    {nil, namedObjects(151), nil, "the pod has 151 containers; at most 150 are possible"},
-		"mounts":                                    {nil, []map[string]any{{"name": "c0", "volumeMounts": mounts}}, namedObjects(150), ""},
-		"mounts of ours":                            {nil, []map[string]any{{"name": "c0", "volumeMounts": ownMounts}}, nil, "mounts kms-secrets at more than 20 places"},
-		"references":                                {one("env.A", "app/a"), []map[string]any{{"name": "c0", "command": []string{strings.Repeat("$(A)", 50_000)}, "env": namedObjects(9_000)}}, nil, ""},
-		"files of strangers":                        {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+names(1000)+"]}"), namedObjects(150), nil, "there is no container x0 in the pod"},
-		"files of containers":                       {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+strings.Join(numbered(150, "c"), ",")+"]}"), namedObjects(150), nil, ""},
-		"files for others":                          {each(numbered(300, config.Prefix+"secret."), "{name: a, containers: [c0]}"), append(agent(1, `{"path":"x","mode":"0400"}`)[1:], others[1:]...), nil, "was injected before this was written"},
-		"an amount with many zeros":                 {one("agent-requests", "cpu=1e-2147483648"), namedObjects(1), nil, "cpu=1e-2147483648 is not a quantity"},
-		"an amount with many digits":                {one("agent-requests", "cpu="+strings.Repeat("1", 60_000)), namedObjects(1), nil, "is not a quantity"},
+		"names that are nearly those of containers": {one("containers",
+			strings.Join(append(numbered(900, strings.Repeat("y", 55)), alike[0]["name"].(string)), ",")), alike, nil, ""},
+		"containers, very many":  {nil, namedObjects(100_000), nil, "there are more than 1001 containers"},
+		"volumes, very many":     {nil, namedObjects(1), namedObjects(100_000), "there are more than 1001 volumes"},
+		"one container too many": {nil, namedObjects(151), nil, "the pod has 151 containers; at most 150 are possible"},
+		"mounts":                 {nil, []map[string]any{{"name": "c0", "volumeMounts": mounts}}, namedObjects(150), ""},
+		"mounts of ours": {nil, []map[string]any{{"name": "c0", "volumeMounts": ownMounts}}, nil,
+			"mounts kms-secrets at more than 20 places"},
+		"references": {one("env.A", "app/a"),
+			[]map[string]any{{"name": "c0", "command": []string{strings.Repeat("$(A)", 50_000)}, "env": namedObjects(9_000)}}, nil, ""},
+		"files of strangers": {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+names(1000)+"]}"),
+			namedObjects(150), nil, "there is no container x0 in the pod"},
+		"files of containers": {each(numbered(2, config.Prefix+"secret."),
+			"{name: a, containers: ["+strings.Join(numbered(150, "c"), ",")+"]}"), namedObjects(150), nil, ""},
+		"files for others": {each(numbered(300, config.Prefix+"secret."), "{name: a, containers: [c0]}"),
+			append(agent(1, `{"path":"x","mode":"0400"}`)[1:], others[1:]...), nil, "was injected before this was written"},
+		"an amount with many zeros": {one("agent-requests", "cpu=1e-2147483648"), namedObjects(1), nil,
+			"cpu=1e-2147483648 is not a quantity"},
+		"an amount with many digits": {one("agent-requests", "cpu="+strings.Repeat("1", 60_000)), namedObjects(1), nil,
+			"is not a quantity"},
 		"amounts with many zeros": {nil, []map[string]any{{"name": "c0", "resources": map[string]any{
 			"limits": map[string]string{"cpu": "1e2147483647", "memory": "1"}, "requests": map[string]string{"cpu": "1", "memory": "1"},
 		}}}, nil, ""},
 		"amounts with many digits": {nil, []map[string]any{{"name": "c0", "resources": map[string]any{
-			"limits": map[string]string{"cpu": strings.Repeat("7", 100_000), "memory": "1"}, "requests": map[string]string{"cpu": strings.Repeat("7", 99_999), "memory": "1"},
+			"limits":   map[string]string{"cpu": strings.Repeat("7", 100_000), "memory": "1"},
+			"requests": map[string]string{"cpu": strings.Repeat("7", 99_999), "memory": "1"},
 		}}}, nil, ""},
-		"a document of somebody's own":                    {each(numbered(2000, config.Prefix+"secret."), "a"), agent(900_000, `{}`), nil, "longer than a variable can be"},
-		"a document of somebody's own, of as many bytes":  {each(numbered(2000, config.Prefix+"secret."), "a"), agent(40_000, `{}`), nil, "was injected before this was written"},
-		"a document of somebody's own that could be ours": {each(numbered(2000, config.Prefix+"secret."), "a"), agent(2_000, `{"path":"x","mode":"0400","secret":"a","format":"raw"}`), nil, "was injected before this was written"},
-		"expressions":        {each(numbered(3, config.Prefix+"env.A"), "a#"+strings.Repeat("[", 4000)), namedObjects(1), nil, "is not a JMESPath expression"},
-		"long expressions":   {each(numbered(60, config.Prefix+"env.A"), "a#"+strings.Repeat("a.", 2000)+"a"), namedObjects(1), nil, "the pod's JMESPath expressions have more than 16384 bytes together"},
-		"templates":          {each(numbered(3, config.Prefix+"secret."), "name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{.}}", 12_000)), namedObjects(1), nil, "the template has more than 24576 bytes between {{ and }}"},
-		"templates together": {each(numbered(9, config.Prefix+"secret."), "name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{$x:=1}}", 600)), namedObjects(1), nil, "the pod's templates have"},
-		"templates that end": {each(numbered(3, config.Prefix+"secret."), "name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{if .}}", 8_000)), namedObjects(1), nil, "template"},
+		"a document of somebody's own": {each(numbered(2000, config.Prefix+"secret."), "a"), agent(900_000, `{}`), nil,
+			"longer than a variable can be"},
+		"a document of somebody's own, of as many bytes": {each(numbered(2000, config.Prefix+"secret."), "a"), agent(40_000, `{}`), nil,
+			"was injected before this was written"},
+		"a document of somebody's own that could be ours": {each(numbered(2000, config.Prefix+"secret."), "a"),
+			agent(2_000, `{"path":"x","mode":"0400","secret":"a","format":"raw"}`), nil, "was injected before this was written"},
+		"expressions": {each(numbered(3, config.Prefix+"env.A"), "a#"+strings.Repeat("[", 4000)), namedObjects(1), nil,
+			"is not a JMESPath expression"},
+		"long expressions": {each(numbered(60, config.Prefix+"env.A"), "a#"+strings.Repeat("a.", 2000)+"a"), namedObjects(1), nil,
+			"the pod's JMESPath expressions have more than 16384 bytes together"},
+		"templates": {each(numbered(3, config.Prefix+"secret."),
+			"name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{.}}", 12_000)), namedObjects(1), nil,
+			"the template has more than 24576 bytes between {{ and }}"},
+		"templates together": {each(numbered(9, config.Prefix+"secret."),
+			"name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{$x:=1}}", 600)), namedObjects(1), nil, "the pod's templates have"},
+		"templates that end": {each(numbered(3, config.Prefix+"secret."),
+			"name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{if .}}", 8_000)), namedObjects(1), nil, "template"},
 	}
 }
 
@@ -134,13 +166,15 @@ func TestHostile(t *testing.T) {
 	a := hostileAdmission(t)
 	metrics := newMetrics(func() time.Time { return time.Time{} })
 	pods := &review.Handler{Decide: a.mutatePod, Observe: metrics.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
-	workloads := &review.Handler{Decide: a.validateWorkload, Observe: metrics.pod, Advisory: true, Log: logr.Discard(), Draining: new(atomic.Bool)}
+	workloads := &review.Handler{Decide: a.validateWorkload, Observe: metrics.pod, Advisory: true, Log: logr.Discard(),
+		Draining: new(atomic.Bool)}
 	for name, c := range hostilePods() {
 		annotations := each([]string{config.Prefix + "inject", config.Prefix + "secret.db"}, "true")
 		for key, value := range c.annotations {
 			annotations[key] = value
 		}
-		pod := map[string]any{"metadata": map[string]any{"annotations": annotations}, "spec": map[string]any{"containers": c.containers, "volumes": c.volumes}}
+		pod := map[string]any{"metadata": map[string]any{"annotations": annotations},
+			"spec": map[string]any{"containers": c.containers, "volumes": c.volumes}}
 		deployment := map[string]any{"spec": map[string]any{"template": pod}}
 		for _, r := range []struct {
 			name    string
@@ -159,7 +193,8 @@ func TestHostile(t *testing.T) {
 					t.Fatal(err)
 				}
 				handle := sender(r.handler, body)
-				if said := handle(); !strings.Contains(said, c.said) || strings.Contains(said, `"allowed":true`) != (r.allowed && !strings.Contains(c.said, "there are more than")) {
+				if said := handle(); !strings.Contains(said, c.said) ||
+					strings.Contains(said, `"allowed":true`) != (r.allowed && !strings.Contains(c.said, "there are more than")) {
 					t.Errorf("%.500s … %d bytes", said, len(said))
 				}
 				bounds.Review(t, body, func() { handle() })
@@ -179,7 +214,8 @@ func hostileAdmission(t *testing.T) *admission {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &admission{policy: policy, metadata: metadata{cached: oneAccount{}, live: newLive(oneAccount{}), scope: &scope{}}, events: &events{rate: share.NewRate(1, 1), recorder: &record.FakeRecorder{}}}
+	return &admission{policy: policy, metadata: metadata{cached: oneAccount{}, live: newLive(oneAccount{}), scope: &scope{}},
+		events: &events{rate: share.NewRate(1, 1), recorder: &record.FakeRecorder{}}}
 }
 
 // sender sends a review to a handler and returns the answer.

@@ -56,7 +56,8 @@ func newLive(reader client.Reader) *live {
 }
 
 // get returns share.ErrBusy if a read could not begin in time.
-func (l *live) get(ctx context.Context, source string, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
+func (l *live) get(ctx context.Context, source string, kind schema.GroupVersionKind,
+	name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
 	q := question{source, kind, name}
 	l.mu.Lock()
 	a := l.next[q]

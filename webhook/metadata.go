@@ -36,12 +36,14 @@ type metadata struct {
 	scope  *scope
 }
 
-func (m metadata) fromCache(ctx context.Context, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
+func (m metadata) fromCache(ctx context.Context, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata,
+	error) {
 	return get(ctx, m.cached, kind, name)
 }
 
 // fromServer returns nil for an object that does not exist. The error is an outage.
-func (m metadata) fromServer(ctx context.Context, source string, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
+func (m metadata) fromServer(ctx context.Context, source string, kind schema.GroupVersionKind,
+	name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
 	object, err := m.live.get(ctx, source, kind, name)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -97,7 +99,8 @@ func (l lookup) ServiceAccountAnnotations(ctx context.Context, namespace, name s
 	return account.Annotations, nil
 }
 
-func get(ctx context.Context, from client.Reader, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
+func get(ctx context.Context, from client.Reader, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata,
+	error) {
 	var object metav1.PartialObjectMetadata
 	object.SetGroupVersionKind(kind)
 	if err := from.Get(ctx, name, &object); err != nil {
@@ -160,7 +163,8 @@ func watchMetadata(config *rest.Config, configuration string) (cache.Cache, meta
 	mapper.Add(configurationKind, meta.RESTScopeRoot)
 	watched := map[client.Object]cache.ByObject{accounts: {Transform: slimAccount}, namespaces: {Transform: slimNamespace}}
 	if configuration != "" {
-		watched[&admissionregistrationv1.MutatingWebhookConfiguration{}] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", configuration)}
+		watched[&admissionregistrationv1.MutatingWebhookConfiguration{}] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name",
+			configuration)}
 	}
 	informers, err := cache.New(config, cache.Options{HTTPClient: httpClient, Mapper: mapper, ByObject: watched})
 	if err != nil {

@@ -42,10 +42,12 @@ func newMetrics(expiry func() time.Time) *webhookMetrics {
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}),
 		configOK: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "kms_webhook_config_last_reload_successful", Help: "1 if the operator's document is in force as it is; 0 if it has a mistake and the last good one is.",
+			Name: "kms_webhook_config_last_reload_successful",
+			Help: "1 if the operator's document is in force as it is; 0 if it has a mistake and the last good one is.",
 		}),
 		configTime: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "kms_webhook_config_last_reload_success_timestamp_seconds", Help: "Since when the operator's document that is in force is so, in Unix time.",
+			Name: "kms_webhook_config_last_reload_success_timestamp_seconds",
+			Help: "Since when the operator's document that is in force is so, in Unix time.",
 		}),
 	}
 	for result, reasons := range outcomes {

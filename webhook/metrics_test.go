@@ -27,7 +27,8 @@ func TestMetricsAreWhatIsReferredTo(t *testing.T) {
 			names = append(names, f.GetName()+"_bucket", f.GetName()+"_count", f.GetName()+"_sum")
 		}
 	}
-	for _, file := range []string{"../deploy/chart/kms-agent-injector/monitoring/alerts.yaml", "../deploy/chart/kms-agent-injector/monitoring/dashboard.json", documented, "../docs/runbooks.md"} {
+	for _, file := range []string{"../deploy/chart/kms-agent-injector/monitoring/alerts.yaml",
+		"../deploy/chart/kms-agent-injector/monitoring/dashboard.json", documented, "../docs/runbooks.md"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -63,10 +64,13 @@ func TestAdmissionsAreCountedFromZero(t *testing.T) {
 	}
 	for _, v := range []review.Verdict{
 		{Result: review.Injected, Reason: reasonNew, Audit: map[string]string{auditSession: sessionWide}},
-		{Result: review.Injected, Reason: reasonAgain, Audit: map[string]string{auditSession: sessionNarrowed}}, skipped(reasonNotAsked), skipped(reasonMirror),
+		{Result: review.Injected, Reason: reasonAgain, Audit: map[string]string{auditSession: sessionNarrowed}}, skipped(reasonNotAsked),
+		skipped(reasonMirror),
 		skipped(reasonNotLabelled),
-		denied(injector.WrongAnnotations, nil), denied(injector.NotAllowed, nil), denied(injector.WithoutRole, nil), denied(injector.Conflict, nil),
-		{Result: review.Errored, Reason: reasonKube}, {Result: review.Errored, Reason: review.BadReview}, {Result: review.Errored, Reason: review.Busy},
+		denied(injector.WrongAnnotations, nil), denied(injector.NotAllowed, nil), denied(injector.WithoutRole, nil),
+		denied(injector.Conflict, nil),
+		{Result: review.Errored, Reason: reasonKube}, {Result: review.Errored, Reason: review.BadReview},
+		{Result: review.Errored, Reason: review.Busy},
 		{Result: review.Errored, Reason: review.Panic},
 	} {
 		m.pod(v, time.Millisecond)

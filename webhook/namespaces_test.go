@@ -24,7 +24,8 @@ namespaces:
 )
 
 func (f *fixture) namespace(name string, labels map[string]any) {
-	f.kube.Put("/api/v1/namespaces/"+name, fakekube.Object{"apiVersion": "v1", "kind": "Namespace", "metadata": fakekube.Object{"labels": labels}})
+	f.kube.Put("/api/v1/namespaces/"+name, fakekube.Object{"apiVersion": "v1", "kind": "Namespace",
+		"metadata": fakekube.Object{"labels": labels}})
 }
 
 // TestPolicyByLabels: a namespace's labels choose its part of the document, as they are now, without a call in the common case.
@@ -39,7 +40,8 @@ func TestPolicyByLabels(t *testing.T) {
 	if c := gold.Spec.Containers[1]; c.Name != "kms-agent" || c.Image != "registry.example/gold:v1" {
 		t.Errorf("the second container is %s of %s, want a plain sidecar of the namespace's image", c.Name, c.Image)
 	}
-	if r := f.review(t, webhook.MutatePath, "CREATE", pod("web", map[string]any{"secret.db": "app/db"}), nil); r.Allowed || !strings.Contains(r.Result.Message, "gold/*") {
+	if r := f.review(t, webhook.MutatePath, "CREATE", pod("web", map[string]any{"secret.db": "app/db"}), nil); r.Allowed ||
+		!strings.Contains(r.Result.Message, "gold/*") {
 		t.Errorf("a secret of other namespaces: %+v", r.Result)
 	}
 	if n := f.kube.Requests("GET /api/v1/namespaces/shop") - f.kube.Requests("GET /api/v1/namespaces/shop/"); n != 0 {

@@ -15,7 +15,8 @@ func TestNotOptedIn(t *testing.T) {
 	deployment := func(p map[string]any) map[string]any {
 		return map[string]any{"spec": map[string]any{"template": p}}
 	}
-	const cure = "nothing will be injected: namespace shop has not opted in; run kubectl label namespace shop kms.alibabacloud.com/injection=enabled"
+	const cure = "nothing will be injected: namespace shop has not opted in; run kubectl label namespace shop " +
+		"kms.alibabacloud.com/injection=enabled"
 	for _, c := range []struct {
 		name   string
 		labels map[string]any
@@ -27,7 +28,8 @@ func TestNotOptedIn(t *testing.T) {
 		{"a pod", nil, webhook.BarePodsPath, good, []string{cure}},
 		{"another value", map[string]any{"kms.alibabacloud.com/injection": "true"}, webhook.BarePodsPath, good, []string{
 			"namespace shop has the label kms.alibabacloud.com/injection=true, which must be enabled"}},
-		{"a mistake, too", nil, webhook.ValidatePath, deployment(bad), []string{cure, "it would be refused otherwise: ", "did you mean kms.alibabacloud.com/secret.db?"}},
+		{"a mistake, too", nil, webhook.ValidatePath, deployment(bad),
+			[]string{cure, "it would be refused otherwise: ", "did you mean kms.alibabacloud.com/secret.db?"}},
 		{"a pod's mistake, too", nil, webhook.BarePodsPath, bad, []string{cure, "did you mean kms.alibabacloud.com/secret.db?"}},
 		{"said no", nil, webhook.ValidatePath, deployment(pod("nobody", map[string]any{"inject": "false", "secrt.db": "x"})), nil},
 		{"a pod that said no", nil, webhook.BarePodsPath, pod("nobody", map[string]any{"inject": "false"}), nil},

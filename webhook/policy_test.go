@@ -91,12 +91,13 @@ func TestCAFileOfMoreThanCertificates(t *testing.T) {
 
 func TestPolicyThatCannotBeUsed(t *testing.T) {
 	for name, c := range map[string]struct{ document, ca, message string }{
-		"not there":         {"", "", "read the operator's configuration"},
-		"wrong":             {"accountID: x", "", "accountID"},
-		"no CA file":        {document, "", "kms.caFile"},
-		"no certificate":    {document, "x", "has no certificate"},
-		"broken":            {document, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "ca.pem"},
-		"requests > limits": {"{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: agent, requests: {memory: 1Gi}}}", "", "agent.requests.memory: 1Gi"},
+		"not there":      {"", "", "read the operator's configuration"},
+		"wrong":          {"accountID: x", "", "accountID"},
+		"no CA file":     {document, "", "kms.caFile"},
+		"no certificate": {document, "x", "has no certificate"},
+		"broken":         {document, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "ca.pem"},
+		"requests > limits": {"{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: agent, requests: {memory: 1Gi}}}", "",
+			"agent.requests.memory: 1Gi"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

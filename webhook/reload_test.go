@@ -18,7 +18,8 @@ func TestReload(t *testing.T) {
 		o.ConfigMap = types.NamespacedName{Namespace: "kms", Name: "kms-webhook"}
 		f.kube.Put("/api/v1/namespaces/kms/configmaps/kms-webhook", fakekube.Object{"metadata": fakekube.Object{"uid": "of-the-document"}})
 	}).ready(t)
-	for _, metric := range []string{"kms_webhook_config_last_reload_successful 1\n", "kms_webhook_config_last_reload_success_timestamp_seconds 1."} {
+	for _, metric := range []string{"kms_webhook_config_last_reload_successful 1\n",
+		"kms_webhook_config_last_reload_success_timestamp_seconds 1."} {
 		if err := metricIs(f, metric); err != nil {
 			t.Error(err)
 		}

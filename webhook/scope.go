@@ -25,7 +25,8 @@ type scope struct {
 
 // follow keeps the selector.
 func (s *scope) follow(informers cache.Cache) error {
-	informer, err := informers.GetInformer(context.Background(), &admissionregistrationv1.MutatingWebhookConfiguration{}, cache.BlockUntilSynced(false))
+	informer, err := informers.GetInformer(context.Background(), &admissionregistrationv1.MutatingWebhookConfiguration{},
+		cache.BlockUntilSynced(false))
 	if err != nil {
 		return err
 	}

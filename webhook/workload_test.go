@@ -19,23 +19,27 @@ func TestDecodeWorkload(t *testing.T) {
 		misplaced string
 		claims    string
 	}{
-		"a Deployment":             {text: `{"metadata":{"annotations":null},"spec":{"replicas":3,"template":` + template + `}}`},
-		"a CronJob":                {text: `{"spec":{"jobTemplate":{"spec":{"template":` + template + `}}}}`},
-		"on its way out":           {text: `{"metadata":` + deleted + `,"spec":{"template":` + template + `}}`, deleted: true},
-		"annotated itself":         {text: `{"metadata":` + ours + `,"spec":{"template":` + template + `}}`, misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.template.metadata.annotations"},
-		"an annotated CronJob":     {text: `{"metadata":` + ours + `,"spec":{"jobTemplate":{"spec":{"template":` + template + `}}}}`, misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.jobTemplate.spec.template.metadata.annotations"},
-		"a CronJob annotated deep": {text: `{"spec":{"jobTemplate":{"metadata":` + ours + `,"spec":{"template":` + template + `}}}}`, misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.jobTemplate.spec.template.metadata.annotations"},
-		"a StatefulSet":            {text: `{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"data"},"spec":{"name":"x"}},null,{"kind":"PersistentVolumeClaim","metadata":{"labels":null,"name":"logs"}}],"template":` + template + `}}`, claims: "[data logs]"},
-		"without claims":           {text: `{"spec":{"volumeClaimTemplates":null,"template":` + template + `}}`},
-		"nothing":                  {text: `null`, empty: true},
-		"nothing at all levels":    {text: `{"metadata":null,"spec":{"template":null,"jobTemplate":{"spec":null}}}`, empty: true},
+		"a Deployment":   {text: `{"metadata":{"annotations":null},"spec":{"replicas":3,"template":` + template + `}}`},
+		"a CronJob":      {text: `{"spec":{"jobTemplate":{"spec":{"template":` + template + `}}}}`},
+		"on its way out": {text: `{"metadata":` + deleted + `,"spec":{"template":` + template + `}}`, deleted: true},
+		"annotated itself": {text: `{"metadata":` + ours + `,"spec":{"template":` + template + `}}`,
+			misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.template.metadata.annotations"},
+		"an annotated CronJob": {text: `{"metadata":` + ours + `,"spec":{"jobTemplate":{"spec":{"template":` + template + `}}}}`,
+			misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.jobTemplate.spec.template.metadata.annotations"},
+		"a CronJob annotated deep": {text: `{"spec":{"jobTemplate":{"metadata":` + ours + `,"spec":{"template":` + template + `}}}}`,
+			misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.jobTemplate.spec.template.metadata.annotations"},
+		"a StatefulSet":         {text: `{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"data"},"spec":{"name":"x"}},null,{"kind":"PersistentVolumeClaim","metadata":{"labels":null,"name":"logs"}}],"template":` + template + `}}`, claims: "[data logs]"},
+		"without claims":        {text: `{"spec":{"volumeClaimTemplates":null,"template":` + template + `}}`},
+		"nothing":               {text: `null`, empty: true},
+		"nothing at all levels": {text: `{"metadata":null,"spec":{"template":null,"jobTemplate":{"spec":null}}}`, empty: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, err := decodeWorkload([]byte(c.text))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if read := w.template.Metadata.Annotations["kms.alibabacloud.com/mode"] == "init" && w.template.Spec.ServiceAccountName == "web"; read == c.empty {
+			if read := w.template.Metadata.Annotations["kms.alibabacloud.com/mode"] == "init" &&
+				w.template.Spec.ServiceAccountName == "web"; read == c.empty {
 				t.Errorf("read %+v", w.template)
 			}
 			if claims := fmt.Sprint(w.claims); claims != cmp.Or(c.claims, "[]") {

@@ -50,8 +50,9 @@ func (o *origin) fetch(ctx context.Context, key string) (string, error) {
 
 func newCache(o *origin, change ...func(*Config[string, string])) *Cache[string, string] {
 	cfg := Config[string, string]{
-		Timeout: 30 * time.Second, Weigh: func(string) int { return 0 }, Stale: func(string, error) {}, Lasting: func(error) bool { return false },
-		Fetch: o.fetch, TTL: 5 * time.Minute, Size: 3,
+		Timeout: 30 * time.Second, Weigh: func(string) int { return 0 }, Stale: func(string, error) {},
+		Lasting: func(error) bool { return false },
+		Fetch:   o.fetch, TTL: 5 * time.Minute, Size: 3,
 		Transient: func(err error) bool { return errors.Is(err, errOutage) },
 		Version:   func(v string) string { return v },
 	}

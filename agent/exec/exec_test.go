@@ -40,7 +40,8 @@ func run(t *testing.T, variables string, line ...string) *exec.Cmd {
 
 func TestVariables(t *testing.T) {
 	value := "a \"b\" 'c' $d\n第二行 = x"
-	out, err := run(t, `{"TAKEN":"from KMS","NEW":"a \"b\" 'c' $d\n第二行 = x"}`, "sh", "-c", `printf '%s|%s|%s|' "$NEW" "$KEPT" "$TAKEN"; env | grep -c ^TAKEN=`).Output()
+	out, err := run(t, `{"TAKEN":"from KMS","NEW":"a \"b\" 'c' $d\n第二行 = x"}`, "sh", "-c",
+		`printf '%s|%s|%s|' "$NEW" "$KEPT" "$TAKEN"; env | grep -c ^TAKEN=`).Output()
 	if want := value + "|as it is|from KMS|1\n"; err != nil || string(out) != want {
 		t.Errorf("got %q, %v, want %q", out, err, want)
 	}

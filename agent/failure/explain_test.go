@@ -55,8 +55,10 @@ func TestErrorsWithoutACode(t *testing.T) {
 		{&identity.Error{Host: "sts.example", Err: errors.New("no such host")}, "check that pods reach sts.example on port 443"},
 		{&kms.Error{Status: 502, Err: errors.New("not KMS")}, "check that pods reach kms.example on port 443"},
 		{&identity.TokenError{Path: "/token", Err: fs.ErrPermission}, "fsGroup"},
-		{&identity.Error{Action: identity.AssumeRole, Host: "sts.example", Err: errors.New("no such host")}, "check that pods reach sts.example on port 443"},
-		{&identity.Error{Action: identity.GetNodeRole, Host: "metadata.example", Err: errors.New("no route")}, "reach metadata.example on port 80"},
+		{&identity.Error{Action: identity.AssumeRole, Host: "sts.example", Err: errors.New("no such host")},
+			"check that pods reach sts.example on port 443"},
+		{&identity.Error{Action: identity.GetNodeRole, Host: "metadata.example", Err: errors.New("no route")},
+			"reach metadata.example on port 80"},
 		{&kms.KeyError{File: "/key", Err: kms.ErrPassword}, "must be of one client key"},
 		{&kms.KeyError{File: "/key", Err: fmt.Errorf("%w on 2026-01-02", kms.ErrExpired)}, "create another client key"},
 		{&kms.KeyError{File: "/key", Err: fs.ErrNotExist}, "it needs two keys: clientKey"},
@@ -80,14 +82,16 @@ func TestSecretOfAnotherAccountIsNamedAsItIs(t *testing.T) {
 
 func TestSecretOfASecondRoleIsThatRolesAffair(t *testing.T) {
 	const second = "acs:ram::2:role/reader"
-	text := Adviser{Role: "acs:ram::1:role/app"}.Explain(&kms.Error{Ref: kms.Ref{Name: "app/db", RoleARN: second}, Code: "Forbidden.NoPermission"})
+	text := Adviser{Role: "acs:ram::1:role/app"}.Explain(&kms.Error{Ref: kms.Ref{Name: "app/db", RoleARN: second},
+		Code: "Forbidden.NoPermission"})
 	if !strings.Contains(text, second+" may not read") || strings.Contains(text, "role/app") {
 		t.Error(text)
 	}
 }
 
 func TestWhoMayNotReadIsNamedInEveryIdentitysWords(t *testing.T) {
-	for _, role := range []string{"acs:ram::1:role/app", "the node's role", "the access key's RAM user", "the client key's application access point"} {
+	for _, role := range []string{"acs:ram::1:role/app", "the node's role", "the access key's RAM user",
+		"the client key's application access point"} {
 		text := Adviser{Role: role}.Explain(&kms.Error{Ref: kms.Ref{Name: "app/db"}, Code: "Forbidden.NoPermission"})
 		if !strings.Contains(text, "why: "+role+" may not read app/db") || !strings.Contains(text, "a policy of "+role+" must allow") {
 			t.Error(text)
@@ -99,27 +103,35 @@ func TestWhoMayNotReadIsNamedInEveryIdentitysWords(t *testing.T) {
 func TestProblems(t *testing.T) {
 	const role = "acs:ram::1234567890123456:role/shop"
 	sts := func(code, message string) error {
-		return &identity.Error{Action: identity.AssumeRoleWithOIDC, RoleARN: role, Host: "sts-vpc.cn-hangzhou.aliyuncs.com", Code: code, Message: message, RequestID: "R"}
+		return &identity.Error{Action: identity.AssumeRoleWithOIDC, RoleARN: role, Host: "sts-vpc.cn-hangzhou.aliyuncs.com", Code: code,
+			Message: message, RequestID: "R"}
 	}
 	for name, c := range map[string]struct {
 		err    error
 		link   status.Link
 		secret string
 	}{
-		"trust policy":      {sts("AuthenticationFail.NoPermission", "There is no permission"), status.STS, ""},
-		"no provider":       {sts("AuthenticationFail.NoPermission", "No such OIDC Provider registered."), status.Provider, ""},
-		"no role":           {sts("EntityNotExist.Role", "The specified role does not exist."), status.STS, ""},
-		"issuer":            {sts("AuthenticationFail.OIDCToken.IssuerNotMatch", "The issuer in the OIDC Token doesn't match the OIDC Provider registered."), status.Provider, ""},
-		"keys":              {sts("AuthenticationFail.OIDCToken.IssuerConfigurationBroken", "Get public keys failed."), status.Provider, ""},
-		"audience":          {sts("AuthenticationFail.OIDCToken.AudienceNotMatch", "Invalid audience."), status.Token, ""},
-		"expired":           {sts("AuthenticationFail.OIDCToken.Expired", "This JsonWebToken is expired."), status.Token, ""},
-		"STS unreachable":   {&identity.Error{Action: identity.AssumeRoleWithOIDC, RoleARN: role, Host: "sts.example:443", Err: errors.New("dial tcp: connection refused")}, status.STS, ""},
-		"second role":       {&identity.Error{Action: identity.AssumeRole, RoleARN: role, Caller: "acs:ram::1:role/a", Host: "sts.example", Code: "NoPermission", Message: "no"}, status.STS, ""},
-		"token missing":     {&identity.TokenError{Path: "/var/run/token", Err: fs.ErrNotExist}, status.Token, ""},
-		"secret absent":     {fmt.Errorf("file db: %w", &kms.Error{Ref: kms.Ref{Name: "shop/prod/db"}, Code: "Forbidden.ResourceNotFound", Status: 404, RequestID: "R"}), status.KMS, "shop/prod/db"},
-		"another account's": {&kms.Error{Ref: kms.Ref{Name: "acs:kms:cn-hangzhou:1:secret/a/b"}, Code: "Forbidden.NoPermission", Status: 403}, status.KMS, "acs:kms:cn-hangzhou:1:secret/a/b"},
-		"KMS unreachable":   {&kms.Error{Ref: kms.Ref{Name: "app/key"}, Err: errors.New("dial tcp 10.0.0.1:443: i/o timeout")}, status.KMS, "app/key"},
-		"the volume":        {errors.New("write db: no space left on device"), status.Files, ""},
+		"trust policy": {sts("AuthenticationFail.NoPermission", "There is no permission"), status.STS, ""},
+		"no provider":  {sts("AuthenticationFail.NoPermission", "No such OIDC Provider registered."), status.Provider, ""},
+		"no role":      {sts("EntityNotExist.Role", "The specified role does not exist."), status.STS, ""},
+		"issuer": {sts("AuthenticationFail.OIDCToken.IssuerNotMatch",
+			"The issuer in the OIDC Token doesn't match the OIDC Provider registered."), status.Provider, ""},
+		"keys":     {sts("AuthenticationFail.OIDCToken.IssuerConfigurationBroken", "Get public keys failed."), status.Provider, ""},
+		"audience": {sts("AuthenticationFail.OIDCToken.AudienceNotMatch", "Invalid audience."), status.Token, ""},
+		"expired":  {sts("AuthenticationFail.OIDCToken.Expired", "This JsonWebToken is expired."), status.Token, ""},
+		"STS unreachable": {&identity.Error{Action: identity.AssumeRoleWithOIDC, RoleARN: role, Host: "sts.example:443",
+			Err: errors.New("dial tcp: connection refused")}, status.STS, ""},
+		"second role": {&identity.Error{Action: identity.AssumeRole, RoleARN: role, Caller: "acs:ram::1:role/a", Host: "sts.example",
+			Code: "NoPermission", Message: "no"}, status.STS, ""},
+		"token missing": {&identity.TokenError{Path: "/var/run/token", Err: fs.ErrNotExist}, status.Token, ""},
+		"secret absent": {fmt.Errorf("file db: %w",
+			&kms.Error{Ref: kms.Ref{Name: "shop/prod/db"}, Code: "Forbidden.ResourceNotFound", Status: 404, RequestID: "R"}), status.KMS,
+			"shop/prod/db"},
+		"another account's": {&kms.Error{Ref: kms.Ref{Name: "acs:kms:cn-hangzhou:1:secret/a/b"}, Code: "Forbidden.NoPermission", Status: 403},
+			status.KMS, "acs:kms:cn-hangzhou:1:secret/a/b"},
+		"KMS unreachable": {&kms.Error{Ref: kms.Ref{Name: "app/key"}, Err: errors.New("dial tcp 10.0.0.1:443: i/o timeout")}, status.KMS,
+			"app/key"},
+		"the volume": {errors.New("write db: no space left on device"), status.Files, ""},
 	} {
 		all := Adviser{}.Problems(errors.Join(errors.New("no secrets within 1m0s"), c.err))
 		if len(all) != 2 || all[1].Link != c.link || all[1].Secret != c.secret || all[1].Says != c.err.Error() {

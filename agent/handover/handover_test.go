@@ -51,7 +51,8 @@ func TestDamagedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got map[string]string
-		if err := Read(directory, "x.json", &got); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "sentinel") {
+		if err := Read(directory, "x.json", &got); err == nil || !strings.Contains(err.Error(), want) ||
+			strings.Contains(err.Error(), "sentinel") {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}

@@ -13,8 +13,10 @@ import (
 // Whatever is asked for, the answer is one of the documented ones, and only what is allowed is asked of the source.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{
-		"/v1/app/db", "/secretsmanager/get?secretId=app/db", "/v1/app/db?refreshNow=1&versionId=v%31", "/v1/%61pp/db", "/v1//app/db", "/v1/app/../db",
-		"/secretsmanager/get?secretId=app/db&&=", "/secretsmanager/get?secretId=app%2", "/v1/acs:kms:r:1:secret/app/db", "/ping?x", "/v1/app/db;x=1", "*", "/v1/app/\x00",
+		"/v1/app/db", "/secretsmanager/get?secretId=app/db", "/v1/app/db?refreshNow=1&versionId=v%31", "/v1/%61pp/db", "/v1//app/db",
+		"/v1/app/../db",
+		"/secretsmanager/get?secretId=app/db&&=", "/secretsmanager/get?secretId=app%2", "/v1/acs:kms:r:1:secret/app/db", "/ping?x",
+		"/v1/app/db;x=1", "*", "/v1/app/\x00",
 	} {
 		f.Add(http.MethodGet, seed)
 	}

@@ -16,15 +16,18 @@ func TestShapes(t *testing.T) {
 		"text": dbSecret,
 		"json": {
 			RequestID: "req-2", ARN: "acs:kms:cn-hangzhou:1:secret/app/json", Name: "app/json", Type: "Generic",
-			Data: `{"user":"a<b>&c", "n":1}`, DataType: "text", VersionID: "v12", Stages: []string{"ACSCurrent", "blue"}, CreateTime: "2024-05-01T08:00:00Z",
+			Data: `{"user":"a<b>&c", "n":1}`, DataType: "text", VersionID: "v12", Stages: []string{"ACSCurrent", "blue"},
+			CreateTime: "2024-05-01T08:00:00Z",
 		},
 		"binary": {
-			RequestID: "req-3", Name: "app/key", Type: "Generic", Data: "AAEC/w==", DataType: "binary", VersionID: "2024-05", CreateTime: "2024-05-01T08:00:00Z",
+			RequestID: "req-3", Name: "app/key", Type: "Generic", Data: "AAEC/w==", DataType: "binary", VersionID: "2024-05",
+			CreateTime: "2024-05-01T08:00:00Z",
 		},
 		"managed": {
 			RequestID: "req-4", Name: "app/rds", Type: "Rds", Data: `{"AccountName":"app","AccountPassword":"p"}`, DataType: "text",
 			VersionID: "0a1b", Stages: []string{"ACSCurrent"}, CreateTime: "2024-05-01T08:00:00Z", AutomaticRotation: "Enabled",
-			RotationInterval: "604800s", LastRotationDate: "2024-05-01T08:00:00Z", NextRotationDate: "2024-05-08T08:00:00Z", ExtendedConfig: `{"SecretSubType":"SingleUser"}`,
+			RotationInterval: "604800s", LastRotationDate: "2024-05-01T08:00:00Z", NextRotationDate: "2024-05-08T08:00:00Z",
+			ExtendedConfig: `{"SecretSubType":"SingleUser"}`,
 		},
 	}
 	for shape, service := range []string{"kms", "aws", "vault"} {

@@ -52,7 +52,8 @@ func TestAccessKeyDoesNotEnd(t *testing.T) {
 
 func TestAccessKeyAssumesItsRole(t *testing.T) {
 	s := cloud(t)
-	values := []string{config.AccessKeyIDEnv, keyID, config.AccessKeySecretEnv, keySecret, config.RoleARNEnv, readerARN, config.AccessKeySessionNameEnv, "of-the-secret"}
+	values := []string{config.AccessKeyIDEnv, keyID, config.AccessKeySecretEnv, keySecret, config.RoleARNEnv, readerARN,
+		config.AccessKeySessionNameEnv, "of-the-secret"}
 	source, err := open("access-key", env(values...), where(s))
 	if err != nil {
 		t.Fatal(err)
@@ -90,8 +91,10 @@ func TestRefusalsOfAssumeRole(t *testing.T) {
 		{"throttled", keyID, keySecret, readerARN, &emulator.Fault{Code: "Throttling.User"}, "Throttling.User", true},
 		{"page of a proxy", keyID, keySecret, readerARN, &emulator.Fault{Status: 502, Body: "<html>sentinel-body</html>"}, "", true},
 		{"cut", keyID, keySecret, readerARN, &emulator.Fault{Cut: emulator.AtBody}, "", true},
-		{"incomplete", keyID, keySecret, readerARN, &emulator.Fault{Body: `{"Credentials":{"AccessKeyId":"sentinel-a","AccessKeySecret":"b","SecurityToken":"c"}}`}, "", true},
-		{"quotes the secret", keyID, keySecret, readerARN, &emulator.Fault{Code: "InvalidParameter", Message: "bad " + keySecret}, "InvalidParameter", false},
+		{"incomplete", keyID, keySecret, readerARN,
+			&emulator.Fault{Body: `{"Credentials":{"AccessKeyId":"sentinel-a","AccessKeySecret":"b","SecurityToken":"c"}}`}, "", true},
+		{"quotes the secret", keyID, keySecret, readerARN, &emulator.Fault{Code: "InvalidParameter", Message: "bad " + keySecret},
+			"InvalidParameter", false},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			source, err := accessKey(AccessKey{ID: x.id, Secret: x.secret, RoleARN: x.role, STS: where(s)})
@@ -104,7 +107,8 @@ func TestRefusalsOfAssumeRole(t *testing.T) {
 			}
 			_, err = source.Credentials(t.Context())
 			var refusal *Error
-			if !errors.As(err, &refusal) || refusal.Code != x.code || refusal.Retryable() != x.retryable || refusal.Action != AssumeRole || refusal.RoleARN != x.role {
+			if !errors.As(err, &refusal) || refusal.Code != x.code || refusal.Retryable() != x.retryable || refusal.Action != AssumeRole ||
+				refusal.RoleARN != x.role {
 				t.Fatalf("got %#v", err)
 			}
 			for _, bad := range []string{"sentinel-", keyID} {

@@ -47,7 +47,8 @@ func startWithin(t *testing.T, timeout time.Duration, handler http.HandlerFunc, 
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	file := filepath.Join(t.TempDir(), "token")
-	token := jwt(t, map[string]any{"iss": "https://issuer.example", "sub": "system:serviceaccount:shop:web", "aud": []string{"sts.aliyuncs.com"}})
+	token := jwt(t, map[string]any{"iss": "https://issuer.example", "sub": "system:serviceaccount:shop:web",
+		"aud": []string{"sts.aliyuncs.com"}})
 	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -102,8 +103,10 @@ func TestAnswersThatAreRefusals(t *testing.T) {
 		code      string
 		retryable bool
 	}{
-		{"no permission", 403, `{"Code":"AuthenticationFail.NoPermission","Message":"no","RequestId":"R1"}`, "AuthenticationFail.NoPermission", false},
-		{"expired token", 400, `{"Code":"AuthenticationFail.OIDCToken.Expired","Message":"expired","RequestId":"R1"}`, "AuthenticationFail.OIDCToken.Expired", false},
+		{"no permission", 403, `{"Code":"AuthenticationFail.NoPermission","Message":"no","RequestId":"R1"}`, "AuthenticationFail.NoPermission",
+			false},
+		{"expired token", 400, `{"Code":"AuthenticationFail.OIDCToken.Expired","Message":"expired","RequestId":"R1"}`,
+			"AuthenticationFail.OIDCToken.Expired", false},
 		{"throttled", 400, `{"Code":"Throttling.User","Message":"slow down","RequestId":"R1"}`, "Throttling.User", true},
 		{"broken", 503, `{"Code":"ServiceUnavailable","Message":"later","RequestId":"R1"}`, "ServiceUnavailable", true},
 		{"page of a proxy", 502, `<html>sentinel-body</html>`, "", true},
@@ -128,7 +131,8 @@ func TestAnswersThatAreRefusals(t *testing.T) {
 			if test.code != "" && refusal.RequestID != "R1" {
 				t.Errorf("request id %q", refusal.RequestID)
 			}
-			if refusal.Subject != "system:serviceaccount:shop:web" || refusal.Issuer != "https://issuer.example" || fmt.Sprint(refusal.Audience) != "[sts.aliyuncs.com]" {
+			if refusal.Subject != "system:serviceaccount:shop:web" || refusal.Issuer != "https://issuer.example" ||
+				fmt.Sprint(refusal.Audience) != "[sts.aliyuncs.com]" {
 				t.Errorf("claims: %+v", refusal)
 			}
 			if strings.Contains(err.Error(), "sentinel") {
@@ -168,7 +172,8 @@ func TestForeignCertificateIsNotRetried(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, answer) }))
 	defer server.Close()
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	strict, err := accessKey(AccessKey{ID: "a", Secret: "b", RoleARN: "acs:ram::1:role/web", STS: STS{Endpoint: server.Listener.Addr().String()}})
+	strict, err := accessKey(AccessKey{ID: "a", Secret: "b", RoleARN: "acs:ram::1:role/web",
+		STS: STS{Endpoint: server.Listener.Addr().String()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -183,7 +183,8 @@ func TestRefusalsAreNotAskedForAgainAtOnce(t *testing.T) {
 
 // What may pass, and a token that is not there yet, are tried again as soon as somebody asks.
 func TestWhatMayPassIsAskedForAgain(t *testing.T) {
-	for _, err := range []error{&Error{Code: "Throttling.User"}, &Error{Err: errors.New("no route")}, &TokenError{Path: "/token", Err: errors.New("the file is empty")}} {
+	for _, err := range []error{&Error{Code: "Throttling.User"}, &Error{Err: errors.New("no route")},
+		&TokenError{Path: "/token", Err: errors.New("the file is empty")}} {
 		calls := 0
 		source := sourceOf(func() (Credentials, error) { calls++; return Credentials{}, err })
 		for range 3 {

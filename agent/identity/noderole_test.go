@@ -69,7 +69,8 @@ func TestRefusalsOfTheMetadataService(t *testing.T) {
 		{"role refused", "", &emulator.Fault{Action: "GetNodeRole", Status: 404, Body: "sentinel-body"}, "HTTP 404", false},
 		{"broken", "", &emulator.Fault{Action: "GetNodeCredentials", Status: 500, Body: "sentinel-body"}, "HTTP 500", true},
 		{"garbage", "", &emulator.Fault{Action: "GetNodeCredentials", Body: "sentinel-body"}, "", true},
-		{"incomplete", "", &emulator.Fault{Action: "GetNodeCredentials", Body: `{"AccessKeyId":"sentinel-a","AccessKeySecret":"b","SecurityToken":"c"}`}, "", true},
+		{"incomplete", "", &emulator.Fault{Action: "GetNodeCredentials",
+			Body: `{"AccessKeyId":"sentinel-a","AccessKeySecret":"b","SecurityToken":"c"}`}, "", true},
 		{"cut", "", &emulator.Fault{Cut: emulator.AtHeaders}, "", true},
 		{"hang", "", &emulator.Fault{Action: "GetMetadataToken", Hang: emulator.AtHeaders}, "", true},
 	} {

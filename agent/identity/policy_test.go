@@ -76,7 +76,8 @@ func TestSessionPolicyAllowsExactlyWhatIsDeclared(t *testing.T) {
 			}
 		}
 		for secret, want := range map[string]bool{"of-the-second": true, asked: false} {
-			got := policy.Decide([]policy.Document{second}, policy.Request{Action: "kms:GetSecretValue", Resource: "acs:kms:cn-hangzhou:1:secret/" + secret})
+			got := policy.Decide([]policy.Document{second},
+				policy.Request{Action: "kms:GetSecretValue", Resource: "acs:kms:cn-hangzhou:1:secret/" + secret})
 			if (got == policy.Allow) != want {
 				t.Fatalf("%s: %s by the second role", secret, got)
 			}

@@ -88,7 +88,8 @@ func TestSecondRole(t *testing.T) {
 	closed := roles.Source("acs:ram::999:role/closed")
 	_, err = closed.Credentials(t.Context())
 	var refusal *Error
-	if !errors.As(err, &refusal) || refusal.Code != "NoPermission" || refusal.Caller != readerARN || refusal.RoleARN != "acs:ram::999:role/closed" {
+	if !errors.As(err, &refusal) || refusal.Code != "NoPermission" || refusal.Caller != readerARN ||
+		refusal.RoleARN != "acs:ram::999:role/closed" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -116,7 +117,8 @@ func TestIdentitiesThatMissSomething(t *testing.T) {
 func TestNoIdentityTakesTheOthersPlace(t *testing.T) {
 	s := cloud(t)
 	for name, value := range map[string]string{ // where the SDK's own chain of identities would look
-		config.AccessKeyIDEnv: keyID, config.AccessKeySecretEnv: keySecret, config.NodeRoleEnv: "node", config.RoleARNEnv: "acs:ram::999:role/closed",
+		config.AccessKeyIDEnv: keyID, config.AccessKeySecretEnv: keySecret, config.NodeRoleEnv: "node",
+		config.RoleARNEnv:         "acs:ram::999:role/closed",
 		config.OIDCProviderARNEnv: emulatortest.ProviderARN, config.OIDCTokenFileEnv: s.Issuer.TokenFile(t, emulatortest.Subject),
 	} {
 		t.Setenv(name, value)

@@ -34,14 +34,16 @@ func TestBatch(t *testing.T) {
 		}, ",")+`],"Errors":[{"SecretName":"refused","Code":"Forbidden.NoPermission","HttpStatus":403,"Message":"m"}]}`)
 	})
 	refs := []Ref{
-		{Name: "plain"}, {Name: arn}, {Name: "pinned", VersionID: "v3"}, {Name: "staged", VersionStage: "prod"}, {Name: "bin"}, {Name: "db", VersionID: "v1"},
+		{Name: "plain"}, {Name: arn}, {Name: "pinned", VersionID: "v3"}, {Name: "staged", VersionStage: "prod"}, {Name: "bin"},
+		{Name: "db", VersionID: "v1"},
 		{Name: "wrong/id", VersionID: "v1"}, {Name: "wrong/stage"}, {Name: "damaged"}, {Name: "refused"}, {Name: "missing"},
 	}
 	given, err := client(t, cfg).BatchGetSecretValue(t.Context(), session, refs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[Ref]string{refs[0]: "sentinel-plain", refs[1]: "sentinel-" + arn, refs[2]: "sentinel-pinned", refs[3]: "sentinel-staged", refs[4]: "\x00\xff", refs[5]: "{}"}
+	want := map[Ref]string{refs[0]: "sentinel-plain", refs[1]: "sentinel-" + arn, refs[2]: "sentinel-pinned", refs[3]: "sentinel-staged",
+		refs[4]: "\x00\xff", refs[5]: "{}"}
 	for i, ref := range refs {
 		value, ok := want[ref]
 		if s := given[i]; ok != (s.VersionID != "") || string(s.Data) != value || ok && s.Name != ref.ShortName() {
@@ -57,7 +59,8 @@ func TestBatch(t *testing.T) {
 
 	query := got.URL.Query()
 	var list []map[string]string
-	if err := json.Unmarshal([]byte(query.Get("SecretsList")), &list); err != nil || len(query) != 1 || got.Header.Get("x-acs-action") != "BatchGetSecretValue" ||
+	if err := json.Unmarshal([]byte(query.Get("SecretsList")), &list); err != nil || len(query) != 1 ||
+		got.Header.Get("x-acs-action") != "BatchGetSecretValue" ||
 		got.Header.Get("x-acs-version") != "2016-01-20" || got.Method != http.MethodPost {
 		t.Fatalf("%v: %s %s", err, got.Method, got.URL)
 	}
@@ -83,7 +86,8 @@ func TestRefusedBatch(t *testing.T) {
 		_, cfg := serve(t, reply(test.status, test.body))
 		given, err := client(t, cfg).BatchGetSecretValue(t.Context(), session, []Ref{{Name: "a"}, {Name: "b"}})
 		var e *Error
-		if !errors.As(err, &e) || e.Status != test.status || e.Code != test.code || e.Class() != test.class || given != nil || strings.Contains(err.Error(), "sentinel") {
+		if !errors.As(err, &e) || e.Status != test.status || e.Code != test.code || e.Class() != test.class || given != nil ||
+			strings.Contains(err.Error(), "sentinel") {
 			t.Errorf("%d %s: %v", test.status, test.code, err)
 		}
 	}

@@ -199,7 +199,8 @@ func TestClientKeysThatCannotBeUsed(t *testing.T) {
 	}
 	os.Remove(in.passwordFile)
 	var bad *KeyError
-	if _, err := NewClientKey(in.cfg, ClientKeyFiles(in.keyFile, in.passwordFile)); !errors.As(err, &bad) || bad.File != in.passwordFile || !errors.Is(err, os.ErrNotExist) {
+	if _, err := NewClientKey(in.cfg, ClientKeyFiles(in.keyFile, in.passwordFile)); !errors.As(err, &bad) || bad.File != in.passwordFile ||
+		!errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no password file: %v", err)
 	}
 }
@@ -273,18 +274,21 @@ func TestSameRequestAsTheSDKOfInstances(t *testing.T) {
 	}
 	c.GetSecretValue(t.Context(), Ref{Name: "shop/text", VersionID: "v1", VersionStage: "ACSCurrent"})
 	theirs, err := dkmssdk.NewClient(&dkms.Config{
-		Endpoint: &cfg.Endpoint, Protocol: tea.String("https"), ClientKeyContent: tea.String(string(in.key.JSON)), Password: &in.key.Password, IgnoreSSL: tea.Bool(true),
+		Endpoint: &cfg.Endpoint, Protocol: tea.String("https"), ClientKeyContent: tea.String(string(in.key.JSON)), Password: &in.key.Password,
+		IgnoreSSL: tea.Bool(true),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	theirs.GetSecretValueWithOptions(&dkmssdk.GetSecretValueRequest{
-		SecretName: tea.String("shop/text"), VersionId: tea.String("v1"), VersionStage: tea.String("ACSCurrent"), FetchExtendedConfig: tea.Bool(true),
+		SecretName: tea.String("shop/text"), VersionId: tea.String("v1"), VersionStage: tea.String("ACSCurrent"),
+		FetchExtendedConfig: tea.Bool(true),
 	}, &dkmsutil.RuntimeOptions{Autoretry: tea.Bool(false)})
 	if len(seen) != 2 {
 		t.Fatalf("%d requests", len(seen))
 	}
-	if bodies[0] != bodies[1] || seen[0].Method != seen[1].Method || seen[0].RequestURI != seen[1].RequestURI || seen[0].Proto != seen[1].Proto || seen[0].Host != seen[1].Host {
+	if bodies[0] != bodies[1] || seen[0].Method != seen[1].Method || seen[0].RequestURI != seen[1].RequestURI ||
+		seen[0].Proto != seen[1].Proto || seen[0].Host != seen[1].Host {
 		t.Errorf("requests differ:\n%v %q\n%v %q", seen[0], bodies[0], seen[1], bodies[1])
 	}
 	for _, varies := range []string{"Date", "Authorization", "User-Agent"} {

@@ -52,7 +52,8 @@ func TestSameRequestAsTheGeneratedClient(t *testing.T) {
 	if a, b := names(headers[0]), names(headers[1]); !slices.Equal(a, b) {
 		t.Errorf("headers differ:\n%q\n%q", a, b)
 	}
-	for _, h := range []string{"X-Acs-Action", "X-Acs-Version", "X-Acs-Content-Sha256", "X-Acs-Accesskey-Id", "X-Acs-Security-Token", "Accept"} {
+	for _, h := range []string{"X-Acs-Action", "X-Acs-Version", "X-Acs-Content-Sha256", "X-Acs-Accesskey-Id", "X-Acs-Security-Token",
+		"Accept"} {
 		if a, b := headers[0].Get(h), headers[1].Get(h); a != b {
 			t.Errorf("%s: %q and %q", h, a, b)
 		}

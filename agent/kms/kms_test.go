@@ -68,7 +68,8 @@ func TestTextSecret(t *testing.T) {
 		t.Errorf("got %+v", s)
 	}
 	query := got.URL.Query()
-	if got.Method != "POST" || query.Get("SecretName") != "app/db" || query.Get("VersionId") != "v2" || query.Get("VersionStage") != "prod" || query.Get("FetchExtendedConfig") != "true" || len(query) != 4 {
+	if got.Method != "POST" || query.Get("SecretName") != "app/db" || query.Get("VersionId") != "v2" || query.Get("VersionStage") != "prod" ||
+		query.Get("FetchExtendedConfig") != "true" || len(query) != 4 {
 		t.Errorf("asked %s %s", got.Method, got.URL)
 	}
 	for header, want := range map[string]string{

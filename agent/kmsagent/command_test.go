@@ -122,7 +122,8 @@ func TestSTSRefuses(t *testing.T) {
 	h.env["ALIBABA_CLOUD_OIDC_TOKEN_FILE"] = h.cloud.Issuer.TokenFile(t, "system:serviceaccount:other:sa")
 	h.agent("", "--token-file="+h.tokenFile)
 	status, body := h.get("/v1/app/dev/secret-1")
-	if recommend, _ := body["Recommend"].(string); status != 403 || body["Code"] != "AuthenticationFail.NoPermission" || !strings.Contains(recommend, "system:serviceaccount:other:sa") {
+	if recommend, _ := body["Recommend"].(string); status != 403 || body["Code"] != "AuthenticationFail.NoPermission" ||
+		!strings.Contains(recommend, "system:serviceaccount:other:sa") {
 		t.Errorf("%d %v", status, body)
 	}
 }
@@ -150,7 +151,8 @@ func TestGet(t *testing.T) {
 				t.Errorf("%q, %v", out, err)
 			}
 			if out, err := h.run("get", "app/prod/secret-1"); err == nil || out != "" ||
-				!strings.Contains(err.Error(), "Forbidden.NoPermission") || !strings.Contains(err.Error(), "a policy of "+emulatortest.RoleARN+" must allow kms:GetSecretValue") {
+				!strings.Contains(err.Error(), "Forbidden.NoPermission") ||
+				!strings.Contains(err.Error(), "a policy of "+emulatortest.RoleARN+" must allow kms:GetSecretValue") {
 				t.Errorf("%q, %v", out, err)
 			}
 		})

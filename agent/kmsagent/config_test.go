@@ -64,10 +64,11 @@ CacheSize = 5
 TtlSeconds = 0
 [Log]
 LogLevel = "error"`: {
-			Server: Server{HTTPPort: 3000, SSRFHeaders: []string{"X-My-Token"}, SSRFEnvVariables: []string{"MY_TOKEN"}, PathPrefix: "/secrets/", MaxConn: 10, ResponseType: 2},
-			KMS:    KMS{Endpoint: "kst-1.cryptoservice.kms.aliyuncs.com"},
-			Cache:  Cache{CacheType: "InMemory", CacheSize: 5},
-			Log:    Log{LogLevel: "error"},
+			Server: Server{HTTPPort: 3000, SSRFHeaders: []string{"X-My-Token"}, SSRFEnvVariables: []string{"MY_TOKEN"}, PathPrefix: "/secrets/",
+				MaxConn: 10, ResponseType: 2},
+			KMS:   KMS{Endpoint: "kst-1.cryptoservice.kms.aliyuncs.com"},
+			Cache: Cache{CacheType: "InMemory", CacheSize: 5},
+			Log:   Log{LogLevel: "error"},
 		},
 	} {
 		if got, err := ReadConfig(writeConfig(t, text)); err != nil || !reflect.DeepEqual(got, want) {
@@ -84,12 +85,16 @@ func TestMistakesInConfigTeach(t *testing.T) {
 		documented + "[Extra]\nX = 1\n": {"Extra", "the tables are [Server], [KMS], [Cache] and [Log]"},
 		"Region = \"cn-hangzhou\"\n":    {"Region: there is no such table", "[KMS] says neither"},
 		"[KMS]\nRegion = \"cn-hangzhou\"\nRegoin = \"x\"\n[Cache]\nTtl = 3\n": {
-			"[KMS] Regoin: there is no such key; it is one of Region, Endpoint", "[Cache] Ttl: there is no such key; it is one of CacheType, CacheSize, TtlSeconds",
+			"[KMS] Regoin: there is no such key; it is one of Region, Endpoint",
+			"[Cache] Ttl: there is no such key; it is one of CacheType, CacheSize, TtlSeconds",
 		},
-		"[Server]\nHttpPort = 65536\nMaxConn = 1001\nResponseType = 3\nSSRFHeaders = []\nSSRFEnvVariables = []\nPathPrefix = \"v1\"\n[KMS]\nRegion = \"cn/x\"\nEndpoint = \"https://x\"\n" +
+		"[Server]\nHttpPort = 65536\nMaxConn = 1001\nResponseType = 3\nSSRFHeaders = []\nSSRFEnvVariables = []\nPathPrefix = " +
+			"\"v1\"\n[KMS]\nRegion = \"cn/x\"\nEndpoint = \"https://x\"\n" +
 			"[Cache]\nCacheType = \"Redis\"\nCacheSize = 0\nTtlSeconds = -1\n[Log]\nLogLevel = \"Loud\"\n": {
-			"HttpPort = 65536: it is 1 to 65535", "MaxConn = 1001: it is 1 to 1000", "ResponseType = 3", "SSRFHeaders is empty", "SSRFEnvVariables is empty",
-			`PathPrefix = "v1"`, `Region = "cn/x"`, `Endpoint = "https://x"`, `CacheType = "Redis"`, "CacheSize = 0", "TtlSeconds = -1", `LogLevel = "Loud"`,
+			"HttpPort = 65536: it is 1 to 65535", "MaxConn = 1001: it is 1 to 1000", "ResponseType = 3", "SSRFHeaders is empty",
+			"SSRFEnvVariables is empty",
+			`PathPrefix = "v1"`, `Region = "cn/x"`, `Endpoint = "https://x"`, `CacheType = "Redis"`, "CacheSize = 0", "TtlSeconds = -1",
+			`LogLevel = "Loud"`,
 		},
 	} {
 		_, err := ReadConfig(writeConfig(t, text))

@@ -89,7 +89,8 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 // agent starts kms-agent agent and waits until it answers.
 func (h *host) agent(settings string, flags ...string) (stop func()) {
 	h.t.Helper()
-	file := writeConfig(h.t, fmt.Sprintf("[Server]\nHttpPort = 0\n%s\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = %q\n[Log]\nLogLevel = \"Debug\"\nLogPath = \"./logs/\"\n",
+	file := writeConfig(h.t, fmt.Sprintf("[Server]\nHttpPort = 0\n%s\n[KMS]\nRegion = \"cn-hangzhou\"\nEndpoint = %q\n[Log]\nLogLevel = "+
+		"\"Debug\"\nLogPath = \"./logs/\"\n",
 		settings, h.cloud.Addr))
 	serving := h.stderr.listens()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -45,7 +45,8 @@ func TestRation(t *testing.T) {
 		}
 		wg.Wait()
 		// At once, and as many as become due while a read waits.
-		if want := callBurst + int(callWait/callEvery); len(given) != want || refused != 1000-want || given[callBurst-1] != 0 || given[want-1] != callWait {
+		if want := callBurst + int(callWait/callEvery); len(given) != want || refused != 1000-want || given[callBurst-1] != 0 ||
+			given[want-1] != callWait {
 			t.Errorf("%d given, %d refused: %v", len(given), refused, given)
 		}
 		given, begun = nil, time.Now()

@@ -36,12 +36,16 @@ func TestSecretsInAnOutage(t *testing.T) {
 		had, never int
 		code       string
 	}{
-		"KMS is ill":           {emulator.Fault{Action: "*GetSecretValue", Status: 503, Code: "ServiceUnavailableTemporary"}, 200, 503, "ServiceUnavailableTemporary"},
-		"throttled":            {emulator.Fault{Action: "*GetSecretValue", Status: 429, Code: "Throttling.User"}, 200, 429, "Throttling.User"},
-		"connections are cut":  {emulator.Fault{Action: "*GetSecretValue", Cut: emulator.AtHeaders}, 200, 502, httpapi.CodeConnection},
-		"a proxy answers":      {emulator.Fault{Action: "*GetSecretValue", Status: 502, Body: "<html>sentinel"}, 200, 502, httpapi.CodeConnection},
-		"permission withdrawn": {emulator.Fault{Action: "*GetSecretValue", Status: 403, Code: "Forbidden.NoPermission"}, 403, 403, "Forbidden.NoPermission"},
-		"secret deleted":       {emulator.Fault{Action: "*GetSecretValue", Status: 404, Code: "Forbidden.ResourceNotFound"}, 404, 404, "Forbidden.ResourceNotFound"},
+		"KMS is ill": {emulator.Fault{Action: "*GetSecretValue", Status: 503, Code: "ServiceUnavailableTemporary"}, 200, 503,
+			"ServiceUnavailableTemporary"},
+		"throttled":           {emulator.Fault{Action: "*GetSecretValue", Status: 429, Code: "Throttling.User"}, 200, 429, "Throttling.User"},
+		"connections are cut": {emulator.Fault{Action: "*GetSecretValue", Cut: emulator.AtHeaders}, 200, 502, httpapi.CodeConnection},
+		"a proxy answers": {emulator.Fault{Action: "*GetSecretValue", Status: 502, Body: "<html>sentinel"}, 200, 502,
+			httpapi.CodeConnection},
+		"permission withdrawn": {emulator.Fault{Action: "*GetSecretValue", Status: 403, Code: "Forbidden.NoPermission"}, 403, 403,
+			"Forbidden.NoPermission"},
+		"secret deleted": {emulator.Fault{Action: "*GetSecretValue", Status: 404, Code: "Forbidden.ResourceNotFound"}, 404, 404,
+			"Forbidden.ResourceNotFound"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startPod(t)
@@ -67,10 +71,12 @@ func TestSecretsWithoutAnIdentity(t *testing.T) {
 		status  int
 		code    string
 	}{
-		"not trusted":   {subject: "system:serviceaccount:other:sa", status: 403, code: "AuthenticationFail.NoPermission"},
-		"STS throttles": {emulatortest.Subject, &emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 429, Code: "Throttling.User"}, 502, "Throttling.User"},
-		"STS is down":   {emulatortest.Subject, &emulator.Fault{Action: "AssumeRoleWithOIDC", Cut: emulator.AtHeaders}, 502, httpapi.CodeConnection},
-		"no token":      {status: 500, code: httpapi.CodeInternal},
+		"not trusted": {subject: "system:serviceaccount:other:sa", status: 403, code: "AuthenticationFail.NoPermission"},
+		"STS throttles": {emulatortest.Subject, &emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 429, Code: "Throttling.User"}, 502,
+			"Throttling.User"},
+		"STS is down": {emulatortest.Subject, &emulator.Fault{Action: "AssumeRoleWithOIDC", Cut: emulator.AtHeaders}, 502,
+			httpapi.CodeConnection},
+		"no token": {status: 500, code: httpapi.CodeInternal},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startPod(t)
@@ -90,7 +96,8 @@ func TestSecretsWithoutAnIdentity(t *testing.T) {
 func TestSecretsTakeOverWhatIsFetched(t *testing.T) {
 	p := startPod(t)
 	s := p.source(Config{TTL: time.Hour, Size: 10, Stale: true})
-	s.Put(kms.Ref{Name: "app/key", VersionStage: "ACSCurrent"}, kms.Secret{Name: "app/key", VersionID: "v1", Data: []byte("\x00\xff"), Binary: true})
+	s.Put(kms.Ref{Name: "app/key", VersionStage: "ACSCurrent"},
+		kms.Secret{Name: "app/key", VersionID: "v1", Data: []byte("\x00\xff"), Binary: true})
 	for _, stage := range []string{"", "ACSCurrent"} {
 		secret, err := s.Get(t.Context(), httpapi.Request{SecretID: "app/key", VersionStage: stage})
 		if err != nil || secret.Data != "AP8=" || secret.DataType != "binary" {

@@ -117,7 +117,8 @@ func TestMetricsAreWhatIsReferredTo(t *testing.T) {
 		names[found[1]] = false
 	}
 	const documented = "../../docs/operations.md"
-	for _, file := range []string{"../../deploy/chart/kms-agent-injector/monitoring/alerts.yaml", "../../deploy/chart/kms-agent-injector/monitoring/dashboard.json", "../../docs/runbooks.md", documented} {
+	for _, file := range []string{"../../deploy/chart/kms-agent-injector/monitoring/alerts.yaml",
+		"../../deploy/chart/kms-agent-injector/monitoring/dashboard.json", "../../docs/runbooks.md", documented} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -32,7 +32,8 @@ func TestWaitsAreSpread(t *testing.T) {
 }
 
 func TestDoubled(t *testing.T) {
-	for n, want := range map[int]time.Duration{0: time.Second, 1: 2 * time.Second, 3: 8 * time.Second, 4: 10 * time.Second, 1000: 10 * time.Second} {
+	for n, want := range map[int]time.Duration{0: time.Second, 1: 2 * time.Second, 3: 8 * time.Second, 4: 10 * time.Second,
+		1000: 10 * time.Second} {
 		if got := Doubled(time.Second, n, 10*time.Second); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}

@@ -67,7 +67,8 @@ func referenceOfTemplates(t *testing.T) string {
 		if err != nil {
 			t.Errorf("%s: %v", d.example, err)
 		}
-		fmt.Fprintf(&rows, "| %s | %s | `%s` | `%s` |\n", strings.Join(names, ", "), d.effect, d.example, strings.ReplaceAll(string(result), "\n", "⏎"))
+		fmt.Fprintf(&rows, "| %s | %s | `%s` | `%s` |\n", strings.Join(names, ", "), d.effect, d.example,
+			strings.ReplaceAll(string(result), "\n", "⏎"))
 	}
 	if len(missing) > 0 {
 		t.Errorf("not documented: %q", slices.Sorted(maps.Keys(missing)))

@@ -19,7 +19,8 @@ var bombs = map[string]string{
 	"mapped":           strings.Repeat("map(&[@,@][], ", 20) + "[@]" + strings.Repeat(")", 20),
 	"escaped":          strings.Repeat("to_string(", 60) + "s" + strings.Repeat(")", 60),
 	"literal":          "[`[" + strings.Repeat("1,", 400) + "1]`]" + strings.Repeat("|[@,@,@][]", 15),
-	"merged":           "[@]" + strings.Repeat("|[@[0],@[0]].merge(@[0],@[0])|[@,@]", 25) + "|[@,@][][][]|[@,@]" + strings.Repeat("|[@,@][]", 20),
+	"merged": "[@]" + strings.Repeat("|[@[0],@[0]].merge(@[0],@[0])|[@,@]", 25) + "|[@,@][][][]|[@,@]" +
+		strings.Repeat("|[@,@][]", 20),
 }
 
 func TestExpressionsThatMultiplyAreRefused(t *testing.T) {
@@ -70,7 +71,8 @@ func TestTheEstimateIsShort(t *testing.T) {
 func TestOrdinaryExpressionsAreAffordable(t *testing.T) {
 	document := map[string]any{"db": map[string]any{"user": "app", "password": "s3cret", "hosts": []string{"a", "b"}}, "servers": []any{}}
 	for i := range 300 {
-		document["servers"] = append(document["servers"].([]any), map[string]any{"name": fmt.Sprint("server-", i), "host": "10.0.0.1", "port": i, "tags": []string{"x", "y"}})
+		document["servers"] = append(document["servers"].([]any),
+			map[string]any{"name": fmt.Sprint("server-", i), "host": "10.0.0.1", "port": i, "tags": []string{"x", "y"}})
 	}
 	text, err := json.Marshal(document)
 	if err != nil {
@@ -79,7 +81,8 @@ func TestOrdinaryExpressionsAreAffordable(t *testing.T) {
 	for _, expression := range []string{
 		"db.user", "db.password || db.pass", "db.{u: user, p: password, h: join(',', hosts)}", "[db.user, db.password, db.hosts[0]]",
 		"servers[?name=='server-7'].host | [0]", "servers[*].{n: name, h: host, p: port}", "servers[].tags[] | sort(@) | [0]",
-		"sort_by(servers, &port)[-1].name", "max_by(servers, &port).host", "map(&name, servers)", "length(servers[?port > `100` && contains(tags, 'x')])",
+		"sort_by(servers, &port)[-1].name", "max_by(servers, &port).host", "map(&name, servers)",
+		"length(servers[?port > `100` && contains(tags, 'x')])",
 		"to_string(db)", "join(',', servers[*].name)", "keys(db) | sort(@)", "{all: db, first: servers[0], names: servers[*].name}",
 		"servers[?starts_with(name, 'server-1')] | [?ends_with(name, '9')].host", "not_null(db.x, db.y, db.user)",
 	} {
@@ -103,7 +106,8 @@ func FuzzKeys(f *testing.F) {
 		f.Add(bomb, document)
 	}
 	for _, seed := range []string{
-		"a", "l[*].x", "l[?n > `1`].{x: x, y: n}", "o.p[][]", "join('-', l[].x)", "sort_by(l, &x)[0]", "map(&to_string(@), l)", "*.*", "o.p[::-1]", "merge(o, {a: s})", "!a && o || `[1,2]`",
+		"a", "l[*].x", "l[?n > `1`].{x: x, y: n}", "o.p[][]", "join('-', l[].x)", "sort_by(l, &x)[0]", "map(&to_string(@), l)", "*.*",
+		"o.p[::-1]", "merge(o, {a: s})", "!a && o || `[1,2]`",
 	} {
 		f.Add(seed, document)
 	}

@@ -45,7 +45,8 @@ func TestRender(t *testing.T) {
 		{"properties", config.Properties, keys("spring.datasource.password", "AccountPassword", "a key", "Port"), db,
 			"spring.datasource.password=p'w$d \"x\"\na\\ key=3306\n"},
 		{"properties escape", config.Properties, nil, `{"k":" a\\b\n=#é😀"}`, "k=\\ a\\\\b\\n=#\\u00E9\\uD83D\\uDE00\n"},
-		{"yaml keeps types and numbers", config.YAML, nil, `{"s":"yes","n":"0123","id":1234567890123456789,"r":1.50,"b":true,"z":null,"l":[1,"1"]}`,
+		{"yaml keeps types and numbers", config.YAML, nil,
+			`{"s":"yes","n":"0123","id":1234567890123456789,"r":1.50,"b":true,"z":null,"l":[1,"1"]}`,
 			"b: true\nid: 1234567890123456789\nl:\n    - 1\n    - \"1\"\n\"n\": \"0123\"\nr: 1.50\ns: \"yes\"\nz: null\n"},
 		{"yaml of several lines", config.YAML, nil, `{"pem":"-----BEGIN-----\nabc=\n-----END-----\n","odd":"\n x"}`,
 			"odd: \"\\n x\"\npem: |\n    -----BEGIN-----\n    abc=\n    -----END-----\n"},
@@ -112,7 +113,8 @@ func TestMistakesAreNamedWithoutValues(t *testing.T) {
 		binary bool
 		want   []string
 	}{
-		{"missing key", config.Env, keys("A", "usr", "B", "user", "C", "pass"), secret, false, []string{"key A", `"usr"`, "key C", `"pass"`, "n, two-words, user"}},
+		{"missing key", config.Env, keys("A", "usr", "B", "user", "C", "pass"), secret, false,
+			[]string{"key A", `"usr"`, "key C", `"pass"`, "n, two-words, user"}},
 		{"null key", config.JSON, keys("A", "n"), secret, false, []string{"key A", "null"}},
 		{"null without keys", config.Properties, nil, secret, false, []string{`"n"`, "null"}},
 		{"not a variable's name", config.Env, nil, `{"two-words":"sentinel"}`, false, []string{`"two-words"`, "keys:"}},

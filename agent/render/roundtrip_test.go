@@ -101,7 +101,8 @@ func parseShell(file string) map[string]string {
 
 // TestEnvIsReadBackByTheShell asks the machine's own shell.
 func TestEnvIsReadBackByTheShell(t *testing.T) {
-	values := []string{"", "plain", "two words", "it's", `say "hi"`, `it's "so"`, "$HOME `id` \\n", "a\nb\n", "'", "''", `'"'`, "\t\r #x", "é€😀", "-n", `\`, `'\`}
+	values := []string{"", "plain", "two words", "it's", `say "hi"`, `it's "so"`, "$HOME `id` \\n", "a\nb\n", "'", "''", `'"'`, "\t\r #x",
+		"é€😀", "-n", `\`, `'\`}
 	doc := map[string]string{}
 	script := ". ./env\n"
 	for i, v := range values {
@@ -202,7 +203,8 @@ func unescapeJava(s string) string {
 func TestYAMLAndJSONAreReadBack(t *testing.T) {
 	scalar := rapid.OneOf(
 		rapid.Map(awkward(""), func(s string) any { return s }),
-		rapid.Map(rapid.SampledFrom([]string{"yes", "on", "y", "~", "null", "0x10", "0o7", "0123", "1:30", "1e3", ".inf", "=", "<<", "2001-01-01", "- a", "a: b", " a", "a ", "\n", " \n x", "\ta"}), func(s string) any { return s }),
+		rapid.Map(rapid.SampledFrom([]string{"yes", "on", "y", "~", "null", "0x10", "0o7", "0123", "1:30", "1e3", ".inf", "=", "<<", "2001-01-01",
+			"- a", "a: b", " a", "a ", "\n", " \n x", "\ta"}), func(s string) any { return s }),
 		rapid.Map(rapid.Int64(), func(n int64) any { return json.Number(strconv.FormatInt(n, 10)) }),
 		rapid.Just(any(true)),
 	)

@@ -37,11 +37,13 @@ func TestTemplate(t *testing.T) {
 		{"numbers are as written", "{{.db.Id}} {{.db.Ratio}} {{.db.Big}} {{toJson .db.Ratio}}", "1234567890123456789 1.50 1e400 1.50"},
 		{"comments and trimming", "a {{- /* no */ -}} b\n{{- with .db }} {{ .Nested.Host }}{{ end }}", "ab db.local"},
 		{"if, else if", `{{if eq .db.Port 3307}}a{{else if and .db.On (gt .db.Port 3305)}}b{{else}}c{{end}}`, "b"},
-		{"number and its other form", `{{eq .db.Ratio 1.5}} {{lt .db.Id 1234567890123456790}} {{ne .api "x"}} {{ge "b" "a"}} {{le 1 1}}`, "true true true true true"},
+		{"number and its other form", `{{eq .db.Ratio 1.5}} {{lt .db.Id 1234567890123456790}} {{ne .api "x"}} {{ge "b" "a"}} {{le 1 1}}`,
+			"true true true true true"},
 		{"one of several", `{{eq .db.AccountName "x" "app"}}`, "true"},
 		{"range over a list", `{{range $i, $t := .db.Tags}}{{if $i}},{{end}}{{$i}}={{$t}}{{else}}none{{end}}`, "0=a,1=b"},
 		{"range over an object is sorted", `{{range $k, $v := .db.Nested}}{{$k}}:{{$v}};{{end}}`, "Host:db.local;"},
-		{"break and continue", `{{range splitList "," "a,b,c,d"}}{{if eq . "b"}}{{continue}}{{end}}{{if eq . "d"}}{{break}}{{end}}{{.}}{{end}}`, "ac"},
+		{"break and continue", `{{range splitList "," "a,b,c,d"}}{{if eq . "b"}}{{continue}}{{end}}{{if eq . "d"}}{{break}}{{end}}{{.}}{{end}}`,
+			"ac"},
 		{"variables", `{{$u := .db.AccountName}}{{with .api}}{{$u}}{{$u = "z"}}{{end}}{{$u}}{{$.db.Port}}`, "appz3306"},
 		{"with of a variable", `{{with $p := .db.Port}}{{$p}}{{.}}{{end}}`, "33063306"},
 		{"chain", `{{(index .db "Nested").Host}} {{(split ":" "h:1")._1}}`, "db.local 1"},
@@ -199,7 +201,8 @@ func TestTemplateIsBounded(t *testing.T) {
 		"many parts":         `{{$x := splitList "" .s}}`,
 		"many variables":     `{{range .l}}` + strings.Repeat(`{{$x := replace "a" "" $.s}}`, 1000) + `{{end}}`,
 	} {
-		if _, err := fromTemplate(text, Input{Alias: "s", Data: []byte(long)}, Input{Alias: "l", Data: list}, Input{Alias: "doc", Data: []byte(`"` + long + `"`)}); err == nil {
+		if _, err := fromTemplate(text, Input{Alias: "s", Data: []byte(long)}, Input{Alias: "l", Data: list},
+			Input{Alias: "doc", Data: []byte(`"` + long + `"`)}); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -219,8 +222,10 @@ func TestTemplateIsBounded(t *testing.T) {
 // templates draws templates over the keys of oracleRoot.
 func templates(depth int) *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
-		value := rapid.SampledFrom([]string{".", "$", ".s", ".n", ".o.k", ".o", ".l", ".t", ".f", ".empty", "$.s", "$.o.k", ".nope", "$x", `"lit"`, "3", "true", "(.o).k", "(index .l 0)", "(len .l)"})
-		call := rapid.SampledFrom([]string{"%s", "%s | upper", "upper %s", "%s | trim | lower", "not %s", "len %s", "and %s .s", "or %s .s", `eq %s "a"`, "eq %s 3", "lt %s 5", "index .l 1", "hasKey .o %s", `%s | printf "%%v-%%v" .s`})
+		value := rapid.SampledFrom([]string{".", "$", ".s", ".n", ".o.k", ".o", ".l", ".t", ".f", ".empty", "$.s", "$.o.k", ".nope", "$x",
+			`"lit"`, "3", "true", "(.o).k", "(index .l 0)", "(len .l)"})
+		call := rapid.SampledFrom([]string{"%s", "%s | upper", "upper %s", "%s | trim | lower", "not %s", "len %s", "and %s .s", "or %s .s",
+			`eq %s "a"`, "eq %s 3", "lt %s 5", "index .l 1", "hasKey .o %s", `%s | printf "%%v-%%v" .s`})
 		expression := func() string { return fmt.Sprintf(call.Draw(t, "call"), value.Draw(t, "value")) }
 		var out strings.Builder
 		for range rapid.IntRange(1, 3).Draw(t, "parts") {
@@ -288,7 +293,8 @@ func TestTemplateAgreesWithTheStandardLibrary(t *testing.T) {
 
 // Nothing panics, and no error repeats a value.
 func FuzzTemplate(f *testing.F) {
-	for _, seed := range []string{"{{.db.user | quote}}", "{{range $k, $v := .db}}{{$k}}{{$v}}{{end}}", "{{with .api}}{{b64dec .}}{{end}}", `{{(index .db.l 0).x}}`, "{{define"} {
+	for _, seed := range []string{"{{.db.user | quote}}", "{{range $k, $v := .db}}{{$k}}{{$v}}{{end}}", "{{with .api}}{{b64dec .}}{{end}}",
+		`{{(index .db.l 0).x}}`, "{{define"} {
 		f.Add(seed)
 	}
 	const document = `{"user":"s3ntinel","l":[{"x":"s3ntinel"}],"n":null,"i":1e400}`
@@ -300,7 +306,8 @@ func FuzzTemplate(f *testing.F) {
 		if err != nil && !strings.Contains(text, "s3ntinel") && strings.Contains(err.Error(), "s3ntinel") {
 			t.Errorf("%q: %v", text, err)
 		}
-		if len(out) > maxOutput || err != nil && out != nil || strings.Contains(string(out), "<no value>") && !strings.Contains(text, "no value") {
+		if len(out) > maxOutput || err != nil && out != nil || strings.Contains(string(out), "<no value>") &&
+			!strings.Contains(text, "no value") {
 			t.Errorf("%q: %q, %v", text, out, err)
 		}
 		var checked error

@@ -16,7 +16,8 @@ func TestStatusOfAnOlderAgent(t *testing.T) {
 	const older = `{"fetched":"2026-01-02T03:04:05Z","secrets":[{"name":"app/db","version":"v1","stages":["ACSCurrent"]}],` +
 		`"interval":"5m0s","next":"2026-01-02T03:09:05Z","problems":["` + refusal + `\n  why: a policy\n  fix: mend it"]}`
 	var s Status
-	if err := json.Unmarshal([]byte(older), &s); err != nil || len(s.Secrets) != 1 || s.Interval != config.Duration(5*time.Minute) || len(s.Causes) != 0 {
+	if err := json.Unmarshal([]byte(older), &s); err != nil || len(s.Secrets) != 1 || s.Interval != config.Duration(5*time.Minute) ||
+		len(s.Causes) != 0 {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	want := Problem{Says: refusal, Cause: "a policy", Cure: "mend it"} // no Link

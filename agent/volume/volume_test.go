@@ -82,7 +82,8 @@ func TestWrite(t *testing.T) {
 	if d.Written() {
 		t.Error("an empty directory has a set")
 	}
-	if changed := write(t, d, file("api-key", "k1"), file("conf/db.env", "A=1"), File{Path: "conf/deep/x", Data: nil, Mode: 0o444}); !reflect.DeepEqual(changed, []string{"api-key", "conf/db.env", "conf/deep/x"}) {
+	if changed := write(t, d, file("api-key", "k1"), file("conf/db.env", "A=1"),
+		File{Path: "conf/deep/x", Data: nil, Mode: 0o444}); !reflect.DeepEqual(changed, []string{"api-key", "conf/db.env", "conf/deep/x"}) {
 		t.Errorf("changed: %q", changed)
 	}
 	want := map[string]string{"api-key": "-r-------- k1", "conf/db.env": "-r-------- A=1", "conf/deep/x": "-r--r--r-- "}
@@ -96,7 +97,8 @@ func TestWrite(t *testing.T) {
 	}
 
 	// A set of which one file changes, one goes, one comes, one changes its mode, and one becomes a directory.
-	if changed := write(t, d, file("api-key/now", "k1"), File{Path: "conf/db.env", Data: []byte("A=1"), Mode: 0o440}, file("new", "n")); !reflect.DeepEqual(changed, []string{"api-key", "api-key/now", "conf/db.env", "conf/deep/x", "new"}) {
+	if changed := write(t, d, file("api-key/now", "k1"), File{Path: "conf/db.env", Data: []byte("A=1"), Mode: 0o440},
+		file("new", "n")); !reflect.DeepEqual(changed, []string{"api-key", "api-key/now", "conf/db.env", "conf/deep/x", "new"}) {
 		t.Errorf("changed: %q", changed)
 	}
 	want = map[string]string{"api-key/now": "-r-------- k1", "conf/db.env": "-r--r----- A=1", "new": "-r-------- n"}
@@ -317,7 +319,8 @@ func TestFullVolumeKeepsTheOldFiles(t *testing.T) {
 func TestPathsThatAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, dir)
-	for _, paths := range [][]string{{""}, {"."}, {"/etc/x"}, {"a/../b"}, {"../x"}, {"..data"}, {"..data_next"}, {"..name_next"}, {".."}, {"..2026-01-02"}, {"..0"}, {"..9"}, {"..x/y"}, {"a//b"}, {"a", "a"}, {"a", "a/b"}, {"a/b/c", "a"}} {
+	for _, paths := range [][]string{{""}, {"."}, {"/etc/x"}, {"a/../b"}, {"../x"}, {"..data"}, {"..data_next"}, {"..name_next"}, {".."},
+		{"..2026-01-02"}, {"..0"}, {"..9"}, {"..x/y"}, {"a//b"}, {"a", "a"}, {"a", "a/b"}, {"a/b/c", "a"}} {
 		var files []File
 		for _, p := range paths {
 			files = append(files, file(p, "x"))

@@ -37,13 +37,15 @@ func TestStatus(t *testing.T) {
 		t.Fatal(out)
 	}
 	s := held(t, env)
-	if len(s.Secrets) != 1 || s.Secrets[0].Name != "app/key" || s.Secrets[0].Version == "" || len(s.Problems) != 0 || time.Since(s.Fetched) > time.Minute {
+	if len(s.Secrets) != 1 || s.Secrets[0].Name != "app/key" || s.Secrets[0].Version == "" || len(s.Problems) != 0 ||
+		time.Since(s.Fetched) > time.Minute {
 		t.Errorf("after the start: %+v", s)
 	}
 	if err := cloud.DeleteSecret("app/key"); err != nil {
 		t.Fatal(err)
 	}
-	if s = held(t, env, "--probe"); len(s.Secrets) != 1 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "Forbidden.ResourceNotFound") || !strings.Contains(s.Problems[0], "\n  fix: check the name") {
+	if s = held(t, env, "--probe"); len(s.Secrets) != 1 || len(s.Problems) != 1 ||
+		!strings.Contains(s.Problems[0], "Forbidden.ResourceNotFound") || !strings.Contains(s.Problems[0], "\n  fix: check the name") {
 		t.Errorf("without the secret: %+v", s)
 	}
 	if code, out := output(t, env, "status", "--nonsense"); code != exitMisuse || !strings.Contains(out, "--probe") {

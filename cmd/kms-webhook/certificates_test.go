@@ -24,7 +24,8 @@ func TestWrongFlagsOfCertificates(t *testing.T) {
 		"no API server": {[]string{"--namespace=kms", "--kubeconfig=" + kubeconfig, "--check"}, "kms-webhook-ca"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := run(context.Background(), append([]string{"certificates"}, c.args...)); err == nil || !strings.Contains(err.Error(), c.message) {
+			if err := run(context.Background(), append([]string{"certificates"}, c.args...)); err == nil ||
+				!strings.Contains(err.Error(), c.message) {
 				t.Errorf("got %v, want it to say %q", err, c.message)
 			}
 		})

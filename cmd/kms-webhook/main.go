@@ -50,12 +50,15 @@ func run(ctx context.Context, args []string) error {
 	metrics := flags.String("metrics-bind-address", ":8080", "address of /metrics")
 	health := flags.String("health-probe-bind-address", ":8081", "address of /healthz and /readyz")
 	flags.DurationVar(&o.Drain, "drain", 5*time.Second, "how long to go on answering after SIGTERM")
-	mode := flags.String("cert-mode", "self-signed", "where the serving certificate comes from: self-signed (the Secret of kms-webhook certificates), cert-manager, files")
+	mode := flags.String("cert-mode", "self-signed",
+		"where the serving certificate comes from: self-signed (the Secret of kms-webhook certificates), cert-manager, files")
 	dir := flags.String("cert-dir", "/etc/kms-webhook/tls", "folder of tls.crt and tls.key, with cert-manager and files")
-	flags.StringVar(&o.ClientCA, "client-ca-file", "", "PEM file of the authorities that sign API servers' client certificates; callers without such a certificate are refused")
+	flags.StringVar(&o.ClientCA, "client-ca-file", "",
+		"PEM file of the authorities that sign API servers' client certificates; callers without such a certificate are refused")
 	namespace := flags.String("namespace", os.Getenv("POD_NAMESPACE"), "the webhook's namespace (default $POD_NAMESPACE)")
 	service := flags.String("service-name", "kms-webhook", "the Service by which the API server calls")
-	configMap := flags.String("config-map", "kms-webhook", "the ConfigMap of the namespace that --config is mounted from; gets events when it changes")
+	configMap := flags.String("config-map", "kms-webhook",
+		"the ConfigMap of the namespace that --config is mounted from; gets events when it changes")
 	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server (default: as a pod)")
 	level := flags.String("log-level", "info", "debug, info, error")
 	err := flags.Parse(args)

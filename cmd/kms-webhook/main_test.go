@@ -37,7 +37,8 @@ func TestWrongFlags(t *testing.T) {
 		"config":       {[]string{"--config=" + missing, "--kubeconfig=" + kubeconfig, "--namespace=kms"}, missing},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := run(context.Background(), append([]string{"--port=0", "--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=127.0.0.1:0"}, c.args...))
+			err := run(context.Background(), append([]string{"--port=0", "--metrics-bind-address=127.0.0.1:0",
+				"--health-probe-bind-address=127.0.0.1:0"}, c.args...))
 			if err == nil || errors.Is(err, flag.ErrHelp) || !strings.Contains(err.Error(), c.message) {
 				t.Errorf("got %v, want it to say %q", err, c.message)
 			}

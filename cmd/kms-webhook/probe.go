@@ -83,7 +83,8 @@ func registered(ctx context.Context, kubeconfig string) (called admissionregistr
 		called = found.Webhooks[0].ClientConfig
 	}
 	if s := called.Service; s == nil || s.Port == nil || s.Path == nil {
-		return called, fmt.Errorf("MutatingWebhookConfiguration %s names no Service with a port and a path; install the chart again", configuration)
+		return called, fmt.Errorf("MutatingWebhookConfiguration %s names no Service with a port and a path; install the chart again",
+			configuration)
 	}
 	return called, nil
 }
@@ -134,7 +135,8 @@ func ask(ctx context.Context, url string, authorities []byte) (*admissionv1.Admi
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	direct := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}}} // by no proxy
+	// by no proxy
+	direct := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}}}
 	answer, err := direct.Do(req)
 	if err != nil {
 		return nil, err

@@ -57,10 +57,13 @@ func TestComplaint(t *testing.T) {
 				r.Warnings = []string{"nothing will be injected", "did you mean kms.alibabacloud.com/secret.db?"}
 			}
 		}), ""},
-		"allows":           {answer(func(_ string, _ bool, r *admissionv1.AdmissionResponse) { r.Allowed = true }), "does not complain"},
-		"refuses all":      {answer(func(_ string, _ bool, r *admissionv1.AdmissionResponse) { r.Result = &metav1.Status{Message: "closed"} }), "closed"},
-		"another's answer": {answer(func(_ string, _ bool, r *admissionv1.AdmissionResponse) { r.UID = "other" }), "something else than was asked"},
-		"not a webhook":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such page", http.StatusNotFound) }, "status 404 Not Found and no AdmissionReview"},
+		"allows": {answer(func(_ string, _ bool, r *admissionv1.AdmissionResponse) { r.Allowed = true }), "does not complain"},
+		"refuses all": {answer(func(_ string, _ bool, r *admissionv1.AdmissionResponse) { r.Result = &metav1.Status{Message: "closed"} }),
+			"closed"},
+		"another's answer": {answer(func(_ string, _ bool, r *admissionv1.AdmissionResponse) { r.UID = "other" }),
+			"something else than was asked"},
+		"not a webhook": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such page", http.StatusNotFound) },
+			"status 404 Not Found and no AdmissionReview"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewTLSServer(c.handler)
@@ -109,7 +112,8 @@ func TestProbeReadsTheConfiguration(t *testing.T) {
 	for webhooks, want := range map[string]string{
 		"":   "read MutatingWebhookConfiguration kms-agent-injector, without which nobody calls the webhook",
 		"[]": "names no Service with a port and a path",
-		`[{"clientConfig":{"service":{"name":"kms-webhook","namespace":"kms","port":443,"path":"/mutate-pods"}}}]`: "has no caBundle yet, so the API server trusts nobody; see kubectl -n kms get pods",
+		`[{"clientConfig":{"service":{"name":"kms-webhook","namespace":"kms","port":443,"path":"/mutate-pods"}}}]`: "has no caBundle yet, so " +
+			"the API server trusts nobody; see kubectl -n kms get pods",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")

@@ -19,7 +19,8 @@ func TestBinaryDoesNotDependOnTheFolder(t *testing.T) {
 	for _, folder := range []string{"one", "another/and-deeper"} {
 		sources, out := filepath.Join(t.TempDir(), folder), t.TempDir()
 		copySources(t, sources, pkg)
-		if err := build(t.Context(), sources, out, v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, devTag, []string{"kms-agent"}); err != nil {
+		if err := build(t.Context(), sources, out, v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, devTag,
+			[]string{"kms-agent"}); err != nil {
 			t.Fatal(err)
 		}
 		built, err := os.ReadFile(filepath.Join(out, "kms-agent"))

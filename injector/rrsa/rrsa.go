@@ -51,24 +51,28 @@ func name(spec config.Spec, policy config.Injector, sa ServiceAccount) (arn, ann
 			annotation, arn = config.Prefix+"role-name", ofAccount(spec.RoleName)
 		}
 		if !*policy.Allow.PodRoles {
-			return "", "", fmt.Errorf("%s: the operator of this cluster does not let pods name their role; remove the annotation and give the role to the ServiceAccount:\n  %s",
+			return "", "", fmt.Errorf("%s: the operator of this cluster does not let pods name their role; remove the annotation and give the "+
+				"role to the ServiceAccount:\n  %s",
 				annotation, sa.annotate(arn))
 		}
 		return arn, annotation, nil
 	}
 	if arn := sa.Annotations[RoleARNAnnotation]; arn != "" {
 		if !config.IsRoleARN(arn) {
-			return "", "", fmt.Errorf("%s: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", sa.annotation(RoleARNAnnotation), arn)
+			return "", "", fmt.Errorf("%s: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", sa.annotation(RoleARNAnnotation),
+				arn)
 		}
 		return arn, RoleARNAnnotation, nil
 	}
 	if role := sa.Annotations[RoleNameAnnotation]; role != "" {
 		if !config.IsRoleName(role) {
-			return "", "", fmt.Errorf("%s: %q is not the name of a RAM role; an ARN goes into %s", sa.annotation(RoleNameAnnotation), role, RoleARNAnnotation)
+			return "", "", fmt.Errorf("%s: %q is not the name of a RAM role; an ARN goes into %s", sa.annotation(RoleNameAnnotation), role,
+				RoleARNAnnotation)
 		}
 		return ofAccount(role), RoleNameAnnotation, nil
 	}
-	return "", "", fmt.Errorf("no RAM role is set for ServiceAccount %s/%s, with which the pod runs; name one that trusts this cluster's OIDC provider:\n  %s",
+	return "", "", fmt.Errorf("no RAM role is set for ServiceAccount %s/%s, with which the pod runs; name one that trusts this cluster's "+
+		"OIDC provider:\n  %s",
 		sa.Namespace, sa.Name, sa.annotate(ofAccount("<role>")))
 }
 

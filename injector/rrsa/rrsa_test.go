@@ -37,17 +37,22 @@ namespaces:
 		{"then the ServiceAccount's ARN", "shop", config.Spec{}, both, own + "by-arn", nil},
 		{"then its name", "shop", config.Spec{}, map[string]string{rrsa.RoleNameAnnotation: "by-name"}, own + "by-name", nil},
 		{"none", "shop", config.Spec{}, map[string]string{"x": "y"}, "", []string{
-			"ServiceAccount shop/web", "kubectl annotate serviceaccount --namespace shop web --overwrite ack.alibabacloud.com/role-arn=acs:ram::1234567890123456:role/<role>"}},
+			"ServiceAccount shop/web", "kubectl annotate serviceaccount --namespace shop web --overwrite " +
+				"ack.alibabacloud.com/role-arn=acs:ram::1234567890123456:role/<role>"}},
 		{"pods may not choose", "strict", config.Spec{RoleName: "pod"}, both, "", []string{
-			"kms.alibabacloud.com/role-name", "kubectl annotate serviceaccount --namespace strict web --overwrite ack.alibabacloud.com/role-arn=" + own + "pod"}},
+			"kms.alibabacloud.com/role-name", "kubectl annotate serviceaccount --namespace strict web --overwrite ack.alibabacloud.com/role-arn=" +
+				own + "pod"}},
 		{"but their ServiceAccounts", "strict", config.Spec{}, both, own + "by-arn", nil},
-		{"another account", "shop", config.Spec{RoleARN: other + "shop-a"}, nil, "", []string{"kms.alibabacloud.com/role-arn", other + "shop-a", "allowed: " + own + "*"}},
+		{"another account", "shop", config.Spec{RoleARN: other + "shop-a"}, nil, "",
+			[]string{"kms.alibabacloud.com/role-arn", other + "shop-a", "allowed: " + own + "*"}},
 		{"another account, allowed", "partner-1", config.Spec{RoleARN: other + "shop-a"}, nil, other + "shop-a", nil},
 		{"another account, other role", "partner-1", config.Spec{}, map[string]string{rrsa.RoleARNAnnotation: other + "admin"}, "", []string{
 			"ServiceAccount partner-1/web, annotation ack.alibabacloud.com/role-arn", "allowed: acs:ram::42:role/shop-*"}},
 		{"no role at all", "nobody", config.Spec{}, both, "", []string{own + "by-arn", "allowed: none"}},
-		{"no ARN", "shop", config.Spec{}, map[string]string{rrsa.RoleARNAnnotation: "arn:aws:iam::1:role/x"}, "", []string{`"arn:aws:iam::1:role/x"`, "acs:ram::<account>:role/<name>"}},
-		{"an ARN for a name", "shop", config.Spec{}, map[string]string{rrsa.RoleNameAnnotation: own + "x"}, "", []string{rrsa.RoleNameAnnotation, rrsa.RoleARNAnnotation}},
+		{"no ARN", "shop", config.Spec{}, map[string]string{rrsa.RoleARNAnnotation: "arn:aws:iam::1:role/x"}, "",
+			[]string{`"arn:aws:iam::1:role/x"`, "acs:ram::<account>:role/<name>"}},
+		{"an ARN for a name", "shop", config.Spec{}, map[string]string{rrsa.RoleNameAnnotation: own + "x"}, "",
+			[]string{rrsa.RoleNameAnnotation, rrsa.RoleARNAnnotation}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			there := policy

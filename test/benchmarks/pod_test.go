@@ -47,7 +47,8 @@ func newPod(b *testing.B) *pod {
 		},
 	}
 	for i := range secrets {
-		secret := emulator.Secret{Name: fmt.Sprint("app/secret-", i), Tags: map[string]string{"env": "dev"}, Value: emulator.Value{Text: "correct horse"}}
+		secret := emulator.Secret{Name: fmt.Sprint("app/secret-", i), Tags: map[string]string{"env": "dev"},
+			Value: emulator.Value{Text: "correct horse"}}
 		file := config.File{Path: fmt.Sprint("file-", i), Mode: 0o400, Secret: secret.Name, Format: config.Raw}
 		if i%2 == 0 {
 			secret.Value.Text, file.Format = `{"user":"app","password":"correct horse"}`, config.Env

@@ -85,7 +85,8 @@ func testVolumes(t *testing.T, c *cluster.Cluster) {
 	if got := kubectl(t, c, "exec", "story", "-c=app", "--", "/probe", "cat", "/shared/file"); got != "written by probe" {
 		t.Errorf("the init container's file has %q", got)
 	}
-	if got := kubectl(t, c, "exec", "story", "-c=app", "--", "/probe", "cat", "/proc/mounts"); !strings.Contains(got, "tmpfs /shared tmpfs ro,") {
+	if got := kubectl(t, c, "exec", "story", "-c=app", "--", "/probe", "cat", "/proc/mounts"); !strings.Contains(got,
+		"tmpfs /shared tmpfs ro,") {
 		t.Errorf("no read-only tmpfs at /shared:\n%s", got)
 	}
 	token := kubectl(t, c, "exec", "story", "-c=sidecar", "--", "/probe", "cat", "/token/token")
@@ -100,7 +101,8 @@ func testVolumes(t *testing.T, c *cluster.Cluster) {
 	if err := json.Unmarshal(payload, &claims); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := fmt.Sprint(claims), "{[sts.aliyuncs.com] https://kubernetes.default.svc.cluster.local system:serviceaccount:default:default}"; got != want {
+	if got, want := fmt.Sprint(claims), "{[sts.aliyuncs.com] https://kubernetes.default.svc.cluster.local "+
+		"system:serviceaccount:default:default}"; got != want {
 		t.Errorf("token claims %s, want %s", got, want)
 	}
 }
@@ -108,7 +110,8 @@ func testVolumes(t *testing.T, c *cluster.Cluster) {
 func testNetwork(t *testing.T, c *cluster.Cluster) {
 	service := kubectl(t, c, "get", "service", "kms-emulator", "-n=kms-emulator", "-o=jsonpath={.spec.clusterIP}")
 	pod := kubectl(t, c, "get", "pod", "story", "-o=jsonpath={.status.podIP}")
-	for _, host := range []string{"kms-emulator.kms-emulator", "sts-vpc.cn-hangzhou.aliyuncs.com", "kms.cn-hangzhou.aliyuncs.com", "abc.cryptoservice.kms.aliyuncs.com"} {
+	for _, host := range []string{"kms-emulator.kms-emulator", "sts-vpc.cn-hangzhou.aliyuncs.com", "kms.cn-hangzhou.aliyuncs.com",
+		"abc.cryptoservice.kms.aliyuncs.com"} {
 		got := kubectl(t, c, "exec", "story", "-c=app", "--", "/probe", "get", "http://"+host+":443/")
 		if !strings.HasPrefix(got, pod+":") { // from the pod's own address, not the node's
 			t.Errorf("%s: %q, want a request from %s", host, got, pod)

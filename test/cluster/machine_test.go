@@ -41,11 +41,13 @@ func lookAtMachine(t *testing.T) machine {
 		}
 		m[name] = string(out)
 	}
-	for _, name := range []string{"net/ipv4/ip_forward", "vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/netfilter/nf_conntrack_max", "kernel/hostname"} {
+	for _, name := range []string{"net/ipv4/ip_forward", "vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops",
+		"net/netfilter/nf_conntrack_max", "kernel/hostname"} {
 		value, _ := os.ReadFile("/proc/sys/" + name) // absent is a value too
 		m[name] = string(value)
 	}
-	for _, dir := range []string{"/var/lib/kubelet", "/var/log/containers", "/var/log/pods", "/var/lib/containerd", "/run/containerd", "/etc/cni"} {
+	for _, dir := range []string{"/var/lib/kubelet", "/var/log/containers", "/var/log/pods", "/var/lib/containerd", "/run/containerd",
+		"/etc/cni"} {
 		_, err := os.Stat(dir)
 		m[dir] = fmt.Sprint(err)
 	}

@@ -34,7 +34,8 @@ func newExample(t *testing.T, note string) *example {
 	value := blocks[slices.IndexFunc(blocks, func(b Block) bool { return strings.HasPrefix(b.Note, of) })]
 	dev := map[string]string{"env": "dev"} // which the emulator's role may read
 	cloud := emulatortest.Start(t)
-	cloud.Put(t, emulator.Secret{Name: strings.TrimPrefix(value.Note, of), Tags: dev, Value: emulator.Value{Text: strings.TrimSpace(value.Text)}})
+	cloud.Put(t, emulator.Secret{Name: strings.TrimPrefix(value.Note, of), Tags: dev,
+		Value: emulator.Value{Text: strings.TrimSpace(value.Text)}})
 
 	e := &example{doc: injectedDocument(t, block(t, note).Text)}
 	e.gateway = e.doc.KMS.Host

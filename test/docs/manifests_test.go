@@ -52,7 +52,8 @@ func TestManifests(t *testing.T) {
 
 func newInjector(t *testing.T) *injector.Injector {
 	t.Helper()
-	policy, err := config.ReadInjector([]byte("{accountID: '1234567890123456', clusterID: c0ffee, region: cn-hangzhou, agent: {image: agent}}"))
+	policy, err := config.ReadInjector([]byte("{accountID: '1234567890123456', clusterID: c0ffee, region: cn-hangzhou, agent: {image: " +
+		"agent}}"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,8 @@ func TestQuickstartPolicies(t *testing.T) {
 
 func testPolicies(t *testing.T, quickstart Page) {
 	fill := strings.NewReplacer("https://oidc-ack-<region>.oss-<region>.aliyuncs.com/<cluster id>", "https://issuer.example",
-		"<account>", "1234567890123456", "<cluster id>", "c0ffee", "<issuer>", "https://issuer.example", "<namespace>", "shop", "<service account>", "web")
+		"<account>", "1234567890123456", "<cluster id>", "c0ffee", "<issuer>", "https://issuer.example", "<namespace>", "shop",
+		"<service account>", "web")
 	named := func(note string, parse func(string) (policy.Document, error)) []policy.Document {
 		t.Helper()
 		i := slices.IndexFunc(quickstart.Blocks, func(b Block) bool { return b.Note == note })
@@ -45,7 +46,8 @@ func testPolicies(t *testing.T, quickstart Page) {
 	}
 	get := func(env string) policy.Decision {
 		return policy.Decide(permission, policy.Request{
-			Action: "kms:GetSecretValue", Resource: "acs:kms:cn-hangzhou:1234567890123456:secret/shop/prod/db", Context: map[string][]string{"kms:tag/env": {env}},
+			Action: "kms:GetSecretValue", Resource: "acs:kms:cn-hangzhou:1234567890123456:secret/shop/prod/db",
+			Context: map[string][]string{"kms:tag/env": {env}},
 		})
 	}
 	if get("prod") != policy.Allow || get("dev") == policy.Allow {

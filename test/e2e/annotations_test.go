@@ -20,10 +20,12 @@ func TestAnnotations(t *testing.T) {
 		name: "web",
 		annotations: []string{
 			"inject: true", "secret.f: " + name, "role-name: e2e", "app-identity: true", "token-expiration: 7200", "init-position: last",
-			"skip-containers: other,first", "agent-requests: cpu=5m,memory=20Mi", "agent-limits: memory=48Mi", "log-level: debug", "log-format: text",
+			"skip-containers: other,first", "agent-requests: cpu=5m,memory=20Mi", "agent-limits: memory=48Mi", "log-level: debug",
+			"log-format: text",
 			"region: cn-hangzhou", "refresh-interval: 0",
 		},
-		spec:       "automountServiceAccountToken: false\ninitContainers:\n" + strings.Replace(container("first"), `[sleep, "100000"]`, `["true"]`, 1),
+		spec: "automountServiceAccountToken: false\ninitContainers:\n" +
+			strings.Replace(container("first"), `[sleep, "100000"]`, `["true"]`, 1),
 		containers: container("app") + container("other"),
 	}.pod(ns))
 	ready(t, ns, "web")
@@ -70,14 +72,16 @@ func TestLocalAPIRows(t *testing.T) {
 		id := strings.Fields(cloud(t, "", "fault", "--secret", secret, fault))[1]
 		defer cloud(t, "", "remove-fault", id)
 	}
-	apply(t, workload{name: "web", annotations: []string{"inject: true", "api: true", "api-port: 2100", "api-allow: e2e/*", "secret.f: " + name}}.pod(ns))
+	apply(t, workload{name: "web", annotations: []string{"inject: true", "api: true", "api-port: 2100", "api-allow: e2e/*", "secret.f: " +
+		name}}.pod(ns))
 	ready(t, ns, "web")
 	const token = `X-KMS-Token: $(cat /var/run/kmstoken/token)\r\n`
 	ask := func(line, headers, status string, seconds int) {
 		t.Helper()
 		request := `printf "` + strings.ReplaceAll(line, "%", "%%") + ` HTTP/1.0\r\nHost: localhost\r\n` + headers + `\r\n"`
 		eventually(t, patience, func() error { // a client that has closed its side before it is answered is cut off
-			answer := in(t, ns, "web", "app", "sh", "-c", fmt.Sprintf("(%s; sleep %d) | timeout %d nc 127.0.0.1 2100; true", request, seconds, seconds+2))
+			answer := in(t, ns, "web", "app", "sh", "-c",
+				fmt.Sprintf("(%s; sleep %d) | timeout %d nc 127.0.0.1 2100; true", request, seconds, seconds+2))
 			if got, _, _ := strings.Cut(answer, "\r\n"); !strings.Contains(got, " "+status+" ") {
 				return fmt.Errorf("%s with %q: want %s in\n%s", line, headers, status, answer)
 			}

@@ -62,7 +62,8 @@ func TestWithoutAnyReplica(t *testing.T) {
 		}
 	})
 	kubectl(t, "-n", webhookNamespace, "scale", "deployment/kms-webhook", "--replicas=0")
-	kubectl(t, "-n", webhookNamespace, "wait", "pods", "-l", "app.kubernetes.io/component=webhook", "--for=delete", "--timeout=5m") // those that are on their way out answer on
+	// those that are on their way out answer on
+	kubectl(t, "-n", webhookNamespace, "wait", "pods", "-l", "app.kubernetes.io/component=webhook", "--for=delete", "--timeout=5m")
 
 	annotated := workload{name: "p", annotations: []string{"inject: true", "secret.f: x"}}
 	message := refused(t, annotated.pod(ns))
@@ -72,11 +73,15 @@ func TestWithoutAnyReplica(t *testing.T) {
 		}
 	}
 	for name, manifest := range map[string]string{
-		"not annotated, in a namespace that opted in":           workload{name: "p"}.pod(ns),
-		"annotated, in a namespace that did not":                workload{name: "p", serviceAccount: "default", annotations: annotated.annotations}.pod("default"),
-		"annotated, in the webhook's own namespace, opted in":   workload{name: "p", serviceAccount: "default", annotations: annotated.annotations}.pod(webhookNamespace),
-		"a workload of annotated pods, which only is checked":   "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, namespace: " + ns + "}\nspec:\n  selector: {matchLabels: {app: p}}\n  template:\n" + annotated.body(ns, "    "),
-		"annotated, in kube-system, whatever its labels may be": workload{name: "p", serviceAccount: "default", annotations: annotated.annotations}.pod("kube-system"),
+		"not annotated, in a namespace that opted in": workload{name: "p"}.pod(ns),
+		"annotated, in a namespace that did not": workload{name: "p", serviceAccount: "default",
+			annotations: annotated.annotations}.pod("default"),
+		"annotated, in the webhook's own namespace, opted in": workload{name: "p", serviceAccount: "default",
+			annotations: annotated.annotations}.pod(webhookNamespace),
+		"a workload of annotated pods, which only is checked": "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, namespace: " + ns +
+			"}\nspec:\n  selector: {matchLabels: {app: p}}\n  template:\n" + annotated.body(ns, "    "),
+		"annotated, in kube-system, whatever its labels may be": workload{name: "p", serviceAccount: "default",
+			annotations: annotated.annotations}.pod("kube-system"),
 	} {
 		if _, err := tryKubectl(t.Context(), manifest, "apply", "--dry-run=server", "-f", "-"); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -129,7 +134,8 @@ func evictAll(t *testing.T) {
 	refusals := 0
 	for _, pod := range webhookPods(t) {
 		eventually(t, patience, func() error {
-			err := client.PolicyV1().Evictions(webhookNamespace).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: webhookNamespace, Name: pod}})
+			err := client.PolicyV1().Evictions(webhookNamespace).Evict(t.Context(),
+				&policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: webhookNamespace, Name: pod}})
 			if apierrors.IsTooManyRequests(err) {
 				refusals++
 			}
@@ -202,14 +208,17 @@ func TestReplicaKilledWithoutWarning(t *testing.T) {
 	ns := namespace(t)
 	l := startLoad(t)
 	const replicas = 50
-	w := workload{name: "web", podSecurity: "runAsUser: 1000", spec: "schedulingGates: [{name: e2e.example.com/never}]", annotations: []string{"inject: true", "secret.f: e2e/load"}}
-	apply(t, "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: web, namespace: "+ns+"}\nspec:\n  replicas: 0\n  selector: {matchLabels: {app: web}}\n  template:\n"+w.body(ns, "    "))
+	w := workload{name: "web", podSecurity: "runAsUser: 1000", spec: "schedulingGates: [{name: e2e.example.com/never}]",
+		annotations: []string{"inject: true", "secret.f: e2e/load"}}
+	apply(t, "apiVersion: apps/v1\nkind: ReplicaSet\nmetadata: {name: web, namespace: "+ns+"}\nspec:\n  replicas: 0\n  selector: "+
+		"{matchLabels: {app: web}}\n  template:\n"+w.body(ns, "    "))
 	for i, pod := range webhookPods(t) {
 		l.during(fmt.Sprintf("replica %d is killed", i+1))
 		kubectl(t, "-n", ns, "scale", "replicaset/web", fmt.Sprintf("--replicas=%d", replicas*(i+1)/2))
 		kill(t, pod)
 		eventually(t, patience, func() error { // the kubelet has noticed, and started it again
-			if restarts := kubectl(t, "-n", webhookNamespace, "get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"); restarts == "0" {
+			if restarts := kubectl(t, "-n", webhookNamespace, "get", "pod", pod, "-o",
+				"jsonpath={.status.containerStatuses[0].restartCount}"); restarts == "0" {
 				return errNotYet
 			}
 			return nil
@@ -246,7 +255,8 @@ func TestReplicaKilledWithoutWarning(t *testing.T) {
 // kill ends a replica's process as the kernel's out-of-memory killer would.
 func kill(t *testing.T, pod string) {
 	t.Helper()
-	_, id, _ := strings.Cut(kubectl(t, "-n", webhookNamespace, "get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}"), "://")
+	_, id, _ := strings.Cut(kubectl(t, "-n", webhookNamespace, "get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}"),
+		"://")
 	if id == "" {
 		t.Fatalf("%s has no container", pod)
 	}

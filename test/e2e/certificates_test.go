@@ -107,7 +107,8 @@ func TestFirstStartWithoutCertificates(t *testing.T) {
 	all := kubectl(t, "kustomize", kustomization)
 	kubectl(t, "delete", "-k", kustomization, "--wait=true", "--timeout=120s")
 	t.Cleanup(func() {
-		for _, args := range [][]string{{"apply", "-k", kustomization}, {"-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=180s"}} {
+		for _, args := range [][]string{{"apply", "-k", kustomization},
+			{"-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=180s"}} {
 			if out, err := tryKubectlAnyway(args...); err != nil {
 				t.Errorf("install again: %v\n%s", err, out)
 			}
@@ -124,7 +125,8 @@ func TestFirstStartWithoutCertificates(t *testing.T) {
 	}
 	apply(t, strings.Join(without, "\n---\n"))
 	eventually(t, time.Minute, func() error {
-		if running := kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o", "jsonpath={.items[*].status.phase}"); running != "Running Running" {
+		if running := kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o",
+			"jsonpath={.items[*].status.phase}"); running != "Running Running" {
 			return errors.New(running)
 		}
 		return nil
@@ -163,18 +165,21 @@ func testUndivided(t *testing.T) {
 		t.Logf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 		return err
 	}
-	if run(repository, "git", "clone", "--quiet", "--shared", "--no-checkout", ".", source) != nil || run(source, "git", "checkout", "--quiet", undivided) != nil {
+	if run(repository, "git", "clone", "--quiet", "--shared", "--no-checkout", ".", source) != nil ||
+		run(source, "git", "checkout", "--quiet", undivided) != nil {
 		t.Skip("the repository does not have the commit " + undivided)
 	}
 	images := t.TempDir()
 	roots := filepath.Join(installDir(), "webhook", "emulator-ca.pem") // the webhook needs none, and nothing is downloaded
-	if err := run(source, "go", "run", "./deploy/images", "-platforms", "linux/"+runtime.GOARCH, "-out", images, "-repository", "undivided", "-ca-roots", roots, "kms-webhook"); err != nil {
+	if err := run(source, "go", "run", "./deploy/images", "-platforms", "linux/"+runtime.GOARCH, "-out", images, "-repository", "undivided",
+		"-ca-roots", roots, "kms-webhook"); err != nil {
 		t.Fatal(err)
 	}
 	if err := own.run(t.Context(), os.Stdout, "load", filepath.Join(images, "kms-webhook.tar")); err != nil {
 		t.Fatal(err)
 	}
-	helm(t, "install", "kms-agent-injector", filepath.Join(source, "deploy/chart/kms-agent-injector"), "--namespace", webhookNamespace, "--wait", "--timeout=180s",
+	helm(t, "install", "kms-agent-injector", filepath.Join(source, "deploy/chart/kms-agent-injector"), "--namespace", webhookNamespace,
+		"--wait", "--timeout=180s",
 		"--set", "accountID=1234567890123456,clusterID=c0ffee,region=cn-hangzhou,image.repository=undivided,image.tag=dev")
 	l := startLoad(t)
 	l.during("helm upgrade from the undivided form")

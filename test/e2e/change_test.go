@@ -17,7 +17,8 @@ func TestTemplate(t *testing.T) {
 	put(t, db, `{"AccountName": "`+user+`", "port": 3306}`)
 	put(t, api, key)
 	apply(t, workload{name: "web", annotations: []string{"inject: true", fmt.Sprintf(
-		"secret.app.toml: {format: template, from: {db: %s, api: %s}, template: 'user = {{ .db.AccountName | quote }}, port = {{ .db.port }}, key = {{ .api | quote }}'}", db, api)}}.pod(ns))
+		"secret.app.toml: {format: template, from: {db: %s, api: %s}, template: 'user = {{ .db.AccountName | quote }}, port = {{ .db.port }}, "+
+			"key = {{ .api | quote }}'}", db, api)}}.pod(ns))
 	ready(t, ns, "web")
 	if got, want := in(t, ns, "web", "app", "cat", dir+"/app.toml"), fmt.Sprintf("user = %q, port = 3306, key = %q", user, key); got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -44,7 +45,8 @@ func TestOnChange(t *testing.T) {
 	}.pod(ns))
 	ready(t, ns, "web")
 	for _, c := range []struct{ container, file string }{{"app", "/tmp/posts"}, {"trap", "/tmp/signals"}} {
-		if out := in(t, ns, "web", c.container, "sh", "-c", "cat "+c.file+" 2>/dev/null; true"); strings.Contains(out, "POST") || strings.Contains(out, "hup") {
+		if out := in(t, ns, "web", c.container, "sh", "-c", "cat "+c.file+" 2>/dev/null; true"); strings.Contains(out, "POST") ||
+			strings.Contains(out, "hup") {
 			t.Errorf("told at the first write: %s", out)
 		}
 	}
@@ -74,7 +76,8 @@ func TestLocalAPI(t *testing.T) {
 	for name, v := range want {
 		put(t, name, v)
 	}
-	apply(t, workload{name: "web", annotations: []string{"inject: true", "api: true", "api-allow: e2e/*/allowed", "secret.f: " + declared}}.pod(ns))
+	apply(t, workload{name: "web", annotations: []string{"inject: true", "api: true", "api-allow: e2e/*/allowed", "secret.f: " +
+		declared}}.pod(ns))
 	ready(t, ns, "web")
 	get := func(secret, token string) string {
 		request := `'GET /secretsmanager/get?secretId=%s HTTP/1.0\r\nHost: localhost\r\nX-KMS-Token: %s\r\n\r\n'`
@@ -103,10 +106,12 @@ func TestLocalAPI(t *testing.T) {
 		t.Error("kms-agent get does not print the value")
 	}
 	if out, err := tryKubectl(t.Context(), "", "get", "--raw", "/api/v1/namespaces/"+ns+"/pods/web:2026/proxy/metrics"); err != nil ||
-		!strings.Contains(out, `kms_agent_kms_requests_total{code="OK"}`) || !strings.Contains(out, `kms_agent_secret_last_success_timestamp_seconds{secret="`+declared+`"}`) {
+		!strings.Contains(out, `kms_agent_kms_requests_total{code="OK"}`) ||
+		!strings.Contains(out, `kms_agent_secret_last_success_timestamp_seconds{secret="`+declared+`"}`) {
 		t.Errorf("the agent's metrics: %v\n%s", err, out)
 	}
-	if out, err := tryKubectl(t.Context(), "", "get", "--raw", "/api/v1/namespaces/"+ns+"/pods/web:2026/proxy/readyz"); err != nil || out != "ok\n" {
+	if out, err := tryKubectl(t.Context(), "", "get", "--raw", "/api/v1/namespaces/"+ns+"/pods/web:2026/proxy/readyz"); err != nil ||
+		out != "ok\n" {
 		t.Errorf("/readyz: %v %s", err, out)
 	}
 }

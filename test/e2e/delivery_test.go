@@ -65,7 +65,8 @@ func TestFiles(t *testing.T) {
 	if env := in(t, ns, "web", "app", "env"); strings.Contains(env, "ALIBABA_CLOUD") {
 		t.Errorf("the application has the agent's environment:\n%s", env)
 	}
-	if out, err := tryKubectl(t.Context(), "", "-n", ns, "exec", "web", "-c", "app", "--", "ls", "/var/run/secrets/ack.alibabacloud.com"); err == nil {
+	if out, err := tryKubectl(t.Context(), "", "-n", ns, "exec", "web", "-c", "app", "--", "ls",
+		"/var/run/secrets/ack.alibabacloud.com"); err == nil {
 		t.Errorf("the application has the agent's token: %s", out)
 	}
 	// One call for each distinct secret, however many files are made of it, and the sidecar made none.
@@ -87,13 +88,16 @@ func TestVersionsAndKinds(t *testing.T) {
 	rotate(t, versions, second)
 	rotate(t, versions, third)
 	put(t, binary, "\xff\x00"+password+"\n")
-	cloud(t, `{"AccountName": "web", "AccountPassword": "`+password+`"}`, "put-secret", managed, "--type", "Rds", "--tag", "env=prod", "--value-stdin")
+	cloud(t, `{"AccountName": "web", "AccountPassword": "`+password+`"}`, "put-secret", managed, "--type", "Rds", "--tag", "env=prod",
+		"--value-stdin")
 	apply(t, workload{name: "web", annotations: []string{
 		"inject: true", "role-arn: " + role, "secret.now: " + versions, "secret.before: {name: " + versions + ", versionStage: ACSPrevious}",
-		"secret.first: {name: " + versions + ", versionId: v1}", "secret.binary: " + binary, "secret.managed: {name: " + managed + ", keys: {p: AccountPassword}}",
+		"secret.first: {name: " + versions + ", versionId: v1}", "secret.binary: " + binary, "secret.managed: {name: " + managed +
+			", keys: {p: AccountPassword}}",
 	}}.pod(ns))
 	ready(t, ns, "web")
-	for file, want := range map[string]string{"now": third, "before": second, "first": first, "binary": "\xff\x00" + password + "\n", "managed": password} {
+	for file, want := range map[string]string{"now": third, "before": second, "first": first, "binary": "\xff\x00" + password + "\n",
+		"managed": password} {
 		if got := in(t, ns, "web", "app", "cat", dir+"/"+file); got != want {
 			t.Errorf("%s does not hold its secret's value", file)
 		}
@@ -133,9 +137,10 @@ func TestContainersOfASecret(t *testing.T) {
 		containers:  container("app") + container("other"),
 	}.pod(ns))
 	apply(t, workload{
-		name:        "some",
-		annotations: []string{"inject: true", "secret.shared: " + shared, "secret.narrow: {name: " + narrow + ", containers: [app]}", "refresh-interval: 10s"},
-		containers:  container("app") + container("other"),
+		name: "some",
+		annotations: []string{"inject: true", "secret.shared: " + shared, "secret.narrow: {name: " + narrow + ", containers: [app]}",
+			"refresh-interval: 10s"},
+		containers: container("app") + container("other"),
 	}.pod(ns))
 	ready(t, ns, "some")
 	for c, want := range map[string]string{"app": "narrow shared", "other": "shared"} {
@@ -210,7 +215,8 @@ func TestRotation(t *testing.T) {
 	first, second := value(), value()
 	put(t, moving, first)
 	put(t, still, value())
-	apply(t, workload{name: "web", annotations: []string{"inject: true", "secret.moving: " + moving, "secret.still: " + still, "refresh-interval: 10s"}}.pod(ns))
+	apply(t, workload{name: "web", annotations: []string{"inject: true", "secret.moving: " + moving, "secret.still: " + still,
+		"refresh-interval: 10s"}}.pod(ns))
 	ready(t, ns, "web")
 	inode := func(file string) string { return in(t, ns, "web", "app", "stat", "-L", "-c", "%i %Y", dir+"/"+file) }
 	before := inode("still")
@@ -236,7 +242,8 @@ func TestOptional(t *testing.T) {
 	ns := namespace(t)
 	name := secretName("there")
 	put(t, name, value())
-	apply(t, workload{name: "web", annotations: []string{"inject: true", "secret.there: " + name, "secret.missing: {name: " + secretName("nowhere") + ", optional: true}"}}.pod(ns))
+	apply(t, workload{name: "web", annotations: []string{"inject: true", "secret.there: " + name, "secret.missing: {name: " +
+		secretName("nowhere") + ", optional: true}"}}.pod(ns))
 	ready(t, ns, "web")
 	if got := strings.Fields(in(t, ns, "web", "app", "ls", dir)); len(got) != 1 || got[0] != "there" {
 		t.Errorf("files: %v, want only the one that exists", got)

@@ -53,17 +53,20 @@ func diagnosed(t *testing.T, ns, target, links, says string) {
 }
 
 func asking(name, secret string, annotations ...string) workload {
-	return workload{name: name, annotations: append([]string{"inject: true", "secret.db: " + secret}, annotations...), podSecurity: "runAsUser: 2000"}
+	return workload{name: name, annotations: append([]string{"inject: true", "secret.db: " + secret}, annotations...),
+		podSecurity: "runAsUser: 2000"}
 }
 
 // unscaled is a Deployment that makes no pods until it is scaled.
 func (w workload) unscaled(ns string) string {
-	return fmt.Sprintf("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: %s, namespace: %s}\nspec:\n  replicas: 0\n  selector: {matchLabels: {app: %s}}\n  template:\n%s", w.name, ns, w.name, w.body(ns, "    "))
+	return fmt.Sprintf("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: %s, namespace: %s}\nspec:\n  replicas: 0\n  selector: "+
+		"{matchLabels: {app: %s}}\n  template:\n%s", w.name, ns, w.name, w.body(ns, "    "))
 }
 
 func serviceAccount(t *testing.T, ns, name, role string) {
 	t.Helper()
-	apply(t, fmt.Sprintf("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: %s, namespace: %s, annotations: {ack.alibabacloud.com/role-arn: 'acs:ram::%s:role/%s'}}\n", name, ns, account, role))
+	apply(t, fmt.Sprintf("apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: %s, namespace: %s, annotations: "+
+		"{ack.alibabacloud.com/role-arn: 'acs:ram::%s:role/%s'}}\n", name, ns, account, role))
 }
 
 // Each link between a pod and its secrets is broken in turn, and the doctor names it and no other.
@@ -215,7 +218,8 @@ func TestDoctorOfTheWebhook(t *testing.T) {
 			kubectl(t, "delete", "mutatingwebhookconfiguration", "kms-agent-injector")
 		}, "webhook", "there is no MutatingWebhookConfiguration"},
 		{"a lenient configuration", func() {
-			kubectl(t, "patch", "mutatingwebhookconfiguration", "kms-agent-injector", "--type=json", "-p", `[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Ignore"}]`)
+			kubectl(t, "patch", "mutatingwebhookconfiguration", "kms-agent-injector", "--type=json", "-p",
+				`[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Ignore"}]`)
 		}, "webhook", "failurePolicy is not Fail"},
 		{"no replicas", func() {
 			kubectl(t, "-n", "kms-agent-injector", "scale", "deployment", "kms-webhook", "--replicas=0")

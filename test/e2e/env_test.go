@@ -47,7 +47,8 @@ func TestEnv(t *testing.T) {
 			w := workload{
 				name: "web", podSecurity: "runAsUser: 2000",
 				annotations: []string{"inject: true", "env.DB_PASSWORD: " + db + "#user.password", "env.API_KEY: " + api},
-				containers:  commanded("app", `[sh, -c, 'echo "<$DB_PASSWORD|$API_KEY|$OWN|$(id -u)|$$$$>"; exec sleep 100000']`) + "  env: [{name: OWN, value: mine}]\n",
+				containers: commanded("app", `[sh, -c, 'echo "<$DB_PASSWORD|$API_KEY|$OWN|$(id -u)|$$$$>"; exec sleep 100000']`) +
+					"  env: [{name: OWN, value: mine}]\n",
 			}
 			for _, a := range annotations {
 				w.annotations = append(w.annotations, strings.ReplaceAll(a, "%s", api))
@@ -85,7 +86,8 @@ func TestEnvFromImageVolume(t *testing.T) {
 	}.pod(ns))
 	ready(t, ns, "web")
 	prints(t, ns, "web", want+"\n")
-	if got := kubectl(t, "-n", ns, "get", "pod", "web", "-o", `jsonpath={.spec.volumes[?(@.name=="kms-agent-bin")]}`); !strings.Contains(got, `"image":{`) {
+	if got := kubectl(t, "-n", ns, "get", "pod", "web", "-o", `jsonpath={.spec.volumes[?(@.name=="kms-agent-bin")]}`); !strings.Contains(got,
+		`"image":{`) {
 		t.Errorf("the volume with the program: %s", got)
 	}
 	if got := in(t, ns, "web", "app", "ls", "/var/run/kms/bin"); !strings.Contains(got, "kms-agent") {
@@ -102,7 +104,8 @@ func TestEnvIsNobodyElses(t *testing.T) {
 	put(t, name, want)
 	apply(t, workload{
 		name: "web", spec: "shareProcessNamespace: true", annotations: []string{"inject: true", "env.KEY: " + name, "skip-containers: other"},
-		containers: strings.Replace(container("app"), "{allow", "{runAsUser: 2000, allow", 1) + strings.Replace(container("other"), "{allow", "{runAsUser: 3000, allow", 1),
+		containers: strings.Replace(container("app"), "{allow", "{runAsUser: 2000, allow", 1) +
+			strings.Replace(container("other"), "{allow", "{runAsUser: 3000, allow", 1),
 	}.pod(ns))
 	ready(t, ns, "web")
 	const look = `for p in /proc/[0-9]*; do if tr '\0' '\n' <$p/environ | grep -q "$1"; then cat $p/comm; fi; done 2>/dev/null; true`
@@ -124,8 +127,10 @@ func TestEnvExitCode(t *testing.T) {
 	name := secretName("exit")
 	put(t, name, value())
 	job := func(job, command string) string {
-		w := workload{name: job, annotations: []string{"inject: true", "env.KEY: " + name}, spec: "restartPolicy: Never", containers: commanded("app", command)}
-		return "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: " + job + "\n  namespace: " + ns + "\nspec:\n  backoffLimit: 0\n  template:\n" + w.body(ns, "    ")
+		w := workload{name: job, annotations: []string{"inject: true", "env.KEY: " + name}, spec: "restartPolicy: Never",
+			containers: commanded("app", command)}
+		return "apiVersion: batch/v1\nkind: Job\nmetadata:\n  name: " + job + "\n  namespace: " + ns +
+			"\nspec:\n  backoffLimit: 0\n  template:\n" + w.body(ns, "    ")
 	}
 	for name, c := range map[string]struct {
 		command, condition, code string
@@ -136,7 +141,8 @@ func TestEnvExitCode(t *testing.T) {
 	} {
 		apply(t, job(name, c.command))
 		kubectl(t, "-n", ns, "wait", "--for=condition="+c.condition, "job/"+name, "--timeout=5m")
-		if got := kubectl(t, "-n", ns, "get", "pods", "-l", "app="+name, "-o", "jsonpath={.items[*].status.containerStatuses[?(@.name=='app')].state.terminated.exitCode}"); got != c.code {
+		if got := kubectl(t, "-n", ns, "get", "pods", "-l", "app="+name, "-o",
+			"jsonpath={.items[*].status.containerStatuses[?(@.name=='app')].state.terminated.exitCode}"); got != c.code {
 			t.Errorf("%s: exit code %s, want %s", name, got, c.code)
 		}
 	}

@@ -45,12 +45,16 @@ func TestWarnings(t *testing.T) {
 	for name, c := range map[string]struct{ manifest, want string }{
 		"a Deployment where nothing is injected": {asking.deployment(outside), notOptedIn},
 		"a pod where nothing is injected":        {asking.pod(outside), notOptedIn},
-		"a mistake there":                        {workload{name: "w", annotations: []string{"inject: true", "secrt.a: x"}}.deployment(outside), "did you mean kms.alibabacloud.com/secret.a?"},
-		"annotations of the Deployment":          {workload{name: "w"}.deployment(ns, `inject: "true"`, "secret.a: x"), "kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.a: has no effect here, only on pods; move it to spec.template.metadata.annotations"},
-		"no ServiceAccount yet":                  {workload{name: "w", serviceAccount: "soon", annotations: asking.annotations}.deployment(ns), "ServiceAccount " + ns + "/soon"},
-		"all is well":                            {asking.deployment(ns), ""},
-		"a pod that asks for nothing":            {workload{name: "w"}.pod(outside), ""},
-		"a Deployment that asks for nothing":     {workload{name: "w"}.deployment(outside), ""},
+		"a mistake there": {workload{name: "w", annotations: []string{"inject: true", "secrt.a: x"}}.deployment(outside),
+			"did you mean kms.alibabacloud.com/secret.a?"},
+		"annotations of the Deployment": {workload{name: "w"}.deployment(ns, `inject: "true"`, "secret.a: x"),
+			"kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.a: has no effect here, only on pods; move it to " +
+				"spec.template.metadata.annotations"},
+		"no ServiceAccount yet": {workload{name: "w", serviceAccount: "soon", annotations: asking.annotations}.deployment(ns),
+			"ServiceAccount " + ns + "/soon"},
+		"all is well":                        {asking.deployment(ns), ""},
+		"a pod that asks for nothing":        {workload{name: "w"}.pod(outside), ""},
+		"a Deployment that asks for nothing": {workload{name: "w"}.deployment(outside), ""},
 	} {
 		got := warnings(t, c.manifest)
 		if !strings.Contains(got, c.want) || c.want == "" && strings.Contains(got, "kms") {
@@ -64,7 +68,8 @@ func TestEvents(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
 	apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: roleless, namespace: "+ns+"}\n")
-	apply(t, workload{name: "good", podSecurity: "runAsUser: 2000", annotations: []string{"inject: true", "secret.a: e2e/events"}}.deployment(ns))
+	apply(t, workload{name: "good", podSecurity: "runAsUser: 2000",
+		annotations: []string{"inject: true", "secret.a: e2e/events"}}.deployment(ns))
 	apply(t, workload{name: "bad", serviceAccount: "roleless", annotations: []string{"inject: true", "secret.a: e2e/events"}}.deployment(ns))
 	for app, want := range map[string][]string{
 		"good": {"Injected", "as " + role + ", for e2e/events"},
@@ -81,5 +86,6 @@ func TestEvents(t *testing.T) {
 		})
 	}
 	// What the event about its own document needs; changing that would disturb the other tests.
-	kubectl(t, "auth", "can-i", "get", "configmap/kms-webhook", "-n", "kms-agent-injector", "--as=system:serviceaccount:kms-agent-injector:kms-webhook")
+	kubectl(t, "auth", "can-i", "get", "configmap/kms-webhook", "-n", "kms-agent-injector",
+		"--as=system:serviceaccount:kms-agent-injector:kms-webhook")
 }

@@ -82,7 +82,8 @@ func secretName(path string) string { return "e2e/" + strings.ToLower(rand.Text(
 // cloud runs kms-emulator's own client in its pod, with stdin, and returns what it printed.
 func cloud(t testing.TB, stdin string, args ...string) string {
 	t.Helper()
-	out, err := tryKubectl(t.Context(), stdin, append([]string{"-n", "kms-emulator", "exec", "-i", "deploy/kms-emulator", "--", "/kms-emulator"}, args...)...)
+	out, err := tryKubectl(t.Context(), stdin,
+		append([]string{"-n", "kms-emulator", "exec", "-i", "deploy/kms-emulator", "--", "/kms-emulator"}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,12 +135,14 @@ func (w workload) body(namespace, indent string) string {
 		w.containers = container("app")
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "metadata:\n  name: %s\n  namespace: %s\n  labels: {app: %s}\n  annotations:\n    example.com/of: nobody\n", w.name, namespace, w.name)
+	fmt.Fprintf(&b, "metadata:\n  name: %s\n  namespace: %s\n  labels: {app: %s}\n  annotations:\n    example.com/of: nobody\n", w.name,
+		namespace, w.name)
 	for _, a := range w.annotations {
 		key, value, _ := strings.Cut(a, ": ")
 		fmt.Fprintf(&b, "    kms.alibabacloud.com/%s: %s\n", key, strconv.Quote(value))
 	}
-	fmt.Fprintf(&b, "spec:\n  serviceAccountName: %s\n  terminationGracePeriodSeconds: 1\n  securityContext:\n    runAsNonRoot: true\n    seccompProfile: {type: RuntimeDefault}\n", w.serviceAccount)
+	fmt.Fprintf(&b, "spec:\n  serviceAccountName: %s\n  terminationGracePeriodSeconds: 1\n  securityContext:\n    runAsNonRoot: true\n    "+
+		"seccompProfile: {type: RuntimeDefault}\n", w.serviceAccount)
 	b.WriteString(block(w.podSecurity, "    "))
 	b.WriteString(block(w.spec, "  "))
 	b.WriteString("  containers:\n" + block(w.containers, "  "))

@@ -106,7 +106,8 @@ func renamed(t *testing.T, file, ns string) (name, document string) {
 // dryRun has the API server look at pods, and returns the names of those that it accepts and what it said about the others.
 func dryRun(t *testing.T, pods []string) (accepted map[string]bool, refusals string) {
 	t.Helper()
-	out, err := tryKubectl(t.Context(), strings.Join(pods, "\n---\n"), "create", "--dry-run=server", "--validate=ignore", "-o", "name", "-f", "-")
+	out, err := tryKubectl(t.Context(), strings.Join(pods, "\n---\n"), "create", "--dry-run=server", "--validate=ignore", "-o", "name", "-f",
+		"-")
 	accepted = map[string]bool{}
 	for name := range strings.FieldsSeq(out) {
 		accepted[strings.TrimPrefix(name, "pod/")] = true

@@ -42,7 +42,8 @@ func inMode(t *testing.T, in *injector.Injector, pod, mode string, wish map[stri
 			return "", false
 		}
 		annotations[config.Prefix+"mode"] = mode
-		for _, contradiction := range map[string][]string{"single": {"init-position"}, "init": {"api", "api-port", "api-socket", "api-allow", "on-change", "refresh-interval"}}[mode] {
+		for _, contradiction := range map[string][]string{"single": {"init-position"},
+			"init": {"api", "api-port", "api-socket", "api-allow", "on-change", "refresh-interval"}}[mode] {
 			delete(annotations, config.Prefix+contradiction)
 		}
 		for key, value := range more {

@@ -31,7 +31,8 @@ func TestGuard(t *testing.T) {
 		message = err.Error()
 		return nil
 	})
-	for _, want := range []string{"ValidatingAdmissionPolicy 'kms-agent-injector'", "did not inject", "MutatingWebhookConfiguration kms-agent-injector", `kms.alibabacloud.com/inject to "false"`} {
+	for _, want := range []string{"ValidatingAdmissionPolicy 'kms-agent-injector'", "did not inject",
+		"MutatingWebhookConfiguration kms-agent-injector", `kms.alibabacloud.com/inject to "false"`} {
 		if !strings.Contains(message, want) {
 			t.Errorf("%q is not in the message:\n%s", want, message)
 		}
@@ -41,17 +42,20 @@ func TestGuard(t *testing.T) {
 		namespace string
 		refused   bool
 	}{
-		"a secret alone":       {workload{annotations: []string{"secret.a: x"}}, ns, true},
-		"a mistyped inject":    {workload{annotations: []string{"inject: yes", "secret.a: x"}}, ns, true},
-		"marked by hand":       {workload{annotations: []string{"inject: true", "injected: v1", "secret.a: x"}}, ns, true},
-		"said no":              {workload{annotations: []string{"inject: false", "secret.a: x"}}, ns, false},
-		"asked nothing":        {workload{}, ns, false},
-		"only marked":          {workload{annotations: []string{"injected: v1"}}, ns, false},
-		"another's namespace":  {workload{annotations: []string{"inject: true", "secret.a: x"}}, unlabelled, false},
-		"an agent of its own":  {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: container("kms-agent")}, ns, true},
-		"another image":        {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: agentContainer("kms-agent-injector/demo-app:dev")}, ns, true},
-		"the agent's image":    {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: agentContainer("kms-agent-injector/kms-agent:other")}, ns, false},
-		"a mirror's image":     {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: agentContainer("mirror.example.com:5000/kms-agent:v1@sha256:" + strings.Repeat("0", 64))}, ns, false},
+		"a secret alone":      {workload{annotations: []string{"secret.a: x"}}, ns, true},
+		"a mistyped inject":   {workload{annotations: []string{"inject: yes", "secret.a: x"}}, ns, true},
+		"marked by hand":      {workload{annotations: []string{"inject: true", "injected: v1", "secret.a: x"}}, ns, true},
+		"said no":             {workload{annotations: []string{"inject: false", "secret.a: x"}}, ns, false},
+		"asked nothing":       {workload{}, ns, false},
+		"only marked":         {workload{annotations: []string{"injected: v1"}}, ns, false},
+		"another's namespace": {workload{annotations: []string{"inject: true", "secret.a: x"}}, unlabelled, false},
+		"an agent of its own": {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: container("kms-agent")}, ns, true},
+		"another image": {workload{annotations: []string{"inject: true", "secret.a: x"},
+			containers: agentContainer("kms-agent-injector/demo-app:dev")}, ns, true},
+		"the agent's image": {workload{annotations: []string{"inject: true", "secret.a: x"},
+			containers: agentContainer("kms-agent-injector/kms-agent:other")}, ns, false},
+		"a mirror's image": {workload{annotations: []string{"inject: true", "secret.a: x"},
+			containers: agentContainer("mirror.example.com:5000/kms-agent:v1@sha256:" + strings.Repeat("0", 64))}, ns, false},
 		"an agent by the name": {workload{annotations: []string{"inject: true", "secret.a: x"}, containers: container("kms-agents")}, ns, true},
 	} {
 		c.name = "p"
@@ -87,7 +91,8 @@ func TestChangedImage(t *testing.T) {
 		}
 		kubectl(t, "-n", webhookNamespace, "patch", "configmap", "kms-webhook", "--type=merge", "-p", string(patch))
 	}
-	pod := strings.Replace(workload{name: "p", annotations: []string{"inject: true", "secret.a: e2e/image"}}.pod(ns), "labels: {", "labels: {otherwebhook: mesh-after, ", 1)
+	pod := strings.Replace(workload{name: "p", annotations: []string{"inject: true", "secret.a: e2e/image"}}.pod(ns), "labels: {",
+		"labels: {otherwebhook: mesh-after, ", 1)
 	images := func() string {
 		out, err := tryKubectl(t.Context(), pod, "create", "--dry-run=server", "-o", "jsonpath={.spec.initContainers[*].image}", "-f", "-")
 		if err != nil {
@@ -156,12 +161,15 @@ func TestEphemeralContainers(t *testing.T) {
 	ns := namespace(t)
 	name := secretName("debug")
 	put(t, name, value())
-	apply(t, workload{name: "p", annotations: []string{"inject: true", "secret.a: " + name, "secret.few: {name: " + name + ", containers: [app]}"},
+	apply(t, workload{name: "p", annotations: []string{"inject: true", "secret.a: " + name, "secret.few: {name: " + name +
+		", containers: [app]}"},
 		containers: container("app") + container("other")}.pod(ns))
 	ready(t, ns, "p")
 	for volume, allowed := range map[string]bool{"": true, "kms-agent": false, "kms-secrets-1": false} {
-		debugger := map[string]any{"name": "debug-" + strings.ToLower(rand.Text()[:6]), "image": "kms-agent-injector/demo-app:dev", "imagePullPolicy": "IfNotPresent", "command": []string{"sleep", "1"},
-			"securityContext": map[string]any{"allowPrivilegeEscalation": false, "capabilities": map[string]any{"drop": []string{"ALL"}}, "runAsUser": 1000}}
+		debugger := map[string]any{"name": "debug-" + strings.ToLower(rand.Text()[:6]), "image": "kms-agent-injector/demo-app:dev",
+			"imagePullPolicy": "IfNotPresent", "command": []string{"sleep", "1"},
+			"securityContext": map[string]any{"allowPrivilegeEscalation": false, "capabilities": map[string]any{"drop": []string{"ALL"}},
+				"runAsUser": 1000}}
 		if volume != "" {
 			debugger["volumeMounts"] = []any{map[string]any{"name": volume, "mountPath": "/mnt"}}
 		}
@@ -175,7 +183,8 @@ func TestEphemeralContainers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = tryKubectl(t.Context(), string(document), "replace", "--raw", "/api/v1/namespaces/"+ns+"/pods/p/ephemeralcontainers?dryRun=All", "-f", "-")
+		_, err = tryKubectl(t.Context(), string(document), "replace", "--raw", "/api/v1/namespaces/"+ns+"/pods/p/ephemeralcontainers?dryRun=All",
+			"-f", "-")
 		if (err == nil) != allowed || err != nil && !strings.Contains(err.Error(), "an ephemeral container mounts a volume") {
 			t.Errorf("with %q: %v", volume, err)
 		}

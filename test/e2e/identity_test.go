@@ -21,9 +21,11 @@ func TestIdentities(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ns := namespace(t)
-			kubectl(t, "-n", ns, "create", "secret", "generic", "access-key", "--from-literal=id=LTAI-of-the-e2e-user", "--from-literal=secret=not-a-secret-of-anybody")
+			kubectl(t, "-n", ns, "create", "secret", "generic", "access-key", "--from-literal=id=LTAI-of-the-e2e-user",
+				"--from-literal=secret=not-a-secret-of-anybody")
 			kubectl(t, "-n", ns, "create", "secret", "generic", "client-key",
-				"--from-file="+filepath.Join(installDir(), "client-key", "clientKey"), "--from-file="+filepath.Join(installDir(), "client-key", "password"))
+				"--from-file="+filepath.Join(installDir(), "client-key", "clientKey"),
+				"--from-file="+filepath.Join(installDir(), "client-key", "password"))
 			secret, want := secretName("identity"), value()
 			put(t, secret, want)
 			apply(t, workload{name: "web", annotations: append([]string{"inject: true", "secret.f: " + secret}, annotations...)}.pod(ns))

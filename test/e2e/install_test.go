@@ -28,7 +28,8 @@ import (
 // are created; and taken away again with everything that it brought. In the end the cluster is as it was.
 func TestInstallations(t *testing.T) {
 	t.Cleanup(func() {
-		for _, args := range [][]string{{"apply", "-k", filepath.Join(installDir(), "webhook")}, {"-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=5m"}} {
+		for _, args := range [][]string{{"apply", "-k", filepath.Join(installDir(), "webhook")},
+			{"-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=5m"}} {
 			if out, err := tryKubectlAnyway(args...); err != nil {
 				t.Errorf("install again: %v\n%s", err, out)
 			}
@@ -65,7 +66,8 @@ func testCertificateFiles(t *testing.T) {
 	old, next := newAuthority(t), newAuthority(t)
 	dir := t.TempDir()
 	bundle := filepath.Join(dir, "ca.crt")
-	values := []string{"--set", "certificates.mode=files", "--set", "certificates.files.secretName=own-tls", "--set-file", "certificates.files.caBundle=" + bundle}
+	values := []string{"--set", "certificates.mode=files", "--set", "certificates.files.secretName=own-tls", "--set-file",
+		"certificates.files.caBundle=" + bundle}
 	write := func(pem ...[]byte) {
 		if err := os.WriteFile(bundle, bytes.Join(pem, nil), 0o600); err != nil {
 			t.Fatal(err)
@@ -109,7 +111,8 @@ func testCertManager(t *testing.T) {
 	image := func(of, name string) []string {
 		return []string{"--set", of + "image.repository=" + "localhost/kms-cluster/cert-manager-" + name, "--set", of + "image.tag=dev"}
 	}
-	helm(t, slices.Concat([]string{"install", "cert-manager", folder, "--namespace", "cert-manager", "--create-namespace", "--wait", "--timeout=5m",
+	helm(t, slices.Concat([]string{"install", "cert-manager", folder, "--namespace", "cert-manager", "--create-namespace", "--wait",
+		"--timeout=5m",
 		"--set", "crds.enabled=true,startupapicheck.enabled=false,livenessProbe.enabled=false,prometheus.enabled=false"},
 		image("", "controller"), image("webhook.", "webhook"), image("cainjector.", "cainjector"))...)
 	t.Cleanup(func() { helm(t, "uninstall", "cert-manager", "--namespace", "cert-manager", "--wait") })
@@ -134,7 +137,8 @@ func testCertManager(t *testing.T) {
 
 	// And by kubectl alone.
 	dir := filepath.Join(t.TempDir(), "install")
-	install := exec.CommandContext(t.Context(), "go", "run", "./test/install", "-dir", dir, "-issuer", "https://nobody.example.com", "-manifests", "deploy/manifests/cert-manager")
+	install := exec.CommandContext(t.Context(), "go", "run", "./test/install", "-dir", dir, "-issuer", "https://nobody.example.com",
+		"-manifests", "deploy/manifests/cert-manager")
 	install.Dir = repository
 	if out, err := install.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -216,8 +220,10 @@ func nudgePod(t *testing.T, pod string) {
 func chart(t *testing.T, action string, args ...string) {
 	t.Helper()
 	dir := filepath.Join(installDir(), "webhook")
-	helm(t, slices.Concat([]string{action, "kms-agent-injector", "deploy/chart/kms-agent-injector", "--namespace", webhookNamespace, "--wait", "--timeout=5m",
-		"--values", filepath.Join(dir, "config.yaml"), "--set-file", `caFiles.emulator-ca\.pem=` + filepath.Join(dir, "emulator-ca.pem")}, args)...)
+	helm(t, slices.Concat([]string{action, "kms-agent-injector", "deploy/chart/kms-agent-injector", "--namespace", webhookNamespace, "--wait",
+		"--timeout=5m",
+		"--values", filepath.Join(dir, "config.yaml"), "--set-file", `caFiles.emulator-ca\.pem=` + filepath.Join(dir, "emulator-ca.pem")},
+		args)...)
 }
 
 func uninstall(t *testing.T) {
@@ -235,9 +241,10 @@ func tryKubectlAnyway(args ...string) (string, error) {
 func nothingLeft(t *testing.T) {
 	t.Helper()
 	all := strings.Join(strings.Fields(kubectl(t, "api-resources", "--namespaced=false", "--verbs=list", "-o", "name")), ",")
-	inside := slices.DeleteFunc(strings.Fields(kubectl(t, "api-resources", "--namespaced=true", "--verbs=list", "-o", "name")), func(kind string) bool {
-		return strings.HasPrefix(kind, "events") || strings.HasSuffix(kind, "metrics.k8s.io")
-	})
+	inside := slices.DeleteFunc(strings.Fields(kubectl(t, "api-resources", "--namespaced=true", "--verbs=list", "-o", "name")),
+		func(kind string) bool {
+			return strings.HasPrefix(kind, "events") || strings.HasSuffix(kind, "metrics.k8s.io")
+		})
 	eventually(t, patience, func() error {
 		var left []string
 		for _, name := range strings.Fields(kubectl(t, "get", all, "-o", "name")) {
@@ -267,8 +274,9 @@ type authority struct {
 func newAuthority(t *testing.T) authority {
 	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "an operator's own " + rand.Text()}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "an operator's own " + rand.Text()}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
 	}
 	key, der := sign(t, template, nil)
 	certificate, err := x509.ParseCertificate(der)
@@ -283,7 +291,8 @@ func (a authority) issue(t *testing.T) {
 	t.Helper()
 	name := "kms-webhook." + webhookNamespace + ".svc"
 	key, der := sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Minute),
+		NotAfter:    time.Now().Add(time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}, &a)
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
@@ -291,7 +300,8 @@ func (a authority) issue(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret, err := json.Marshal(map[string]any{
-		"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": map[string]any{"name": "own-tls", "namespace": webhookNamespace},
+		"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+		"metadata": map[string]any{"name": "own-tls", "namespace": webhookNamespace},
 		"data": map[string][]byte{
 			"tls.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 			"tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),

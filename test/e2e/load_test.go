@@ -58,7 +58,8 @@ type creations struct {
 func startLoad(t *testing.T) *load {
 	t.Helper()
 	ns := namespace(t)
-	w := workload{name: "load", podSecurity: "runAsUser: 1000", spec: "schedulingGates: [{name: e2e.example.com/never}]", annotations: []string{"inject: true", "secret.f: e2e/load"}}
+	w := workload{name: "load", podSecurity: "runAsUser: 1000", spec: "schedulingGates: [{name: e2e.example.com/never}]",
+		annotations: []string{"inject: true", "secret.f: e2e/load"}}
 	reached(t, w.pod(ns))
 	var pod corev1.Pod
 	if err := yaml.Unmarshal([]byte(w.pod(ns)), &pod); err != nil {

@@ -50,7 +50,8 @@ func run(ctx context.Context, m *testing.M) (err error) {
 		}
 		defer func() {
 			if os.Getenv("E2E_KEEP") != "" || err != nil {
-				fmt.Println("The cluster is left running: export KUBECONFIG=" + kubeconfig + "; remove it with CLUSTER_DIR=" + own.dir + " make cluster-down")
+				fmt.Println("The cluster is left running: export KUBECONFIG=" + kubeconfig + "; remove it with CLUSTER_DIR=" + own.dir +
+					" make cluster-down")
 				return
 			}
 			err = own.run(context.WithoutCancel(ctx), os.Stdout, "down")

@@ -104,7 +104,9 @@ func TestHandWrittenDeployment(t *testing.T) {
 		"--from-file=ca.pem="+filepath.Join(installDir(), "webhook", "emulator-ca.pem"))
 	manifest := fmt.Sprintf(handWritten, ns)
 	if own == nil {
-		manifest = strings.Replace(manifest, "        - name: KMS_TOKEN\n", "        - name: ALIBABA_CLOUD_STS_ENDPOINT\n          value: kms-emulator.kms-emulator.svc.cluster.local\n        - name: KMS_TOKEN\n", 1)
+		manifest = strings.Replace(manifest, "        - name: KMS_TOKEN\n",
+			"        - name: ALIBABA_CLOUD_STS_ENDPOINT\n          value: kms-emulator.kms-emulator.svc.cluster.local\n        - name: KMS_TOKEN\n",
+			1)
 	}
 	apply(t, manifest)
 	kubectl(t, "-n", ns, "rollout", "status", "deployment/my-app", "--timeout=5m")

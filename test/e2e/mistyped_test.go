@@ -56,7 +56,8 @@ func TestMistypedAnnotations(t *testing.T) {
 			annotations = append(annotations, "inject: true")
 		}
 		w := workload{name: fmt.Sprintf("p%d", i), annotations: annotations}
-		fmt.Fprintf(&manifests, "---\n%[1]s---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: %[2]s, namespace: %[3]s}\nspec:\n  selector: {matchLabels: {app: %[2]s}}\n  template:\n%[4]s",
+		fmt.Fprintf(&manifests, "---\n%[1]s---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: %[2]s, namespace: %[3]s}\nspec:\n  "+
+			"selector: {matchLabels: {app: %[2]s}}\n  template:\n%[4]s",
 			w.pod(ns), w.name, ns, w.body(ns, "    "))
 	}
 	out, err := tryKubectl(t.Context(), manifests.String(), "create", "--dry-run=server", "-o", "name", "-f", "-")
@@ -100,7 +101,8 @@ func TestMistypedInWorkloads(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			version, name, _ := strings.Cut(kind, " ")
 			message := refused(t, fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: {name: w, namespace: %s}\nspec:\n%s", version, name, ns, spec))
-			for _, want := range []string{"workloads.kms.alibabacloud.com", `kms.alibabacloud.com/mode: "sidcar" is not one of sidecar, init, single; did you mean "sidecar"?`} {
+			for _, want := range []string{"workloads.kms.alibabacloud.com",
+				`kms.alibabacloud.com/mode: "sidcar" is not one of sidecar, init, single; did you mean "sidecar"?`} {
 				if name == "CronJob" {
 					want = strings.Replace(want, "workloads.kms", "cronjobs.kms", 1)
 				}

@@ -53,7 +53,8 @@ spec: {hard: {requests.cpu: "1", requests.memory: 1Gi, limits.cpu: "1", limits.m
 	}
 }
 
-// What docs/namespaces.md says of a LimitRange: its defaults fill in what the injected containers leave out, and its bounds are theirs, too.
+// What docs/namespaces.md says of a LimitRange: its defaults fill in what the injected containers leave out, and its bounds are theirs,
+// too.
 func TestLimitRange(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
@@ -73,7 +74,8 @@ spec:
 		if err == nil {
 			return errNotYet
 		}
-		for _, said := range []string{"minimum memory usage per Container is 32Mi, but request is 24Mi", "memory max limit to request ratio per Container is 2, but provided ratio is 2.666667"} {
+		for _, said := range []string{"minimum memory usage per Container is 32Mi, but request is 24Mi",
+			"memory max limit to request ratio per Container is 2, but provided ratio is 2.666667"} {
 			if !strings.Contains(err.Error(), said) {
 				t.Errorf("%q is not in the refusal: %v", said, err)
 			}
@@ -132,7 +134,8 @@ spec: {minAvailable: 1, selector: {matchLabels: {app: drained}}}
 	drain := func(flags ...string) (string, error) {
 		return tryKubectl(t.Context(), "", append([]string{"drain", node, "--pod-selector=app=drained"}, flags...)...)
 	}
-	if _, err := drain("--dry-run=server"); err == nil || !strings.Contains(err.Error(), "cannot delete Pods with local storage (use --delete-emptydir-data to override)") {
+	if _, err := drain("--dry-run=server"); err == nil ||
+		!strings.Contains(err.Error(), "cannot delete Pods with local storage (use --delete-emptydir-data to override)") {
 		t.Errorf("without --delete-emptydir-data: %v", err)
 	}
 	if _, err := drain("--delete-emptydir-data", "--timeout=5s"); err == nil || !strings.Contains(err.Error(), "disruption budget") {

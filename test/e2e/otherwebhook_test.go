@@ -60,11 +60,13 @@ func TestOtherWebhooks(t *testing.T) {
 			continue
 		}
 		// Ours stand first of what is there when we are called: behind a proxy that comes later, before one that came earlier.
-		if app != "" || inits != map[string]string{"mesh-before": "kms-agent-init kms-agent mesh-proxy", "mesh-after": "mesh-proxy kms-agent-init kms-agent"}[order] {
+		if app != "" || inits != map[string]string{"mesh-before": "kms-agent-init kms-agent mesh-proxy",
+			"mesh-after": "mesh-proxy kms-agent-init kms-agent"}[order] {
 			t.Errorf("%s: the application is %q; init containers %s", order, app, inits)
 		}
 		if order == "mesh-after" {
-			if mounts := pod.Spec.InitContainers[0].VolumeMounts; slices.ContainsFunc(mounts, func(m corev1.VolumeMount) bool { return m.Name == "kms-secrets" }) {
+			if mounts := pod.Spec.InitContainers[0].VolumeMounts; slices.ContainsFunc(mounts,
+				func(m corev1.VolumeMount) bool { return m.Name == "kms-secrets" }) {
 				t.Errorf("%s: the proxy has the files, and no annotation names it: %v", order, mounts)
 			}
 			continue
@@ -85,12 +87,14 @@ func TestAnnotationsOfOtherWebhooks(t *testing.T) {
 		p := workload{name: order, annotations: []string{"inject: true", "secret.f: e2e/early"}}.pod(ns)
 		return strings.Replace(p, "labels: {", "labels: {otherwebhook: "+order+", ", 1)
 	}
-	out, err := tryKubectl(t.Context(), pod("annotations-before"), "create", "--dry-run=server", "-o", "jsonpath={.spec.initContainers[0].env[0].value}", "-f", "-")
+	out, err := tryKubectl(t.Context(), pod("annotations-before"), "create", "--dry-run=server", "-o",
+		"jsonpath={.spec.initContainers[0].env[0].value}", "-f", "-")
 	if err != nil || !strings.Contains(out, `"secret":"e2e/late"`) || !strings.Contains(out, `"secret":"e2e/early"`) {
 		t.Errorf("before: the agent is told %s, %v", out, err)
 	}
 	message := refused(t, pod("annotations-after"))
-	if want := "kms.alibabacloud.com/secret.late: the agent in this pod was injected before this was written"; !strings.Contains(message, want) {
+	if want := "kms.alibabacloud.com/secret.late: the agent in this pod was injected before this was written"; !strings.Contains(message,
+		want) {
 		t.Errorf("after: %q is not in the message:\n%s", want, message)
 	}
 }
@@ -158,7 +162,8 @@ spec:
 		t.Cleanup(func() {
 			exec.Command(kubectlPath, "--kubeconfig", kubeconfig, "delete", "mutatingwebhookconfiguration", name).Run() //nolint:errcheck // it serves this namespace only
 		})
-		configuration := "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: " + name + "}\nwebhooks:\n"
+		configuration := "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: " + name +
+			"}\nwebhooks:\n"
 		for _, kind := range []string{"identity", "mesh", "annotations"} {
 			configuration += fmt.Sprintf(`- name: %[1]s.%[2]s.example.com
   clientConfig: {service: {name: otherwebhook, namespace: %[3]s, path: /%[1]s}, caBundle: %[4]s}
@@ -205,5 +210,6 @@ func selfSigned(t *testing.T, host string) (certificate, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: text}))
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: text}))
 }

@@ -59,9 +59,11 @@ func TestPluginInject(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
 	for name, w := range map[string]workload{
-		"plain":   {annotations: []string{"inject: true", "secret.db: e2e/db"}, podSecurity: "runAsUser: 2000"},
-		"rich":    {annotations: []string{"inject: true", "secret.db: {name: e2e/db, format: env}", "env.PASSWORD: e2e/db#password", "api: true", "app-identity: true", "init-position: last"}, containers: container("one") + container("two")},
-		"init":    {annotations: []string{"inject: true", "secret.db: e2e/db", "mode: init", "mount-path: /etc/app"}, podSecurity: "fsGroup: 3000"},
+		"plain": {annotations: []string{"inject: true", "secret.db: e2e/db"}, podSecurity: "runAsUser: 2000"},
+		"rich": {annotations: []string{"inject: true", "secret.db: {name: e2e/db, format: env}", "env.PASSWORD: e2e/db#password", "api: true",
+			"app-identity: true", "init-position: last"}, containers: container("one") + container("two")},
+		"init": {annotations: []string{"inject: true", "secret.db: e2e/db", "mode: init", "mount-path: /etc/app"},
+			podSecurity: "fsGroup: 3000"},
 		"refused": {annotations: []string{"inject: true", "secret.db: e2e/db", "containers: none"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,7 +71,8 @@ func TestPluginInject(t *testing.T) {
 			w.name = name
 			code, injected, stderr := plugin(t, w.pod(ns), "inject", "-f", "-")
 			if name == "refused" {
-				if said := refused(t, w.pod(ns)); code != 1 || injected != "" || !strings.Contains(said, "there is no container none") || !strings.Contains(stderr, "there is no container none") {
+				if said := refused(t, w.pod(ns)); code != 1 || injected != "" || !strings.Contains(said, "there is no container none") ||
+					!strings.Contains(stderr, "there is no container none") {
 					t.Errorf("%d, the cluster says %s, the plugin %s", code, said, stderr)
 				}
 				return
@@ -122,7 +125,8 @@ func stored(t *testing.T, manifest string) map[string]any {
 func sortNamed(of map[string]any, list string) {
 	items, _ := of[list].([]any)
 	slices.SortStableFunc(items, func(a, b any) int {
-		return strings.Compare(fmt.Sprint(a.(map[string]any)["name"], a.(map[string]any)["mountPath"]), fmt.Sprint(b.(map[string]any)["name"], b.(map[string]any)["mountPath"]))
+		return strings.Compare(fmt.Sprint(a.(map[string]any)["name"], a.(map[string]any)["mountPath"]),
+			fmt.Sprint(b.(map[string]any)["name"], b.(map[string]any)["mountPath"]))
 	})
 }
 
@@ -145,10 +149,12 @@ func TestPluginValidate(t *testing.T) {
 		code   int
 		says   string
 	}{
-		"right":              {func(*workload) {}, 0, "(policy: the cluster's): 0 mistakes, 0 warnings"},
-		"typing error":       {func(w *workload) { w.annotations[1] = "secrt.db: e2e/db" }, 1, "did you mean kms.alibabacloud.com/secret.db?"},
-		"policy":             {func(w *workload) { w.annotations = append(w.annotations, "identity: node-role") }, 1, "does not allow the identity"},
-		"no such account":    {func(w *workload) { w.serviceAccount = "nobody" }, 1, "ServiceAccount " + ns + "/nobody, with which the pod runs, does not exist"},
+		"right":        {func(*workload) {}, 0, "(policy: the cluster's): 0 mistakes, 0 warnings"},
+		"typing error": {func(w *workload) { w.annotations[1] = "secrt.db: e2e/db" }, 1, "did you mean kms.alibabacloud.com/secret.db?"},
+		"policy": {func(w *workload) { w.annotations = append(w.annotations, "identity: node-role") }, 1,
+			"does not allow the identity"},
+		"no such account": {func(w *workload) { w.serviceAccount = "nobody" }, 1, "ServiceAccount " + ns +
+			"/nobody, with which the pod runs, does not exist"},
 		"account of no role": {func(w *workload) { w.serviceAccount = "default" }, 1, "no RAM role is set for ServiceAccount " + ns + "/default"},
 	} {
 		w := right
@@ -176,7 +182,8 @@ func TestPluginIsInstalled(t *testing.T) {
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	environment := append(os.Environ(), "HOME="+home, "KUBECONFIG="+kubeconfig, "PATH="+bin+":"+filepath.Dir(kubectlPath)+":"+os.Getenv("PATH"))
+	environment := append(os.Environ(), "HOME="+home, "KUBECONFIG="+kubeconfig,
+		"PATH="+bin+":"+filepath.Dir(kubectlPath)+":"+os.Getenv("PATH"))
 	entered := func(command string, more ...string) string {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
@@ -235,7 +242,8 @@ func TestPluginStatus(t *testing.T) {
 	put(t, name, value())
 	apply(t, workload{name: "web", annotations: []string{"inject: true", "secret.db: " + name, "refresh-interval: 10s", "api: true"}}.pod(ns))
 	apply(t, workload{name: "once", annotations: []string{"inject: true", "secret.db: " + name, "mode: init"}}.pod(ns))
-	apply(t, workload{name: "broken", serviceAccount: "app", annotations: []string{"inject: true", "secret.db: " + name + "/none", "mode: init"}}.pod(ns))
+	apply(t, workload{name: "broken", serviceAccount: "app",
+		annotations: []string{"inject: true", "secret.db: " + name + "/none", "mode: init"}}.pod(ns))
 	ready(t, ns, "web")
 	ready(t, ns, "once")
 	whyNot(t, ns, "broken")
@@ -262,11 +270,13 @@ func TestPluginStatus(t *testing.T) {
 	})
 	var listed []podLine
 	code, text, stderr := plugin(t, "", "status", "-n", ns, "web", "-o", "yaml")
-	if err := k8syaml.Unmarshal([]byte(text), &listed); err != nil || code != 0 || !strings.HasPrefix(text, "- ") || len(listed) != 1 || !reflect.DeepEqual(listed[0], pods(t, ns)["web"]) {
+	if err := k8syaml.Unmarshal([]byte(text), &listed); err != nil || code != 0 || !strings.HasPrefix(text, "- ") || len(listed) != 1 ||
+		!reflect.DeepEqual(listed[0], pods(t, ns)["web"]) {
 		t.Errorf("%d %v %s in YAML:\n%s", code, err, stderr, text)
 	}
 	_, table, _ := plugin(t, "", "status", "-n", ns)
-	for _, want := range []string{"POD ", "\nweb ", "sidecar", "127.0.0.1:2025", "fresh", " ago", name + "@", "\nonce ", "/broken is failing:"} {
+	for _, want := range []string{"POD ", "\nweb ", "sidecar", "127.0.0.1:2025", "fresh", " ago", name + "@", "\nonce ",
+		"/broken is failing:"} {
 		if !strings.Contains(table, want) {
 			t.Errorf("the table is without %q:\n%s", want, table)
 		}
@@ -307,7 +317,8 @@ func TestPluginOfViewers(t *testing.T) {
 		t.Errorf("status: %d %s%s", code, stdout, stderr)
 	}
 	code, stdout, stderr = plugin(t, "", "doctor", "-n", ns, "web", "--as", "viewer")
-	for _, want := range []string{"? webhook ", "the operator's policy could not be read", "✓ injection ", "assumes " + role + "\n", "? sts           " + silent + ns} {
+	for _, want := range []string{"? webhook ", "the operator's policy could not be read", "✓ injection ", "assumes " + role + "\n",
+		"? sts           " + silent + ns} {
 		if code != 0 || !strings.Contains(stdout, want) || strings.Contains(stdout, "✗") {
 			t.Errorf("doctor: %d, want %q:\n%s%s", code, want, stdout, stderr)
 		}

@@ -75,8 +75,10 @@ func newReader(t *testing.T) *reader {
 	if err := json.Unmarshal([]byte(kubectl(t, "get", "--raw", "/.well-known/openid-configuration")), &discovery); err != nil {
 		t.Fatal(err)
 	}
-	r.fill = strings.NewReplacer("https://oidc-ack-<region>.oss-<region>.aliyuncs.com/<cluster id>", discovery.Issuer, "<issuer>", discovery.Issuer,
-		"<account>", account, "<cluster id>", "c0ffee", "<region>", "cn-hangzhou", "<role>", r.role, "<service account>", r.serviceAccount, "<your registry>", "registry.example.com", "<namespace>", r.namespace, "shop/prod/db", r.secret,
+	r.fill = strings.NewReplacer("https://oidc-ack-<region>.oss-<region>.aliyuncs.com/<cluster id>", discovery.Issuer, "<issuer>",
+		discovery.Issuer,
+		"<account>", account, "<cluster id>", "c0ffee", "<region>", "cn-hangzhou", "<role>", r.role, "<service account>", r.serviceAccount,
+		"<your registry>", "registry.example.com", "<namespace>", r.namespace, "shop/prod/db", r.secret,
 		"app/prod/db", r.secret, "<value>", r.value)
 	t.Cleanup(func() {
 		helm(t, "uninstall", "kms-agent-injector", "--namespace", "kms-agent-injector", "--ignore-not-found", "--wait")
@@ -111,7 +113,8 @@ func (r *reader) follow(t *testing.T, p docs.Page) {
 	for _, b := range p.Blocks {
 		switch {
 		case b.Note == "manifest":
-			apply(t, imageOf.ReplaceAllString(r.fill.Replace(b.Text), "${1}image: kms-agent-injector/demo-app:dev\n${1}command: [sleep, \"100000\"]\n"))
+			apply(t, imageOf.ReplaceAllString(r.fill.Replace(b.Text),
+				"${1}image: kms-agent-injector/demo-app:dev\n${1}command: [sleep, \"100000\"]\n"))
 		case b.Language == "sh":
 			for _, command := range b.Commands() {
 				r.enter(t, command)
@@ -171,7 +174,8 @@ func (r *reader) check(t *testing.T, container string) {
 	if err := json.Unmarshal([]byte(cloud(t, "", "calls", "-o", "json")), &counts); err != nil {
 		t.Fatal(err)
 	}
-	if counts.Sum(emulator.Call{Action: "*GetSecretValue", Secret: r.secret, Role: "acs:ram::" + account + ":role/" + r.role, Code: emulator.CodeOK}) == 0 {
+	if counts.Sum(emulator.Call{Action: "*GetSecretValue", Secret: r.secret, Role: "acs:ram::" + account + ":role/" + r.role,
+		Code: emulator.CodeOK}) == 0 {
 		t.Errorf("nobody has read %s by the role %s: %v", r.secret, r.role, counts)
 	}
 }

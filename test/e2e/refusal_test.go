@@ -17,18 +17,28 @@ func TestDenials(t *testing.T) {
 		workload
 		want []string
 	}{
-		"unknown annotation": {workload{annotations: []string{"inject: true", "secret.a: x", "refresh-intervall: 1m"}}, []string{"did you mean kms.alibabacloud.com/refresh-interval?"}},
-		"malformed YAML":     {workload{annotations: []string{"inject: true", "secret.a: {name: x"}}, []string{"kms.alibabacloud.com/secret.a", "not YAML"}},
-		"two for one file":   {workload{annotations: []string{"inject: true", "secret.a: {name: x, path: f}", "secret.b: {name: y, path: f}"}}, []string{"secret.b", "secret.a writes too"}},
-		"a path that leaves": {workload{annotations: []string{"inject: true", "secret.a: {name: x, path: ../../etc/passwd}"}}, []string{"leaves the mount path"}},
-		"no inject":          {workload{annotations: []string{"secret.a: x"}}, []string{"kms.alibabacloud.com/inject"}},
-		"bad JMESPath":       {workload{annotations: []string{"inject: true", "secret.a: {name: x, format: env, keys: {A: 'b[['}}"}}, []string{"JMESPath"}},
-		"no role":            {workload{serviceAccount: "roleless", annotations: []string{"inject: true", "secret.a: x"}}, []string{"roleless", "ack.alibabacloud.com/role-arn", "kubectl annotate serviceaccount"}},
-		"another account":    {workload{annotations: []string{"inject: true", "secret.a: x", "role-arn: acs:ram::666:role/e2e"}}, []string{"acs:ram::666:role/e2e"}},
-		"the node's network": {workload{spec: "hostNetwork: true", annotations: []string{"inject: true", "api: true"}}, []string{"kms.alibabacloud.com/api-socket"}},
-		"a signal alone":     {workload{annotations: []string{"inject: true", "secret.a: x", "on-change: signal:HUP:nginx"}}, []string{"shareProcessNamespace"}},
-		"a bad template":     {workload{annotations: []string{"inject: true", "secret.a: {format: template, name: x, template: '{{ env \"HOME\" }}'}"}}, []string{"secret.a", "env"}},
-		"no such container":  {workload{annotations: []string{"inject: true", "secret.a: x", "containers: nobody"}}, []string{"nobody", "app"}},
+		"unknown annotation": {workload{annotations: []string{"inject: true", "secret.a: x", "refresh-intervall: 1m"}},
+			[]string{"did you mean kms.alibabacloud.com/refresh-interval?"}},
+		"malformed YAML": {workload{annotations: []string{"inject: true", "secret.a: {name: x"}},
+			[]string{"kms.alibabacloud.com/secret.a", "not YAML"}},
+		"two for one file": {workload{annotations: []string{"inject: true", "secret.a: {name: x, path: f}", "secret.b: {name: y, path: f}"}},
+			[]string{"secret.b", "secret.a writes too"}},
+		"a path that leaves": {workload{annotations: []string{"inject: true", "secret.a: {name: x, path: ../../etc/passwd}"}},
+			[]string{"leaves the mount path"}},
+		"no inject": {workload{annotations: []string{"secret.a: x"}}, []string{"kms.alibabacloud.com/inject"}},
+		"bad JMESPath": {workload{annotations: []string{"inject: true", "secret.a: {name: x, format: env, keys: {A: 'b[['}}"}},
+			[]string{"JMESPath"}},
+		"no role": {workload{serviceAccount: "roleless", annotations: []string{"inject: true", "secret.a: x"}},
+			[]string{"roleless", "ack.alibabacloud.com/role-arn", "kubectl annotate serviceaccount"}},
+		"another account": {workload{annotations: []string{"inject: true", "secret.a: x", "role-arn: acs:ram::666:role/e2e"}},
+			[]string{"acs:ram::666:role/e2e"}},
+		"the node's network": {workload{spec: "hostNetwork: true", annotations: []string{"inject: true", "api: true"}},
+			[]string{"kms.alibabacloud.com/api-socket"}},
+		"a signal alone": {workload{annotations: []string{"inject: true", "secret.a: x", "on-change: signal:HUP:nginx"}},
+			[]string{"shareProcessNamespace"}},
+		"a bad template": {workload{annotations: []string{"inject: true",
+			"secret.a: {format: template, name: x, template: '{{ env \"HOME\" }}'}"}}, []string{"secret.a", "env"}},
+		"no such container": {workload{annotations: []string{"inject: true", "secret.a: x", "containers: nobody"}}, []string{"nobody", "app"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -70,7 +80,8 @@ func TestInitSaysWhy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ns := namespace(t)
-			apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: stranger, namespace: "+ns+", annotations: {ack.alibabacloud.com/role-arn: '"+role+"'}}\n")
+			apply(t, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: stranger, namespace: "+ns+", annotations: "+
+				"{ack.alibabacloud.com/role-arn: '"+role+"'}}\n")
 			secret := "secret.f: " + c.secret
 			switch name {
 			case "a secret without tag":

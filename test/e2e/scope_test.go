@@ -49,8 +49,10 @@ metadata:
 			places <- struct{}{}
 			defer func() { <-places }()
 			namespace := fmt.Sprintf("%s-%d", prefix, i)
-			pod := workload{name: "app", annotations: []string{"inject: true", "secret.db: e2e/none"}, spec: `nodeSelector: {e2e/nowhere: "true"}`}.pod(namespace)
-			if _, err := tryKubectl(t.Context(), document(i, `, kms.alibabacloud.com/injection: enabled`)+"---\n"+pod, "apply", "-f", "-"); err != nil {
+			pod := workload{name: "app", annotations: []string{"inject: true", "secret.db: e2e/none"},
+				spec: `nodeSelector: {e2e/nowhere: "true"}`}.pod(namespace)
+			if _, err := tryKubectl(t.Context(), document(i, `, kms.alibabacloud.com/injection: enabled`)+"---\n"+pod, "apply", "-f",
+				"-"); err != nil {
 				t.Error(err)
 				return
 			}

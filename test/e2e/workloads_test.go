@@ -24,21 +24,26 @@ func TestModesInWorkloads(t *testing.T) {
 				secret = secretName("nowhere")
 			}
 			body := workload{
-				name: mode + "-" + kind, spec: "restartPolicy: " + restarts, annotations: []string{"inject: true", "mode: " + mode, "secret.f: " + secret},
-				containers: commanded("app", fmt.Sprintf("[sh, -c, 'cat %s/f && echo && %s']", dir, then)),
+				name: mode + "-" + kind, spec: "restartPolicy: " + restarts,
+				annotations: []string{"inject: true", "mode: " + mode, "secret.f: " + secret},
+				containers:  commanded("app", fmt.Sprintf("[sh, -c, 'cat %s/f && echo && %s']", dir, then)),
 			}.body(ns, indent)
 			return strings.Replace(body, "labels: {", "labels: {kind: "+kind+", ", 1)
 		}
 		object := func(apiVersion, kind, spec string) {
-			fmt.Fprintf(&manifests, "---\napiVersion: %s\nkind: %s\nmetadata: {name: %s, namespace: %s}\nspec:\n%s", apiVersion, kind, mode, ns, spec)
+			fmt.Fprintf(&manifests, "---\napiVersion: %s\nkind: %s\nmetadata: {name: %s, namespace: %s}\nspec:\n%s", apiVersion, kind, mode, ns,
+				spec)
 		}
 		const stay, end = "exec sleep 100000", "exit 0"
 		for _, kind := range []string{"Deployment", "StatefulSet", "DaemonSet"} {
-			object("apps/v1", kind, fmt.Sprintf("  selector: {matchLabels: {app: %s-%s}}\n  template:\n%s", mode, strings.ToLower(kind), template(strings.ToLower(kind), stay, "Always", "    ")))
+			object("apps/v1", kind, fmt.Sprintf("  selector: {matchLabels: {app: %s-%s}}\n  template:\n%s", mode, strings.ToLower(kind),
+				template(strings.ToLower(kind), stay, "Always", "    ")))
 		}
 		object("batch/v1", "Job", "  template:\n"+template("job", end, "OnFailure", "    "))
-		object("batch/v1", "CronJob", "  schedule: '* * * * *'\n  suspend: true\n  jobTemplate:\n    spec:\n      template:\n"+template("cronjob", end, "Never", "        "))
-		fmt.Fprintf(&manifests, "---\napiVersion: v1\nkind: Pod\n%s---\napiVersion: v1\nkind: Pod\n%s", template("pod", end, "Never", ""), template("missing", end, "Never", ""))
+		object("batch/v1", "CronJob", "  schedule: '* * * * *'\n  suspend: true\n  jobTemplate:\n    spec:\n      template:\n"+template("cronjob",
+			end, "Never", "        "))
+		fmt.Fprintf(&manifests, "---\napiVersion: v1\nkind: Pod\n%s---\napiVersion: v1\nkind: Pod\n%s", template("pod", end, "Never", ""),
+			template("missing", end, "Never", ""))
 	}
 	apply(t, manifests.String())
 	for _, mode := range modes {
@@ -49,7 +54,8 @@ func TestModesInWorkloads(t *testing.T) {
 	kubectl(t, "-n", ns, "wait", "--for=condition=Ready", "pod", "-l", "kind in (deployment,statefulset,daemonset)", "--timeout=5m")
 	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.phase}=Failed", "pod", "-l", "kind=missing", "--timeout=5m")
 	logs := kubectl(t, "-n", ns, "logs", "-l", "kind,kind!=missing", "-c", "app", "--prefix", "--tail=-1", "--max-log-requests=50")
-	apps := kubectl(t, "-n", ns, "get", "pods", "-l", "kind,kind!=missing", "-o", `jsonpath={range .items[*]}{.metadata.name} {.metadata.labels.app}{"\n"}{end}`)
+	apps := kubectl(t, "-n", ns, "get", "pods", "-l", "kind,kind!=missing", "-o",
+		`jsonpath={range .items[*]}{.metadata.name} {.metadata.labels.app}{"\n"}{end}`)
 	have := map[string]bool{}
 	for line := range strings.Lines(apps) {
 		pod, app, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -83,10 +89,11 @@ func TestPlainSidecars(t *testing.T) {
 	put(t, name, want)
 	manifests := workload{name: "web", annotations: []string{"inject: true", "secret.f: " + name}}.pod(ns)
 	for job, annotations := range map[string][]string{"sidecar": nil, "init": {"mode: init"}} {
-		manifests += fmt.Sprintf("---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: %s, namespace: %s}\nspec:\n  template:\n%s", job, ns, workload{
-			name: job, spec: "restartPolicy: Never", annotations: append(annotations, "inject: true", "secret.f: "+name),
-			containers: commanded("app", fmt.Sprintf("[cat, %s/f]", dir)),
-		}.body(ns, "    "))
+		manifests += fmt.Sprintf("---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: %s, namespace: %s}\nspec:\n  template:\n%s", job, ns,
+			workload{
+				name: job, spec: "restartPolicy: Never", annotations: append(annotations, "inject: true", "secret.f: "+name),
+				containers: commanded("app", fmt.Sprintf("[cat, %s/f]", dir)),
+			}.body(ns, "    "))
 	}
 	apply(t, manifests)
 	ready(t, ns, "web")
@@ -99,7 +106,8 @@ func TestPlainSidecars(t *testing.T) {
 	if got := in(t, ns, "web", "app", "cat", dir+"/f"); got != want {
 		t.Error("the file does not hold the secret's value")
 	}
-	if got := kubectl(t, "-n", ns, "get", "pod", "web", "-o", "jsonpath={.spec.initContainers[*].name} {.spec.containers[*].name}"); got != "kms-agent-init app kms-agent" {
+	if got := kubectl(t, "-n", ns, "get", "pod", "web", "-o",
+		"jsonpath={.spec.initContainers[*].name} {.spec.containers[*].name}"); got != "kms-agent-init app kms-agent" {
 		t.Errorf("the containers are %s", got)
 	}
 }
@@ -124,7 +132,8 @@ func TestWhoReads(t *testing.T) {
 		"fsgroup":         {workload{podSecurity: "fsGroup: 2000"}, "440 65532 2000"},
 		"user-fsgroup":    {workload{podSecurity: "runAsUser: 1000\nfsGroup: 2000"}, "400 1000 2000"},
 		"different-users": {workload{containers: as(container("app"), 1000) + as(container("other"), 1001)}, "444 65532 65532"},
-		"root":            {workload{containers: strings.Replace(as(container("app"), 0), "{runAsUser", "{runAsNonRoot: false, runAsUser", 1)}, "444 65532 65532"},
+		"root": {workload{containers: strings.Replace(as(container("app"), 0), "{runAsUser", "{runAsNonRoot: false, runAsUser", 1)},
+			"444 65532 65532"},
 	}
 	var pods strings.Builder
 	for pod, c := range cases {

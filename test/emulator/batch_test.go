@@ -32,8 +32,10 @@ type batch struct {
 func askBatch(t *testing.T, client *kms.Client, list string) (b batch, err error) {
 	t.Helper()
 	answer, err := client.CallApi(&openapiutil.Params{
-		Action: dara.String("BatchGetSecretValue"), Version: dara.String("2016-01-20"), Protocol: dara.String("HTTPS"), Method: dara.String("POST"),
-		Pathname: dara.String("/"), Style: dara.String("RPC"), AuthType: dara.String("AK"), ReqBodyType: dara.String("formData"), BodyType: dara.String("string"),
+		Action: dara.String("BatchGetSecretValue"), Version: dara.String("2016-01-20"), Protocol: dara.String("HTTPS"),
+		Method:   dara.String("POST"),
+		Pathname: dara.String("/"), Style: dara.String("RPC"), AuthType: dara.String("AK"), ReqBodyType: dara.String("formData"),
+		BodyType: dara.String("string"),
 	}, &openapiutil.OpenApiRequest{Query: map[string]*string{"SecretsList": &list}}, &dara.RuntimeOptions{})
 	if err != nil {
 		return b, err
@@ -48,7 +50,8 @@ func askBatch(t *testing.T, client *kms.Client, list string) (b batch, err error
 func TestBatch(t *testing.T) {
 	s := emulatortest.Start(t)
 	s.Put(t, devSecret("text", "one"),
-		emulator.Secret{Name: "db", Type: "Rds", Tags: map[string]string{"env": "dev"}, ExtendedConfig: `{"a":1}`, Value: emulator.Value{Text: "{}"}},
+		emulator.Secret{Name: "db", Type: "Rds", Tags: map[string]string{"env": "dev"}, ExtendedConfig: `{"a":1}`,
+			Value: emulator.Value{Text: "{}"}},
 		emulator.Secret{Name: "bin", Tags: map[string]string{"env": "dev"}, Value: emulator.Value{Binary: "AP8="}},
 		emulator.Secret{Name: "theirs", Tags: map[string]string{"env": "prod"}, Value: emulator.Value{Text: "x"}})
 	if err := s.Rotate("text", emulator.Version{Value: emulator.Value{Text: "two"}}); err != nil {
@@ -70,7 +73,8 @@ func TestBatch(t *testing.T) {
 	}
 	got := fmt.Sprintf("%+v %+v", b.SecretValues, b.Errors)
 	for _, want := range []string{
-		"SecretName:text SecretType:Generic SecretData:one SecretDataType:text VersionID:v1 ExtendedConfig: VersionStages:{VersionStage:[ACSPrevious]}",
+		"SecretName:text SecretType:Generic SecretData:one SecretDataType:text VersionID:v1 ExtendedConfig: " +
+			"VersionStages:{VersionStage:[ACSPrevious]}",
 		`SecretName:db SecretType:Rds SecretData:{} SecretDataType:text VersionID:v1 ExtendedConfig:{"a":1}`,
 		"SecretData:AP8= SecretDataType:binary",
 		"{SecretName:theirs Code:Forbidden.NoPermission Message:This operation is forbidden by permission system. HTTPStatus:403}",
@@ -125,7 +129,8 @@ func TestRefusedBatches(t *testing.T) {
 			t.Errorf("%s: %v", list, err)
 		}
 	}
-	_, err := askBatch(t, kmsClient(t, s, c, func(r *http.Request) { r.URL.RawQuery = strings.ReplaceAll(r.URL.RawQuery, "s0", "s1") }), many(1))
+	_, err := askBatch(t, kmsClient(t, s, c, func(r *http.Request) { r.URL.RawQuery = strings.ReplaceAll(r.URL.RawQuery, "s0", "s1") }),
+		many(1))
 	refused(t, err, "SignatureDoesNotMatch", http.StatusBadRequest)
 }
 

@@ -49,17 +49,21 @@ func TestBothStyles(t *testing.T) {
 		request *http.Request
 		code    string
 	}{
-		"V3":               {v3, "MissingParameter.OIDCProviderArn"},
-		"RPC by query":     {form("GET", "sts.aliyuncs.com", "Action=AssumeRoleWithOIDC&Version=2015-04-01&RoleArn=a", ""), "MissingParameter.OIDCProviderArn"},
-		"RPC by form":      {form("POST", "sts.aliyuncs.com", "", "Action=AssumeRoleWithOIDC&Version=2015-04-01&RoleArn=a"), "MissingParameter.OIDCProviderArn"},
-		"port in the host": {form("POST", "STS.aliyuncs.com:8443", "", "Action=AssumeRoleWithOIDC&Version=2015-04-01"), "MissingParameter.OIDCProviderArn"},
-		"old timestamp":    {form("POST", "sts.aliyuncs.com", "", "Action=AssumeRoleWithOIDC&Version=2015-04-01&Timestamp=2020-01-02T03:04:05Z"), "InvalidTimeStamp.Expired"},
-		"no version":       {form("POST", "sts.aliyuncs.com", "Action=AssumeRoleWithOIDC", ""), "InvalidVersion"},
-		"no action":        {form("POST", "sts.aliyuncs.com", "", ""), "InvalidAction.NotFound"},
-		"KMS's at STS":     {form("POST", "sts.aliyuncs.com", "Action=GetSecretValue&Version=2016-01-20", ""), "InvalidAction.NotFound"},
-		"broken form":      {form("POST", "sts.aliyuncs.com", "", "%"), "InvalidParameter"},
-		"broken query":     {form("POST", "sts.aliyuncs.com", "%", ""), "InvalidParameter"},
-		"too large":        {form("POST", "sts.aliyuncs.com", "", strings.Repeat("a", maxBody+1)), "InvalidParameter"},
+		"V3": {v3, "MissingParameter.OIDCProviderArn"},
+		"RPC by query": {form("GET", "sts.aliyuncs.com", "Action=AssumeRoleWithOIDC&Version=2015-04-01&RoleArn=a", ""),
+			"MissingParameter.OIDCProviderArn"},
+		"RPC by form": {form("POST", "sts.aliyuncs.com", "", "Action=AssumeRoleWithOIDC&Version=2015-04-01&RoleArn=a"),
+			"MissingParameter.OIDCProviderArn"},
+		"port in the host": {form("POST", "STS.aliyuncs.com:8443", "", "Action=AssumeRoleWithOIDC&Version=2015-04-01"),
+			"MissingParameter.OIDCProviderArn"},
+		"old timestamp": {form("POST", "sts.aliyuncs.com", "", "Action=AssumeRoleWithOIDC&Version=2015-04-01&Timestamp=2020-01-02T03:04:05Z"),
+			"InvalidTimeStamp.Expired"},
+		"no version":   {form("POST", "sts.aliyuncs.com", "Action=AssumeRoleWithOIDC", ""), "InvalidVersion"},
+		"no action":    {form("POST", "sts.aliyuncs.com", "", ""), "InvalidAction.NotFound"},
+		"KMS's at STS": {form("POST", "sts.aliyuncs.com", "Action=GetSecretValue&Version=2016-01-20", ""), "InvalidAction.NotFound"},
+		"broken form":  {form("POST", "sts.aliyuncs.com", "", "%"), "InvalidParameter"},
+		"broken query": {form("POST", "sts.aliyuncs.com", "%", ""), "InvalidParameter"},
+		"too large":    {form("POST", "sts.aliyuncs.com", "", strings.Repeat("a", maxBody+1)), "InvalidParameter"},
 	} {
 		w := httptest.NewRecorder()
 		e.ServeHTTP(w, x.request)
@@ -75,8 +79,10 @@ func FuzzStrangers(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add("POST", "kms.cn-hangzhou.aliyuncs.com", "Action=GetSecretValue&Version=2016-01-20&SecretName=a", "application/x-www-form-urlencoded", "", "ACS3-HMAC-SHA256 Credential=a,SignedHeaders=host,Signature=b")
-	f.Add("GET", "sts.aliyuncs.com", "", "application/x-www-form-urlencoded", "Action=AssumeRoleWithOIDC&Version=2015-04-01&OIDCToken=a.b.c", "")
+	f.Add("POST", "kms.cn-hangzhou.aliyuncs.com", "Action=GetSecretValue&Version=2016-01-20&SecretName=a", "application/x-www-form-urlencoded",
+		"", "ACS3-HMAC-SHA256 Credential=a,SignedHeaders=host,Signature=b")
+	f.Add("GET", "sts.aliyuncs.com", "", "application/x-www-form-urlencoded", "Action=AssumeRoleWithOIDC&Version=2015-04-01&OIDCToken=a.b.c",
+		"")
 	f.Fuzz(func(t *testing.T, method, host, query, contentType, body, authorization string) {
 		r := httptest.NewRequest("POST", "https://x/", strings.NewReader(body))
 		r.Method, r.Host, r.URL.RawQuery = method, host, query

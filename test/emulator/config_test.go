@@ -55,7 +55,8 @@ func TestRefusedConfigs(t *testing.T) {
 		"want id and certificate":  account + "instances: [{id: a, accessPoints: [{clientKeys: [{id: k}]}]}]",
 		"is listed twice":          account + "secrets: [{name: a, text: x}, {name: a, text: y}]",
 		"want text or binary":      account + "secrets: [{name: a}]",
-		"on two versions":          account + "secrets: [{name: a, versions: [{text: x, stages: [ACSCurrent]}, {text: y, stages: [ACSCurrent]}]}]",
+		"on two versions": account + "secrets: [{name: a, versions: [{text: x, stages: [ACSCurrent]}, {text: y, stages: " +
+			"[ACSCurrent]}]}]",
 		"no version has the stage": account + "secrets: [{name: a, versions: [{text: x, stages: []}]}]",
 		"version v1 is listed":     account + "secrets: [{name: a, versions: [{id: v1, text: x}, {id: v1, text: y}]}]",
 		"either a value or versio": account + "secrets: [{name: a, text: x, versions: [{text: y}]}]",

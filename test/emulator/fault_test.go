@@ -32,7 +32,8 @@ func TestFaultsAtKMS(t *testing.T) {
 		"status and code": {emulator.Fault{Status: 429, Code: "Throttling.User", Message: "slow down"}, "Throttling.User", 429},
 		"clock ahead":     {emulator.Fault{ClockSkew: emulator.Duration(20 * time.Minute)}, "InvalidTimeStamp.Expired", 400},
 		"clock behind":    {emulator.Fault{ClockSkew: emulator.Duration(-20 * time.Minute)}, "InvalidTimeStamp.Expired", 400},
-		"late refusal":    {emulator.Fault{Status: 500, Code: "InternalFailure", Latency: emulator.Duration(time.Millisecond)}, "InternalFailure", 500},
+		"late refusal": {emulator.Fault{Status: 500, Code: "InternalFailure", Latency: emulator.Duration(time.Millisecond)}, "InternalFailure",
+			500},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.ResetCalls()

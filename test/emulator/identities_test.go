@@ -61,7 +61,8 @@ func identities(t *testing.T, changes ...func(*emulator.Config)) *emulatortest.S
 	return emulatortest.StartConfig(t, issuer, config)
 }
 
-func assumeAs(t *testing.T, s *emulatortest.Server, c *providers.Credentials, role string, change ...func(*providers.RAMRoleARNCredentialsProviderBuilder)) (*providers.Credentials, error) {
+func assumeAs(t *testing.T, s *emulatortest.Server, c *providers.Credentials, role string,
+	change ...func(*providers.RAMRoleARNCredentialsProviderBuilder)) (*providers.Credentials, error) {
 	t.Helper()
 	b := providers.NewRAMRoleARNCredentialsProviderBuilder().WithStsEndpoint(s.Addr).WithRoleArn(role).
 		WithAccessKeyId(c.AccessKeyId).WithAccessKeySecret(c.AccessKeySecret).WithSecurityToken(c.SecurityToken)
@@ -93,8 +94,10 @@ func TestAssumeRole(t *testing.T) {
 		{"user whose policies do not allow it", user, "acs:ram::1234567890123456:role/node", "", "NoPermission"},
 		{"session that the role does not name", pod, "acs:ram::1234567890123456:role/trusts-user", "", "NoPermission"},
 		{"no such role", user, "acs:ram::1234567890123456:role/trusts-nobody", "", "EntityNotExist.Role"},
-		{"wrong secret", &providers.Credentials{AccessKeyId: userKey, AccessKeySecret: "x"}, "acs:ram::1234567890123456:role/trusts-user", "", "SignatureDoesNotMatch"},
-		{"no such key", &providers.Credentials{AccessKeyId: "LTAI-x", AccessKeySecret: "x"}, "acs:ram::1234567890123456:role/trusts-user", "", "InvalidAccessKeyId.NotFound"},
+		{"wrong secret", &providers.Credentials{AccessKeyId: userKey, AccessKeySecret: "x"}, "acs:ram::1234567890123456:role/trusts-user", "",
+			"SignatureDoesNotMatch"},
+		{"no such key", &providers.Credentials{AccessKeyId: "LTAI-x", AccessKeySecret: "x"}, "acs:ram::1234567890123456:role/trusts-user", "",
+			"InvalidAccessKeyId.NotFound"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			c, err := assumeAs(t, s, x.caller, x.role)
@@ -117,7 +120,8 @@ func TestAssumeRole(t *testing.T) {
 	_, err = get(t, s, narrow, "ours")
 	refused(t, err, "Forbidden.NoPermission", 403)
 	s.ExpireSessions()
-	if _, err := assumeAs(t, s, pod, "acs:ram::999:role/trusts-role"); err == nil || !strings.Contains(err.Error(), "InvalidSecurityToken.Expired") {
+	if _, err := assumeAs(t, s, pod, "acs:ram::999:role/trusts-role"); err == nil ||
+		!strings.Contains(err.Error(), "InvalidSecurityToken.Expired") {
 		t.Errorf("ended session: got %v", err)
 	}
 }

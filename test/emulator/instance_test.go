@@ -55,16 +55,19 @@ func TestClientKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *text.SecretData != "é <&>" || *text.SecretDataType != "text" || *text.VersionId != "v1" || *text.VersionStages[0] != "ACSCurrent" || *text.RequestId == "" {
+	if *text.SecretData != "é <&>" || *text.SecretDataType != "text" || *text.VersionId != "v1" || *text.VersionStages[0] != "ACSCurrent" ||
+		*text.RequestId == "" {
 		t.Errorf("got %v", text)
 	}
 	db, err := client.GetSecretValueWithOptions(&sdk.GetSecretValueRequest{
-		SecretName: tea.String("shop/db"), VersionStage: tea.String("ACSCurrent"), VersionId: tea.String("ignored"), FetchExtendedConfig: tea.Bool(true),
+		SecretName: tea.String("shop/db"), VersionStage: tea.String("ACSCurrent"), VersionId: tea.String("ignored"),
+		FetchExtendedConfig: tea.Bool(true),
 	}, once)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *db.NextRotationDate != "2030-01-02T03:04:05Z" || *db.ExtendedConfig != `{"a":1}` || *db.AutomaticRotation != "Enabled" || *db.RotationInterval != "3600s" || *db.SecretType != "Rds" {
+	if *db.NextRotationDate != "2030-01-02T03:04:05Z" || *db.ExtendedConfig != `{"a":1}` || *db.AutomaticRotation != "Enabled" ||
+		*db.RotationInterval != "3600s" || *db.SecretType != "Rds" {
 		t.Errorf("got %v", db)
 	}
 

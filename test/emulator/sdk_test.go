@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 }
 
 // assume asks for a session of the role with the real STS SDK.
-func assume(t *testing.T, s *emulatortest.Server, change ...func(*providers.OIDCCredentialsProviderBuilder)) (*providers.Credentials, error) {
+func assume(t *testing.T, s *emulatortest.Server, change ...func(*providers.OIDCCredentialsProviderBuilder)) (*providers.Credentials,
+	error) {
 	t.Helper()
 	b := providers.NewOIDCCredentialsProviderBuilder().
 		WithSTSEndpoint(s.Addr).
@@ -124,7 +125,8 @@ func TestSecretReachesTheSDK(t *testing.T) {
 	s := emulatortest.Start(t)
 	s.Put(t,
 		devSecret("app/prod/api-key", "s3cret & more + \u00e9\n"),
-		emulator.Secret{Name: "blob", Tags: map[string]string{"env": "DEV"}, Value: emulator.Value{Binary: base64.StdEncoding.EncodeToString(raw)}},
+		emulator.Secret{Name: "blob", Tags: map[string]string{"env": "DEV"},
+			Value: emulator.Value{Binary: base64.StdEncoding.EncodeToString(raw)}},
 		emulator.Secret{
 			Name: "db", Type: "Rds", Tags: map[string]string{"env": "dev"},
 			AutomaticRotation: "Enabled", RotationInterval: "604800s", NextRotation: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC),
@@ -180,10 +182,12 @@ func TestReplayIsRefused(t *testing.T) {
 	s.Put(t, devSecret("ours", "x"))
 	c := mustAssume(t, s)
 	var first *http.Request
-	if _, err := ask(kmsClient(t, s, c, func(r *http.Request) { first = r.Clone(t.Context()) }), &kms.GetSecretValueRequest{SecretName: tea.String("ours")}); err != nil {
+	if _, err := ask(kmsClient(t, s, c, func(r *http.Request) { first = r.Clone(t.Context()) }),
+		&kms.GetSecretValueRequest{SecretName: tea.String("ours")}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := ask(kmsClient(t, s, c, func(r *http.Request) { r.Header = first.Header }), &kms.GetSecretValueRequest{SecretName: tea.String("ours")})
+	_, err := ask(kmsClient(t, s, c, func(r *http.Request) { r.Header = first.Header }),
+		&kms.GetSecretValueRequest{SecretName: tea.String("ours")})
 	refused(t, err, "SignatureNonceUsed", 400)
 }
 

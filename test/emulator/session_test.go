@@ -154,7 +154,8 @@ func TestRefusedTokenCodes(t *testing.T) {
 		oidc.ErrExpired: "Expired", oidc.ErrAudience: "AudienceNotMatch", oidc.ErrIssuer: "IssuerNotMatch",
 		oidc.ErrKeys: "IssuerConfigurationBroken", oidc.ErrInvalid: "Invalid",
 	} {
-		if got := refusedToken(fmt.Errorf("wrapped: %w", err), oidc.Provider{}); got.code != "AuthenticationFail.OIDCToken."+want || got.status != 401 {
+		if got := refusedToken(fmt.Errorf("wrapped: %w", err), oidc.Provider{}); got.code != "AuthenticationFail.OIDCToken."+want ||
+			got.status != 401 {
 			t.Errorf("%v: got %d %s", err, got.status, got.code)
 		}
 	}

@@ -74,7 +74,8 @@ func (p *pod) command(ctx context.Context, args ...string) *exec.Cmd {
 	}
 	c := exec.CommandContext(ctx, program, args...)
 	c.Env = []string{config.AgentEnv + "=" + string(document), "TMPDIR=" + p.directory("tmp"), "PATH=" + os.Getenv("PATH")}
-	for _, name := range []string{"ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE", config.PodNameEnv} {
+	for _, name := range []string{"ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE",
+		config.PodNameEnv} {
 		c.Env = append(c.Env, name+"="+p.env(name))
 	}
 	c.Dir = p.directory("tmp")
@@ -148,7 +149,8 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 	}))
 	t.Cleanup(app.Close)
 	p.doc.OnChange = app.URL + "/reload"
-	p.doc.API = &config.LocalAPI{Socket: filepath.Join(p.directory("api"), "s"), TokenFile: filepath.Join(p.directory("api"), "token"), Allow: []string{"app/*"}}
+	p.doc.API = &config.LocalAPI{Socket: filepath.Join(p.directory("api"), "s"), TokenFile: filepath.Join(p.directory("api"), "token"),
+		Allow: []string{"app/*"}}
 	p.doc.MetricsPort = -1
 
 	first := p.command(t.Context(), config.CommandInit)
@@ -195,7 +197,8 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 	}
 	e.look("run's output", []byte(log.String()))
 	p.lookAtFiles(e)
-	for _, want := range []string{`"level":"DEBUG"`, "files changed", "fetched for the local API", "secret has another version", "refresh failed"} {
+	for _, want := range []string{`"level":"DEBUG"`, "files changed", "fetched for the local API", "secret has another version",
+		"refresh failed"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("%q did not happen, so nothing was shown of it", want)
 		}
@@ -250,7 +253,8 @@ func (p *pod) lookAround(e *evidence, pid int) {
 // line.
 func (p *pod) becomes(e *evidence) {
 	p.t.Helper()
-	c := exec.CommandContext(p.t.Context(), p.doc.Program, config.CommandExec, "--env-file="+filepath.Join(p.doc.SecretsDir, config.EnvFile), "--", "cat")
+	c := exec.CommandContext(p.t.Context(), p.doc.Program, config.CommandExec, "--env-file="+filepath.Join(p.doc.SecretsDir, config.EnvFile),
+		"--", "cat")
 	c.Env = []string{"PATH=" + os.Getenv("PATH")}
 	stdin, err := c.StdinPipe()
 	if err != nil {

@@ -50,10 +50,12 @@ func (p *pod) lookAtRefusals(e *evidence, token string) {
 		p.cloud.Put(p.t, emulator.Secret{Name: secret, Tags: map[string]string{"env": "dev"}, Value: emulator.Value{Text: sentinel}})
 	}
 	p.cloud.Fault(p.t, emulator.Fault{Action: "*GetSecretValue", Secret: "app/proxy", Status: 502, Body: sentinel})
-	p.cloud.Fault(p.t, emulator.Fault{Action: "*GetSecretValue", Secret: "app/quoting", Code: "SignatureDoesNotMatch", Message: "CAIS " + sentinel})
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", p.doc.API.Socket)
-	}}}
+	p.cloud.Fault(p.t, emulator.Fault{Action: "*GetSecretValue", Secret: "app/quoting", Code: "SignatureDoesNotMatch", Message: "CAIS " +
+		sentinel})
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", p.doc.API.Socket)
+		}}}
 	for _, c := range []struct {
 		method, path, token string
 		status              int

@@ -19,7 +19,8 @@ func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 		return func(p *pod) { p.doc.Files = append(p.doc.Files, f) }
 	}
 	template := func(text string) func(*pod) {
-		return file(config.File{Format: config.Template, From: []config.Source{{Name: "db", Secret: "app/db"}, {Name: "key", Secret: "app/key"}}, Template: text})
+		return file(config.File{Format: config.Template, From: []config.Source{{Name: "db", Secret: "app/db"}, {Name: "key", Secret: "app/key"}},
+			Template: text})
 	}
 	secret := func(value emulator.Value, f config.File) func(*pod) {
 		f.Secret = "app/bad"
@@ -35,9 +36,12 @@ func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 		spoil func(*pod)
 		says  string
 	}{
-		"key that is not there":            {file(config.File{Secret: "app/db", Format: config.Env, Keys: []config.Key{{Name: "A", Path: "none"}}}), "none"},
-		"key of what has no keys":          {file(config.File{Secret: "app/key", Format: config.Env, Keys: []config.Key{{Name: "A", Path: "password"}}}), "file bad"},
-		"JMESPath that fails on the value": {file(config.File{Secret: "app/db", Format: config.JSON, Keys: []config.Key{{Name: "A", Path: "abs(password)"}}}), "file bad"},
+		"key that is not there": {file(config.File{Secret: "app/db", Format: config.Env,
+			Keys: []config.Key{{Name: "A", Path: "none"}}}), "none"},
+		"key of what has no keys": {file(config.File{Secret: "app/key", Format: config.Env,
+			Keys: []config.Key{{Name: "A", Path: "password"}}}), "file bad"},
+		"JMESPath that fails on the value": {file(config.File{Secret: "app/db", Format: config.JSON,
+			Keys: []config.Key{{Name: "A", Path: "abs(password)"}}}), "file bad"},
 		"template field that is not there": {template("{{ .db.none }}"), "none"},
 		"template function that fails":     {template("{{ .db.password | b64dec }}"), "file bad"},
 		"template of the wrong type":       {template("{{ .key.field }}"), "file bad"},
@@ -55,11 +59,14 @@ func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 			if err != nil {
 				p.t.Fatal(err)
 			}
-			p.cloud.Fault(p.t, emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 400, Code: "InvalidParameter.OIDCToken", Message: "bad " + string(token)})
+			p.cloud.Fault(p.t, emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 400, Code: "InvalidParameter.OIDCToken", Message: "bad " +
+				string(token)})
 		}, "InvalidParameter.OIDCToken"},
-		"KMS that quotes the request": {fault(emulator.Fault{Action: "*GetSecretValue", Status: 403, Code: "SignatureDoesNotMatch", Message: "x-acs-security-token:CAISx"}), "SignatureDoesNotMatch"},
-		"proxy before KMS":            {fault(emulator.Fault{Action: "*GetSecretValue", Status: 403, Body: "<html>" + sentinel}), "proxy"},
-		"half an answer of KMS":       {fault(emulator.Fault{Action: "*GetSecretValue", Status: 403, Body: `{"SecretData":"` + sentinel}), "proxy"},
+		"KMS that quotes the request": {fault(emulator.Fault{Action: "*GetSecretValue", Status: 403, Code: "SignatureDoesNotMatch",
+			Message: "x-acs-security-token:CAISx"}), "SignatureDoesNotMatch"},
+		"proxy before KMS": {fault(emulator.Fault{Action: "*GetSecretValue", Status: 403, Body: "<html>" + sentinel}), "proxy"},
+		"half an answer of KMS": {fault(emulator.Fault{Action: "*GetSecretValue", Status: 403, Body: `{"SecretData":"` + sentinel}),
+			"proxy"},
 		"pod without the permission": {func(p *pod) {
 			p.writeToken(p.cloud.Issuer.Token(p.t, "system:serviceaccount:rrsa-dev:other"))
 		}, "AuthenticationFail.NoPermission"},
@@ -121,7 +128,8 @@ func withTerminationLog(c *exec.Cmd) *exec.Cmd {
 	if !canMount() {
 		return c
 	}
-	const script = `mount -t tmpfs tmpfs /dev && : >/dev/termination-log && "$@"; code=$?; echo "` + terminationMark + `"; cat /dev/termination-log; exit $code`
+	const script = `mount -t tmpfs tmpfs /dev && : >/dev/termination-log && "$@"; code=$?; echo "` + terminationMark +
+		`"; cat /dev/termination-log; exit $code`
 	c.Args = append([]string{"unshare", "-m", "sh", "-c", script, "sh"}, append([]string{c.Path}, c.Args[1:]...)...)
 	c.Path, c.Err = "/usr/bin/unshare", nil
 	return c

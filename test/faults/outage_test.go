@@ -168,7 +168,8 @@ func startWithoutKMS(t *testing.T, results *table) {
 		p := virtualPod(t, g)
 		a := g.agent(p)
 		err := a.Init(t.Context())
-		if err == nil || !strings.Contains(a.Explain(err), "no secrets within 1m0s") || !strings.Contains(a.Explain(err), "ServiceUnavailableTemporary") {
+		if err == nil || !strings.Contains(a.Explain(err), "no secrets within 1m0s") ||
+			!strings.Contains(a.Explain(err), "ServiceUnavailableTemporary") {
 			t.Errorf("the start: %v", err)
 		}
 		took := time.Since(begun)

@@ -55,7 +55,8 @@ type attempt struct {
 
 func newPod(t *testing.T) *pod {
 	cloud := emulatortest.Start(t)
-	p := &pod{t: t, cloud: cloud, token: cloud.Issuer.TokenFile(t, emulatortest.Subject), patience: 3 * time.Minute, attempts: make(chan attempt, 10000)}
+	p := &pod{t: t, cloud: cloud, token: cloud.Issuer.TokenFile(t, emulatortest.Subject), patience: 3 * time.Minute,
+		attempts: make(chan attempt, 10000)}
 	endpoint := config.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
 	p.doc = config.Agent{
 		Namespace: "rrsa-dev", ServiceAccount: "dev-sa", KMS: endpoint, STS: endpoint,

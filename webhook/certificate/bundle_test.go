@@ -11,7 +11,8 @@ func TestMerge(t *testing.T) {
 	a, _ := newTestAuthority(t)
 	b, _ := newTestAuthority(t)
 	both := merge(a, b, commonName, now)
-	if string(both) != string(merge(b, a, commonName, now)) || string(both) != string(merge(both, a, commonName, now)) || len(parse(both)) != 2 {
+	if string(both) != string(merge(b, a, commonName, now)) || string(both) != string(merge(both, a, commonName, now)) ||
+		len(parse(both)) != 2 {
 		t.Errorf("merging is not the same in every order")
 	}
 	if got := merge([]byte("something else"), a, commonName, now); string(got) != string(a) {

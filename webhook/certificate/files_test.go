@@ -151,8 +151,10 @@ func configureText(kube *fakekube.Server, text string) {
 		}
 		return all
 	}
-	kube.Put(validatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "webhooks": hooks("workloads", "cronjobs")})
-	kube.Put(mutatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "webhooks": hooks("pods")})
+	kube.Put(validatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+		"webhooks": hooks("workloads", "cronjobs")})
+	kube.Put(mutatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+		"webhooks": hooks("pods")})
 }
 
 func startFiles(t *testing.T, kube *fakekube.Server, dir string) *Source {

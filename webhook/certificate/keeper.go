@@ -110,7 +110,8 @@ func (k *Keeper) bundle(ctx context.Context) (task, error) {
 	case len(serving.Data[corev1.TLSCertKey]) == 0:
 		return task{what: "cert-manager has not issued the certificate in the Secret " + serving.Name + " yet"}, nil
 	case len(parse(ca)) == 0:
-		return task{}, fmt.Errorf("there is no authority under ca.crt in the Secret %s: the issuer must give one with the certificate", serving.Name)
+		return task{}, fmt.Errorf("there is no authority under ca.crt in the Secret %s: the issuer must give one with the certificate",
+			serving.Name)
 	}
 	published, err := k.get(ctx, k.options.bundleSecret())
 	if err != nil {

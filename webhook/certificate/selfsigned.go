@@ -47,9 +47,10 @@ func (k *Keeper) selfSigned(ctx context.Context) (task, error) {
 	err = each(ctx, k.watched.client, k.options, func(configuration client.Object, bundles [][]byte) error {
 		patch, err := adding(authority.Data["ca.crt"], configuration.GetResourceVersion(), bundles)
 		if patch != nil && publish.do == nil {
-			publish = task{fmt.Sprintf("add the authority to the caBundle of %T %s", configuration, k.options.Configuration), func(ctx context.Context) error {
-				return k.watched.client.Patch(ctx, configuration, client.RawPatch(types.JSONPatchType, patch))
-			}}
+			publish = task{fmt.Sprintf("add the authority to the caBundle of %T %s", configuration, k.options.Configuration),
+				func(ctx context.Context) error {
+					return k.watched.client.Patch(ctx, configuration, client.RawPatch(types.JSONPatchType, patch))
+				}}
 		}
 		return err
 	})

@@ -158,7 +158,8 @@ func TestKeeperRenewsEarly(t *testing.T) {
 		authority, serving bool // still sound
 	}{
 		{-30 * time.Minute, true, true}, // to a clock that is behind
-		{0, true, true}, {4 * day, true, true}, {5 * day, true, false}, {8 * day, true, false}, {243 * day, true, false}, {244 * day, false, false},
+		{0, true, true}, {4 * day, true, true}, {5 * day, true, false}, {8 * day, true, false}, {243 * day, true, false},
+		{244 * day, false, false},
 	} {
 		now := born.Add(c.after)
 		if err := soundAuthority(authority, now); (err == nil) != c.authority {
@@ -180,7 +181,8 @@ func TestKeeperRenewsEarly(t *testing.T) {
 	}
 	for name, data := range map[string]map[string][]byte{
 		"a certificate that is none": serving, "without a key": {"tls.crt": authority["tls.crt"], "ca.crt": authority["ca.crt"]}, "nothing": nil,
-		"rubbish": {"tls.crt": []byte("x"), "tls.key": []byte("y"), "ca.crt": []byte("x")}, "with another ca.crt": {"tls.crt": authority["tls.crt"], "tls.key": authority["tls.key"]},
+		"rubbish":             {"tls.crt": []byte("x"), "tls.key": []byte("y"), "ca.crt": []byte("x")},
+		"with another ca.crt": {"tls.crt": authority["tls.crt"], "tls.key": authority["tls.key"]},
 	} {
 		if soundAuthority(data, born) == nil {
 			t.Errorf("as an authority, %s is sound", name)
@@ -267,10 +269,13 @@ func serve(t *testing.T, s *Source) string {
 
 func installConfigurations(kube *fakekube.Server) {
 	hook := func(name string) any {
-		return fakekube.Object{"name": name, "aFieldOfTomorrow": "kept", "clientConfig": fakekube.Object{"service": fakekube.Object{"name": "kms-webhook", "namespace": "kms"}}}
+		return fakekube.Object{"name": name, "aFieldOfTomorrow": "kept",
+			"clientConfig": fakekube.Object{"service": fakekube.Object{"name": "kms-webhook", "namespace": "kms"}}}
 	}
-	kube.Put(mutatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration", "webhooks": []any{hook("pods")}})
-	kube.Put(validatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "webhooks": []any{hook("workloads"), hook("cronjobs")}})
+	kube.Put(mutatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+		"webhooks": []any{hook("pods")}})
+	kube.Put(validatingPath, fakekube.Object{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+		"webhooks": []any{hook("workloads"), hook("cronjobs")}})
 }
 
 func trustedByAll(kube *fakekube.Server, s *Source) error {
@@ -327,7 +332,8 @@ func newTestAuthority(t *testing.T) (ca, key []byte) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: commonName}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {

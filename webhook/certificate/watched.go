@@ -44,9 +44,11 @@ func (o Options) serverName() string {
 }
 
 // The Secrets of the webhook's namespace. Each has its own, since RBAC grants whole objects.
-func (o Options) authoritySecret() *corev1.Secret { return o.secret("-ca") }        // tls.crt and tls.key of the authority, and ca.crt, the same as tls.crt
-func (o Options) servingSecret() *corev1.Secret   { return o.secret("-tls") }       // tls.crt and tls.key; of cert-manager's, ca.crt too
-func (o Options) bundleSecret() *corev1.Secret    { return o.secret("-ca-bundle") } // ca.crt, from which cert-manager's cainjector takes caBundle
+// tls.crt and tls.key of the authority, and ca.crt, the same as tls.crt
+func (o Options) authoritySecret() *corev1.Secret { return o.secret("-ca") }
+func (o Options) servingSecret() *corev1.Secret   { return o.secret("-tls") } // tls.crt and tls.key; of cert-manager's, ca.crt too
+// ca.crt, from which cert-manager's cainjector takes caBundle
+func (o Options) bundleSecret() *corev1.Secret { return o.secret("-ca-bundle") }
 
 func (o Options) secret(suffix string) *corev1.Secret {
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Service + suffix}}
@@ -95,7 +97,8 @@ func watch(o Options, objects ...client.Object) (*watched, error) {
 		if ns := object.GetNamespace(); ns != "" {
 			only.Namespaces = map[string]cache.Config{ns: {}}
 		}
-		informers, err := cache.New(o.REST, cache.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: mapper, ByObject: map[client.Object]cache.ByObject{object: only}})
+		informers, err := cache.New(o.REST, cache.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: mapper,
+			ByObject: map[client.Object]cache.ByObject{object: only}})
 		if err != nil {
 			return nil, err
 		}

@@ -25,11 +25,13 @@ func TestAnswer(t *testing.T) {
 		verdict Verdict
 		want    admissionv1.AdmissionResponse
 	}{
-		"skipped":  {Verdict{Result: Skipped}, admissionv1.AdmissionResponse{Allowed: true}},
-		"injected": {Verdict{Patch: []byte(`[{"op":"add"}]`)}, admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[{"op":"add"}]`), PatchType: &jsonPatch}},
+		"skipped": {Verdict{Result: Skipped}, admissionv1.AdmissionResponse{Allowed: true}},
+		"injected": {Verdict{Patch: []byte(`[{"op":"add"}]`)},
+			admissionv1.AdmissionResponse{Allowed: true, Patch: []byte(`[{"op":"add"}]`), PatchType: &jsonPatch}},
 		"explained": {
 			Verdict{Warnings: []string{"one\n  line", `"quoted" \ é`}, Audit: map[string]string{"role": "acs:ram::1:role/<x>", "a": "\x00"}},
-			admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"one line", `"quoted" \ é`}, AuditAnnotations: map[string]string{"role": "acs:ram::1:role/<x>", "a": "\x00"}},
+			admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"one line", `"quoted" \ é`},
+				AuditAnnotations: map[string]string{"role": "acs:ram::1:role/<x>", "a": "\x00"}},
 		},
 		"wrong": {Verdict{Err: errors.New("a\n\tb"), Code: 400}, admissionv1.AdmissionResponse{Result: &metav1.Status{
 			Status: metav1.StatusFailure, Code: 400, Reason: metav1.StatusReasonBadRequest, Message: "a\n\tb"}}},
@@ -37,12 +39,14 @@ func TestAnswer(t *testing.T) {
 			Status: metav1.StatusFailure, Code: 403, Reason: metav1.StatusReasonForbidden, Message: "no"}}},
 		"outage, of which the patch is none": {
 			Verdict{Err: errors.New("x"), Code: 500, Patch: []byte("[]")},
-			admissionv1.AdmissionResponse{Result: &metav1.Status{Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError, Message: "x"}},
+			admissionv1.AdmissionResponse{Result: &metav1.Status{Status: metav1.StatusFailure, Code: 500, Reason: metav1.StatusReasonInternalError,
+				Message: "x"}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.want.UID = "1-2-3"
-			want := admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{Kind: "AdmissionReview", APIVersion: "admission.k8s.io/v1"}, Response: &c.want}
+			want := admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{Kind: "AdmissionReview", APIVersion: "admission.k8s.io/v1"},
+				Response: &c.want}
 			var text bytes.Buffer
 			c.verdict.encode(&text, "1-2-3")
 			var got admissionv1.AdmissionReview

@@ -166,7 +166,8 @@ func TestListener(t *testing.T) {
 	}
 	const most = 20
 	listener := share.Limit(inner, most)
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RemoteAddr) }), ConnState: listener.Track}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.RemoteAddr) }),
+		ConnState: listener.Track}
 	go server.Serve(listener) //nolint:errcheck // until it is closed
 	defer server.Close()
 

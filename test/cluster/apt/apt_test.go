@@ -49,7 +49,8 @@ func TestInstallsWhatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.Split(strings.TrimSpace(string(calls)), "\n")
-	if len(got) != 2 || !strings.HasSuffix(got[0], " update") || !strings.HasSuffix(got[1], " install --yes --no-install-recommends pack") || lines != 1 {
+	if len(got) != 2 || !strings.HasSuffix(got[0], " update") || !strings.HasSuffix(got[1], " install --yes --no-install-recommends pack") ||
+		lines != 1 {
 		t.Errorf("apt-get was called with %q, and %d lines printed", got, lines)
 	}
 }

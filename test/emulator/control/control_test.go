@@ -33,7 +33,8 @@ func TestSecrets(t *testing.T) {
 		c.PutSecret(ctx, emulator.Secret{Name: "app/prod/db", Value: emulator.Value{Text: "one"}}),
 		c.TagSecret(ctx, "app/prod/db", map[string]string{"env": "dev"}),
 		c.Rotate(ctx, "app/prod/db", emulator.Version{Value: emulator.Value{Text: "two"}}),
-		c.Rotate(ctx, "acs:kms:cn-hangzhou:1234567890123456:secret/app/prod/db", emulator.Version{ID: "third", Value: emulator.Value{Text: "three"}}),
+		c.Rotate(ctx, "acs:kms:cn-hangzhou:1234567890123456:secret/app/prod/db",
+			emulator.Version{ID: "third", Value: emulator.Value{Text: "three"}}),
 		c.PutSecret(ctx, emulator.Secret{Name: "gone", Value: emulator.Value{Text: "x"}}),
 		c.DeleteSecret(ctx, "gone"),
 	} {

@@ -36,19 +36,22 @@ func TestTrust(t *testing.T) {
 		change func(*Request)
 		want   Decision
 	}{
-		"as documented":          {trust, func(*Request) {}, Allow},
-		"strings, not lists":     {plainStrings, func(*Request) {}, Allow},
-		"other subject":          {trust, func(r *Request) { r.Context["oidc:sub"] = []string{"system:serviceaccount:a:b"} }, ImplicitDeny},
-		"other issuer":           {trust, func(r *Request) { r.Context["oidc:iss"] = []string{"https://example.com"} }, ImplicitDeny},
-		"other audience":         {trust, func(r *Request) { r.Context["oidc:aud"] = []string{"vault"} }, ImplicitDeny},
-		"one audience of two":    {trust, func(r *Request) { r.Context["oidc:aud"] = []string{"vault", "sts.aliyuncs.com"} }, Allow},
-		"no subject":             {trust, func(r *Request) { delete(r.Context, "oidc:sub") }, ImplicitDeny},
-		"other provider":         {trust, func(r *Request) { r.Federated = "acs:ram::5269:oidc-provider/x" }, ImplicitDeny},
-		"case of the subject":    {trust, func(r *Request) { r.Context["oidc:sub"] = []string{"SYSTEM:serviceaccount:rrsa-dev:dev-sa"} }, ImplicitDeny},
-		"like, other account":    {anyAccount, func(r *Request) { r.Context["oidc:sub"] = []string{"system:serviceaccount:rrsa-dev:x"} }, Allow},
-		"like, other namespace":  {anyAccount, func(r *Request) { r.Context["oidc:sub"] = []string{"system:serviceaccount:rrsa-prod:x"} }, ImplicitDeny},
-		"not equal, all differ":  {notProd, func(*Request) {}, Allow},
-		"not equal, one is same": {notProd, func(r *Request) { r.Context["oidc:sub"] = []string{"system:serviceaccount:rrsa-dev:prod-sa"} }, ImplicitDeny},
+		"as documented":       {trust, func(*Request) {}, Allow},
+		"strings, not lists":  {plainStrings, func(*Request) {}, Allow},
+		"other subject":       {trust, func(r *Request) { r.Context["oidc:sub"] = []string{"system:serviceaccount:a:b"} }, ImplicitDeny},
+		"other issuer":        {trust, func(r *Request) { r.Context["oidc:iss"] = []string{"https://example.com"} }, ImplicitDeny},
+		"other audience":      {trust, func(r *Request) { r.Context["oidc:aud"] = []string{"vault"} }, ImplicitDeny},
+		"one audience of two": {trust, func(r *Request) { r.Context["oidc:aud"] = []string{"vault", "sts.aliyuncs.com"} }, Allow},
+		"no subject":          {trust, func(r *Request) { delete(r.Context, "oidc:sub") }, ImplicitDeny},
+		"other provider":      {trust, func(r *Request) { r.Federated = "acs:ram::5269:oidc-provider/x" }, ImplicitDeny},
+		"case of the subject": {trust, func(r *Request) { r.Context["oidc:sub"] = []string{"SYSTEM:serviceaccount:rrsa-dev:dev-sa"} },
+			ImplicitDeny},
+		"like, other account": {anyAccount, func(r *Request) { r.Context["oidc:sub"] = []string{"system:serviceaccount:rrsa-dev:x"} }, Allow},
+		"like, other namespace": {anyAccount, func(r *Request) { r.Context["oidc:sub"] = []string{"system:serviceaccount:rrsa-prod:x"} },
+			ImplicitDeny},
+		"not equal, all differ": {notProd, func(*Request) {}, Allow},
+		"not equal, one is same": {notProd, func(r *Request) { r.Context["oidc:sub"] = []string{"system:serviceaccount:rrsa-dev:prod-sa"} },
+			ImplicitDeny},
 	} {
 		t.Run(name, func(t *testing.T) {
 			doc, err := ParseTrust(c.policy)
@@ -123,8 +126,10 @@ func TestPermissions(t *testing.T) {
 		"deny wins, either side": {[]string{policy("Allow", "*", "*"), policy("Deny", "kms:*", "*")}, get("db"), ExplicitDeny},
 		"deny wins, first":       {[]string{policy("Deny", "kms:*", "*"), policy("Allow", "*", "*")}, get("db"), ExplicitDeny},
 		"deny of another secret": {[]string{policy("Deny", "*", "*secret/root"), policy("Allow", "*", "*")}, get("db"), Allow},
-		"not action":             {[]string{strings.Replace(policy("Allow", "kms:Get*", "*"), "Action", "NotAction", 1)}, get("db"), ImplicitDeny},
-		"not resource":           {[]string{strings.Replace(policy("Allow", "*", "*secret/root"), "Resource", "NotResource", 1)}, get("db"), Allow},
+		"not action": {[]string{strings.Replace(policy("Allow", "kms:Get*", "*"), "Action", "NotAction", 1)}, get("db"),
+			ImplicitDeny},
+		"not resource": {[]string{strings.Replace(policy("Allow", "*", "*secret/root"), "Resource", "NotResource", 1)}, get("db"),
+			Allow},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var docs []Document

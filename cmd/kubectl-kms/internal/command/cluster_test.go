@@ -28,28 +28,35 @@ func group(name string) object {
 
 // shop is a cluster without a webhook, whose Deployment web has made no pod, because it was refused.
 func shop() *fakekube.Server {
-	web := object{"kind": "Deployment", "apiVersion": "apps/v1", "metadata": object{"name": "web", "namespace": "shop"}, "spec": object{"template": object{
-		"metadata": object{"labels": object{"app": "web"}, "annotations": object{"kms.alibabacloud.com/inject": "true", "kms.alibabacloud.com/secrt.db": "app/db"}},
-		"spec":     object{"containers": []any{object{"name": "web", "image": "web"}}},
-	}}}
+	web := object{"kind": "Deployment", "apiVersion": "apps/v1", "metadata": object{"name": "web", "namespace": "shop"},
+		"spec": object{"template": object{
+			"metadata": object{"labels": object{"app": "web"},
+				"annotations": object{"kms.alibabacloud.com/inject": "true", "kms.alibabacloud.com/secrt.db": "app/db"}},
+			"spec": object{"containers": []any{object{"name": "web", "image": "web"}}},
+		}}}
 	// The template of a CronJob's pods may have no labels.
-	nightly := object{"kind": "CronJob", "apiVersion": "batch/v1", "metadata": object{"name": "nightly", "namespace": "shop"}, "spec": object{"jobTemplate": object{"spec": object{
-		"template": object{"spec": object{"containers": []any{object{"name": "web", "image": "web"}}}},
-	}}}}
+	nightly := object{"kind": "CronJob", "apiVersion": "batch/v1", "metadata": object{"name": "nightly", "namespace": "shop"},
+		"spec": object{"jobTemplate": object{"spec": object{
+			"template": object{"spec": object{"containers": []any{object{"name": "web", "image": "web"}}}},
+		}}}}
 	ofJob := func(job string) object {
-		return object{"kind": "Pod", "apiVersion": "v1", "metadata": object{"name": job + "-x7x7x", "namespace": "shop", "labels": object{"batch.kubernetes.io/job-name": job}}}
+		return object{"kind": "Pod", "apiVersion": "v1",
+			"metadata": object{"name": job + "-x7x7x", "namespace": "shop", "labels": object{"batch.kubernetes.io/job-name": job}}}
 	}
-	plain := object{"kind": "Pod", "apiVersion": "v1", "metadata": object{"name": "plain", "namespace": "shop"}, "spec": object{"containers": []any{object{"name": "web", "image": "web"}}}}
+	plain := object{"kind": "Pod", "apiVersion": "v1", "metadata": object{"name": "plain", "namespace": "shop"},
+		"spec": object{"containers": []any{object{"name": "web", "image": "web"}}}}
 	return &fakekube.Server{Objects: map[string]any{
-		"/version":                           object{"gitVersion": "v1.36.3"},
-		"/api":                               object{"kind": "APIVersions", "versions": []string{"v1"}},
-		"/apis":                              object{"kind": "APIGroupList", "apiVersion": "v1", "groups": []any{group("apps"), group("batch")}},
-		"/api/v1":                            kinds("v1", map[string]string{"pods": "Pod"}),
-		"/apis/apps/v1":                      kinds("apps/v1", map[string]string{"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet", "replicasets": "ReplicaSet"}),
-		"/apis/batch/v1":                     kinds("batch/v1", map[string]string{"jobs": "Job", "cronjobs": "CronJob"}),
-		"/api/v1/namespaces/shop":            object{"metadata": object{"name": "shop", "labels": object{"kms.alibabacloud.com/injection": "enabled"}}},
-		"/api/v1/namespaces/shop/pods":       list("v1", "Pod", ofJob("nightly-full-29000"), plain, ofJob("nightly-29001")),
-		"/api/v1/namespaces/shop/pods/plain": plain,
+		"/version": object{"gitVersion": "v1.36.3"},
+		"/api":     object{"kind": "APIVersions", "versions": []string{"v1"}},
+		"/apis":    object{"kind": "APIGroupList", "apiVersion": "v1", "groups": []any{group("apps"), group("batch")}},
+		"/api/v1":  kinds("v1", map[string]string{"pods": "Pod"}),
+		"/apis/apps/v1": kinds("apps/v1",
+			map[string]string{"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet", "replicasets": "ReplicaSet"}),
+		"/apis/batch/v1": kinds("batch/v1", map[string]string{"jobs": "Job", "cronjobs": "CronJob"}),
+		"/api/v1/namespaces/shop": object{"metadata": object{"name": "shop",
+			"labels": object{"kms.alibabacloud.com/injection": "enabled"}}},
+		"/api/v1/namespaces/shop/pods":                    list("v1", "Pod", ofJob("nightly-full-29000"), plain, ofJob("nightly-29001")),
+		"/api/v1/namespaces/shop/pods/plain":              plain,
 		"/apis/apps/v1/namespaces/shop/deployments":       list("apps/v1", "Deployment", web),
 		"/apis/apps/v1/namespaces/shop/deployments/web":   web,
 		"/apis/apps/v1/namespaces/shop/statefulsets":      list("apps/v1", "StatefulSet"),
@@ -59,10 +66,14 @@ func shop() *fakekube.Server {
 		"/apis/batch/v1/namespaces/shop/cronjobs":         list("batch/v1", "CronJob"),
 		"/apis/batch/v1/namespaces/shop/cronjobs/nightly": nightly,
 		"/api/v1/namespaces/shop/events": list("v1", "Event",
-			object{"metadata": object{"name": "1"}, "reason": "FailedCreate", "message": "denied long ago", "involvedObject": object{"kind": "ReplicaSet", "name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-01T00:00:00Z"},
-			object{"metadata": object{"name": "2"}, "reason": "FailedCreate", "message": "denied by the webhook", "involvedObject": object{"kind": "ReplicaSet", "name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-02T00:00:00Z"},
-			object{"metadata": object{"name": "3"}, "reason": "FailedCreate", "message": "another's", "involvedObject": object{"kind": "ReplicaSet", "name": "web-site-58c5759d8d"}, "lastTimestamp": "2026-01-03T00:00:00Z"},
-			object{"metadata": object{"name": "4"}, "reason": "FailedCreate", "message": "another's", "involvedObject": object{"kind": "StatefulSet", "name": "web-db"}, "lastTimestamp": "2026-01-03T00:00:00Z"},
+			object{"metadata": object{"name": "1"}, "reason": "FailedCreate", "message": "denied long ago",
+				"involvedObject": object{"kind": "ReplicaSet", "name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-01T00:00:00Z"},
+			object{"metadata": object{"name": "2"}, "reason": "FailedCreate", "message": "denied by the webhook",
+				"involvedObject": object{"kind": "ReplicaSet", "name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-02T00:00:00Z"},
+			object{"metadata": object{"name": "3"}, "reason": "FailedCreate", "message": "another's",
+				"involvedObject": object{"kind": "ReplicaSet", "name": "web-site-58c5759d8d"}, "lastTimestamp": "2026-01-03T00:00:00Z"},
+			object{"metadata": object{"name": "4"}, "reason": "FailedCreate", "message": "another's",
+				"involvedObject": object{"kind": "StatefulSet", "name": "web-db"}, "lastTimestamp": "2026-01-03T00:00:00Z"},
 		),
 	}}
 }
@@ -94,14 +105,17 @@ func TestDoctorFinds(t *testing.T) {
 
 func TestStatusOfNobody(t *testing.T) {
 	server := shop().Start(t)
-	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status"); code != 0 || stdout != "" || stderr != "No injected pods found in namespace shop.\n" {
+	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status"); code != 0 || stdout != "" ||
+		stderr != "No injected pods found in namespace shop.\n" {
 		t.Errorf("%d %s%s", code, stdout, stderr)
 	}
-	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status", "plain", "-o", "json"); code != 0 || stdout != "[]\n" || !strings.Contains(stderr, "Pod shop/plain is not injected") {
+	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status", "plain", "-o", "json"); code != 0 || stdout != "[]\n" ||
+		!strings.Contains(stderr, "Pod shop/plain is not injected") {
 		t.Error(code, stdout, stderr)
 	}
 	for _, choice := range []string{"-A", "-l=app=web"} {
-		if code, _, stderr := run(t, "", "--server", server, "-n", "shop", "status", "plain", choice); code != 1 || !strings.Contains(stderr, "not both") {
+		if code, _, stderr := run(t, "", "--server", server, "-n", "shop", "status", "plain", choice); code != 1 ||
+			!strings.Contains(stderr, "not both") {
 			t.Error(choice, code, stderr)
 		}
 	}
@@ -114,7 +128,8 @@ func TestStatusOfNobody(t *testing.T) {
 func TestValidateWithoutThePolicy(t *testing.T) {
 	server := shop().Start(t)
 	code, stdout, stderr := run(t, deployment, "--server", server, "validate", "-f", "-")
-	if code != 0 || !strings.Contains(stderr, "there is no webhook in namespace kms-agent-injector") || !strings.Contains(stdout, "ServiceAccount shop/web, with which the pod runs, does not exist") {
+	if code != 0 || !strings.Contains(stderr, "there is no webhook in namespace kms-agent-injector") ||
+		!strings.Contains(stdout, "ServiceAccount shop/web, with which the pod runs, does not exist") {
 		t.Errorf("%d %s%s", code, stdout, stderr)
 	}
 }

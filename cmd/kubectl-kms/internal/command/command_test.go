@@ -57,27 +57,47 @@ func TestValidate(t *testing.T) {
 		code     int
 		says     string
 	}{
-		"right":                {account + deployment, []string{"--config", operator}, 0, "1 pod looked at, 1 asking for injection (policy: " + operator + "): 0 mistakes, 0 warnings"},
-		"nobody asks":          {"kind: Pod\nspec: {containers: [{name: a}]}\n", []string{"--config", operator}, 0, "1 pod looked at, 0 asking"},
-		"no pods":              {account, []string{"--config", operator}, 0, "0 pods"},
-		"typing error":         {strings.ReplaceAll(deployment, "secret.db", "secrt.db"), []string{"--offline"}, 1, "-:9: mistake: Deployment shop/web: kms.alibabacloud.com/secrt.db: unknown annotation; did you mean kms.alibabacloud.com/secret.db?"},
-		"JMESPath":             {strings.ReplaceAll(deployment, "app/prod/db", "\"{name: a, format: env, keys: {A: 'b['}}\""), []string{"--offline"}, 1, "-:9: mistake: Deployment shop/web: kms.alibabacloud.com/secret.db: keys: A: \"b[\" is not a JMESPath expression"},
-		"not a string":         {strings.ReplaceAll(deployment, `"true"`, "true"), []string{"--offline"}, 1, "-:8: mistake: Deployment shop/web: kms.alibabacloud.com/inject: values of annotations are strings, and YAML takes this one for true; write it in quotes\n"},
-		"not text":             {strings.ReplaceAll(deployment, "app/prod/db", "{name: app/prod/db, format: env}"), []string{"--offline"}, 1, "-:9: mistake: Deployment shop/web: kms.alibabacloud.com/secret.db: values of annotations are strings; write | after the colon"},
-		"not a pod":            {strings.ReplaceAll(deployment, "[{name: web, image: web}]", "[5]"), []string{"--offline"}, 1, "Deployment shop/web: pod: Kubernetes would not read it: "},
-		"template":             {strings.ReplaceAll(deployment, "app/prod/db", "\"{name: a, format: template, template: '{{ .a'}\""), []string{"--offline"}, 1, "template"},
-		"policy":               {account + strings.ReplaceAll(deployment, "app/prod", "other"), []string{"--config", operator}, 1, "does not allow the secret"},
-		"no policy":            {account + strings.ReplaceAll(deployment, "app/prod", "other"), []string{"--offline"}, 0, "(policy: none)"},
-		"the pod's content":    {account + strings.ReplaceAll(deployment, "secret.db:", "containers: wbe\n        kms.alibabacloud.com/secret.db:"), []string{"--config", operator}, 1, "there is no container wbe in the pod"},
-		"account without role": {strings.ReplaceAll(account, "ack.alibabacloud.com/role-arn", "x") + deployment, []string{"--config", operator}, 0, "warning: Deployment shop/web: its pods will be refused"},
-		"account unknown":      {deployment, []string{"--config", operator}, 0, "warning: Deployment shop/web: its role was not checked"},
-		"not opted in":         {"kind: Namespace\nmetadata: {name: shop}\n---\n" + account + deployment, []string{"--config", operator}, 0, "kubectl label namespace shop kms.alibabacloud.com/injection=enabled"},
-		"not on the pod":       {strings.ReplaceAll(deployment, "shop}", "shop, annotations: {kms.alibabacloud.com/mode: init, kms.alibabacloud.com/inject: \"true\"}}"), []string{"--offline"}, 0, "-:3: warning: Deployment shop/web: kms.alibabacloud.com/mode: has no effect here, only on pods; move it to spec.template.metadata.annotations\n"},
-		"of the Jobs":          {"kind: CronJob\nspec:\n  jobTemplate:\n    metadata:\n      annotations:\n        kms.alibabacloud.com/inject: \"true\"\n    spec: {template: {spec: {containers: [{name: a}]}}}\n", []string{"--offline"}, 0, "-:6: warning: CronJob default/: kms.alibabacloud.com/inject: has no effect here, only on pods; move it to spec.jobTemplate.spec.template.metadata.annotations\n"},
-		"another prefix":       {strings.ReplaceAll(deployment, "kms.alibabacloud.com/", "kms.alibabacloud/"), []string{"--offline"}, 0, "-:8: warning: Deployment shop/web: kms.alibabacloud/inject: is not read by anybody; did you mean kms.alibabacloud.com/inject?\n"},
-		"not YAML":             {"a: [", []string{"--offline"}, 2, "not checked"},
-		"no policy there":      {deployment, []string{"--config", "none.yaml"}, 2, "none.yaml"},
-		"odd output":           {deployment, []string{"-o", "xml"}, 2, "xml"},
+		"right": {account + deployment, []string{"--config", operator}, 0, "1 pod looked at, 1 asking for injection (policy: " +
+			operator + "): 0 mistakes, 0 warnings"},
+		"nobody asks": {"kind: Pod\nspec: {containers: [{name: a}]}\n", []string{"--config", operator}, 0, "1 pod looked at, 0 asking"},
+		"no pods":     {account, []string{"--config", operator}, 0, "0 pods"},
+		"typing error": {strings.ReplaceAll(deployment, "secret.db", "secrt.db"), []string{"--offline"}, 1,
+			"-:9: mistake: Deployment shop/web: kms.alibabacloud.com/secrt.db: unknown annotation; did you mean kms.alibabacloud.com/secret.db?"},
+		"JMESPath": {strings.ReplaceAll(deployment, "app/prod/db", "\"{name: a, format: env, keys: {A: 'b['}}\""),
+			[]string{"--offline"}, 1, "-:9: mistake: Deployment shop/web: kms.alibabacloud.com/secret.db: keys: A: \"b[\" is not a JMESPath " +
+				"expression"},
+		"not a string": {strings.ReplaceAll(deployment, `"true"`, "true"), []string{"--offline"}, 1,
+			"-:8: mistake: Deployment shop/web: kms.alibabacloud.com/inject: values of annotations are strings, and YAML takes this one for true; " +
+				"write it in quotes\n"},
+		"not text": {strings.ReplaceAll(deployment, "app/prod/db", "{name: app/prod/db, format: env}"), []string{"--offline"}, 1,
+			"-:9: mistake: Deployment shop/web: kms.alibabacloud.com/secret.db: values of annotations are strings; write | after the colon"},
+		"not a pod": {strings.ReplaceAll(deployment, "[{name: web, image: web}]", "[5]"), []string{"--offline"}, 1,
+			"Deployment shop/web: pod: Kubernetes would not read it: "},
+		"template": {strings.ReplaceAll(deployment, "app/prod/db", "\"{name: a, format: template, template: '{{ .a'}\""),
+			[]string{"--offline"}, 1, "template"},
+		"policy": {account + strings.ReplaceAll(deployment, "app/prod", "other"), []string{"--config", operator}, 1,
+			"does not allow the secret"},
+		"no policy": {account + strings.ReplaceAll(deployment, "app/prod", "other"), []string{"--offline"}, 0, "(policy: none)"},
+		"the pod's content": {account + strings.ReplaceAll(deployment, "secret.db:",
+			"containers: wbe\n        kms.alibabacloud.com/secret.db:"), []string{"--config", operator}, 1, "there is no container wbe in the pod"},
+		"account without role": {strings.ReplaceAll(account, "ack.alibabacloud.com/role-arn", "x") + deployment, []string{"--config", operator},
+			0, "warning: Deployment shop/web: its pods will be refused"},
+		"account unknown": {deployment, []string{"--config", operator}, 0, "warning: Deployment shop/web: its role was not checked"},
+		"not opted in": {"kind: Namespace\nmetadata: {name: shop}\n---\n" + account + deployment, []string{"--config", operator}, 0,
+			"kubectl label namespace shop kms.alibabacloud.com/injection=enabled"},
+		"not on the pod": {strings.ReplaceAll(deployment, "shop}",
+			"shop, annotations: {kms.alibabacloud.com/mode: init, kms.alibabacloud.com/inject: \"true\"}}"), []string{"--offline"}, 0,
+			"-:3: warning: Deployment shop/web: kms.alibabacloud.com/mode: has no effect here, only on pods; move it to " +
+				"spec.template.metadata.annotations\n"},
+		"of the Jobs": {"kind: CronJob\nspec:\n  jobTemplate:\n    metadata:\n      annotations:\n        " +
+			"kms.alibabacloud.com/inject: \"true\"\n    spec: {template: {spec: {containers: [{name: a}]}}}\n", []string{"--offline"}, 0,
+			"-:6: warning: CronJob default/: kms.alibabacloud.com/inject: has no effect here, only on pods; move it to " +
+				"spec.jobTemplate.spec.template.metadata.annotations\n"},
+		"another prefix": {strings.ReplaceAll(deployment, "kms.alibabacloud.com/", "kms.alibabacloud/"), []string{"--offline"}, 0,
+			"-:8: warning: Deployment shop/web: kms.alibabacloud/inject: is not read by anybody; did you mean kms.alibabacloud.com/inject?\n"},
+		"not YAML":        {"a: [", []string{"--offline"}, 2, "not checked"},
+		"no policy there": {deployment, []string{"--config", "none.yaml"}, 2, "none.yaml"},
+		"odd output":      {deployment, []string{"-o", "xml"}, 2, "xml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, stdout, stderr := run(t, c.manifest, append([]string{"validate", "-f", "-"}, c.args...)...)
@@ -89,7 +109,8 @@ func TestValidate(t *testing.T) {
 }
 
 func TestValidateJSON(t *testing.T) {
-	code, stdout, _ := run(t, account+strings.ReplaceAll(deployment, "secret.db: app/prod/db", "mode: sidecr"), "validate", "-f", "-", "--offline", "-o", "json")
+	code, stdout, _ := run(t, account+strings.ReplaceAll(deployment, "secret.db: app/prod/db", "mode: sidecr"), "validate", "-f", "-",
+		"--offline", "-o", "json")
 	var r decide.Report
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
 		t.Fatal(err)
@@ -106,7 +127,8 @@ func TestValidateJSON(t *testing.T) {
 
 func TestInject(t *testing.T) {
 	code, stdout, stderr := run(t, account+deployment, "inject", "-f", "-", "--config", operator)
-	if code != 0 || !strings.HasPrefix(stdout, account) || !strings.Contains(stdout, "- name: kms-agent-init\n") || !strings.Contains(stdout, "kms.alibabacloud.com/injected: v1.2.3") {
+	if code != 0 || !strings.HasPrefix(stdout, account) || !strings.Contains(stdout, "- name: kms-agent-init\n") ||
+		!strings.Contains(stdout, "kms.alibabacloud.com/injected: v1.2.3") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 	again, twice, _ := run(t, stdout, "inject", "-f", "-", "--config", operator)
@@ -133,7 +155,8 @@ func TestExplain(t *testing.T) {
 	if code, stdout, _ = run(t, "", "explain", "secret"); code != 0 || !strings.Contains(stdout, "versionStage   for example ACSPrevious") {
 		t.Errorf("%d\n%s", code, stdout)
 	}
-	if code, _, stderr := run(t, "", "explain", "refresh-intervall"); code != 1 || !strings.Contains(stderr, "did you mean kms.alibabacloud.com/refresh-interval?") {
+	if code, _, stderr := run(t, "", "explain", "refresh-intervall"); code != 1 ||
+		!strings.Contains(stderr, "did you mean kms.alibabacloud.com/refresh-interval?") {
 		t.Errorf("%d\n%s", code, stderr)
 	}
 	var a config.Annotation
@@ -158,7 +181,8 @@ func TestHelpAndCompletion(t *testing.T) {
 		"validate -o ":    "text\njson\n:4\n",
 		"status -n ":      ":4\n", // without a cluster there is nothing to offer, and files are not offered either
 	} {
-		if _, stdout, _ := run(t, "", append([]string{"__complete"}, strings.Split(typed, " ")...)...); !strings.Contains("\n"+stdout, "\n"+want) {
+		if _, stdout, _ := run(t, "", append([]string{"__complete"}, strings.Split(typed, " ")...)...); !strings.Contains("\n"+stdout,
+			"\n"+want) {
 			t.Errorf("kubectl kms %s completes to\n%s\nwant\n%s", typed, stdout, want)
 		}
 	}

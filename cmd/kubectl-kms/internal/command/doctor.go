@@ -16,7 +16,8 @@ func (sh *shell) doctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor POD | TYPE/NAME",
 		Short: "Find the broken link between a pod and its secrets",
-		Long: "Goes through the chain from the namespace's label to the age of the pod's files, says of each link whether it holds (✓) or not (✗),\n" +
+		Long: "Goes through the chain from the namespace's label to the age of the pod's files, says of each link " +
+			"whether it holds (✓) or not (✗),\n" +
 			"and what to do, and prints the RAM policies that the pod needs. The agent in the pod asks STS and KMS once more for this, and\n" +
 			"throws away what it gets; the API server is asked for a pod as a dry run. Nothing is changed.\n\n" +
 			"Exit code: 0 the chain is whole, 1 it is not, 2 it could not be examined.",

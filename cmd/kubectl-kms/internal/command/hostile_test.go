@@ -50,7 +50,8 @@ func TestHostileCluster(t *testing.T) {
 				}
 			}
 		}
-		p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.ContainerName, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+		p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.ContainerName,
+			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
 		return p
 	}
 	failing, talking, forged := pod("failing"), pod("talking"), pod("forged")
@@ -65,14 +66,16 @@ func TestHostileCluster(t *testing.T) {
 	for _, p := range []*corev1.Pod{failing, talking, forged} {
 		server.Objects["/api/v1/namespaces/shop/pods/"+p.Name] = p
 	}
-	server.Objects["/api/v1/namespaces/shop/events"] = list("v1", "Event", object{"metadata": object{"name": "1"}, "reason": "FailedCreate", "message": hostile,
-		"involvedObject": object{"kind": "ReplicaSet", "name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-01T00:00:00Z"})
+	server.Objects["/api/v1/namespaces/shop/events"] = list("v1", "Event",
+		object{"metadata": object{"name": "1"}, "reason": "FailedCreate", "message": hostile,
+			"involvedObject": object{"kind": "ReplicaSet", "name": "web-58c5759d8d"}, "lastTimestamp": "2026-01-01T00:00:00Z"})
 	server.Objects["/.well-known/openid-configuration"] = object{"issuer": hostile}
 	server.Refuses, server.Warns = `failed calling webhook "pods.kms.alibabacloud.com": `+hostile, "299 - \"mind \u202e this\""
 	server.Forbids = map[string]string{"/api/v1/namespaces/shop/pods/secret": hostile}
 	server.Runs = map[string]func([]string, io.Writer, io.Writer){
 		"/api/v1/namespaces/shop/pods/talking/exec": func(_ []string, stdout, _ io.Writer) {
-			_ = json.NewEncoder(stdout).Encode(object{"fetched": "2026-01-01T00:00:00Z", "problems": []string{hostile}, "secrets": []object{{"name": hostile, "version": hostile}}})
+			_ = json.NewEncoder(stdout).Encode(object{"fetched": "2026-01-01T00:00:00Z", "problems": []string{hostile},
+				"secrets": []object{{"name": hostile, "version": hostile}}})
 		},
 	}
 	address := server.Start(t)
@@ -81,7 +84,8 @@ func TestHostileCluster(t *testing.T) {
 		"doctor failing", "doctor talking", "doctor forged", "doctor deployment/web", "doctor talking -o json", "doctor secret", "doctor \x1b[2J",
 	} {
 		t.Run(line, func(t *testing.T) {
-			_, stdout, stderr := run(t, "", append([]string{"--server", address, "--cache-dir", t.TempDir(), "-n", "shop"}, strings.Split(line, " ")...)...)
+			_, stdout, stderr := run(t, "", append([]string{"--server", address, "--cache-dir", t.TempDir(), "-n", "shop"},
+				strings.Split(line, " ")...)...)
 			if stdout+stderr == "" {
 				t.Error("it says nothing")
 			}
@@ -106,11 +110,12 @@ func TestHostileManifests(t *testing.T) {
 	bad := strings.NewReplacer("\x7f", `\u007f`).Replace(string(quoted))
 	for name, manifest := range map[string]string{
 		"annotation": strings.ReplaceAll(deployment, `"true"`, `"true"`+"\n        kms.alibabacloud.com/secret.b: "+bad),
-		"key":        strings.ReplaceAll(deployment, "kms.alibabacloud.com/secret.db: app/prod/db", `"kms.alibabacloud.com/`+strings.Trim(bad, `"`)+`": a`),
-		"name":       strings.ReplaceAll(deployment, "{name: web, namespace: shop}", "{name: "+bad+", namespace: "+bad+"}"),
-		"elsewhere":  `{"kind": ` + bad + `, "spec": {` + bad + `: {"annotations": {"kms.alibabacloud.com/mode": ` + bad + `}}}}`,
-		"twice":      `{` + bad + `: 1, ` + bad + `: 2}`,
-		"no YAML":    "a: " + hostile,
+		"key": strings.ReplaceAll(deployment, "kms.alibabacloud.com/secret.db: app/prod/db",
+			`"kms.alibabacloud.com/`+strings.Trim(bad, `"`)+`": a`),
+		"name":      strings.ReplaceAll(deployment, "{name: web, namespace: shop}", "{name: "+bad+", namespace: "+bad+"}"),
+		"elsewhere": `{"kind": ` + bad + `, "spec": {` + bad + `: {"annotations": {"kms.alibabacloud.com/mode": ` + bad + `}}}}`,
+		"twice":     `{` + bad + `: 1, ` + bad + `: 2}`,
+		"no YAML":   "a: " + hostile,
 	} {
 		for _, command := range []string{"validate", "inject"} {
 			args := []string{command, "-f", "-", "--config", operator}

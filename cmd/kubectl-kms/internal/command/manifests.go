@@ -24,8 +24,10 @@ func (sh *shell) manifestFlags(cmd *cobra.Command) *manifestFlags {
 	flags.StringSliceVarP(&f.source.Files, "filename", "f", nil, "files and folders with manifests; - is standard input")
 	flags.StringVarP(&f.source.Kustomize, "kustomize", "k", "", "folder of a kustomization")
 	flags.BoolVarP(&f.source.Recursive, "recursive", "R", false, "folders in the folders of -f too")
-	flags.StringVar(&f.operator, "config", "", "file with the operator's document (config.yaml of the ConfigMap kms-webhook); then no cluster is asked")
-	flags.StringVar(&f.roleARN, "role-arn", "", "ARN of the RAM role of ServiceAccounts that are neither in the manifests nor in the cluster: acs:ram::<account>:role/<name>")
+	flags.StringVar(&f.operator, "config", "",
+		"file with the operator's document (config.yaml of the ConfigMap kms-webhook); then no cluster is asked")
+	flags.StringVar(&f.roleARN, "role-arn", "",
+		"ARN of the RAM role of ServiceAccounts that are neither in the manifests nor in the cluster: acs:ram::<account>:role/<name>")
 	return f
 }
 
@@ -43,7 +45,8 @@ func (sh *shell) inject() *cobra.Command {
 		Short: "Print manifests as their pods would be in the cluster",
 		Long: "Prints the manifests with what the webhook would add to their pods, by the webhook's own code. Documents without such pods are\n" +
 			"printed as they are. The operator's document and ServiceAccounts come from the cluster, which is not changed; with --config from\n" +
-			"that file and from the manifests; the role of a ServiceAccount that is not among them comes from --role-arn. Pods that the webhook would refuse are reported, and then nothing is printed.",
+			"that file and from the manifests; the role of a ServiceAccount that is not among them comes from --role-arn. Pods that the webhook " +
+			"would refuse are reported, and then nothing is printed.",
 		Example: `  # What would this Deployment's pods be?
   kubectl kms inject -f web.yaml
 
@@ -78,7 +81,8 @@ func (sh *shell) validate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate -f FILE",
 		Short: "Say what is wrong with manifests before the cluster does",
-		Long: "Holds the pods of manifests to what the webhook would hold them to: all annotations, the operator's policy, the pod's own content,\n" +
+		Long: "Holds the pods of manifests to what the webhook would hold them to: all annotations, the operator's policy, the pod's own " +
+			"content,\n" +
 			"the ServiceAccount's role, and the namespace's label. Without a cluster, or with --offline, the annotations and the pods alone.\n\n" +
 			"Exit code: 0 nothing would be refused, 1 something would, 2 it could not be checked.",
 		Example: `  # One file, folders, standard input

@@ -133,9 +133,11 @@ func (w World) optedIn(ctx context.Context, namespace string) string {
 	switch {
 	case errors.Is(err, ErrUnknown):
 	case errors.Is(err, injector.ErrNotFound):
-		return fmt.Sprintf("namespace %s does not exist; nothing is injected in it unless it has the label %s=enabled", namespace, config.NamespaceLabel)
+		return fmt.Sprintf("namespace %s does not exist; nothing is injected in it unless it has the label %s=enabled", namespace,
+			config.NamespaceLabel)
 	case err == nil && labels[config.NamespaceLabel] != "enabled":
-		return fmt.Sprintf("namespace %s does not have the label %s=enabled, so that the cluster injects nothing in it; kubectl label namespace %s %s=enabled",
+		return fmt.Sprintf("namespace %s does not have the label %s=enabled, so that the cluster injects nothing in it; kubectl label "+
+			"namespace %s %s=enabled",
 			namespace, config.NamespaceLabel, namespace, config.NamespaceLabel)
 	}
 	return ""

@@ -100,7 +100,8 @@ func (r *Report) strays(o manifest.Object, namespace string) {
 // overlooked warns of annotations that nobody reads, for where they are or for a mistake in their prefix.
 func (r *Report) overlooked(pod manifest.Pod, namespace string) {
 	for _, key := range config.Misplaced(pod.Above, pod.Annotations) {
-		r.add(pod.Object, pod.AboveLine(key), namespace, Warning, key, "has no effect here, only on pods; move it to "+pod.Path+".metadata.annotations")
+		r.add(pod.Object, pod.AboveLine(key), namespace, Warning, key,
+			"has no effect here, only on pods; move it to "+pod.Path+".metadata.annotations")
 	}
 	meant := config.Misspelt(pod.Annotations)
 	for _, key := range slices.Sorted(maps.Keys(meant)) {
@@ -137,7 +138,8 @@ func (r *Report) pod(pod manifest.Pod, namespace string, d injector.Decision, no
 // Text writes the report for people.
 func (r Report) Text(s screen.Screen) {
 	for _, f := range r.Findings {
-		s.Printf("%s:%d: %s: %s %s/%s: ", screen.Line(f.File), f.Line, f.Severity, screen.Line(f.Kind), screen.Line(f.Namespace), screen.Line(f.Name))
+		s.Printf("%s:%d: %s: %s %s/%s: ", screen.Line(f.File), f.Line, f.Severity, screen.Line(f.Kind), screen.Line(f.Namespace),
+			screen.Line(f.Name))
 		if f.Where != "" {
 			s.Printf("%s: ", screen.Line(f.Where))
 		}

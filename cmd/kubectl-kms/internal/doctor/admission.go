@@ -26,7 +26,8 @@ func (e *examination) namespaceLabel(ctx context.Context) {
 	case err != nil:
 		e.add(Namespace, Unseen, fmt.Sprintf("the labels of namespace %s cannot be read: %v", name, err), "")
 	case e.labels[config.NamespaceLabel] != "enabled":
-		e.add(Namespace, Broken, fmt.Sprintf("%s does not have the label %s=enabled: the webhook is not called for its pods", name, config.NamespaceLabel),
+		e.add(Namespace, Broken, fmt.Sprintf("%s does not have the label %s=enabled: the webhook is not called for its pods", name,
+			config.NamespaceLabel),
 			fmt.Sprintf("kubectl label namespace %s %s=enabled, then make the pods anew", name, config.NamespaceLabel))
 	default:
 		e.add(Namespace, Good, fmt.Sprintf("%s has the label %s=enabled", name, config.NamespaceLabel), "")
@@ -86,7 +87,8 @@ func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
 
 // endpoints looks for pods of the webhook that are ready.
 func (e *examination) endpoints(ctx context.Context, namespace string) bool {
-	slices, err := e.Client.Kube.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + cluster.Service})
+	slices, err := e.Client.Kube.DiscoveryV1().EndpointSlices(namespace).List(ctx,
+		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + cluster.Service})
 	if err != nil {
 		e.add(Endpoints, Unseen, fmt.Sprintf("the endpoints of Service %s/%s cannot be read: %v", namespace, cluster.Service, err), "")
 		return true
@@ -101,7 +103,8 @@ func (e *examination) endpoints(ctx context.Context, namespace string) bool {
 	}
 	if ready == 0 {
 		e.add(Endpoints, Broken, fmt.Sprintf("the Service %s/%s has no ready endpoint: annotated pods are refused", namespace, cluster.Service),
-			fmt.Sprintf("kubectl -n %[1]s get deployment %[2]s; if it is scaled to 0: kubectl -n %[1]s scale deployment %[2]s --replicas=2; if its pods are not ready: kubectl -n %[1]s logs deployment/%[2]s; if there is none: %[3]s", namespace, cluster.Deployment, reinstall))
+			fmt.Sprintf("kubectl -n %[1]s get deployment %[2]s; if it is scaled to 0: kubectl -n %[1]s scale deployment %[2]s --replicas=2; if "+
+				"its pods are not ready: kubectl -n %[1]s logs deployment/%[2]s; if there is none: %[3]s", namespace, cluster.Deployment, reinstall))
 		return false
 	}
 	e.add(Endpoints, Good, fmt.Sprintf("Service %s/%s has %d ready", namespace, cluster.Service, ready), "")

@@ -69,17 +69,20 @@ func whole(t *testing.T) *kube {
 	k.Objects = map[string]any{
 		"/version":                          map[string]any{"gitVersion": "v1.36.3"},
 		"/.well-known/openid-configuration": map[string]any{"issuer": "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c0ffee"},
-		"/api/v1/namespaces/shop":           map[string]any{"metadata": map[string]any{"name": "shop", "labels": map[string]any{config.NamespaceLabel: "enabled"}}},
-		account + k.account():               map[string]any{"metadata": map[string]any{"annotations": map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"}}},
+		"/api/v1/namespaces/shop": map[string]any{"metadata": map[string]any{"name": "shop",
+			"labels": map[string]any{config.NamespaceLabel: "enabled"}}},
+		account + k.account(): map[string]any{"metadata": map[string]any{"annotations": map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"}}},
 		webhooks: &admissionv1.MutatingWebhookConfiguration{Webhooks: []admissionv1.MutatingWebhook{{
 			Name: "pods.kms.alibabacloud.com", FailurePolicy: &fail,
 			NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
 				{Key: config.NamespaceLabel, Operator: metav1.LabelSelectorOpIn, Values: []string{"enabled"}},
 				{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{"kube-system"}},
 			}},
-			ClientConfig: admissionv1.WebhookClientConfig{CABundle: bundle(t), Service: &admissionv1.ServiceReference{Namespace: "kms-agent-injector", Name: "kms-webhook"}},
+			ClientConfig: admissionv1.WebhookClientConfig{CABundle: bundle(t),
+				Service: &admissionv1.ServiceReference{Namespace: "kms-agent-injector", Name: "kms-webhook"}},
 		}}},
-		endpoints: map[string]any{"items": []any{map[string]any{"ports": []any{map[string]any{"name": port}}, "endpoints": []any{map[string]any{"addresses": []string{"10.0.0.1"}, "conditions": map[string]any{"ready": ready}}}}}},
+		endpoints: map[string]any{"items": []any{map[string]any{"ports": []any{map[string]any{"name": port}},
+			"endpoints": []any{map[string]any{"addresses": []string{"10.0.0.1"}, "conditions": map[string]any{"ready": ready}}}}}},
 		"/apis/apps/v1/namespaces/kms-agent-injector/deployments/kms-webhook": map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
 			"volumes": []any{map[string]any{"name": "config", "configMap": map[string]any{"name": "kms-webhook-7f"}}}}}}},
 		"/api/v1/namespaces/kms-agent-injector/configmaps/kms-webhook-7f": map[string]any{"data": map[string]any{"config.yaml": string(file("operator.yaml"))}},
@@ -118,7 +121,8 @@ func expired(t *testing.T) []byte {
 
 func (k *kube) diagnose(t *testing.T) Report {
 	t.Helper()
-	settings := &rest.Config{Host: k.Start(t), QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}
+	settings := &rest.Config{Host: k.Start(t), QPS: -1,
+		ContentConfig: rest.ContentConfig{ContentType: "application/json", AcceptContentTypes: "application/json"}}
 	clients, err := kubernetes.NewForConfig(settings)
 	if err != nil {
 		t.Fatal(err)
@@ -138,8 +142,10 @@ func (k *kube) diagnose(t *testing.T) Report {
 			t.Fatal(err)
 		}
 	}
-	d := Doctor{Client: client, Asker: injected.Asker{Kube: clients, REST: settings}, World: decide.World{Injector: in, PlainSidecars: plain, Cluster: client}}
-	r, err := d.examine(t.Context(), subject{title: "Pod shop/web", namespace: "shop", template: text, pod: k.pod, refusal: "denied"}, time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC))
+	d := Doctor{Client: client, Asker: injected.Asker{Kube: clients, REST: settings},
+		World: decide.World{Injector: in, PlainSidecars: plain, Cluster: client}}
+	r, err := d.examine(t.Context(), subject{title: "Pod shop/web", namespace: "shop", template: text, pod: k.pod, refusal: "denied"},
+		time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,15 +154,17 @@ func (k *kube) diagnose(t *testing.T) Report {
 
 func TestChain(t *testing.T) {
 	last := func(k *kube, message string) {
-		k.pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: message}}
+		k.pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1,
+			Message: message}}
 	}
 	object := func(k *kube, path string) map[string]any { return k.Objects[path].(map[string]any) }
 	for name, c := range map[string]struct {
 		breakIt     func(*kube)
 		links, says string
 	}{
-		"whole":            {func(*kube) {}, "", "were fetched 5m0s ago, at the start"},
-		"no label":         {func(k *kube) { object(k, "/api/v1/namespaces/shop")["metadata"].(map[string]any)["labels"] = nil }, "namespace", "kubectl label namespace shop"},
+		"whole": {func(*kube) {}, "", "were fetched 5m0s ago, at the start"},
+		"no label": {func(k *kube) { object(k, "/api/v1/namespaces/shop")["metadata"].(map[string]any)["labels"] = nil }, "namespace",
+			"kubectl label namespace shop"},
 		"no configuration": {func(k *kube) { delete(k.Objects, webhooks) }, "webhook", "there is no MutatingWebhookConfiguration"},
 		"excluded": {func(k *kube) {
 			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector.MatchExpressions[1].Values = []string{"shop"}
@@ -187,7 +195,8 @@ func TestChain(t *testing.T) {
 			k.Refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": context deadline exceeded`
 		}, "certificate", "9443"},
 		"somebody else's webhook": {func(k *kube) { k.Refuses = `failed calling webhook "other.example.com": x509` }, "", ""},
-		"annotation":              {func(k *kube) { k.pod.Annotations[config.Prefix+"modee"] = "init" }, "annotations", "did you mean kms.alibabacloud.com/mode?"},
+		"annotation": {func(k *kube) { k.pod.Annotations[config.Prefix+"modee"] = "init" }, "annotations",
+			"did you mean kms.alibabacloud.com/mode?"},
 		"not asked": {func(k *kube) {
 			delete(k.pod.Annotations, config.Prefix+"inject")
 			k.pod.Annotations[config.Prefix+"inject"] = "false"
@@ -197,7 +206,8 @@ func TestChain(t *testing.T) {
 			k.made, _ = json.Marshal(k.pod)
 			k.pod = nil
 		}, "injection", "no pod can be made: denied"},
-		"no role":    {func(k *kube) { object(k, account+k.account())["metadata"] = map[string]any{} }, "role", "kubectl annotate serviceaccount"},
+		"no role": {func(k *kube) { object(k, account+k.account())["metadata"] = map[string]any{} }, "role",
+			"kubectl annotate serviceaccount"},
 		"no account": {func(k *kube) { delete(k.Objects, account+k.account()) }, "role", "does not exist"},
 		"audience": {func(k *kube) {
 			for _, v := range k.pod.Spec.Volumes {
@@ -210,12 +220,15 @@ func TestChain(t *testing.T) {
 			object(k, "/.well-known/openid-configuration")["issuer"] = "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/cafe"
 		}, "oidc-provider", "set clusterID"},
 		"trust": {func(k *kube) {
-			last(k, "assume acs:ram::1234567890123456:role/shop at sts-vpc.cn-hangzhou.aliyuncs.com: AuthenticationFail.NoPermission: There is no permission (request R)\n  link: sts\n  why: trust\n  fix: mend it")
+			last(k, "assume acs:ram::1234567890123456:role/shop at sts-vpc.cn-hangzhou.aliyuncs.com: AuthenticationFail.NoPermission: There is no "+
+				"permission (request R)\n  link: sts\n  why: trust\n  fix: mend it")
 		}, "sts", "mend it"},
 		"permission": {func(k *kube) {
-			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  link: kms app/prod/db\n  why: policy\n  fix: mend it")
+			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  link: kms app/prod/db\n  why: policy\n  fix: "+
+				"mend it")
 		}, "kms", "Forbidden.NoPermission"},
-		"a secret that nobody knows of": {func(k *kube) { last(k, "get secret app/other: dial tcp: i/o timeout\n  link: kms app/other") }, "kms", "app/other: dial tcp"},
+		"a secret that nobody knows of": {func(k *kube) { last(k, "get secret app/other: dial tcp: i/o timeout\n  link: kms app/other") }, "kms",
+			"app/other: dial tcp"},
 		"an agent that names no link": {func(k *kube) {
 			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  why: policy\n  fix: mend it")
 		}, "files", "? sts           the agent does not say which link"},
@@ -250,7 +263,8 @@ func TestMet(t *testing.T) {
 		t.Errorf("%+v", e.wrong)
 	}
 	e = &examination{}
-	if e.met(status.ReadText("get secret a: no\n  why: because\n  fix: mend it")); e.asked || e.silent == nil || len(e.of(Files)) != 1 || cure(e.wrong[0]) != "mend it" {
+	if e.met(status.ReadText("get secret a: no\n  why: because\n  fix: mend it")); e.asked || e.silent == nil || len(e.of(Files)) != 1 ||
+		cure(e.wrong[0]) != "mend it" {
 		t.Errorf("%+v", e.wrong)
 	}
 }

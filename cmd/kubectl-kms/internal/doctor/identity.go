@@ -70,7 +70,8 @@ func (e *examination) token() {
 			}
 		}
 	}
-	e.add(Token, Broken, "the pod has no projected token in a volume "+injector.TokenVolume, "remove a volume of that name from the manifest: the webhook adds the right one")
+	e.add(Token, Broken, "the pod has no projected token in a volume "+injector.TokenVolume,
+		"remove a volume of that name from the manifest: the webhook adds the right one")
 }
 
 // provider compares what the pod shows its token to with what the cluster is, and returns the cluster's issuer.
@@ -84,9 +85,12 @@ func (e *examination) provider(ctx context.Context) string {
 	cluster := issuer[strings.LastIndex(issuer, "/")+1:]
 	switch {
 	case e.Blind == nil && arn != policy.OIDCProviderARN:
-		e.add(Provider, Broken, fmt.Sprintf("the pod shows its token to %s, but the operator's document says %s", arn, policy.OIDCProviderARN), "make the pod anew")
-	case strings.HasPrefix(issuer, "https://oidc-ack-") && strings.Contains(arn, "/ack-rrsa-") && !strings.HasSuffix(arn, "/ack-rrsa-"+cluster):
-		e.add(Provider, Broken, fmt.Sprintf("%s is another cluster's: this one issues tokens as %s", arn, issuer), "set clusterID of the operator's document (Helm value) to "+cluster+", then make the pod anew")
+		e.add(Provider, Broken, fmt.Sprintf("the pod shows its token to %s, but the operator's document says %s", arn, policy.OIDCProviderARN),
+			"make the pod anew")
+	case strings.HasPrefix(issuer, "https://oidc-ack-") && strings.Contains(arn, "/ack-rrsa-") &&
+		!strings.HasSuffix(arn, "/ack-rrsa-"+cluster):
+		e.add(Provider, Broken, fmt.Sprintf("%s is another cluster's: this one issues tokens as %s", arn, issuer),
+			"set clusterID of the operator's document (Helm value) to "+cluster+", then make the pod anew")
 	case err != nil:
 		e.add(Provider, Unseen, fmt.Sprintf("%s; the cluster's issuer, which must be its, cannot be read: %v", arn, err), "")
 	default:

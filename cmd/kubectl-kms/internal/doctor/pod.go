@@ -28,7 +28,8 @@ func (e *examination) annotations(ctx context.Context) error {
 	case len(mistakes) > 0:
 		e.add(Annotations, Broken, mistakes.Error(), "change them in the manifest; kubectl kms explain shows what they may be")
 	case !v.Asked:
-		e.add(Annotations, Broken, "the pod does not ask to be injected", fmt.Sprintf(`annotate the pod template with %sinject: "true" and %ssecret.<file>: <KMS secret>`, config.Prefix, config.Prefix))
+		e.add(Annotations, Broken, "the pod does not ask to be injected",
+			fmt.Sprintf(`annotate the pod template with %sinject: "true" and %ssecret.<file>: <KMS secret>`, config.Prefix, config.Prefix))
 	case e.Blind != nil:
 		e.add(Annotations, Good, "are right (the operator's policy could not be read: "+e.Blind.Error()+")", "")
 	default:
@@ -43,13 +44,15 @@ func (e *examination) injection() {
 		if e.refusal != "" {
 			says = "no pod can be made: " + e.refusal
 		}
-		e.add(Injection, Broken, says, "the link that is broken above or below says why; once it is mended, pods come by themselves within minutes")
+		e.add(Injection, Broken, says, "the link that is broken above or below says why; once it is mended, pods come by themselves within "+
+			"minutes")
 		return
 	}
 	agent, ok, err := injected.Read(e.pod)
 	switch {
 	case !ok && e.verdict.Asked:
-		e.add(Injection, Broken, "the pod has no agent: it was made while the webhook was not called for it", "once the links above are whole, delete the pod, so that it is made anew")
+		e.add(Injection, Broken, "the pod has no agent: it was made while the webhook was not called for it",
+			"once the links above are whole, delete the pod, so that it is made anew")
 	case !ok:
 		e.add(Injection, Unneeded, "the pod has no agent, and asks for none", "")
 	case err == nil && len(e.other) > 0:

@@ -14,21 +14,25 @@ func TestPolicies(t *testing.T) {
 		t.Fatal(err)
 	}
 	for subject, want := range map[string]bool{"system:serviceaccount:shop:web": true, "system:serviceaccount:shop:default": false} {
-		decision := policy.Decide([]policy.Document{trust}, policy.Request{Action: "sts:AssumeRole", Federated: provider, Context: map[string][]string{
-			"oidc:iss": {issuer}, "oidc:aud": {"sts.aliyuncs.com"}, "oidc:sub": {subject},
-		}})
+		decision := policy.Decide([]policy.Document{trust},
+			policy.Request{Action: "sts:AssumeRole", Federated: provider, Context: map[string][]string{
+				"oidc:iss": {issuer}, "oidc:aud": {"sts.aliyuncs.com"}, "oidc:sub": {subject},
+			}})
 		if (decision == policy.Allow) != want {
 			t.Errorf("%s: %v", subject, decision)
 		}
 	}
-	permission, err := policy.ParsePermissions(permissionPolicy("cn-hangzhou", "1234567890123456", []string{"shop/db", "acs:kms:cn-beijing:1:secret/other"}))
+	permission, err := policy.ParsePermissions(permissionPolicy("cn-hangzhou", "1234567890123456",
+		[]string{"shop/db", "acs:kms:cn-beijing:1:secret/other"}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for resource, want := range map[string]bool{
-		"acs:kms:cn-hangzhou:1234567890123456:secret/shop/db": true, "acs:kms:cn-beijing:1:secret/other": true, "acs:kms:cn-hangzhou:1234567890123456:secret/shop/key": false,
+		"acs:kms:cn-hangzhou:1234567890123456:secret/shop/db": true, "acs:kms:cn-beijing:1:secret/other": true,
+		"acs:kms:cn-hangzhou:1234567890123456:secret/shop/key": false,
 	} {
-		if decision := policy.Decide([]policy.Document{permission}, policy.Request{Action: "kms:GetSecretValue", Resource: resource}); (decision == policy.Allow) != want {
+		if decision := policy.Decide([]policy.Document{permission},
+			policy.Request{Action: "kms:GetSecretValue", Resource: resource}); (decision == policy.Allow) != want {
 			t.Errorf("%s: %v", resource, decision)
 		}
 	}

@@ -22,7 +22,8 @@ func ask(t *testing.T, change func(*corev1.Pod), run func(command []string, stdo
 	t.Helper()
 	pod := golden(t, "api")
 	pod.Namespace, pod.Name = "shop", "web"
-	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.ContainerName, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.ContainerName,
+		State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
 	change(pod)
 	p, _, err := Read(pod)
 	if err != nil {

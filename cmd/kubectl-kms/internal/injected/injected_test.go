@@ -41,7 +41,8 @@ func read(t *testing.T, name string) Pod {
 
 func TestRead(t *testing.T) {
 	p := read(t, "api")
-	if p.Mode != config.ModeSidecar || p.Version != "v0.0.0" || p.Role() != "acs:ram::1234567890123456:role/shop" || p.Provider() != "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee" || p.Sidecar() != injector.ContainerName {
+	if p.Mode != config.ModeSidecar || p.Version != "v0.0.0" || p.Role() != "acs:ram::1234567890123456:role/shop" ||
+		p.Provider() != "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee" || p.Sidecar() != injector.ContainerName {
 		t.Errorf("%+v", p)
 	}
 	if p.Agent.API == nil || len(p.Secrets()) == 0 || !slices.IsSorted(p.Secrets()) {
@@ -88,7 +89,8 @@ func TestStale(t *testing.T) {
 func TestLastWords(t *testing.T) {
 	p := read(t, "api")
 	say := func(last, now corev1.ContainerState, ready bool) {
-		p.Pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.InitContainerName, LastTerminationState: last, State: now, Ready: ready}}
+		p.Pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.InitContainerName, LastTerminationState: last, State: now,
+			Ready: ready}}
 	}
 	ended := func(code int32, message string) corev1.ContainerState {
 		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: message}}

@@ -189,7 +189,8 @@ func (o Object) Pod() (Pod, bool) {
 			return Pod{}, false
 		}
 	}
-	found := Pod{Object: o, JSON: text, Annotations: words(annotations.in(pod)), Path: at.dotted(), Claims: o.claims(), place: slices.Concat(o.place, at), written: written}
+	found := Pod{Object: o, JSON: text, Annotations: words(annotations.in(pod)), Path: at.dotted(), Claims: o.claims(),
+		place: slices.Concat(o.place, at), written: written}
 	for i := range at {
 		found.Above = slices.AppendSeq(found.Above, maps.Keys(words(annotations.in(at[:i].in(o.json)))))
 	}

@@ -214,7 +214,8 @@ func TestTextStays(t *testing.T) {
 	for name, text := range blocks {
 		t.Run(name, func(t *testing.T) {
 			after, lost := grownText(t, text)
-			if gone := missing(lines(strings.TrimSuffix(text, "\n")+"\n"), lines(after+"\n")); len(gone) > 0 && !strings.HasPrefix(name, "no end") || lost != "" {
+			if gone := missing(lines(strings.TrimSuffix(text, "\n")+"\n"), lines(after+"\n")); len(gone) > 0 &&
+				!strings.HasPrefix(name, "no end") || lost != "" {
 				t.Errorf("%s is lost (%s):\n%s", gone, lost, after)
 			}
 			if crlf := strings.Count(after, "\r\n"); crlf > 0 && crlf != strings.Count(after, "\n") {
@@ -267,7 +268,8 @@ kind:   ConfigMap
 	if !strings.Contains(lost, "aliases") || strings.ContainsAny(after, "&*") {
 		t.Errorf("%s\n%s", lost, after)
 	}
-	for _, want := range []string{"kind: Deployment # a shop\n", "- name: web # the storefront\n", "# same for all\n", "---\n# untouched:   stays\nkind:   ConfigMap\n"} {
+	for _, want := range []string{"kind: Deployment # a shop\n", "- name: web # the storefront\n", "# same for all\n",
+		"---\n# untouched:   stays\nkind:   ConfigMap\n"} {
 		if !strings.Contains(after, want) {
 			t.Errorf("it is without %q:\n%s", want, after)
 		}

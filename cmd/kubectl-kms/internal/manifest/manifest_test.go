@@ -98,13 +98,14 @@ spec:
 func TestMeaning(t *testing.T) {
 	const pod = `{"metadata":{"annotations":{}},"spec":{"containers":[{"name":"c","volumeMounts":[]}]}}`
 	for name, text := range map[string]string{
-		"JSON":            `{"kind":"Pod","metadata":{"annotations":{}},"spec":{"containers":[{"name":"c","volumeMounts":[],"n":12345678901234567890}]}}`,
-		"Deployment":      `{"kind":"Deployment","spec":{"template":` + pod + `}}`,
-		"CronJob":         `{"kind":"CronJob","spec":{"jobTemplate":{"spec":{"template":` + pod + `}}}}`,
-		"CloneSet":        `{"kind":"CloneSet","spec":{"template":` + pod + `}}`,
-		"List":            `{"kind":"List","items":[{"kind":"ConfigMap"},{"kind":"DaemonSet","spec":{"template":` + pod + `}}]}`,
-		"null":            `{"kind":"Pod","metadata":{"annotations":{}},"spec":{"initContainers":null,"containers":[{"volumeMounts":[]}]}}`,
-		"alias":           "kind: Pod\nmetadata: {annotations: {}}\nspec:\n  other: &m [{name: a}]\n  containers: [{name: c, volumeMounts: *m}]\n",
+		"JSON":       `{"kind":"Pod","metadata":{"annotations":{}},"spec":{"containers":[{"name":"c","volumeMounts":[],"n":12345678901234567890}]}}`,
+		"Deployment": `{"kind":"Deployment","spec":{"template":` + pod + `}}`,
+		"CronJob":    `{"kind":"CronJob","spec":{"jobTemplate":{"spec":{"template":` + pod + `}}}}`,
+		"CloneSet":   `{"kind":"CloneSet","spec":{"template":` + pod + `}}`,
+		"List":       `{"kind":"List","items":[{"kind":"ConfigMap"},{"kind":"DaemonSet","spec":{"template":` + pod + `}}]}`,
+		"null":       `{"kind":"Pod","metadata":{"annotations":{}},"spec":{"initContainers":null,"containers":[{"volumeMounts":[]}]}}`,
+		"alias": "kind: Pod\nmetadata: {annotations: {}}\nspec:\n  other: &m [{name: a}]\n  containers: [{name: c, volumeMounts: " +
+			"*m}]\n",
 		"merge key":       "kind: Pod\nmetadata: &m {annotations: {}}\nspec:\n  containers: [{name: c, volumeMounts: []}]\nmore: {<<: *m}\n",
 		"alias elsewhere": "kind: Pod\nmetadata: {annotations: {}}\nspec:\n  x: &x 1\n  y: *x\n  containers: [{name: c, volumeMounts: []}]\n",
 	} {
@@ -203,7 +204,8 @@ func TestSources(t *testing.T) {
 		"no manifests":  {Source{Files: []string{dir + "/empty"}}, "", ".yaml"},
 		"address":       {Source{Files: []string{"https://example.com/web.yaml"}}, "", "curl"},
 		"not YAML":      {Source{Files: []string{Stdin}, In: strings.NewReader("a: b\n---\na: [\n")}, "", "line 3"},
-		"a key twice":   {Source{Files: []string{Stdin}, In: strings.NewReader("a: b\na: c\n")}, "", `line 2: the key "a" is written twice, first in line 1`},
+		"a key twice": {Source{Files: []string{Stdin}, In: strings.NewReader("a: b\na: c\n")}, "",
+			`line 2: the key "a" is written twice, first in line 1`},
 	} {
 		documents, err := c.source.Read()
 		if c.err != "" {
@@ -232,7 +234,8 @@ func TestSources(t *testing.T) {
 
 // A mistake is found on its line of the file.
 func TestAnnotationLine(t *testing.T) {
-	documents := read(t, "# first\na: b\n---\n\n# second\nkind: Deployment\nspec:\n  template:\n    metadata:\n      annotations:\n        x: 1\n        y: 2\n    spec:\n      containers: []\n")
+	documents := read(t, "# first\na: b\n---\n\n# second\nkind: Deployment\nspec:\n  template:\n    metadata:\n      annotations:\n        "+
+		"x: 1\n        y: 2\n    spec:\n      containers: []\n")
 	pod, ok := documents[1].Objects()[0].Pod()
 	if !ok {
 		t.Fatal("no pod")

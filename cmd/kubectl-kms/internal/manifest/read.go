@@ -69,7 +69,8 @@ func (s Source) expand(name string) ([]string, error) {
 		}
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("%s: there is no file that ends in %s; folders in it are read with -R", name, strings.Join(resource.FileExtensions, ", "))
+		return nil, fmt.Errorf("%s: there is no file that ends in %s; folders in it are read with -R", name,
+			strings.Join(resource.FileExtensions, ", "))
 	}
 	return files, nil
 }
@@ -118,7 +119,8 @@ func split(file string, text []byte) ([]*Document, error) {
 	for one := range bytes.Lines(text) {
 		if rest, separates := bytes.CutPrefix(one, []byte("---")); separates {
 			if rest = bytes.TrimSpace(rest); len(rest) > 0 && rest[0] != '#' {
-				return nil, fmt.Errorf("%s, line %d: %q follows the separator ---, and kubectl refuses it; write it on a line of its own", file, line, rest)
+				return nil, fmt.Errorf("%s, line %d: %q follows the separator ---, and kubectl refuses it; write it on a line of its own", file, line,
+					rest)
 			}
 			if err := s.part(separator, part, begin); err != nil {
 				return nil, err

@@ -34,7 +34,8 @@ func TestWithoutTheRightToExec(t *testing.T) {
 		pod.Namespace, pod.Name, pod.Status.Phase = "shop", name, corev1.PodRunning
 		running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.ContainerName, Ready: true, State: running}}
-		server.Forbids["/api/v1/namespaces/shop/pods/"+name+"/exec"] = `pods "` + name + `" is forbidden: User "dev" cannot create resource "pods/exec" in API group "" in the namespace "shop"`
+		server.Forbids["/api/v1/namespaces/shop/pods/"+name+"/exec"] = `pods "` + name +
+			`" is forbidden: User "dev" cannot create resource "pods/exec" in API group "" in the namespace "shop"`
 		pods = append(pods, pod)
 	}
 	settings := &rest.Config{Host: server.Start(t)}
@@ -46,7 +47,8 @@ func TestWithoutTheRightToExec(t *testing.T) {
 	var out bytes.Buffer
 	Table(screen.New(&out, os.Getenv), found, false, false, time.Now())
 	if len(found) != 3 || strings.Count(out.String(), "\nweb-") != 3 ||
-		!strings.HasSuffix(out.String(), "\nshop/web-1 is unknown, and so are 2 more:\n  the agent cannot be asked: you are not allowed to create pods/exec in namespace shop\n") {
+		!strings.HasSuffix(out.String(), "\nshop/web-1 is unknown, and so are 2 more:\n  the agent cannot be asked: you are not allowed to "+
+			"create pods/exec in namespace shop\n") {
 		t.Errorf("%s", out.String())
 	}
 }

@@ -29,7 +29,8 @@ func TestPrune(t *testing.T) {
 		"somebody-elses":                  {age: monthAgo, stays: true},
 	} {
 		dir := filepath.Join(cache, name)
-		if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "program"), nil, 0o755), os.Chtimes(dir, now, now.Add(-c.age))); err != nil {
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "program"), nil, 0o755),
+			os.Chtimes(dir, now, now.Add(-c.age))); err != nil {
 			t.Fatal(err)
 		}
 		if c.held {

@@ -59,7 +59,8 @@ func TestKubeconfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	b64 := base64.StdEncoding.EncodeToString
-	if got.CurrentContext != "name" || got.Clusters[0].Cluster.Server != "https://127.0.0.1:1" || got.Clusters[0].Cluster.Authority != b64([]byte("authority")) ||
+	if got.CurrentContext != "name" || got.Clusters[0].Cluster.Server != "https://127.0.0.1:1" ||
+		got.Clusters[0].Cluster.Authority != b64([]byte("authority")) ||
 		got.Users[0].User.Cert != b64(pair.Cert) || got.Users[0].User.Key != b64(pair.Key) {
 		t.Errorf("kubeconfig: %+v", got)
 	}
