@@ -8,7 +8,7 @@ import (
 )
 
 // document is what the agent is told, but for what it takes for granted: pods have it twice.
-func (in *Injector) document(r *request, a *access) config.Agent {
+func (in *Injector) document(r *request, a *permissions) config.Agent {
 	doc := config.Agent{
 		Namespace:       r.Namespace,
 		ServiceAccount:  r.serviceAccount(),
@@ -32,10 +32,10 @@ func (in *Injector) document(r *request, a *access) config.Agent {
 	if d := in.policy.STS.SessionDuration; d != nil {
 		doc.SessionDuration = *d
 	}
-	for _, v := range r.views {
+	for _, v := range r.fileSets {
 		doc.ViewDirs = append(doc.ViewDirs, v.dir)
 	}
-	dirs := dirs(len(r.Spec.Secrets), r.views)
+	dirs := dirs(len(r.Spec.Secrets), r.fileSets)
 	for i, s := range r.Spec.Secrets {
 		mode := a.mode
 		if s.Mode != nil {

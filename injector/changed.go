@@ -31,9 +31,9 @@ func by[T any](list []T, name func(T) string) map[string]T {
 	return items
 }
 
-// otherViews are secrets for containers that have other files already: the views are numbered, so that the agent may have been told
+// otherFileSets are secrets for containers that have other files already: the views are numbered, so that the agent may have been told
 // the same.
-func (r *request) otherViews() (annotations []string) {
+func (r *request) otherFileSets() (annotations []string) {
 	other := make([]bool, len(r.Spec.Secrets))
 	for c := range r.Pod.Spec.each {
 		own := r.secretsVolume(c.Name)

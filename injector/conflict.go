@@ -27,8 +27,8 @@ func tooMany(pod *PodSpec) (m config.Mistakes) {
 	return m
 }
 
-// impossible are the pods that cannot be injected at all.
-func (in *Injector) impossible(r *request) config.Mistakes {
+// invalid are the pods that cannot be injected at all.
+func (in *Injector) invalid(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
 	if pod.windows() {
@@ -50,15 +50,15 @@ func (in *Injector) impossible(r *request) config.Mistakes {
 			"a client key is good for the gateway of its KMS instance only, which %s is not; add %sendpoint: <instance "+
 				"id>.cryptoservice.kms.aliyuncs.com", host, config.Prefix)})
 	}
-	return slices.Concat(m, in.unreachable(r), unnotifiable(r), in.taken(r))
+	return slices.Concat(m, in.apiConflicts(r), notifyConflicts(r), in.namesInUse(r))
 }
 
-// taken are the names of our volumes that the pod has given to something else.
-func (in *Injector) taken(r *request) config.Mistakes {
+// namesInUse are the names of our volumes that the pod has given to something else.
+func (in *Injector) namesInUse(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
 	inMemory := []string{SecretsVolume, StateVolume}
-	for _, v := range r.views {
+	for _, v := range r.fileSets {
 		inMemory = append(inMemory, v.volume)
 	}
 	if r.Spec.API != nil {
@@ -89,7 +89,7 @@ func (in *Injector) taken(r *request) config.Mistakes {
 }
 
 // claimed are the volumes in whose place a StatefulSet would have a claim, on disk, and without a word about it.
-func (in *Injector) claimed(r *request, a *access) config.Mistakes {
+func (in *Injector) claimed(r *request, a *permissions) config.Mistakes {
 	if len(r.Claims) == 0 {
 		return nil
 	}
@@ -107,7 +107,7 @@ func (in *Injector) claimed(r *request, a *access) config.Mistakes {
 // warnSidecar says where a sidecar is not what the author may expect.
 func (in *Injector) warnSidecar(r *request) []string {
 	var warnings []string
-	if r.Spec.Mode != config.ModeInit && !in.native(r) && r.ends() {
+	if r.Spec.Mode != config.ModeInit && !in.native(r) && r.completes() {
 		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, which never ends, so that the pod will "+
 			"not complete; remove %sapi", ContainerName, config.Prefix))
 	}
@@ -154,7 +154,7 @@ func warnProfile(pod *PodSpec) []string {
 }
 
 // warnLate is for containers that another webhook added after the injection, when the agent's user was chosen without them.
-func warnLate(r *request, readers []Container, a *access) []string {
+func warnLate(r *request, readers []Container, a *permissions) []string {
 	for agent := range r.Pod.Spec.each {
 		uid := agent.SecurityContext.RunAsUser
 		if !ours(agent.Name) || uid == nil || *uid == agentID || *uid == a.uid {

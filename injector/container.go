@@ -15,7 +15,7 @@ const (
 )
 
 // sharedContainer is what the agent's containers of a pod have in common.
-func (in *Injector) sharedContainer(r *request, a *access, document string, resources corev1.ResourceRequirements) corev1.Container {
+func (in *Injector) sharedContainer(r *request, a *permissions, document string, resources corev1.ResourceRequirements) corev1.Container {
 	c := corev1.Container{
 		Image:   in.policy.Agent.Image,
 		Command: []string{agentBinary},
@@ -44,7 +44,7 @@ func (in *Injector) sharedContainer(r *request, a *access, document string, reso
 			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
 	}
-	for _, v := range r.views {
+	for _, v := range r.fileSets {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: v.volume, MountPath: v.dir})
 	}
 	if len(r.Spec.Env) > 0 && in.copiesProgram(&r.Pod.Spec) {
@@ -96,7 +96,7 @@ func (in *Injector) containers(r *request, shared corev1.Container) []corev1.Con
 }
 
 // volumes are those that the pod needs.
-func (in *Injector) volumes(r *request, a *access) []corev1.Volume {
+func (in *Injector) volumes(r *request, a *permissions) []corev1.Volume {
 	spec := &r.Spec
 	volumes := []corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume)}
 	switch spec.Identity.Kind {
@@ -105,7 +105,7 @@ func (in *Injector) volumes(r *request, a *access) []corev1.Volume {
 	case config.ClientKey:
 		volumes = append(volumes, clientKeyVolume(spec.Identity.Secret, a))
 	}
-	for _, v := range r.views {
+	for _, v := range r.fileSets {
 		volumes = append(volumes, in.tmpfs(v.volume))
 	}
 	if spec.API != nil {

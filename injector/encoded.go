@@ -20,7 +20,7 @@ type shape struct {
 	mode            config.Mode
 	uid, gid        int64
 	fsGroup         bool
-	views           int
+	fileSets        int
 	variables       bool
 	copiesProgram   bool
 	api             bool
@@ -56,10 +56,10 @@ const (
 )
 
 // encoded returns what a pod gets. The warnings about it were made before: in.end has been called.
-func (in *Injector) encoded(r *request, a *access, resources corev1.ResourceRequirements) *encoded {
+func (in *Injector) encoded(r *request, a *permissions, resources corev1.ResourceRequirements) *encoded {
 	key := shape{
 		identity: r.Spec.Identity, tokenExpiration: r.Spec.TokenExpiration, mode: r.Spec.Mode, uid: a.uid, gid: a.gid, fsGroup: a.fsGroup,
-		views: len(r.views), variables: len(r.Spec.Env) > 0, copiesProgram: in.copiesProgram(&r.Pod.Spec), api: r.Spec.API != nil,
+		fileSets: len(r.fileSets), variables: len(r.Spec.Env) > 0, copiesProgram: in.copiesProgram(&r.Pod.Spec), api: r.Spec.API != nil,
 		fetches: fetches(&r.Spec), native: in.native(r), metricsPort: in.metricsPort(r),
 	}
 	usual := len(r.Spec.AgentRequests) == 0 && len(r.Spec.AgentLimits) == 0 && r.Pod.Spec.Resources.none()

@@ -92,7 +92,7 @@ func tokenVolume(expirationSeconds int64) corev1.Volume {
 
 // clientKeyVolume has the two files of a client key. The kubelet makes them root's, and with fsGroup that group's: without one
 // the agent is neither, and the files are open to whoever mounts the volume, which nobody else does.
-func clientKeyVolume(secret string, a *access) corev1.Volume {
+func clientKeyVolume(secret string, a *permissions) corev1.Volume {
 	mode := int32(0o444)
 	if a.fsGroup {
 		mode = 0o440

@@ -31,7 +31,7 @@ type Injector struct {
 	defaults   corev1.ResourceRequirements
 	ceilings   corev1.ResourceList
 	volumeSize resource.Quantity
-	scopes     []scope
+	overrides  []override
 
 	shapes     sync.Map // of shape to *encoded
 	shapeCount atomic.Int64
@@ -45,11 +45,11 @@ func New(policy config.Injector, version string) (*Injector, error) {
 		return nil, err
 	}
 	for i, ns := range policy.Namespaces {
-		s, err := in.scope(ns)
+		s, err := in.override(ns)
 		if err != nil {
 			return nil, fmt.Errorf("namespaces[%d].%w", i, err)
 		}
-		in.scopes = append(in.scopes, s)
+		in.overrides = append(in.overrides, s)
 	}
 	return in, nil
 }

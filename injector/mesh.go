@@ -41,7 +41,7 @@ func ofMesh(name string) bool {
 
 // warnMesh is for a pod whose agent fetches while there is no network: it would wait in vain, and the pod would not start. A pod that
 // keeps anything out of the mesh is taken to have thought of that.
-func warnMesh(r *request, a *access) []string {
+func warnMesh(r *request, a *permissions) []string {
 	inits := r.Pod.Spec.InitContainers
 	agent := slices.IndexFunc(inits, func(c Container) bool { return ours(c.Name) })
 	switch {

@@ -13,28 +13,28 @@ import (
 
 const mountPathAnnotation = config.Prefix + "mount-path"
 
-// A place is one of our volumes in a container that reads the files.
-type place struct {
+// A mountPoint is one of our volumes in a container that reads the files.
+type mountPoint struct {
 	corev1.VolumeMount
 	annotation string // that asks for it, or chooses it
 	cure       string // for whoever has something else there
 }
 
-func (r *request) places(container string) []place {
+func (r *request) mountPoints(container string) []mountPoint {
 	spec := &r.Spec
 	const move = "move or remove that mount"
-	all := []place{{
+	all := []mountPoint{{
 		corev1.VolumeMount{Name: r.secretsVolume(container), MountPath: spec.MountPath, ReadOnly: true},
 		mountPathAnnotation, "choose another " + mountPathAnnotation + ", or move that mount",
 	}}
 	if spec.API != nil {
-		all = append(all, place{apiMount(true), config.Prefix + "api", move})
+		all = append(all, mountPoint{apiMount(true), config.Prefix + "api", move})
 	}
 	if len(spec.Env) > 0 {
-		all = append(all, place{programMount(true), variablesAnnotation(spec), move})
+		all = append(all, mountPoint{programMount(true), variablesAnnotation(spec), move})
 	}
 	if spec.AppIdentity {
-		all = append(all, place{tokenMount(), config.Prefix + "app-identity", move})
+		all = append(all, mountPoint{tokenMount(), config.Prefix + "app-identity", move})
 	}
 	return all
 }
@@ -42,7 +42,7 @@ func (r *request) places(container string) []place {
 // conflicts are mounts of the readers' own that stand where ours must be, that ours would hide, or in which ours cannot be or must not.
 // The warnings are about those that depend on the container's image.
 func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []string) {
-	for _, p := range r.places("")[1:] {
+	for _, p := range r.mountPoints("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
 			m = append(m, config.Mistake{Where: mountPathAnnotation, Problem: fmt.Sprintf(
 				"%s and %s, where the volume %s is, would be inside each other; choose another %s", r.Spec.MountPath, p.MountPath, p.Name,
@@ -50,7 +50,7 @@ func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []s
 		}
 	}
 	for _, c := range readers {
-		for _, p := range r.places(c.Name) {
+		for _, p := range r.mountPoints(c.Name) {
 			if c.mounts(p.Name) {
 				m = append(m, r.leaks(c, p)...)
 				continue
@@ -62,7 +62,7 @@ func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []s
 	return m, warnings
 }
 
-func (r *request) conflict(c Container, p place) (m config.Mistakes, warnings []string) {
+func (r *request) conflict(c Container, p mountPoint) (m config.Mistakes, warnings []string) {
 	target := p.MountPath
 	for _, mount := range c.VolumeMounts {
 		at := mount.path()
@@ -96,7 +96,7 @@ func (r *request) conflict(c Container, p place) (m config.Mistakes, warnings []
 }
 
 // leaks are the places of a volume of ours that the container mounts by itself and that the node would see.
-func (r *request) leaks(c Container, p place) (m config.Mistakes) {
+func (r *request) leaks(c Container, p mountPoint) (m config.Mistakes) {
 	const most = 20 // each is compared with all mounts
 	n := 0
 	if !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool { return m.Propagation == bidirectional }) {

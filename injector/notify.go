@@ -24,8 +24,8 @@ func notifiers(spec *config.Spec, bySignal bool) []string {
 	return found
 }
 
-// unnotifiable are the notifications that would not reach the pod's own processes, or others too.
-func unnotifiable(r *request) config.Mistakes {
+// notifyConflicts are the notifications that would not reach the pod's own processes, or others too.
+func notifyConflicts(r *request) config.Mistakes {
 	var m config.Mistakes
 	refuse := func(annotations []string, problem string) {
 		for _, annotation := range annotations {
@@ -56,7 +56,7 @@ func unnotifiable(r *request) config.Mistakes {
 }
 
 // warnSignals is for signals that the kernel may not let through.
-func (a *access) warnSignals(spec *config.Spec) []string {
+func (a *permissions) warnSignals(spec *config.Spec) []string {
 	if a.sameUser || len(notifiers(spec, true)) == 0 {
 		return nil
 	}

@@ -17,9 +17,9 @@ type request struct {
 	Spec    config.Spec // Inject is true
 	RoleARN string      // that the ServiceAccount, or the pod itself, assumes; "" with other identities than RRSA
 
-	views  []view         // that Spec asks for
-	viewOf map[string]int // which of them a container has; else it has SecretsVolume
-	late   bool           // containers that came after the injection get nothing, unless the pod names them
+	fileSets  []fileSet      // that Spec asks for
+	fileSetOf map[string]int // which of them a container has; else it has SecretsVolume
+	late      bool           // containers that came after the injection get nothing, unless the pod names them
 }
 
 func (r *request) serviceAccount() string {
@@ -31,10 +31,10 @@ func (in *Injector) plan(r *request, d *Decision) config.Mistakes {
 	if mistakes := tooMany(&r.Pod.Spec); len(mistakes) > 0 {
 		return mistakes
 	}
-	r.views, r.viewOf = views(&r.Spec)
+	r.fileSets, r.fileSetOf = fileSets(&r.Spec)
 	r.late = injected(&r.Pod.Spec) && !*in.policy.Agent.LateContainers
 	readers, warnings, mistakes := readers(r)
-	a := accessOf(&r.Pod.Spec, readers)
+	a := permissionsOf(&r.Pod.Spec, readers)
 	resources, more := in.resources(r)
 	unwrappable, unwrapped := unwrappable(r)
 	unreadable, unread := a.unreadable(r, readers)
@@ -47,12 +47,12 @@ func (in *Injector) plan(r *request, d *Decision) config.Mistakes {
 	if len(forged) > 0 {
 		return forged // the rest would be about what is no longer so
 	}
-	mistakes = slices.Concat(mistakes, more, in.impossible(r), private(r), conflicts, unwrappable, fileless, unreadable,
+	mistakes = slices.Concat(mistakes, more, in.invalid(r), private(r), conflicts, unwrappable, fileless, unreadable,
 		in.claimed(r, &a), in.documentTooLong(&r.Spec, text), wide)
 	if len(mistakes) > 0 {
 		return mistakes
 	}
-	warnings = append(warnings, in.end(r)...)
+	warnings = append(warnings, in.adaptMode(r)...)
 	d.Warnings = slices.Concat(warnings, changed, widened, unwrapped, unread, unsure, late, a.warnOpen(&r.Spec, readers),
 		warnOwnMounts(r, readers), warnReferences(r, readers), warnRole(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r),
 		warnMesh(r, &a), warnLate(r, readers, &a), warnProfile(&r.Pod.Spec), warnClass(&r.Pod.Spec, resources))
@@ -107,7 +107,7 @@ func (in *Injector) growContainers(p *patch, r *request) {
 					p.insert(pointer+"/command", true, i, value{quoted(word)})
 				}
 			}
-			for _, place := range r.places(c.Name) {
+			for _, place := range r.mountPoints(c.Name) {
 				if !c.mounts(place.Name) {
 					p.grow(pointer+"/volumeMounts", c.VolumeMounts != nil, value{encodeValue(place.VolumeMount)})
 				}
@@ -185,7 +185,7 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "containers", Problem: fmt.Sprintf(
 			"there is no container %s in the pod; its containers are %s", missing, some(names))})
 	}
-	mistakes = append(mistakes, strangers(&r.Spec, names, in)...)
+	mistakes = append(mistakes, foreignContainers(&r.Spec, names, in)...)
 	// Not a mistake: the container may be one that another webhook adds later.
 	for _, list := range []struct {
 		annotation string

@@ -47,24 +47,24 @@ type verification struct {
 }
 
 // verify compares the agent's containers that are in the pod with those that it would get.
-func (in *Injector) verify(r *request, a *access, doc config.Agent, resources corev1.ResourceRequirements) (config.Mistakes, []string) {
+func (in *Injector) verify(r *request, a *permissions, doc config.Agent, resources corev1.ResourceRequirements) (config.Mistakes, []string) {
 	if !injected(&r.Pod.Spec) {
 		return nil, nil
 	}
 	same := *r
-	in.end(&same)
+	in.adaptMode(&same)
 	v := verification{in: in, r: &same, doc: doc, trees: map[int]map[string]any{}, shared: in.sharedContainer(r, a, documentHole, resources)}
 	for _, list := range []struct {
 		containers []Container
 		inits      bool
 	}{{r.Pod.Spec.InitContainers, true}, {r.Pod.Spec.Containers, false}} {
 		for i := range list.containers {
-			if c := &list.containers[i]; ours(c.Name) && c.hasEnv(config.AgentEnv) { // else impossible says so
+			if c := &list.containers[i]; ours(c.Name) && c.hasEnv(config.AgentEnv) { // else invalid says so
 				v.container(c, list.inits)
 			}
 		}
 	}
-	v.annotations = slices.Concat(v.annotations, r.otherViews())
+	v.annotations = slices.Concat(v.annotations, r.otherFileSets())
 	return v.refusals(), slices.Concat(v.warnings(), r.warnChanged())
 }
 

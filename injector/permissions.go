@@ -12,8 +12,8 @@ import (
 // agentID is the user and group of the agent in a pod that does not say who its containers run as: the image's own.
 const agentID = 65532
 
-// access is who the agent runs as and, following from that, how narrow its files can be.
-type access struct {
+// permissions are the user and group of the agent runs as and, following from that, how narrow its files can be.
+type permissions struct {
 	pod      SecurityContext
 	uid, gid int64
 	mode     config.FileMode // of files that do not state one
@@ -22,30 +22,30 @@ type access struct {
 	fsGroup  bool // every reader has the volume's group
 }
 
-// accessOf looks at the containers that read the files.
+// permissionsOf looks at the containers that read the files.
 //
 // All of one user, apart from those that read any file as root: the agent is that user, and its files are its own. With fsGroup the
 // volume's directory has that group and the setgid bit, and every process of the pod has the group, so that group permission is enough
 // for readers of several users. Else, and for root, which no agent may be, files are open to all in a volume that only the readers mount.
 // The kubelet changes modes when it makes the volume, before there is a file in it, and not again:
 // https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/volume/emptydir/empty_dir.go (SetUpAt)
-func accessOf(pod *PodSpec, readers []Container) access {
-	a := access{pod: pod.SecurityContext, uid: agentID, gid: agentID, mode: 0o444, fsGroup: pod.SecurityContext.FSGroup != nil}
+func permissionsOf(pod *PodSpec, readers []Container) permissions {
+	a := permissions{pod: pod.SecurityContext, uid: agentID, gid: agentID, mode: 0o444, fsGroup: pod.SecurityContext.FSGroup != nil}
 	if a.fsGroup {
 		a.mode = 0o440
 	}
-	needy := a.needy(readers)
-	if user, same := a.user(needy); same && user != 0 {
-		a.uid, a.sameUser, a.mode = user, len(needy) == len(readers), 0o400
+	bound := a.modeReaders(readers)
+	if user, same := a.user(bound); same && user != 0 {
+		a.uid, a.sameUser, a.mode = user, len(bound) == len(readers), 0o400
 	}
-	if group, same := common(needy, pod.SecurityContext.RunAsGroup, func(s SecurityContext) *int64 { return s.RunAsGroup }); same {
+	if group, same := common(bound, pod.SecurityContext.RunAsGroup, func(s SecurityContext) *int64 { return s.RunAsGroup }); same {
 		a.gid = group
 	}
 	return a
 }
 
-// needy are the readers that a file's mode matters to: all but those that read any file as root, unless there are no others.
-func (a *access) needy(readers []Container) []Container {
+// modeReaders are the readers that a file's mode matters to: all but those that read any file as root, unless there are no others.
+func (a *permissions) modeReaders(readers []Container) []Container {
 	rest := slices.DeleteFunc(slices.Clone(readers), a.readsAll)
 	if len(rest) == 0 {
 		return readers
@@ -54,13 +54,13 @@ func (a *access) needy(readers []Container) []Container {
 }
 
 // readsAll reports whether a container's processes read any file: root does, with a capability that it has unless it is taken away.
-func (a *access) readsAll(c Container) bool {
+func (a *permissions) readsAll(c Container) bool {
 	user := a.userOf(c)
 	return user != nil && *user == 0 && c.SecurityContext.Capabilities.override()
 }
 
 // user is who all containers run as, if each states it.
-func (a *access) user(containers []Container) (int64, bool) {
+func (a *permissions) user(containers []Container) (int64, bool) {
 	return common(containers, a.pod.RunAsUser, func(s SecurityContext) *int64 { return s.RunAsUser })
 }
 
@@ -82,7 +82,7 @@ func common(containers []Container, pods *int64, of func(SecurityContext) *int64
 
 // reads reports whether a container is known to be able to read a file of this mode. The kernel looks at one class of bits
 // alone: the owner's for the owner, else the group's for its members, else the others'. Root is above that.
-func (a *access) reads(c Container, mode config.FileMode) bool {
+func (a *permissions) reads(c Container, mode config.FileMode) bool {
 	user, group := a.userOf(c), cmp.Or(c.SecurityContext.RunAsGroup, a.pod.RunAsGroup)
 	switch {
 	case user != nil && *user == a.uid:
@@ -97,7 +97,7 @@ func (a *access) reads(c Container, mode config.FileMode) bool {
 
 // unreadable are the files whose own mode shuts out a container that they are for. In a pod that was injected before they are
 // for a warning only: another webhook brought the container, and its pods would not start any more.
-func (a *access) unreadable(r *request, readers []Container) (mistakes config.Mistakes, warnings []string) {
+func (a *permissions) unreadable(r *request, readers []Container) (mistakes config.Mistakes, warnings []string) {
 	again := injected(&r.Pod.Spec)
 	for _, s := range r.Spec.Secrets {
 		if s.Mode == nil {
@@ -135,12 +135,12 @@ const (
 )
 
 // warnOpen says why the files are open to all users of the containers that mount them, and how to change that.
-func (a *access) warnOpen(spec *config.Spec, readers []Container) []string {
+func (a *permissions) warnOpen(spec *config.Spec, readers []Container) []string {
 	if a.mode != 0o444 || len(spec.Env) == 0 && !slices.ContainsFunc(spec.Secrets, func(s config.Secret) bool { return s.Mode == nil }) {
 		return nil
 	}
 	var unstated, stated []string
-	readers = a.needy(readers)
+	readers = a.modeReaders(readers)
 	for _, c := range readers {
 		if user := a.userOf(c); user == nil {
 			unstated = append(unstated, c.Name)
@@ -184,11 +184,11 @@ func short(name string) string {
 }
 
 // userOf is who a container's processes run as, nil if the pod does not say.
-func (a *access) userOf(c Container) *int64 {
+func (a *permissions) userOf(c Container) *int64 {
 	return cmp.Or(c.SecurityContext.RunAsUser, a.pod.RunAsUser)
 }
 
-func (a *access) runsAs(c Container) string {
+func (a *permissions) runsAs(c Container) string {
 	if user := a.userOf(c); user != nil {
 		return fmt.Sprintf("runs as user %d", *user)
 	}

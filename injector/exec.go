@@ -85,7 +85,7 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
 			refuse(c, "runs before the agent has the variables; move it after "+InitContainerName+" (remove "+config.Prefix+"init-position: last)")
 		default:
-			if p, astray := r.astray(c); astray {
+			if p, misplaced := r.misplaced(c); misplaced {
 				refuse(c, fmt.Sprintf("mounts the volume %s, but not all of it at %s, where the wrapper of its command looks; mount it there, leave "+
 					"the mount to the webhook", p.Name, p.MountPath))
 			}
@@ -94,15 +94,15 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 	return mistakes, warnings
 }
 
-// astray is a volume that variables need and that the container mounts by itself, elsewhere.
-func (r *request) astray(c Container) (place, bool) {
-	for _, p := range r.places(c.Name) {
+// misplaced is a volume that variables need and that the container mounts by itself, elsewhere.
+func (r *request) misplaced(c Container) (mountPoint, bool) {
+	for _, p := range r.mountPoints(c.Name) {
 		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && !m.part() }
 		if (p.Name == ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) && !slices.ContainsFunc(c.VolumeMounts, there) {
 			return p, true
 		}
 	}
-	return place{}, false
+	return mountPoint{}, false
 }
 
 // variablesAnnotation is the first annotation that asks for a variable.

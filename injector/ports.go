@@ -38,8 +38,8 @@ func (r *request) listener(port int) string {
 	return ""
 }
 
-// unreachable are the reasons why the local API cannot be where the pod wants it.
-func (in *Injector) unreachable(r *request) config.Mistakes {
+// apiConflicts are the reasons why the local API cannot be where the pod wants it.
+func (in *Injector) apiConflicts(r *request) config.Mistakes {
 	api := r.Spec.API
 	if api == nil || api.Port == 0 {
 		return nil

@@ -11,13 +11,13 @@ const (
 		" alone, as with " + config.Prefix + "mode: init, and its files are not refreshed"
 )
 
-// end gives a pod that is to end, as those of Jobs, a mode in which it does.
-func (in *Injector) end(r *request) (warnings []string) {
+// adaptMode gives a pod that is to end, as those of Jobs, a mode in which it does.
+func (in *Injector) adaptMode(r *request) (warnings []string) {
 	switch {
-	case r.stuck():
+	case r.hangsOnFailure():
 		r.Spec.Mode = config.ModeSidecar
 		return []string{warnStuck}
-	case r.ends() && in.endless(r):
+	case r.completes() && in.neverCompletes(r):
 		r.Spec.Mode = config.ModeInit
 		if !in.native(r) {
 			return []string{warnEndless}
@@ -26,20 +26,20 @@ func (in *Injector) end(r *request) (warnings []string) {
 	return nil
 }
 
-// ends reports whether the pod's containers are not started again when all is well.
-func (r *request) ends() bool {
+// completes reports whether the pod's containers are not started again when all is well.
+func (r *request) completes() bool {
 	return r.Pod.Spec.RestartPolicy == "Never" || r.Pod.Spec.RestartPolicy == "OnFailure"
 }
 
-// stuck reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
+// hangsOnFailure reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
 // native sidecar again whatever the pod's restartPolicy is.
-func (r *request) stuck() bool {
+func (r *request) hangsOnFailure() bool {
 	return r.Spec.Mode == config.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(&r.Spec)
 }
 
-// endless reports whether the sidecar would be a container that never ends, and the pod can be without: nobody asks for the API. A pod
+// neverCompletes reports whether the sidecar would be a container that never ends, and the pod can be without: nobody asks for the API. A pod
 // that was made so stays so, also where another replica already knows of native sidecars.
-func (in *Injector) endless(r *request) bool {
+func (in *Injector) neverCompletes(r *request) bool {
 	pod := &r.Pod.Spec
 	return r.Spec.Mode == config.ModeSidecar && r.Spec.API == nil && !pod.has(ContainerName) && (!in.native(r) || pod.has(InitContainerName))
 }

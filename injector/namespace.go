@@ -9,19 +9,19 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// A scope is an entry of the document's namespaces and the Injector for those that match it.
-type scope struct {
+// An override is an entry of the document's namespaces and the Injector for those that match it.
+type override struct {
 	config.Namespace
 	selector labels.Selector // nil: by name alone
 	injector *Injector
 }
 
-func (in *Injector) scope(ns config.Namespace) (scope, error) {
-	s := scope{Namespace: ns, injector: &Injector{policy: in.policy.In(ns), version: in.version}}
+func (in *Injector) override(ns config.Namespace) (override, error) {
+	s := override{Namespace: ns, injector: &Injector{policy: in.policy.In(ns), version: in.version}}
 	if ns.Selector != nil {
 		var err error
 		if s.selector, err = selector(*ns.Selector); err != nil {
-			return scope{}, fmt.Errorf("selector: %w", err)
+			return override{}, fmt.Errorf("selector: %w", err)
 		}
 	}
 	return s, s.injector.parse()
@@ -39,7 +39,7 @@ func selector(of config.Selector) (labels.Selector, error) {
 
 // in is the Injector for a namespace: the document's first entry that matches it says what is different there.
 func (in *Injector) in(namespace string, of map[string]string) *Injector {
-	for _, s := range in.scopes {
+	for _, s := range in.overrides {
 		if s.HasName(namespace) && (s.selector == nil || s.selector.Matches(labels.Set(of))) {
 			return s.injector
 		}
@@ -49,7 +49,7 @@ func (in *Injector) in(namespace string, of map[string]string) *Injector {
 
 // byLabels reports whether in needs a namespace's labels.
 func (in *Injector) byLabels(namespace string) bool {
-	for _, s := range in.scopes {
+	for _, s := range in.overrides {
 		switch {
 		case !s.HasName(namespace):
 		case s.selector != nil:

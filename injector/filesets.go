@@ -9,17 +9,17 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// A view is a volume of its own for containers that see files which others do not. The containers that no secret names have
+// A fileSet is a volume of its own for containers that see files which others do not. The containers that no secret names have
 // SecretsVolume. There is no subPath in this, which would not follow a refresh.
-type view struct {
+type fileSet struct {
 	volume  string
 	dir     string // in the agent's containers
 	secrets []int  // by their place in the Spec
 }
 
-// views are those that the annotations ask for, and which of them a container has, by its name. They are numbered by the names of their
+// fileSets are those that the annotations ask for, and which of them a container has, by its name. They are numbered by the names of their
 // containers alone, so that a container which another webhook adds later changes none.
-func views(spec *config.Spec) (all []view, of map[string]int) {
+func fileSets(spec *config.Spec) (all []fileSet, of map[string]int) {
 	if !slices.ContainsFunc(spec.Secrets, func(s config.Secret) bool { return len(s.Containers) > 0 }) {
 		return nil, nil
 	}
@@ -37,7 +37,7 @@ func views(spec *config.Spec) (all []view, of map[string]int) {
 		if !found {
 			i = len(all)
 			numbers[string(seen)] = i
-			v := view{volume: fmt.Sprintf("%s-%d", SecretsVolume, i+1), dir: fmt.Sprintf("%s/%d", viewsDir, i+1)}
+			v := fileSet{volume: fmt.Sprintf("%s-%d", SecretsVolume, i+1), dir: fmt.Sprintf("%s/%d", viewsDir, i+1)}
 			for len(seen) > 0 {
 				secret, n := binary.Uvarint(seen)
 				v.secrets, seen = append(v.secrets, int(secret)), seen[n:]
@@ -51,14 +51,14 @@ func views(spec *config.Spec) (all []view, of map[string]int) {
 
 // secretsVolume is the volume that has a container's files.
 func (r *request) secretsVolume(container string) string {
-	if i, found := r.viewOf[container]; found {
-		return r.views[i].volume
+	if i, found := r.fileSetOf[container]; found {
+		return r.fileSets[i].volume
 	}
 	return SecretsVolume
 }
 
 // dirs are where the agent writes each secret's file; nil: everywhere.
-func dirs(n int, all []view) [][]string {
+func dirs(n int, all []fileSet) [][]string {
 	found := make([][]string, n)
 	for _, v := range all {
 		for _, secret := range v.secrets {
@@ -68,8 +68,8 @@ func dirs(n int, all []view) [][]string {
 	return found
 }
 
-// strangers are containers that a secret is for and that get no files.
-func strangers(spec *config.Spec, names []string, in map[string]bool) config.Mistakes {
+// foreignContainers are containers that a secret is for and that get no files.
+func foreignContainers(spec *config.Spec, names []string, in map[string]bool) config.Mistakes {
 	var m config.Mistakes
 	for _, s := range spec.Secrets {
 		for _, name := range s.Containers {
