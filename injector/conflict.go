@@ -5,13 +5,14 @@ import (
 	"slices"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
 // How many containers and volumes a pod may have: more than any node could run, and few enough that such a pod holds up no other.
 // Each container may get some two kilobytes of patch.
 const (
 	mostContainers = 150
-	mostVolumes    = 1000
+	mostVolumes    = kubejson.MaxList - 1
 )
 
 func tooMany(pod *PodSpec) (m config.Mistakes) {

@@ -1,7 +1,9 @@
 package injector_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -87,4 +89,18 @@ func FuzzDecodePod(f *testing.F) {
 			t.Fatalf("%q (-Kubernetes +got):\n%s", document, diff)
 		}
 	})
+}
+
+// TestIndented: an injected pod is one also where its JSON has white space.
+func TestIndented(t *testing.T) {
+	in := operator(t, "")
+	injected := mustInject(t, in, readYAML(t, "testdata/api.yaml"))
+	var text bytes.Buffer
+	if err := json.Indent(&text, injected, " ", "\t"); err != nil {
+		t.Fatal(err)
+	}
+	d, err := decide(in, text.Bytes())
+	if err != nil || !d.Again || d.Patch != nil {
+		t.Errorf("again %v, patch %s, %v", d.Again, d.Patch, err)
+	}
 }

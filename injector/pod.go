@@ -18,9 +18,9 @@ type Pod struct {
 
 // Metadata is the part of an object's metadata that matters here.
 type Metadata struct {
-	Annotations map[string]string `json:"annotations"`
-	Owners      list[Owner]       `json:"ownerReferences"`
-	Managed     skipped           `json:"managedFields"` // as long as all the rest, or longer
+	Annotations map[string]string    `json:"annotations"`
+	Owners      kubejson.List[Owner] `json:"ownerReferences"`
+	Managed     skipped              `json:"managedFields"` // as long as all the rest, or longer
 }
 
 // Owner is an object that the pod belongs to.
@@ -44,12 +44,12 @@ type PodSpec struct {
 	OS                 struct {
 		Name string `json:"name"`
 	} `json:"os"`
-	NodeSelector     map[string]string `json:"nodeSelector"`
-	Resources        *Resources        `json:"resources"` // of all containers together
-	ImagePullSecrets []Reference       `json:"imagePullSecrets"`
-	Volumes          list[Volume]      `json:"volumes"`
-	InitContainers   list[Container]   `json:"initContainers"`
-	Containers       list[Container]   `json:"containers"`
+	NodeSelector     map[string]string        `json:"nodeSelector"`
+	Resources        *Resources               `json:"resources"` // of all containers together
+	ImagePullSecrets []Reference              `json:"imagePullSecrets"`
+	Volumes          kubejson.List[Volume]    `json:"volumes"`
+	InitContainers   kubejson.List[Container] `json:"initContainers"`
+	Containers       kubejson.List[Container] `json:"containers"`
 }
 
 // Reference names an object of the pod's namespace.
@@ -194,7 +194,8 @@ type Container struct {
 	Ports           []Port          `json:"ports"`
 	VolumeMounts    []Mount         `json:"volumeMounts"`
 
-	text []byte // all of it, where it has a name of the agent's containers
+	start, end int64  // in the document
+	text       []byte // all of it, where it has a name of the agent's containers
 }
 
 // Setting is an environment variable that has a value in the pod's spec, or "".

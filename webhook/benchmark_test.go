@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
@@ -79,7 +80,7 @@ func mutator(b testing.TB) http.Handler {
 		b.Fatal(err)
 	}
 	metrics := newMetrics(func() time.Time { return time.Time{} })
-	return &review.Handler{Decide: admission.mutatePod, Observe: metrics.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
+	return &review.Handler[injector.Pod]{Decide: admission.mutatePod, Observe: metrics.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
 }
 
 // permissive allows whatever is not wrong. Its document is in directory for as long as it takes to read it.

@@ -37,7 +37,7 @@ func TestWaitingEventsAreSmall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.pod(&review.Request{Namespace: "shop"}, pod,
+		e.pod(&review.Request[injector.Pod]{Namespace: "shop", Object: pod},
 			review.Verdict{Result: review.Injected, Reason: reasonNew, Audit: map[string]string{"identity": "rrsa"}})
 	}
 	if len(q.about) != pods {

@@ -94,8 +94,8 @@ func (e *events) reloaded(ctx context.Context, wrong error) {
 
 // pod tells the controller that a pod belongs to what became of it. A pod of nobody's has whoever made it, who has been told; it
 // has no uid yet, by which an event could name it.
-func (e *events) pod(req *review.Request, pod injector.Pod, v review.Verdict) {
-	i := slices.IndexFunc(pod.Metadata.Owners, func(o injector.Owner) bool { return o.Controller })
+func (e *events) pod(req *review.Request[injector.Pod], v review.Verdict) {
+	i := slices.IndexFunc(req.Object.Metadata.Owners, func(o injector.Owner) bool { return o.Controller })
 	if req.DryRun || i < 0 {
 		return
 	}
@@ -109,7 +109,7 @@ func (e *events) pod(req *review.Request, pod injector.Pod, v review.Verdict) {
 	default:
 		return
 	}
-	owner := pod.Metadata.Owners[i]
+	owner := req.Object.Metadata.Owners[i]
 	ref := &corev1.ObjectReference{
 		APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: req.Namespace, Name: owner.Name, UID: types.UID(owner.UID),
 	}

@@ -19,6 +19,7 @@ import (
 	kubernetes "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
@@ -65,13 +66,14 @@ func FuzzReview(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	mutate := &review.Handler{
+	mutate := &review.Handler[injector.Pod]{
 		Decide: a.mutatePod, Observe: func(review.Verdict, time.Duration) {}, Log: logr.Discard(), Draining: new(atomic.Bool),
 	}
 	bare := *mutate
 	bare.Advisory, bare.Decide = true, a.validateBarePod
-	validate := bare
-	validate.Decide = a.validateWorkload
+	validate := review.Handler[workload]{
+		Decide: a.validateWorkload, Observe: mutate.Observe, Advisory: true, Log: mutate.Log, Draining: mutate.Draining,
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		answered(t, mutate, body)
 		answered(t, &bare, body)

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
@@ -165,8 +166,8 @@ func hostilePods() map[string]hostilePod {
 func TestHostile(t *testing.T) {
 	a := hostileAdmission(t)
 	metrics := newMetrics(func() time.Time { return time.Time{} })
-	pods := &review.Handler{Decide: a.mutatePod, Observe: metrics.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
-	workloads := &review.Handler{Decide: a.validateWorkload, Observe: metrics.pod, Advisory: true, Log: logr.Discard(),
+	pods := &review.Handler[injector.Pod]{Decide: a.mutatePod, Observe: metrics.pod, Log: logr.Discard(), Draining: new(atomic.Bool)}
+	workloads := &review.Handler[workload]{Decide: a.validateWorkload, Observe: metrics.pod, Advisory: true, Log: logr.Discard(),
 		Draining: new(atomic.Bool)}
 	for name, c := range hostilePods() {
 		annotations := each([]string{config.Prefix + "inject", config.Prefix + "secret.db"}, "true")

@@ -28,17 +28,14 @@ type admission struct {
 }
 
 // mutatePod decides on a pod that is about to be created.
-func (a *admission) mutatePod(ctx context.Context, req *review.Request) review.Verdict {
-	pod, err := injector.DecodePod(req.Object)
-	if err != nil {
-		return review.Failed(review.BadReview, err)
-	}
-	v := a.pod(ctx, req, pod)
-	a.events.pod(req, pod, v)
+func (a *admission) mutatePod(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
+	v := a.pod(ctx, req)
+	a.events.pod(req, v)
 	return v
 }
 
-func (a *admission) pod(ctx context.Context, req *review.Request, pod injector.Pod) review.Verdict {
+func (a *admission) pod(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
+	pod := req.Object
 	if _, mirror := pod.Metadata.Annotations[mirrorAnnotation]; mirror {
 		return skipped(reasonMirror)
 	}
@@ -49,7 +46,7 @@ func (a *admission) pod(ctx context.Context, req *review.Request, pod injector.P
 	case !inScope: // and so a stranger's question: it costs nothing and tells nothing
 		return skipped(reasonNotLabelled)
 	}
-	d, err := a.decide(ctx, req, labels, pod, nil)
+	d, err := a.decide(ctx, req.Source, labels, injector.Request{Namespace: req.Namespace, Pod: pod})
 	if refused := d.Refused(); refused != nil {
 		return denied(d.Reason, refused)
 	}
@@ -73,12 +70,10 @@ func (a *admission) pod(ctx context.Context, req *review.Request, pod injector.P
 }
 
 // decide is the injector's decision in a namespace with the labels.
-func (a *admission) decide(
-	ctx context.Context, req *review.Request, labels map[string]string, pod injector.Pod, claims []string,
-) (injector.Decision, error) {
+func (a *admission) decide(ctx context.Context, source string, labels map[string]string, req injector.Request) (injector.Decision, error) {
 	in, plain := a.policy.current()
-	return in.Decide(ctx, injector.Request{Namespace: req.Namespace, Pod: pod, Claims: claims, PlainSidecars: plain},
-		lookup{metadata: a.metadata, source: req.Source, labels: labels})
+	req.PlainSidecars = plain
+	return in.Decide(ctx, req, lookup{metadata: a.metadata, source: source, labels: labels})
 }
 
 // audit is what an audit log says about a pod: its identity to Alibaba Cloud, and what it may read, lists in JSON. It has no value of a

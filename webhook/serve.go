@@ -17,6 +17,7 @@ import (
 	"github.com/go-logr/logr"
 	crwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
@@ -62,13 +63,13 @@ func admissionServer(o Options, a *admission, m *webhookMetrics, draining *atomi
 	long := share.NewBytes(int(memory() / memoryPerByte))
 	mux := http.NewServeMux()
 	counted := crwebhook.NewServer(crwebhook.Options{WebhookMux: mux}) // for its metrics of each path; it has no limits to set
-	counted.Register(MutatePath, &review.Handler{
+	counted.Register(MutatePath, &review.Handler[injector.Pod]{
 		Decide: a.mutatePod, Observe: m.pod, MaxBody: review.OneObject, Bytes: long, Log: o.Log, Draining: draining,
 	})
-	counted.Register(ValidatePath, &review.Handler{
+	counted.Register(ValidatePath, &review.Handler[workload]{
 		Decide: a.validateWorkload, Observe: uncounted, MaxBody: review.TwoObjects, Bytes: long, Advisory: true, Log: o.Log, Draining: draining,
 	})
-	counted.Register(BarePodsPath, &review.Handler{
+	counted.Register(BarePodsPath, &review.Handler[injector.Pod]{
 		Decide: a.validateBarePod, Observe: uncounted, MaxBody: review.OneObject, Bytes: long, Advisory: true, Log: o.Log, Draining: draining,
 	})
 	server := limited(mux, o.Log)

@@ -16,30 +16,23 @@ import (
 // validateWorkload decides on a workload by what would happen to its pods. What may be put right before they start is a warning. So is
 // everything about an update that leaves our annotations as they were: a workload that was made before us, or before a change of the
 // webhook's configuration, must still be scaled, paused and deleted.
-func (a *admission) validateWorkload(ctx context.Context, req *review.Request) review.Verdict {
-	w, err := decodeWorkload(req.Object)
-	if err != nil {
-		return review.Failed(review.BadReview, err)
-	}
-	old, err := decodeWorkload(req.OldObject)
-	if err != nil {
-		return review.Failed(review.BadReview, err)
-	}
-	v := a.template(ctx, req, &w)
-	unchanged := req.Operation == "UPDATE" && maps.Equal(own(w.template), own(old.template))
-	if v.Err != nil && (unchanged || w.deleted) {
+func (a *admission) validateWorkload(ctx context.Context, req *review.Request[workload]) review.Verdict {
+	pod := req.Object.template()
+	v := a.template(ctx, req, pod)
+	unchanged := req.Operation == "UPDATE" && maps.Equal(own(pod), own(req.OldObject.template()))
+	if v.Err != nil && (unchanged || req.Object.Metadata.DeletionTimestamp != "") {
 		v = review.Verdict{Result: review.Skipped, Reason: v.Reason, Warnings: append(v.Warnings, "its pods will be refused: "+v.Err.Error())}
 	}
-	v.Warnings = slices.Concat(w.misplaced(), misspelt(w.template), v.Warnings)
+	v.Warnings = slices.Concat(req.Object.misplaced(), misspelt(pod), v.Warnings)
 	return v
 }
 
-func (a *admission) template(ctx context.Context, req *review.Request, w *workload) review.Verdict {
-	labels, v, outside := a.outside(ctx, req, w.template)
+func (a *admission) template(ctx context.Context, req *review.Request[workload], pod injector.Pod) review.Verdict {
+	labels, v, outside := a.outside(ctx, req.Source, req.Namespace, pod)
 	if outside {
 		return v
 	}
-	d, outage := a.decide(ctx, req, labels, w.template, w.claims)
+	d, outage := a.decide(ctx, req.Source, labels, injector.Request{Namespace: req.Namespace, Pod: pod, Claims: req.Object.claims()})
 	switch {
 	case !d.Asked:
 		return review.Verdict{Result: review.Skipped, Reason: reasonNotAsked, Warnings: d.Warnings}
@@ -47,7 +40,7 @@ func (a *admission) template(ctx context.Context, req *review.Request, w *worklo
 		return denied(d.Reason, d.Refused())
 	}
 	var warnings []string
-	if _, marked := w.template.Metadata.Annotations[config.InjectedAnnotation]; marked {
+	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; marked {
 		warnings = append(warnings, config.InjectedAnnotation+" is written by the webhook into pods; remove it from the template")
 	}
 	switch {
@@ -68,12 +61,8 @@ func (a *admission) template(ctx context.Context, req *review.Request, w *worklo
 }
 
 // validateBarePod decides on a pod without a controller where the webhook for pods is not called.
-func (a *admission) validateBarePod(ctx context.Context, req *review.Request) review.Verdict {
-	pod, err := injector.DecodePod(req.Object)
-	if err != nil {
-		return review.Failed(review.BadReview, err)
-	}
-	if _, v, outside := a.outside(ctx, req, pod); outside {
+func (a *admission) validateBarePod(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
+	if _, v, outside := a.outside(ctx, req.Source, req.Namespace, req.Object); outside {
 		return v
 	}
 	return skipped(reasonNotAsked)
@@ -81,15 +70,17 @@ func (a *admission) validateBarePod(ctx context.Context, req *review.Request) re
 
 // outside returns the labels of a namespace that has opted in, or else the verdict on a pod or template in it: it only warns, also of
 // what would be refused on the day on which the namespace opts in.
-func (a *admission) outside(ctx context.Context, req *review.Request, pod injector.Pod) (map[string]string, review.Verdict, bool) {
+func (a *admission) outside(
+	ctx context.Context, source, namespace string, pod injector.Pod,
+) (labels map[string]string, v review.Verdict, outside bool) {
 	if len(own(pod)) == 0 {
 		return nil, review.Verdict{}, false
 	}
-	labels, err := a.metadata.labels(ctx, req.Source, req.Namespace)
+	labels, err := a.metadata.labels(ctx, source, namespace)
 	if err != nil {
 		return nil, review.Failed(reasonKube, err), true
 	}
-	why := a.optedOut(req.Namespace, labels)
+	why := a.optedOut(namespace, labels)
 	if why == "" {
 		return labels, review.Verdict{}, false
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
 func TestDecodeWorkload(t *testing.T) {
@@ -34,19 +36,20 @@ func TestDecodeWorkload(t *testing.T) {
 		"nothing at all levels": {text: `{"metadata":null,"spec":{"template":null,"jobTemplate":{"spec":null}}}`, empty: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, err := decodeWorkload([]byte(c.text))
-			if err != nil {
+			var w workload
+			if err := kubejson.Unmarshal([]byte(c.text), &w); err != nil {
 				t.Fatal(err)
 			}
-			if read := w.template.Metadata.Annotations["kms.alibabacloud.com/mode"] == "init" &&
-				w.template.Spec.ServiceAccountName == "web"; read == c.empty {
-				t.Errorf("read %+v", w.template)
+			if read := w.template().Metadata.Annotations["kms.alibabacloud.com/mode"] == "init" &&
+				w.template().Spec.ServiceAccountName == "web"; read == c.empty {
+				t.Errorf("read %+v", w.template())
 			}
-			if claims := fmt.Sprint(w.claims); claims != cmp.Or(c.claims, "[]") {
+			deleted := w.Metadata.DeletionTimestamp != ""
+			if claims := fmt.Sprint(w.claims()); claims != cmp.Or(c.claims, "[]") {
 				t.Errorf("claims %s, want %s", claims, c.claims)
 			}
-			if w.deleted != c.deleted {
-				t.Errorf("deleted: %v", w.deleted)
+			if deleted != c.deleted {
+				t.Errorf("deleted: %v", deleted)
 			}
 			switch said := w.misplaced(); {
 			case c.misplaced == "" && len(said) > 0, c.misplaced != "" && (len(said) != 1 || said[0] != c.misplaced):

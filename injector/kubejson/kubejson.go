@@ -1,4 +1,5 @@
-// Package kubejson decodes JSON as the API server's own decoder does: https://github.com/kubernetes-sigs/json.
+// Package kubejson decodes JSON as the API server's own decoder does, https://github.com/kubernetes-sigs/json, and no more of it than
+// memory allows.
 package kubejson
 
 import (

@@ -64,8 +64,8 @@ func TestAnswer(t *testing.T) {
 func TestPanic(t *testing.T) {
 	for _, advisory := range []bool{false, true} {
 		var observed Verdict
-		h := &Handler{
-			Decide:  func(context.Context, *Request) Verdict { panic("a pod's content") },
+		h := &Handler[struct{}]{
+			Decide:  func(context.Context, *Request[struct{}]) Verdict { panic("a pod's content") },
 			Observe: func(v Verdict, _ time.Duration) { observed = v }, Advisory: advisory, Log: logr.Discard(), Draining: new(atomic.Bool),
 		}
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(`{"request":{"uid":"1","object":{}}}`))

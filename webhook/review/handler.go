@@ -37,8 +37,8 @@ const (
 )
 
 // A Handler is the HTTP handler around one decision.
-type Handler struct {
-	Decide   func(context.Context, *Request) Verdict
+type Handler[T any] struct {
+	Decide   func(context.Context, *Request[T]) Verdict
 	Observe  func(Verdict, time.Duration)
 	MaxBody  int          // bytes; 0 is TwoObjects
 	Bytes    *share.Bytes // of all long requests that are in work; nil has no limit
@@ -47,7 +47,7 @@ type Handler struct {
 	Draining *atomic.Bool
 }
 
-// buffers are for reviews and answers. What is decoded is copied.
+// buffers are for reviews and answers.
 var buffers = sync.Pool{New: func() any { return bytes.NewBuffer(make([]byte, 0, 16<<10)) }}
 
 func release(buffer *bytes.Buffer) {
@@ -58,7 +58,7 @@ func release(buffer *bytes.Buffer) {
 	buffers.Put(buffer)
 }
 
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	var lease *share.Lease
 	if h.Bytes != nil {
@@ -90,10 +90,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 var unread = map[string]int{BadReview: http.StatusBadRequest, Busy: http.StatusServiceUnavailable}
 
 // answer reads the review and decides on it. A panic of the decision is an answer too.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, lease *share.Lease) (req *Request, v Verdict) {
+func (h *Handler[T]) answer(w http.ResponseWriter, r *http.Request, lease *share.Lease) (req *Request[T], v Verdict) {
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
-	req = &Request{}
+	req = &Request[T]{}
 	err := h.readBody(w, r, lease, body)
 	switch {
 	case errors.Is(err, share.ErrBusy):
@@ -101,7 +101,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, lease *share.Le
 	case err != nil:
 		return req, Failed(BadReview, err)
 	}
-	if req, err = decodeReview(body.Bytes()); err != nil {
+	if req, err = decodeReview[T](body.Bytes()); err != nil {
 		return req, Failed(BadReview, err)
 	}
 	req.Source = share.Source(r.RemoteAddr)
@@ -119,7 +119,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, lease *share.Le
 }
 
 // readBody counts the bytes as they come: what a caller says about their number costs nothing.
-func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, lease *share.Lease, into *bytes.Buffer) error {
+func (h *Handler[T]) readBody(w http.ResponseWriter, r *http.Request, lease *share.Lease, into *bytes.Buffer) error {
 	if r.Method != http.MethodPost {
 		return fmt.Errorf("method %s; POST an AdmissionReview", r.Method)
 	}
@@ -144,7 +144,7 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, lease *share.
 }
 
 // readLong reads the rest of a body, for which it takes a share.
-func (h *Handler) readLong(w http.ResponseWriter, r *http.Request, lease *share.Lease, into *bytes.Buffer, limit int) error {
+func (h *Handler[T]) readLong(w http.ResponseWriter, r *http.Request, lease *share.Lease, into *bytes.Buffer, limit int) error {
 	ctx, cancel := context.WithTimeout(r.Context(), Patience)
 	defer cancel()
 	for {
@@ -169,7 +169,7 @@ func (h *Handler) readLong(w http.ResponseWriter, r *http.Request, lease *share.
 	}
 }
 
-func (h *Handler) logVerdict(namespace string, v Verdict) {
+func (h *Handler[T]) logVerdict(namespace string, v Verdict) {
 	switch v.Result {
 	case Errored:
 		h.Log.Error(v.Err, "Not answered", "namespace", namespace, "reason", v.Reason)
