@@ -139,20 +139,28 @@ func (in *Injector) native(r *request) bool {
 // name and closing zero included; the pod would fail with "argument list too long", which tells nothing.
 const maxDocument = 128<<10 - len(config.AgentEnv+"=\x00")
 
-// documentTooLong blames the file that takes most of the document.
-func (in *Injector) documentTooLong(spec *config.Spec, document string) config.Mistakes {
-	if len(document) <= maxDocument {
-		return nil
-	}
-	where, most := config.Prefix+"inject", 0
+// shortestDocument returns what the files of a document take at least: a document that is far too long is not made.
+func shortestDocument(spec *config.Spec) (length int) {
 	for _, s := range spec.Secrets {
-		if n := len(encode(file(s, 0, nil))); n > most {
-			where, most = config.Prefix+"secret."+s.File, n
+		length += len(`{"path":"","mode":"0400","secret":"","format":"raw"}`) + len(s.Path) + len(s.Name) + len(s.Template)
+	}
+	return length
+}
+
+// documentTooLong blames the file that takes most of a document of some length.
+func (in *Injector) documentTooLong(spec *config.Spec, length string) config.Mistakes {
+	longest, most := 0, -1
+	for i, s := range spec.Secrets { // all of them encoded would take as much memory again
+		if n := len(s.Template) + len(s.Path) + len(s.Name); n > most {
+			longest, most = i, n
 		}
 	}
-	problem := fmt.Sprintf("all that the annotations tell the agent, and this most of all with %d bytes, is %d bytes long, and at most %d "+
-		"fit into "+
-		"an environment variable; shorten the template, or spread the files over several pods", most, len(document), maxDocument)
+	where := config.Prefix + "inject"
+	if most >= 0 {
+		where, most = config.Prefix+"secret."+spec.Secrets[longest].File, len(encode(file(spec.Secrets[longest], 0, nil)))
+	}
+	problem := fmt.Sprintf("all that the annotations tell the agent, and this most of all with %d bytes, is %s bytes long, and at most %d fit "+
+		"into an environment variable; shorten the template, or spread the files over several pods", max(most, 0), length, maxDocument)
 	if ca := len(in.policy.KMS.CABundle) + len(in.policy.STS.CABundle); ca > maxDocument/4 {
 		problem += fmt.Sprintf("; %d bytes are the operator's caFile, which the operator can shorten", ca)
 	}

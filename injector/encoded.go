@@ -44,6 +44,11 @@ type encodedAgent struct {
 	parts [3][]byte // between them are the document and, if the third is not nil, the role
 }
 
+type encodedVariable struct {
+	name string
+	text value
+}
+
 type encodedVolume struct {
 	name string
 	text []byte

@@ -21,10 +21,22 @@ type mountPoint struct {
 }
 
 func (r *request) mountPoints(container string) []mountPoint {
+	volume := r.secretsVolume(container)
+	if known, found := r.points[volume]; found {
+		return known
+	}
+	if r.points == nil {
+		r.points = map[string][]mountPoint{}
+	}
+	r.points[volume] = r.mountPointsWith(volume)
+	return r.points[volume]
+}
+
+func (r *request) mountPointsWith(volume string) []mountPoint {
 	spec := &r.Spec
 	const move = "move or remove that mount"
 	all := []mountPoint{{
-		corev1.VolumeMount{Name: r.secretsVolume(container), MountPath: spec.MountPath, ReadOnly: true},
+		corev1.VolumeMount{Name: volume, MountPath: spec.MountPath, ReadOnly: true},
 		mountPathAnnotation, "choose another " + mountPathAnnotation + ", or move that mount",
 	}}
 	if spec.API != nil {

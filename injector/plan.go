@@ -17,9 +17,10 @@ type request struct {
 	Spec    config.Spec // Inject is true
 	RoleARN string      // that the ServiceAccount, or the pod itself, assumes; "" with other identities than RRSA
 
-	fileSets  []fileSet      // that Spec asks for
-	fileSetOf map[string]int // which of them a container has; else it has SecretsVolume
-	late      bool           // containers that came after the injection get nothing, unless the pod names them
+	fileSets  []fileSet               // that Spec asks for
+	fileSetOf map[string]int          // which of them a container has; else it has SecretsVolume
+	points    map[string][]mountPoint // by the volume with the files; see mountPoints
+	late      bool                    // containers that came after the injection get nothing, unless the pod names them
 }
 
 func (r *request) serviceAccount() string {
@@ -30,6 +31,9 @@ func (r *request) serviceAccount() string {
 func (in *Injector) plan(r *request, d *Decision) config.Mistakes {
 	if mistakes := tooMany(&r.Pod.Spec); len(mistakes) > 0 {
 		return mistakes
+	}
+	if n := shortestDocument(&r.Spec); n > maxDocument {
+		return in.documentTooLong(&r.Spec, fmt.Sprintf("more than %d", n))
 	}
 	r.fileSets, r.fileSetOf = fileSets(&r.Spec)
 	r.late = injected(&r.Pod.Spec) && !*in.policy.Agent.LateContainers
@@ -47,8 +51,11 @@ func (in *Injector) plan(r *request, d *Decision) config.Mistakes {
 	if len(forged) > 0 {
 		return forged // the rest would be about what is no longer so
 	}
+	if len(text) > maxDocument {
+		mistakes = append(mistakes, in.documentTooLong(&r.Spec, strconv.Itoa(len(text)))...)
+	}
 	mistakes = slices.Concat(mistakes, more, in.invalid(r), private(r), conflicts, unwrappable, fileless, unreadable,
-		in.claimed(r, &a), in.documentTooLong(&r.Spec, text), wide)
+		in.claimed(r, &a), wide)
 	if len(mistakes) > 0 {
 		return mistakes
 	}
@@ -88,9 +95,27 @@ func fetches(spec *config.Spec) bool { return len(spec.Secrets) > 0 || len(spec.
 
 // growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
 func (in *Injector) growContainers(p *patch, r *request) {
-	var identity []corev1.EnvVar
+	var identity []encodedVariable
 	if r.Spec.AppIdentity {
-		identity = in.identity(r)
+		for _, e := range in.identity(r) {
+			identity = append(identity, encodedVariable{e.Name, value{encodeValue(e)}})
+		}
+	}
+	var words []value // of the wrapper
+	if len(r.Spec.Env) > 0 {
+		for _, word := range wrapper(&r.Spec) {
+			words = append(words, value{quoted(word)})
+		}
+	}
+	const ofEach = 4 // the two words of the command, volumeMounts, env
+	*p = make(patch, 0, 8+ofEach*(len(r.Pod.Spec.InitContainers)+len(r.Pod.Spec.Containers)))
+	mounts := map[string]value{}
+	mount := func(m corev1.VolumeMount) value {
+		key := m.Name + " " + m.MountPath
+		if mounts[key] == nil {
+			mounts[key] = value{encodeValue(m)}
+		}
+		return mounts[key]
 	}
 	for _, list := range []struct {
 		pointer    string
@@ -103,18 +128,18 @@ func (in *Injector) growContainers(p *patch, r *request) {
 			}
 			pointer := list.pointer + "/" + strconv.Itoa(i)
 			if len(r.Spec.Env) > 0 && len(c.Command) > 0 && !c.wrapped() && !(list.inits && early(r, i)) {
-				for i, word := range wrapper(&r.Spec) {
-					p.insert(pointer+"/command", true, i, value{quoted(word)})
+				for i, word := range words {
+					p.insert(pointer+"/command", true, i, word)
 				}
 			}
 			for _, place := range r.mountPoints(c.Name) {
 				if !c.mounts(place.Name) {
-					p.grow(pointer+"/volumeMounts", c.VolumeMounts != nil, value{encodeValue(place.VolumeMount)})
+					p.grow(pointer+"/volumeMounts", c.VolumeMounts != nil, mount(place.VolumeMount))
 				}
 			}
 			for _, e := range identity {
-				if !c.hasEnv(e.Name) {
-					p.grow(pointer+"/env", c.Env != nil, value{encodeValue(e)})
+				if !c.hasEnv(e.name) {
+					p.grow(pointer+"/env", c.Env != nil, e.text)
 				}
 			}
 		}
