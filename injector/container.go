@@ -159,8 +159,8 @@ func (in *Injector) documentTooLong(spec *config.Spec, length string) config.Mis
 	if most >= 0 {
 		where, most = config.Prefix+"secret."+spec.Secrets[longest].File, len(encode(file(spec.Secrets[longest], 0, nil)))
 	}
-	problem := fmt.Sprintf("all that the annotations tell the agent, and this most of all with %d bytes, is %s bytes long, and at most %d fit "+
-		"into an environment variable; shorten the template, or spread the files over several pods", max(most, 0), length, maxDocument)
+	problem := fmt.Sprintf("all that the annotations tell the agent, and this most of all with %d bytes, is %s bytes long, and at most %d "+
+		"fit into an environment variable; shorten the template, or spread the files over several pods", max(most, 0), length, maxDocument)
 	if ca := len(in.policy.KMS.CABundle) + len(in.policy.STS.CABundle); ca > maxDocument/4 {
 		problem += fmt.Sprintf("; %d bytes are the operator's caFile, which the operator can shorten", ca)
 	}

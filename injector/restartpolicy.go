@@ -37,8 +37,8 @@ func (r *request) hangsOnFailure() bool {
 	return r.Spec.Mode == config.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(&r.Spec)
 }
 
-// neverCompletes reports whether the sidecar would be a container that never ends, and the pod can be without: nobody asks for the API. A pod
-// that was made so stays so, also where another replica already knows of native sidecars.
+// neverCompletes reports whether the sidecar would be a container that never ends, and the pod can be without: nobody asks for the API.
+// A pod that was made so stays so, also where another replica already knows of native sidecars.
 func (in *Injector) neverCompletes(r *request) bool {
 	pod := &r.Pod.Spec
 	return r.Spec.Mode == config.ModeSidecar && r.Spec.API == nil && !pod.has(ContainerName) && (!in.native(r) || pod.has(InitContainerName))

@@ -47,7 +47,9 @@ type verification struct {
 }
 
 // verify compares the agent's containers that are in the pod with those that it would get.
-func (in *Injector) verify(r *request, a *permissions, doc config.Agent, resources corev1.ResourceRequirements) (config.Mistakes, []string) {
+func (in *Injector) verify(
+	r *request, a *permissions, doc config.Agent, resources corev1.ResourceRequirements,
+) (config.Mistakes, []string) {
 	if !injected(&r.Pod.Spec) {
 		return nil, nil
 	}

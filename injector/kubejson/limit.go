@@ -16,7 +16,9 @@ const (
 )
 
 // lists are the members of type List, and what is in them.
-var lists = map[string]string{"containers": "containers", "initContainers": "init containers", "volumes": "volumes", "ownerReferences": "owners"}
+var lists = map[string]string{
+	"containers": "containers", "initContainers": "init containers", "volumes": "volumes", "ownerReferences": "owners",
+}
 
 // tooLong returns an error for the List of which a pointer names the last element; nil if it is none.
 func tooLong(element jsontext.Pointer) error {
