@@ -29,8 +29,12 @@ type shape struct {
 	metricsPort     int
 }
 
-// maxShapes is how many are remembered: whoever makes pods chooses their users.
-const maxShapes = 1000
+// What is remembered: shapes of few file sets, which are short, and so many of them that it stays below some megabytes. Authors of pods
+// choose users and Secrets; where there are too many, all are forgotten, so that none of them fills the memory or keeps others out of it.
+const (
+	maxShapes   = 256
+	maxFileSets = 8
+)
 
 // encoded is what pods of a shape get.
 type encoded struct {
@@ -60,14 +64,14 @@ const (
 	roleHole     = "<role>"
 )
 
-// encoded returns what a pod gets. The warnings about it were made before: in.end has been called.
+// encoded returns what a pod gets. The warnings about it were made before: in.adaptMode has been called.
 func (in *Injector) encoded(r *request, a *permissions, resources corev1.ResourceRequirements) *encoded {
 	key := shape{
 		identity: r.Spec.Identity, tokenExpiration: r.Spec.TokenExpiration, mode: r.Spec.Mode, uid: a.uid, gid: a.gid, fsGroup: a.fsGroup,
 		fileSets: len(r.fileSets), variables: len(r.Spec.Env) > 0, copiesProgram: in.copiesProgram(&r.Pod.Spec), api: r.Spec.API != nil,
 		fetches: fetches(&r.Spec), native: in.native(r), metricsPort: in.metricsPort(r),
 	}
-	usual := len(r.Spec.AgentRequests) == 0 && len(r.Spec.AgentLimits) == 0 && r.Pod.Spec.Resources.none()
+	usual := len(r.fileSets) <= maxFileSets && len(r.Spec.AgentRequests) == 0 && len(r.Spec.AgentLimits) == 0 && r.Pod.Spec.Resources.none()
 	if known, found := in.shapes.Load(key); found && usual {
 		return known.(*encoded)
 	}
@@ -84,7 +88,11 @@ func (in *Injector) encoded(r *request, a *permissions, resources corev1.Resourc
 	for _, v := range in.volumes(r, a) {
 		e.volumes = append(e.volumes, encodedVolume{v.Name, encodeValue(v)})
 	}
-	if usual && in.shapeCount.Add(1) <= maxShapes {
+	if usual {
+		if in.shapeCount.Add(1) > maxShapes {
+			in.shapeCount.Store(1)
+			in.shapes.Clear()
+		}
 		in.shapes.Store(key, e)
 	}
 	return e

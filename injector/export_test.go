@@ -15,3 +15,14 @@ func Encode(doc config.Agent) string { return encode(doc) }
 func (in *Injector) Of(namespace string, labels map[string]string) (image string, byLabels bool) {
 	return in.in(namespace, labels).policy.Agent.Image, in.byLabels(namespace)
 }
+
+// Shapes returns how many shapes of pods are remembered.
+func (in *Injector) Shapes() (n int) {
+	for range in.shapes.Range {
+		n++
+	}
+	return n
+}
+
+// MaxShapes is the most.
+const MaxShapes = maxShapes

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -80,6 +81,24 @@ func TestOtherSidecars(t *testing.T) {
 	}
 	if both < 100 {
 		t.Errorf("only %d pods were injected by both", both)
+	}
+}
+
+// TestShapesAreForgotten: what is remembered does not grow with the users that somebody thinks of, and gives the same.
+func TestShapesAreForgotten(t *testing.T) {
+	in := operator(t, "")
+	for user := range 3 * injector.MaxShapes {
+		pod := object{
+			"metadata": object{"annotations": object{config.Prefix + "inject": "true", config.Prefix + "secret.db": "app/db"}},
+			"spec":     object{"containers": array{object{"name": "web", "securityContext": object{"runAsUser": 1000 + user}}}},
+		}
+		d, err := decide(in, marshal(t, pod))
+		if err != nil || !bytes.Contains(d.Patch, fmt.Appendf(nil, `"runAsUser":%d,`, 1000+user)) {
+			t.Fatalf("user %d: %v, %s", 1000+user, err, d.Patch)
+		}
+		if n := in.Shapes(); n == 0 || n > injector.MaxShapes {
+			t.Fatalf("%d shapes are remembered", n)
+		}
 	}
 }
 

@@ -251,3 +251,19 @@ func each(keys []string, value string) map[string]string {
 	}
 	return annotations
 }
+
+// TestNestedTemplates: a template of Jobs has none of Jobs in it, however deep somebody nests them.
+func TestNestedTemplates(t *testing.T) {
+	const levels = 4_900 // JSON may have 10,000
+	body := []byte(`{"request":{"uid":"1","namespace":"shop","operation":"CREATE","object":` + strings.Repeat(`{"spec":{"jobTemplate":`, levels) +
+		`{}` + strings.Repeat(`}}`, levels) + `}}`)
+	handler := &review.Handler[workload]{
+		Decide: hostileAdmission(t).validateWorkload, Observe: func(review.Verdict, time.Duration) {}, Advisory: true, Log: logr.Discard(),
+		Draining: new(atomic.Bool),
+	}
+	handle := sender(handler, body)
+	if said := handle(); !strings.Contains(said, `"allowed":true`) {
+		t.Errorf("%.500s", said)
+	}
+	bounds.Review(t, body, func() { handle() })
+}

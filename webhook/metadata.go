@@ -36,14 +36,16 @@ type metadata struct {
 	scope  *scope
 }
 
-func (m metadata) fromCache(ctx context.Context, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata,
-	error) {
+func (m metadata) fromCache(
+	ctx context.Context, kind schema.GroupVersionKind, name types.NamespacedName,
+) (*metav1.PartialObjectMetadata, error) {
 	return get(ctx, m.cached, kind, name)
 }
 
 // fromServer returns nil for an object that does not exist. The error is an outage.
-func (m metadata) fromServer(ctx context.Context, source string, kind schema.GroupVersionKind,
-	name types.NamespacedName) (*metav1.PartialObjectMetadata, error) {
+func (m metadata) fromServer(
+	ctx context.Context, source string, kind schema.GroupVersionKind, name types.NamespacedName,
+) (*metav1.PartialObjectMetadata, error) {
 	object, err := m.live.get(ctx, source, kind, name)
 	switch {
 	case apierrors.IsNotFound(err):
@@ -99,8 +101,9 @@ func (l lookup) ServiceAccountAnnotations(ctx context.Context, namespace, name s
 	return account.Annotations, nil
 }
 
-func get(ctx context.Context, from client.Reader, kind schema.GroupVersionKind, name types.NamespacedName) (*metav1.PartialObjectMetadata,
-	error) {
+func get(
+	ctx context.Context, from client.Reader, kind schema.GroupVersionKind, name types.NamespacedName,
+) (*metav1.PartialObjectMetadata, error) {
 	var object metav1.PartialObjectMetadata
 	object.SetGroupVersionKind(kind)
 	if err := from.Get(ctx, name, &object); err != nil {

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,13 +12,15 @@ import (
 
 // A workload makes pods: a Deployment, StatefulSet, DaemonSet, ReplicaSet or Job by its template, a CronJob by its Jobs' template.
 type workload struct {
-	Metadata struct {
-		Annotations       map[string]string `json:"annotations"`
-		DeletionTimestamp string            `json:"deletionTimestamp"` // while it waits for finalizers
-	} `json:"metadata"`
-	Spec struct {
-		Template             *injector.Pod `json:"template"`
-		JobTemplate          *workload     `json:"jobTemplate"`
+	Metadata workloadMetadata `json:"metadata"`
+	Spec     struct {
+		Template    *injector.Pod `json:"template"`
+		JobTemplate *struct {
+			Metadata workloadMetadata `json:"metadata"`
+			Spec     struct {
+				Template *injector.Pod `json:"template"`
+			} `json:"spec"`
+		} `json:"jobTemplate"`
 		VolumeClaimTemplates []struct {
 			Metadata struct {
 				Name string `json:"name"`
@@ -26,33 +29,37 @@ type workload struct {
 	} `json:"spec"`
 }
 
+type workloadMetadata struct {
+	Annotations       map[string]string `json:"annotations"`
+	DeletionTimestamp string            `json:"deletionTimestamp"` // while it waits for finalizers
+}
+
 // KeepTexts is that of the template.
 func (w *workload) KeepTexts(document []byte) {
-	of, _ := w.pods()
-	if of.Spec.Template != nil {
-		of.Spec.Template.KeepTexts(document)
+	if pod, _ := w.pod(); pod != nil {
+		pod.KeepTexts(document)
 	}
 }
 
-// pods returns what has the template of the pods, w itself or a CronJob's template of Jobs, and the path of the template.
-func (w *workload) pods() (of *workload, path string) {
-	for of, path = w, "spec.template"; of.Spec.JobTemplate != nil; of = of.Spec.JobTemplate {
-		path = "spec.jobTemplate." + path
+// pod returns the template, nil for none, and its path.
+func (w *workload) pod() (*injector.Pod, string) {
+	if jobs := w.Spec.JobTemplate; jobs != nil {
+		return jobs.Spec.Template, "spec.jobTemplate.spec.template"
 	}
-	return of, path
+	return w.Spec.Template, "spec.template"
 }
 
+// template returns the template, an empty one for none.
 func (w *workload) template() injector.Pod {
-	if of, _ := w.pods(); of.Spec.Template != nil {
-		return *of.Spec.Template
+	if pod, _ := w.pod(); pod != nil {
+		return *pod
 	}
 	return injector.Pod{}
 }
 
 // claims returns the names of a StatefulSet's volumeClaimTemplates.
 func (w *workload) claims() (names []string) {
-	of, _ := w.pods()
-	for _, claim := range of.Spec.VolumeClaimTemplates {
+	for _, claim := range w.Spec.VolumeClaimTemplates {
 		if claim.Metadata.Name != "" {
 			names = append(names, claim.Metadata.Name)
 		}
@@ -62,19 +69,16 @@ func (w *workload) claims() (names []string) {
 
 // misplaced warns of annotations that have no effect where they are.
 func (w *workload) misplaced() []string {
-	var above []string
-	for of := w; of != nil; of = of.Spec.JobTemplate {
-		for key := range of.Metadata.Annotations {
-			if strings.HasPrefix(key, config.Prefix) {
-				above = append(above, key)
-			}
-		}
+	keys := slices.Collect(maps.Keys(w.Metadata.Annotations))
+	if jobs := w.Spec.JobTemplate; jobs != nil {
+		keys = slices.AppendSeq(keys, maps.Keys(jobs.Metadata.Annotations))
 	}
+	above := slices.DeleteFunc(keys, func(key string) bool { return !strings.HasPrefix(key, config.Prefix) })
 	slices.Sort(above)
 	stray := config.Misplaced(above, w.template().Metadata.Annotations)
 	if len(stray) == 0 {
 		return nil
 	}
-	_, path := w.pods()
+	_, path := w.pod()
 	return []string{fmt.Sprintf("%s: has no effect here, only on pods; move it to %s.metadata.annotations", strings.Join(stray, ", "), path)}
 }
