@@ -83,6 +83,9 @@ func (s strike) send(w http.ResponseWriter, r *http.Request, a answer) {
 		ctx, cancel := context.WithTimeout(r.Context(), time.Duration(s.fault.Latency))
 		defer cancel()
 		s.wait(ctx)
+		if r.Context().Err() != nil { // an answer could still reach a client that has given up, and it would not be late
+			panic(http.ErrAbortHandler)
+		}
 	}
 	if cmp.Or(s.fault.Hang, s.fault.Cut) == AtHeaders {
 		s.stop(r)
