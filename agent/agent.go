@@ -30,6 +30,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 const (
@@ -44,7 +45,7 @@ const (
 
 // Agent serves one pod. One goroutine calls its methods.
 type Agent struct {
-	doc        config.Agent
+	doc        agentconfig.Config
 	source     *source.Source
 	singly     singly
 	local      *localapi.Source // what the local API serves; nil without one
@@ -57,7 +58,7 @@ type Agent struct {
 }
 
 // New returns the Agent that doc describes, which reads from src. It makes no call yet.
-func New(doc config.Agent, src *source.Source, m *metrics.Agent, log *slog.Logger) (*Agent, error) {
+func New(doc agentconfig.Config, src *source.Source, m *metrics.Agent, log *slog.Logger) (*Agent, error) {
 	a := &Agent{
 		doc: doc, source: src, metrics: m, notifier: notify.New(log), startLimit: startLimit, log: log,
 		Adviser: failure.Adviser{Role: src.Role, Host: doc.KMS.Host},
@@ -77,7 +78,7 @@ func New(doc config.Agent, src *source.Source, m *metrics.Agent, log *slog.Logge
 }
 
 // NewLogger writes log lines of the level and format that doc asks for; by default info and above as JSON.
-func NewLogger(w io.Writer, doc config.Agent) *slog.Logger {
+func NewLogger(w io.Writer, doc agentconfig.Config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: slog.LevelInfo}
 	switch doc.LogLevel {
 	case "debug":

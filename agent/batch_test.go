@@ -16,17 +16,18 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
 // podOf is a pod with so many secrets, s0, s1 and so on, and the files that they make.
 func podOf(t *testing.T, secrets int) (*pod, map[string]string) {
 	t.Helper()
-	var files []config.File
+	var files []agentconfig.File
 	want := map[string]string{}
 	for i := range secrets {
 		name := fmt.Sprint("s", i)
-		files = append(files, config.File{Path: name, Mode: 0o400, Secret: name, Format: config.Raw})
+		files = append(files, agentconfig.File{Path: name, Mode: 0o400, Secret: name, Format: config.Raw})
 		want[name] = "sentinel-" + name
 	}
 	p := newPod(t, files...)
@@ -71,11 +72,11 @@ func TestDivide(t *testing.T) {
 
 func TestVersionsAndTypesTogether(t *testing.T) {
 	p := newPod(t,
-		config.File{Path: "now", Mode: 0o400, Secret: "app/key", Format: config.Raw},
-		config.File{Path: "before", Mode: 0o400, Secret: "app/key", VersionStage: "ACSPrevious", Format: config.Raw},
-		config.File{Path: "first", Mode: 0o400, Secret: "app/pinned", VersionID: "v1", Format: config.Raw},
-		config.File{Path: "db", Mode: 0o400, Secret: "app/db", Format: config.JSON, Keys: []config.Key{{Name: "user", Path: "AccountName"}}},
-		config.File{Path: "bin", Mode: 0o400, Secret: "acs:kms:cn-hangzhou:1234567890123456:secret/app/bin", Format: config.Raw})
+		agentconfig.File{Path: "now", Mode: 0o400, Secret: "app/key", Format: config.Raw},
+		agentconfig.File{Path: "before", Mode: 0o400, Secret: "app/key", VersionStage: "ACSPrevious", Format: config.Raw},
+		agentconfig.File{Path: "first", Mode: 0o400, Secret: "app/pinned", VersionID: "v1", Format: config.Raw},
+		agentconfig.File{Path: "db", Mode: 0o400, Secret: "app/db", Format: config.JSON, Keys: []config.Key{{Name: "user", Path: "AccountName"}}},
+		agentconfig.File{Path: "bin", Mode: 0o400, Secret: "acs:kms:cn-hangzhou:1234567890123456:secret/app/bin", Format: config.Raw})
 	p.cloud.Put(t, emulator.Secret{Name: "app/bin", Tags: dev, Value: emulator.Value{Binary: "AP8KAA=="}},
 		emulator.Secret{Name: "app/pinned", Tags: dev, Value: emulator.Value{Text: "one"}})
 	for _, name := range []string{"app/key", "app/pinned"} {

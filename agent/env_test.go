@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
 // envPod has two variables, one of them a key, beside a file of the same secret.
 func envPod(t *testing.T) *pod {
-	p := newPod(t, config.File{Path: "api-key", Mode: 0o400, Secret: "app/key", Format: config.Raw})
+	p := newPod(t, agentconfig.File{Path: "api-key", Mode: 0o400, Secret: "app/key", Format: config.Raw})
 	p.doc.Env = []config.Variable{{Name: "KEY", Secret: "app/key"}, {Name: "DB_PASSWORD", Secret: "app/db", Key: "AccountPassword"}}
 	p.doc.EnvMode = 0o440
 	return p
@@ -22,7 +23,7 @@ func envPod(t *testing.T) *pod {
 
 func (p *pod) wantVariables(want map[string]string) {
 	p.t.Helper()
-	data, err := os.ReadFile(filepath.Join(p.doc.SecretsDir, config.EnvFile))
+	data, err := os.ReadFile(filepath.Join(p.doc.SecretsDir, agentconfig.EnvFile))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -38,7 +39,7 @@ func TestVariablesAreWrittenWithTheFiles(t *testing.T) {
 	p.wantVariables(map[string]string{"KEY": "sentinel-key-1", "DB_PASSWORD": "sentinel-1"})
 	p.wantFiles(map[string]string{"api-key": "sentinel-key-1"})
 	p.wantCalls(1, 1)
-	if info, err := os.Stat(filepath.Join(p.doc.SecretsDir, config.EnvFile)); err != nil || info.Mode().Perm() != 0o440 {
+	if info, err := os.Stat(filepath.Join(p.doc.SecretsDir, agentconfig.EnvFile)); err != nil || info.Mode().Perm() != 0o440 {
 		t.Errorf("%v, %v, want the document's mode", info.Mode(), err)
 	}
 }

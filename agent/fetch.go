@@ -14,7 +14,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 const (
@@ -39,7 +39,7 @@ type value struct {
 }
 
 // refsOf are the secrets that a file is made of, in the order of its From.
-func refsOf(f config.File) []kms.Ref {
+func refsOf(f agentconfig.File) []kms.Ref {
 	if len(f.From) == 0 {
 		return []kms.Ref{{Name: f.Secret, VersionID: f.VersionID, VersionStage: f.VersionStage, RoleARN: f.RoleARN}}
 	}

@@ -12,13 +12,14 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // declared are the document's files and, as if each were a file of its own, its variables.
-func (a *Agent) declared() []config.File {
+func (a *Agent) declared() []agentconfig.File {
 	all := slices.Clip(a.doc.Files)
 	for _, v := range a.doc.Env {
-		f := config.File{Path: config.EnvFile + "/" + v.Name, Secret: v.Secret, Format: config.Raw}
+		f := agentconfig.File{Path: agentconfig.EnvFile + "/" + v.Name, Secret: v.Secret, Format: config.Raw}
 		if v.Key != "" {
 			f.Keys = []config.Key{{Name: v.Name, Path: v.Key}}
 		}
@@ -28,12 +29,12 @@ func (a *Agent) declared() []config.File {
 }
 
 // variable is the name of the variable that a file stands for, if it does.
-func variable(f config.File) (name string, ok bool) {
-	return strings.CutPrefix(f.Path, config.EnvFile+"/")
+func variable(f agentconfig.File) (name string, ok bool) {
+	return strings.CutPrefix(f.Path, agentconfig.EnvFile+"/")
 }
 
 // label is a file, or a variable, as its annotation has it.
-func label(f config.File) string {
+func label(f agentconfig.File) string {
 	if name, ok := variable(f); ok {
 		return "env." + name
 	}
@@ -73,13 +74,13 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode the variables: %w", err)
 		}
-		files = append(files, volume.File{Path: config.EnvFile, Data: data, Mode: fs.FileMode(a.doc.EnvMode)})
+		files = append(files, volume.File{Path: agentconfig.EnvFile, Data: data, Mode: fs.FileMode(a.doc.EnvMode)})
 	}
 	return files, nil
 }
 
 // inputsOf are the values that a file is made of. A file that is optional has none if KMS lacks one of its secrets.
-func inputsOf(f config.File, got values) ([]render.Input, error) {
+func inputsOf(f agentconfig.File, got values) ([]render.Input, error) {
 	var all []render.Input
 	var errs []error
 	absent := false
@@ -105,7 +106,7 @@ func inputsOf(f config.File, got values) ([]render.Input, error) {
 }
 
 // origin names the secrets of a file and their versions.
-func origin(f config.File, got values) string {
+func origin(f agentconfig.File, got values) string {
 	var all []string
 	for _, ref := range refsOf(f) {
 		all = append(all, fmt.Sprintf("secret %s, version %s", ref.Name, got[ref].secret.VersionID))
@@ -133,7 +134,7 @@ type view struct {
 // views are all of a pod. Each is switched at one moment; a container has one.
 type views []view
 
-func openViews(doc config.Agent) (views, error) {
+func openViews(doc agentconfig.Config) (views, error) {
 	var all views
 	for _, path := range append([]string{doc.SecretsDir}, doc.ViewDirs...) {
 		dir, err := volume.Open(path)
@@ -167,7 +168,7 @@ func (v views) sweep() error {
 
 // write gives each view its files, and returns the paths that changed in any, sorted. A view that cannot be written does not hold
 // up the others.
-func (v views) write(doc config.Agent, files []volume.File) ([]string, error) {
+func (v views) write(doc agentconfig.Config, files []volume.File) ([]string, error) {
 	narrowed := map[string][]string{}
 	for _, f := range doc.Files {
 		if len(f.Dirs) > 0 {

@@ -21,6 +21,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // The quotas of an account in a region: GetSecretValue a second, and AssumeRoleWithOIDC a minute.
@@ -140,8 +141,8 @@ func (c *account) refreshed(err error) {
 }
 
 // process is an agent's: it begins with what the one before it left in the pod.
-func (c *account) process(doc config.Agent) *Agent {
-	log := NewLogger(&strings.Builder{}, config.Agent{LogLevel: "error"})
+func (c *account) process(doc agentconfig.Config) *Agent {
+	log := NewLogger(&strings.Builder{}, agentconfig.Config{LogLevel: "error"})
 	sessions := &identity.Sessions{}
 	cloud := member{c, identity.NewSource(c.provider(), sessions, nil)}
 	a, err := New(doc, source.New(cloud, sessions, nil), metrics.New(), log)
@@ -154,7 +155,7 @@ func (c *account) process(doc config.Agent) *Agent {
 
 // live is a pod: its init container, which the kubelet starts again after a pause if it fails, and its sidecar. That does what
 // Run does with the clock and the cloud, without a disk. It returns when the pod had its values.
-func (c *account) live(ctx context.Context, doc config.Agent, dirs views) (fetched []time.Time) {
+func (c *account) live(ctx context.Context, doc agentconfig.Config, dirs views) (fetched []time.Time) {
 	a := c.process(doc)
 	held, err := a.start(ctx, dirs, a.loadRound())
 	for restarts := 0; err != nil; restarts++ {
@@ -197,16 +198,16 @@ func (f fleet) run(t *testing.T, cloud *account) [][]time.Duration {
 	var group sync.WaitGroup
 	for i := range f.pods {
 		group.Go(func() {
-			doc := config.Agent{RefreshInterval: config.Duration(f.interval), StateDir: filepath.Join(directory, fmt.Sprint(i))}
+			doc := agentconfig.Config{RefreshInterval: config.Duration(f.interval), StateDir: filepath.Join(directory, fmt.Sprint(i))}
 			doc.SecretsDir = filepath.Join(doc.StateDir, "files")
 			if err := os.MkdirAll(doc.SecretsDir, 0o700); err != nil {
 				t.Error(err)
 			}
-			file := config.File{Path: "all", Mode: 0o400, Format: config.Template, Template: "x"}
+			file := agentconfig.File{Path: "all", Mode: 0o400, Format: config.Template, Template: "x"}
 			for n := range f.secrets {
 				file.From = append(file.From, config.Source{Name: fmt.Sprint("s", n), Secret: fmt.Sprint("s", n)})
 			}
-			doc.Files = []config.File{file}
+			doc.Files = []agentconfig.File{file}
 			pause.Sleep(ctx, f.starts(i))
 			dirs, err := openViews(doc)
 			if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // modelPod is a pod of a fleet that is too large for a goroutine, a disk and values for each: what decides about calls and pauses is
@@ -64,7 +65,7 @@ func (f fleet) model(t *testing.T, cloud *account) {
 	for i := range pods {
 		p := &modelPod{next: cloud.begun.Add(f.starts(i)),
 			Source: source.New(member{cloud, identity.NewSource(cloud.provider(), nil, nil)}, nil, nil)}
-		p.schedule = newSchedule(config.Agent{RefreshInterval: config.Duration(f.interval)}, round{})
+		p.schedule = newSchedule(agentconfig.Config{RefreshInterval: config.Duration(f.interval)}, round{})
 		pods[i] = p
 	}
 	for end := cloud.begun.Add(f.life); ; heap.Fix(&pods, 0) {

@@ -18,6 +18,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // clockwork is a reader that notes when it is asked, in a synctest bubble.
@@ -68,9 +69,9 @@ var (
 )
 
 func clockworkAgent(t *testing.T, c *clockwork, interval time.Duration, secrets ...string) *Agent {
-	doc := config.Agent{SecretsDir: t.TempDir(), StateDir: t.TempDir(), RefreshInterval: config.Duration(interval)}
+	doc := agentconfig.Config{SecretsDir: t.TempDir(), StateDir: t.TempDir(), RefreshInterval: config.Duration(interval)}
 	for _, name := range secrets {
-		doc.Files = append(doc.Files, config.File{Path: name, Mode: 0o400, Secret: name, Format: config.Raw})
+		doc.Files = append(doc.Files, agentconfig.File{Path: name, Mode: 0o400, Secret: name, Format: config.Raw})
 	}
 	log := NewLogger(&strings.Builder{}, doc)
 	a, err := New(doc, sourceOf(c), metrics.New(), log)

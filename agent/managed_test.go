@@ -5,14 +5,15 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
 // The values of managed secrets are JSON of KMS's own, which files take apart as that of any other secret.
 func TestManagedSecrets(t *testing.T) {
-	var files []config.File
+	var files []agentconfig.File
 	for name, path := range map[string]string{"rds": "AccountPassword", "ram": "AccessKeySecret", "ecs": "Password", "ecs-key": "PrivateKey"} {
-		files = append(files, config.File{
+		files = append(files, agentconfig.File{
 			Path: name, Mode: 0o400, Secret: "managed/" + name, Format: config.Env, Keys: []config.Key{{Name: "SECRET", Path: path}},
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -25,13 +26,13 @@ var dev = map[string]string{"env": "dev"}
 type pod struct {
 	t     *testing.T
 	cloud *emulatortest.Server
-	doc   config.Agent
+	doc   agentconfig.Config
 	env   map[string]string
 	log   *journal
 }
 
 // newPod makes a pod of the ServiceAccount that the emulated role trusts, with two secrets that it may read.
-func newPod(t *testing.T, files ...config.File) *pod {
+func newPod(t *testing.T, files ...agentconfig.File) *pod {
 	cloud := emulatortest.Start(t)
 	cloud.Put(t,
 		emulator.Secret{Name: "app/db", Type: "Rds", Tags: dev,
@@ -39,7 +40,7 @@ func newPod(t *testing.T, files ...config.File) *pod {
 		emulator.Secret{Name: "app/key", Tags: dev, Value: emulator.Value{Text: "sentinel-key-1"}},
 	)
 	if len(files) == 0 {
-		files = []config.File{
+		files = []agentconfig.File{
 			{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: config.Env},
 			{Path: "conf/db.json", Mode: 0o400, Secret: "app/db", Format: config.JSON, Keys: []config.Key{{Name: "user", Path: "AccountName"}}},
 			{Path: "api-key", Mode: 0o400, Secret: "app/key", Format: config.Raw},
@@ -47,10 +48,10 @@ func newPod(t *testing.T, files ...config.File) *pod {
 	}
 	return &pod{
 		t: t, cloud: cloud, log: &journal{lines: make(chan string, 10000)},
-		doc: config.Agent{
+		doc: agentconfig.Config{
 			Namespace: "rrsa-dev", ServiceAccount: "dev-sa",
-			KMS:        config.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())},
-			STS:        config.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())},
+			KMS:        agentconfig.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())},
+			STS:        agentconfig.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())},
 			SecretsDir: t.TempDir(), StateDir: t.TempDir(),
 			RefreshInterval: config.Duration(20 * time.Millisecond),
 			LogLevel:        "debug", Files: files,
@@ -59,7 +60,7 @@ func newPod(t *testing.T, files ...config.File) *pod {
 			"ALIBABA_CLOUD_ROLE_ARN":          emulatortest.RoleARN,
 			"ALIBABA_CLOUD_OIDC_PROVIDER_ARN": emulatortest.ProviderARN,
 			"ALIBABA_CLOUD_OIDC_TOKEN_FILE":   cloud.Issuer.TokenFile(t, emulatortest.Subject),
-			config.PodNameEnv:                 "web-7d9c-x2x",
+			agentconfig.PodNameEnv:            "web-7d9c-x2x",
 		},
 	}
 }

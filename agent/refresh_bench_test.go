@@ -9,16 +9,17 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // What the agent itself costs in every pod, every few minutes, mostly for nothing: 20 secrets that have not changed. The
 // cloud's answers are in memory; without it, a refresh touches no file and allocates less than a megabyte.
 func BenchmarkRefreshUnchanged(b *testing.B) {
 	const secrets, most = 20, 1 << 20
-	doc := config.Agent{SecretsDir: b.TempDir(), StateDir: b.TempDir()}
+	doc := agentconfig.Config{SecretsDir: b.TempDir(), StateDir: b.TempDir()}
 	for i := range secrets {
 		name := fmt.Sprint("app/secret-", i)
-		doc.Files = append(doc.Files, config.File{Path: name, Mode: 0o400, Secret: name, Format: config.Env})
+		doc.Files = append(doc.Files, agentconfig.File{Path: name, Mode: 0o400, Secret: name, Format: config.Env})
 	}
 	cloud := &clockwork{answer: func(_ int, ref kms.Ref) (kms.Secret, error) {
 		return kms.Secret{Name: ref.Name, VersionID: "v1", Data: []byte(`{"user":"app","password":"correct horse"}`)}, nil

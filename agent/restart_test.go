@@ -17,6 +17,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
@@ -198,7 +199,7 @@ func TestDamagedStateIsNoObstacle(t *testing.T) {
 // A round that is throttled doubles the interval once, however many attempts it takes; successes bring it back slowly.
 func TestThrottlingLengthensTheInterval(t *testing.T) {
 	for _, least := range []time.Duration{10 * time.Second, 5 * time.Minute, 2 * time.Hour} {
-		s := newSchedule(config.Agent{RefreshInterval: config.Duration(least)}, round{})
+		s := newSchedule(agentconfig.Config{RefreshInterval: config.Duration(least)}, round{})
 		s.failed(0, false)
 		s.succeeded(snapshot{}, time.Now())
 		if s.interval != least {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 const (
@@ -27,7 +27,7 @@ const (
 )
 
 // interval is the time between two refreshes; 0: never.
-func interval(doc config.Agent) time.Duration {
+func interval(doc agentconfig.Config) time.Duration {
 	return min(time.Duration(doc.RefreshInterval), longestInterval)
 }
 
@@ -40,7 +40,7 @@ type schedule struct {
 }
 
 // newSchedule is that of a document, with the interval that a process before came to.
-func newSchedule(doc config.Agent, before round) schedule {
+func newSchedule(doc agentconfig.Config, before round) schedule {
 	least := interval(doc)
 	return schedule{least: least, interval: max(least, min(time.Duration(before.Interval), slowestInterval))}
 }

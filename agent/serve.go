@@ -19,7 +19,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 var errNoFiles = errors.New("no files yet")
@@ -86,7 +86,7 @@ func (a *Agent) listenAPI(ctx context.Context) (func() error, error) {
 
 // Ready returns nil once the files are there, if there are to be any, and the local API answers, if there is to be one. It is for
 // another process than the agent's.
-func Ready(ctx context.Context, doc config.Agent) error {
+func Ready(ctx context.Context, doc agentconfig.Config) error {
 	dirs, err := openViews(doc)
 	if err != nil {
 		return err

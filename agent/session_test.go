@@ -13,6 +13,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -29,7 +30,7 @@ func TestSessionNamesThePod(t *testing.T) {
 		p.cloud.ServeHTTP(w, r)
 	}))
 	defer sts.Close()
-	p.doc.STS = config.Endpoint{
+	p.doc.STS = agentconfig.Endpoint{
 		Host:     sts.Listener.Addr().String(),
 		CABundle: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: sts.Certificate().Raw})),
 	}
@@ -39,15 +40,15 @@ func TestSessionNamesThePod(t *testing.T) {
 	}
 }
 
-// With the operator's session policy the agent's session is no wider than what the pod declares, whatever its role may read.
+// With the administrator's session policy the agent's session is no wider than what the pod declares, whatever its role may read.
 func TestSessionIsNarrowedToWhatIsDeclared(t *testing.T) {
 	const reader, remote, undeclared = "acs:ram::999:role/reader", "acs:kms:cn-hangzhou:999:secret/remote",
 		"acs:kms:cn-hangzhou:999:secret/undeclared"
 	everything := `{"Version":"1","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
 	for _, narrow := range []bool{false, true} {
 		p := newPod(t,
-			config.File{Path: "key", Mode: 0o400, Secret: "app/key", Format: config.Raw},
-			config.File{Path: "remote", Mode: 0o400, Secret: remote, Format: config.Raw, RoleARN: reader})
+			agentconfig.File{Path: "key", Mode: 0o400, Secret: "app/key", Format: config.Raw},
+			agentconfig.File{Path: "remote", Mode: 0o400, Secret: remote, Format: config.Raw, RoleARN: reader})
 		p.doc.SessionPolicy = narrow
 		p.doc.API = &config.LocalAPI{Allow: []string{"shared/*"}}
 		p.doc.Env = []config.Variable{{Name: "USER", Secret: "app/variable", Key: "name"}}
@@ -93,7 +94,7 @@ func TestSessionThatCannotBeNarrowedIsRefused(t *testing.T) {
 			}
 		}, "STS takes 2048"},
 		"the node's role": {func(p *pod) { p.doc.Identity.Kind = config.NodeRole }, "use another identity"},
-		"an access key without a role": {func(p *pod) { p.doc.Identity.Kind = config.AccessKey; p.env[config.AccessKeyRoleEnv] = "" },
+		"an access key without a role": {func(p *pod) { p.doc.Identity.Kind = config.AccessKey; p.env[agentconfig.AccessKeyRoleEnv] = "" },
 			"has no session"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -44,9 +45,9 @@ func TestInitWritesTheFilesWithOneCallForAllSecrets(t *testing.T) {
 
 func TestVersionsOfOneSecretAreTwoCalls(t *testing.T) {
 	p := newPod(t,
-		config.File{Path: "now", Mode: 0o400, Secret: "app/key", Format: config.Raw},
-		config.File{Path: "before", Mode: 0o400, Secret: "app/key", VersionStage: "ACSPrevious", Format: config.Raw},
-		config.File{Path: "now-again", Mode: 0o400, Secret: "app/key", Format: config.Raw})
+		agentconfig.File{Path: "now", Mode: 0o400, Secret: "app/key", Format: config.Raw},
+		agentconfig.File{Path: "before", Mode: 0o400, Secret: "app/key", VersionStage: "ACSPrevious", Format: config.Raw},
+		agentconfig.File{Path: "now-again", Mode: 0o400, Secret: "app/key", Format: config.Raw})
 	if err := p.cloud.Rotate("app/key", emulator.Version{Value: emulator.Value{Text: "two"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func TestVersionsOfOneSecretAreTwoCalls(t *testing.T) {
 }
 
 func TestBinarySecretIsByteExact(t *testing.T) {
-	p := newPod(t, config.File{Path: "k", Mode: 0o400, Secret: "app/bin", Format: config.Raw})
+	p := newPod(t, agentconfig.File{Path: "k", Mode: 0o400, Secret: "app/bin", Format: config.Raw})
 	p.cloud.Put(t, emulator.Secret{Name: "app/bin", Tags: dev, Value: emulator.Value{Binary: "AP8KAA=="}})
 	p.init()
 	p.wantFiles(map[string]string{"k": "\x00\xff\n\x00"})
@@ -132,8 +133,8 @@ func TestStartFailsAtOnceAndSaysWhy(t *testing.T) {
 		{"secrets that do not exist or are forbidden, all at once", func(p *pod) {
 			p.cloud.Put(p.t, emulator.Secret{Name: "app/prod", Tags: map[string]string{"env": "prod"}, Value: emulator.Value{Text: "sentinel"}})
 			p.doc.Files = append(p.doc.Files,
-				config.File{Path: "x", Mode: 0o400, Secret: "app/prod", Format: config.Raw},
-				config.File{Path: "y", Mode: 0o400, Secret: "app/prod", VersionID: "v9", Format: config.Raw})
+				agentconfig.File{Path: "x", Mode: 0o400, Secret: "app/prod", Format: config.Raw},
+				agentconfig.File{Path: "y", Mode: 0o400, Secret: "app/prod", VersionID: "v9", Format: config.Raw})
 		}, []string{"file x: get secret app/prod: Forbidden.", "file y: get secret app/prod version v9", emulatortest.RoleARN,
 			"kms:GetSecretValue", "kms:tag"}},
 		{"unknown secret", func(p *pod) { p.doc.Files[0].Secret = "app/dbb" },
@@ -178,8 +179,8 @@ func TestStartFailsAtOnceAndSaysWhy(t *testing.T) {
 
 func TestOptionalSecretMayBeAbsentAndComeLater(t *testing.T) {
 	p := newPod(t,
-		config.File{Path: "key", Mode: 0o400, Secret: "app/key", Format: config.Raw},
-		config.File{Path: "extra", Mode: 0o400, Secret: "app/extra", Format: config.Raw, Optional: true})
+		agentconfig.File{Path: "key", Mode: 0o400, Secret: "app/key", Format: config.Raw},
+		agentconfig.File{Path: "extra", Mode: 0o400, Secret: "app/extra", Format: config.Raw, Optional: true})
 	p.init()
 	p.wantFiles(map[string]string{"key": "sentinel-key-1"})
 	stop := p.run()
@@ -191,7 +192,7 @@ func TestOptionalSecretMayBeAbsentAndComeLater(t *testing.T) {
 }
 
 func TestOptionalDoesNotExcuseARefusal(t *testing.T) {
-	p := newPod(t, config.File{Path: "x", Mode: 0o400, Secret: "app/prod", Format: config.Raw, Optional: true})
+	p := newPod(t, agentconfig.File{Path: "x", Mode: 0o400, Secret: "app/prod", Format: config.Raw, Optional: true})
 	p.cloud.Put(t, emulator.Secret{Name: "app/prod", Tags: map[string]string{"env": "prod"}, Value: emulator.Value{Text: "x"}})
 	if err := p.agent().Init(t.Context()); err == nil {
 		t.Error("a forbidden secret passed as absent")
@@ -199,8 +200,8 @@ func TestOptionalDoesNotExcuseARefusal(t *testing.T) {
 }
 
 func TestBundleThatIsNoPEM(t *testing.T) {
-	for _, change := range []func(*config.Agent){
-		func(d *config.Agent) { d.KMS.CABundle = "x" }, func(d *config.Agent) { d.STS.CABundle = "x" },
+	for _, change := range []func(*agentconfig.Config){
+		func(d *agentconfig.Config) { d.KMS.CABundle = "x" }, func(d *agentconfig.Config) { d.STS.CABundle = "x" },
 	} {
 		p := newPod(t)
 		change(&p.doc)

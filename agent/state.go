@@ -16,6 +16,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 const (
@@ -136,7 +137,7 @@ func (a *Agent) loadRound() (r round) {
 }
 
 // Status is what the pod's agent holds, by what it remembers.
-func Status(doc config.Agent) (status.Status, error) {
+func Status(doc agentconfig.Config) (status.Status, error) {
 	held, err := loadSnapshot(doc.StateDir)
 	if err != nil {
 		return status.Status{Secrets: []status.Secret{}}, fmt.Errorf("the agent holds no secrets yet: %w", err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
@@ -16,7 +17,7 @@ func TestViews(t *testing.T) {
 	p := newPod(t)
 	web, proxy := t.TempDir(), t.TempDir()
 	p.doc.ViewDirs = []string{web, proxy}
-	p.doc.Files = []config.File{
+	p.doc.Files = []agentconfig.File{
 		{Path: "all", Mode: 0o400, Secret: "app/key", Format: config.Raw},
 		{Path: "both", Mode: 0o400, Secret: "app/key", Format: config.Raw, Dirs: []string{web, proxy}},
 		{Path: "web", Mode: 0o400, Secret: "app/db", Format: config.Raw, Dirs: []string{web}},
@@ -42,7 +43,7 @@ func TestViews(t *testing.T) {
 					t.Errorf("%s: %s: %q, %v", dir, name, data, err)
 				}
 			}
-			if _, err := os.Stat(filepath.Join(dir, config.EnvFile)); err != nil {
+			if _, err := os.Stat(filepath.Join(dir, agentconfig.EnvFile)); err != nil {
 				t.Error(err)
 			}
 		}

@@ -1,5 +1,3 @@
-// Package config is the three documents that everything else is written against: Spec, what a pod's annotations ask for;
-// Agent, what an injected agent is told; and Injector, what the operator of the cluster allows and defaults.
-//
-// It imports the standard library and one YAML library, because the agent, which every injected pod pays for, links it.
+// Package config has the names, kinds and errors that three documents share: what a pod asks for (podconfig), what the administrator of
+// the cluster allows (clusterconfig), and what an agent is told (agentconfig).
 package config

@@ -55,7 +55,7 @@ func (m Mistake) line() string {
 // Add adds a mistake, whose problem is formatted as by fmt.Sprintf. Of very many the first are kept and the others counted: the last
 // element of such a list says how many there are more.
 func (m *Mistakes) Add(where, format string, args ...any) {
-	if !m.full() {
+	if !m.Full() {
 		*m = append(*m, Mistake{Where: shortened(where, maxWhere), Problem: shortened(fmt.Sprintf(format, args...), maxProblem)})
 		return
 	}
@@ -67,8 +67,8 @@ func (m *Mistakes) Add(where, format string, args ...any) {
 	last.Problem = fmt.Sprintf("… and %d more mistakes", last.more)
 }
 
-// full reports whether a further mistake would only be counted.
-func (m Mistakes) full() bool { return len(m) >= maxShown }
+// Full reports whether a further mistake would only be counted.
+func (m Mistakes) Full() bool { return len(m) >= maxShown }
 
 // shortened leaves out the middle of a long text, which is a value that it quotes: what to do about it comes last.
 func shortened(text string, most int) string {
@@ -79,8 +79,8 @@ func shortened(text string, most int) string {
 	return strings.ToValidUTF8(text[:most-last], "") + " … " + strings.ToValidUTF8(text[len(text)-last:], "")
 }
 
-// err returns nil for no mistakes: a nil Mistakes in an error interface would not be nil.
-func (m Mistakes) err() error {
+// Err returns nil for no mistakes: a nil Mistakes in an error interface would not be nil.
+func (m Mistakes) Err() error {
 	if len(m) == 0 {
 		return nil
 	}

@@ -6,27 +6,35 @@ import (
 	"fmt"
 	"path"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"unicode"
 	"unicode/utf8"
 )
 
-// The shapes of Alibaba Cloud's and Kubernetes' names, as far as a document can be checked without asking either.
+// The shapes of Alibaba Cloud's and Kubernetes' names, as far as a document can be checked without asking either. Those that every
+// injection asks for are not left to regular expressions.
 var (
-	region    = atMost(maxRegion, shape(`^[a-z]{2}(-[a-z0-9]+)+$`))
-	clusterID = shape(`^[a-z0-9-]+$`)
-	// A bare host name. With a scheme, a port or capitals the request's signature is over another name than the server's.
-	hostName = atMost(maxHostName, shape(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`))
-	// https://www.alibabacloud.com/help/en/kms/key-management-service/support/kms-endpoints; some write it with the region.
-	instanceHost = shape(`^[a-z0-9-]+\.cryptoservice\.kms(\.[a-z0-9-]+)?\.aliyuncs\.com$`)
-	// A file's name that a Unix socket's address has room for.
-	fileName = shape(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
-	// resource.Quantity's grammar: https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity, without a sign.
-	quantity = atMost(64, shape(`^([0-9]+(\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?$`))
+	regionShape   = shape(`^[a-z]{2}(-[a-z0-9]+)+$`)
+	hostShape     = shape(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+	instanceShape = shape(`^[a-z0-9-]+\.cryptoservice\.kms(\.[a-z0-9-]+)?\.aliyuncs\.com$`)
+	quantityShape = shape(`^([0-9]+(\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|n|u|m|k|M|G|T|P|E|[eE][+-]?[0-9]+)?$`)
 )
+
+// IsRegion reports whether a text is the name of a region of Alibaba Cloud.
+func IsRegion(s string) bool { return len(s) <= maxRegion && regionShape(s) }
+
+// IsHostName reports whether a text is a bare host name. With a scheme, a port or capitals the request's signature is over another
+// name than the server's.
+func IsHostName(s string) bool { return len(s) <= maxHostName && hostShape(s) }
+
+// InstanceGateway reports whether a host is the gateway of a KMS instance, the only one that takes a client key:
+// https://www.alibabacloud.com/help/en/kms/key-management-service/support/kms-endpoints; some write it with the region.
+func InstanceGateway(host string) bool { return instanceShape(host) }
+
+// IsQuantity reports whether a text is a quantity in the grammar of resource.Quantity, without a sign:
+// https://pkg.go.dev/k8s.io/apimachinery/pkg/api/resource#Quantity
+func IsQuantity(s string) bool { return len(s) <= 64 && quantityShape(s) }
 
 // shape is compiled when it is first asked: the agent, which starts in every pod, asks for hardly any.
 func shape(expression string) func(string) bool {
@@ -34,38 +42,32 @@ func shape(expression string) func(string) bool {
 	return func(s string) bool { return compiled().MatchString(s) }
 }
 
-func atMost(bytes int, shape func(string) bool) func(string) bool {
-	return func(s string) bool { return len(s) <= bytes && shape(s) }
-}
-
-// Those that every injection asks for are not left to regular expressions.
-
 // IsRoleARN reports whether a text is the ARN of a RAM role: acs:ram::<account>:role/<name>.
 func IsRoleARN(s string) bool {
 	rest, ram := strings.CutPrefix(s, "acs:ram::")
 	account, role, found := strings.Cut(rest, ":role/")
-	return ram && found && isAccount(account) && IsRoleName(role)
+	return ram && found && IsAccount(account) && IsRoleName(role)
 }
 
 // IsRoleName reports whether a text is the name of a RAM role.
 func IsRoleName(s string) bool { return len(s) <= 64 && only(s, inRoleName) }
 
-// isAccount reports whether a text is the number of an account.
-func isAccount(s string) bool { return len(s) <= 32 && only(s, digit) }
+// IsAccount reports whether a text is the number of an account.
+func IsAccount(s string) bool { return len(s) <= 32 && only(s, isDigit) }
 
 // Identifier reports whether a text is the name of an environment variable, or one that a template reaches as .name. It is a JMESPath
 // expression, too.
 func Identifier(s string) bool {
-	return only(s, func(c byte) bool { return letter(c) || digit(c) || c == '_' }) && !digit(s[0])
+	return only(s, func(c byte) bool { return isLetter(c) || isDigit(c) || c == '_' }) && !isDigit(s[0])
 }
 
 func inRoleName(c byte) bool {
-	return letter(c) || digit(c) || c == '.' || c == '_' || c == '@' || c == '-'
+	return isLetter(c) || isDigit(c) || c == '.' || c == '_' || c == '@' || c == '-'
 }
 
-func letter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
+func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
 
-func digit(c byte) bool { return '0' <= c && c <= '9' }
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // only reports whether a text has some bytes, and none that are not in a set.
 func only(s string, in func(byte) bool) bool {
@@ -77,8 +79,9 @@ func only(s string, in func(byte) bool) bool {
 	return s != ""
 }
 
-// checkSecretName does not quote what is no name at all: it may be the secret itself, pasted by somebody in a hurry.
-func checkSecretName(s string) error {
+// CheckSecretName returns an error for what is neither the name of a KMS secret nor the ARN of one. It does not quote what is no name at
+// all: it may be the secret itself, pasted by somebody in a hurry.
+func CheckSecretName(s string) error {
 	name, arn := s, strings.HasPrefix(s, acs)
 	if arn {
 		var ok bool
@@ -109,8 +112,8 @@ func cutSecretARN(arn string) (name string, ok bool) {
 	region, rest, _ := strings.Cut(rest, ":")
 	account, rest, _ := strings.Cut(rest, ":")
 	name, secret := strings.CutPrefix(rest, "secret/")
-	inRegion := func(c byte) bool { return 'a' <= c && c <= 'z' || digit(c) || c == '-' }
-	return name, kms && secret && len(region) <= maxRegion && only(region, inRegion) && isAccount(account)
+	inRegion := func(c byte) bool { return 'a' <= c && c <= 'z' || isDigit(c) || c == '-' }
+	return name, kms && secret && len(region) <= maxRegion && only(region, inRegion) && IsAccount(account)
 }
 
 // A secret's name has at most 192 characters: https://www.alibabacloud.com/help/en/kms/support/api-kms-createsecret
@@ -143,10 +146,12 @@ func notASecretName(s string) string {
 	return ""
 }
 
-func inSecretName(c byte) bool { return letter(c) || digit(c) || strings.IndexByte("/_+=.@-", c) >= 0 }
+func inSecretName(c byte) bool {
+	return isLetter(c) || isDigit(c) || strings.IndexByte("/_+=.@-", c) >= 0
+}
 
-// checkSecretPattern holds a pattern of names, or one of ARNs, to the characters that these have.
-func checkSecretPattern(pattern string) error {
+// CheckSecretPattern holds a pattern of names, or one of ARNs, to the characters that these have.
+func CheckSecretPattern(pattern string) error {
 	arn := strings.HasPrefix(pattern, acs)
 	if len(pattern) <= maxSecretName+128 && only(pattern, func(c byte) bool { return inSecretName(c) || c == '*' || arn && c == ':' }) {
 		return nil
@@ -159,12 +164,12 @@ func checkSecretPattern(pattern string) error {
 // another's: a pattern that does not begin with acs: is about names only, and "*" alone is about every secret. A * in a pattern stands
 // for any characters.
 func MatchesSecret(pattern, secret string) bool {
-	return pattern == "*" || strings.HasPrefix(pattern, acs) == strings.HasPrefix(secret, acs) && matches(pattern, secret)
+	return pattern == "*" || strings.HasPrefix(pattern, acs) == strings.HasPrefix(secret, acs) && Matches(pattern, secret)
 }
 
-// checkFilePath accepts a clean path below the mount path. ".." first in a segment is refused even where it would stay inside
+// CheckFilePath accepts a clean path below the mount path. ".." first in a segment is refused even where it would stay inside
 // ("..data"): those names belong to the atomic switch of the directory.
-func checkFilePath(p string) error {
+func CheckFilePath(p string) error {
 	switch {
 	case p == "":
 		return errors.New("the path is empty")
@@ -192,16 +197,8 @@ func checkFilePath(p string) error {
 	return nil
 }
 
-func parseFileMode(s string) (uint32, error) {
-	m, err := strconv.ParseUint(s, 8, 32)
-	if err != nil || m > 0o777 || m&0o400 == 0 {
-		return 0, fmt.Errorf(`%q is not a mode of a file; write four octal digits that let the owner read, for example "0440"`, s)
-	}
-	return uint32(m), nil
-}
-
-// matches reports whether s matches a pattern in which * stands for any characters, "/" and ":" too, as in RAM policies.
-func matches(pattern, s string) bool {
+// Matches reports whether s matches a pattern in which * stands for any characters, "/" and ":" too, as in RAM policies.
+func Matches(pattern, s string) bool {
 	first, rest, star := strings.Cut(pattern, "*")
 	if !star {
 		return pattern == s
@@ -221,8 +218,4 @@ func matches(pattern, s string) bool {
 		}
 		s, rest = s[i+len(part):], more
 	}
-}
-
-func anyMatches(patterns []string, s string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, s) })
 }

@@ -1,13 +1,14 @@
 package config
 
-import "strings"
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
 
-// Nearest returns the candidate that a person may have meant by s, or "".
-func Nearest(s string, candidates []string) string { return nearest(s, candidates) }
-
-// nearest returns the candidate that is s but for capitals, else the one with the smallest edit distance to s, or "" when none is
+// Nearest returns the candidate that is s but for capitals, else the one with the smallest edit distance to s, or "" when none is
 // near enough to be what a person meant: more than a third of the longer word would have to change.
-func nearest(s string, candidates []string) string {
+func Nearest(s string, candidates []string) string {
 	best, bestDistance := "", 0
 	for _, c := range candidates {
 		if strings.EqualFold(s, c) {
@@ -50,4 +51,13 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// NotOneOf is the error for a word that is not among those which are allowed. It suggests the nearest.
+func NotOneOf(value string, allowed []string) error {
+	err := fmt.Sprintf("%q is not one of %s", value, strings.Join(allowed, ", "))
+	if near := Nearest(value, allowed); near != "" {
+		err += fmt.Sprintf("; did you mean %q?", near)
+	}
+	return errors.New(err)
 }

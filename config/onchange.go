@@ -14,16 +14,6 @@ const onChangeForms = "http://127.0.0.1:<port>/<path> or signal:<SIG>:<process>,
 // signals are those by which programs are told to read their files again, or to end in good order.
 var signals = []string{"HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH"}
 
-// Signal takes apart an on-change of the form signal:<SIG>:<process>. The signal's name is without SIG: "HUP".
-func Signal(onChange string) (name, process string, ok bool) {
-	rest, ok := strings.CutPrefix(onChange, "signal:")
-	if !ok {
-		return "", "", false
-	}
-	name, process, _ = strings.Cut(rest, ":")
-	return strings.TrimPrefix(name, "SIG"), process, true
-}
-
 // A Target is what an on-change names: a URL, or the processes of a name and the signal for them. Targets can be compared.
 type Target struct {
 	URL     string
@@ -41,8 +31,10 @@ func (t Target) String() string {
 
 // ParseOnChange reads http://127.0.0.1:<port>/<path> or signal:<SIG>:<process>.
 func ParseOnChange(s string) (Target, error) {
-	if name, process, ok := Signal(s); ok {
-		return Target{Signal: name, Process: process}, checkSignal(name, process)
+	if rest, ok := strings.CutPrefix(s, "signal:"); ok {
+		name, process, _ := strings.Cut(rest, ":")
+		target := Target{Signal: strings.TrimPrefix(name, "SIG"), Process: process}
+		return target, checkSignal(target.Signal, process)
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme == "" {
@@ -62,14 +54,9 @@ func ParseOnChange(s string) (Target, error) {
 	return Target{URL: u.String()}, nil
 }
 
-func checkOnChange(s string) error {
-	_, err := ParseOnChange(s)
-	return err
-}
-
 func checkSignal(name, process string) error {
 	if !slices.Contains(signals, name) {
-		return notOneOf(name, signals)
+		return NotOneOf(name, signals)
 	}
 	if process == "" {
 		return errors.New("the process is missing; write for example signal:HUP:nginx")
@@ -77,13 +64,5 @@ func checkSignal(name, process string) error {
 	if len(process) > 64 || strings.ContainsFunc(process, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == 0x7f }) {
 		return fmt.Errorf("%q is not the name of a process; write its program's name without a path, for example signal:HUP:nginx", process)
 	}
-	return nil
-}
-
-func parseOnChange(p *parser, _, value string) []error {
-	if err := checkOnChange(value); err != nil {
-		return []error{err}
-	}
-	p.OnChange = value
 	return nil
 }

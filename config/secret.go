@@ -1,13 +1,7 @@
 package config
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"strings"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // A Format says how a secret's value becomes a file's content.
@@ -25,28 +19,25 @@ const (
 
 var formats = []Format{Raw, JSON, Env, Properties, YAML, Template}
 
-// A Secret is one file of a pod and the KMS secret, or with From secrets, that it is made of.
-type Secret struct {
-	File         string   // the <file> of secret.<file>
-	Name         string   // the KMS secret: its name, or its ARN for another account's; "" with From
-	From         []Source // of Template: several secrets, in the order written
-	VersionID    string   // "" is the version at VersionStage
-	VersionStage string   // "" is ACSCurrent
-	Format       Format   // default Raw
-	Keys         []Key    // in the order written; none means all keys of the value
-	Template     string   // the text of format Template
-	Path         string   // below the mount path; default File
-	Mode         *uint32  // permission bits; nil leaves them to the injector, which knows who reads the file
-	RoleARN      string   // a second RAM role, assumed from the pod's, that reads the secrets of this file
-	OnChange     string   // whom to tell when this file changed; Signal takes one form of it apart
-	Containers   []string // that get the file, of those that the pod's annotations choose, sorted; empty: all of them
-	Optional     bool     // a secret that KMS does not have is left out instead of being an error
-}
-
 // A Source is a KMS secret and the name that a template has for it.
 type Source struct {
 	Name   string `json:"name"`
 	Secret string `json:"secret"` // name or ARN
+}
+
+// Sources are those of a template, in the order written.
+type Sources []Source
+
+// Or returns the names or ARNs of their secrets, or that of the one secret which there is without sources.
+func (s Sources) Or(secret string) []string {
+	if len(s) == 0 {
+		return []string{secret}
+	}
+	var all []string
+	for _, source := range s {
+		all = append(all, source.Secret)
+	}
+	return all
 }
 
 // A Key picks one value out of a secret and names it.
@@ -55,103 +46,33 @@ type Key struct {
 	Path string `json:"path"` // JMESPath
 }
 
-// Shows reports whether a container that gets files gets this one.
-func (s Secret) Shows(container string) bool {
-	_, named := slices.BinarySearch(s.Containers, container)
-	return named || len(s.Containers) == 0
-}
-
-// Names are the names or ARNs of all KMS secrets that the file is made of.
-func (s Secret) Names() []string { return names(s.Name, s.From) }
-
-func names(one string, several []Source) []string {
-	if len(several) == 0 {
-		return []string{one}
-	}
-	var all []string
-	for _, source := range several {
-		all = append(all, source.Secret)
-	}
-	return all
-}
-
-// secret reads the value of secret.<file>: a bare name, or a YAML mapping.
-func (p *parser) secret(file, value string) (Secret, []error) {
-	s := Secret{File: file, Format: Raw, Path: file}
-	if plain := strings.TrimSpace(value); plainName(plain) { // nearly all are, and YAML costs more than all the rest
-		s.Name = plain
-		return s, append(errorsOf(checkSecretName(s.Name)), errorsOf(checkFilePath(file))...)
-	}
-	if fields, plain := plainFields(value); plain {
-		return p.longSecret(s, fields)
-	}
-	node, err := p.parseYAML(value)
-	if err != nil && !strings.ContainsAny(value, "\n{") {
-		err = nil // a name that only YAML finds odd, such as "@a": the name's own check says it better
-	}
-	switch {
-	case err != nil:
-		return s, []error{err}
-	case node.Kind == yaml.MappingNode:
-		return p.longSecret(s, node.Content)
-	case node.Kind == yaml.SequenceNode:
-		return s, []error{errors.New("a list is not a secret; write a name, or a mapping with name: …")}
-	}
-	s.Name = strings.TrimSpace(value)
-	return s, append(errorsOf(checkSecretName(s.Name)), errorsOf(checkFilePath(file))...)
-}
-
-// maxTokens bounds the YAML of all annotations of a pod: a list's comma, for which the author writes two bytes, takes the decoder 600.
-const maxTokens = 3000
-
-// parseYAML is parseYAML within the pod's maxTokens.
-func (p *parser) parseYAML(text string) (yaml.Node, error) {
-	if p.yaml += tokens(text); p.yaml > maxTokens {
-		return yaml.Node{}, fmt.Errorf("is too much YAML: the pod's annotations have %d commas, brackets, list items and lines in them up to "+
-			"here, and at most %d are allowed; "+
-			"write a long template with a line template: | and indented lines, which do not count if the fields before it are without quotes and "+
-			"comments", p.yaml, maxTokens)
-	}
-	return parseYAML(text)
-}
-
-// tokens is about how many nodes, or lines, a YAML decoder makes of a text, and not less.
-func tokens(text string) int {
-	n := 1
-	for i := range len(text) {
-		switch text[i] {
-		case ',', '[', ']', '{', '}', '\n', '\r', '#', '&', '*', '!':
-			n++
-		case '-', '?', ':':
-			if i+1 == len(text) || text[i+1] <= ' ' {
-				n++
-			}
-		}
-	}
-	return n
-}
-
-// parseYAML is the one document of a text, the zero Node for none.
-func parseYAML(text string) (yaml.Node, error) {
-	dec := yaml.NewDecoder(strings.NewReader(text))
-	var document yaml.Node
-	if err := dec.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
-		return yaml.Node{}, yamlError(err)
-	}
-	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
-		return yaml.Node{}, errors.New("more than one YAML document; remove the line ---")
-	}
-	if len(document.Content) == 0 {
-		return yaml.Node{}, nil
-	}
-	return *document.Content[0], nil
-}
-
-func checkFormat(f Format) error {
+// Check returns an error for a format that does not exist.
+func (f Format) Check() error {
 	for _, known := range formats {
 		if f == known {
 			return nil
 		}
 	}
 	return fmt.Errorf("format %q is not known; use raw, json, env, properties, yaml or template", f)
+}
+
+// A Variable is an environment variable and the KMS secret that is its value.
+type Variable struct {
+	Name   string `json:"name"`
+	Secret string `json:"secret"`        // name or ARN
+	Key    string `json:"key,omitempty"` // JMESPath; "" is the whole value
+
+	Annotation string `json:"-"` // that asks for it, without Prefix: env.<Name>, or env
+}
+
+// Check returns what is wrong with it.
+func (v Variable) Check() (errs []error) {
+	if err := CheckSecretName(v.Secret); err != nil {
+		errs = append(errs, err)
+	}
+	if !Identifier(v.Name) {
+		errs = append(errs, fmt.Errorf("%q is not the name of an environment variable; use letters, digits and _, no digit first, for example "+
+			"DB_PASSWORD", v.Name))
+	}
+	return errs
 }

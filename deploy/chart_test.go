@@ -20,7 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
 
 var update = flag.Bool("update", false, "write the manifests anew from the chart")
@@ -135,7 +135,7 @@ func TestManifestsAreTheChart(t *testing.T) {
 	}
 }
 
-// templates are the files that Helm's output came of, without what says that Helm manages the objects, and without the operator's
+// templates are the files that Helm's output came of, without what says that Helm manages the objects, and without the administrator's
 // document, of which kustomize makes the ConfigMap.
 func templates(text string) map[string]string {
 	want := map[string]string{}
@@ -194,11 +194,11 @@ func TestDocumentsMeanTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fromManifests, err := config.ReadInjector(filled(string(text)))
+	fromManifests, err := clusterconfig.Read(filled(string(text)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, in := range []*config.Injector{&fromChart, &fromManifests} { // none and an empty list or map mean the same
+	for _, in := range []*clusterconfig.Config{&fromChart, &fromManifests} { // none and an empty list or map mean the same
 		in.Agent.MaxLimits, in.Allow.Regions, in.Allow.Endpoints, in.Allow.Identities, in.Namespaces = nil, nil, nil, nil, nil
 	}
 	if !reflect.DeepEqual(fromChart, fromManifests) {
@@ -206,9 +206,9 @@ func TestDocumentsMeanTheSame(t *testing.T) {
 	}
 }
 
-func readConfig(t *testing.T, o objects) config.Injector {
+func readConfig(t *testing.T, o objects) clusterconfig.Config {
 	t.Helper()
-	in, err := config.ReadInjector([]byte(only[*corev1.ConfigMap](t, o).Data["config.yaml"]))
+	in, err := clusterconfig.Read([]byte(only[*corev1.ConfigMap](t, o).Data["config.yaml"]))
 	if err != nil {
 		t.Fatal(err)
 	}

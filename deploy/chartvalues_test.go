@@ -26,9 +26,9 @@ func TestValuesAreDocumented(t *testing.T) {
 	}
 	table := valuesTable{t: t, root: root}
 	table.add("", document.Content[0], root)
-	want := "# Values of the chart\n\nMade from the chart by `make chart-values`; changes are lost. The values of the operator's document, " +
+	want := "# Values of the chart\n\nMade from the chart by `make chart-values`; changes are lost. The values of the webhook's configuration, " +
 		"from `accountID` to `namespaces`, have a\n" +
-		"[reference](operator-reference.md) of their own.\n\n| value | default | meaning |\n|---|---|---|\n" + table.rows.String()
+		"[reference](configuration.md) of their own.\n\n| value | default | meaning |\n|---|---|---|\n" + table.rows.String()
 	const path = "../docs/chart-values.md"
 	if *updateValues {
 		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {

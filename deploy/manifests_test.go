@@ -16,7 +16,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
 
 // manifestsNamespace is the namespace of the plain manifests.
@@ -123,13 +123,13 @@ func TestManifestsAreHighlyAvailable(t *testing.T) {
 	}
 }
 
-// The operator's document is refused as it comes, for what only its owner knows and for nothing else.
+// The webhook's configuration is refused as it comes, for what only its owner knows and for nothing else.
 func TestManifestsConfig(t *testing.T) {
 	text, err := os.ReadFile("manifests/config.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = config.ReadInjector(text)
+	_, err = clusterconfig.Read(text)
 	if err == nil {
 		t.Fatal("an account of nobody was accepted")
 	}
@@ -139,7 +139,7 @@ func TestManifestsConfig(t *testing.T) {
 			t.Errorf("as it comes, the document has another mistake: %s", line)
 		}
 	}
-	if _, err := config.ReadInjector(filled(string(text))); err != nil {
+	if _, err := clusterconfig.Read(filled(string(text))); err != nil {
 		t.Errorf("with account, cluster and region: %v", err)
 	}
 }
@@ -153,8 +153,8 @@ func filled(text string) []byte {
 	).Replace(text))
 }
 
-// A field that is added to the operator's document can be set through the chart, and one that is removed is refused.
-func TestSchemaHasTheOperatorsDocument(t *testing.T) {
+// A field that is added to the webhook's configuration can be set through the chart, and one that is removed is refused.
+func TestSchemaHasTheConfiguration(t *testing.T) {
 	text, err := os.ReadFile("chart/kms-agent-injector/values.schema.json")
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func TestSchemaHasTheOperatorsDocument(t *testing.T) {
 		}
 		delete(root.Properties, key)
 	}
-	root.compare(t, "", root, reflect.TypeFor[config.Injector]())
+	root.compare(t, "", root, reflect.TypeFor[clusterconfig.Config]())
 }
 
 // schema is as much of a JSON schema as the comparison needs.

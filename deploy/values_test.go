@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
 
 func TestCertificates(t *testing.T) {
@@ -178,7 +179,7 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 
 	in := readConfig(t, o)
 	teamA, virtual := in.In(in.Namespaces[0]), in.In(in.Namespaces[1])
-	if in.Agent.NativeSidecar != config.NativeAuto || virtual.Agent.NativeSidecar != config.NativeNever ||
+	if in.Agent.NativeSidecar != clusterconfig.NativeAuto || virtual.Agent.NativeSidecar != clusterconfig.NativeNever ||
 		in.Namespaces[1].Selector.MatchLabels["virtual"] != "true" {
 		t.Errorf("selector or sidecars did not arrive: %+v", in)
 	}

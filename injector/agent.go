@@ -5,28 +5,30 @@ import (
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // document is what the agent is told, but for what it takes for granted: pods have it twice.
-func (in *Injector) document(r *request, a *permissions) config.Agent {
-	doc := config.Agent{
+func (in *Injector) document(r *request, a *permissions) agentconfig.Config {
+	doc := agentconfig.Config{
 		Namespace:       r.Namespace,
 		ServiceAccount:  r.serviceAccount(),
 		Identity:        r.Spec.Identity,
-		KMS:             config.Endpoint{Host: in.kmsHost(&r.Spec), CABundle: in.policy.KMS.CABundle},
-		STS:             config.Endpoint{CABundle: in.policy.STS.CABundle},
+		KMS:             agentconfig.Endpoint{Host: in.kmsHost(&r.Spec), CABundle: in.policy.KMS.CABundle},
+		STS:             agentconfig.Endpoint{CABundle: in.policy.STS.CABundle},
 		RefreshInterval: config.Duration(in.refreshInterval(&r.Spec)),
 		OnChange:        r.Spec.OnChange,
 		API:             r.Spec.API,
 		MetricsPort:     in.metricsPort(r),
 		LogLevel:        unless(r.Spec.LogLevel, config.DefaultLogLevel),
 		LogFormat:       unless(r.Spec.LogFormat, config.DefaultLogFormat),
-		Files:           make([]config.File, 0, len(r.Spec.Secrets)),
+		Files:           make([]agentconfig.File, 0, len(r.Spec.Secrets)),
 	}
 	if len(r.Spec.Env) > 0 {
 		doc.Env, doc.EnvMode = r.Spec.Env, a.mode
 		if in.copiesProgram(&r.Pod.Spec) {
-			doc.Program = config.Program
+			doc.Program = agentconfig.Program
 		}
 	}
 	if d := in.policy.STS.SessionDuration; d != nil {
@@ -39,7 +41,7 @@ func (in *Injector) document(r *request, a *permissions) config.Agent {
 	for i, s := range r.Spec.Secrets {
 		mode := a.mode
 		if s.Mode != nil {
-			mode = config.FileMode(*s.Mode)
+			mode = agentconfig.FileMode(*s.Mode)
 		}
 		doc.Files = append(doc.Files, file(s, mode, dirs[i]))
 	}
@@ -54,15 +56,15 @@ func unless(value, initial string) string {
 	return value
 }
 
-func file(s config.Secret, mode config.FileMode, dirs []string) config.File {
-	return config.File{
+func file(s podconfig.Secret, mode agentconfig.FileMode, dirs []string) agentconfig.File {
+	return agentconfig.File{
 		Path: s.Path, Mode: mode, Secret: s.Name, From: s.From, VersionID: s.VersionID, VersionStage: s.VersionStage,
 		Format: s.Format, Keys: s.Keys, Template: s.Template, RoleARN: s.RoleARN, OnChange: s.OnChange, Optional: s.Optional,
 		Dirs: dirs,
 	}
 }
 
-func (in *Injector) kmsHost(spec *config.Spec) string {
+func (in *Injector) kmsHost(spec *podconfig.Spec) string {
 	switch {
 	case spec.Endpoint != "":
 		return spec.Endpoint
@@ -72,7 +74,7 @@ func (in *Injector) kmsHost(spec *config.Spec) string {
 	return in.policy.KMS.Endpoint
 }
 
-// encode is the text of config.AgentEnv, or of a part of it. The kubelet expands $(NAME) in environment variables and turns $$ into $.
+// encode is the text of agentconfig.Env, or of a part of it. The kubelet expands $(NAME) in environment variables and turns $$ into $.
 // A dollar can only stand inside a JSON string, where its escape means the same and is left alone.
 func encode(v any) string {
 	var text strings.Builder

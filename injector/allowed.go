@@ -6,18 +6,19 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // allowed returns what a pod asks for and the webhook's configuration does not allow; the namespace is for the message. The role is
 // not looked at: it may come from the ServiceAccount (package rrsa).
-func (in *Injector) allowed(spec *config.Spec, namespace string) (m config.Mistakes) {
+func (in *Injector) allowed(spec *podconfig.Spec, namespace string) (m config.Mistakes) {
 	allow := in.policy.Allow
 	refuse := func(annotation string, allowed []string, format string, args ...any) {
 		cure := "; remove it"
 		if len(allowed) > 0 {
 			cure = "; allowed: " + strings.Join(allowed, ", ")
 		}
-		m.Add(config.Prefix+annotation, "the operator of this cluster does not allow %s in namespace %s%s", fmt.Sprintf(format, args...),
+		m.Add(podconfig.Prefix+annotation, "the administrator of this cluster does not allow %s in namespace %s%s", fmt.Sprintf(format, args...),
 			namespace, cure)
 	}
 	secret := func(annotation, name string) {
@@ -65,10 +66,10 @@ func (in *Injector) allowed(spec *config.Spec, namespace string) (m config.Mista
 }
 
 // outOfBounds holds a pod to the administrator's floor of refresh-interval and ceiling of secrets.
-func (in *Injector) outOfBounds(spec *config.Spec, namespace string) (m config.Mistakes) {
+func (in *Injector) outOfBounds(spec *podconfig.Spec, namespace string) (m config.Mistakes) {
 	floor := time.Duration(*in.policy.Agent.MinRefreshInterval)
 	if spec.RefreshInterval != 0 && in.refreshInterval(spec) < floor {
-		m = append(m, config.Mistake{Where: config.Prefix + "refresh-interval", Problem: fmt.Sprintf(
+		m = append(m, config.Mistake{Where: podconfig.Prefix + "refresh-interval", Problem: fmt.Sprintf(
 			"%s is shorter than the administrator of this cluster allows in namespace %s, %s (agent.minRefreshInterval); write %s or more, or 0 "+
 				"for never",
 			spec.RefreshInterval, namespace, floor, floor)})
@@ -88,7 +89,7 @@ func (in *Injector) outOfBounds(spec *config.Spec, namespace string) (m config.M
 		asked[version{name: v.Secret}] = struct{}{}
 	}
 	if len(asked) > most {
-		m = append(m, config.Mistake{Where: config.Prefix + "*", Problem: fmt.Sprintf(
+		m = append(m, config.Mistake{Where: podconfig.Prefix + "*", Problem: fmt.Sprintf(
 			"the pod asks for %d secrets; the administrator of this cluster allows %d in namespace %s (agent.maxSecrets); put values that belong "+
 				"together into one secret, or ask for a higher limit",
 			len(asked), most, namespace)})
@@ -97,7 +98,7 @@ func (in *Injector) outOfBounds(spec *config.Spec, namespace string) (m config.M
 }
 
 // refreshInterval is a pod's own, or the default, which the administrator's floor raises.
-func (in *Injector) refreshInterval(spec *config.Spec) time.Duration {
+func (in *Injector) refreshInterval(spec *podconfig.Spec) time.Duration {
 	if spec.RefreshInterval == config.DefaultRefreshInterval {
 		return max(spec.RefreshInterval, time.Duration(*in.policy.Agent.MinRefreshInterval))
 	}

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // effects are what each annotation, named as in its documentation, does to a pod, and what else of the pod forbids it.
@@ -20,11 +22,11 @@ var effects = map[string]struct {
 	want   any
 	refuse map[string]string // a value, and what is said about it
 }{
-	"inject": {value: "true", get: func(p injected) any { return p.Annotations[config.InjectedAnnotation] }, want: "v0.0.0"},
+	"inject": {value: "true", get: func(p injected) any { return p.Annotations[podconfig.InjectedAnnotation] }, want: "v0.0.0"},
 	"secret.<file>": {
 		value: "{name: app/x, path: a/b, format: json, containers: [worker]}",
 		get:   func(p injected) any { return []any{p.file("a/b"), p.mounted("worker"), p.mounted("web")} },
-		want: []any{config.File{Path: "a/b", Mode: 0o400, Secret: "app/x", Format: config.JSON, Dirs: []string{"/var/run/kms/views/1"}},
+		want: []any{agentconfig.File{Path: "a/b", Mode: 0o400, Secret: "app/x", Format: config.JSON, Dirs: []string{"/var/run/kms/views/1"}},
 			"kms-secrets-1 /var/run/kms/secrets", "kms-secrets /var/run/kms/secrets"},
 		refuse: map[string]string{"{name: app/x, containers: [wbe]}": "no container wbe",
 			"{name: app/x, mode: \"0400\", containers: [root]}": "container root could not read", "finance/x": "does not allow the secret"},
@@ -76,9 +78,9 @@ var effects = map[string]struct {
 	"init-position": {value: "last", with: []string{"skip-containers: migrate"}, get: func(p injected) any { return p.inits() },
 		want: "migrate kms-agent-init kms-agent"},
 	"agent-requests": {value: "cpu=7m", get: func(p injected) any { return p.cpu("requests") }, want: "7m",
-		refuse: map[string]string{"memory=1Gi": "more than the operator allows", "memory=100Mi": "is more than the limit"}},
+		refuse: map[string]string{"memory=1Gi": "more than the administrator allows", "memory=100Mi": "is more than the limit"}},
 	"agent-limits": {value: "cpu=70m", get: func(p injected) any { return p.cpu("limits") }, want: "70m",
-		refuse: map[string]string{"memory=1Gi": "more than the operator allows", "memory=1Mi": "is less than the request"}},
+		refuse: map[string]string{"memory=1Gi": "more than the administrator allows", "memory=1Mi": "is less than the request"}},
 	"log-level":  {value: "debug", get: func(p injected) any { return p.agent().LogLevel }, want: "debug"},
 	"log-format": {value: "text", get: func(p injected) any { return p.agent().LogFormat }, want: "text"},
 	"region": {value: "cn-beijing", get: func(p injected) any { return p.agent().KMS.Host }, want: "kms-vpc.cn-beijing.aliyuncs.com",
@@ -87,12 +89,12 @@ var effects = map[string]struct {
 		want: "x.cryptoservice.kms.aliyuncs.com", refuse: map[string]string{"kms.example.com": "does not allow the endpoint"}},
 }
 
-// TestAnnotation has a sub-test for each annotation by its name: what it does to a pod, and what of the pod or of the operator's
+// TestAnnotation has a sub-test for each annotation by its name: what it does to a pod, and what of the pod or of the administrator's
 // document forbids it.
 func TestAnnotation(t *testing.T) {
-	in := operator(t, "")
-	for _, a := range config.Annotations() {
-		name := strings.TrimPrefix(a.Key, config.Prefix)
+	in := administrator(t, "")
+	for _, a := range podconfig.Annotations() {
+		name := strings.TrimPrefix(a.Key, podconfig.Prefix)
 		effect, found := effects[name]
 		if !found {
 			t.Errorf("%s has no test", name)
@@ -138,7 +140,7 @@ func annotatedPod(t *testing.T, key, value string, with []string) []byte {
 	}
 	for _, line := range append([]string{"inject: true", "secret.f: app/f"}, with...) {
 		other, value, _ := strings.Cut(line, ": ")
-		annotations[config.Prefix+other] = value
+		annotations[podconfig.Prefix+other] = value
 	}
 	annotations[key] = value
 	return marshal(t, pod)
@@ -205,12 +207,12 @@ func (p injected) mounted(container string) string {
 }
 
 // agent is the document of the first of the agent's containers.
-func (p injected) agent() config.Agent {
+func (p injected) agent() agentconfig.Config {
 	p.t.Helper()
 	for _, c := range p.Spec.InitContainers {
 		for _, e := range c.Env {
-			if e.Name == config.AgentEnv {
-				doc, err := config.ReadAgent([]byte(e.Value))
+			if e.Name == agentconfig.Env {
+				doc, err := agentconfig.Read([]byte(e.Value))
 				if err != nil {
 					p.t.Fatal(err)
 				}
@@ -219,14 +221,14 @@ func (p injected) agent() config.Agent {
 		}
 	}
 	p.t.Fatal("there is no agent")
-	return config.Agent{}
+	return agentconfig.Config{}
 }
 
-func (p injected) file(path string) config.File {
+func (p injected) file(path string) agentconfig.File {
 	for _, f := range p.agent().Files {
 		if f.Path == path {
 			return f
 		}
 	}
-	return config.File{}
+	return agentconfig.File{}
 }

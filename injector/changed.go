@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // warnChanged is for annotations that changed after the injection where the pod stays as it was.
@@ -13,7 +13,8 @@ func (r *request) warnChanged() []string {
 	if len(changed) == 0 {
 		return nil
 	}
-	return []string{config.Prefix + strings.Join(changed, ", "+config.Prefix) + ": changed after the agent was injected, without any effect" +
+	return []string{podconfig.Prefix + strings.Join(changed, ", "+podconfig.Prefix) +
+		": changed after the agent was injected, without any effect" +
 		cureLate}
 }
 
@@ -53,7 +54,7 @@ func (r *request) otherFileSets() (annotations []string) {
 }
 
 func (r *request) otherMode() []string {
-	if r.Spec.Mode == config.ModeInit && r.Pod.Spec.has(ContainerName) {
+	if r.Spec.Mode == podconfig.ModeInit && r.Pod.Spec.has(ContainerName) {
 		return []string{"mode"}
 	}
 	return nil // what is missing comes
@@ -80,10 +81,11 @@ func (r *request) otherPlaces() (annotations []string) {
 
 // unasked warns of the agent in a pod that was injected and does not ask for it any more.
 func unasked(pod Pod) []string {
-	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || !injected(&pod.Spec) {
+	if _, marked := pod.Metadata.Annotations[podconfig.InjectedAnnotation]; !marked || !injected(&pod.Spec) {
 		return nil
 	}
-	return []string{config.Prefix + "inject: does not ask for the agent any more, which is in this pod already and stays; to be without it, " +
+	return []string{podconfig.Prefix + "inject: does not ask for the agent any more, which is in this pod already and stays; to be without " +
+		"it, " +
 		"remove the containers " + InitContainerName + " and " + ContainerName +
 		" from the manifest, or have the webhook that changes the annotation called before this one, by the name of its configuration"}
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
@@ -247,7 +247,7 @@ func tree(v any) (object map[string]any) {
 }
 
 // documentTree is the agent's document with everything that it takes for granted.
-func documentTree(doc config.Agent) map[string]any {
+func documentTree(doc agentconfig.Config) map[string]any {
 	full := tree(doc)
 	for name, value := range agentDefaults {
 		if _, found := full[name]; !found {
@@ -258,4 +258,4 @@ func documentTree(doc config.Agent) map[string]any {
 }
 
 // agentDefaults are what the members mean that a document leaves out.
-var agentDefaults = tree(config.DefaultAgent())
+var agentDefaults = tree(agentconfig.Default())

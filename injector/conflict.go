@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
@@ -21,7 +23,7 @@ func tooMany(pod *PodSpec) (m config.Mistakes) {
 		n, most int
 	}{{"containers", len(pod.InitContainers) + len(pod.Containers), mostContainers}, {"volumes", len(pod.Volumes), mostVolumes}} {
 		if list.n > list.most {
-			m = append(m, config.Mistake{Where: config.Prefix + "inject",
+			m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",
 				Problem: fmt.Sprintf("the pod has %d %s; at most %d are possible", list.n, list.what, list.most)})
 		}
 	}
@@ -33,23 +35,23 @@ func (in *Injector) invalid(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
 	if pod.windows() {
-		m = append(m, config.Mistake{Where: config.Prefix + "inject",
+		m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",
 			Problem: "the pod is for Windows nodes, on which there is no agent, so that it would start without its secrets; set it to \"false\", " +
 				"or run the pod on Linux nodes"})
 	}
-	if r.Spec.Mode == config.ModeSingle && !in.native(r) {
-		m = append(m, config.Mistake{Where: config.Prefix + "mode",
-			Problem: "single needs native sidecars, which this cluster does not have, or its operator has switched off; use sidecar or init"})
+	if r.Spec.Mode == podconfig.ModeSingle && !in.native(r) {
+		m = append(m, config.Mistake{Where: podconfig.Prefix + "mode",
+			Problem: "single needs native sidecars, which this cluster does not have, or its administrator has switched off; use sidecar or init"})
 	}
 	for c := range pod.each {
-		if ours(c.Name) && !c.hasEnv(config.AgentEnv) {
+		if ours(c.Name) && !c.hasEnv(agentconfig.Env) {
 			m.Add("container "+c.Name, "has a name that the injector needs for its own container; give it another name")
 		}
 	}
 	if host := in.kmsHost(&r.Spec); r.Spec.Identity.Kind == config.ClientKey && !config.InstanceGateway(host) {
-		m = append(m, config.Mistake{Where: config.Prefix + "identity", Problem: fmt.Sprintf(
+		m = append(m, config.Mistake{Where: podconfig.Prefix + "identity", Problem: fmt.Sprintf(
 			"a client key is good for the gateway of its KMS instance only, which %s is not; add %sendpoint: <instance "+
-				"id>.cryptoservice.kms.aliyuncs.com", host, config.Prefix)})
+				"id>.cryptoservice.kms.aliyuncs.com", host, podconfig.Prefix)})
 	}
 	return slices.Concat(m, in.apiConflicts(r), notifyConflicts(r), in.namesInUse(r))
 }
@@ -108,17 +110,17 @@ func (in *Injector) claimed(r *request, a *permissions) config.Mistakes {
 // warnSidecar says where a sidecar is not what the author may expect.
 func (in *Injector) warnSidecar(r *request) []string {
 	var warnings []string
-	if r.Spec.Mode != config.ModeInit && !in.native(r) && r.completes() {
+	if r.Spec.Mode != podconfig.ModeInit && !in.native(r) && r.completes() {
 		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, which never ends, so that the pod will "+
-			"not complete; remove %sapi", ContainerName, config.Prefix))
+			"not complete; remove %sapi", ContainerName, podconfig.Prefix))
 	}
 	if r.Spec.API != nil && !in.native(r) {
 		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, so that its API may come after the "+
 			"application's start; wait for %s", ContainerName, config.APITokenFile))
 	}
-	if r.Spec.Mode == config.ModeSidecar && r.Spec.RefreshInterval == 0 && r.Spec.API == nil {
+	if r.Spec.Mode == podconfig.ModeSidecar && r.Spec.RefreshInterval == 0 && r.Spec.API == nil {
 		warnings = append(warnings, fmt.Sprintf("%srefresh-interval is 0, so that the sidecar %s never does anything; set %smode: init to be "+
-			"without it", config.Prefix, ContainerName, config.Prefix))
+			"without it", podconfig.Prefix, ContainerName, podconfig.Prefix))
 	}
 	return warnings
 }
@@ -131,7 +133,7 @@ func warnRole(r *request, readers []Container) []string {
 	var others []string
 	for _, c := range readers {
 		for _, e := range c.Env {
-			if e.Name == config.AccessKeyRoleEnv && e.Value != "" && e.Value != r.RoleARN {
+			if e.Name == agentconfig.AccessKeyRoleEnv && e.Value != "" && e.Value != r.RoleARN {
 				others = append(others, fmt.Sprintf("%s in %s", e.Value, c.Name))
 			}
 		}
@@ -141,7 +143,7 @@ func warnRole(r *request, readers []Container) []string {
 	}
 	return []string{fmt.Sprintf("%s is stated by the containers and stays, %s, but is not the role of the agent, %s; what they get besides "+
 		"by %sapp-identity is good for it only if the role's trust policy names the pod's ServiceAccount",
-		config.AccessKeyRoleEnv, some(others), r.RoleARN, config.Prefix)}
+		agentconfig.AccessKeyRoleEnv, some(others), r.RoleARN, podconfig.Prefix)}
 }
 
 // warnProfile is for a profile that was written for the application and that the agent's containers have too.
@@ -164,7 +166,7 @@ func warnLate(r *request, readers []Container, a *permissions) []string {
 		for _, c := range readers {
 			if !c.mounts(r.secretsVolume(c.Name)) {
 				return []string{fmt.Sprintf("container %s was added after the injection and does not run as user %d, whose files these are; list the "+
-					"containers that need them in %scontainers", c.Name, *uid, config.Prefix)}
+					"containers that need them in %scontainers", c.Name, *uid, podconfig.Prefix)}
 			}
 		}
 	}

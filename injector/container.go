@@ -7,6 +7,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 const (
@@ -20,8 +23,8 @@ func (in *Injector) sharedContainer(r *request, a *permissions, document string,
 		Image:   in.policy.Agent.Image,
 		Command: []string{agentBinary},
 		Env: append([]corev1.EnvVar{
-			{Name: config.AgentEnv, Value: document},
-			{Name: config.PodNameEnv, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}},
+			{Name: agentconfig.Env, Value: document},
+			{Name: agentconfig.PodNameEnv, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}},
 			// The memory limit of the container, for Go's runtime and the agent. Without a limit it is the node's memory.
 			{Name: "GOMEMLIMIT", ValueFrom: &corev1.EnvVarSource{ResourceFieldRef: &corev1.ResourceFieldSelector{Resource: "limits.memory"}}},
 		}, in.identity(r)...),
@@ -55,14 +58,14 @@ func (in *Injector) sharedContainer(r *request, a *permissions, document string,
 
 // initContainer writes the files before the other containers start.
 func initContainer(shared corev1.Container) corev1.Container {
-	shared.Name, shared.Args = InitContainerName, []string{config.CommandInit}
+	shared.Name, shared.Args = InitContainerName, []string{agentconfig.CommandInit}
 	return shared
 }
 
 // sidecar keeps the files fresh and serves the local API.
 func (in *Injector) sidecar(r *request, shared corev1.Container, native bool, metricsPort int) corev1.Container {
 	c := shared
-	c.Name, c.Args = ContainerName, []string{config.CommandRun}
+	c.Name, c.Args = ContainerName, []string{agentconfig.CommandRun}
 	if metricsPort != 0 {
 		c.Ports = []corev1.ContainerPort{{Name: metricsPortName, ContainerPort: int32(metricsPort)}} //nolint:gosec // a port
 	}
@@ -73,10 +76,10 @@ func (in *Injector) sidecar(r *request, shared corev1.Container, native bool, me
 		c.Env = append(slices.Clip(c.Env), apiTokenEnv)
 		c.VolumeMounts = append(slices.Clip(c.VolumeMounts), apiMount(false))
 	}
-	if r.Spec.Mode == config.ModeSingle || r.Spec.API != nil { // the containers after it wait until it is ready
+	if r.Spec.Mode == podconfig.ModeSingle || r.Spec.API != nil { // the containers after it wait until it is ready
 		// Ten minutes for the first set of files; an outage of KMS longer than that restarts the agent and goes on.
 		c.StartupProbe = &corev1.Probe{
-			ProbeHandler:   corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{agentBinary, config.CommandReady}}},
+			ProbeHandler:   corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{agentBinary, agentconfig.CommandReady}}},
 			TimeoutSeconds: 5, PeriodSeconds: 1, FailureThreshold: 600,
 		}
 	}
@@ -85,11 +88,11 @@ func (in *Injector) sidecar(r *request, shared corev1.Container, native bool, me
 
 // containers are the agent's, in the order in which they run.
 func (in *Injector) containers(r *request, shared corev1.Container) []corev1.Container {
-	if r.Spec.Mode == config.ModeInit {
+	if r.Spec.Mode == podconfig.ModeInit {
 		return []corev1.Container{initContainer(shared)}
 	}
 	sidecar := in.sidecar(r, shared, in.native(r), in.metricsPort(r))
-	if r.Spec.Mode == config.ModeSingle || !fetches(&r.Spec) {
+	if r.Spec.Mode == podconfig.ModeSingle || !fetches(&r.Spec) {
 		return []corev1.Container{sidecar}
 	}
 	return []corev1.Container{initContainer(shared), sidecar}
@@ -127,9 +130,9 @@ func (in *Injector) tmpfs(name string) corev1.Volume {
 // native reports whether a sidecar is a native one.
 func (in *Injector) native(r *request) bool {
 	switch in.policy.Agent.NativeSidecar {
-	case config.NativeAlways:
+	case clusterconfig.NativeAlways:
 		return true
-	case config.NativeNever:
+	case clusterconfig.NativeNever:
 		return false
 	}
 	return !r.PlainSidecars
@@ -137,10 +140,10 @@ func (in *Injector) native(r *request) bool {
 
 // maxDocument is how long the agent's document may be. Linux starts no program with a longer environment variable (MAX_ARG_STRLEN),
 // name and closing zero included; the pod would fail with "argument list too long", which tells nothing.
-const maxDocument = 128<<10 - len(config.AgentEnv+"=\x00")
+const maxDocument = 128<<10 - len(agentconfig.Env+"=\x00")
 
 // shortestDocument returns what the files of a document take at least: a document that is far too long is not made.
-func shortestDocument(spec *config.Spec) (length int) {
+func shortestDocument(spec *podconfig.Spec) (length int) {
 	for _, s := range spec.Secrets {
 		length += len(`{"path":"","mode":"0400","secret":"","format":"raw"}`) + len(s.Path) + len(s.Name) + len(s.Template)
 	}
@@ -148,21 +151,21 @@ func shortestDocument(spec *config.Spec) (length int) {
 }
 
 // documentTooLong blames the file that takes most of a document of some length.
-func (in *Injector) documentTooLong(spec *config.Spec, length string) config.Mistakes {
+func (in *Injector) documentTooLong(spec *podconfig.Spec, length string) config.Mistakes {
 	longest, most := 0, -1
 	for i, s := range spec.Secrets { // all of them encoded would take as much memory again
 		if n := len(s.Template) + len(s.Path) + len(s.Name); n > most {
 			longest, most = i, n
 		}
 	}
-	where := config.Prefix + "inject"
+	where := podconfig.Prefix + "inject"
 	if most >= 0 {
-		where, most = config.Prefix+"secret."+spec.Secrets[longest].File, len(encode(file(spec.Secrets[longest], 0, nil)))
+		where, most = podconfig.Prefix+"secret."+spec.Secrets[longest].File, len(encode(file(spec.Secrets[longest], 0, nil)))
 	}
 	problem := fmt.Sprintf("all that the annotations tell the agent, and this most of all with %d bytes, is %s bytes long, and at most %d "+
 		"fit into an environment variable; shorten the template, or spread the files over several pods", max(most, 0), length, maxDocument)
 	if ca := len(in.policy.KMS.CABundle) + len(in.policy.STS.CABundle); ca > maxDocument/4 {
-		problem += fmt.Sprintf("; %d bytes are the operator's caFile, which the operator can shorten", ca)
+		problem += fmt.Sprintf("; %d bytes are the administrator's caFile, which the administrator can shorten", ca)
 	}
 	return config.Mistakes{{Where: where, Problem: problem}}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
@@ -33,13 +34,13 @@ var ErrNotFound = errors.New("does not exist")
 
 // A Decision is what becomes of a pod. It is refused if there is a Reason.
 type Decision struct {
-	Asked    bool        // whether the pod asks for the agent; if not, it stays as it is
-	Spec     config.Spec // of its annotations
-	RoleARN  string      // that its ServiceAccount, or itself, assumes; "" with other identities than RRSA
-	Patch    []byte      // RFC 6902; nil: the pod has all that it needs
-	Again    bool        // the pod had been injected before
-	Narrowed bool        // its STS sessions are narrowed to its secrets
-	Warnings []string    // for the author of the pod
+	Asked    bool           // whether the pod asks for the agent; if not, it stays as it is
+	Spec     podconfig.Spec // of its annotations
+	RoleARN  string         // that its ServiceAccount, or itself, assumes; "" with other identities than RRSA
+	Patch    []byte         // RFC 6902; nil: the pod has all that it needs
+	Again    bool           // the pod had been injected before
+	Narrowed bool           // its STS sessions are narrowed to its secrets
+	Warnings []string       // for the author of the pod
 
 	Reason   Reason          // of the first refusal
 	Mistakes config.Mistakes // for which the pod is refused, but for its role

@@ -26,7 +26,7 @@ func TestServiceAccount(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := operator(t, "").Decide(t.Context(), injector.Request{Namespace: "shop", Pod: pod}, noRole{})
+		d, err := administrator(t, "").Decide(t.Context(), injector.Request{Namespace: "shop", Pod: pod}, noRole{})
 		if err != nil || d.Reason != injector.WithoutRole ||
 			!strings.Contains(d.NoRole.Error(), "ServiceAccount shop/"+want+", with which the pod runs") {
 			t.Errorf("%s: %v, %v", spec, d.NoRole, err)
@@ -93,7 +93,7 @@ func FuzzDecodePod(f *testing.F) {
 
 // TestIndented: an injected pod is one also where its JSON has white space.
 func TestIndented(t *testing.T) {
-	in := operator(t, "")
+	in := administrator(t, "")
 	injected := mustInject(t, in, readYAML(t, "testdata/api.yaml"))
 	var text bytes.Buffer
 	if err := json.Indent(&text, injected, " ", "\t"); err != nil {

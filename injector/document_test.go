@@ -12,20 +12,22 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 // TestDocumentOfAnything has all fields of the document filled with anything.
 func TestDocumentOfAnything(t *testing.T) {
-	same := func(doc config.Agent) bool {
+	same := func(doc agentconfig.Config) bool {
 		doc.Identity.Secret = "" // which no agent is told
 		doc.EnvMode &= 0o777
 		for i := range doc.Files {
 			doc.Files[i].Mode &= 0o777
 		}
 		text := injector.Encode(doc)
-		var got, want config.Agent
+		var got, want agentconfig.Config
 		dec := json.NewDecoder(strings.NewReader(text))
 		dec.DisallowUnknownFields()
 		err := dec.Decode(&got)
@@ -47,10 +49,10 @@ func TestDocumentTooLong(t *testing.T) {
 			return fmt.Sprintf("{from: {db: app/db}, format: template, template: '%s'}", strings.Repeat("x", n))
 		}
 		annotations := map[string]string{
-			config.Prefix + "inject": "true", config.Prefix + "secret.a": text(60 << 10), config.Prefix + "secret.b": text(60<<10 + 1),
-			config.Prefix + "secret.c": text(padding),
+			podconfig.Prefix + "inject": "true", podconfig.Prefix + "secret.a": text(60 << 10), podconfig.Prefix + "secret.b": text(60<<10 + 1),
+			podconfig.Prefix + "secret.c": text(padding),
 		}
-		decision, err := decide(operator(t, ""), podOf(t, annotations))
+		decision, err := decide(administrator(t, ""), podOf(t, annotations))
 		if err != nil {
 			return "", err
 		}
@@ -96,9 +98,9 @@ func TestSessionDuration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	annotations := map[string]string{config.Prefix + "inject": "true", config.Prefix + "secret.a": "app/a"}
+	annotations := map[string]string{podconfig.Prefix + "inject": "true", podconfig.Prefix + "secret.a": "app/a"}
 	for more, want := range map[string]string{"": "", "sts: {sessionDuration: 4h}\n": `\"sessionDuration\":\"4h0m0s\"`} {
-		policy, err := config.ReadInjector(append(slices.Clone(document), more...))
+		policy, err := clusterconfig.Read(append(slices.Clone(document), more...))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,7 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // drawPod makes a pod with any of our annotations, and fields at every level that the injector has never heard of.
@@ -50,45 +50,45 @@ func drawPod(t *rapid.T) object {
 		restrict(spec, rapid.Bool().Draw(t, "by container"))
 	}
 
-	annotations := object{config.Prefix + "inject": rapid.SampledFrom([]string{"true", "true", "true", "false"}).Draw(t, "inject"),
+	annotations := object{podconfig.Prefix + "inject": rapid.SampledFrom([]string{"true", "true", "true", "false"}).Draw(t, "inject"),
 		"other/x": "y"}
 	if rapid.IntRange(0, 9).Draw(t, "no secret") > 0 {
-		annotations[config.Prefix+"secret.db"] = "app/db"
+		annotations[podconfig.Prefix+"secret.db"] = "app/db"
 	}
 	for key, values := range map[string][]string{
 		"mode": {"sidecar", "init", "single"}, "mount-path": {"/etc/secrets", "/var/run/$(X)"}, "token-expiration": {"600"},
 		"app-identity": {"true", "false"}, "secret.x": {`{name: app/$(X), mode: "0400"}`, "app/x<&>"}, "env.KEY": {"app/key", "app/key#a.\"b\""},
 	} {
 		if rapid.Bool().Draw(t, "has "+key) {
-			annotations[config.Prefix+key] = rapid.SampledFrom(values).Draw(t, key)
+			annotations[podconfig.Prefix+key] = rapid.SampledFrom(values).Draw(t, key)
 		}
 	}
-	if annotations[config.Prefix+"mode"] != "single" && rapid.Bool().Draw(t, "has init-position") {
-		annotations[config.Prefix+"init-position"] = rapid.SampledFrom([]string{"first", "last"}).Draw(t, "init-position")
+	if annotations[podconfig.Prefix+"mode"] != "single" && rapid.Bool().Draw(t, "has init-position") {
+		annotations[podconfig.Prefix+"init-position"] = rapid.SampledFrom([]string{"first", "last"}).Draw(t, "init-position")
 	}
 	declares := slices.ContainsFunc([]string{"secret.db", "secret.x", "env.KEY"},
-		func(key string) bool { return annotations[config.Prefix+key] != nil })
-	if mode := annotations[config.Prefix+"mode"]; mode != "init" && (!declares || rapid.Bool().Draw(t, "has api")) {
-		annotations[config.Prefix+"api"] = "true"
+		func(key string) bool { return annotations[podconfig.Prefix+key] != nil })
+	if mode := annotations[podconfig.Prefix+"mode"]; mode != "init" && (!declares || rapid.Bool().Draw(t, "has api")) {
+		annotations[podconfig.Prefix+"api"] = "true"
 	}
-	if annotations[config.Prefix+"api"] != nil && rapid.Bool().Draw(t, "has socket") {
-		annotations[config.Prefix+"api-socket"] = "x.sock"
+	if annotations[podconfig.Prefix+"api"] != nil && rapid.Bool().Draw(t, "has socket") {
+		annotations[podconfig.Prefix+"api-socket"] = "x.sock"
 	}
-	if annotations[config.Prefix+"app-identity"] != "true" && annotations[config.Prefix+"token-expiration"] == nil &&
+	if annotations[podconfig.Prefix+"app-identity"] != "true" && annotations[podconfig.Prefix+"token-expiration"] == nil &&
 		rapid.Bool().Draw(t, "has identity") {
 		identity := rapid.SampledFrom([]string{"rrsa", "node-role", "access-key:kms-a", "client-key:kms-c"}).Draw(t, "identity")
-		annotations[config.Prefix+"identity"] = identity
+		annotations[podconfig.Prefix+"identity"] = identity
 		if identity == "client-key:kms-c" {
-			annotations[config.Prefix+"endpoint"] = "kst-1.cryptoservice.kms.aliyuncs.com"
+			annotations[podconfig.Prefix+"endpoint"] = "kst-1.cryptoservice.kms.aliyuncs.com"
 		}
 	}
 	if which := rapid.SampledFrom([]string{"", "containers", "skip-containers"}).Draw(t, "which"); which != "" {
-		annotations[config.Prefix+which] = strings.Join(rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, -1, rapid.ID).Draw(t, which), ",")
+		annotations[podconfig.Prefix+which] = strings.Join(rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, -1, rapid.ID).Draw(t, which), ",")
 	}
-	if annotations[config.Prefix+"api"] == nil && rapid.Bool().Draw(t, "has few") {
+	if annotations[podconfig.Prefix+"api"] == nil && rapid.Bool().Draw(t, "has few") {
 		for _, key := range []string{"secret.few", "secret.fewer"} {
 			few := rapid.SliceOfNDistinct(rapid.SampledFrom(names), 1, -1, rapid.ID).Draw(t, key)
-			annotations[config.Prefix+key] = "{name: app/few, containers: [" + strings.Join(few, ", ") + "]}"
+			annotations[podconfig.Prefix+key] = "{name: app/few, containers: [" + strings.Join(few, ", ") + "]}"
 		}
 	}
 	metadata := unknown(t, "metadata")

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // Encoding containers takes most of the time of a decision, and most pods get the same ones, but for the agent's document and the role:
@@ -17,7 +18,7 @@ import (
 type shape struct {
 	identity        config.Identity
 	tokenExpiration int64
-	mode            config.Mode
+	mode            podconfig.Mode
 	uid, gid        int64
 	fsGroup         bool
 	fileSets        int

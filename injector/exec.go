@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // programSize holds the agent's program a few times over. The volume is on disk: it is the same for every pod, and no secret.
@@ -46,20 +48,20 @@ func (in *Injector) programVolume() corev1.Volume {
 }
 
 func programMount(readOnly bool) corev1.VolumeMount {
-	return corev1.VolumeMount{Name: ProgramVolume, MountPath: config.ProgramDir, ReadOnly: readOnly}
+	return corev1.VolumeMount{Name: ProgramVolume, MountPath: agentconfig.ProgramDir, ReadOnly: readOnly}
 }
 
 // wrapper is what goes before a container's command.
-func wrapper(spec *config.Spec) []string {
-	words := []string{config.Program, config.CommandExec}
+func wrapper(spec *podconfig.Spec) []string {
+	words := []string{agentconfig.Program, agentconfig.CommandExec}
 	if spec.MountPath != config.DefaultSecretsDir {
 		// The kubelet turns $$ into $.
-		words = append(words, "--env-file="+strings.ReplaceAll(spec.MountPath, "$", "$$")+"/"+config.EnvFile)
+		words = append(words, "--env-file="+strings.ReplaceAll(spec.MountPath, "$", "$$")+"/"+agentconfig.EnvFile)
 	}
 	return append(words, "--")
 }
 
-func (c *Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] == config.Program }
+func (c *Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] == agentconfig.Program }
 
 // unwrappable are the containers that cannot have variables, and why. In a pod that was injected before they are for a warning
 // only: another webhook brought them, and its pods would not start any more.
@@ -83,7 +85,8 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; "+
 				"write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
-			refuse(c, "runs before the agent has the variables; move it after "+InitContainerName+" (remove "+config.Prefix+"init-position: last)")
+			refuse(c, "runs before the agent has the variables; move it after "+InitContainerName+" (remove "+podconfig.Prefix+"init-position: "+
+				"last)")
 		default:
 			if p, misplaced := r.misplaced(c); misplaced {
 				refuse(c, fmt.Sprintf("mounts the volume %s, but not all of it at %s, where the wrapper of its command looks; mount it there, leave "+
@@ -106,4 +109,6 @@ func (r *request) misplaced(c Container) (mountPoint, bool) {
 }
 
 // variablesAnnotation is the first annotation that asks for a variable.
-func variablesAnnotation(spec *config.Spec) string { return config.Prefix + spec.Env[0].Annotation }
+func variablesAnnotation(spec *podconfig.Spec) string {
+	return podconfig.Prefix + spec.Env[0].Annotation
+}

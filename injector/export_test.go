@@ -1,7 +1,7 @@
 package injector
 
 import (
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
@@ -9,7 +9,7 @@ import (
 func (a *Amount) UnmarshalJSON(text []byte) error { return kubejson.Unmarshal(text, a) }
 
 // Encode encodes the agent's document.
-func Encode(doc config.Agent) string { return encode(doc) }
+func Encode(doc agentconfig.Config) string { return encode(doc) }
 
 // Of returns the image of the agent in a namespace with the labels, and whether the labels matter.
 func (in *Injector) Of(namespace string, labels map[string]string) (image string, byLabels bool) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // A fileSet is a volume of its own for containers that see files which others do not. The containers that no secret names have
@@ -19,8 +20,8 @@ type fileSet struct {
 
 // fileSets are those that the annotations ask for, and which of them a container has, by its name. They are numbered by the names of their
 // containers alone, so that a container which another webhook adds later changes none.
-func fileSets(spec *config.Spec) (all []fileSet, of map[string]int) {
-	if !slices.ContainsFunc(spec.Secrets, func(s config.Secret) bool { return len(s.Containers) > 0 }) {
+func fileSets(spec *podconfig.Spec) (all []fileSet, of map[string]int) {
+	if !slices.ContainsFunc(spec.Secrets, func(s podconfig.Secret) bool { return len(s.Containers) > 0 }) {
 		return nil, nil
 	}
 	secrets := map[string][]byte{} // that a container sees, by its name: each as a varint
@@ -69,21 +70,21 @@ func dirs(n int, all []fileSet) [][]string {
 }
 
 // foreignContainers are containers that a secret is for and that get no files.
-func foreignContainers(spec *config.Spec, names []string, in map[string]bool) config.Mistakes {
+func foreignContainers(spec *podconfig.Spec, names []string, in map[string]bool) config.Mistakes {
 	var m config.Mistakes
 	for _, s := range spec.Secrets {
 		for _, name := range s.Containers {
 			switch {
 			case !in[name]:
-				m.Add(config.Prefix+"secret."+s.File, "containers: there is no container %s in the pod; its containers are %s", short(name),
+				m.Add(podconfig.Prefix+"secret."+s.File, "containers: there is no container %s in the pod; its containers are %s", short(name),
 					some(names))
 			case !selected(spec, name):
 				choice := "containers"
 				if len(spec.Containers) == 0 {
 					choice = "skip-containers"
 				}
-				m.Add(config.Prefix+"secret."+s.File, "containers: container %s gets no files at all, by %s%s; change one of the two", short(name),
-					config.Prefix, choice)
+				m.Add(podconfig.Prefix+"secret."+s.File, "containers: container %s gets no files at all, by %s%s; change one of the two", short(name),
+					podconfig.Prefix, choice)
 			}
 		}
 	}

@@ -22,13 +22,15 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// TestGolden injects testdata/<case>.yaml, a pod, under the operator's document operator.yaml or, if it is there,
+// TestGolden injects testdata/<case>.yaml, a pod, under the webhook's configuration operator.yaml or, if it is there,
 // <case>.operator.yaml. What comes out is <case>.golden.yaml, the pod and its warnings, or <case>.denied.txt. The cases of
 // testdata/pods are pods as one meets them; the others are about one thing each.
 func TestGolden(t *testing.T) {
@@ -39,7 +41,7 @@ func TestGolden(t *testing.T) {
 	}
 	for _, name := range goldenCases(t) {
 		t.Run(name, func(t *testing.T) {
-			in := operator(t, name)
+			in := administrator(t, name)
 			pod := readYAML(t, "testdata/"+name+".yaml")
 			golden, got := "testdata/"+name+".golden.yaml", ""
 			injected, warnings, err := inject(in, pod)
@@ -163,8 +165,8 @@ func invariants(t fataler, before, after []byte) {
 				t.Fatalf("container %s has the variable %s twice", c.Name, e.Name)
 			}
 			env[e.Name] = true
-			if e.Name == config.AgentEnv {
-				if _, err := config.ReadAgent([]byte(e.Value)); err != nil {
+			if e.Name == agentconfig.Env {
+				if _, err := agentconfig.Read([]byte(e.Value)); err != nil {
 					t.Fatalf("container %s: %v", c.Name, err)
 				}
 			}
@@ -251,7 +253,7 @@ func staysRestricted(t fataler, before, after []byte) {
 	}
 }
 
-func operator(t testing.TB, name string) *injector.Injector {
+func administrator(t testing.TB, name string) *injector.Injector {
 	t.Helper()
 	document, err := os.ReadFile("testdata/" + name + ".operator.yaml")
 	if errors.Is(err, os.ErrNotExist) {
@@ -260,7 +262,7 @@ func operator(t testing.TB, name string) *injector.Injector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy, err := config.ReadInjector(document)
+	policy, err := clusterconfig.Read(document)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // The wiring of RRSA (RAM Roles for Service Accounts). Names, paths and the audience are those of ack-pod-identity-webhook:
@@ -50,10 +51,10 @@ func accessKey(secret string) []corev1.EnvVar {
 		}}}
 	}
 	return []corev1.EnvVar{
-		from(config.AccessKeyIDEnv, config.AccessKeyID, nil),
-		from(config.AccessKeySecretEnv, config.AccessKeySecret, nil),
-		from(config.AccessKeyRoleEnv, config.AccessKeyRole, new(true)),
-		from(config.AccessKeySessionNameEnv, config.AccessKeySessionName, new(true)),
+		from(agentconfig.AccessKeyIDEnv, config.AccessKeyID, nil),
+		from(agentconfig.AccessKeySecretEnv, config.AccessKeySecret, nil),
+		from(agentconfig.AccessKeyRoleEnv, config.AccessKeyRole, new(true)),
+		from(agentconfig.AccessKeySessionNameEnv, config.AccessKeySessionName, new(true)),
 	}
 }
 
@@ -63,7 +64,7 @@ func identityMounts(kind config.IdentityKind) []corev1.VolumeMount {
 	case config.RRSA:
 		return []corev1.VolumeMount{tokenMount(), noAPIToken(TokenVolume)}
 	case config.ClientKey:
-		return []corev1.VolumeMount{{Name: ClientKeyVolume, MountPath: config.ClientKeyDir, ReadOnly: true}, noAPIToken(StateVolume)}
+		return []corev1.VolumeMount{{Name: ClientKeyVolume, MountPath: agentconfig.ClientKeyDir, ReadOnly: true}, noAPIToken(StateVolume)}
 	}
 	return []corev1.VolumeMount{noAPIToken(StateVolume)}
 }
@@ -100,8 +101,8 @@ func clientKeyVolume(secret string, a *permissions) corev1.Volume {
 	return corev1.Volume{Name: ClientKeyVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 		SecretName: secret,
 		Items: []corev1.KeyToPath{
-			{Key: config.ClientKeyFile, Path: config.ClientKeyFile},
-			{Key: config.ClientKeyPassword, Path: config.ClientKeyPassword},
+			{Key: agentconfig.ClientKeyFile, Path: agentconfig.ClientKeyFile},
+			{Key: agentconfig.ClientKeyPassword, Path: agentconfig.ClientKeyPassword},
 		},
 		DefaultMode: &mode,
 	}}}

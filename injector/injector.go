@@ -8,7 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
 
 // The names of what a pod gets. They are the contract with users' own manifests and with other webhooks: what exists under one
@@ -24,9 +24,9 @@ const (
 	ProgramVolume     = "kms-agent-bin" // of the program that starts containers with variables
 )
 
-// An Injector decides by one document of the operator. Any number of goroutines may use it.
+// An Injector decides by one document of the administrator. Any number of goroutines may use it.
 type Injector struct {
-	policy     config.Injector
+	policy     clusterconfig.Config
 	version    string
 	defaults   corev1.ResourceRequirements
 	ceilings   corev1.ResourceList
@@ -37,9 +37,9 @@ type Injector struct {
 	shapeCount atomic.Int64
 }
 
-// New prepares a document that config.ReadInjector has checked, with its CABundle fields filled in. Version goes into the
+// New prepares a document that clusterconfig.Read has checked, with its CABundle fields filled in. Version goes into the
 // pods' annotation config.InjectedAnnotation.
-func New(policy config.Injector, version string) (*Injector, error) {
+func New(policy clusterconfig.Config, version string) (*Injector, error) {
 	in := &Injector{policy: policy, version: version}
 	if err := in.parse(); err != nil {
 		return nil, err
@@ -85,4 +85,4 @@ func (in *Injector) parse() error {
 }
 
 // Policy is the document that New was given, or after In what it says about the namespace.
-func (in *Injector) Policy() config.Injector { return in.policy }
+func (in *Injector) Policy() clusterconfig.Config { return in.policy }

@@ -9,9 +9,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-const mountPathAnnotation = config.Prefix + "mount-path"
+const mountPathAnnotation = podconfig.Prefix + "mount-path"
 
 // A mountPoint is one of our volumes in a container that reads the files.
 type mountPoint struct {
@@ -40,13 +41,13 @@ func (r *request) mountPointsWith(volume string) []mountPoint {
 		mountPathAnnotation, "choose another " + mountPathAnnotation + ", or move that mount",
 	}}
 	if spec.API != nil {
-		all = append(all, mountPoint{apiMount(true), config.Prefix + "api", move})
+		all = append(all, mountPoint{apiMount(true), podconfig.Prefix + "api", move})
 	}
 	if len(spec.Env) > 0 {
 		all = append(all, mountPoint{programMount(true), variablesAnnotation(spec), move})
 	}
 	if spec.AppIdentity {
-		all = append(all, mountPoint{tokenMount(), config.Prefix + "app-identity", move})
+		all = append(all, mountPoint{tokenMount(), podconfig.Prefix + "app-identity", move})
 	}
 	return all
 }

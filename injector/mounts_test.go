@@ -11,7 +11,7 @@ import (
 
 // TestInsideVolumes asks for the files inside a volume of each kind that Kubernetes has: read-only by its source, where it can be, and not.
 func TestInsideVolumes(t *testing.T) {
-	in := operator(t, "")
+	in := administrator(t, "")
 	alwaysReadOnly := map[string]bool{"image": true}
 	stated := 0
 	for field := range reflect.TypeFor[corev1.VolumeSource]().Fields() {

@@ -6,17 +6,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
 
 // An override is an entry of the document's namespaces and the Injector for those that match it.
 type override struct {
-	config.Namespace
+	clusterconfig.Namespace
 	selector labels.Selector // nil: by name alone
 	injector *Injector
 }
 
-func (in *Injector) override(ns config.Namespace) (override, error) {
+func (in *Injector) override(ns clusterconfig.Namespace) (override, error) {
 	s := override{Namespace: ns, injector: &Injector{policy: in.policy.In(ns), version: in.version}}
 	if ns.Selector != nil {
 		var err error
@@ -27,7 +27,7 @@ func (in *Injector) override(ns config.Namespace) (override, error) {
 	return s, s.injector.parse()
 }
 
-func selector(of config.Selector) (labels.Selector, error) {
+func selector(of clusterconfig.Selector) (labels.Selector, error) {
 	same := metav1.LabelSelector{MatchLabels: of.MatchLabels}
 	for _, e := range of.MatchExpressions {
 		same.MatchExpressions = append(same.MatchExpressions, metav1.LabelSelectorRequirement{

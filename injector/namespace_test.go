@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
@@ -22,7 +22,7 @@ namespaces:
 `
 
 func TestIn(t *testing.T) {
-	policy, err := config.ReadInjector([]byte(scoped))
+	policy, err := clusterconfig.Read([]byte(scoped))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestEntryThatCannotBeUsed(t *testing.T) {
 		"a label's value": {"{selector: {matchExpressions: [{key: a, operator: In, values: ['b c']}]}}", "namespaces[0].selector"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			policy, err := config.ReadInjector([]byte("accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: base}\nnamespaces: [" +
+			policy, err := clusterconfig.Read([]byte("accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: base}\nnamespaces: [" +
 				c.entry + "]\n"))
 			if err != nil {
 				t.Fatal(err)
@@ -78,7 +78,7 @@ func TestEntryThatCannotBeUsed(t *testing.T) {
 
 // TestNativeSidecars: auto is what the cluster can, in each namespace.
 func TestNativeSidecars(t *testing.T) {
-	policy, err := config.ReadInjector([]byte("{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: base}, namespaces: [" +
+	policy, err := clusterconfig.Read([]byte("{accountID: '1', clusterID: c, region: cn-hangzhou, agent: {image: base}, namespaces: [" +
 		"{names: [a], agent: {nativeSidecar: never}}, {names: [b], agent: {nativeSidecar: always}}, {names: [c], agent: {nativeSidecar: " +
 		"auto}}, {names: [d]}]}"))
 	if err != nil {

@@ -2,23 +2,24 @@ package injector
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // notifiers are the annotations by which the agent notifies, by signal or else by HTTP.
-func notifiers(spec *config.Spec, bySignal bool) []string {
+func notifiers(spec *podconfig.Spec, bySignal bool) []string {
 	var found []string
 	is := func(onChange string) bool {
-		_, _, signal := config.Signal(onChange)
-		return onChange != "" && signal == bySignal
+		return onChange != "" && strings.HasPrefix(onChange, "signal:") == bySignal
 	}
 	if is(spec.OnChange) {
-		found = append(found, config.Prefix+"on-change")
+		found = append(found, podconfig.Prefix+"on-change")
 	}
 	for _, s := range spec.Secrets {
 		if is(s.OnChange) {
-			found = append(found, config.Prefix+"secret."+s.File)
+			found = append(found, podconfig.Prefix+"secret."+s.File)
 		}
 	}
 	return found
@@ -56,7 +57,7 @@ func notifyConflicts(r *request) config.Mistakes {
 }
 
 // warnSignals is for signals that the kernel may not let through.
-func (a *permissions) warnSignals(spec *config.Spec) []string {
+func (a *permissions) warnSignals(spec *podconfig.Spec) []string {
 	if a.sameUser || len(notifiers(spec, true)) == 0 {
 		return nil
 	}

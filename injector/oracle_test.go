@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 type (
@@ -15,7 +16,7 @@ type (
 
 // oracle is a slow and obvious second implementation: it edits the tree of a pod for which a spec asks for injection. In place of
 // the agent's containers, whose content is the golden files' business, it puts their names.
-func oracle(pod object, spec config.Spec, native bool) object {
+func oracle(pod object, spec podconfig.Spec, native bool) object {
 	pod = clone(pod).(object)
 	of := pod["spec"].(object)
 	already := func(name string) bool {
@@ -50,7 +51,7 @@ func oracle(pod object, spec config.Spec, native bool) object {
 		}
 	}
 	names := agentNames(spec, of["restartPolicy"] == "Never")
-	if ends := of["restartPolicy"] == "Never" || of["restartPolicy"] == "OnFailure"; ends && spec.Mode == config.ModeSidecar &&
+	if ends := of["restartPolicy"] == "Never" || of["restartPolicy"] == "OnFailure"; ends && spec.Mode == podconfig.ModeSidecar &&
 		spec.API == nil && !forever && (once || !native) {
 		names = []string{"kms-agent-init"} // a plain container would go on for ever
 	}
@@ -73,13 +74,13 @@ func oracle(pod object, spec config.Spec, native bool) object {
 	}
 	annotations := pod["metadata"].(object)["annotations"].(object)
 	after, _ := marshalled(pod)
-	if annotations[config.InjectedAnnotation] == nil || !again && before != after {
-		annotations[config.InjectedAnnotation] = "v0.0.0"
+	if annotations[podconfig.InjectedAnnotation] == nil || !again && before != after {
+		annotations[podconfig.InjectedAnnotation] = "v0.0.0"
 	}
 	return pod
 }
 
-func wanted(spec config.Spec, name string) bool {
+func wanted(spec podconfig.Spec, name string) bool {
 	if name == "kms-agent-init" || name == "kms-agent" {
 		return false
 	}
@@ -90,14 +91,14 @@ func wanted(spec config.Spec, name string) bool {
 }
 
 // late: it came after the agent, and no annotation names it.
-func late(container object, spec config.Spec) bool {
+func late(container object, spec podconfig.Spec) bool {
 	name := container["name"].(string)
 	return viewOf(spec, name) == "kms-secrets" && !slices.Contains(spec.Containers, name) &&
 		!slices.ContainsFunc(items(container["volumeMounts"]), func(m any) bool { return m.(object)["name"] == "kms-secrets" })
 }
 
 // early: an init container that ends before the agent's have begun.
-func early(inits array, i int, spec config.Spec) bool {
+func early(inits array, i int, spec podconfig.Spec) bool {
 	for at, c := range inits {
 		if name := c.(object)["name"].(string); name == "kms-agent-init" || name == "kms-agent" {
 			return i < at
@@ -106,18 +107,18 @@ func early(inits array, i int, spec config.Spec) bool {
 	return spec.InitLast
 }
 
-func agentNames(spec config.Spec, never bool) []string {
+func agentNames(spec podconfig.Spec, never bool) []string {
 	fetches := len(spec.Secrets)+len(spec.Env) > 0
 	switch {
-	case spec.Mode == config.ModeInit:
+	case spec.Mode == podconfig.ModeInit:
 		return []string{"kms-agent-init"}
-	case !fetches, spec.Mode == config.ModeSingle && !never:
+	case !fetches, spec.Mode == podconfig.ModeSingle && !never:
 		return []string{"kms-agent"}
 	}
 	return []string{"kms-agent-init", "kms-agent"}
 }
 
-func oracleContainer(container object, spec config.Spec, variables bool) {
+func oracleContainer(container object, spec podconfig.Spec, variables bool) {
 	const token = "/var/run/secrets/ack.alibabacloud.com/rrsa-tokens"
 	mount := func(volume, path string) {
 		addByName(container, "volumeMounts", object{"name": volume, "mountPath": path, "readOnly": true})
@@ -154,7 +155,7 @@ func oracleContainer(container object, spec config.Spec, variables bool) {
 }
 
 // sights are, for each container that a secret names, the files that it sees besides everybody's, in the order of the names.
-func sights(spec config.Spec) (names []string, seen map[string]string) {
+func sights(spec podconfig.Spec) (names []string, seen map[string]string) {
 	seen = map[string]string{}
 	for _, s := range spec.Secrets {
 		for _, c := range s.Containers {
@@ -168,7 +169,7 @@ func sights(spec config.Spec) (names []string, seen map[string]string) {
 	return names, seen
 }
 
-func viewOf(spec config.Spec, container string) string {
+func viewOf(spec podconfig.Spec, container string) string {
 	names, seen := sights(spec)
 	var distinct []string
 	for _, name := range names {
@@ -182,7 +183,7 @@ func viewOf(spec config.Spec, container string) string {
 	return "kms-secrets"
 }
 
-func oracleVolumes(of object, spec config.Spec) (volumes []object) {
+func oracleVolumes(of object, spec podconfig.Spec) (volumes []object) {
 	tmpfs := func(name string) {
 		volumes = append(volumes, object{"name": name, "emptyDir": object{"medium": "Memory", "sizeLimit": "16Mi"}})
 	}
@@ -238,7 +239,7 @@ func nameAgents(pod any) any {
 func strip(before, after any) (was, is any) {
 	was, is = clone(before), clone(after)
 	old, now := was.(object), is.(object)
-	without(now["metadata"].(object)["annotations"].(object), old["metadata"].(object)["annotations"].(object), config.InjectedAnnotation)
+	without(now["metadata"].(object)["annotations"].(object), old["metadata"].(object)["annotations"].(object), podconfig.InjectedAnnotation)
 	oldSpec, spec := old["spec"].(object), now["spec"].(object)
 	ours := func(name string) bool {
 		return name == "kms-agent-init" || strings.HasPrefix(name, "kms-") || name == "rrsa-oidc-token"

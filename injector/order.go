@@ -5,9 +5,10 @@ import (
 	"slices"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-const positionAnnotation = config.Prefix + "init-position"
+const positionAnnotation = podconfig.Prefix + "init-position"
 
 // early reports whether the init container at an index comes before the agent, which is not there to give it anything.
 func early(r *request, i int) bool {
@@ -47,7 +48,7 @@ func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 // choice is the annotation by which containers are left out.
 func (r *request) choice() string {
 	if len(r.Spec.Containers) > 0 {
-		return config.Prefix + "containers"
+		return podconfig.Prefix + "containers"
 	}
-	return config.Prefix + "skip-containers"
+	return podconfig.Prefix + "skip-containers"
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 const asked = `"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"{name: app/db, mode: \"0400\"}","kms.alibabacloud.com/secret.log":"{name: app/log, containers: [web]}","kms.alibabacloud.com/env.KEY":"app/key"`
@@ -17,7 +18,7 @@ func TestOutdated(t *testing.T) {
 		before  string   // more annotations of the injection
 		after   string   // annotations that come, or change, afterwards
 		gone    []string // that go
-		operate string   // the operator's document of the second time
+		operate string   // the webhook's configuration of the second time
 		refused []string // annotations, without the prefix
 		surplus string   // what the agent has that is asked for no more
 		warned  []string // parts of what is said
@@ -52,14 +53,14 @@ func TestOutdated(t *testing.T) {
 		"how the agent works":        {after: `"refresh-interval":"90s","on-change":"http://127.0.0.1:80/x","log-level":"debug","log-format":"text","region":"cn-beijing"`, refused: []string{"refresh-interval", "on-change", "log-level", "log-format", "region"}},
 		"the mode": {after: `"mode":"init"`,
 			warned: []string{"kms.alibabacloud.com/mode: changed after the agent was injected"}},
-		"a mode with more":        {before: `"mode":"init"`, after: `"mode":"sidecar"`},
-		"the mount path":          {after: `"mount-path":"/etc/x"`, warned: []string{"kms.alibabacloud.com/mount-path: changed"}},
-		"containers":              {after: `"containers":"web"`, warned: []string{"kms.alibabacloud.com/containers: changed"}},
-		"skipped containers":      {after: `"skip-containers":"worker"`, warned: []string{"kms.alibabacloud.com/skip-containers: changed"}},
-		"the operator's document": {operate: "plain-sidecar"},
+		"a mode with more":            {before: `"mode":"init"`, after: `"mode":"sidecar"`},
+		"the mount path":              {after: `"mount-path":"/etc/x"`, warned: []string{"kms.alibabacloud.com/mount-path: changed"}},
+		"containers":                  {after: `"containers":"web"`, warned: []string{"kms.alibabacloud.com/containers: changed"}},
+		"skipped containers":          {after: `"skip-containers":"worker"`, warned: []string{"kms.alibabacloud.com/skip-containers: changed"}},
+		"the webhook's configuration": {operate: "plain-sidecar"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in, later := operator(t, ""), operator(t, c.operate)
+			in, later := administrator(t, ""), administrator(t, c.operate)
 			first := `{"metadata":{"annotations":{` + asked + prefixed(c.before) +
 				`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]},{"name":"worker","command":["/work"]}]}}`
 			if strings.Contains(c.before+c.after, `"api"`) { // which contradicts a secret for few
@@ -69,11 +70,11 @@ func TestOutdated(t *testing.T) {
 			again, warnings, err := inject(later, pod)
 			var want []string
 			for _, annotation := range c.refused {
-				want = append(want, config.Prefix+annotation+": the agent in this pod was injected before this was written, and knows nothing of it; "+
+				want = append(want, podconfig.Prefix+annotation+": the agent in this pod was injected before this was written, and knows nothing of it; "+
 					"write it into the pod template")
 			}
 			if c.surplus != "" {
-				want = append(want, config.Prefix+"inject: the agent in this pod has more than the annotations ask for, "+c.surplus+"; write it into "+
+				want = append(want, podconfig.Prefix+"inject: the agent in this pod has more than the annotations ask for, "+c.surplus+"; write it into "+
 					"the pod template")
 			}
 			refusedFor(t, err, want)
@@ -112,7 +113,7 @@ func prefixed(annotations string) string {
 	if annotations == "" {
 		return ""
 	}
-	return "," + strings.ReplaceAll(`,`+annotations, `,"`, `,"`+config.Prefix)[1:]
+	return "," + strings.ReplaceAll(`,`+annotations, `,"`, `,"`+podconfig.Prefix)[1:]
 }
 
 func change(t *testing.T, pod []byte, after string, gone []string) []byte {
@@ -125,7 +126,7 @@ func change(t *testing.T, pod []byte, after string, gone []string) []byte {
 		annotations[key] = value
 	}
 	for _, key := range gone {
-		delete(annotations, config.Prefix+key)
+		delete(annotations, podconfig.Prefix+key)
 	}
 	return marshal(t, changed)
 }
@@ -142,7 +143,7 @@ func TestNotOutdated(t *testing.T) {
 			`\"secretsDir\":\"/var/run/kms/secrets\",\"logLevel\":\"info\",\"refreshInterval\"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := operator(t, "")
+			in := administrator(t, "")
 			injected := mustInject(t, in, []byte(before))
 			pod := bytes.ReplaceAll(injected, []byte(c.old), []byte(c.replacement))
 			if bytes.Equal(pod, injected) {
@@ -162,7 +163,7 @@ func TestNotOutdated(t *testing.T) {
 }
 
 func TestUnasked(t *testing.T) {
-	injected := mustInject(t, operator(t, ""),
+	injected := mustInject(t, administrator(t, ""),
 		[]byte(`{"metadata":{"annotations":{`+asked+`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]}]}}`))
 	const agent = `{"spec":{"containers":[{"name":"kms-agent"}]},"metadata":{"annotations":{"kms.alibabacloud.com/inject":"false"}}}`
 	for name, c := range map[string]struct {
@@ -176,7 +177,7 @@ func TestUnasked(t *testing.T) {
 			`"false","kms.alibabacloud.com/injected":"v1"`).Replace(agent)), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, warnings, err := inject(operator(t, ""), c.pod)
+			_, warnings, err := inject(administrator(t, ""), c.pod)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // maxExpressions is how many bytes of JMESPath, besides plain names, the annotations of a pod may have: the parser takes up to two
@@ -13,11 +14,11 @@ const maxExpressions = 16 << 10
 
 // Parse returns what a pod's annotations ask for, or all that is wrong with them. JMESPath expressions and templates are parsed as the
 // agent will parse them.
-func Parse(annotations map[string]string) (config.Spec, config.Mistakes) {
-	spec, mistakes := config.Parse(annotations)
+func Parse(annotations map[string]string) (podconfig.Spec, config.Mistakes) {
+	spec, mistakes := podconfig.Parse(annotations)
 	check := func(annotation, field string, err error) {
 		if err != nil {
-			mistakes.Add(config.Prefix+annotation, "%s%s", field, err)
+			mistakes.Add(podconfig.Prefix+annotation, "%s%s", field, err)
 		}
 	}
 	var p expressions
@@ -39,7 +40,7 @@ func Parse(annotations map[string]string) (config.Spec, config.Mistakes) {
 		}
 	}
 	if len(mistakes) > 0 {
-		return config.Spec{}, mistakes
+		return podconfig.Spec{}, mistakes
 	}
 	return spec, nil
 }
@@ -61,12 +62,12 @@ func (p *expressions) key(expression string) error {
 }
 
 func (p *expressions) template(text string) error {
-	n, err := config.Actions(text)
+	n, err := render.Actions(text)
 	if err != nil {
 		return err
 	}
-	if p.actions += n; p.actions > config.MaxActions {
-		return fmt.Errorf("the pod's templates have %d bytes between {{ and }}; at most %d are allowed", p.actions, config.MaxActions)
+	if p.actions += n; p.actions > render.MaxActions {
+		return fmt.Errorf("the pod's templates have %d bytes between {{ and }}; at most %d are allowed", p.actions, render.MaxActions)
 	}
 	return render.CheckTemplate(text)
 }

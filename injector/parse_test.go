@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
@@ -23,7 +23,7 @@ func TestParse(t *testing.T) {
 			[]string{"2 mistakes", "mode: ", "template line 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, mistakes := injector.Parse(map[string]string{config.Prefix + "inject": "true", config.Prefix + c.key: c.value})
+			_, mistakes := injector.Parse(map[string]string{podconfig.Prefix + "inject": "true", podconfig.Prefix + c.key: c.value})
 			for _, part := range c.want {
 				if len(mistakes) == 0 || !strings.Contains(mistakes.Error(), part) {
 					t.Errorf("%q is not in %v", part, mistakes)

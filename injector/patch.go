@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // A patch is a list of RFC 6902 add operations: there are no others here. Paths count elements as they are when it is applied in order,
@@ -24,7 +24,7 @@ type operation struct {
 type value [][]byte
 
 // injectedPointer is where config.InjectedAnnotation is, in an object that the pod has: without annotations it asks for nothing.
-var injectedPointer = "/metadata/annotations/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(config.InjectedAnnotation)
+var injectedPointer = "/metadata/annotations/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(podconfig.InjectedAnnotation)
 
 func (p *patch) add(path string, v value) {
 	*p = append(*p, operation{path: path, values: []value{v}})

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // agentID is the user and group of the agent in a pod that does not say who its containers run as: the image's own.
@@ -16,7 +18,7 @@ const agentID = 65532
 type permissions struct {
 	pod      SecurityContext
 	uid, gid int64
-	mode     config.FileMode // of files that do not state one
+	mode     agentconfig.FileMode // of files that do not state one
 
 	sameUser bool // every reader runs as uid
 	fsGroup  bool // every reader has the volume's group
@@ -82,7 +84,7 @@ func common(containers []Container, pods *int64, of func(SecurityContext) *int64
 
 // reads reports whether a container is known to be able to read a file of this mode. The kernel looks at one class of bits
 // alone: the owner's for the owner, else the group's for its members, else the others'. Root is above that.
-func (a *permissions) reads(c Container, mode config.FileMode) bool {
+func (a *permissions) reads(c Container, mode agentconfig.FileMode) bool {
 	user, group := a.userOf(c), cmp.Or(c.SecurityContext.RunAsGroup, a.pod.RunAsGroup)
 	switch {
 	case user != nil && *user == a.uid:
@@ -104,7 +106,7 @@ func (a *permissions) unreadable(r *request, readers []Container) (mistakes conf
 			continue
 		}
 		i := slices.IndexFunc(readers, func(c Container) bool {
-			return s.Shows(c.Name) && !a.reads(c, config.FileMode(*s.Mode))
+			return s.Shows(c.Name) && !a.reads(c, agentconfig.FileMode(*s.Mode))
 		})
 		if i < 0 {
 			continue
@@ -112,10 +114,10 @@ func (a *permissions) unreadable(r *request, readers []Container) (mistakes conf
 		problem := fmt.Sprintf("mode %04o: container %s could not read the file, which is user %d's: it %s; remove mode, or %s",
 			*s.Mode, short(readers[i].Name), a.uid, a.runsAs(readers[i]), strictly)
 		if again {
-			warn(&warnings, "%ssecret.%s: %s", config.Prefix, s.File, problem)
+			warn(&warnings, "%ssecret.%s: %s", podconfig.Prefix, s.File, problem)
 			continue
 		}
-		mistakes.Add(config.Prefix+"secret."+s.File, "%s", problem)
+		mistakes.Add(podconfig.Prefix+"secret."+s.File, "%s", problem)
 	}
 	return mistakes, warnings
 }
@@ -135,8 +137,8 @@ const (
 )
 
 // warnOpen says why the files are open to all users of the containers that mount them, and how to change that.
-func (a *permissions) warnOpen(spec *config.Spec, readers []Container) []string {
-	if a.mode != 0o444 || len(spec.Env) == 0 && !slices.ContainsFunc(spec.Secrets, func(s config.Secret) bool { return s.Mode == nil }) {
+func (a *permissions) warnOpen(spec *podconfig.Spec, readers []Container) []string {
+	if a.mode != 0o444 || len(spec.Env) == 0 && !slices.ContainsFunc(spec.Secrets, func(s podconfig.Secret) bool { return s.Mode == nil }) {
 		return nil
 	}
 	var unstated, stated []string

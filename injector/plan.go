@@ -9,13 +9,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // A request is a Request with what the annotations and the cluster say.
 type request struct {
 	Request
-	Spec    config.Spec // Inject is true
-	RoleARN string      // that the ServiceAccount, or the pod itself, assumes; "" with other identities than RRSA
+	Spec    podconfig.Spec // Inject is true
+	RoleARN string         // that the ServiceAccount, or the pod itself, assumes; "" with other identities than RRSA
 
 	fileSets  []fileSet               // that Spec asks for
 	fileSetOf map[string]int          // which of them a container has; else it has SecretsVolume
@@ -84,14 +85,14 @@ func (in *Injector) patch(r *request, gets *encoded, document string) []byte {
 		}
 	}
 	// An injected pod keeps the version that injected it; a pod that arrives with the annotation and nothing else does not.
-	if _, marked := r.Pod.Metadata.Annotations[config.InjectedAnnotation]; !marked || len(p) > 0 && !injected(pod) {
+	if _, marked := r.Pod.Metadata.Annotations[podconfig.InjectedAnnotation]; !marked || len(p) > 0 && !injected(pod) {
 		p.add(injectedPointer, value{quoted(in.version)})
 	}
 	return p.encode()
 }
 
 // fetches reports whether there is anything to fetch before the rest.
-func fetches(spec *config.Spec) bool { return len(spec.Secrets) > 0 || len(spec.Env) > 0 }
+func fetches(spec *podconfig.Spec) bool { return len(spec.Secrets) > 0 || len(spec.Env) > 0 }
 
 // growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
 func (in *Injector) growContainers(p *patch, r *request) {
@@ -200,14 +201,14 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 	}
 	if len(late) > 0 {
 		warnings = append(warnings, fmt.Sprintf("container %s came after the agent was injected and gets no files; if it needs them, name it "+
-			"in %scontainers, with all others that do", some(late), config.Prefix))
+			"in %scontainers, with all others that do", some(late), podconfig.Prefix))
 	}
 	unknown := func(asked []string) string {
 		asked = slices.DeleteFunc(slices.Clone(asked), func(name string) bool { return in[name] })
 		return some(asked)
 	}
 	if missing := unknown(r.Spec.Containers); missing != "" && (len(found) == 0 || mistyped(r.Spec.Containers, names)) {
-		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "containers", Problem: fmt.Sprintf(
+		mistakes = append(mistakes, config.Mistake{Where: podconfig.Prefix + "containers", Problem: fmt.Sprintf(
 			"there is no container %s in the pod; its containers are %s", missing, some(names))})
 	}
 	mistakes = append(mistakes, foreignContainers(&r.Spec, names, in)...)
@@ -218,16 +219,16 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 	}{{"containers", r.Spec.Containers}, {"skip-containers", r.Spec.SkipContainers}} {
 		if missing := unknown(list.names); missing != "" && len(mistakes) == 0 {
 			warnings = append(warnings, fmt.Sprintf("%s%s: there is no container %s in the pod (yet); its containers are %s",
-				config.Prefix, list.annotation, missing, some(names)))
+				podconfig.Prefix, list.annotation, missing, some(names)))
 		}
 	}
 	switch {
 	case len(found) > 0 || len(mistakes) > 0:
 	case len(late) > 0:
-		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "inject",
+		mistakes = append(mistakes, config.Mistake{Where: podconfig.Prefix + "inject",
 			Problem: "the agent is in the pod, but no container mounts its files" + cure})
 	default:
-		mistakes = append(mistakes, config.Mistake{Where: config.Prefix + "skip-containers", Problem: fmt.Sprintf(
+		mistakes = append(mistakes, config.Mistake{Where: podconfig.Prefix + "skip-containers", Problem: fmt.Sprintf(
 			"leaves no container that gets the files; the pod's containers are %s", some(names))})
 	}
 	return found, warnings, mistakes
@@ -251,7 +252,7 @@ func (r *request) names(container string) bool {
 }
 
 // selected reports whether the annotations have a container get the files. One without a name, which Kubernetes will refuse, may be null.
-func selected(spec *config.Spec, name string) bool {
+func selected(spec *podconfig.Spec, name string) bool {
 	if name == "" || ours(name) {
 		return false
 	}

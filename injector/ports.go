@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // metricsPortName is what a PodMonitor selects.
@@ -22,7 +23,7 @@ func apiMount(readOnly bool) corev1.VolumeMount {
 // same port, and in one with a container that has it already one of the two would fail; such pods have no metrics.
 func (in *Injector) metricsPort(r *request) int {
 	port := *in.policy.Agent.MetricsPort
-	if port == 0 || r.Spec.Mode == config.ModeInit || r.Pod.Spec.HostNetwork || r.listener(port) != "" {
+	if port == 0 || r.Spec.Mode == podconfig.ModeInit || r.Pod.Spec.HostNetwork || r.listener(port) != "" {
 		return 0
 	}
 	return port
@@ -47,9 +48,9 @@ func (in *Injector) apiConflicts(r *request) config.Mistakes {
 	var problem string
 	switch {
 	case r.Pod.Spec.HostNetwork:
-		return config.Mistakes{{Where: config.Prefix + "api", Problem: fmt.Sprintf(
+		return config.Mistakes{{Where: podconfig.Prefix + "api", Problem: fmt.Sprintf(
 			"the pod is on the node's network (hostNetwork), where every process of the node reaches 127.0.0.1:%d; add %sapi-socket: api.sock",
-			api.Port, config.Prefix)}}
+			api.Port, podconfig.Prefix)}}
 	case api.Port == *in.policy.Agent.MetricsPort:
 		problem = fmt.Sprintf("%d is the port of the agents' metrics in this cluster", api.Port)
 	case r.listener(api.Port) != "":
@@ -57,5 +58,5 @@ func (in *Injector) apiConflicts(r *request) config.Mistakes {
 	default:
 		return nil
 	}
-	return config.Mistakes{{Where: config.Prefix + "api-port", Problem: problem + "; choose another port"}}
+	return config.Mistakes{{Where: podconfig.Prefix + "api-port", Problem: problem + "; choose another port"}}
 }

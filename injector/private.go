@@ -1,6 +1,9 @@
 package injector
 
-import "github.com/kms-agent-injector/kms-agent-injector/config"
+import (
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
+)
 
 // private are the mounts of volumes that only the agent's containers may have. The one with the ServiceAccount's token is the pod's
 // own where the pod brings it, as ack-pod-identity-webhook has it do, and where the agent is there already, another webhook may have
@@ -24,7 +27,7 @@ func private(r *request) config.Mistakes {
 		}
 		if c.mounts(TokenVolume) && r.Spec.Identity.Kind == config.RRSA && !r.Spec.AppIdentity && !brought && !injected(&r.Pod.Spec) {
 			refuse(c, TokenVolume, "which the webhook makes for the agent alone: its token is good for the role of the pod; to have the "+
-				"application use the role too, add "+config.Prefix+"app-identity: \"true\"")
+				"application use the role too, add "+podconfig.Prefix+"app-identity: \"true\"")
 		}
 	}
 	return m

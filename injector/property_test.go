@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 )
@@ -27,8 +28,8 @@ func TestProperties(t *testing.T) {
 func FuzzProperties(f *testing.F) { f.Fuzz(rapid.MakeFuzz(randomPods(f))) }
 
 func randomPods(t testing.TB) func(*rapid.T) {
-	in := operator(t, "")
-	plain := operator(t, "plain-sidecar")
+	in := administrator(t, "")
+	plain := administrator(t, "plain-sidecar")
 	return func(t *rapid.T) {
 		document := marshal(t, drawPod(t))
 		if rapid.IntRange(0, 4).Draw(t, "plain") == 0 {
@@ -41,7 +42,7 @@ func randomPods(t testing.TB) func(*rapid.T) {
 
 // TestPropertiesOfGoldenPods does the same with every golden pod in each mode.
 func TestPropertiesOfGoldenPods(t *testing.T) {
-	in, injections := operator(t, ""), 0
+	in, injections := administrator(t, ""), 0
 	for _, name := range goldenCases(t) {
 		for _, mode := range []string{"sidecar", "init", "single"} {
 			t.Run(name+"/"+mode, func(t *testing.T) {
@@ -62,7 +63,7 @@ func TestPropertiesOfGoldenPods(t *testing.T) {
 // TestOtherSidecars: what one replica has injected, another leaves alone, also if it has been told in between that sidecars are of
 // the other kind, and so does a cluster with a manifest that was injected for another.
 func TestOtherSidecars(t *testing.T) {
-	native, plain := operator(t, ""), operator(t, "plain-sidecar")
+	native, plain := administrator(t, ""), administrator(t, "plain-sidecar")
 	both := 0
 	for _, name := range goldenCases(t) {
 		for _, order := range [][2]*injector.Injector{{native, plain}, {plain, native}} {
@@ -86,10 +87,10 @@ func TestOtherSidecars(t *testing.T) {
 
 // TestShapesAreForgotten: what is remembered does not grow with the users that somebody thinks of, and gives the same.
 func TestShapesAreForgotten(t *testing.T) {
-	in := operator(t, "")
+	in := administrator(t, "")
 	for user := range 3 * injector.MaxShapes {
 		pod := object{
-			"metadata": object{"annotations": object{config.Prefix + "inject": "true", config.Prefix + "secret.db": "app/db"}},
+			"metadata": object{"annotations": object{podconfig.Prefix + "inject": "true", podconfig.Prefix + "secret.db": "app/db"}},
 			"spec":     object{"containers": array{object{"name": "web", "securityContext": object{"runAsUser": 1000 + user}}}},
 		}
 		d, err := decide(in, marshal(t, pod))
@@ -104,13 +105,13 @@ func TestShapesAreForgotten(t *testing.T) {
 
 // inMode gives a pod a mode and takes away what contradicts it.
 func inMode(annotations object, mode string) {
-	annotations[config.Prefix+"mode"] = mode
+	annotations[podconfig.Prefix+"mode"] = mode
 	switch mode {
 	case "single":
-		delete(annotations, config.Prefix+"init-position")
+		delete(annotations, podconfig.Prefix+"init-position")
 	case "init":
 		for _, key := range []string{"api", "api-port", "api-socket", "api-allow", "on-change", "refresh-interval"} {
-			delete(annotations, config.Prefix+key)
+			delete(annotations, podconfig.Prefix+key)
 		}
 	}
 }
@@ -121,7 +122,7 @@ func FuzzDecide(f *testing.F) {
 		"env", "env-container-added-later", "views", "client-key", "signals"} {
 		f.Add(readYAML(f, "testdata/"+file+".yaml"))
 	}
-	in := operator(f, "")
+	in := administrator(f, "")
 	f.Fuzz(func(t *testing.T, document []byte) {
 		bounds.Allocations(t, len(document), func() { decide(in, document) }) //nolint:errcheck // injected or refused
 		injected, _, err := inject(in, document)
@@ -178,13 +179,13 @@ func properties(t fataler, in *injector.Injector, document []byte, native bool) 
 	return made.Patch != nil
 }
 
-func specOf(t fataler, pod object) config.Spec {
+func specOf(t fataler, pod object) podconfig.Spec {
 	t.Helper()
 	annotations := map[string]string{}
 	for key, value := range pod["metadata"].(object)["annotations"].(object) {
 		annotations[key] = value.(string)
 	}
-	spec, mistakes := config.Parse(annotations)
+	spec, mistakes := podconfig.Parse(annotations)
 	if mistakes != nil {
 		t.Fatalf("%v", mistakes)
 	}

@@ -44,7 +44,7 @@ func TestClass(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			injected, warnings, err := inject(operator(t, ""), document)
+			injected, warnings, err := inject(administrator(t, ""), document)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,11 +10,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 const (
-	requestsAnnotation = config.Prefix + "agent-requests"
-	limitsAnnotation   = config.Prefix + "agent-limits"
+	requestsAnnotation = podconfig.Prefix + "agent-requests"
+	limitsAnnotation   = podconfig.Prefix + "agent-limits"
 )
 
 // resources returns the resources of the agent's containers: the pod's annotations over the configured defaults, and mistakes above
@@ -48,7 +49,7 @@ func (in *Injector) resources(r *request) (corev1.ResourceRequirements, config.M
 			amount, ceiling := wished[name], in.ceilings[name]
 			if _, capped := in.ceilings[name]; capped && amount.Cmp(ceiling) > 0 {
 				mistakes = append(mistakes, config.Mistake{Where: list.annotation, Problem: fmt.Sprintf(
-					"%s=%s is more than the operator allows, %s", name, amount.String(), ceiling.String())})
+					"%s=%s is more than the administrator allows, %s", name, amount.String(), ceiling.String())})
 			}
 		}
 		*list.to = maps.Clone(list.defaults)

@@ -1,24 +1,24 @@
 package injector
 
-import "github.com/kms-agent-injector/kms-agent-injector/config"
+import "github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 
 const (
-	warnStuck = "restartPolicy is Never and " + config.Prefix + "mode single, but a native sidecar alone can never fail a pod; " +
+	warnStuck = "restartPolicy is Never and " + podconfig.Prefix + "mode single, but a native sidecar alone can never fail a pod; " +
 		InitContainerName + " runs before it, as with mode: sidecar"
 
 	warnEndless = "this cluster runs the sidecar " + ContainerName +
 		" as a plain container, which never ends, and this pod is to end; it has " + InitContainerName +
-		" alone, as with " + config.Prefix + "mode: init, and its files are not refreshed"
+		" alone, as with " + podconfig.Prefix + "mode: init, and its files are not refreshed"
 )
 
 // adaptMode gives a pod that is to end, as those of Jobs, a mode in which it does.
 func (in *Injector) adaptMode(r *request) (warnings []string) {
 	switch {
 	case r.hangsOnFailure():
-		r.Spec.Mode = config.ModeSidecar
+		r.Spec.Mode = podconfig.ModeSidecar
 		return []string{warnStuck}
 	case r.completes() && in.neverCompletes(r):
-		r.Spec.Mode = config.ModeInit
+		r.Spec.Mode = podconfig.ModeInit
 		if !in.native(r) {
 			return []string{warnEndless}
 		}
@@ -34,12 +34,13 @@ func (r *request) completes() bool {
 // hangsOnFailure reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
 // native sidecar again whatever the pod's restartPolicy is.
 func (r *request) hangsOnFailure() bool {
-	return r.Spec.Mode == config.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(&r.Spec)
+	return r.Spec.Mode == podconfig.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(&r.Spec)
 }
 
 // neverCompletes reports whether the sidecar would be a container that never ends, and the pod can be without: nobody asks for the API.
 // A pod that was made so stays so, also where another replica already knows of native sidecars.
 func (in *Injector) neverCompletes(r *request) bool {
 	pod := &r.Pod.Spec
-	return r.Spec.Mode == config.ModeSidecar && r.Spec.API == nil && !pod.has(ContainerName) && (!in.native(r) || pod.has(InitContainerName))
+	return r.Spec.Mode == podconfig.ModeSidecar && r.Spec.API == nil && !pod.has(ContainerName) &&
+		(!in.native(r) || pod.has(InitContainerName))
 }

@@ -25,7 +25,7 @@ func TestEnd(t *testing.T) {
 		{"plain-sidecar", "Never", `"api":"true"`, "kms-agent-init job kms-agent", "the pod will not complete; remove kms.alibabacloud.com/api"},
 	} {
 		t.Run(strings.Join([]string{c.operator, c.restarts, c.annotations}, " "), func(t *testing.T) {
-			in := operator(t, c.operator)
+			in := administrator(t, c.operator)
 			document := fmt.Sprintf(`{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"%s}},
 				"spec":{"restartPolicy":%q,"securityContext":{"runAsUser":1000},"containers":[{"name":"job"}]}}`, prefixed(c.annotations), c.restarts)
 			text, warnings, err := inject(in, []byte(document))

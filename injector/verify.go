@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // A pod that arrives with containers of the agent's names has them from an earlier call of the webhook, from `kubectl kms inject`, or
@@ -36,7 +38,7 @@ type verification struct {
 	in     *Injector
 	r      *request
 	shared corev1.Container
-	doc    config.Agent           // that the agents are to have
+	doc    agentconfig.Config     // that the agents are to have
 	trees  map[int]map[string]any // doc with a port for metrics, by the port
 
 	mistakes    config.Mistakes
@@ -48,7 +50,7 @@ type verification struct {
 
 // verify compares the agent's containers that are in the pod with those that it would get.
 func (in *Injector) verify(
-	r *request, a *permissions, doc config.Agent, resources corev1.ResourceRequirements,
+	r *request, a *permissions, doc agentconfig.Config, resources corev1.ResourceRequirements,
 ) (config.Mistakes, []string) {
 	if !injected(&r.Pod.Spec) {
 		return nil, nil
@@ -61,7 +63,7 @@ func (in *Injector) verify(
 		inits      bool
 	}{{r.Pod.Spec.InitContainers, true}, {r.Pod.Spec.Containers, false}} {
 		for i := range list.containers {
-			if c := &list.containers[i]; ours(c.Name) && c.hasEnv(config.AgentEnv) { // else invalid says so
+			if c := &list.containers[i]; ours(c.Name) && c.hasEnv(agentconfig.Env) { // else invalid says so
 				v.container(c, list.inits)
 			}
 		}
@@ -97,7 +99,7 @@ func (v *verification) container(c *Container, inits bool) {
 			switch place {
 			case "image":
 				return v.earlier(want, got)
-			case "env[" + config.AgentEnv + "].value":
+			case "env[" + agentconfig.Env + "].value":
 				return v.document(where, port, got)
 			}
 			return false
@@ -136,7 +138,7 @@ func (v *verification) earlier(_, got string) bool {
 // metricsPort is the port in the agent's document if it can be right: a container that came since may have the port, and a pod
 // without metrics needs none.
 func (v *verification) metricsPort(c *Container) int {
-	i := slices.IndexFunc(c.Env, func(e Setting) bool { return e.Name == config.AgentEnv })
+	i := slices.IndexFunc(c.Env, func(e Setting) bool { return e.Name == agentconfig.Env })
 	switch port := member(jsontext.Value(c.Env[i].Value), "metricsPort"); port {
 	case "":
 		return 0
@@ -149,7 +151,7 @@ func (v *verification) metricsPort(c *Container) int {
 // document compares what an agent was told, and keeps what differs by the annotation that asks for it.
 func (v *verification) document(where string, metricsPort int, told string) bool {
 	problem := func(what string) {
-		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: config.AgentEnv + " " + what + cure})
+		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: agentconfig.Env + " " + what + cure})
 	}
 	if len(told) > maxDocument {
 		problem("is longer than a variable can be")
@@ -268,7 +270,7 @@ func (v *verification) annotated(place string) bool {
 // written is the first of some annotations that the pod has.
 func (v *verification) written(names ...string) string {
 	for _, name := range names {
-		if _, found := v.r.Pod.Metadata.Annotations[config.Prefix+name]; found && name != "" {
+		if _, found := v.r.Pod.Metadata.Annotations[podconfig.Prefix+name]; found && name != "" {
 			return name
 		}
 	}
@@ -279,11 +281,12 @@ func (v *verification) written(names ...string) string {
 func (v *verification) refusals() config.Mistakes {
 	var m config.Mistakes
 	for _, annotation := range distinct(v.annotations) {
-		m.Add(config.Prefix+annotation, "the agent in this pod was injected before this was written, and knows nothing of it%s", cureLate)
+		m.Add(podconfig.Prefix+annotation, "the agent in this pod was injected before this was written, and knows nothing of it%s", cureLate)
 	}
 	if len(v.surplus) > 0 {
-		m = append(m, config.Mistake{Where: config.Prefix + "inject", Problem: "the agent in this pod has more than the annotations ask for, " +
-			some(distinct(v.surplus)) + cureLate})
+		m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",
+			Problem: "the agent in this pod has more than the annotations ask for, " +
+				some(distinct(v.surplus)) + cureLate})
 	}
 	if len(m) > 0 || v.in.policy.Unknown {
 		return m

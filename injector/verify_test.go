@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
@@ -35,7 +37,7 @@ func TestForged(t *testing.T) {
 	}
 	forged := 0
 	for _, policy := range []string{"", "plain-sidecar", "metrics-and-narrow-sessions"} {
-		in := operator(t, policy)
+		in := administrator(t, policy)
 		for name, annotations := range forgeable {
 			if policy == "plain-sidecar" && name == "single" || policy != "" && strings.Contains(annotations, "/identity") {
 				continue // not with this configuration
@@ -64,7 +66,7 @@ func TestForged(t *testing.T) {
 							return // it has no document
 						}
 						if !strings.Contains(err.Error(), "and they are made anew") ||
-							!strings.Contains(err.Error(), "container "+container["name"].(string)+": ") && !strings.Contains(err.Error(), config.Prefix) {
+							!strings.Contains(err.Error(), "container "+container["name"].(string)+": ") && !strings.Contains(err.Error(), podconfig.Prefix) {
 							t.Errorf("%s: refused by %v", path, err)
 						}
 					}
@@ -74,7 +76,7 @@ func TestForged(t *testing.T) {
 						}
 					}
 					for j, e := range items(container["env"]) {
-						if e.(object)["name"] != config.AgentEnv {
+						if e.(object)["name"] != agentconfig.Env {
 							continue
 						}
 						var told any
@@ -85,7 +87,7 @@ func TestForged(t *testing.T) {
 							}
 							copied := clone(container).(object)
 							items(copied["env"])[j].(object)["value"] = string(marshal(t, other))
-							try(config.AgentEnv+path, copied)
+							try(agentconfig.Env+path, copied)
 						}
 					}
 				}
@@ -141,7 +143,7 @@ func changes(v any) map[string]any {
 
 // TestCompleted does to an injected pod what the API server's defaults, its plugins and other webhooks do.
 func TestCompleted(t *testing.T) {
-	policy := operator(t, "").Policy()
+	policy := administrator(t, "").Policy()
 	policy.Agent.MetricsPort = new(9090)
 	in, err := injector.New(policy, "v0.0.0")
 	if err != nil {
@@ -214,7 +216,7 @@ func complete(c object) {
 
 // TestAdded adds one thing to a container of the agent's.
 func TestAdded(t *testing.T) {
-	in := operator(t, "")
+	in := administrator(t, "")
 	for _, c := range []struct {
 		field string
 		value any
@@ -278,13 +280,13 @@ func TestEarlierImages(t *testing.T) {
 		{"mirror.example/kms-agent:v9", []string{"registry.example/*"}, true},
 	} {
 		t.Run(fmt.Sprint(c.image, c.earlier), func(t *testing.T) {
-			policy := operator(t, "").Policy()
+			policy := administrator(t, "").Policy()
 			policy.Agent.Image, policy.Agent.EarlierImages = c.image, c.earlier
 			in, err := injector.New(policy, "v0.0.0")
 			if err != nil {
 				t.Fatal(err)
 			}
-			pod := forgeablePod(t, operator(t, ""), asked)
+			pod := forgeablePod(t, administrator(t, ""), asked)
 			again, warnings, err := inject(in, pod)
 			if (err == nil) != c.allowed {
 				t.Fatal(err)
@@ -305,7 +307,7 @@ func TestEarlierImages(t *testing.T) {
 
 // TestPrivateVolumes: what only the agent mounts no application's container may mount, at the first call and at any other.
 func TestPrivateVolumes(t *testing.T) {
-	in := operator(t, "")
+	in := administrator(t, "")
 	const token = `{"name":"rrsa-oidc-token","projected":{"sources":[{"serviceAccountToken":{"audience":"sts.aliyuncs.com","path":"token"}}]}}`
 	for _, c := range []struct {
 		volume, annotations, volumes string
@@ -362,7 +364,7 @@ func TestLateContainers(t *testing.T) {
 		"the administrator's, but skipped": {secret + `,"kms.alibabacloud.com/skip-containers":"late"`, "env-container-added-later", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := operator(t, c.policy)
+			in := administrator(t, c.policy)
 			pod := strings.Replace(string(mustInject(t, in,
 				[]byte(`{"metadata":{"annotations":{`+c.annotations+`}},"spec":{"containers":[{"name":"web"}]}}`))), `"containers":[`,
 				`"containers":[{"name":"late","env":[]},`, 1)
@@ -386,10 +388,10 @@ func TestLateContainers(t *testing.T) {
 		})
 	}
 	for containers, refused := range map[string]bool{"web,istio-proxy": false, "web,wrker": true, "istio-proxy": true} {
-		pod := object{"metadata": object{"annotations": object{config.Prefix + "inject": "true", config.Prefix + "secret.db": "app/db",
-			config.Prefix + "containers": containers}},
+		pod := object{"metadata": object{"annotations": object{podconfig.Prefix + "inject": "true", podconfig.Prefix + "secret.db": "app/db",
+			podconfig.Prefix + "containers": containers}},
 			"spec": object{"containers": array{object{"name": "web"}, object{"name": "worker"}}}}
-		if _, _, err := inject(operator(t, ""), marshal(t, pod)); (err != nil) != refused {
+		if _, _, err := inject(administrator(t, ""), marshal(t, pod)); (err != nil) != refused {
 			t.Errorf("%s: %v", containers, err)
 		}
 	}

@@ -61,7 +61,7 @@ fuzz() {
   local time=${FUZZTIME:-60s}
   check "Fuzz what strangers write: annotations, pods, AdmissionReviews, templates; $time each, three at a time"
   xargs -P 3 -L 1 test/fuzz.sh <<EOF
-./config FuzzParse $time
+./config/podconfig FuzzParse $time
 ./agent/render FuzzTemplate $time
 ./agent/render FuzzKeys $time
 ./injector FuzzDecide $time

@@ -241,7 +241,7 @@ func TestValidate(t *testing.T) {
 		{"all at once", "CREATE", deployment(pod("soon",
 			map[string]any{"secret.db": "finance/db", "role-arn": "acs:ram::42:role/x", "containers": "wbe"})), nil, false,
 			"2. kms.alibabacloud.com/containers: there is no container wbe in the pod; its containers are web\nkms.alibabacloud.com/role-arn: the " +
-				"operator of this cluster does not allow the role acs:ram::42:role/x"},
+				"administrator of this cluster does not allow the role acs:ram::42:role/x"},
 		{"annotated itself", "CREATE", own(deployment(pod("web", map[string]any{"inject": nil})), "inject", "secret.db"), nil, true,
 			"kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.db: has no effect here, only on pods; move it to " +
 				"spec.template.metadata.annotations"},

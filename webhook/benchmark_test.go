@@ -20,7 +20,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
@@ -103,7 +103,7 @@ type oneAccount struct{ client.Reader }
 func (oneAccount) Get(_ context.Context, _ client.ObjectKey, into client.Object, _ ...client.GetOption) error {
 	object := into.(*metav1.PartialObjectMetadata)
 	if object.Kind == namespaceKind.Kind {
-		object.Labels = map[string]string{config.NamespaceLabel: config.NamespaceLabelValue}
+		object.Labels = map[string]string{podconfig.NamespaceLabel: podconfig.NamespaceLabelValue}
 		return nil
 	}
 	object.Annotations = map[string]string{"ack.alibabacloud.com/role-arn": "acs:ram::1:role/x"}
@@ -123,7 +123,7 @@ func reviewOf(b *testing.B, n int) []byte {
 				"apiVersion": "v1", "kind": "Pod",
 				"metadata": map[string]any{
 					"generateName": "web-",
-					"annotations": map[string]any{config.Prefix + "inject": "true", config.Prefix + "secret.db": "app/db", config.Prefix +
+					"annotations": map[string]any{podconfig.Prefix + "inject": "true", podconfig.Prefix + "secret.db": "app/db", podconfig.Prefix +
 						"secret.key": "{name: app/key, format: json}"},
 					"managedFields": []any{map[string]any{"manager": "kube-controller-manager", "operation": "Update", "fieldsV1": fields}},
 				},

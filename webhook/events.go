@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
@@ -55,7 +56,7 @@ type events struct {
 	rate     *share.Rate // by namespace
 	recorder record.EventRecorder
 	metadata metadata
-	own      types.NamespacedName // the ConfigMap of the operator's document; without a name there is none
+	own      types.NamespacedName // the ConfigMap of the webhook's configuration; without a name there is none
 	log      logr.Logger
 }
 
@@ -74,14 +75,14 @@ func newEvents(ctx context.Context, config *rest.Config, m metadata, own types.N
 	return &events{rate: share.NewRate(eventsPerSecond, eventsAtOnce), recorder: recorder, metadata: m, own: own, log: log}, nil
 }
 
-// reloaded tells of a change of the operator's document, with what is wrong with it.
+// reloaded tells of a change of the webhook's configuration, with what is wrong with it.
 func (e *events) reloaded(ctx context.Context, wrong error) {
 	if e.own.Name == "" || e.own.Namespace == "" {
 		return
 	}
 	about, err := e.metadata.fromServer(ctx, itself, configMapKind, e.own)
 	if err != nil || about == nil {
-		e.log.Info("No event about the operator's configuration: its ConfigMap was not found", "configMap", e.own, "error", err)
+		e.log.Info("No event about the administrator's configuration: its ConfigMap was not found", "configMap", e.own, "error", err)
 		return
 	}
 	ref := &corev1.ObjectReference{APIVersion: "v1", Kind: configMapKind.Kind, Namespace: e.own.Namespace, Name: e.own.Name, UID: about.UID}
@@ -132,7 +133,7 @@ func named(ref *corev1.ObjectReference) bool {
 }
 
 // annotationKey are the keys that a message names.
-var annotationKey = regexp.MustCompile(`^` + regexp.QuoteMeta(config.Prefix) + `[A-Za-z0-9._-]{1,63}$`)
+var annotationKey = regexp.MustCompile(`^` + regexp.QuoteMeta(podconfig.Prefix) + `[A-Za-z0-9._-]{1,63}$`)
 
 // deniedFor names what has to be changed. How, the refusal says, which is in the events of the pod's creator.
 func deniedFor(v review.Verdict) string {

@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
@@ -35,7 +37,7 @@ type hostilePod struct {
 func hostilePods() map[string]hostilePod {
 	agent := func(files int, file string) []map[string]any {
 		document := `{"files":[` + file + strings.Repeat(","+file, files-1) + "]}"
-		return append(namedObjects(1), map[string]any{"name": "kms-agent", "env": []map[string]any{{"name": config.AgentEnv, "value": document}}})
+		return append(namedObjects(1), map[string]any{"name": "kms-agent", "env": []map[string]any{{"name": agentconfig.Env, "value": document}}})
 	}
 	mounts := make([]map[string]any, 9_000)
 	ownMounts := make([]map[string]any, 2_000)
@@ -61,7 +63,7 @@ func hostilePods() map[string]hostilePod {
 	for _, c := range longNames {
 		c["name"] = c["name"].(string) + strings.Repeat("x", 100_000)
 	}
-	one := func(key, value string) map[string]string { return map[string]string{config.Prefix + key: value} }
+	one := func(key, value string) map[string]string { return map[string]string{podconfig.Prefix + key: value} }
 	names := func(n int) string { return strings.Join(numbered(n, "x"), ",") }
 	bomb := func(containers, key int) hostilePod {
 		return hostilePod{one("secret."+strings.Repeat("f", key), "{name: app/x, path: x, containers: ["+names(containers)+"]}"), namedObjects(1),
@@ -75,7 +77,7 @@ func hostilePods() map[string]hostilePod {
 	return map[string]hostilePod{
 		"75 kB of one key and a list":  bomb(8_000, 40_000),
 		"210 kB of one key and a list": bomb(12_000, 150_000),
-		"long keys and lists": {each(numbered(2, config.Prefix+"secret."+long[:54]), "{name: app/x, containers: ["+names(1000)+"]}"),
+		"long keys and lists": {each(numbered(2, podconfig.Prefix+"secret."+long[:54]), "{name: app/x, containers: ["+names(1000)+"]}"),
 			namedObjects(1), nil, "there is no container x0 in the pod"},
 		"a list of 16,000 containers": {one("containers", names(16_000)[:65_536]), namedObjects(1), nil,
 			"names in it; at most 1000 are allowed"},
@@ -85,30 +87,30 @@ func hostilePods() map[string]hostilePod {
 		"a list of 16,000 of a secret": {one("secret.x", "{name: app/x, containers: ["+names(16_000)[:65_000]+"]}"), namedObjects(1), nil,
 			"is too much YAML"},
 		"lists of 1,000 for all": {map[string]string{
-			config.Prefix + "skip-containers": names(1000), config.Prefix + "api": "true", config.Prefix + "api-allow": names(1000), config.Prefix +
+			podconfig.Prefix + "skip-containers": names(1000), podconfig.Prefix + "api": "true", podconfig.Prefix + "api-allow": names(1000), podconfig.Prefix +
 				"secret.y": "{name: app/x, path: a/b}",
 		}, namedObjects(150), nil, ""},
 		"sources that are not allowed": {one("secret."+long, "{format: template, template: x, from: {"+strings.Join(sources, ", ")+"}}"),
 			namedObjects(1), nil, "does not allow the secret"},
-		"many sources that are not allowed": {each(numbered(6, config.Prefix+"secret."+long[:54]),
+		"many sources that are not allowed": {each(numbered(6, podconfig.Prefix+"secret."+long[:54]),
 			"format: template\ntemplate: x\nfrom: {"+strings.Join(sources[:100], ", ")+"}"), namedObjects(1), nil,
 			"600 mistakes"},
 		"variables that are not allowed": {one("env", "{"+strings.ReplaceAll(strings.Join(sources, ", "), "s", "S")+"}"), namedObjects(1), nil,
 			"does not allow the secret"},
 		"a long mount path": {one("mount-path", "/"+strings.Repeat("m", 60_000)), namedObjects(150), nil, "at most 255 are allowed"},
-		"a long role": {map[string]string{config.Prefix + "role-arn": "acs:ram::1:role/" + strings.Repeat("r", 60_000),
-			config.Prefix + "app-identity": "true"}, namedObjects(150), nil, "is not the ARN of a RAM role"},
+		"a long role": {map[string]string{podconfig.Prefix + "role-arn": "acs:ram::1:role/" + strings.Repeat("r", 60_000),
+			podconfig.Prefix + "app-identity": "true"}, namedObjects(150), nil, "is not the ARN of a RAM role"},
 		"all that there is for each container": {map[string]string{
-			config.Prefix + "api": "true", config.Prefix + "app-identity": "true", config.Prefix + "env.A": "app/a", config.Prefix +
+			podconfig.Prefix + "api": "true", podconfig.Prefix + "app-identity": "true", podconfig.Prefix + "env.A": "app/a", podconfig.Prefix +
 				"mount-path": "/" + strings.Repeat("m", 250),
 		}, commands, nil, ""},
-		"long names of containers": {each(numbered(40, config.Prefix+"secret."), "{name: a, containers: [x, y]}"), longNames, nil,
+		"long names of containers": {each(numbered(40, podconfig.Prefix+"secret."), "{name: a, containers: [x, y]}"), longNames, nil,
 			"there is no container x in the pod"},
-		"many files": {each(numbered(6000, config.Prefix+"secret."), "a"), namedObjects(1), nil,
+		"many files": {each(numbered(6000, podconfig.Prefix+"secret."), "a"), namedObjects(1), nil,
 			"at most 131054 fit into an environment variable"},
-		"too many files": {each(numbered(9_000, config.Prefix+"secret."), "a"), namedObjects(1), nil, "Kubernetes allows 262144"},
-		"unknown keys":   {each(numbered(6000, config.Prefix+"skip-container"), "a"), namedObjects(1), nil, "6000 mistakes"},
-		"too many mistakes": {each(numbered(9_000, config.Prefix+"skip-container"), "a"), namedObjects(1), nil,
+		"too many files": {each(numbered(9_000, podconfig.Prefix+"secret."), "a"), namedObjects(1), nil, "Kubernetes allows 262144"},
+		"unknown keys":   {each(numbered(6000, podconfig.Prefix+"skip-container"), "a"), namedObjects(1), nil, "6000 mistakes"},
+		"too many mistakes": {each(numbered(9_000, podconfig.Prefix+"skip-container"), "a"), namedObjects(1), nil,
 			"Kubernetes allows 262144"},
 		"mistyped prefixes":            {each(numbered(9_000, "kms.aliyun.com/skip-container"), "a"), namedObjects(1), nil, ""},
 		"mistyped prefixes, right key": {each(numbered(9_000, "kms.aliyun.com/secret."), "a"), namedObjects(1), nil, ""},
@@ -125,11 +127,11 @@ func hostilePods() map[string]hostilePod {
 			"mounts kms-secrets at more than 20 places"},
 		"references": {one("env.A", "app/a"),
 			[]map[string]any{{"name": "c0", "command": []string{strings.Repeat("$(A)", 50_000)}, "env": namedObjects(9_000)}}, nil, ""},
-		"files of strangers": {each(numbered(2, config.Prefix+"secret."), "{name: a, containers: ["+names(1000)+"]}"),
+		"files of strangers": {each(numbered(2, podconfig.Prefix+"secret."), "{name: a, containers: ["+names(1000)+"]}"),
 			namedObjects(150), nil, "there is no container x0 in the pod"},
-		"files of containers": {each(numbered(2, config.Prefix+"secret."),
+		"files of containers": {each(numbered(2, podconfig.Prefix+"secret."),
 			"{name: a, containers: ["+strings.Join(numbered(150, "c"), ",")+"]}"), namedObjects(150), nil, ""},
-		"files for others": {each(numbered(300, config.Prefix+"secret."), "{name: a, containers: [c0]}"),
+		"files for others": {each(numbered(300, podconfig.Prefix+"secret."), "{name: a, containers: [c0]}"),
 			append(agent(1, `{"path":"x","mode":"0400"}`)[1:], others[1:]...), nil, "was injected before this was written"},
 		"an amount with many zeros": {one("agent-requests", "cpu=1e-2147483648"), namedObjects(1), nil,
 			"cpu=1e-2147483648 is not a quantity"},
@@ -142,22 +144,22 @@ func hostilePods() map[string]hostilePod {
 			"limits":   map[string]string{"cpu": strings.Repeat("7", 100_000), "memory": "1"},
 			"requests": map[string]string{"cpu": strings.Repeat("7", 99_999), "memory": "1"},
 		}}}, nil, ""},
-		"a document of somebody's own": {each(numbered(2000, config.Prefix+"secret."), "a"), agent(900_000, `{}`), nil,
+		"a document of somebody's own": {each(numbered(2000, podconfig.Prefix+"secret."), "a"), agent(900_000, `{}`), nil,
 			"longer than a variable can be"},
-		"a document of somebody's own, of as many bytes": {each(numbered(2000, config.Prefix+"secret."), "a"), agent(40_000, `{}`), nil,
+		"a document of somebody's own, of as many bytes": {each(numbered(2000, podconfig.Prefix+"secret."), "a"), agent(40_000, `{}`), nil,
 			"was injected before this was written"},
-		"a document of somebody's own that could be ours": {each(numbered(2000, config.Prefix+"secret."), "a"),
+		"a document of somebody's own that could be ours": {each(numbered(2000, podconfig.Prefix+"secret."), "a"),
 			agent(2_000, `{"path":"x","mode":"0400","secret":"a","format":"raw"}`), nil, "was injected before this was written"},
-		"expressions": {each(numbered(3, config.Prefix+"env.A"), "a#"+strings.Repeat("[", 4000)), namedObjects(1), nil,
+		"expressions": {each(numbered(3, podconfig.Prefix+"env.A"), "a#"+strings.Repeat("[", 4000)), namedObjects(1), nil,
 			"is not a JMESPath expression"},
-		"long expressions": {each(numbered(60, config.Prefix+"env.A"), "a#"+strings.Repeat("a.", 2000)+"a"), namedObjects(1), nil,
+		"long expressions": {each(numbered(60, podconfig.Prefix+"env.A"), "a#"+strings.Repeat("a.", 2000)+"a"), namedObjects(1), nil,
 			"the pod's JMESPath expressions have more than 16384 bytes together"},
-		"templates": {each(numbered(3, config.Prefix+"secret."),
+		"templates": {each(numbered(3, podconfig.Prefix+"secret."),
 			"name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{.}}", 12_000)), namedObjects(1), nil,
 			"the template has more than 24576 bytes between {{ and }}"},
-		"templates together": {each(numbered(9, config.Prefix+"secret."),
+		"templates together": {each(numbered(9, podconfig.Prefix+"secret."),
 			"name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{$x:=1}}", 600)), namedObjects(1), nil, "the pod's templates have"},
-		"templates that end": {each(numbered(3, config.Prefix+"secret."),
+		"templates that end": {each(numbered(3, podconfig.Prefix+"secret."),
 			"name: a\nformat: template\ntemplate: |\n  "+strings.Repeat("{{if .}}", 8_000)), namedObjects(1), nil, "template"},
 	}
 }
@@ -170,7 +172,7 @@ func TestHostile(t *testing.T) {
 	workloads := &review.Handler[workload]{Decide: a.validateWorkload, Observe: metrics.pod, Advisory: true, Log: logr.Discard(),
 		Draining: new(atomic.Bool)}
 	for name, c := range hostilePods() {
-		annotations := each([]string{config.Prefix + "inject", config.Prefix + "secret.db"}, "true")
+		annotations := each([]string{podconfig.Prefix + "inject", podconfig.Prefix + "secret.db"}, "true")
 		for key, value := range c.annotations {
 			annotations[key] = value
 		}

@@ -43,11 +43,11 @@ func newMetrics(expiry func() time.Time) *webhookMetrics {
 		}),
 		configOK: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kms_webhook_config_last_reload_successful",
-			Help: "1 if the operator's document is in force as it is; 0 if it has a mistake and the last good one is.",
+			Help: "1 if the webhook's configuration is in force as it is; 0 if it has a mistake and the last good one is.",
 		}),
 		configTime: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "kms_webhook_config_last_reload_success_timestamp_seconds",
-			Help: "Since when the operator's document that is in force is so, in Unix time.",
+			Help: "Since when the webhook's configuration that is in force is so, in Unix time.",
 		}),
 	}
 	for result, reasons := range outcomes {
@@ -70,7 +70,7 @@ func newMetrics(expiry func() time.Time) *webhookMetrics {
 	return m
 }
 
-// reloaded counts a change of the operator's document, with what is wrong with it.
+// reloaded counts a change of the webhook's configuration, with what is wrong with it.
 func (m *webhookMetrics) reloaded(wrong error) {
 	if wrong != nil {
 		m.configOK.Set(0)

@@ -16,7 +16,7 @@ import (
 
 const (
 	shopRole = "acs:ram::1234567890123456:role/shop"
-	byLabels = operatorDocument + `
+	byLabels = configuration + `
 namespaces:
 - {names: [other]}
 - {selector: {matchLabels: {tier: gold}}, allow: {secrets: ["gold/*"]}, agent: {image: "registry.example/gold:v1", nativeSidecar: never}}

@@ -11,14 +11,14 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
-// policyInterval is how often the operator's file is looked at. The kubelet takes up to a minute to bring a ConfigMap's change.
+// policyInterval is how often the administrator's file is looked at. The kubelet takes up to a minute to bring a ConfigMap's change.
 const policyInterval = 5 * time.Second
 
-// A policy is the operator's document in a file, and an injector for what it last said that was right.
+// A policy is the webhook's configuration in a file, and an injector for what it last said that was right.
 type policy struct {
 	file, version string
 	log           logr.Logger
@@ -70,9 +70,9 @@ func (p *policy) watch(ctx context.Context) error {
 func (p *policy) load() (changed bool, err error) {
 	document, err := os.ReadFile(p.file)
 	if err != nil {
-		return false, fmt.Errorf("read the operator's configuration: %w", err)
+		return false, fmt.Errorf("read the administrator's configuration: %w", err)
 	}
-	policy, err := config.LoadInjector(document, func(name string) ([]byte, error) {
+	policy, err := clusterconfig.Load(document, func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(filepath.Dir(p.file), name)
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
 
-// TestReload breaks the operator's document and mends it: an event at its ConfigMap and a metric say so.
+// TestReload breaks the webhook's configuration and mends it: an event at its ConfigMap and a metric say so.
 func TestReload(t *testing.T) {
 	f := start(t, func(f *fixture, o *webhook.Options) {
 		o.ConfigMap = types.NamespacedName{Namespace: "kms", Name: "kms-webhook"}
@@ -25,14 +25,14 @@ func TestReload(t *testing.T) {
 		}
 	}
 
-	write(t, f.config, operatorDocument+"regoin: x\nnetwork: vcp\n")
+	write(t, f.config, configuration+"regoin: x\nnetwork: vcp\n")
 	eventually(t, "an event", func() error {
 		return f.event("kms", "ConfigRejected", "of-the-document", `there is no field "regoin"; did you mean "region"?`)
 	})
 	if err := metricIs(f, "kms_webhook_config_last_reload_successful 0\n"); err != nil {
 		t.Error(err)
 	}
-	write(t, f.config, operatorDocument)
+	write(t, f.config, configuration)
 	eventually(t, "an event", func() error { return f.event("kms", "ConfigReloaded", "of-the-document", "in force") })
 	if err := metricIs(f, "kms_webhook_config_last_reload_successful 1\n"); err != nil {
 		t.Error(err)
@@ -45,7 +45,7 @@ func TestLongEvent(t *testing.T) {
 		o.ConfigMap = types.NamespacedName{Namespace: "kms", Name: "kms-webhook"}
 		f.kube.Put("/api/v1/namespaces/kms/configmaps/kms-webhook", fakekube.Object{"metadata": fakekube.Object{"uid": "of-the-document"}})
 	}).ready(t)
-	write(t, f.config, operatorDocument+"namespaces:\n"+strings.Repeat("- {allow: {identities: [‽]}}\n", 100))
+	write(t, f.config, configuration+"namespaces:\n"+strings.Repeat("- {allow: {identities: [‽]}}\n", 100))
 	eventually(t, "an event", func() error { return f.event("kms", "ConfigRejected", "of-the-document", "200 mistakes:") })
 	for _, e := range f.kube.Find("/api/v1/namespaces/kms/events/") {
 		if text := e["message"].(string); len(text) > 1024 || !strings.HasSuffix(text, "…") || strings.ContainsRune(text, '�') {

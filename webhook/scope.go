@@ -13,7 +13,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // A scope are the namespaces that the API server calls for: those with the label, as far as the namespaceSelector of the
@@ -73,8 +73,8 @@ func (o optedIn) Get(label string) string {
 
 func (o optedIn) Lookup(label string) (string, bool) {
 	switch label {
-	case config.NamespaceLabel:
-		return config.NamespaceLabelValue, true
+	case podconfig.NamespaceLabel:
+		return podconfig.NamespaceLabelValue, true
 	case corev1.LabelMetadataName:
 		return o.name, true
 	}
@@ -99,5 +99,5 @@ func (m metadata) inScope(ctx context.Context, source, namespace string) (in boo
 }
 
 func (m metadata) selects(namespace string, of map[string]string) bool {
-	return of[config.NamespaceLabel] == config.NamespaceLabelValue && !m.scope.excludes(namespace, of)
+	return of[podconfig.NamespaceLabel] == podconfig.NamespaceLabelValue && !m.scope.excludes(namespace, of)
 }

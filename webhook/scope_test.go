@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
@@ -60,9 +60,9 @@ func TestOutOfScope(t *testing.T) {
 		o.Configuration = "kms-agent-injector"
 		f.exclude(t, "kube-system", "kms")
 		f.namespace("kube-system", nil)
-		f.namespace("kms", map[string]any{config.NamespaceLabel: "enabled"}) // excluded, whatever its label says
+		f.namespace("kms", map[string]any{podconfig.NamespaceLabel: "enabled"}) // excluded, whatever its label says
 		f.namespace("payments", nil)
-		f.namespace("half", map[string]any{config.NamespaceLabel: "true"})
+		f.namespace("half", map[string]any{podconfig.NamespaceLabel: "true"})
 	}).ready(t)
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": shopRole})
 	for _, namespace := range []string{"payments", "kms", "kube-system", "half"} {
@@ -161,7 +161,7 @@ func TestStrangersLookUps(t *testing.T) {
 	}
 	// Those who call from elsewhere have their own part.
 	f.client = f.clientAt("127.0.0.2")
-	f.namespace("late", map[string]any{config.NamespaceLabel: "enabled"})
+	f.namespace("late", map[string]any{podconfig.NamespaceLabel: "enabled"})
 	f.kube.Put("/api/v1/namespaces/late/serviceaccounts/web",
 		fakekube.Object{"metadata": fakekube.Object{"annotations": map[string]any{"ack.alibabacloud.com/role-arn": shopRole}}})
 	if said, _ := f.ask(t, webhook.MutatePath, "late", pod("web", map[string]any{"secret.db": "app/db"}), false); !strings.Contains(said,
@@ -218,7 +218,7 @@ func TestEventsSayNoText(t *testing.T) {
 // TestFloodOfEvents: events about one namespace's pods keep out none about another's.
 func TestFloodOfEvents(t *testing.T) {
 	f := start(t, func(f *fixture, _ *webhook.Options) {
-		f.namespace("loud", map[string]any{config.NamespaceLabel: "enabled"})
+		f.namespace("loud", map[string]any{podconfig.NamespaceLabel: "enabled"})
 	}).ready(t)
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": shopRole})
 	for i := range 1500 {

@@ -36,7 +36,7 @@ const GCPercent = 400
 
 // Options are what a webhook needs to know.
 type Options struct {
-	ConfigFile string        // the operator's document (config.Injector)
+	ConfigFile string        // the webhook's configuration (clusterconfig.Config)
 	Drain      time.Duration // how long it goes on answering after it was told to stop, until nobody calls it any more
 	Version    string        // for the annotation config.InjectedAnnotation
 

@@ -31,7 +31,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
 
-const operatorDocument = `
+const configuration = `
 accountID: "1234567890123456"
 clusterID: c0ffee
 region: cn-hangzhou
@@ -56,7 +56,7 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	t.Helper()
 	f := &fixture{kube: fakekube.New(t), certificates: t.TempDir(), config: filepath.Join(t.TempDir(), "config.yaml"),
 		done: make(chan error, 1)}
-	write(t, f.config, operatorDocument)
+	write(t, f.config, configuration)
 	f.namespace("shop", map[string]any{"kms.alibabacloud.com/injection": "enabled"})
 	roots := writeCertificate(t, f.certificates)
 	serving, err := certificate.NewFiles(f.certificates,
@@ -224,7 +224,7 @@ func TestFollowsCertificateAndPolicy(t *testing.T) {
 	if r := f.review(t, webhook.MutatePath, "CREATE", allowed, nil); !r.Allowed {
 		t.Errorf("refused: %s", r.Result.Message)
 	}
-	write(t, f.config, strings.Replace(operatorDocument, "app/*", "other/*", 1))
+	write(t, f.config, strings.Replace(configuration, "app/*", "other/*", 1))
 	eventually(t, "the new policy", func() error {
 		if r := f.review(t, webhook.MutatePath, "CREATE", refused, nil); !r.Allowed {
 			return errors.New(r.Result.Message)

@@ -12,7 +12,7 @@ import (
 // An administrator sees which pods have sessions as wide as their roles.
 func TestAuditAndMetricsSayHowWideSessionsAre(t *testing.T) {
 	f := start(t, func(f *fixture, _ *webhook.Options) {
-		write(t, f.config, strings.Replace(operatorDocument, "agent: {", "agent: {narrowSessions: preferred, ", 1))
+		write(t, f.config, strings.Replace(configuration, "agent: {", "agent: {narrowSessions: preferred, ", 1))
 	}).ready(t)
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"})
 	for identity, want := range map[string]string{"rrsa": "narrowed", "node-role": "wide"} {

@@ -9,11 +9,11 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
 
-// TestTrust has what somebody would write who wants more than the operator gives him, and the answer to each: by annotation, for a
+// TestTrust has what somebody would write who wants more than the administrator gives him, and the answer to each: by annotation, for a
 // pod, and for the template of a Deployment.
 func TestTrust(t *testing.T) {
 	f := start(t, func(f *fixture, _ *webhook.Options) {
-		document := strings.Replace(operatorDocument, "agent: {", "agent: {maxLimits: {memory: 128Mi}, ", 1)
+		document := strings.Replace(configuration, "agent: {", "agent: {maxLimits: {memory: 128Mi}, ", 1)
 		if err := os.WriteFile(f.config, []byte(document), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestTrust(t *testing.T) {
 		{"a signal by path", "on-change", "signal:HUP:../../bin/sh", 400, "is not the name of a process"},
 		{"a header in one secret's notification", "secret.x", `{name: app/x, onChange: "http://127.0.0.1:8080/\r\nHost: x"}`, 400, "onChange"},
 
-		{"the node's memory", "agent-limits", "memory=64Gi", 400, "more than the operator allows, 128Mi"},
+		{"the node's memory", "agent-limits", "memory=64Gi", 400, "more than the administrator allows, 128Mi"},
 		{"a port of the node's", "api-port", "22", 400, "api-port"},
 		{"a line in the log", "log-level", "info\nx=y", 400, "is not one of debug, info, error"},
 		{"an image of one's own", "agent-image", "attacker.example/agent", 400, "unknown annotation"},

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
@@ -40,8 +40,8 @@ func (a *admission) template(ctx context.Context, req *review.Request[workload],
 		return denied(d.Reason, d.Refused())
 	}
 	var warnings []string
-	if _, marked := pod.Metadata.Annotations[config.InjectedAnnotation]; marked {
-		warnings = append(warnings, config.InjectedAnnotation+" is written by the webhook into pods; remove it from the template")
+	if _, marked := pod.Metadata.Annotations[podconfig.InjectedAnnotation]; marked {
+		warnings = append(warnings, podconfig.InjectedAnnotation+" is written by the webhook into pods; remove it from the template")
 	}
 	switch {
 	case outage != nil:
@@ -99,25 +99,25 @@ func (a *admission) outside(
 // optedOut says why pods of a namespace with the labels are not injected, "" if they are.
 func (a *admission) optedOut(namespace string, labels map[string]string) string {
 	const nothing = "nothing will be injected: namespace "
-	value, labelled := labels[config.NamespaceLabel]
+	value, labelled := labels[podconfig.NamespaceLabel]
 	switch {
 	case a.metadata.scope.excludes(namespace, labels):
 		return nothing + namespace + " is excluded, whatever its labels say"
-	case value == config.NamespaceLabelValue:
+	case value == podconfig.NamespaceLabelValue:
 		return ""
 	case labelled:
-		return fmt.Sprintf("%s%s has the label %s=%s, which must be %s", nothing, namespace, config.NamespaceLabel, value,
-			config.NamespaceLabelValue)
+		return fmt.Sprintf("%s%s has the label %s=%s, which must be %s", nothing, namespace, podconfig.NamespaceLabel, value,
+			podconfig.NamespaceLabelValue)
 	}
-	return fmt.Sprintf("%s%s has not opted in; run kubectl label namespace %[2]s %s=%s", nothing, namespace, config.NamespaceLabel,
-		config.NamespaceLabelValue)
+	return fmt.Sprintf("%s%s has not opted in; run kubectl label namespace %[2]s %s=%s", nothing, namespace, podconfig.NamespaceLabel,
+		podconfig.NamespaceLabelValue)
 }
 
 // own returns the annotations with config.Prefix.
 func own(pod injector.Pod) map[string]string {
 	found := map[string]string{}
 	for key, value := range pod.Metadata.Annotations {
-		if strings.HasPrefix(key, config.Prefix) {
+		if strings.HasPrefix(key, podconfig.Prefix) {
 			found[key] = value
 		}
 	}
@@ -126,7 +126,7 @@ func own(pod injector.Pod) map[string]string {
 
 // misspelt warns of annotations that nobody reads for a mistake in their prefix.
 func misspelt(pod injector.Pod) (warnings []string) {
-	meant := config.Misspelt(pod.Metadata.Annotations)
+	meant := podconfig.Misspelt(pod.Metadata.Annotations)
 	if len(meant) == 0 {
 		return nil
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
@@ -73,9 +73,9 @@ func (w *workload) misplaced() []string {
 	if jobs := w.Spec.JobTemplate; jobs != nil {
 		keys = slices.AppendSeq(keys, maps.Keys(jobs.Metadata.Annotations))
 	}
-	above := slices.DeleteFunc(keys, func(key string) bool { return !strings.HasPrefix(key, config.Prefix) })
+	above := slices.DeleteFunc(keys, func(key string) bool { return !strings.HasPrefix(key, podconfig.Prefix) })
 	slices.Sort(above)
-	stray := config.Misplaced(above, w.template().Metadata.Annotations)
+	stray := podconfig.Misplaced(above, w.template().Metadata.Annotations)
 	if len(stray) == 0 {
 		return nil
 	}

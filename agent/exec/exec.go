@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // The exit codes of a command that did not start: those of shells, and of env(1) for failures of kms-agent exec itself.
@@ -59,7 +60,7 @@ func Exec(args, environ []string) (int, error) {
 }
 
 func parse(args []string) (file string, command []string, err error) {
-	file = config.DefaultSecretsDir + "/" + config.EnvFile
+	file = config.DefaultSecretsDir + "/" + agentconfig.EnvFile
 	end := slices.Index(args, "--")
 	if end < 0 || end == len(args)-1 {
 		return "", nil, errors.New("the command is missing; " + usage)

@@ -30,7 +30,7 @@ var stsAdvice = []advice{
 		"the audience of the volume rrsa-oidc-token and the provider's client ID must both be sts.aliyuncs.com"},
 	{"AuthenticationFail.OIDCToken.IssuerNotMatch",
 		"the token is issued by {issuer}, which is not the issuer of {provider}",
-		"check that the operator's cluster ID is this cluster's, so that {provider} is this cluster's provider"},
+		"check that the administrator's cluster ID is this cluster's, so that {provider} is this cluster's provider"},
 	{"AuthenticationFail.OIDCToken*",
 		"STS cannot verify the token of {subject} against the provider {provider}",
 		"check that RRSA is enabled for this cluster, and that {provider} has the issuer {issuer} and its keys"},

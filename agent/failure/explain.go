@@ -106,7 +106,7 @@ func (r Adviser) Advise(err error) (cause, cure string) {
 			"it needs two keys: clientKey, the JSON file that the KMS console gives out, and password"
 	case errors.Is(err, syscall.ENOSPC):
 		return "the volume is full; what was in it before stays as it was",
-			"the operator's agent.volumeSize is the size of the volumes in memory; the agent's program is copied to the node's disk"
+			"the administrator's agent.volumeSize is the size of the volumes in memory; the agent's program is copied to the node's disk"
 	case errors.As(err, &gateway):
 		return find(kmsAdvice, gateway.Code, gateway.Err, "KMS", "kms.caBundle", strings.NewReplacer(
 			"{role}", cmp.Or(gateway.Ref.RoleARN, r.Role), "{secret}", gateway.Ref.String(),
@@ -121,7 +121,7 @@ func find(catalogue []advice, code string, err error, service, bundle string, fi
 	switch {
 	case errors.As(err, &certificate):
 		return "the certificate of " + service + " is not signed by an authority that the agent trusts",
-			"if " + service + " has a private CA, the operator adds it to the webhook's configuration (" + bundle + ")"
+			"if " + service + " has a private CA, the administrator adds it to the webhook's configuration (" + bundle + ")"
 	case code == "" && err != nil:
 		return service + " could not be reached, or something in between answered",
 			fill.Replace("check that pods reach {host} on port 443: DNS, network policies, security groups, the VPC endpoint, a proxy")

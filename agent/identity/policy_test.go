@@ -8,12 +8,13 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/policy"
 )
 
 func TestSessionPolicyReachesSTS(t *testing.T) {
 	s := cloud(t)
-	policies, err := config.Agent{Files: []config.File{{Secret: "a"}}}.SessionPolicies() // not remoteARN
+	policies, err := agentconfig.Config{Files: []agentconfig.File{{Secret: "a"}}}.SessionPolicies() // not remoteARN
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,7 @@ func TestSessionPolicyAllowsExactlyWhatIsDeclared(t *testing.T) {
 	name := rapid.StringMatching(`[a-c/_+=.@-]{1,3}`)
 	rapid.Check(t, func(t *rapid.T) {
 		declared := rapid.SliceOfN(name, 1, 5).Draw(t, "declared")
-		agent := config.Agent{Files: []config.File{{Secret: "of-the-second", RoleARN: remoteARN}}}
+		agent := agentconfig.Config{Files: []agentconfig.File{{Secret: "of-the-second", RoleARN: remoteARN}}}
 		for _, secret := range declared {
 			agent.Env = append(agent.Env, config.Variable{Secret: secret})
 		}

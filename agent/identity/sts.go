@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // sessionDuration is the lifetime asked of STS if nothing else is said: the longest that a role allows unless its owner raised the
@@ -29,7 +29,7 @@ const longestSession = 12 * time.Hour
 // STS says where to get sessions, and of which kind.
 type STS struct {
 	SessionName string // in ActionTrail, see SessionName; empty: kms-agent
-	Policy      string // narrows the sessions to what the role and it both allow, see config.Agent.SessionPolicies; empty: not narrowed
+	Policy      string // narrows the sessions to what the role and it both allow, see agentconfig.Config.SessionPolicies; empty: not narrowed
 
 	Duration time.Duration // of the sessions; 0: an hour, which is also the most that a second role's have
 
@@ -45,9 +45,9 @@ type STS struct {
 // STSFromEnv reads the variables that the webhook sets in the agent's containers.
 func STSFromEnv(getenv func(string) string) STS {
 	return STS{
-		Endpoint: getenv(config.STSEndpointEnv),
-		Region:   getenv(config.STSRegionEnv),
-		VPC:      strings.EqualFold(getenv(config.VPCEndpointEnv), "true"),
+		Endpoint: getenv(agentconfig.STSEndpointEnv),
+		Region:   getenv(agentconfig.STSRegionEnv),
+		VPC:      strings.EqualFold(getenv(agentconfig.VPCEndpointEnv), "true"),
 	}
 }
 
@@ -78,7 +78,7 @@ func (s STS) fingerprint(parts ...string) string {
 // client checks the settings, fills in what is missing, and returns an HTTP client of their own.
 func (s *STS) client() (*openapi.Client, error) {
 	if strings.ContainsAny(s.Endpoint, "/?#@ ") {
-		return nil, fmt.Errorf("%s is %q: it must be a host name, with a port or without, and no scheme", config.STSEndpointEnv, s.Endpoint)
+		return nil, fmt.Errorf("%s is %q: it must be a host name, with a port or without, and no scheme", agentconfig.STSEndpointEnv, s.Endpoint)
 	}
 	if s.SessionName == "" {
 		s.SessionName = SessionName()

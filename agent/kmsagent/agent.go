@@ -21,7 +21,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // Run serves the local API until ctx ends, which is no error. With a tokenFile, the token is the one in that file, which is
@@ -40,8 +40,8 @@ func Run(ctx context.Context, cfg Config, tokenFile string, getenv func(string) 
 	if err != nil {
 		return err
 	}
-	host := cfg.KMS.host(strings.EqualFold(getenv(config.VPCEndpointEnv), "true"))
-	src, err := source.Open(config.Agent{KMS: config.Endpoint{Host: host}}, withRegion(getenv, cfg.KMS.Region), metrics.New())
+	host := cfg.KMS.host(strings.EqualFold(getenv(agentconfig.VPCEndpointEnv), "true"))
+	src, err := source.Open(agentconfig.Config{KMS: agentconfig.Endpoint{Host: host}}, withRegion(getenv, cfg.KMS.Region), metrics.New())
 	if err != nil {
 		return fmt.Errorf("the agent's identity, RRSA, is not complete in the environment: %w", err)
 	}
@@ -76,7 +76,7 @@ func readToken(file string, getenv func(string) string, variables []string) (str
 // the central one does not.
 func withRegion(getenv func(string) string, region string) func(string) string {
 	return func(name string) string {
-		if name == config.STSRegionEnv {
+		if name == agentconfig.STSRegionEnv {
 			return cmp.Or(getenv(name), region)
 		}
 		return getenv(name)

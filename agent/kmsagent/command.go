@@ -11,6 +11,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/httpapi"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // addressVariable says where the local API is: a port on loopback, host:port, or the path of a socket.
@@ -110,7 +111,7 @@ func address(getenv func(string) string) string {
 	case setting != "":
 		return "127.0.0.1:" + setting
 	}
-	if doc, err := config.ReadAgent([]byte(getenv(config.AgentEnv))); err == nil && doc.API != nil {
+	if doc, err := agentconfig.Read([]byte(getenv(agentconfig.Env))); err == nil && doc.API != nil {
 		return httpapi.Address(doc.API.Port, doc.API.Socket)
 	}
 	return httpapi.Address(config.DefaultAPIPort, "")

@@ -13,6 +13,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 const (
@@ -180,7 +181,7 @@ type Router struct {
 }
 
 // NewRouter returns the Router of a document.
-func NewRouter(n *Notifier, doc config.Agent) (r Router, err error) {
+func NewRouter(n *Notifier, doc agentconfig.Config) (r Router, err error) {
 	r = Router{notifier: n, files: map[string]config.Target{}}
 	if doc.OnChange != "" {
 		if r.pod, err = config.ParseOnChange(doc.OnChange); err != nil {

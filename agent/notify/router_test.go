@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 func TestEachTargetIsToldOnce(t *testing.T) {
@@ -14,8 +15,8 @@ func TestEachTargetIsToldOnce(t *testing.T) {
 	defer podServer.Close()
 	defer webServer.Close()
 	own := webServer.URL + "/"
-	r, err := NewRouter(quiet(), config.Agent{
-		OnChange: podServer.URL + "/", Files: []config.File{{Path: "a", OnChange: own}, {Path: "b"}, {Path: "c", OnChange: own}},
+	r, err := NewRouter(quiet(), agentconfig.Config{
+		OnChange: podServer.URL + "/", Files: []agentconfig.File{{Path: "a", OnChange: own}, {Path: "b"}, {Path: "c", OnChange: own}},
 	})
 	if err != nil {
 		t.Fatal(err)

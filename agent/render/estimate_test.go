@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 )
 
@@ -40,7 +41,7 @@ func TestExpressionsThatMultiplyAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		bounds.Allocations(t, len(expression)+len(numbers), func() {
-			_, err := Render(config.File{Format: config.JSON, Keys: keys("K", expression)}, Input{Data: []byte(numbers)})
+			_, err := Render(agentconfig.File{Format: config.JSON, Keys: keys("K", expression)}, Input{Data: []byte(numbers)})
 			if err == nil || !strings.Contains(err.Error(), "too much work") {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -86,7 +87,7 @@ func TestOrdinaryExpressionsAreAffordable(t *testing.T) {
 		"to_string(db)", "join(',', servers[*].name)", "keys(db) | sort(@)", "{all: db, first: servers[0], names: servers[*].name}",
 		"servers[?starts_with(name, 'server-1')] | [?ends_with(name, '9')].host", "not_null(db.x, db.y, db.user)",
 	} {
-		if _, err := Render(config.File{Format: config.JSON, Keys: keys("K", expression)}, Input{Data: text}); err != nil {
+		if _, err := Render(agentconfig.File{Format: config.JSON, Keys: keys("K", expression)}, Input{Data: text}); err != nil {
 			t.Errorf("%s: %v", expression, err)
 		}
 	}
@@ -94,7 +95,7 @@ func TestOrdinaryExpressionsAreAffordable(t *testing.T) {
 	for i := range 50 {
 		many = append(many, config.Key{Name: fmt.Sprint("K", i), Path: fmt.Sprintf("servers[?name=='server-%d'].host | [0]", i)})
 	}
-	if _, err := Render(config.File{Format: config.JSON, Keys: many}, Input{Data: text}); err != nil {
+	if _, err := Render(agentconfig.File{Format: config.JSON, Keys: many}, Input{Data: text}); err != nil {
 		t.Error(err)
 	}
 }
@@ -114,7 +115,7 @@ func FuzzKeys(f *testing.F) {
 	f.Fuzz(func(t *testing.T, expression, document string) {
 		bounds.Allocations(t, len(expression)+len(document), func() {
 			if CheckKey(expression) == nil {
-				_, _ = Render(config.File{Format: config.JSON, Keys: keys("K", expression)}, Input{Data: []byte(document)})
+				_, _ = Render(agentconfig.File{Format: config.JSON, Keys: keys("K", expression)}, Input{Data: []byte(document)})
 			}
 		})
 	})

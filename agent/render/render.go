@@ -20,6 +20,7 @@ import (
 	"fmt"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // An Input is a secret's value.
@@ -31,7 +32,7 @@ type Input struct {
 
 // Render returns the content of a file, which has at most a megabyte, by its Format, Keys and Template. The order of the keys is that
 // of env and properties files; without keys it is alphabetical. All formats but template are of one secret.
-func Render(f config.File, inputs ...Input) ([]byte, error) {
+func Render(f agentconfig.File, inputs ...Input) ([]byte, error) {
 	out, err := render(f, inputs)
 	if err == nil && len(out) > maxOutput {
 		return nil, errLarge
@@ -39,7 +40,7 @@ func Render(f config.File, inputs ...Input) ([]byte, error) {
 	return out, err
 }
 
-func render(f config.File, inputs []Input) ([]byte, error) {
+func render(f agentconfig.File, inputs []Input) ([]byte, error) {
 	if f.Format == config.Template {
 		return renderTemplate(f.Template, inputs)
 	}

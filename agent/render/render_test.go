@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 var update = flag.Bool("update", false, "write docs/templates.md")
@@ -165,7 +166,7 @@ func TestFilesAreBounded(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		out, err := Render(config.File{Format: c.format, Keys: c.keys}, Input{Data: []byte(c.value)})
+		out, err := Render(agentconfig.File{Format: c.format, Keys: c.keys}, Input{Data: []byte(c.value)})
 		if !errors.Is(err, errLarge) || out != nil {
 			t.Errorf("%s: %d bytes, %v", name, len(out), err)
 		}

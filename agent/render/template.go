@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"text/template/parse"
-
-	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // Limits of a template: a mistake in one must not take the memory or the time of the pod that it is in.
@@ -64,7 +62,7 @@ func parseTemplate(text string) (*template, error) {
 	if len(text) > maxTemplate {
 		return nil, fmt.Errorf("the template has %d bytes; at most %d are allowed", len(text), maxTemplate)
 	}
-	if _, err := config.Actions(text); err != nil {
+	if _, err := Actions(text); err != nil {
 		return nil, err
 	}
 	tree := parse.New("template")

@@ -12,6 +12,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // inputs are pairs of an alias and a value.
@@ -24,7 +25,7 @@ func inputs(pairs ...string) []Input {
 }
 
 func fromTemplate(text string, inputs ...Input) ([]byte, error) {
-	return Render(config.File{Format: config.Template, Template: text}, inputs...)
+	return Render(agentconfig.File{Format: config.Template, Template: text}, inputs...)
 }
 
 var two = inputs("db", db, "api", "k-'\"1")

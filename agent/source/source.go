@@ -19,6 +19,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // A Reader reads secrets. Its errors are *identity.Error, *identity.TokenError, *kms.Error, *kms.KeyError, or ctx's.
@@ -50,7 +51,7 @@ func New(reader Reader, sessions *identity.Sessions, count func(error)) *Source 
 }
 
 // Open returns the Source of the document's identity, with what the environment says of it. It makes no call yet.
-func Open(doc config.Agent, getenv func(string) string, m *metrics.Agent) (*Source, error) {
+func Open(doc agentconfig.Config, getenv func(string) string, m *metrics.Agent) (*Source, error) {
 	kmsRoots, err := roots(doc.KMS.CABundle)
 	if err != nil {
 		return nil, fmt.Errorf("kms.caBundle: %w", err)
@@ -59,7 +60,8 @@ func Open(doc config.Agent, getenv func(string) string, m *metrics.Agent) (*Sour
 	settings := kms.Config{Endpoint: doc.KMS.Host, Roots: kmsRoots, CAFile: getenv("SSL_CERT_FILE")}
 	if doc.Identity.Kind == config.ClientKey {
 		client, err := kms.NewClientKey(settings, kms.ClientKeyFiles(
-			filepath.Join(config.ClientKeyDir, config.ClientKeyFile), filepath.Join(config.ClientKeyDir, config.ClientKeyPassword)))
+			filepath.Join(agentconfig.ClientKeyDir, agentconfig.ClientKeyFile),
+			filepath.Join(agentconfig.ClientKeyDir, agentconfig.ClientKeyPassword)))
 		if err != nil {
 			return nil, err
 		}
@@ -115,7 +117,7 @@ func narrowable(kind config.IdentityKind, getenv func(string) string) error {
 	switch {
 	case kind == config.NodeRole:
 		return errors.New("the session of the node's role is the node's, which no policy narrows; use another identity")
-	case kind == config.AccessKey && getenv(config.AccessKeyRoleEnv) == "":
+	case kind == config.AccessKey && getenv(agentconfig.AccessKeyRoleEnv) == "":
 		return errors.New("an access key without a role has no session that a policy could narrow; " +
 			"put a role's ARN into the Secret, under " + config.AccessKeyRole)
 	}
@@ -124,7 +126,7 @@ func narrowable(kind config.IdentityKind, getenv func(string) string) error {
 
 // caller names the pod's identity in words.
 func caller(kind config.IdentityKind, getenv func(string) string) string {
-	role := getenv(config.RoleARNEnv)
+	role := getenv(agentconfig.RoleARNEnv)
 	switch {
 	case kind == config.NodeRole:
 		return "the node's role"
@@ -151,7 +153,7 @@ func roots(bundle string) (*x509.CertPool, error) {
 }
 
 func podName(getenv func(string) string) string {
-	if name := getenv(config.PodNameEnv); name != "" {
+	if name := getenv(agentconfig.PodNameEnv); name != "" {
 		return name
 	}
 	name, err := os.Hostname()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 const refusal = "get secret app/db: Forbidden.NoPermission (HTTP 403): no (request R)"
@@ -52,10 +53,10 @@ func TestStatusForAnOlderPlugin(t *testing.T) {
 func TestConfigurationOfAnotherVersion(t *testing.T) {
 	const older = `{"namespace":"shop","serviceAccount":"web","kms":{"host":"kms.cn-hangzhou.aliyuncs.com"},"refreshInterval":"5m0s",` +
 		`"files":[{"path":"db","mode":"0440","secret":"app/db","format":"raw"}]`
-	if doc, err := config.ReadAgent([]byte(older + "}")); err != nil || len(doc.Files) != 1 {
+	if doc, err := agentconfig.Read([]byte(older + "}")); err != nil || len(doc.Files) != 1 {
 		t.Errorf("%+v, %v", doc, err)
 	}
-	if _, err := config.ReadAgent([]byte(older + `,"ofTomorrow":true}`)); err == nil || !strings.Contains(err.Error(), "of one version") {
+	if _, err := agentconfig.Read([]byte(older + `,"ofTomorrow":true}`)); err == nil || !strings.Contains(err.Error(), "of one version") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -8,11 +8,13 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/exec"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // exec needs no document: it runs in the application's containers.
 func TestExec(t *testing.T) {
-	file := filepath.Join(t.TempDir(), config.EnvFile)
+	file := filepath.Join(t.TempDir(), agentconfig.EnvFile)
 	if err := os.WriteFile(file, []byte(`{"KEY":"the value"}`), 0o400); err != nil {
 		t.Fatal(err)
 	}
@@ -28,8 +30,8 @@ func TestExec(t *testing.T) {
 
 // The injector leaves --env-file out where the files are where they usually are.
 func TestDefaultEnvFile(t *testing.T) {
-	if spec, err := config.Parse(map[string]string{config.Prefix + "inject": "true", config.Prefix + "env.A": "a"}); err != nil ||
-		config.DefaultSecretsDir+"/"+config.EnvFile != spec.MountPath+"/"+config.EnvFile {
-		t.Errorf("%s is not in %s: %v", config.DefaultSecretsDir+"/"+config.EnvFile, spec.MountPath, err)
+	if spec, err := podconfig.Parse(map[string]string{podconfig.Prefix + "inject": "true", podconfig.Prefix + "env.A": "a"}); err != nil ||
+		config.DefaultSecretsDir+"/"+agentconfig.EnvFile != spec.MountPath+"/"+agentconfig.EnvFile {
+		t.Errorf("%s is not in %s: %v", config.DefaultSecretsDir+"/"+agentconfig.EnvFile, spec.MountPath, err)
 	}
 }

@@ -37,11 +37,11 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == config.CommandExec {
+	if len(os.Args) > 1 && os.Args[1] == agentconfig.CommandExec {
 		// Before anything else: it is a container's start, and no signal may be caught that is the command's.
 		code, err := exec.Exec(os.Args[2:], os.Environ())
 		fail(err)
@@ -71,7 +71,7 @@ func modest(command string) {
 	percent := 50 // idle but for a moment every few minutes
 	// GOMEMLIMIT is the container's limit, which counts what Go does not: the program's pages, the kernel's buffers, files in memory.
 	limit := debug.SetMemoryLimit(-1) / 5 * 4
-	if command == config.CommandInit {
+	if command == agentconfig.CommandInit {
 		// Ends before there is enough for a collection, which saves a fifth of its CPU time, unless the secrets are large.
 		percent, limit = 400, min(limit, initMemory)
 	}
@@ -106,18 +106,18 @@ func run(ctx context.Context, args []string) (int, error) {
 		info, _ := debug.ReadBuildInfo()
 		fmt.Println("kms-agent", info.Main.Version, info.GoVersion)
 		return 0, nil
-	case config.CommandInit, config.CommandRun, config.CommandReady:
+	case agentconfig.CommandInit, agentconfig.CommandRun, agentconfig.CommandReady:
 	default:
 		return exitMisuse, fmt.Errorf("%q is not a command: it is %s", args[0], commands)
 	}
 	if err := refuseLeaks(os.Getenv); err != nil {
 		return exitMisuse, err
 	}
-	doc, err := config.ReadAgent([]byte(os.Getenv(config.AgentEnv)))
+	doc, err := agentconfig.Read([]byte(os.Getenv(agentconfig.Env)))
 	if err != nil {
 		return exitMisuse, err
 	}
-	if args[0] == config.CommandReady {
+	if args[0] == agentconfig.CommandReady {
 		if err := agent.Ready(ctx, doc); err != nil {
 			fmt.Fprintln(os.Stderr, "kms-agent:", err)
 			return exitFailed, nil // a probe must not write the container's termination message
@@ -130,7 +130,7 @@ func run(ctx context.Context, args []string) (int, error) {
 		return exitMisuse, err
 	}
 	work := a.Init
-	if args[0] == config.CommandRun {
+	if args[0] == agentconfig.CommandRun {
 		work = a.Run
 	}
 	if err := work(ctx); err != nil {
@@ -141,14 +141,14 @@ func run(ctx context.Context, args []string) (int, error) {
 		}
 		return exitFailed, nil
 	}
-	if args[0] == config.CommandInit {
+	if args[0] == agentconfig.CommandInit {
 		initialized(doc, terminationLog)
 	}
 	return 0, nil
 }
 
 // open returns the agent of this pod.
-func open(doc config.Agent, log *slog.Logger) (*agent.Agent, error) {
+func open(doc agentconfig.Config, log *slog.Logger) (*agent.Agent, error) {
 	m := metrics.New()
 	src, err := source.Open(doc, os.Getenv, m)
 	if err != nil {

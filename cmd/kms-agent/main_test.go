@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -58,16 +59,16 @@ func pod(t *testing.T) (env []string, directory string, cloud *emulatortest.Serv
 	cloud = emulatortest.Start(t)
 	cloud.Put(t, emulator.Secret{Name: "app/key", Tags: map[string]string{"env": "dev"}, Value: emulator.Value{Text: "sentinel"}})
 	directory = t.TempDir()
-	endpoint := config.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
-	doc, err := json.Marshal(config.Agent{
+	endpoint := agentconfig.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
+	doc, err := json.Marshal(agentconfig.Config{
 		KMS: endpoint, STS: endpoint, SecretsDir: directory, StateDir: t.TempDir(), RefreshInterval: config.Duration(time.Hour),
-		Files: []config.File{{Path: "key", Mode: 0o400, Secret: "app/key", Format: config.Raw}},
+		Files: []agentconfig.File{{Path: "key", Mode: 0o400, Secret: "app/key", Format: config.Raw}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return []string{
-		config.AgentEnv + "=" + string(doc),
+		agentconfig.Env + "=" + string(doc),
 		"ALIBABA_CLOUD_ROLE_ARN=" + emulatortest.RoleARN,
 		"ALIBABA_CLOUD_OIDC_PROVIDER_ARN=" + emulatortest.ProviderARN,
 		"ALIBABA_CLOUD_OIDC_TOKEN_FILE=" + cloud.Issuer.TokenFile(t, emulatortest.Subject),
@@ -85,7 +86,7 @@ func TestMisuseTeaches(t *testing.T) {
 		{nil, []string{"start"}, `"start" is not a command`},
 		{nil, []string{"init", "now"}, commands},
 		{nil, []string{"init"}, "KMS_AGENT_CONFIG is empty"},
-		{[]string{config.AgentEnv + `={"secretDir":"/x"}`}, []string{"run"}, "secretDir"},
+		{[]string{agentconfig.Env + `={"secretDir":"/x"}`}, []string{"run"}, "secretDir"},
 		{env[:1], []string{"init"}, "ALIBABA_CLOUD_ROLE_ARN is not set"},
 		{append([]string{"DEBUG=web,dara"}, env...), []string{"init"}, `remove "dara" from DEBUG`},
 		{append([]string{"GODEBUG=x509sha1=1,http2debug=2"}, env...), []string{"init"}, `remove http2debug from GODEBUG`},

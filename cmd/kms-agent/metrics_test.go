@@ -13,13 +13,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // What Prometheus reads from a sidecar: every metric of the documentation, with its labels, after one fetch of one secret.
 func TestMetrics(t *testing.T) {
 	env, _, _ := pod(t)
-	var doc config.Agent
-	if err := json.Unmarshal([]byte(strings.TrimPrefix(env[0], config.AgentEnv+"=")), &doc); err != nil {
+	var doc agentconfig.Config
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(env[0], agentconfig.Env+"=")), &doc); err != nil {
 		t.Fatal(err)
 	}
 	doc.OnChange = "http://127.0.0.1:1/reload"
@@ -29,7 +30,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env[0] = config.AgentEnv + "=" + string(document)
+	env[0] = agentconfig.Env + "=" + string(document)
 	sidecar := command(t, env, "run")
 	stderr, err := sidecar.StderrPipe()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 const (
@@ -30,7 +30,7 @@ func printStatus(ctx context.Context, args []string, out io.Writer) (int, error)
 	if err := refuseLeaks(os.Getenv); err != nil {
 		return exitMisuse, err
 	}
-	doc, err := config.ReadAgent([]byte(os.Getenv(config.AgentEnv)))
+	doc, err := agentconfig.Read([]byte(os.Getenv(agentconfig.Env)))
 	if err != nil {
 		return exitMisuse, err
 	}
@@ -62,7 +62,7 @@ func encode(held status.Status) (string, error) {
 }
 
 // initialized leaves, as the init container's last words, what the pod started with, where that fits.
-func initialized(doc config.Agent, path string) {
+func initialized(doc agentconfig.Config, path string) {
 	held, err := agent.Status(doc)
 	if err != nil {
 		return

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 func held(t *testing.T, env []string, args ...string) status.Status {
@@ -59,7 +59,7 @@ func TestInitializedTells(t *testing.T) {
 	if code, out := output(t, env, "init"); code != 0 {
 		t.Fatal(out)
 	}
-	doc, err := config.ReadAgent([]byte(strings.TrimPrefix(env[0], config.AgentEnv+"=")))
+	doc, err := agentconfig.Read([]byte(strings.TrimPrefix(env[0], agentconfig.Env+"=")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ import (
 // probeTimeout is how long everything may take; Kubernetes itself waits five seconds for the webhook.
 const probeTimeout = 15 * time.Second
 
-// mistyped is a pod that the webhook must complain of, whatever the operator allows, and mistyped's cure what it must say.
+// mistyped is a pod that the webhook must complain of, whatever the administrator allows, and mistyped's cure what it must say.
 const (
 	mistyped = `{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"probe-","annotations":` +
 		`{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secrt.db":"app/db"}},"spec":{"containers":[{"name":"app","image":"app"}]}}`

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // The annotations by which a ServiceAccount names its role, in the order in which they count. The first is that of Alibaba
@@ -22,9 +24,9 @@ type ServiceAccount struct {
 	Annotations     map[string]string
 }
 
-// Role is the ARN of the role, by what the operator's document says for the pod's namespace: the pod's own annotation's, where
+// Role is the ARN of the role, by what the webhook's configuration says for the pod's namespace: the pod's own annotation's, where
 // pods may choose, else its ServiceAccount's. The error is for the pod's author and says what to change.
-func Role(spec config.Spec, policy config.Injector, sa ServiceAccount) (string, error) {
+func Role(spec podconfig.Spec, policy clusterconfig.Config, sa ServiceAccount) (string, error) {
 	arn, from, err := name(spec, policy, sa)
 	if err != nil {
 		return "", err
@@ -33,25 +35,25 @@ func Role(spec config.Spec, policy config.Injector, sa ServiceAccount) (string, 
 		if !FromPod(spec) {
 			from = sa.annotation(from)
 		}
-		return "", fmt.Errorf("%s: the operator of this cluster does not allow the role %s in namespace %s; allowed: %s",
+		return "", fmt.Errorf("%s: the administrator of this cluster does not allow the role %s in namespace %s; allowed: %s",
 			from, arn, sa.Namespace, cmp.Or(strings.Join(policy.Allow.Roles, ", "), "none"))
 	}
 	return arn, nil
 }
 
 // FromPod reports whether the pod itself, not its ServiceAccount, names its role.
-func FromPod(spec config.Spec) bool { return spec.RoleARN != "" || spec.RoleName != "" }
+func FromPod(spec podconfig.Spec) bool { return spec.RoleARN != "" || spec.RoleName != "" }
 
 // name is the role's ARN and the annotation that it is from.
-func name(spec config.Spec, policy config.Injector, sa ServiceAccount) (arn, annotation string, err error) {
+func name(spec podconfig.Spec, policy clusterconfig.Config, sa ServiceAccount) (arn, annotation string, err error) {
 	ofAccount := func(role string) string { return "acs:ram::" + policy.AccountID + ":role/" + role }
 	if FromPod(spec) {
-		annotation, arn = config.Prefix+"role-arn", spec.RoleARN
+		annotation, arn = podconfig.Prefix+"role-arn", spec.RoleARN
 		if arn == "" {
-			annotation, arn = config.Prefix+"role-name", ofAccount(spec.RoleName)
+			annotation, arn = podconfig.Prefix+"role-name", ofAccount(spec.RoleName)
 		}
 		if !*policy.Allow.PodRoles {
-			return "", "", fmt.Errorf("%s: the operator of this cluster does not let pods name their role; remove the annotation and give the "+
+			return "", "", fmt.Errorf("%s: the administrator of this cluster does not let pods name their role; remove the annotation and give the "+
 				"role to the ServiceAccount:\n  %s",
 				annotation, sa.annotate(arn))
 		}

@@ -4,13 +4,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
 func TestRole(t *testing.T) {
 	const own, other = "acs:ram::1234567890123456:role/", "acs:ram::42:role/"
-	policy, err := config.ReadInjector([]byte(`
+	policy, err := clusterconfig.Read([]byte(`
 accountID: "1234567890123456"
 clusterID: c0ffee
 region: cn-hangzhou
@@ -27,31 +28,31 @@ namespaces:
 	for _, c := range []struct {
 		name      string
 		namespace string
-		spec      config.Spec
+		spec      podconfig.Spec
 		account   map[string]string
 		want      string
 		errors    []string // what the message must say
 	}{
-		{"the pod's ARN first", "shop", config.Spec{RoleARN: own + "pod"}, both, own + "pod", nil},
-		{"the pod's name first", "shop", config.Spec{RoleName: "pod"}, both, own + "pod", nil},
-		{"then the ServiceAccount's ARN", "shop", config.Spec{}, both, own + "by-arn", nil},
-		{"then its name", "shop", config.Spec{}, map[string]string{rrsa.RoleNameAnnotation: "by-name"}, own + "by-name", nil},
-		{"none", "shop", config.Spec{}, map[string]string{"x": "y"}, "", []string{
+		{"the pod's ARN first", "shop", podconfig.Spec{RoleARN: own + "pod"}, both, own + "pod", nil},
+		{"the pod's name first", "shop", podconfig.Spec{RoleName: "pod"}, both, own + "pod", nil},
+		{"then the ServiceAccount's ARN", "shop", podconfig.Spec{}, both, own + "by-arn", nil},
+		{"then its name", "shop", podconfig.Spec{}, map[string]string{rrsa.RoleNameAnnotation: "by-name"}, own + "by-name", nil},
+		{"none", "shop", podconfig.Spec{}, map[string]string{"x": "y"}, "", []string{
 			"ServiceAccount shop/web", "kubectl annotate serviceaccount --namespace shop web --overwrite " +
 				"ack.alibabacloud.com/role-arn=acs:ram::1234567890123456:role/<role>"}},
-		{"pods may not choose", "strict", config.Spec{RoleName: "pod"}, both, "", []string{
+		{"pods may not choose", "strict", podconfig.Spec{RoleName: "pod"}, both, "", []string{
 			"kms.alibabacloud.com/role-name", "kubectl annotate serviceaccount --namespace strict web --overwrite ack.alibabacloud.com/role-arn=" +
 				own + "pod"}},
-		{"but their ServiceAccounts", "strict", config.Spec{}, both, own + "by-arn", nil},
-		{"another account", "shop", config.Spec{RoleARN: other + "shop-a"}, nil, "",
+		{"but their ServiceAccounts", "strict", podconfig.Spec{}, both, own + "by-arn", nil},
+		{"another account", "shop", podconfig.Spec{RoleARN: other + "shop-a"}, nil, "",
 			[]string{"kms.alibabacloud.com/role-arn", other + "shop-a", "allowed: " + own + "*"}},
-		{"another account, allowed", "partner-1", config.Spec{RoleARN: other + "shop-a"}, nil, other + "shop-a", nil},
-		{"another account, other role", "partner-1", config.Spec{}, map[string]string{rrsa.RoleARNAnnotation: other + "admin"}, "", []string{
+		{"another account, allowed", "partner-1", podconfig.Spec{RoleARN: other + "shop-a"}, nil, other + "shop-a", nil},
+		{"another account, other role", "partner-1", podconfig.Spec{}, map[string]string{rrsa.RoleARNAnnotation: other + "admin"}, "", []string{
 			"ServiceAccount partner-1/web, annotation ack.alibabacloud.com/role-arn", "allowed: acs:ram::42:role/shop-*"}},
-		{"no role at all", "nobody", config.Spec{}, both, "", []string{own + "by-arn", "allowed: none"}},
-		{"no ARN", "shop", config.Spec{}, map[string]string{rrsa.RoleARNAnnotation: "arn:aws:iam::1:role/x"}, "",
+		{"no role at all", "nobody", podconfig.Spec{}, both, "", []string{own + "by-arn", "allowed: none"}},
+		{"no ARN", "shop", podconfig.Spec{}, map[string]string{rrsa.RoleARNAnnotation: "arn:aws:iam::1:role/x"}, "",
 			[]string{`"arn:aws:iam::1:role/x"`, "acs:ram::<account>:role/<name>"}},
-		{"an ARN for a name", "shop", config.Spec{}, map[string]string{rrsa.RoleNameAnnotation: own + "x"}, "",
+		{"an ARN for a name", "shop", podconfig.Spec{}, map[string]string{rrsa.RoleNameAnnotation: own + "x"}, "",
 			[]string{rrsa.RoleNameAnnotation, rrsa.RoleARNAnnotation}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -21,7 +22,7 @@ const secrets = 20
 
 // pod is what agents of one pod share.
 type pod struct {
-	doc config.Agent
+	doc agentconfig.Config
 	env []string
 }
 
@@ -32,9 +33,9 @@ func newPod(b *testing.B) *pod {
 	ca := string(emulatortest.CAPEM())
 	directory := b.TempDir()
 	p := &pod{
-		doc: config.Agent{
+		doc: agentconfig.Config{
 			Namespace: "rrsa-dev", ServiceAccount: "dev-sa", LogLevel: "debug",
-			KMS: config.Endpoint{Host: cloud.Addr, CABundle: ca}, STS: config.Endpoint{Host: cloud.Addr, CABundle: ca},
+			KMS: agentconfig.Endpoint{Host: cloud.Addr, CABundle: ca}, STS: agentconfig.Endpoint{Host: cloud.Addr, CABundle: ca},
 			SecretsDir: filepath.Join(directory, "secrets"), StateDir: filepath.Join(directory, "state"),
 			RefreshInterval: config.Duration(3 * time.Second),
 			API:             &config.LocalAPI{Socket: filepath.Join(directory, "api"), TokenFile: filepath.Join(directory, "token")},
@@ -49,7 +50,7 @@ func newPod(b *testing.B) *pod {
 	for i := range secrets {
 		secret := emulator.Secret{Name: fmt.Sprint("app/secret-", i), Tags: map[string]string{"env": "dev"},
 			Value: emulator.Value{Text: "correct horse"}}
-		file := config.File{Path: fmt.Sprint("file-", i), Mode: 0o400, Secret: secret.Name, Format: config.Raw}
+		file := agentconfig.File{Path: fmt.Sprint("file-", i), Mode: 0o400, Secret: secret.Name, Format: config.Raw}
 		if i%2 == 0 {
 			secret.Value.Text, file.Format = `{"user":"app","password":"correct horse"}`, config.Env
 		}
@@ -60,7 +61,7 @@ func newPod(b *testing.B) *pod {
 	if err != nil {
 		b.Fatal(err)
 	}
-	p.env = append(p.env, config.AgentEnv+"="+string(document))
+	p.env = append(p.env, agentconfig.Env+"="+string(document))
 	p.empty(b)
 	return p
 }
@@ -81,7 +82,7 @@ func (p *pod) empty(b *testing.B) {
 // init runs kms-agent init to its end and returns the CPU time that it took.
 func (p *pod) init(b *testing.B) time.Duration {
 	b.Helper()
-	took, err := start(b, p.env, build(b).agent, config.CommandInit).ended()
+	took, err := start(b, p.env, build(b).agent, agentconfig.CommandInit).ended()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -91,7 +92,7 @@ func (p *pod) init(b *testing.B) time.Duration {
 // run starts the sidecar and returns once its local API is there.
 func (p *pod) run(b *testing.B) *process {
 	b.Helper()
-	agent := start(b, p.env, build(b).agent, config.CommandRun)
+	agent := start(b, p.env, build(b).agent, agentconfig.CommandRun)
 	agent.waitFor(b, "local API listening")
 	return agent
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // TestChineseReadme holds the Chinese README to the English one: what is to be typed is the same, and the annotations are all there.
@@ -26,7 +26,7 @@ func TestChineseReadme(t *testing.T) {
 	if typed < 6 {
 		t.Errorf("found %d blocks", typed)
 	}
-	for row := range strings.Lines(config.AnnotationTable()) {
+	for row := range strings.Lines(podconfig.AnnotationTable()) {
 		key, _, _ := strings.Cut(strings.TrimPrefix(row, "| "), " |")
 		if strings.HasPrefix(key, "`") && !strings.Contains(chinese.Text, "\n| "+key+" |") {
 			t.Errorf("README.zh-CN.md lacks the annotation %s", key)

@@ -14,7 +14,8 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
@@ -22,7 +23,7 @@ import (
 
 // example is a pod with the annotations of a block of the README, and its agent, in a cloud with the secret of another block.
 type example struct {
-	doc     config.Agent
+	doc     agentconfig.Config
 	agent   *agent.Agent
 	gateway string // in whose place the emulator is
 }
@@ -39,7 +40,7 @@ func newExample(t *testing.T, note string) *example {
 
 	e := &example{doc: injectedDocument(t, block(t, note).Text)}
 	e.gateway = e.doc.KMS.Host
-	e.doc.KMS = config.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
+	e.doc.KMS = agentconfig.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
 	e.doc.STS = e.doc.KMS
 	e.doc.SecretsDir, e.doc.StateDir, e.doc.MetricsPort = t.TempDir(), t.TempDir(), 0
 	if e.doc.API != nil {
@@ -62,9 +63,9 @@ func newExample(t *testing.T, note string) *example {
 }
 
 // injectedDocument is what the webhook tells the agent of a pod with these annotations.
-func injectedDocument(t *testing.T, annotations string) config.Agent {
+func injectedDocument(t *testing.T, annotations string) agentconfig.Config {
 	t.Helper()
-	all := map[string]string{config.Prefix + "inject": "true"}
+	all := map[string]string{podconfig.Prefix + "inject": "true"}
 	if err := yaml.UnmarshalStrict([]byte(annotations), &all); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func injectedDocument(t *testing.T, annotations string) config.Agent {
 	if err := json.Unmarshal(d.Patch, &patch); err != nil {
 		t.Fatal(err)
 	}
-	doc, err := config.ReadAgent([]byte(variable(patch, config.AgentEnv)))
+	doc, err := agentconfig.Read([]byte(variable(patch, agentconfig.Env)))
 	if err != nil {
 		t.Fatal(err)
 	}

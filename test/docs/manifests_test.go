@@ -10,7 +10,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
@@ -35,7 +36,7 @@ func TestManifests(t *testing.T) {
 					t.Errorf("%s: %v in\n%s", p.File, err, document)
 					continue
 				}
-				if deployment.Spec.Template.Annotations[config.Prefix+"inject"] != "true" {
+				if deployment.Spec.Template.Annotations[podconfig.Prefix+"inject"] != "true" {
 					continue
 				}
 				injected++
@@ -52,7 +53,7 @@ func TestManifests(t *testing.T) {
 
 func newInjector(t *testing.T) *injector.Injector {
 	t.Helper()
-	policy, err := config.ReadInjector([]byte("{accountID: '1234567890123456', clusterID: c0ffee, region: cn-hangzhou, agent: {image: " +
+	policy, err := clusterconfig.Read([]byte("{accountID: '1234567890123456', clusterID: c0ffee, region: cn-hangzhou, agent: {image: " +
 		"agent}}"))
 	if err != nil {
 		t.Fatal(err)

@@ -67,7 +67,7 @@ func TestEnv(t *testing.T) {
 	}
 }
 
-// Where the operator wants it, the program comes from the agent's image, and nothing is copied. Kubernetes has that from 1.35 on.
+// Where the administrator wants it, the program comes from the agent's image, and nothing is copied. Kubernetes has that from 1.35 on.
 func TestEnvFromImageVolume(t *testing.T) {
 	t.Parallel()
 	var version struct{ Minor string }

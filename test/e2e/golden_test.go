@@ -45,7 +45,7 @@ overhead: {podFixed: {cpu: 250m, memory: 160Mi}}
 			name, pod := renamed(t, file+".yaml", ns)
 			_, injected := renamed(t, golden, ns)
 			before, after = append(before, pod), append(after, injected)
-			in := operator(t, file)
+			in := administrator(t, file)
 			for j, mode := range []string{"sidecar", "init", "single"} {
 				if pod, injected := inMode(t, in, pod, mode, wishes[(i+j)%len(wishes)]); injected {
 					others, of[name+"-"+mode] = append(others, pod), name

@@ -13,7 +13,8 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
@@ -41,13 +42,13 @@ func inMode(t *testing.T, in *injector.Injector, pod, mode string, wish map[stri
 		if !annotated {
 			return "", false
 		}
-		annotations[config.Prefix+"mode"] = mode
+		annotations[podconfig.Prefix+"mode"] = mode
 		for _, contradiction := range map[string][]string{"single": {"init-position"},
 			"init": {"api", "api-port", "api-socket", "api-allow", "on-change", "refresh-interval"}}[mode] {
-			delete(annotations, config.Prefix+contradiction)
+			delete(annotations, podconfig.Prefix+contradiction)
 		}
 		for key, value := range more {
-			annotations[config.Prefix+key] = value
+			annotations[podconfig.Prefix+key] = value
 		}
 		text, err := json.Marshal(changed)
 		if err != nil {
@@ -82,8 +83,8 @@ func inject(t *testing.T, in *injector.Injector, document []byte) ([]byte, bool)
 	return injected, true
 }
 
-// operator is what a golden pod's operator allows.
-func operator(t *testing.T, file string) *injector.Injector {
+// administrator is what a golden pod's administrator allows.
+func administrator(t *testing.T, file string) *injector.Injector {
 	t.Helper()
 	document, err := os.ReadFile(file + ".operator.yaml")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +93,7 @@ func operator(t *testing.T, file string) *injector.Injector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy, err := config.ReadInjector(document)
+	policy, err := clusterconfig.Read(document)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func TestSecondRole(t *testing.T) {
 	}
 }
 
-// What the operator does not allow in a namespace is refused.
+// What the administrator does not allow in a namespace is refused.
 func TestIdentityNotAllowed(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)

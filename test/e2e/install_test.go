@@ -52,7 +52,7 @@ func testChart(t *testing.T) {
 	l.during("helm upgrade: another pod template")
 	chart(t, "upgrade", "--set", "logLevel=debug", "--set", "podLabels.team=platform")
 	serving(t)
-	l.during("helm upgrade: another operator's document")
+	l.during("helm upgrade: another webhook's configuration")
 	chart(t, "upgrade", "--set", "agent.metricsPort=0")
 	l.during("helm rollback to the first")
 	helm(t, "rollback", "kms-agent-injector", "1", "--namespace", webhookNamespace, "--wait", "--timeout=5m")
@@ -95,7 +95,7 @@ func testCertificateFiles(t *testing.T) {
 	// In another order, and when nothing runs any more.
 	kubectl(t, "-n", webhookNamespace, "delete", "deployment/kms-webhook", "clusterrole/kms-webhook")
 	uninstall(t)
-	kubectl(t, "-n", webhookNamespace, "delete", "secret", "own-tls") // the operator's own
+	kubectl(t, "-n", webhookNamespace, "delete", "secret", "own-tls") // the administrator's own
 	nothingLeft(t)
 }
 
@@ -216,7 +216,7 @@ func nudgePod(t *testing.T, pod string) {
 	kubectl(t, "-n", webhookNamespace, "annotate", "pod", pod, "--overwrite", "example.com/nudge="+time.Now().Format("150405.000"))
 }
 
-// chart installs or upgrades the chart, with the operator's document of the test cluster.
+// chart installs or upgrades the chart, with the webhook's configuration of the test cluster.
 func chart(t *testing.T, action string, args ...string) {
 	t.Helper()
 	dir := filepath.Join(installDir(), "webhook")
@@ -264,7 +264,7 @@ func nothingLeft(t *testing.T) {
 	})
 }
 
-// authority is an operator's own.
+// authority is an administrator's own.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -274,7 +274,7 @@ type authority struct {
 func newAuthority(t *testing.T) authority {
 	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "an operator's own " + rand.Text()}, IsCA: true,
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "an administrator's own " + rand.Text()}, IsCA: true,
 		BasicConstraintsValid: true,
 		NotBefore:             time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // mistypes has, for each annotation, a mistake in its key or value and what to type instead.
@@ -45,8 +45,8 @@ func TestMistypedAnnotations(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
 	var manifests strings.Builder
-	for i, a := range config.Annotations() {
-		mistype, found := mistypes[strings.TrimPrefix(a.Key, config.Prefix)]
+	for i, a := range podconfig.Annotations() {
+		mistype, found := mistypes[strings.TrimPrefix(a.Key, podconfig.Prefix)]
 		if !found {
 			t.Errorf("%s has no test", a.Key)
 			continue
@@ -65,13 +65,13 @@ func TestMistypedAnnotations(t *testing.T) {
 		t.Fatalf("accepted: %s", out)
 	}
 	said := strings.Split(err.Error(), "Error from server")
-	for _, a := range config.Annotations() {
-		name := strings.TrimPrefix(a.Key, config.Prefix)
+	for _, a := range podconfig.Annotations() {
+		name := strings.TrimPrefix(a.Key, podconfig.Prefix)
 		t.Run(name, func(t *testing.T) {
 			mistype, told := mistypes[name], 0
 			key, _, _ := strings.Cut(mistype.annotation, ": ")
 			for _, message := range said {
-				if strings.Contains(message, config.Prefix+key+":") && strings.Contains(message, mistype.say) {
+				if strings.Contains(message, podconfig.Prefix+key+":") && strings.Contains(message, mistype.say) {
 					told++
 				}
 			}

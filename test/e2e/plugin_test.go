@@ -139,7 +139,7 @@ func encoded(t *testing.T, value any) string {
 	return string(text)
 }
 
-// validate holds manifests to the operator's policy and the ServiceAccounts of the cluster.
+// validate holds manifests to the administrator's policy and the ServiceAccounts of the cluster.
 func TestPluginValidate(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
@@ -317,7 +317,7 @@ func TestPluginOfViewers(t *testing.T) {
 		t.Errorf("status: %d %s%s", code, stdout, stderr)
 	}
 	code, stdout, stderr = plugin(t, "", "doctor", "-n", ns, "web", "--as", "viewer")
-	for _, want := range []string{"? webhook ", "the operator's policy could not be read", "✓ injection ", "assumes " + role + "\n",
+	for _, want := range []string{"? webhook ", "the administrator's policy could not be read", "✓ injection ", "assumes " + role + "\n",
 		"? sts           " + silent + ns} {
 		if code != 0 || !strings.Contains(stdout, want) || strings.Contains(stdout, "✗") {
 			t.Errorf("doctor: %d, want %q:\n%s%s", code, want, stdout, stderr)

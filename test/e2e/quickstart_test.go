@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
@@ -159,7 +159,7 @@ func (r *reader) annotations(t *testing.T, p docs.Page) []string {
 	}
 	var list []string
 	for key, value := range template.Annotations {
-		list = append(list, strings.TrimPrefix(key, config.Prefix)+": "+value)
+		list = append(list, strings.TrimPrefix(key, podconfig.Prefix)+": "+value)
 	}
 	return list
 }

@@ -80,7 +80,7 @@ func TestModesInWorkloads(t *testing.T) {
 	}
 }
 
-// Where the operator says that the nodes know no native sidecars, as virtual nodes, the sidecar is a container beside the application,
+// Where the administrator says that the nodes know no native sidecars, as virtual nodes, the sidecar is a container beside the application,
 // and Jobs complete all the same.
 func TestPlainSidecars(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
@@ -114,8 +115,8 @@ func (p *pod) sidecar() *victim {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	v := &victim{pod: p, command: exec.CommandContext(p.t.Context(), program, config.CommandRun), wrote: make(chan struct{}, 1)}
-	v.command.Env = []string{config.AgentEnv + "=" + string(document)}
+	v := &victim{pod: p, command: exec.CommandContext(p.t.Context(), program, agentconfig.CommandRun), wrote: make(chan struct{}, 1)}
+	v.command.Env = []string{agentconfig.Env + "=" + string(document)}
 	for _, name := range []string{"ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE"} {
 		v.command.Env = append(v.command.Env, name+"="+p.env(name))
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
@@ -73,9 +74,9 @@ func (p *pod) command(ctx context.Context, args ...string) *exec.Cmd {
 		p.t.Fatal(err)
 	}
 	c := exec.CommandContext(ctx, program, args...)
-	c.Env = []string{config.AgentEnv + "=" + string(document), "TMPDIR=" + p.directory("tmp"), "PATH=" + os.Getenv("PATH")}
+	c.Env = []string{agentconfig.Env + "=" + string(document), "TMPDIR=" + p.directory("tmp"), "PATH=" + os.Getenv("PATH")}
 	for _, name := range []string{"ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "ALIBABA_CLOUD_OIDC_TOKEN_FILE",
-		config.PodNameEnv} {
+		agentconfig.PodNameEnv} {
 		c.Env = append(c.Env, name+"="+p.env(name))
 	}
 	c.Dir = p.directory("tmp")
@@ -153,7 +154,7 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 		Allow: []string{"app/*"}}
 	p.doc.MetricsPort = -1
 
-	first := p.command(t.Context(), config.CommandInit)
+	first := p.command(t.Context(), agentconfig.CommandInit)
 	p.asOtherUser(first)
 	out, err := first.CombinedOutput()
 	if err != nil {
@@ -163,14 +164,14 @@ func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 	e.session = p.session()
 	e.secrets = append(e.secrets, e.session...)
 
-	sidecar := p.command(t.Context(), config.CommandRun)
+	sidecar := p.command(t.Context(), agentconfig.CommandRun)
 	var log journal
 	sidecar.Stdout, sidecar.Stderr = &log, &log
 	p.asOtherUser(sidecar)
 	if err := sidecar.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p.until("the local API", func() bool { return p.command(t.Context(), config.CommandReady).Run() == nil })
+	p.until("the local API", func() bool { return p.command(t.Context(), agentconfig.CommandReady).Run() == nil })
 	p.put(1, 2)
 	e.look("the notification", <-told)
 	token, err := os.ReadFile(p.doc.API.TokenFile)
@@ -253,7 +254,7 @@ func (p *pod) lookAround(e *evidence, pid int) {
 // line.
 func (p *pod) becomes(e *evidence) {
 	p.t.Helper()
-	c := exec.CommandContext(p.t.Context(), p.doc.Program, config.CommandExec, "--env-file="+filepath.Join(p.doc.SecretsDir, config.EnvFile),
+	c := exec.CommandContext(p.t.Context(), p.doc.Program, agentconfig.CommandExec, "--env-file="+filepath.Join(p.doc.SecretsDir, agentconfig.EnvFile),
 		"--", "cat")
 	c.Env = []string{"PATH=" + os.Getenv("PATH")}
 	stdin, err := c.StdinPipe()

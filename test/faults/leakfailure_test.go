@@ -8,21 +8,22 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/authority"
 )
 
 // What cannot be made of a value, and whoever quotes what he was sent, is where errors give values away.
 func TestNothingLeaksFromAPodThatFails(t *testing.T) {
-	file := func(f config.File) func(*pod) {
+	file := func(f agentconfig.File) func(*pod) {
 		f.Path, f.Mode = "bad", 0o400
 		return func(p *pod) { p.doc.Files = append(p.doc.Files, f) }
 	}
 	template := func(text string) func(*pod) {
-		return file(config.File{Format: config.Template, From: []config.Source{{Name: "db", Secret: "app/db"}, {Name: "key", Secret: "app/key"}},
+		return file(agentconfig.File{Format: config.Template, From: []config.Source{{Name: "db", Secret: "app/db"}, {Name: "key", Secret: "app/key"}},
 			Template: text})
 	}
-	secret := func(value emulator.Value, f config.File) func(*pod) {
+	secret := func(value emulator.Value, f agentconfig.File) func(*pod) {
 		f.Secret = "app/bad"
 		return func(p *pod) {
 			p.cloud.Put(p.t, emulator.Secret{Name: "app/bad", Tags: map[string]string{"env": "dev"}, Value: value})
@@ -36,20 +37,20 @@ func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 		spoil func(*pod)
 		says  string
 	}{
-		"key that is not there": {file(config.File{Secret: "app/db", Format: config.Env,
+		"key that is not there": {file(agentconfig.File{Secret: "app/db", Format: config.Env,
 			Keys: []config.Key{{Name: "A", Path: "none"}}}), "none"},
-		"key of what has no keys": {file(config.File{Secret: "app/key", Format: config.Env,
+		"key of what has no keys": {file(agentconfig.File{Secret: "app/key", Format: config.Env,
 			Keys: []config.Key{{Name: "A", Path: "password"}}}), "file bad"},
-		"JMESPath that fails on the value": {file(config.File{Secret: "app/db", Format: config.JSON,
+		"JMESPath that fails on the value": {file(agentconfig.File{Secret: "app/db", Format: config.JSON,
 			Keys: []config.Key{{Name: "A", Path: "abs(password)"}}}), "file bad"},
 		"template field that is not there": {template("{{ .db.none }}"), "none"},
 		"template function that fails":     {template("{{ .db.password | b64dec }}"), "file bad"},
 		"template of the wrong type":       {template("{{ .key.field }}"), "file bad"},
 		"template that indexes a value":    {template(`{{ index .db "x" "y" }}`), "file bad"},
 		"template with a failing compare":  {template("{{ if lt .db.password 3 }}x{{ end }}"), "file bad"},
-		"value that is not JSON":           {secret(emulator.Value{Text: `{"a": sentinel-x`}, config.File{Format: config.JSON}), "file bad"},
-		"value that is not YAML":           {secret(emulator.Value{Text: "a: [sentinel-x"}, config.File{Format: config.YAML}), "file bad"},
-		"name that no variable can have":   {secret(emulator.Value{Text: `{"x y\n": "sentinel"}`}, config.File{Format: config.Env}), "file bad"},
+		"value that is not JSON":           {secret(emulator.Value{Text: `{"a": sentinel-x`}, agentconfig.File{Format: config.JSON}), "file bad"},
+		"value that is not YAML":           {secret(emulator.Value{Text: "a: [sentinel-x"}, agentconfig.File{Format: config.YAML}), "file bad"},
+		"name that no variable can have":   {secret(emulator.Value{Text: `{"x y\n": "sentinel"}`}, agentconfig.File{Format: config.Env}), "file bad"},
 		"variable with a NUL": {func(p *pod) {
 			p.cloud.Put(p.t, emulator.Secret{Name: "app/bad", Tags: map[string]string{"env": "dev"}, Value: emulator.Value{Text: "sentinel\x00x"}})
 			p.doc.Env = append(p.doc.Env, config.Variable{Name: "BAD", Secret: "app/bad"})
@@ -77,14 +78,14 @@ func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 			}
 			p.doc.KMS.CABundle, p.doc.STS.CABundle = string(other.PEM()), string(other.PEM())
 		}, "certificate"},
-		"secret that is not there": {file(config.File{Secret: "app/none", Format: config.Raw}), "app/none"},
+		"secret that is not there": {file(agentconfig.File{Secret: "app/none", Format: config.Raw}), "app/none"},
 		"directory that is a file": {func(p *pod) { p.doc.SecretsDir = p.token }, "not a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newLeakyPod(t)
 			test.spoil(p)
 			e := gather(t, p)
-			c := withTerminationLog(p.command(t.Context(), config.CommandInit))
+			c := withTerminationLog(p.command(t.Context(), agentconfig.CommandInit))
 			out, err := c.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), test.says) {
 				t.Errorf("%q is not in what init says: %v\n%s", test.says, err, out)
@@ -111,7 +112,7 @@ func TestNothingLeaksFromADamagedState(t *testing.T) {
 		}
 	}
 	p.cloud.Fault(t, emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 403, Code: "NoPermission"})
-	out, err := withTerminationLog(p.command(t.Context(), config.CommandRun)).CombinedOutput()
+	out, err := withTerminationLog(p.command(t.Context(), agentconfig.CommandRun)).CombinedOutput()
 	for _, name := range files {
 		if err == nil || !strings.Contains(string(out), name+" is damaged") {
 			t.Errorf("%s: %v\n%s", name, err, out)

@@ -19,6 +19,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 const (
@@ -95,8 +96,8 @@ func (g *gateway) most() int {
 // virtualPod is a pod whose agent has the default interval and asks g.
 func virtualPod(t *testing.T, g *gateway) *pod {
 	p := &pod{t: t, patience: 2 * longestPause, attempts: make(chan attempt, 10000), token: os.DevNull}
-	p.doc = config.Agent{
-		KMS: config.Endpoint{Host: "kms.invalid"}, SecretsDir: t.TempDir(), StateDir: t.TempDir(),
+	p.doc = agentconfig.Config{
+		KMS: agentconfig.Endpoint{Host: "kms.invalid"}, SecretsDir: t.TempDir(), StateDir: t.TempDir(),
 		RefreshInterval: config.Duration(5 * time.Minute), LogLevel: "debug", Files: podFiles(),
 	}
 	g.current = 1

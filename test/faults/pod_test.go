@@ -22,6 +22,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -35,7 +36,7 @@ const (
 type pod struct {
 	t     *testing.T
 	cloud *emulatortest.Server
-	doc   config.Agent
+	doc   agentconfig.Config
 	token string // the file
 	log   journal
 
@@ -57,8 +58,8 @@ func newPod(t *testing.T) *pod {
 	cloud := emulatortest.Start(t)
 	p := &pod{t: t, cloud: cloud, token: cloud.Issuer.TokenFile(t, emulatortest.Subject), patience: 3 * time.Minute,
 		attempts: make(chan attempt, 10000)}
-	endpoint := config.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
-	p.doc = config.Agent{
+	endpoint := agentconfig.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
+	p.doc = agentconfig.Config{
 		Namespace: "rrsa-dev", ServiceAccount: "dev-sa", KMS: endpoint, STS: endpoint,
 		SecretsDir: t.TempDir(), StateDir: t.TempDir(), RefreshInterval: config.Duration(interval), LogLevel: "debug",
 		Files: podFiles(),
@@ -67,8 +68,8 @@ func newPod(t *testing.T) *pod {
 	return p
 }
 
-func podFiles() []config.File {
-	return []config.File{
+func podFiles() []agentconfig.File {
+	return []agentconfig.File{
 		{Path: "conf/db.env", Mode: 0o440, Secret: "app/db", Format: config.Env},
 		{Path: "conf/db.json", Mode: 0o400, Secret: "app/db", Format: config.Raw},
 		{Path: "key", Mode: 0o400, Secret: "app/key", Format: config.Raw},
@@ -101,7 +102,7 @@ func (p *pod) env(name string) string {
 		"ALIBABA_CLOUD_ROLE_ARN":          emulatortest.RoleARN,
 		"ALIBABA_CLOUD_OIDC_PROVIDER_ARN": emulatortest.ProviderARN,
 		"ALIBABA_CLOUD_OIDC_TOKEN_FILE":   p.token,
-		config.PodNameEnv:                 "web-0",
+		agentconfig.PodNameEnv:            "web-0",
 	}[name]
 }
 

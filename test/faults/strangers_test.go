@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // memoryLimit is the default of the injected containers, 64Mi.
@@ -23,7 +24,7 @@ const memoryLimit = 64 << 20
 func TestFiveThousandConnectionsWithoutTheToken(t *testing.T) {
 	p := newLeakyPod(t)
 	p.doc.API = &config.LocalAPI{Socket: filepath.Join(p.directory("api"), "s"), TokenFile: filepath.Join(p.directory("api"), "token")}
-	sidecar := p.command(t.Context(), config.CommandRun)
+	sidecar := p.command(t.Context(), agentconfig.CommandRun)
 	sidecar.Env = append(sidecar.Env, fmt.Sprint("GOMEMLIMIT=", memoryLimit))
 	var log journal
 	sidecar.Stdout, sidecar.Stderr = &log, &log
@@ -31,7 +32,7 @@ func TestFiveThousandConnectionsWithoutTheToken(t *testing.T) {
 	if err := sidecar.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p.until("the local API", func() bool { return p.command(t.Context(), config.CommandReady).Run() == nil })
+	p.until("the local API", func() bool { return p.command(t.Context(), agentconfig.CommandReady).Run() == nil })
 	token, err := os.ReadFile(p.doc.API.TokenFile)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
@@ -47,10 +47,10 @@ func (c Client) Release(ctx context.Context) string {
 	return usualNamespace
 }
 
-// Policy is the operator's document that the webhook was given, and whether there may be kubelets that run no native sidecars.
-func (c Client) Policy(ctx context.Context) (policy config.Injector, plainSidecars bool, err error) {
-	fail := func(err error) (config.Injector, bool, error) {
-		return config.Injector{}, false, fmt.Errorf("read the operator's configuration: %w", err)
+// Policy is the webhook's configuration that the webhook was given, and whether there may be kubelets that run no native sidecars.
+func (c Client) Policy(ctx context.Context) (policy clusterconfig.Config, plainSidecars bool, err error) {
+	fail := func(err error) (clusterconfig.Config, bool, error) {
+		return clusterconfig.Config{}, false, fmt.Errorf("read the administrator's configuration: %w", err)
 	}
 	namespace := c.Release(ctx)
 	deployment, err := c.Kube.AppsV1().Deployments(namespace).Get(ctx, Deployment, metav1.GetOptions{})
@@ -67,7 +67,7 @@ func (c Client) Policy(ctx context.Context) (policy config.Injector, plainSideca
 	if err != nil {
 		return fail(err)
 	}
-	policy, err = config.LoadInjector([]byte(files.Data["config.yaml"]), func(file string) ([]byte, error) {
+	policy, err = clusterconfig.Load([]byte(files.Data["config.yaml"]), func(file string) ([]byte, error) {
 		text, found := files.Data[file]
 		if !found {
 			return nil, fs.ErrNotExist

@@ -11,7 +11,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 const operator = "../../../../injector/testdata/operator.yaml"
@@ -120,7 +120,7 @@ func TestValidateJSON(t *testing.T) {
 	}
 	f := r.Findings[0]
 	if f.Severity != decide.Mistake || f.File != "-" || f.Line != 16 || f.Kind != "Deployment" || f.Namespace != "shop" || f.Name != "web" ||
-		f.Where != config.Prefix+"mode" || !strings.Contains(f.Problem, `did you mean "sidecar"?`) {
+		f.Where != podconfig.Prefix+"mode" || !strings.Contains(f.Problem, `did you mean "sidecar"?`) {
 		t.Errorf("%+v", f)
 	}
 }
@@ -136,7 +136,7 @@ func TestInject(t *testing.T) {
 		t.Errorf("injected twice it is\n%s", twice)
 	}
 	code, stdout, stderr = run(t, account+strings.ReplaceAll(deployment, "app/prod", "other"), "inject", "-f", "-", "--config", operator)
-	if code != 1 || stdout != "" || !strings.Contains(stderr, "Deployment shop/web: kms.alibabacloud.com/secret.db: the operator") {
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "Deployment shop/web: kms.alibabacloud.com/secret.db: the administrator") {
 		t.Errorf("%d\n%s%s", code, stdout, stderr)
 	}
 	code, _, stderr = run(t, deployment, "inject", "-f", "-", "--config", operator)
@@ -147,8 +147,8 @@ func TestInject(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	code, stdout, _ := run(t, "", "explain")
-	for _, a := range config.Annotations() {
-		if !strings.Contains(stdout, "\n"+strings.TrimPrefix(a.Key, config.Prefix)+"  ") {
+	for _, a := range podconfig.Annotations() {
+		if !strings.Contains(stdout, "\n"+strings.TrimPrefix(a.Key, podconfig.Prefix)+"  ") {
 			t.Errorf("%d: the overview is without %s:\n%s", code, a.Key, stdout)
 		}
 	}
@@ -159,8 +159,8 @@ func TestExplain(t *testing.T) {
 		!strings.Contains(stderr, "did you mean kms.alibabacloud.com/refresh-interval?") {
 		t.Errorf("%d\n%s", code, stderr)
 	}
-	var a config.Annotation
-	if _, stdout, _ = run(t, "", "explain", "mode", "-o", "json"); json.Unmarshal([]byte(stdout), &a) != nil || a.Key != config.Prefix+"mode" {
+	var a podconfig.Annotation
+	if _, stdout, _ = run(t, "", "explain", "mode", "-o", "json"); json.Unmarshal([]byte(stdout), &a) != nil || a.Key != podconfig.Prefix+"mode" {
 		t.Error(stdout)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/explain"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 func (sh *shell) explain() *cobra.Command {
@@ -28,8 +28,8 @@ func (sh *shell) explain() *cobra.Command {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
 			var known []string
-			for _, a := range config.Annotations() {
-				name, _, _ := strings.Cut(strings.TrimPrefix(a.Key, config.Prefix), ".")
+			for _, a := range podconfig.Annotations() {
+				name, _, _ := strings.Cut(strings.TrimPrefix(a.Key, podconfig.Prefix), ".")
 				known = append(known, name+"\t"+a.Effect)
 			}
 			return known, cobra.ShellCompDirectiveNoFileComp
@@ -40,12 +40,12 @@ func (sh *shell) explain() *cobra.Command {
 			}
 			if len(args) == 0 {
 				if output == "json" {
-					return sh.encode(config.Annotations(), output)
+					return sh.encode(podconfig.Annotations(), output)
 				}
 				explain.Overview(sh.screen())
 				return nil
 			}
-			a, err := config.Describe(args[0])
+			a, err := podconfig.Describe(args[0])
 			if err != nil {
 				return err
 			}

@@ -12,10 +12,10 @@ import (
 
 // manifestFlags are those of the commands that read manifests.
 type manifestFlags struct {
-	source   manifest.Source
-	operator string // file of the operator's document
-	roleARN  string // of ServiceAccounts that are not found
-	offline  bool
+	source  manifest.Source
+	config  string // file of the webhook's configuration
+	roleARN string // of ServiceAccounts that are not found
+	offline bool
 }
 
 func (sh *shell) manifestFlags(cmd *cobra.Command) *manifestFlags {
@@ -24,8 +24,8 @@ func (sh *shell) manifestFlags(cmd *cobra.Command) *manifestFlags {
 	flags.StringSliceVarP(&f.source.Files, "filename", "f", nil, "files and folders with manifests; - is standard input")
 	flags.StringVarP(&f.source.Kustomize, "kustomize", "k", "", "folder of a kustomization")
 	flags.BoolVarP(&f.source.Recursive, "recursive", "R", false, "folders in the folders of -f too")
-	flags.StringVar(&f.operator, "config", "",
-		"file with the operator's document (config.yaml of the ConfigMap kms-webhook); then no cluster is asked")
+	flags.StringVar(&f.config, "config", "",
+		"file with the webhook's configuration (config.yaml of the ConfigMap kms-webhook); then no cluster is asked")
 	flags.StringVar(&f.roleARN, "role-arn", "",
 		"ARN of the RAM role of ServiceAccounts that are neither in the manifests nor in the cluster: acs:ram::<account>:role/<name>")
 	return f
@@ -44,7 +44,8 @@ func (sh *shell) inject() *cobra.Command {
 		Use:   "inject -f FILE",
 		Short: "Print manifests as their pods would be in the cluster",
 		Long: "Prints the manifests with what the webhook would add to their pods, by the webhook's own code. Documents without such pods are\n" +
-			"printed as they are. The operator's document and ServiceAccounts come from the cluster, which is not changed; with --config from\n" +
+			"printed as they are. The webhook's configuration and ServiceAccounts come from the cluster, which is not changed; with --config " +
+			"from\n" +
 			"that file and from the manifests; the role of a ServiceAccount that is not among them comes from --role-arn. Pods that the webhook " +
 			"would refuse are reported, and then nothing is printed.",
 		Example: `  # What would this Deployment's pods be?
@@ -81,7 +82,7 @@ func (sh *shell) validate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate -f FILE",
 		Short: "Say what is wrong with manifests before the cluster does",
-		Long: "Holds the pods of manifests to what the webhook would hold them to: all annotations, the operator's policy, the pod's own " +
+		Long: "Holds the pods of manifests to what the webhook would hold them to: all annotations, the administrator's policy, the pod's own " +
 			"content,\n" +
 			"the ServiceAccount's role, and the namespace's label. Without a cluster, or with --offline, the annotations and the pods alone.\n\n" +
 			"Exit code: 0 nothing would be refused, 1 something would, 2 it could not be checked.",
@@ -90,7 +91,7 @@ func (sh *shell) validate() *cobra.Command {
   kubectl kms validate -R -f manifests/
   helm template web ./chart | kubectl kms validate -f -
 
-  # In continuous integration, against the operator's document in the repository
+  # In continuous integration, against the webhook's configuration in the repository
   kubectl kms validate -k overlays/prod --config operator.yaml -o json`,
 		Annotations: map[string]string{judges: "not checked"},
 		Args:        onlyFlags, ValidArgsFunction: cobra.NoFileCompletions,
@@ -130,7 +131,7 @@ func (sh *shell) check(cmd *cobra.Command, f *manifestFlags, output string) (dec
 	world, policy, err := sh.world(cmd.Context(), f)
 	if outage := new(unavailableError); errors.As(err, &outage) {
 		if !f.offline {
-			fmt.Fprintf(sh.Err, "Note: checked without the operator's policy: %v\n", outage)
+			fmt.Fprintf(sh.Err, "Note: checked without the administrator's policy: %v\n", outage)
 		}
 		world, policy, err = outage.instead, "none", nil
 	}

@@ -173,7 +173,7 @@ func TestInjectSays(t *testing.T) {
 	}
 }
 
-// Without the ServiceAccount, inject says how to go on, and so it goes on: within what the operator allows.
+// Without the ServiceAccount, inject says how to go on, and so it goes on: within what the administrator allows.
 func TestRoleARN(t *testing.T) {
 	const role = "acs:ram::1234567890123456:role/shop"
 	inject := func(args ...string) (int, string, string) {

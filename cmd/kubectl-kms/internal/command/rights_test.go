@@ -12,7 +12,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
-// A developer may read a namespace, and neither the operator's document, nor the webhook's configuration, nor exec into pods. Of a
+// A developer may read a namespace, and neither the webhook's configuration, nor the webhook's configuration, nor exec into pods. Of a
 // pod that is well nothing is said to be broken then, nor said as if it were known.
 func TestDoctorForADeveloper(t *testing.T) {
 	text, err := os.ReadFile("../../../../injector/testdata/api.golden.yaml")
@@ -52,7 +52,7 @@ func TestDoctorForADeveloper(t *testing.T) {
 	}
 	for _, want := range []string{
 		"✓ certificate   the API server reaches the webhook and accepts its certificate\n",
-		"(the operator's policy could not be read: ",
+		"(the administrator's policy could not be read: ",
 		"assumes acs:ram::1234567890123456:role/shop\n",
 		"? sts           the agent cannot be asked: you are not allowed to create pods/exec in namespace shop\n",
 		"? files         the agent does not say, as above\n",
@@ -66,7 +66,7 @@ func TestDoctorForADeveloper(t *testing.T) {
 	}
 }
 
-// What only the operator's document says stands in angle brackets in what there is to paste, and is no other account's.
+// What only the webhook's configuration says stands in angle brackets in what there is to paste, and is no other account's.
 func TestPlaceholders(t *testing.T) {
 	server := shop()
 	server.Objects["/api/v1/namespaces/shop/serviceaccounts/web"] = object{"metadata": object{}}

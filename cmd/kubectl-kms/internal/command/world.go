@@ -13,13 +13,14 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 // patience is for one answer of the API server.
 const patience = 15 * time.Second
 
-// An unavailableError is that there is no operator's document, and the world without it.
+// An unavailableError is that there is no webhook's configuration, and the world without it.
 type unavailableError struct {
 	err     error
 	instead decide.World
@@ -42,22 +43,22 @@ func (sh *shell) world(ctx context.Context, f *manifestFlags) (decide.World, str
 }
 
 func (sh *shell) anywhere(ctx context.Context, f *manifestFlags) (decide.World, string, error) {
-	if f.operator != "" {
-		document, err := os.ReadFile(f.operator)
+	if f.config != "" {
+		document, err := os.ReadFile(f.config)
 		if err != nil {
 			return decide.World{}, "", err
 		}
-		policy, err := config.LoadInjector(document, func(name string) ([]byte, error) {
+		policy, err := clusterconfig.Load(document, func(name string) ([]byte, error) {
 			if !filepath.IsAbs(name) {
-				name = filepath.Join(filepath.Dir(f.operator), name)
+				name = filepath.Join(filepath.Dir(f.config), name)
 			}
 			return os.ReadFile(name)
 		})
 		if err != nil {
-			return decide.World{}, "", fmt.Errorf("%s: %w", f.operator, err)
+			return decide.World{}, "", fmt.Errorf("%s: %w", f.config, err)
 		}
 		in, err := injector.New(policy, sh.version)
-		return decide.World{Injector: in, Cluster: decide.Offline{}}, f.operator, err
+		return decide.World{Injector: in, Cluster: decide.Offline{}}, f.config, err
 	}
 	anything, err := sh.anything()
 	if err != nil {
@@ -83,10 +84,10 @@ func (sh *shell) anywhere(ctx context.Context, f *manifestFlags) (decide.World, 
 	return decide.World{Injector: in, PlainSidecars: plainSidecars, Cluster: client}, "the cluster's", err
 }
 
-// anything is an operator who allows everything, to check what does not depend on one. What only a real one could say is in angle
+// anything is a configuration that allows everything, to check what does not depend on one. What only a real one could say is in angle
 // brackets, for messages that name it.
 func (sh *shell) anything() (*injector.Injector, error) {
-	policy, err := config.ReadInjector([]byte(`{accountID: "0", clusterID: none, region: cn-hangzhou, agent: {image: kms-agent}, allow: {
+	policy, err := clusterconfig.Read([]byte(`{accountID: "0", clusterID: none, region: cn-hangzhou, agent: {image: kms-agent}, allow: {
 		roles: ["*"], secrets: ["*"], regions: ["*"], endpoints: ["*"], identities: [node-role, access-key, client-key]}}`))
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
@@ -134,11 +135,11 @@ func (w World) optedIn(ctx context.Context, namespace string) string {
 	case errors.Is(err, ErrUnknown):
 	case errors.Is(err, injector.ErrNotFound):
 		return fmt.Sprintf("namespace %s does not exist; nothing is injected in it unless it has the label %s=enabled", namespace,
-			config.NamespaceLabel)
-	case err == nil && labels[config.NamespaceLabel] != "enabled":
+			podconfig.NamespaceLabel)
+	case err == nil && labels[podconfig.NamespaceLabel] != "enabled":
 		return fmt.Sprintf("namespace %s does not have the label %s=enabled, so that the cluster injects nothing in it; kubectl label "+
 			"namespace %s %s=enabled",
-			namespace, config.NamespaceLabel, namespace, config.NamespaceLabel)
+			namespace, podconfig.NamespaceLabel, namespace, podconfig.NamespaceLabel)
 	}
 	return ""
 }

@@ -8,7 +8,7 @@ import (
 	"io"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // Inject writes the documents to out with what the webhook would add to their pods, and warnings to notes. If a pod would be
@@ -21,7 +21,7 @@ func Inject(ctx context.Context, world World, documents []*manifest.Document, na
 		for _, o := range d.Objects() {
 			pod, ok := o.Pod()
 			if !ok {
-				for _, stray := range o.Strays(config.Prefix) {
+				for _, stray := range o.Strays(podconfig.Prefix) {
 					fmt.Fprintf(notes, "Warning: %s: %s: %s: %s\n", d.File, o, stray.Path, unseen(o.Kind))
 				}
 				continue

@@ -10,7 +10,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
@@ -88,7 +88,7 @@ func (r *Report) add(o manifest.Object, line int, namespace string, severity Sev
 
 // strays looks at annotations for pods that were not found. Whether they reach any is not known; a mistake in them is one in any case.
 func (r *Report) strays(o manifest.Object, namespace string) {
-	for _, stray := range o.Strays(config.Prefix) {
+	for _, stray := range o.Strays(podconfig.Prefix) {
 		_, mistakes := injector.Parse(stray.Annotations)
 		for _, m := range mistakes {
 			r.add(o, stray.Line, namespace, Mistake, m.Where, m.Problem)
@@ -99,11 +99,11 @@ func (r *Report) strays(o manifest.Object, namespace string) {
 
 // overlooked warns of annotations that nobody reads, for where they are or for a mistake in their prefix.
 func (r *Report) overlooked(pod manifest.Pod, namespace string) {
-	for _, key := range config.Misplaced(pod.Above, pod.Annotations) {
+	for _, key := range podconfig.Misplaced(pod.Above, pod.Annotations) {
 		r.add(pod.Object, pod.AboveLine(key), namespace, Warning, key,
 			"has no effect here, only on pods; move it to "+pod.Path+".metadata.annotations")
 	}
-	meant := config.Misspelt(pod.Annotations)
+	meant := podconfig.Misspelt(pod.Annotations)
 	for _, key := range slices.Sorted(maps.Keys(meant)) {
 		r.add(pod.Object, pod.AnnotationLine(key), namespace, Warning, key, "is not read by anybody; did you mean "+meant[key]+"?")
 	}
@@ -131,7 +131,7 @@ func (r *Report) pod(pod manifest.Pod, namespace string, d injector.Decision, no
 		add(Warning, "", w)
 	}
 	if notOptedIn != "" {
-		add(Warning, config.Prefix+"inject", notOptedIn)
+		add(Warning, podconfig.Prefix+"inject", notOptedIn)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 const reinstall = "install it anew: helm upgrade --install, or kubectl apply -k, as it was installed"
@@ -25,12 +25,12 @@ func (e *examination) namespaceLabel(ctx context.Context) {
 	switch {
 	case err != nil:
 		e.add(Namespace, Unseen, fmt.Sprintf("the labels of namespace %s cannot be read: %v", name, err), "")
-	case e.labels[config.NamespaceLabel] != "enabled":
+	case e.labels[podconfig.NamespaceLabel] != "enabled":
 		e.add(Namespace, Broken, fmt.Sprintf("%s does not have the label %s=enabled: the webhook is not called for its pods", name,
-			config.NamespaceLabel),
-			fmt.Sprintf("kubectl label namespace %s %s=enabled, then make the pods anew", name, config.NamespaceLabel))
+			podconfig.NamespaceLabel),
+			fmt.Sprintf("kubectl label namespace %s %s=enabled, then make the pods anew", name, podconfig.NamespaceLabel))
 	default:
-		e.add(Namespace, Good, fmt.Sprintf("%s has the label %s=enabled", name, config.NamespaceLabel), "")
+		e.add(Namespace, Good, fmt.Sprintf("%s has the label %s=enabled", name, podconfig.NamespaceLabel), "")
 	}
 }
 
@@ -72,14 +72,14 @@ func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
 	if of == nil {
 		of = map[string]string{}
 	}
-	of[config.NamespaceLabel], of[corev1.LabelMetadataName] = "enabled", e.subject.namespace
+	of[podconfig.NamespaceLabel], of[corev1.LabelMetadataName] = "enabled", e.subject.namespace
 	selector, err := metav1.LabelSelectorAsSelector(w.NamespaceSelector)
 	switch {
 	case w.FailurePolicy == nil || *w.FailurePolicy != admissionv1.Fail:
 		e.add(Webhook, Broken, "its failurePolicy is not Fail: while the webhook is away, pods start without their secrets", reinstall)
 	case err != nil || !selector.Matches(labels.Set(of)):
 		e.add(Webhook, Broken, fmt.Sprintf("its namespaceSelector leaves namespace %s out, whatever its label says", e.subject.namespace),
-			"move the pods to another namespace, or have the operator take it out of excludedNamespaces")
+			"move the pods to another namespace, or have the administrator take it out of excludedNamespaces")
 	default:
 		e.add(Webhook, Good, fmt.Sprintf("%s is called for annotated pods of labelled namespaces (failurePolicy Fail)", w.Name), "")
 	}

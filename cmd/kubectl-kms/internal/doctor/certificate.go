@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // fromSecret is the annotation by which cert-manager's cainjector finds what to copy into a caBundle.
@@ -40,7 +40,7 @@ func (e *examination) certificate(ctx context.Context, w *admissionv1.MutatingWe
 			return
 		}
 	}
-	if e.labels[config.NamespaceLabel] != "enabled" {
+	if e.labels[podconfig.NamespaceLabel] != "enabled" {
 		e.add(Certificate, Unneeded, says+"whether the API server accepts the certificate shows in a labelled namespace", "")
 		return
 	}
@@ -91,7 +91,7 @@ func authority(bundle []byte, now time.Time) (string, error) {
 // bystander is a pod that the webhook is asked about and leaves as it is.
 func bystander() *corev1.Pod {
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "kms-doctor-", Annotations: map[string]string{config.Prefix + "inject": "false"}},
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "kms-doctor-", Annotations: map[string]string{podconfig.Prefix + "inject": "false"}},
 		Spec: corev1.PodSpec{
 			AutomountServiceAccountToken: new(false),
 			SecurityContext: &corev1.PodSecurityContext{

@@ -26,8 +26,8 @@ type Doctor struct {
 	Client cluster.Client
 	Asker  injected.Asker
 	Flags  genericclioptions.RESTClientGetter
-	World  decide.World // with the operator's document, or with one that allows everything
-	Blind  error        // why it is not the operator's document; what only that says is in angle brackets then
+	World  decide.World // with the webhook's configuration, or with one that allows everything
+	Blind  error        // why it is not the webhook's configuration; what only that says is in angle brackets then
 }
 
 // An examination is one subject and what is known about it so far.

@@ -27,7 +27,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
@@ -70,12 +70,12 @@ func whole(t *testing.T) *kube {
 		"/version":                          map[string]any{"gitVersion": "v1.36.3"},
 		"/.well-known/openid-configuration": map[string]any{"issuer": "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c0ffee"},
 		"/api/v1/namespaces/shop": map[string]any{"metadata": map[string]any{"name": "shop",
-			"labels": map[string]any{config.NamespaceLabel: "enabled"}}},
+			"labels": map[string]any{podconfig.NamespaceLabel: "enabled"}}},
 		account + k.account(): map[string]any{"metadata": map[string]any{"annotations": map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"}}},
 		webhooks: &admissionv1.MutatingWebhookConfiguration{Webhooks: []admissionv1.MutatingWebhook{{
 			Name: "pods.kms.alibabacloud.com", FailurePolicy: &fail,
 			NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
-				{Key: config.NamespaceLabel, Operator: metav1.LabelSelectorOpIn, Values: []string{"enabled"}},
+				{Key: podconfig.NamespaceLabel, Operator: metav1.LabelSelectorOpIn, Values: []string{"enabled"}},
 				{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{"kube-system"}},
 			}},
 			ClientConfig: admissionv1.WebhookClientConfig{CABundle: bundle(t),
@@ -195,11 +195,11 @@ func TestChain(t *testing.T) {
 			k.Refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": context deadline exceeded`
 		}, "certificate", "9443"},
 		"somebody else's webhook": {func(k *kube) { k.Refuses = `failed calling webhook "other.example.com": x509` }, "", ""},
-		"annotation": {func(k *kube) { k.pod.Annotations[config.Prefix+"modee"] = "init" }, "annotations",
+		"annotation": {func(k *kube) { k.pod.Annotations[podconfig.Prefix+"modee"] = "init" }, "annotations",
 			"did you mean kms.alibabacloud.com/mode?"},
 		"not asked": {func(k *kube) {
-			delete(k.pod.Annotations, config.Prefix+"inject")
-			k.pod.Annotations[config.Prefix+"inject"] = "false"
+			delete(k.pod.Annotations, podconfig.Prefix+"inject")
+			k.pod.Annotations[podconfig.Prefix+"inject"] = "false"
 		}, "annotations", "does not ask"},
 		"not injected": {func(k *kube) { k.pod.Spec.InitContainers = nil }, "injection", "while the webhook was not called"},
 		"no pod": {func(k *kube) {

@@ -11,7 +11,7 @@ import (
 )
 
 func (e *examination) role() {
-	if e.Blind != nil && e.agent != nil { // the account of a role that is named without one is the operator's to say
+	if e.Blind != nil && e.agent != nil { // the account of a role that is named without one is the administrator's to say
 		e.verdict.RoleARN = strings.Replace(e.verdict.RoleARN, e.World.Injector.Policy().AccountID, accountOf(e.agent.Role()), 1)
 	}
 	switch identity := e.verdict.Spec.Identity; {
@@ -85,12 +85,13 @@ func (e *examination) provider(ctx context.Context) string {
 	cluster := issuer[strings.LastIndex(issuer, "/")+1:]
 	switch {
 	case e.Blind == nil && arn != policy.OIDCProviderARN:
-		e.add(Provider, Broken, fmt.Sprintf("the pod shows its token to %s, but the operator's document says %s", arn, policy.OIDCProviderARN),
+		e.add(Provider, Broken, fmt.Sprintf("the pod shows its token to %s, but the webhook's configuration says %s", arn,
+			policy.OIDCProviderARN),
 			"make the pod anew")
 	case strings.HasPrefix(issuer, "https://oidc-ack-") && strings.Contains(arn, "/ack-rrsa-") &&
 		!strings.HasSuffix(arn, "/ack-rrsa-"+cluster):
 		e.add(Provider, Broken, fmt.Sprintf("%s is another cluster's: this one issues tokens as %s", arn, issuer),
-			"set clusterID of the operator's document (Helm value) to "+cluster+", then make the pod anew")
+			"set clusterID of the webhook's configuration (Helm value) to "+cluster+", then make the pod anew")
 	case err != nil:
 		e.add(Provider, Unseen, fmt.Sprintf("%s; the cluster's issuer, which must be its, cannot be read: %v", arn, err), "")
 	default:

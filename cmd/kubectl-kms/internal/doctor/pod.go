@@ -7,6 +7,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
@@ -29,11 +30,11 @@ func (e *examination) annotations(ctx context.Context) error {
 		e.add(Annotations, Broken, mistakes.Error(), "change them in the manifest; kubectl kms explain shows what they may be")
 	case !v.Asked:
 		e.add(Annotations, Broken, "the pod does not ask to be injected",
-			fmt.Sprintf(`annotate the pod template with %sinject: "true" and %ssecret.<file>: <KMS secret>`, config.Prefix, config.Prefix))
+			fmt.Sprintf(`annotate the pod template with %sinject: "true" and %ssecret.<file>: <KMS secret>`, podconfig.Prefix, podconfig.Prefix))
 	case e.Blind != nil:
-		e.add(Annotations, Good, "are right (the operator's policy could not be read: "+e.Blind.Error()+")", "")
+		e.add(Annotations, Good, "are right (the administrator's policy could not be read: "+e.Blind.Error()+")", "")
 	default:
-		e.add(Annotations, Good, "are right, and allowed by the operator's policy", "")
+		e.add(Annotations, Good, "are right, and allowed by the administrator's policy", "")
 	}
 	return nil
 }

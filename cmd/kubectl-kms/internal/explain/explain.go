@@ -5,22 +5,22 @@ import (
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // Overview writes a line for each annotation.
 func Overview(s screen.Screen) {
-	s.Printf("Annotations of a pod, or of a workload's pod template, with the prefix %s\n\n", config.Prefix)
+	s.Printf("Annotations of a pod, or of a workload's pod template, with the prefix %s\n\n", podconfig.Prefix)
 	t := screen.Table{Header: []string{"ANNOTATION", "DEFAULT", "EFFECT"}}
-	for _, a := range config.Annotations() {
-		t.Add(strings.TrimPrefix(a.Key, config.Prefix), unmarked(a.Default), unmarked(a.Effect))
+	for _, a := range podconfig.Annotations() {
+		t.Add(strings.TrimPrefix(a.Key, podconfig.Prefix), unmarked(a.Default), unmarked(a.Effect))
 	}
 	s.Table(t)
 	s.Printf("\nMore about one of them: kubectl kms explain mode\nThe long form of secret.<file>: kubectl kms explain secret\n")
 }
 
 // Page writes all about one annotation.
-func Page(s screen.Screen, a config.Annotation) {
+func Page(s screen.Screen, a podconfig.Annotation) {
 	s.Printf("%s\n\n", s.Strong(a.Key))
 	s.Field("Effect", unmarked(a.Effect))
 	s.Field("Value", unmarked(a.Value))

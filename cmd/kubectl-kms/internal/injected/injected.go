@@ -11,23 +11,24 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 // A Pod is a pod that has an agent.
 type Pod struct {
 	*corev1.Pod
-	Agent   config.Agent // what its agent was told
-	Version string       // that injected it
-	Mode    config.Mode
+	Agent   agentconfig.Config // what its agent was told
+	Version string             // that injected it
+	Mode    podconfig.Mode
 
 	containers []corev1.Container // the agent's
 }
 
 // Read looks for the agent's containers. Without any, ok is false. The error is about what they were told.
 func Read(pod *corev1.Pod) (p Pod, ok bool, err error) {
-	p = Pod{Pod: pod, Version: pod.Annotations[config.InjectedAnnotation]}
+	p = Pod{Pod: pod, Version: pod.Annotations[podconfig.InjectedAnnotation]}
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		if c.Name == injector.InitContainerName || c.Name == injector.ContainerName {
 			p.containers = append(p.containers, c)
@@ -38,13 +39,13 @@ func Read(pod *corev1.Pod) (p Pod, ok bool, err error) {
 	}
 	switch {
 	case len(p.containers) == 2:
-		p.Mode = config.ModeSidecar
+		p.Mode = podconfig.ModeSidecar
 	case p.containers[0].Name == injector.InitContainerName:
-		p.Mode = config.ModeInit
+		p.Mode = podconfig.ModeInit
 	default:
-		p.Mode = config.ModeSingle
+		p.Mode = podconfig.ModeSingle
 	}
-	p.Agent, err = config.ReadAgent([]byte(p.env(config.AgentEnv)))
+	p.Agent, err = agentconfig.Read([]byte(p.env(agentconfig.Env)))
 	if err != nil {
 		err = fmt.Errorf("pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
@@ -61,13 +62,13 @@ func (p Pod) env(name string) string {
 }
 
 // Role is the RAM role that the agent assumes; "" with other identities than RRSA.
-func (p Pod) Role() string { return p.env(config.RoleARNEnv) }
+func (p Pod) Role() string { return p.env(agentconfig.RoleARNEnv) }
 
 // Provider is RAM's OIDC identity provider, to which the agent shows its token.
-func (p Pod) Provider() string { return p.env(config.OIDCProviderARNEnv) }
+func (p Pod) Provider() string { return p.env(agentconfig.OIDCProviderARNEnv) }
 
 // Region is the cluster's, as the agent was told.
-func (p Pod) Region() string { return p.env(config.STSRegionEnv) }
+func (p Pod) Region() string { return p.env(agentconfig.STSRegionEnv) }
 
 // Secrets are the names or ARNs of what the agent fetches, each once.
 func (p Pod) Secrets() []string {
@@ -84,7 +85,7 @@ func (p Pod) Secrets() []string {
 
 // Fixed reports whether all that the agent fetches are versions that never change, so that it fetches them once.
 func (p Pod) Fixed() bool {
-	return len(p.Agent.Env) == 0 && !slices.ContainsFunc(p.Agent.Files, func(f config.File) bool { return f.VersionID == "" })
+	return len(p.Agent.Env) == 0 && !slices.ContainsFunc(p.Agent.Files, func(f agentconfig.File) bool { return f.VersionID == "" })
 }
 
 // Interval is the time between two refreshes at present, by what the agent says: longer than the pod asks for while STS or KMS refuses
@@ -111,7 +112,7 @@ func (p Pod) Stale(held status.Status, now time.Time) bool {
 
 // Sidecar is the container that keeps the files fresh; "" without one.
 func (p Pod) Sidecar() string {
-	if p.Mode == config.ModeInit {
+	if p.Mode == podconfig.ModeInit {
 		return ""
 	}
 	return injector.ContainerName
@@ -159,7 +160,7 @@ func (p Pod) Started() (status.Status, error) {
 }
 
 // Declared are the names or ARNs of what a pod asks for, each once.
-func Declared(spec config.Spec) []string {
+func Declared(spec podconfig.Spec) []string {
 	var names []string
 	for _, s := range spec.Secrets {
 		names = append(names, s.Names()...)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
@@ -41,7 +42,7 @@ func read(t *testing.T, name string) Pod {
 
 func TestRead(t *testing.T) {
 	p := read(t, "api")
-	if p.Mode != config.ModeSidecar || p.Version != "v0.0.0" || p.Role() != "acs:ram::1234567890123456:role/shop" ||
+	if p.Mode != podconfig.ModeSidecar || p.Version != "v0.0.0" || p.Role() != "acs:ram::1234567890123456:role/shop" ||
 		p.Provider() != "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee" || p.Sidecar() != injector.ContainerName {
 		t.Errorf("%+v", p)
 	}

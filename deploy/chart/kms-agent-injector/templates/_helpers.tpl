@@ -37,7 +37,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- include "kms.image" (dict "root" . "name" "kms-webhook" "digest" .Values.image.digest) }}
 {{- end }}
 
-{{/* The operator's document: the values that are part of it, with what the chart knows better filled in. */}}
+{{/* The webhook's configuration: the values that are part of it, with what the chart knows better filled in. */}}
 {{- define "kms.config" -}}
 {{- $config := pick .Values "accountID" "clusterID" "region" "oidcProviderARN" "network" "kms" "sts" "agent" "allow" "namespaces" | deepCopy }}
 {{- $agent := $config.agent }}
