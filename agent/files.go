@@ -53,7 +53,7 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 			continue
 		}
 		name, isVariable := variable(f)
-		data, err := render.Render(f, inputs...)
+		data, err := render.Render(f.Format, f.Keys, f.Template, inputs...)
 		if err == nil && isVariable {
 			err = holdable(inputs[0], data)
 		}

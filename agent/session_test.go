@@ -94,7 +94,7 @@ func TestSessionThatCannotBeNarrowedIsRefused(t *testing.T) {
 			}
 		}, "STS takes 2048"},
 		"the node's role": {func(p *pod) { p.doc.Identity.Kind = config.NodeRole }, "use another identity"},
-		"an access key without a role": {func(p *pod) { p.doc.Identity.Kind = config.AccessKey; p.env[agentconfig.AccessKeyRoleEnv] = "" },
+		"an access key without a role": {func(p *pod) { p.doc.Identity.Kind = config.AccessKey; p.env[config.AccessKeyRoleEnv] = "" },
 			"has no session"},
 	} {
 		t.Run(name, func(t *testing.T) {

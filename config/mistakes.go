@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -86,3 +87,6 @@ func (m Mistakes) Err() error {
 	}
 	return m
 }
+
+// ErrNotFound is what a look-up of an object in the cluster says of one that does not exist.
+var ErrNotFound = errors.New("does not exist")

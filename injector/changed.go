@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
@@ -39,12 +40,12 @@ func (r *request) otherFileSets() (annotations []string) {
 	for c := range r.Pod.Spec.each {
 		own := r.secretsVolume(c.Name)
 		if !selected(&r.Spec, c.Name) || !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool {
-			return strings.HasPrefix(m.Name, SecretsVolume) && m.Name != own && m.path() == r.Spec.MountPath
+			return strings.HasPrefix(m.Name, agentconfig.SecretsVolume) && m.Name != own && m.path() == r.Spec.MountPath
 		}) {
 			continue
 		}
 		for i, s := range r.Spec.Secrets {
-			if len(s.Containers) > 0 && !other[i] && (own == SecretsVolume || s.Shows(c.Name)) {
+			if len(s.Containers) > 0 && !other[i] && (own == agentconfig.SecretsVolume || s.Shows(c.Name)) {
 				other[i] = true
 				annotations = append(annotations, "secret."+s.File)
 			}
@@ -54,7 +55,7 @@ func (r *request) otherFileSets() (annotations []string) {
 }
 
 func (r *request) otherMode() []string {
-	if r.Spec.Mode == podconfig.ModeInit && r.Pod.Spec.has(ContainerName) {
+	if r.Spec.Mode == podconfig.ModeInit && r.Pod.Spec.has(agentconfig.ContainerName) {
 		return []string{"mode"}
 	}
 	return nil // what is missing comes
@@ -86,6 +87,6 @@ func unasked(pod Pod) []string {
 	}
 	return []string{podconfig.Prefix + "inject: does not ask for the agent any more, which is in this pod already and stays; to be without " +
 		"it, " +
-		"remove the containers " + InitContainerName + " and " + ContainerName +
+		"remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName +
 		" from the manifest, or have the webhook that changes the annotation called before this one, by the name of its configuration"}
 }

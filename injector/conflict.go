@@ -60,12 +60,12 @@ func (in *Injector) invalid(r *request) config.Mistakes {
 func (in *Injector) namesInUse(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
-	inMemory := []string{SecretsVolume, StateVolume}
+	inMemory := []string{agentconfig.SecretsVolume, agentconfig.StateVolume}
 	for _, v := range r.fileSets {
 		inMemory = append(inMemory, v.volume)
 	}
 	if r.Spec.API != nil {
-		inMemory = append(inMemory, APIVolume)
+		inMemory = append(inMemory, agentconfig.APIVolume)
 	}
 	for _, name := range inMemory {
 		if v, exists := pod.volume(name); exists && (v.EmptyDir == nil || v.EmptyDir.Medium != "Memory") {
@@ -73,18 +73,18 @@ func (in *Injector) namesInUse(r *request) config.Mistakes {
 				Problem: "would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}"})
 		}
 	}
-	if v, exists := pod.volume(ProgramVolume); exists && len(r.Spec.Env) > 0 && !in.hasProgram(pod, v) {
-		m = append(m, config.Mistake{Where: "volume " + ProgramVolume,
+	if v, exists := pod.volume(agentconfig.ProgramVolume); exists && len(r.Spec.Env) > 0 && !in.hasProgram(pod, v) {
+		m = append(m, config.Mistake{Where: "volume " + agentconfig.ProgramVolume,
 			Problem: "has the name of the volume with the agent's program but does not hold it; give it another name"})
 	}
 	identity := r.Spec.Identity
-	if v, exists := pod.volume(ClientKeyVolume); exists && identity.Kind == config.ClientKey &&
+	if v, exists := pod.volume(agentconfig.ClientKeyVolume); exists && identity.Kind == config.ClientKey &&
 		(v.Secret == nil || v.Secret.SecretName != identity.Secret) {
-		m = append(m, config.Mistake{Where: "volume " + ClientKeyVolume, Problem: fmt.Sprintf(
+		m = append(m, config.Mistake{Where: "volume " + agentconfig.ClientKeyVolume, Problem: fmt.Sprintf(
 			"has the name of the client key's volume but is not the Secret %s; give it another name", identity.Secret)})
 	}
-	if v, exists := pod.volume(TokenVolume); exists && identity.Kind == config.RRSA && !v.projects(tokenAudience, tokenFile) {
-		m = append(m, config.Mistake{Where: "volume " + TokenVolume, Problem: fmt.Sprintf(
+	if v, exists := pod.volume(agentconfig.TokenVolume); exists && identity.Kind == config.RRSA && !v.projects(tokenAudience, tokenFile) {
+		m = append(m, config.Mistake{Where: "volume " + agentconfig.TokenVolume, Problem: fmt.Sprintf(
 			"has the name of the RRSA token's volume but not that token; give it another name, or project serviceAccountToken: {audience: %s, "+
 				"path: %s}", tokenAudience, tokenFile)})
 	}
@@ -112,15 +112,15 @@ func (in *Injector) warnSidecar(r *request) []string {
 	var warnings []string
 	if r.Spec.Mode != podconfig.ModeInit && !in.native(r) && r.completes() {
 		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, which never ends, so that the pod will "+
-			"not complete; remove %sapi", ContainerName, podconfig.Prefix))
+			"not complete; remove %sapi", agentconfig.ContainerName, podconfig.Prefix))
 	}
 	if r.Spec.API != nil && !in.native(r) {
 		warnings = append(warnings, fmt.Sprintf("this cluster runs the sidecar %s as a plain container, so that its API may come after the "+
-			"application's start; wait for %s", ContainerName, config.APITokenFile))
+			"application's start; wait for %s", agentconfig.ContainerName, config.APITokenFile))
 	}
 	if r.Spec.Mode == podconfig.ModeSidecar && r.Spec.RefreshInterval == 0 && r.Spec.API == nil {
 		warnings = append(warnings, fmt.Sprintf("%srefresh-interval is 0, so that the sidecar %s never does anything; set %smode: init to be "+
-			"without it", podconfig.Prefix, ContainerName, podconfig.Prefix))
+			"without it", podconfig.Prefix, agentconfig.ContainerName, podconfig.Prefix))
 	}
 	return warnings
 }
@@ -133,7 +133,7 @@ func warnRole(r *request, readers []Container) []string {
 	var others []string
 	for _, c := range readers {
 		for _, e := range c.Env {
-			if e.Name == agentconfig.AccessKeyRoleEnv && e.Value != "" && e.Value != r.RoleARN {
+			if e.Name == config.AccessKeyRoleEnv && e.Value != "" && e.Value != r.RoleARN {
 				others = append(others, fmt.Sprintf("%s in %s", e.Value, c.Name))
 			}
 		}
@@ -143,7 +143,7 @@ func warnRole(r *request, readers []Container) []string {
 	}
 	return []string{fmt.Sprintf("%s is stated by the containers and stays, %s, but is not the role of the agent, %s; what they get besides "+
 		"by %sapp-identity is good for it only if the role's trust policy names the pod's ServiceAccount",
-		agentconfig.AccessKeyRoleEnv, some(others), r.RoleARN, podconfig.Prefix)}
+		config.AccessKeyRoleEnv, some(others), r.RoleARN, podconfig.Prefix)}
 }
 
 // warnProfile is for a profile that was written for the application and that the agent's containers have too.

@@ -30,8 +30,8 @@ func (in *Injector) sharedContainer(r *request, a *permissions, document string,
 		}, in.identity(r)...),
 		Resources: resources,
 		VolumeMounts: append([]corev1.VolumeMount{
-			{Name: SecretsVolume, MountPath: config.DefaultSecretsDir},
-			{Name: StateVolume, MountPath: config.DefaultStateDir},
+			{Name: agentconfig.SecretsVolume, MountPath: config.DefaultSecretsDir},
+			{Name: agentconfig.StateVolume, MountPath: config.DefaultStateDir},
 		}, identityMounts(r.Spec.Identity.Kind)...),
 		// The agent writes why it stopped; its log is the next best if it could not even do that.
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
@@ -58,14 +58,14 @@ func (in *Injector) sharedContainer(r *request, a *permissions, document string,
 
 // initContainer writes the files before the other containers start.
 func initContainer(shared corev1.Container) corev1.Container {
-	shared.Name, shared.Args = InitContainerName, []string{agentconfig.CommandInit}
+	shared.Name, shared.Args = agentconfig.InitContainerName, []string{agentconfig.CommandInit}
 	return shared
 }
 
 // sidecar keeps the files fresh and serves the local API.
 func (in *Injector) sidecar(r *request, shared corev1.Container, native bool, metricsPort int) corev1.Container {
 	c := shared
-	c.Name, c.Args = ContainerName, []string{agentconfig.CommandRun}
+	c.Name, c.Args = agentconfig.ContainerName, []string{agentconfig.CommandRun}
 	if metricsPort != 0 {
 		c.Ports = []corev1.ContainerPort{{Name: metricsPortName, ContainerPort: int32(metricsPort)}} //nolint:gosec // a port
 	}
@@ -101,7 +101,7 @@ func (in *Injector) containers(r *request, shared corev1.Container) []corev1.Con
 // volumes are those that the pod needs.
 func (in *Injector) volumes(r *request, a *permissions) []corev1.Volume {
 	spec := &r.Spec
-	volumes := []corev1.Volume{in.tmpfs(SecretsVolume), in.tmpfs(StateVolume)}
+	volumes := []corev1.Volume{in.tmpfs(agentconfig.SecretsVolume), in.tmpfs(agentconfig.StateVolume)}
 	switch spec.Identity.Kind {
 	case config.RRSA:
 		volumes = append(volumes, tokenVolume(spec.TokenExpiration))
@@ -112,7 +112,7 @@ func (in *Injector) volumes(r *request, a *permissions) []corev1.Volume {
 		volumes = append(volumes, in.tmpfs(v.volume))
 	}
 	if spec.API != nil {
-		volumes = append(volumes, in.tmpfs(APIVolume))
+		volumes = append(volumes, in.tmpfs(agentconfig.APIVolume))
 	}
 	if len(spec.Env) > 0 {
 		volumes = append(volumes, in.programVolume())

@@ -18,7 +18,7 @@ type Request struct {
 	PlainSidecars bool     // agent.nativeSidecar: auto means never: there may be kubelets that run no native sidecars
 }
 
-// A Cluster answers what a decision needs besides the pod. An error that is ErrNotFound says why there is no such object; any other is
+// A Cluster answers what a decision needs besides the pod. An error that is config.ErrNotFound says why there is no such object; any other is
 // an outage, and says what was asked.
 type Cluster interface {
 	// NamespaceLabels returns the labels of a namespace.
@@ -28,9 +28,6 @@ type Cluster interface {
 	// by the one before, the pod has no role.
 	ServiceAccountAnnotations(ctx context.Context, namespace, name string, fresh bool) (map[string]string, error)
 }
-
-// ErrNotFound is about an object that does not exist.
-var ErrNotFound = errors.New("does not exist")
 
 // A Decision is what becomes of a pod. It is refused if there is a Reason.
 type Decision struct {
@@ -107,7 +104,7 @@ func (in *Injector) of(ctx context.Context, namespace string, cluster Cluster) (
 		return in.in(namespace, nil), nil
 	}
 	labels, err := cluster.NamespaceLabels(ctx, namespace)
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	if err != nil && !errors.Is(err, config.ErrNotFound) {
 		return nil, err
 	}
 	return in.in(namespace, labels), nil
@@ -119,8 +116,9 @@ func (in *Injector) role(ctx context.Context, r *request, cluster Cluster) (arn 
 		return "", nil, nil
 	}
 	account := rrsa.ServiceAccount{Namespace: r.Namespace, Name: r.serviceAccount()}
-	if rrsa.FromPod(r.Spec) {
-		arn, none = rrsa.Role(r.Spec, in.policy, account)
+	policy := rrsa.Policy{AccountID: in.policy.AccountID, PodRoles: *in.policy.Allow.PodRoles, Roles: in.policy.Allow.Roles}
+	if named, annotation := r.Spec.Role(policy.AccountID); named != "" {
+		arn, none = rrsa.Role(rrsa.Named{ARN: named, Annotation: annotation}, policy, account)
 		return arn, none, nil
 	}
 	if err := possible(account); err != nil {
@@ -129,13 +127,13 @@ func (in *Injector) role(ctx context.Context, r *request, cluster Cluster) (arn 
 	for _, fresh := range []bool{false, true} {
 		annotations, err := cluster.ServiceAccountAnnotations(ctx, account.Namespace, account.Name, fresh)
 		switch {
-		case errors.Is(err, ErrNotFound):
+		case errors.Is(err, config.ErrNotFound):
 			none = fmt.Errorf("ServiceAccount %s/%s, with which the pod runs, %w", account.Namespace, account.Name, err)
 		case err != nil && fresh:
 			return "", nil, err
 		case err == nil:
 			account.Annotations = annotations
-			if arn, none = rrsa.Role(r.Spec, in.policy, account); none == nil {
+			if arn, none = rrsa.Role(rrsa.Named{}, policy, account); none == nil {
 				return arn, nil, nil
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
@@ -80,7 +81,7 @@ func (in *Injector) encoded(r *request, a *permissions, resources corev1.Resourc
 	of.RoleARN = roleHole
 	e := &encoded{}
 	for _, c := range in.containers(&of, in.sharedContainer(&of, a, documentHole, resources)) {
-		agent := encodedAgent{name: c.Name, plain: c.Name == ContainerName && c.RestartPolicy == nil}
+		agent := encodedAgent{name: c.Name, plain: c.Name == agentconfig.ContainerName && c.RestartPolicy == nil}
 		text := encodeValue(c)
 		agent.parts[0], text, _ = bytes.Cut(text, encodeValue(documentHole))
 		agent.parts[1], agent.parts[2], _ = bytes.Cut(text, encodeValue(roleHole))

@@ -16,10 +16,10 @@ import (
 // programSize holds the agent's program a few times over. The volume is on disk: it is the same for every pod, and no secret.
 const programSize = "64Mi"
 
-// copiesProgram reports how the containers' commands find the agent's program in ProgramVolume: the agent copies it there, or the
+// copiesProgram reports how the containers' commands find the agent's program in agentconfig.ProgramVolume: the agent copies it there, or the
 // volume is the agent's image, whose only file outside of /etc it is. A pod that was injected before keeps what it got.
 func (in *Injector) copiesProgram(pod *PodSpec) bool {
-	if v, exists := pod.volume(ProgramVolume); exists && injected(pod) {
+	if v, exists := pod.volume(agentconfig.ProgramVolume); exists && injected(pod) {
 		return v.EmptyDir != nil
 	}
 	return !*in.policy.Agent.ImageVolume
@@ -36,9 +36,9 @@ func (in *Injector) hasProgram(pod *PodSpec, v Volume) bool {
 	return false
 }
 
-// programVolume is ProgramVolume, which the agent copies its program to, or which is the agent's image.
+// programVolume is agentconfig.ProgramVolume, which the agent copies its program to, or which is the agent's image.
 func (in *Injector) programVolume() corev1.Volume {
-	v := corev1.Volume{Name: ProgramVolume}
+	v := corev1.Volume{Name: agentconfig.ProgramVolume}
 	if *in.policy.Agent.ImageVolume {
 		v.Image = &corev1.ImageVolumeSource{Reference: in.policy.Agent.Image, PullPolicy: corev1.PullPolicy(in.policy.Agent.ImagePullPolicy)}
 	} else {
@@ -48,7 +48,7 @@ func (in *Injector) programVolume() corev1.Volume {
 }
 
 func programMount(readOnly bool) corev1.VolumeMount {
-	return corev1.VolumeMount{Name: ProgramVolume, MountPath: agentconfig.ProgramDir, ReadOnly: readOnly}
+	return corev1.VolumeMount{Name: agentconfig.ProgramVolume, MountPath: agentconfig.ProgramDir, ReadOnly: readOnly}
 }
 
 // wrapper is what goes before a container's command.
@@ -85,7 +85,7 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; "+
 				"write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
-			refuse(c, "runs before the agent has the variables; move it after "+InitContainerName+" (remove "+podconfig.Prefix+"init-position: "+
+			refuse(c, "runs before the agent has the variables; move it after "+agentconfig.InitContainerName+" (remove "+podconfig.Prefix+"init-position: "+
 				"last)")
 		default:
 			if p, misplaced := r.misplaced(c); misplaced {
@@ -101,7 +101,7 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 func (r *request) misplaced(c Container) (mountPoint, bool) {
 	for _, p := range r.mountPoints(c.Name) {
 		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && !m.part() }
-		if (p.Name == ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) && !slices.ContainsFunc(c.VolumeMounts, there) {
+		if (p.Name == agentconfig.ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) && !slices.ContainsFunc(c.VolumeMounts, there) {
 			return p, true
 		}
 	}

@@ -7,11 +7,12 @@ import (
 	"slices"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // A fileSet is a volume of its own for containers that see files which others do not. The containers that no secret names have
-// SecretsVolume. There is no subPath in this, which would not follow a refresh.
+// agentconfig.SecretsVolume. There is no subPath in this, which would not follow a refresh.
 type fileSet struct {
 	volume  string
 	dir     string // in the agent's containers
@@ -38,7 +39,7 @@ func fileSets(spec *podconfig.Spec) (all []fileSet, of map[string]int) {
 		if !found {
 			i = len(all)
 			numbers[string(seen)] = i
-			v := fileSet{volume: fmt.Sprintf("%s-%d", SecretsVolume, i+1), dir: fmt.Sprintf("%s/%d", viewsDir, i+1)}
+			v := fileSet{volume: fmt.Sprintf("%s-%d", agentconfig.SecretsVolume, i+1), dir: fmt.Sprintf("%s/%d", viewsDir, i+1)}
 			for len(seen) > 0 {
 				secret, n := binary.Uvarint(seen)
 				v.secrets, seen = append(v.secrets, int(secret)), seen[n:]
@@ -55,7 +56,7 @@ func (r *request) secretsVolume(container string) string {
 	if i, found := r.fileSetOf[container]; found {
 		return r.fileSets[i].volume
 	}
-	return SecretsVolume
+	return agentconfig.SecretsVolume
 }
 
 // dirs are where the agent writes each secret's file; nil: everywhere.

@@ -139,7 +139,7 @@ func invariants(t fataler, before, after []byte) {
 		volumes[v.Name] = true
 		own := slices.ContainsFunc(old.Spec.Volumes, func(o corev1.Volume) bool { return o.Name == v.Name })
 		onDisk := v.HostPath != nil || v.EmptyDir != nil && v.EmptyDir.Medium != corev1.StorageMediumMemory // as the cluster autoscaler sees it
-		if onDisk && !own && v.Name != injector.ProgramVolume {
+		if onDisk && !own && v.Name != agentconfig.ProgramVolume {
 			t.Fatalf("volume %s is on the node's disk", v.Name)
 		}
 	}
@@ -156,7 +156,7 @@ func invariants(t fataler, before, after []byte) {
 			}
 			paths[m.MountPath] = true
 			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && !wrote(old, c.Name, m) &&
-				(strings.HasPrefix(m.Name, injector.SecretsVolume) || m.Name == injector.APIVolume || m.Name == injector.ProgramVolume) && !m.ReadOnly {
+				(strings.HasPrefix(m.Name, agentconfig.SecretsVolume) || m.Name == agentconfig.APIVolume || m.Name == agentconfig.ProgramVolume) && !m.ReadOnly {
 				t.Fatalf("container %s can write to %s", c.Name, m.Name)
 			}
 		}

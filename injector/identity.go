@@ -51,10 +51,10 @@ func accessKey(secret string) []corev1.EnvVar {
 		}}}
 	}
 	return []corev1.EnvVar{
-		from(agentconfig.AccessKeyIDEnv, config.AccessKeyID, nil),
-		from(agentconfig.AccessKeySecretEnv, config.AccessKeySecret, nil),
-		from(agentconfig.AccessKeyRoleEnv, config.AccessKeyRole, new(true)),
-		from(agentconfig.AccessKeySessionNameEnv, config.AccessKeySessionName, new(true)),
+		from(config.AccessKeyIDEnv, config.AccessKeyID, nil),
+		from(config.AccessKeySecretEnv, config.AccessKeySecret, nil),
+		from(config.AccessKeyRoleEnv, config.AccessKeyRole, new(true)),
+		from(config.AccessKeySessionNameEnv, config.AccessKeySessionName, new(true)),
 	}
 }
 
@@ -62,15 +62,15 @@ func accessKey(secret string) []corev1.EnvVar {
 func identityMounts(kind config.IdentityKind) []corev1.VolumeMount {
 	switch kind {
 	case config.RRSA:
-		return []corev1.VolumeMount{tokenMount(), noAPIToken(TokenVolume)}
+		return []corev1.VolumeMount{tokenMount(), noAPIToken(agentconfig.TokenVolume)}
 	case config.ClientKey:
-		return []corev1.VolumeMount{{Name: ClientKeyVolume, MountPath: agentconfig.ClientKeyDir, ReadOnly: true}, noAPIToken(StateVolume)}
+		return []corev1.VolumeMount{{Name: agentconfig.ClientKeyVolume, MountPath: agentconfig.ClientKeyDir, ReadOnly: true}, noAPIToken(agentconfig.StateVolume)}
 	}
-	return []corev1.VolumeMount{noAPIToken(StateVolume)}
+	return []corev1.VolumeMount{noAPIToken(agentconfig.StateVolume)}
 }
 
 func tokenMount() corev1.VolumeMount {
-	return corev1.VolumeMount{Name: TokenVolume, MountPath: tokenDir, ReadOnly: true}
+	return corev1.VolumeMount{Name: agentconfig.TokenVolume, MountPath: tokenDir, ReadOnly: true}
 }
 
 // noAPIToken takes the place at which the API server would mount a token for itself into the agent's containers: they have no use
@@ -83,7 +83,7 @@ func noAPIToken(volume string) corev1.VolumeMount {
 // tokenVolume projects a token of the pod's ServiceAccount. DefaultMode, 0644, is what the kubelet uses when neither fsGroup nor one
 // user for all containers lets it narrow the file by itself; then it makes the file 0600 and that user's, or adds the group.
 func tokenVolume(expirationSeconds int64) corev1.Volume {
-	return corev1.Volume{Name: TokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+	return corev1.Volume{Name: agentconfig.TokenVolume, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
 			Audience: tokenAudience, ExpirationSeconds: &expirationSeconds, Path: tokenFile,
 		}}},
@@ -98,7 +98,7 @@ func clientKeyVolume(secret string, a *permissions) corev1.Volume {
 	if a.fsGroup {
 		mode = 0o440
 	}
-	return corev1.Volume{Name: ClientKeyVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+	return corev1.Volume{Name: agentconfig.ClientKeyVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 		SecretName: secret,
 		Items: []corev1.KeyToPath{
 			{Key: agentconfig.ClientKeyFile, Path: agentconfig.ClientKeyFile},

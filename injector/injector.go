@@ -11,19 +11,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
 
-// The names of what a pod gets. They are the contract with users' own manifests and with other webhooks: what exists under one
-// of them is used.
-const (
-	InitContainerName = "kms-agent-init"
-	ContainerName     = "kms-agent"
-	SecretsVolume     = "kms-secrets"
-	StateVolume       = "kms-agent"
-	TokenVolume       = "rrsa-oidc-token" // shared with ack-pod-identity-webhook
-	APIVolume         = "kms-token"       // of the local API's token
-	ClientKeyVolume   = "kms-client-key"
-	ProgramVolume     = "kms-agent-bin" // of the program that starts containers with variables
-)
-
 // An Injector decides by one document of the administrator. Any number of goroutines may use it.
 type Injector struct {
 	policy     clusterconfig.Config

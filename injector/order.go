@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
@@ -35,7 +36,7 @@ func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 		}
 		problem := fmt.Sprintf("container %s runs before the agent has written the files; move it after %s (remove %s: last), or leave the "+
 			"container out with %s",
-			short(c.Name), InitContainerName, positionAnnotation, r.choice())
+			short(c.Name), agentconfig.InitContainerName, positionAnnotation, r.choice())
 		if injected(&r.Pod.Spec) {
 			warn(&warnings, "%s: %s", positionAnnotation, problem)
 			continue

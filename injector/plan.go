@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
@@ -19,7 +20,7 @@ type request struct {
 	RoleARN string         // that the ServiceAccount, or the pod itself, assumes; "" with other identities than RRSA
 
 	fileSets  []fileSet               // that Spec asks for
-	fileSetOf map[string]int          // which of them a container has; else it has SecretsVolume
+	fileSetOf map[string]int          // which of them a container has; else it has agentconfig.SecretsVolume
 	points    map[string][]mountPoint // by the volume with the files; see mountPoints
 	late      bool                    // containers that came after the injection get nothing, unless the pod names them
 }
@@ -152,7 +153,7 @@ func (in *Injector) growContainers(p *patch, r *request) {
 func addAgents(p *patch, r *request, agents []encodedAgent, document string) {
 	existing := r.Pod.Spec.InitContainers
 	at, inserted := 0, 0
-	if once, forever := index(existing, InitContainerName), index(existing, ContainerName); once >= 0 {
+	if once, forever := index(existing, agentconfig.InitContainerName), index(existing, agentconfig.ContainerName); once >= 0 {
 		at = once + 1
 	} else if forever >= 0 {
 		at = forever
@@ -248,7 +249,7 @@ func (r *request) reads(c *Container) bool {
 // names reports whether an annotation names a container as one that gets files.
 func (r *request) names(container string) bool {
 	_, named := slices.BinarySearch(r.Spec.Containers, container)
-	return named || r.secretsVolume(container) != SecretsVolume
+	return named || r.secretsVolume(container) != agentconfig.SecretsVolume
 }
 
 // selected reports whether the annotations have a container get the files. One without a name, which Kubernetes will refuse, may be null.
@@ -264,7 +265,11 @@ func selected(spec *podconfig.Spec, name string) bool {
 	return !found
 }
 
-func ours(name string) bool { return name == InitContainerName || name == ContainerName }
+func ours(name string) bool {
+	return name == agentconfig.InitContainerName || name == agentconfig.ContainerName
+}
 
 // injected reports whether the pod has a container of the agent's.
-func injected(pod *PodSpec) bool { return pod.has(InitContainerName) || pod.has(ContainerName) }
+func injected(pod *PodSpec) bool {
+	return pod.has(agentconfig.InitContainerName) || pod.has(agentconfig.ContainerName)
+}

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
@@ -16,7 +17,7 @@ const metricsPortName = "kms-metrics"
 var apiTokenEnv = corev1.EnvVar{Name: "KMS_TOKEN", Value: "file://" + config.APITokenFile}
 
 func apiMount(readOnly bool) corev1.VolumeMount {
-	return corev1.VolumeMount{Name: APIVolume, MountPath: config.APITokenDir, ReadOnly: readOnly}
+	return corev1.VolumeMount{Name: agentconfig.APIVolume, MountPath: config.APITokenDir, ReadOnly: readOnly}
 }
 
 // metricsPort is where the pod's agent serves its metrics. In a pod on the node's network every agent of the node would want the

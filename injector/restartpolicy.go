@@ -1,13 +1,16 @@
 package injector
 
-import "github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
+import (
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
+)
 
 const (
 	warnStuck = "restartPolicy is Never and " + podconfig.Prefix + "mode single, but a native sidecar alone can never fail a pod; " +
-		InitContainerName + " runs before it, as with mode: sidecar"
+		agentconfig.InitContainerName + " runs before it, as with mode: sidecar"
 
-	warnEndless = "this cluster runs the sidecar " + ContainerName +
-		" as a plain container, which never ends, and this pod is to end; it has " + InitContainerName +
+	warnEndless = "this cluster runs the sidecar " + agentconfig.ContainerName +
+		" as a plain container, which never ends, and this pod is to end; it has " + agentconfig.InitContainerName +
 		" alone, as with " + podconfig.Prefix + "mode: init, and its files are not refreshed"
 )
 
@@ -41,6 +44,6 @@ func (r *request) hangsOnFailure() bool {
 // A pod that was made so stays so, also where another replica already knows of native sidecars.
 func (in *Injector) neverCompletes(r *request) bool {
 	pod := &r.Pod.Spec
-	return r.Spec.Mode == podconfig.ModeSidecar && r.Spec.API == nil && !pod.has(ContainerName) &&
-		(!in.native(r) || pod.has(InitContainerName))
+	return r.Spec.Mode == podconfig.ModeSidecar && r.Spec.API == nil && !pod.has(agentconfig.ContainerName) &&
+		(!in.native(r) || pod.has(agentconfig.InitContainerName))
 }

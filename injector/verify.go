@@ -26,12 +26,12 @@ import (
 //     configuration may have changed how the program comes into the pod: any value that the webhook would write in such a case is right.
 
 // cure is what removes every difference.
-const cure = "; remove the containers " + InitContainerName + " and " + ContainerName + " from the manifest, and they are made anew"
+const cure = "; remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName + " from the manifest, and they are made anew"
 
 // cureLate is for annotations that came after the agent.
 const cureLate = "; write it into the pod template, or have the webhook that writes it called before this one, by the name of its " +
 	"configuration; " +
-	"from a manifest with the agent in it remove the containers " + InitContainerName + " and " + ContainerName + ", and they are made anew"
+	"from a manifest with the agent in it remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName + ", and they are made anew"
 
 // A verification is of all containers of the agent's in a pod.
 type verification struct {
@@ -74,14 +74,14 @@ func (in *Injector) verify(
 
 func (v *verification) container(c *Container, inits bool) {
 	where := "container " + c.Name
-	if c.Name == InitContainerName && !inits {
+	if c.Name == agentconfig.InitContainerName && !inits {
 		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: "is not an init container, as the one that this webhook makes" +
 			cure})
 		return
 	}
 	port := v.metricsPort(c)
 	made := initContainer(v.shared)
-	if c.Name == ContainerName {
+	if c.Name == agentconfig.ContainerName {
 		made = v.in.sidecar(v.r, v.shared, inits, port)
 	}
 	want := tree(made)
@@ -306,7 +306,7 @@ func (v *verification) warnings() (warnings []string) {
 		warnings = append(warnings, "the agent's containers have the variables "+some(v.proxied)+": the agent calls KMS and STS through a "+
 			"proxy, "+
 			"which then has to let it through; to exclude the agent, have the webhook that adds them leave out the containers "+
-			""+InitContainerName+" and "+ContainerName)
+			""+agentconfig.InitContainerName+" and "+agentconfig.ContainerName)
 	}
 	return warnings
 }

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
 
@@ -96,7 +96,7 @@ func (l lookup) ServiceAccountAnnotations(ctx context.Context, namespace, name s
 	case err != nil:
 		return nil, err
 	case account == nil:
-		return nil, injector.ErrNotFound
+		return nil, config.ErrNotFound
 	}
 	return account.Annotations, nil
 }

@@ -9,14 +9,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
-
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 func TestAccessKeyItself(t *testing.T) {
 	s := cloud(t)
-	source, err := open("access-key", env(agentconfig.AccessKeyIDEnv, keyID+"\n", agentconfig.AccessKeySecretEnv, keySecret+"\n"), where(s))
+	source, err := open("access-key", env(config.AccessKeyIDEnv, keyID+"\n", config.AccessKeySecretEnv, keySecret+"\n"), where(s))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,8 +51,8 @@ func TestAccessKeyDoesNotEnd(t *testing.T) {
 
 func TestAccessKeyAssumesItsRole(t *testing.T) {
 	s := cloud(t)
-	values := []string{agentconfig.AccessKeyIDEnv, keyID, agentconfig.AccessKeySecretEnv, keySecret, agentconfig.RoleARNEnv, readerARN,
-		agentconfig.AccessKeySessionNameEnv, "of-the-secret"}
+	values := []string{config.AccessKeyIDEnv, keyID, config.AccessKeySecretEnv, keySecret, config.RoleARNEnv, readerARN,
+		config.AccessKeySessionNameEnv, "of-the-secret"}
 	source, err := open("access-key", env(values...), where(s))
 	if err != nil {
 		t.Fatal(err)

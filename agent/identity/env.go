@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // Open returns the Provider of an identity, with what the webhook put into the environment of the agent's containers.
@@ -16,27 +15,27 @@ func Open(kind config.IdentityKind, getenv func(string) string, sts STS) (Provid
 	switch kind {
 	case config.RRSA:
 		err := need(getenv, "%s is not set: the webhook sets it in the agent's containers%s", [][2]string{
-			{agentconfig.RoleARNEnv}, {agentconfig.OIDCProviderARNEnv}, {agentconfig.OIDCTokenFileEnv},
+			{config.RoleARNEnv}, {config.OIDCProviderARNEnv}, {config.OIDCTokenFileEnv},
 		})
 		provider, mistake := NewRRSA(RRSA{
-			RoleARN: getenv(agentconfig.RoleARNEnv), ProviderARN: getenv(agentconfig.OIDCProviderARNEnv),
-			Token: TokenFile(getenv(agentconfig.OIDCTokenFileEnv)), STS: sts,
+			RoleARN: getenv(config.RoleARNEnv), ProviderARN: getenv(config.OIDCProviderARNEnv),
+			Token: TokenFile(getenv(config.OIDCTokenFileEnv)), STS: sts,
 		})
 		return provider, errors.Join(err, mistake)
 	case config.AccessKey:
 		err := need(secret, "%s is empty: it is set from the key %s of the Secret that the annotation identity names", [][2]string{
-			{agentconfig.AccessKeyIDEnv, config.AccessKeyID}, {agentconfig.AccessKeySecretEnv, config.AccessKeySecret},
+			{config.AccessKeyIDEnv, config.AccessKeyID}, {config.AccessKeySecretEnv, config.AccessKeySecret},
 		})
-		if name := secret(agentconfig.AccessKeySessionNameEnv); name != "" {
+		if name := secret(config.AccessKeySessionNameEnv); name != "" {
 			sts.SessionName = name
 		}
 		provider, mistake := NewAccessKey(AccessKey{
-			ID: secret(agentconfig.AccessKeyIDEnv), Secret: secret(agentconfig.AccessKeySecretEnv), RoleARN: secret(agentconfig.AccessKeyRoleEnv),
+			ID: secret(config.AccessKeyIDEnv), Secret: secret(config.AccessKeySecretEnv), RoleARN: secret(config.AccessKeyRoleEnv),
 			STS: sts,
 		})
 		return provider, errors.Join(err, mistake)
 	case config.NodeRole:
-		return NewNodeRole(NodeRole{Name: getenv(agentconfig.NodeRoleEnv)}), nil
+		return NewNodeRole(NodeRole{Name: getenv(config.NodeRoleEnv)}), nil
 	}
 	return Provider{}, fmt.Errorf("identity %q: want rrsa, access-key or node-role", kind)
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // sts stands in for the exchange, so that hours pass in a synctest bubble.
@@ -268,7 +267,7 @@ func TestHost(t *testing.T) {
 
 func TestConfigMistakesAreReportedTogether(t *testing.T) {
 	_, err := Open(config.RRSA, env(), STS{Endpoint: "https://sts.example"})
-	for _, want := range []string{agentconfig.RoleARNEnv, agentconfig.OIDCProviderARNEnv, agentconfig.OIDCTokenFileEnv, agentconfig.STSEndpointEnv} {
+	for _, want := range []string{config.RoleARNEnv, config.OIDCProviderARNEnv, config.OIDCTokenFileEnv, config.STSEndpointEnv} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not in: %v", want, err)
 		}

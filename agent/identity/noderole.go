@@ -13,7 +13,7 @@ import (
 
 	"github.com/aliyun/credentials-go/credentials/providers"
 
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // This file has what is defended against in credentials-go v1.4.14, whose provider asks the metadata service of an ECS instance.
@@ -114,7 +114,7 @@ func (e Error) withNode(cause error) *Error {
 	status := metadataStatus.FindStringSubmatch(text)
 	switch {
 	case strings.Contains(text, "IMDS credentials is disabled"):
-		e.Code, e.Message = CodeMetadataDisabled, agentconfig.MetadataDisabledEnv+" is true"
+		e.Code, e.Message = CodeMetadataDisabled, config.MetadataDisabledEnv+" is true"
 	case status != nil:
 		e.Code, e.Message = "HTTP "+status[1], "the metadata service refused"
 	case strings.Contains(text, "http://"+metadataHost): // as the errors of package net/http do

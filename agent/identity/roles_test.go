@@ -10,7 +10,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 const (
@@ -100,8 +99,8 @@ func TestIdentitiesThatMissSomething(t *testing.T) {
 		kind config.IdentityKind
 		want []string
 	}{
-		{"", []string{agentconfig.RoleARNEnv, agentconfig.OIDCProviderARNEnv, agentconfig.OIDCTokenFileEnv}},
-		{"access-key", []string{agentconfig.AccessKeyIDEnv, agentconfig.AccessKeySecretEnv}},
+		{"", []string{config.RoleARNEnv, config.OIDCProviderARNEnv, config.OIDCTokenFileEnv}},
+		{"access-key", []string{config.AccessKeyIDEnv, config.AccessKeySecretEnv}},
 		{"client-key", []string{`identity "client-key"`}},
 	} {
 		_, err := open(x.kind, env(), STS{})
@@ -118,9 +117,9 @@ func TestIdentitiesThatMissSomething(t *testing.T) {
 func TestNoIdentityTakesTheOthersPlace(t *testing.T) {
 	s := cloud(t)
 	for name, value := range map[string]string{ // where the SDK's own chain of identities would look
-		agentconfig.AccessKeyIDEnv: keyID, agentconfig.AccessKeySecretEnv: keySecret, agentconfig.NodeRoleEnv: "node",
-		agentconfig.RoleARNEnv:         "acs:ram::999:role/closed",
-		agentconfig.OIDCProviderARNEnv: emulatortest.ProviderARN, agentconfig.OIDCTokenFileEnv: s.Issuer.TokenFile(t, emulatortest.Subject),
+		config.AccessKeyIDEnv: keyID, config.AccessKeySecretEnv: keySecret, config.NodeRoleEnv: "node",
+		config.RoleARNEnv:         "acs:ram::999:role/closed",
+		config.OIDCProviderARNEnv: emulatortest.ProviderARN, config.OIDCTokenFileEnv: s.Issuer.TokenFile(t, emulatortest.Subject),
 	} {
 		t.Setenv(name, value)
 	}

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // sessionDuration is the lifetime asked of STS if nothing else is said: the longest that a role allows unless its owner raised the
@@ -45,9 +45,9 @@ type STS struct {
 // STSFromEnv reads the variables that the webhook sets in the agent's containers.
 func STSFromEnv(getenv func(string) string) STS {
 	return STS{
-		Endpoint: getenv(agentconfig.STSEndpointEnv),
-		Region:   getenv(agentconfig.STSRegionEnv),
-		VPC:      strings.EqualFold(getenv(agentconfig.VPCEndpointEnv), "true"),
+		Endpoint: getenv(config.STSEndpointEnv),
+		Region:   getenv(config.STSRegionEnv),
+		VPC:      strings.EqualFold(getenv(config.VPCEndpointEnv), "true"),
 	}
 }
 
@@ -78,7 +78,7 @@ func (s STS) fingerprint(parts ...string) string {
 // client checks the settings, fills in what is missing, and returns an HTTP client of their own.
 func (s *STS) client() (*openapi.Client, error) {
 	if strings.ContainsAny(s.Endpoint, "/?#@ ") {
-		return nil, fmt.Errorf("%s is %q: it must be a host name, with a port or without, and no scheme", agentconfig.STSEndpointEnv, s.Endpoint)
+		return nil, fmt.Errorf("%s is %q: it must be a host name, with a port or without, and no scheme", config.STSEndpointEnv, s.Endpoint)
 	}
 	if s.SessionName == "" {
 		s.SessionName = SessionName()

@@ -21,6 +21,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
@@ -40,7 +41,7 @@ func Run(ctx context.Context, cfg Config, tokenFile string, getenv func(string) 
 	if err != nil {
 		return err
 	}
-	host := cfg.KMS.host(strings.EqualFold(getenv(agentconfig.VPCEndpointEnv), "true"))
+	host := cfg.KMS.host(strings.EqualFold(getenv(config.VPCEndpointEnv), "true"))
 	src, err := source.Open(agentconfig.Config{KMS: agentconfig.Endpoint{Host: host}}, withRegion(getenv, cfg.KMS.Region), metrics.New())
 	if err != nil {
 		return fmt.Errorf("the agent's identity, RRSA, is not complete in the environment: %w", err)
@@ -76,7 +77,7 @@ func readToken(file string, getenv func(string) string, variables []string) (str
 // the central one does not.
 func withRegion(getenv func(string) string, region string) func(string) string {
 	return func(name string) string {
-		if name == agentconfig.STSRegionEnv {
+		if name == config.STSRegionEnv {
 			return cmp.Or(getenv(name), region)
 		}
 		return getenv(name)

@@ -7,6 +7,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
@@ -26,8 +27,8 @@ func startPod(t *testing.T) *pod {
 		emulator.Secret{Name: "app/db", Type: "Rds", Tags: dev, Value: emulator.Value{Text: `{"AccountName":"app"}`}},
 		emulator.Secret{Name: "app/key", Tags: dev, Value: emulator.Value{Text: "sentinel-key-1"}})
 	return &pod{cloud, t, map[string]string{
-		agentconfig.RoleARNEnv: emulatortest.RoleARN, agentconfig.OIDCProviderARNEnv: emulatortest.ProviderARN,
-		agentconfig.OIDCTokenFileEnv: cloud.Issuer.TokenFile(t, emulatortest.Subject),
+		config.RoleARNEnv: emulatortest.RoleARN, config.OIDCProviderARNEnv: emulatortest.ProviderARN,
+		config.OIDCTokenFileEnv: cloud.Issuer.TokenFile(t, emulatortest.Subject),
 	}}
 }
 

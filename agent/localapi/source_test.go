@@ -7,7 +7,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/httpapi"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -80,9 +80,9 @@ func TestSecretsWithoutAnIdentity(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startPod(t)
-			p.env[agentconfig.OIDCTokenFileEnv] = "/nonexistent/token"
+			p.env[config.OIDCTokenFileEnv] = "/nonexistent/token"
 			if c.subject != "" {
-				p.env[agentconfig.OIDCTokenFileEnv] = p.Issuer.TokenFile(t, c.subject)
+				p.env[config.OIDCTokenFileEnv] = p.Issuer.TokenFile(t, c.subject)
 			}
 			if c.fault != nil {
 				p.Fault(t, *c.fault)

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 )
 
@@ -41,7 +40,7 @@ func TestExpressionsThatMultiplyAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		bounds.Allocations(t, len(expression)+len(numbers), func() {
-			_, err := Render(agentconfig.File{Format: config.JSON, Keys: keys("K", expression)}, Input{Data: []byte(numbers)})
+			_, err := Render(config.JSON, keys("K", expression), "", Input{Data: []byte(numbers)})
 			if err == nil || !strings.Contains(err.Error(), "too much work") {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -87,7 +86,7 @@ func TestOrdinaryExpressionsAreAffordable(t *testing.T) {
 		"to_string(db)", "join(',', servers[*].name)", "keys(db) | sort(@)", "{all: db, first: servers[0], names: servers[*].name}",
 		"servers[?starts_with(name, 'server-1')] | [?ends_with(name, '9')].host", "not_null(db.x, db.y, db.user)",
 	} {
-		if _, err := Render(agentconfig.File{Format: config.JSON, Keys: keys("K", expression)}, Input{Data: text}); err != nil {
+		if _, err := Render(config.JSON, keys("K", expression), "", Input{Data: text}); err != nil {
 			t.Errorf("%s: %v", expression, err)
 		}
 	}
@@ -95,7 +94,7 @@ func TestOrdinaryExpressionsAreAffordable(t *testing.T) {
 	for i := range 50 {
 		many = append(many, config.Key{Name: fmt.Sprint("K", i), Path: fmt.Sprintf("servers[?name=='server-%d'].host | [0]", i)})
 	}
-	if _, err := Render(agentconfig.File{Format: config.JSON, Keys: many}, Input{Data: text}); err != nil {
+	if _, err := Render(config.JSON, many, "", Input{Data: text}); err != nil {
 		t.Error(err)
 	}
 }
@@ -115,7 +114,7 @@ func FuzzKeys(f *testing.F) {
 	f.Fuzz(func(t *testing.T, expression, document string) {
 		bounds.Allocations(t, len(expression)+len(document), func() {
 			if CheckKey(expression) == nil {
-				_, _ = Render(agentconfig.File{Format: config.JSON, Keys: keys("K", expression)}, Input{Data: []byte(document)})
+				_, _ = Render(config.JSON, keys("K", expression), "", Input{Data: []byte(document)})
 			}
 		})
 	})

@@ -20,7 +20,6 @@ import (
 	"fmt"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // An Input is a secret's value.
@@ -30,24 +29,24 @@ type Input struct {
 	Binary bool // Data is not text, which only raw and template can carry
 }
 
-// Render returns the content of a file, which has at most a megabyte, by its Format, Keys and Template. The order of the keys is that
+// Render returns the content of a file, which has at most a megabyte, in a format. The order of the keys is that
 // of env and properties files; without keys it is alphabetical. All formats but template are of one secret.
-func Render(f agentconfig.File, inputs ...Input) ([]byte, error) {
-	out, err := render(f, inputs)
+func Render(format config.Format, keys []config.Key, template string, inputs ...Input) ([]byte, error) {
+	out, err := render(format, keys, template, inputs)
 	if err == nil && len(out) > maxOutput {
 		return nil, errLarge
 	}
 	return out, err
 }
 
-func render(f agentconfig.File, inputs []Input) ([]byte, error) {
-	if f.Format == config.Template {
-		return renderTemplate(f.Template, inputs)
+func render(format config.Format, keys []config.Key, template string, inputs []Input) ([]byte, error) {
+	if format == config.Template {
+		return renderTemplate(template, inputs)
 	}
 	if len(inputs) != 1 {
-		return nil, fmt.Errorf("format %s is for one secret, not %d; use format template", f.Format, len(inputs))
+		return nil, fmt.Errorf("format %s is for one secret, not %d; use format template", format, len(inputs))
 	}
-	return renderOne(f.Format, f.Keys, inputs[0].Data, inputs[0].Binary)
+	return renderOne(format, keys, inputs[0].Data, inputs[0].Binary)
 }
 
 func renderOne(format config.Format, keys []config.Key, value []byte, binary bool) ([]byte, error) {

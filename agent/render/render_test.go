@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 var update = flag.Bool("update", false, "write docs/templates.md")
@@ -166,7 +165,7 @@ func TestFilesAreBounded(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		out, err := Render(agentconfig.File{Format: c.format, Keys: c.keys}, Input{Data: []byte(c.value)})
+		out, err := Render(c.format, c.keys, "", Input{Data: []byte(c.value)})
 		if !errors.Is(err, errLarge) || out != nil {
 			t.Errorf("%s: %d bytes, %v", name, len(out), err)
 		}

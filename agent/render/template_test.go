@@ -12,7 +12,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // inputs are pairs of an alias and a value.
@@ -25,7 +24,7 @@ func inputs(pairs ...string) []Input {
 }
 
 func fromTemplate(text string, inputs ...Input) ([]byte, error) {
-	return Render(agentconfig.File{Format: config.Template, Template: text}, inputs...)
+	return Render(config.Template, nil, text, inputs...)
 }
 
 var two = inputs("db", db, "api", "k-'\"1")

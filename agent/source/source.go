@@ -117,7 +117,7 @@ func narrowable(kind config.IdentityKind, getenv func(string) string) error {
 	switch {
 	case kind == config.NodeRole:
 		return errors.New("the session of the node's role is the node's, which no policy narrows; use another identity")
-	case kind == config.AccessKey && getenv(agentconfig.AccessKeyRoleEnv) == "":
+	case kind == config.AccessKey && getenv(config.AccessKeyRoleEnv) == "":
 		return errors.New("an access key without a role has no session that a policy could narrow; " +
 			"put a role's ARN into the Secret, under " + config.AccessKeyRole)
 	}
@@ -126,7 +126,7 @@ func narrowable(kind config.IdentityKind, getenv func(string) string) error {
 
 // caller names the pod's identity in words.
 func caller(kind config.IdentityKind, getenv func(string) string) string {
-	role := getenv(agentconfig.RoleARNEnv)
+	role := getenv(config.RoleARNEnv)
 	switch {
 	case kind == config.NodeRole:
 		return "the node's role"

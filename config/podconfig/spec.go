@@ -48,6 +48,17 @@ type Spec struct {
 	Endpoint        string // "": the administrator's
 }
 
+// Role is the ARN of the RAM role that the pod itself names, and the annotation by which it does; "" if it names none.
+func (s *Spec) Role(accountID string) (arn, annotation string) {
+	switch {
+	case s.RoleARN != "":
+		return s.RoleARN, Prefix + "role-arn"
+	case s.RoleName != "":
+		return "acs:ram::" + accountID + ":role/" + s.RoleName, Prefix + "role-name"
+	}
+	return "", ""
+}
+
 // Parse reads a pod's annotations; those outside Prefix are ignored. It returns all that is wrong at once, with a Spec of what could be
 // read. JMESPath expressions and templates are not looked into.
 func Parse(annotations map[string]string) (Spec, config.Mistakes) {

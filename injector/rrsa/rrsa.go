@@ -4,11 +4,10 @@ package rrsa
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
-	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // The annotations by which a ServiceAccount names its role, in the order in which they count. The first is that of Alibaba
@@ -24,54 +23,53 @@ type ServiceAccount struct {
 	Annotations     map[string]string
 }
 
-// Role is the ARN of the role, by what the webhook's configuration says for the pod's namespace: the pod's own annotation's, where
-// pods may choose, else its ServiceAccount's. The error is for the pod's author and says what to change.
-func Role(spec podconfig.Spec, policy clusterconfig.Config, sa ServiceAccount) (string, error) {
-	arn, from, err := name(spec, policy, sa)
+// A Policy is what the administrator allows in the pod's namespace.
+type Policy struct {
+	AccountID string   // of the Alibaba Cloud account that the cluster belongs to
+	PodRoles  bool     // may a pod's own annotation name its role?
+	Roles     []string // patterns of the ARNs that are allowed
+}
+
+// Named is a role that the pod itself names, and the annotation by which it does. The zero value is none.
+type Named struct{ ARN, Annotation string }
+
+// Role is the ARN of the role: the one that the pod names, where pods may choose, else its ServiceAccount's. The error is for the pod's
+// author and says what to change.
+func Role(pod Named, policy Policy, sa ServiceAccount) (string, error) {
+	arn, from, err := name(pod, policy, sa)
 	if err != nil {
 		return "", err
 	}
-	if !policy.Allow.Role(arn) {
-		if !FromPod(spec) {
-			from = sa.annotation(from)
-		}
+	if !slices.ContainsFunc(policy.Roles, func(pattern string) bool { return config.Matches(pattern, arn) }) {
 		return "", fmt.Errorf("%s: the administrator of this cluster does not allow the role %s in namespace %s; allowed: %s",
-			from, arn, sa.Namespace, cmp.Or(strings.Join(policy.Allow.Roles, ", "), "none"))
+			from, arn, sa.Namespace, cmp.Or(strings.Join(policy.Roles, ", "), "none"))
 	}
 	return arn, nil
 }
 
-// FromPod reports whether the pod itself, not its ServiceAccount, names its role.
-func FromPod(spec podconfig.Spec) bool { return spec.RoleARN != "" || spec.RoleName != "" }
-
-// name is the role's ARN and the annotation that it is from.
-func name(spec podconfig.Spec, policy clusterconfig.Config, sa ServiceAccount) (arn, annotation string, err error) {
+// name is the role's ARN and where it is named.
+func name(pod Named, policy Policy, sa ServiceAccount) (arn, from string, err error) {
 	ofAccount := func(role string) string { return "acs:ram::" + policy.AccountID + ":role/" + role }
-	if FromPod(spec) {
-		annotation, arn = podconfig.Prefix+"role-arn", spec.RoleARN
-		if arn == "" {
-			annotation, arn = podconfig.Prefix+"role-name", ofAccount(spec.RoleName)
-		}
-		if !*policy.Allow.PodRoles {
-			return "", "", fmt.Errorf("%s: the administrator of this cluster does not let pods name their role; remove the annotation and give the "+
-				"role to the ServiceAccount:\n  %s",
-				annotation, sa.annotate(arn))
-		}
-		return arn, annotation, nil
+	switch {
+	case pod.ARN != "" && !policy.PodRoles:
+		return "", "", fmt.Errorf("%s: the administrator of this cluster does not let pods name their role; remove the annotation and give the "+
+			"role to the ServiceAccount:\n  %s", pod.Annotation, sa.annotate(pod.ARN))
+	case pod.ARN != "":
+		return pod.ARN, pod.Annotation, nil
 	}
 	if arn := sa.Annotations[RoleARNAnnotation]; arn != "" {
 		if !config.IsRoleARN(arn) {
 			return "", "", fmt.Errorf("%s: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", sa.annotation(RoleARNAnnotation),
 				arn)
 		}
-		return arn, RoleARNAnnotation, nil
+		return arn, sa.annotation(RoleARNAnnotation), nil
 	}
 	if role := sa.Annotations[RoleNameAnnotation]; role != "" {
 		if !config.IsRoleName(role) {
 			return "", "", fmt.Errorf("%s: %q is not the name of a RAM role; an ARN goes into %s", sa.annotation(RoleNameAnnotation), role,
 				RoleARNAnnotation)
 		}
-		return ofAccount(role), RoleNameAnnotation, nil
+		return ofAccount(role), sa.annotation(RoleNameAnnotation), nil
 	}
 	return "", "", fmt.Errorf("no RAM role is set for ServiceAccount %s/%s, with which the pod runs; name one that trusts this cluster's "+
 		"OIDC provider:\n  %s",

@@ -63,7 +63,9 @@ namespaces:
 					break
 				}
 			}
-			got, err := rrsa.Role(c.spec, there, rrsa.ServiceAccount{Namespace: c.namespace, Name: "web", Annotations: c.account})
+			arn, annotation := c.spec.Role(there.AccountID)
+			got, err := rrsa.Role(rrsa.Named{ARN: arn, Annotation: annotation},
+				rrsa.Policy{AccountID: there.AccountID, PodRoles: *there.Allow.PodRoles, Roles: there.Allow.Roles}, rrsa.ServiceAccount{Namespace: c.namespace, Name: "web", Annotations: c.account})
 			if got != c.want || (err != nil) != (c.errors != nil) {
 				t.Fatalf("got %q, %v", got, err)
 			}

@@ -12,8 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 // What the chart calls things.
@@ -47,10 +47,10 @@ func (c Client) Release(ctx context.Context) string {
 	return usualNamespace
 }
 
-// Policy is the webhook's configuration that the webhook was given, and whether there may be kubelets that run no native sidecars.
-func (c Client) Policy(ctx context.Context) (policy clusterconfig.Config, plainSidecars bool, err error) {
-	fail := func(err error) (clusterconfig.Config, bool, error) {
-		return clusterconfig.Config{}, false, fmt.Errorf("read the administrator's configuration: %w", err)
+// Policy is the webhook's configuration, and the version of the API server.
+func (c Client) Policy(ctx context.Context) (policy clusterconfig.Config, version string, err error) {
+	fail := func(err error) (clusterconfig.Config, string, error) {
+		return clusterconfig.Config{}, "", fmt.Errorf("read the administrator's configuration: %w", err)
 	}
 	namespace := c.Release(ctx)
 	deployment, err := c.Kube.AppsV1().Deployments(namespace).Get(ctx, Deployment, metav1.GetOptions{})
@@ -81,8 +81,7 @@ func (c Client) Policy(ctx context.Context) (policy clusterconfig.Config, plainS
 	if err != nil {
 		return fail(err)
 	}
-	native, err := injector.NativeBeside(server.GitVersion)
-	return policy, !native, err
+	return policy, server.GitVersion, nil
 }
 
 // configMap is found by the volume: kustomize gives ConfigMaps names that change with their content.
@@ -115,7 +114,7 @@ func (c Client) NamespaceLabels(ctx context.Context, name string) (map[string]st
 
 func absent(err error, what string) error {
 	if apierrors.IsNotFound(err) {
-		return injector.ErrNotFound
+		return config.ErrNotFound
 	}
 	return fmt.Errorf("read %s: %w", what, err)
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/doctor"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
+	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 func (sh *shell) doctor() *cobra.Command {
@@ -77,6 +79,9 @@ func (sh *shell) examine(cmd *cobra.Command, target, output string) (doctor.Repo
 	if err != nil {
 		return doctor.Report{}, err
 	}
-	d.World = world
+	d.Policy = world.Injector.Policy()
+	d.Decide = func(ctx context.Context, namespace string, pod []byte) (injector.Decision, error) {
+		return world.Pod(ctx, namespace, pod)
+	}
 	return d.Examine(cmd.Context(), sh.namespace(), target, time.Now())
 }

@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // hostile is what a tenant may have written anywhere: it moves terminals, writes their clipboards, and reads backwards.
@@ -50,12 +50,12 @@ func TestHostileCluster(t *testing.T) {
 				}
 			}
 		}
-		p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.ContainerName,
+		p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: agentconfig.ContainerName,
 			State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
 		return p
 	}
 	failing, talking, forged := pod("failing"), pod("talking"), pod("forged")
-	failing.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.InitContainerName, State: corev1.ContainerState{
+	failing.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: agentconfig.InitContainerName, State: corev1.ContainerState{
 		Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Message: "get secret " + hostile + ": no\n  fix: " + hostile},
 	}}}
 	for i := range forged.Spec.InitContainers {

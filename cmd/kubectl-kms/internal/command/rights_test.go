@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // A developer may read a namespace, and neither the webhook's configuration, nor the webhook's configuration, nor exec into pods. Of a
@@ -27,10 +27,10 @@ func TestDoctorForADeveloper(t *testing.T) {
 	pod.Namespace, pod.Name, pod.Spec.ServiceAccountName = "shop", "well", "web"
 	pod.Status.Phase = corev1.PodRunning
 	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{
-		{Name: injector.InitContainerName, Ready: true, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+		{Name: agentconfig.InitContainerName, Ready: true, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
 			Message: `{"fetched":"2026-01-01T00:00:00Z","secrets":[]}`, // months ago, as the sidecar's values are not
 		}}},
-		{Name: injector.ContainerName, Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+		{Name: agentconfig.ContainerName, Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
 	}
 	server := shop()
 	server.Objects["/api/v1/namespaces/shop/pods/well"] = pod

@@ -72,7 +72,11 @@ func (sh *shell) anywhere(ctx context.Context, f *manifestFlags) (decide.World, 
 	if err != nil {
 		return decide.World{}, "", &unavailableError{err, nowhere}
 	}
-	policy, plainSidecars, err := client.Policy(ctx)
+	policy, version, err := client.Policy(ctx)
+	var native bool
+	if err == nil {
+		native, err = injector.NativeBeside(version)
+	}
 	if err != nil {
 		instead := nowhere
 		if _, asked := client.Kube.Discovery().ServerVersion(); asked == nil { // it answers, but has or shows no document
@@ -81,7 +85,7 @@ func (sh *shell) anywhere(ctx context.Context, f *manifestFlags) (decide.World, 
 		return decide.World{}, "", &unavailableError{err, instead}
 	}
 	in, err := injector.New(policy, sh.version)
-	return decide.World{Injector: in, PlainSidecars: plainSidecars, Cluster: client}, "the cluster's", err
+	return decide.World{Injector: in, PlainSidecars: !native, Cluster: client}, "the cluster's", err
 }
 
 // anything is a configuration that allows everything, to check what does not depend on one. What only a real one could say is in angle

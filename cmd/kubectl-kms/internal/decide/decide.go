@@ -31,7 +31,7 @@ var ErrUnknown = unknownError("is not among the manifests, and no cluster is ask
 type unknownError string
 
 func (e unknownError) Error() string        { return string(e) }
-func (e unknownError) Is(target error) bool { return target == injector.ErrNotFound } //nolint:errorlint // the sentinel itself
+func (e unknownError) Is(target error) bool { return target == config.ErrNotFound } //nolint:errorlint // the sentinel itself
 
 // Offline is a cluster that cannot be asked.
 type Offline struct{}
@@ -122,7 +122,7 @@ func (m manifests) ServiceAccountAnnotations(ctx context.Context, namespace, nam
 		return annotations, nil
 	}
 	annotations, err := m.before.Cluster.ServiceAccountAnnotations(ctx, namespace, name, fresh)
-	if m.before.RoleARN != "" && errors.Is(err, injector.ErrNotFound) {
+	if m.before.RoleARN != "" && errors.Is(err, config.ErrNotFound) {
 		return map[string]string{rrsa.RoleARNAnnotation: m.before.RoleARN}, nil
 	}
 	return annotations, err
@@ -133,7 +133,7 @@ func (w World) optedIn(ctx context.Context, namespace string) string {
 	labels, err := w.Cluster.NamespaceLabels(ctx, namespace)
 	switch {
 	case errors.Is(err, ErrUnknown):
-	case errors.Is(err, injector.ErrNotFound):
+	case errors.Is(err, config.ErrNotFound):
 		return fmt.Sprintf("namespace %s does not exist; nothing is injected in it unless it has the label %s=enabled", namespace,
 			podconfig.NamespaceLabel)
 	case err == nil && labels[podconfig.NamespaceLabel] != "enabled":

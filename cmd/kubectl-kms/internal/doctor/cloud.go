@@ -8,7 +8,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // of are the problems with a link.
@@ -105,7 +105,7 @@ func (e *examination) files(now time.Time) {
 	case e.agent.Stale(e.held, now):
 		e.add(Files, Broken, fmt.Sprintf("are %s old, and should be fetched every %s", age, e.agent.Interval(e.held)),
 			fmt.Sprintf("if a link above is broken, that is why; else the sidecar hangs: kubectl -n %s logs %s -c %s",
-				e.subject.namespace, e.pod.Name, injector.ContainerName))
+				e.subject.namespace, e.pod.Name, agentconfig.ContainerName))
 	case e.agent.Sidecar() == "":
 		e.add(Files, Good, fmt.Sprintf("were fetched %s ago, at the start, and stay as they are (mode init)", age), "")
 	case e.agent.Slowed(e.held) != "":

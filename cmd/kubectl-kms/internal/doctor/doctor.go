@@ -12,9 +12,9 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
@@ -26,8 +26,10 @@ type Doctor struct {
 	Client cluster.Client
 	Asker  injected.Asker
 	Flags  genericclioptions.RESTClientGetter
-	World  decide.World // with the webhook's configuration, or with one that allows everything
-	Blind  error        // why it is not the webhook's configuration; what only that says is in angle brackets then
+	Policy clusterconfig.Config // the webhook's configuration, or one that allows everything
+	Blind  error                // why it is not the webhook's configuration; what only that says is in angle brackets then
+	// Decide comes to the webhook's decision on a pod, or on a pod template. The error is an outage.
+	Decide func(ctx context.Context, namespace string, pod []byte) (injector.Decision, error)
 }
 
 // An examination is one subject and what is known about it so far.
@@ -126,7 +128,7 @@ func (e *examination) policies(issuer string) {
 	if e.verdict.Spec.Identity.Kind != config.RRSA || len(e.verdict.Mistakes) > 0 && e.agent == nil {
 		return
 	}
-	policy := e.World.Injector.Policy()
+	policy := e.Policy
 	provider, region := policy.OIDCProviderARN, policy.Region
 	if e.Blind != nil && e.agent != nil {
 		provider, region = e.agent.Provider(), e.agent.Region()

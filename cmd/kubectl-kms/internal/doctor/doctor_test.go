@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -27,6 +28,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
@@ -61,7 +63,7 @@ func whole(t *testing.T) *kube {
 		t.Fatal(err)
 	}
 	k.pod.Namespace = "shop"
-	k.pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.InitContainerName, Ready: true, State: corev1.ContainerState{
+	k.pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: agentconfig.InitContainerName, Ready: true, State: corev1.ContainerState{
 		Terminated: &corev1.ContainerStateTerminated{Message: `{"fetched":"2026-01-01T00:00:00Z","secrets":[]}`},
 	}}}
 	fail, port := admissionv1.Fail, "https"
@@ -128,7 +130,11 @@ func (k *kube) diagnose(t *testing.T) Report {
 		t.Fatal(err)
 	}
 	client := cluster.Client{Kube: clients}
-	policy, plain, err := client.Policy(t.Context())
+	policy, version, err := client.Policy(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	native, err := injector.NativeBeside(version)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,8 +148,11 @@ func (k *kube) diagnose(t *testing.T) Report {
 			t.Fatal(err)
 		}
 	}
-	d := Doctor{Client: client, Asker: injected.Asker{Kube: clients, REST: settings},
-		World: decide.World{Injector: in, PlainSidecars: plain, Cluster: client}}
+	world := decide.World{Injector: in, PlainSidecars: !native, Cluster: client}
+	d := Doctor{Client: client, Asker: injected.Asker{Kube: clients, REST: settings}, Policy: in.Policy(),
+		Decide: func(ctx context.Context, namespace string, pod []byte) (injector.Decision, error) {
+			return world.Pod(ctx, namespace, pod)
+		}}
 	r, err := d.examine(t.Context(), subject{title: "Pod shop/web", namespace: "shop", template: text, pod: k.pod, refusal: "denied"},
 		time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC))
 	if err != nil {
@@ -211,7 +220,7 @@ func TestChain(t *testing.T) {
 		"no account": {func(k *kube) { delete(k.Objects, account+k.account()) }, "role", "does not exist"},
 		"audience": {func(k *kube) {
 			for _, v := range k.pod.Spec.Volumes {
-				if v.Name == injector.TokenVolume {
+				if v.Name == agentconfig.TokenVolume {
 					v.Projected.Sources[0].ServiceAccountToken.Audience = "other"
 				}
 			}

@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 func (e *examination) role() {
 	if e.Blind != nil && e.agent != nil { // the account of a role that is named without one is the administrator's to say
-		e.verdict.RoleARN = strings.Replace(e.verdict.RoleARN, e.World.Injector.Policy().AccountID, accountOf(e.agent.Role()), 1)
+		e.verdict.RoleARN = strings.Replace(e.verdict.RoleARN, e.Policy.AccountID, accountOf(e.agent.Role()), 1)
 	}
 	switch identity := e.verdict.Spec.Identity; {
 	case e.verdict.NoRole != nil:
@@ -49,7 +49,7 @@ func (e *examination) token() {
 		return
 	}
 	for _, v := range e.pod.Spec.Volumes {
-		if v.Name != injector.TokenVolume || v.Projected == nil {
+		if v.Name != agentconfig.TokenVolume || v.Projected == nil {
 			continue
 		}
 		for _, source := range v.Projected.Sources {
@@ -70,7 +70,7 @@ func (e *examination) token() {
 			}
 		}
 	}
-	e.add(Token, Broken, "the pod has no projected token in a volume "+injector.TokenVolume,
+	e.add(Token, Broken, "the pod has no projected token in a volume "+agentconfig.TokenVolume,
 		"remove a volume of that name from the manifest: the webhook adds the right one")
 }
 
@@ -80,7 +80,7 @@ func (e *examination) provider(ctx context.Context) string {
 	if !e.rrsa(Provider) || e.blame(Provider) {
 		return issuer
 	}
-	arn, policy := e.agent.Provider(), e.World.Injector.Policy()
+	arn, policy := e.agent.Provider(), e.Policy
 	// ACK: https://oidc-ack-<region>.oss-<region>.aliyuncs.com/<cluster id>, and the provider ack-rrsa-<cluster id>
 	cluster := issuer[strings.LastIndex(issuer, "/")+1:]
 	switch {

@@ -7,19 +7,19 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 func (e *examination) annotations(ctx context.Context) error {
-	v, err := e.World.Pod(ctx, e.subject.namespace, e.template)
+	v, err := e.Decide(ctx, e.subject.namespace, e.template)
 	if err != nil {
 		return err
 	}
 	e.verdict = v
 	var mistakes config.Mistakes
 	for _, m := range v.Mistakes {
-		if e.pod != nil && (m.Where == "container "+injector.InitContainerName || m.Where == "container "+injector.ContainerName) {
+		if e.pod != nil && (m.Where == "container "+agentconfig.InitContainerName || m.Where == "container "+agentconfig.ContainerName) {
 			e.other = append(e.other, m)
 		} else {
 			mistakes = append(mistakes, m)

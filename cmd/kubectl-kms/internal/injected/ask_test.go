@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
@@ -22,7 +22,7 @@ func ask(t *testing.T, change func(*corev1.Pod), run func(command []string, stdo
 	t.Helper()
 	pod := golden(t, "api")
 	pod.Namespace, pod.Name = "shop", "web"
-	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.ContainerName,
+	pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: agentconfig.ContainerName,
 		State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
 	change(pod)
 	p, _, err := Read(pod)

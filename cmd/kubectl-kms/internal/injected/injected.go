@@ -11,9 +11,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 // A Pod is a pod that has an agent.
@@ -30,7 +30,7 @@ type Pod struct {
 func Read(pod *corev1.Pod) (p Pod, ok bool, err error) {
 	p = Pod{Pod: pod, Version: pod.Annotations[podconfig.InjectedAnnotation]}
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		if c.Name == injector.InitContainerName || c.Name == injector.ContainerName {
+		if c.Name == agentconfig.InitContainerName || c.Name == agentconfig.ContainerName {
 			p.containers = append(p.containers, c)
 		}
 	}
@@ -40,7 +40,7 @@ func Read(pod *corev1.Pod) (p Pod, ok bool, err error) {
 	switch {
 	case len(p.containers) == 2:
 		p.Mode = podconfig.ModeSidecar
-	case p.containers[0].Name == injector.InitContainerName:
+	case p.containers[0].Name == agentconfig.InitContainerName:
 		p.Mode = podconfig.ModeInit
 	default:
 		p.Mode = podconfig.ModeSingle
@@ -62,13 +62,13 @@ func (p Pod) env(name string) string {
 }
 
 // Role is the RAM role that the agent assumes; "" with other identities than RRSA.
-func (p Pod) Role() string { return p.env(agentconfig.RoleARNEnv) }
+func (p Pod) Role() string { return p.env(config.RoleARNEnv) }
 
 // Provider is RAM's OIDC identity provider, to which the agent shows its token.
-func (p Pod) Provider() string { return p.env(agentconfig.OIDCProviderARNEnv) }
+func (p Pod) Provider() string { return p.env(config.OIDCProviderARNEnv) }
 
 // Region is the cluster's, as the agent was told.
-func (p Pod) Region() string { return p.env(agentconfig.STSRegionEnv) }
+func (p Pod) Region() string { return p.env(config.STSRegionEnv) }
 
 // Secrets are the names or ARNs of what the agent fetches, each once.
 func (p Pod) Secrets() []string {
@@ -115,7 +115,7 @@ func (p Pod) Sidecar() string {
 	if p.Mode == podconfig.ModeInit {
 		return ""
 	}
-	return injector.ContainerName
+	return agentconfig.ContainerName
 }
 
 // Status is that of a container; false if the kubelet has not said anything yet.
@@ -151,7 +151,7 @@ var ErrSilent = errors.New("the agent has not said what it holds")
 
 // Started is what the init container fetched, by its last words.
 func (p Pod) Started() (status.Status, error) {
-	s, _ := p.Status(injector.InitContainerName)
+	s, _ := p.Status(agentconfig.InitContainerName)
 	var held status.Status
 	if t := s.State.Terminated; t == nil || t.ExitCode != 0 || json.Unmarshal([]byte(t.Message), &held) != nil {
 		return status.Status{}, ErrSilent

@@ -13,8 +13,8 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
 // golden is a pod as the injector makes it.
@@ -43,7 +43,7 @@ func read(t *testing.T, name string) Pod {
 func TestRead(t *testing.T) {
 	p := read(t, "api")
 	if p.Mode != podconfig.ModeSidecar || p.Version != "v0.0.0" || p.Role() != "acs:ram::1234567890123456:role/shop" ||
-		p.Provider() != "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee" || p.Sidecar() != injector.ContainerName {
+		p.Provider() != "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee" || p.Sidecar() != agentconfig.ContainerName {
 		t.Errorf("%+v", p)
 	}
 	if p.Agent.API == nil || len(p.Secrets()) == 0 || !slices.IsSorted(p.Secrets()) {
@@ -57,7 +57,7 @@ func TestRead(t *testing.T) {
 		t.Error("an agent that was told nothing is no error")
 	}
 	pod.Spec.InitContainers = nil
-	pod.Spec.Containers = slices.DeleteFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == injector.ContainerName })
+	pod.Spec.Containers = slices.DeleteFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == agentconfig.ContainerName })
 	if _, ok, _ := Read(pod); ok {
 		t.Error("a pod without an agent has one")
 	}
@@ -90,7 +90,7 @@ func TestStale(t *testing.T) {
 func TestLastWords(t *testing.T) {
 	p := read(t, "api")
 	say := func(last, now corev1.ContainerState, ready bool) {
-		p.Pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.InitContainerName, LastTerminationState: last, State: now,
+		p.Pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: agentconfig.InitContainerName, LastTerminationState: last, State: now,
 			Ready: ready}}
 	}
 	ended := func(code int32, message string) corev1.ContainerState {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
-	"github.com/kms-agent-injector/kms-agent-injector/injector"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/fakekube"
 )
 
@@ -33,7 +33,7 @@ func TestWithoutTheRightToExec(t *testing.T) {
 		}
 		pod.Namespace, pod.Name, pod.Status.Phase = "shop", name, corev1.PodRunning
 		running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
-		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: injector.ContainerName, Ready: true, State: running}}
+		pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: agentconfig.ContainerName, Ready: true, State: running}}
 		server.Forbids["/api/v1/namespaces/shop/pods/"+name+"/exec"] = `pods "` + name +
 			`" is forbidden: User "dev" cannot create resource "pods/exec" in API group "" in the namespace "shop"`
 		pods = append(pods, pod)
