@@ -4,6 +4,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // free are the members of a container that may have any value.
@@ -32,7 +34,7 @@ func mayAdd(rule, name, value string, mounts []any) bool {
 // misleads reports whether a variable changes which code the agent loads, which certificates it trusts, what it prints, or who it is.
 func misleads(variable string) bool {
 	return strings.HasPrefix(variable, "LD_") || strings.HasPrefix(variable, "SSL_CERT_") || strings.HasPrefix(variable, "KMS_AGENT_") ||
-		slices.Contains([]string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", "ALIBABA_CLOUD_ECS_METADATA"}, variable)
+		slices.Contains([]string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", config.NodeRoleEnv}, variable)
 }
 
 // proxies reports whether a variable sends connections through another host. Administrators give all containers of a cluster such

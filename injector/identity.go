@@ -17,15 +17,15 @@ const (
 	tokenAudience = "sts.aliyuncs.com"
 )
 
-var noNodeRole = corev1.EnvVar{Name: "ALIBABA_CLOUD_ECS_METADATA_DISABLED", Value: "true"}
+var noNodeRole = corev1.EnvVar{Name: config.MetadataDisabledEnv, Value: "true"}
 
 // identity is what Alibaba Cloud's SDKs and the agent read. The address of the nodes' metadata service is switched off, so that
 // nothing falls back to the node's role, unless that role is the identity.
 func (in *Injector) identity(r *request) []corev1.EnvVar {
 	sts := []corev1.EnvVar{ // where the agent, or an application, finds STS
-		{Name: "ALIBABA_CLOUD_STS_REGION", Value: in.policy.Region},
-		{Name: "ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED", Value: strconv.FormatBool(in.policy.VPC())},
-		{Name: "ALIBABA_CLOUD_STS_ENDPOINT", Value: in.policy.STS.Endpoint},
+		{Name: config.STSRegionEnv, Value: in.policy.Region},
+		{Name: config.VPCEndpointEnv, Value: strconv.FormatBool(in.policy.VPC())},
+		{Name: config.STSEndpointEnv, Value: in.policy.STS.Endpoint},
 	}
 	switch r.Spec.Identity.Kind {
 	case config.NodeRole:
@@ -36,9 +36,9 @@ func (in *Injector) identity(r *request) []corev1.EnvVar {
 		return []corev1.EnvVar{noNodeRole}
 	}
 	return append(append([]corev1.EnvVar{
-		{Name: "ALIBABA_CLOUD_ROLE_ARN", Value: r.RoleARN},
-		{Name: "ALIBABA_CLOUD_OIDC_PROVIDER_ARN", Value: in.policy.OIDCProviderARN},
-		{Name: "ALIBABA_CLOUD_OIDC_TOKEN_FILE", Value: tokenDir + "/" + tokenFile},
+		{Name: config.RoleARNEnv, Value: r.RoleARN},
+		{Name: config.OIDCProviderARNEnv, Value: in.policy.OIDCProviderARN},
+		{Name: config.OIDCTokenFileEnv, Value: tokenDir + "/" + tokenFile},
 	}, sts...), noNodeRole)
 }
 
