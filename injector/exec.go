@@ -16,7 +16,8 @@ import (
 // programSize holds the agent's program a few times over. The volume is on disk: it is the same for every pod, and no secret.
 const programSize = "64Mi"
 
-// copiesProgram reports how the containers' commands find the agent's program in agentconfig.ProgramVolume: the agent copies it there, or the
+// copiesProgram reports how the containers' commands find the agent's program in agentconfig.ProgramVolume: the agent copies it there, or
+// the
 // volume is the agent's image, whose only file outside of /etc it is. A pod that was injected before keeps what it got.
 func (in *Injector) copiesProgram(pod *PodSpec) bool {
 	if v, exists := pod.volume(agentconfig.ProgramVolume); exists && injected(pod) {
@@ -85,7 +86,8 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; "+
 				"write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
-			refuse(c, "runs before the agent has the variables; move it after "+agentconfig.InitContainerName+" (remove "+podconfig.Prefix+"init-position: "+
+			refuse(c, "runs before the agent has the variables; move it after "+agentconfig.InitContainerName+" (remove " +
+				""+podconfig.Prefix+"init-position: "+
 				"last)")
 		default:
 			if p, misplaced := r.misplaced(c); misplaced {
@@ -101,7 +103,8 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 func (r *request) misplaced(c Container) (mountPoint, bool) {
 	for _, p := range r.mountPoints(c.Name) {
 		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && !m.part() }
-		if (p.Name == agentconfig.ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) && !slices.ContainsFunc(c.VolumeMounts, there) {
+		if (p.Name == agentconfig.ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) &&
+			!slices.ContainsFunc(c.VolumeMounts, there) {
 			return p, true
 		}
 	}

@@ -64,7 +64,8 @@ func identityMounts(kind config.IdentityKind) []corev1.VolumeMount {
 	case config.RRSA:
 		return []corev1.VolumeMount{tokenMount(), noAPIToken(agentconfig.TokenVolume)}
 	case config.ClientKey:
-		return []corev1.VolumeMount{{Name: agentconfig.ClientKeyVolume, MountPath: agentconfig.ClientKeyDir, ReadOnly: true}, noAPIToken(agentconfig.StateVolume)}
+		return []corev1.VolumeMount{{Name: agentconfig.ClientKeyVolume, MountPath: agentconfig.ClientKeyDir, ReadOnly: true},
+			noAPIToken(agentconfig.StateVolume)}
 	}
 	return []corev1.VolumeMount{noAPIToken(agentconfig.StateVolume)}
 }

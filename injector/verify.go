@@ -26,12 +26,14 @@ import (
 //     configuration may have changed how the program comes into the pod: any value that the webhook would write in such a case is right.
 
 // cure is what removes every difference.
-const cure = "; remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName + " from the manifest, and they are made anew"
+const cure = "; remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName +
+	" from the manifest, and they are made anew"
 
 // cureLate is for annotations that came after the agent.
 const cureLate = "; write it into the pod template, or have the webhook that writes it called before this one, by the name of its " +
 	"configuration; " +
-	"from a manifest with the agent in it remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName + ", and they are made anew"
+	"from a manifest with the agent in it remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName +
+		", and they are made anew"
 
 // A verification is of all containers of the agent's in a pod.
 type verification struct {
