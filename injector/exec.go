@@ -86,7 +86,7 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; "+
 				"write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
-			refuse(c, "runs before the agent has the variables; move it after "+agentconfig.InitContainerName+" (remove " +
+			refuse(c, "runs before the agent has the variables; move it after "+agentconfig.InitContainerName+" (remove "+
 				""+podconfig.Prefix+"init-position: "+
 				"last)")
 		default:

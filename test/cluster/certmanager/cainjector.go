@@ -21,8 +21,7 @@ import (
 // cainjector runs the injectors, which are told by annotations where a caBundle comes from.
 func cainjector(ctx context.Context) error {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgo.AddToScheme, certmanager.AddToScheme, apiextensions.AddToScheme,
-		apiregistration.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgo.AddToScheme, certmanager.AddToScheme, apiextensions.AddToScheme, apiregistration.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return err
 		}

@@ -67,7 +67,6 @@ func run(name string) int {
 		}
 		return 0
 	}
-	fmt.Fprintf(os.Stderr, "kubernetes: no program called %q; there are etcd, kube-apiserver, kube-controller-manager, kube-scheduler, " +
-		"kubelet, kube-proxy, coredns, kubectl\n", name)
+	fmt.Fprintf(os.Stderr, "kubernetes: no program called %q; there are etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, coredns, kubectl\n", name)
 	return 2
 }
