@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -137,62 +138,6 @@ func truth(v any) bool {
 	return false
 }
 
-// text is a function of one value's text.
-func text(f func(string) (string, error)) func([]any) (any, error) {
-	return func(a []any) (any, error) {
-		s, err := scalar(a[0])
-		if err != nil {
-			return nil, err
-		}
-		return f(s)
-	}
-}
-
-func plain(f func(string) string) func(string) (string, error) {
-	return func(s string) (string, error) { return f(s), nil }
-}
-
-// texts are what functions of several values work on.
-func texts(a []any) ([]string, error) {
-	all := make([]string, len(a))
-	for i := range a {
-		var err error
-		if all[i], err = scalar(a[i]); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
-// quote writes a JSON string that TOML and YAML read too, which want more characters escaped than JSON.
-func quote(s string) (string, error) {
-	if !utf8.ValidString(s) {
-		return "", errNotText
-	}
-	out, err := encodeJSON(s)
-	if err != nil {
-		return "", err
-	}
-	var b strings.Builder
-	for _, r := range strings.TrimSuffix(string(out), "\n") {
-		if r >= 0x7f && r <= 0x9f || r == 0xfeff {
-			fmt.Fprintf(&b, `\u%04x`, r)
-		} else {
-			b.WriteRune(r)
-		}
-	}
-	return b.String(), nil
-}
-
-var errNotText = errors.New("the value is not text (UTF-8); use b64enc")
-
-func squote(s string) (string, error) {
-	if strings.ContainsAny(s, "'\n\r") {
-		return "", errors.New("the value has a ' or a line end in it, which formats escape differently in single quotes; use quote")
-	}
-	return "'" + s + "'", nil
-}
-
 func toJSON(a []any) (any, error) {
 	if !validText(a[0]) {
 		return nil, errNotText
@@ -219,10 +164,124 @@ func validText(v any) bool {
 	return !ok || utf8.ValidString(s)
 }
 
-func b64dec(s string) (string, error) {
-	data, err := base64.StdEncoding.DecodeString(s)
-	if err != nil {
-		return "", errors.New("the value is not base64")
+func hasKey(a []any) (any, error) {
+	object, ok := a[0].(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("hasKey needs an object, and this is %s", kind(a[0]))
 	}
-	return string(data), nil
+	key, ok := a[1].(string)
+	if !ok {
+		return nil, fmt.Errorf("a key is a text, and this is %s", kind(a[1]))
+	}
+	_, ok = object[key]
+	return ok, nil
+}
+
+func index(a []any) (any, error) {
+	value := a[0]
+	for _, by := range a[1:] {
+		switch in := value.(type) {
+		case map[string]any:
+			key, ok := by.(string)
+			if ok {
+				value, ok = in[key]
+			}
+			if !ok {
+				return nil, fmt.Errorf("that key does not exist; the object has %s", available(in))
+			}
+		case []any:
+			i, err := count(by)
+			if err != nil || i >= len(in) {
+				return nil, fmt.Errorf("that item does not exist; it is %s, counted from 0", available(in))
+			}
+			value = in[i]
+		default:
+			return nil, fmt.Errorf("index needs an object or a list, and this is %s", kind(value))
+		}
+	}
+	return value, nil
+}
+
+func length(a []any) (any, error) {
+	var n int
+	switch v := a[0].(type) {
+	case string:
+		n = len(v)
+	case []any:
+		n = len(v)
+	case map[string]any:
+		n = len(v)
+	default:
+		return nil, fmt.Errorf("%s has no length", kind(a[0]))
+	}
+	return json.Number(fmt.Sprint(n)), nil
+}
+
+// eq reports whether the first argument equals one of the others.
+func eq(a []any) (any, error) {
+	for _, other := range a[1:] {
+		if equal, err := equals(a[0], other); err != nil || equal {
+			return equal, err
+		}
+	}
+	return false, nil
+}
+
+func ne(a []any) (any, error) {
+	equal, err := equals(a[0], a[1])
+	return !equal, err
+}
+
+// equals compares values of one kind. Null equals only null, and may be compared with all.
+func equals(a, b any) (bool, error) {
+	if a == nil || b == nil {
+		return a == nil && b == nil, nil
+	}
+	if x, ok := a.(bool); ok {
+		if y, ok := b.(bool); ok {
+			return x == y, nil
+		}
+	}
+	order, err := ordered(a, b)
+	return order == 0, err
+}
+
+func compare(holds func(order int) bool) func([]any) (any, error) {
+	return func(a []any) (any, error) {
+		order, err := ordered(a[0], a[1])
+		return holds(order), err
+	}
+}
+
+// ordered compares two texts or two numbers.
+func ordered(a, b any) (int, error) {
+	switch a := a.(type) {
+	case string:
+		if b, ok := b.(string); ok {
+			return strings.Compare(a, b), nil
+		}
+	case json.Number:
+		if b, ok := b.(json.Number); ok {
+			return orderedNumbers(a, b)
+		}
+	}
+	return 0, fmt.Errorf("%s and %s cannot be compared", kind(a), kind(b))
+}
+
+func orderedNumbers(a, b json.Number) (int, error) {
+	if a == b {
+		return 0, nil
+	}
+	wholeA, errA := a.Int64()
+	wholeB, errB := b.Int64()
+	if errA == nil && errB == nil {
+		return cmp.Compare(wholeA, wholeB), nil
+	}
+	floatA, errA := a.Float64()
+	floatB, errB := b.Float64()
+	const exact = 15 // digits that a float64 holds
+	if errA != nil || errB != nil || floatA == floatB && max(len(a), len(b)) > exact {
+		return 0, errors.New("numbers with so many digits cannot be compared")
+	}
+	return cmp.Compare(floatA, floatB), nil
 }

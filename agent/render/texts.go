@@ -1,10 +1,12 @@
 package render
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // errLarge stops functions that can make much of little before they do.
@@ -153,4 +155,68 @@ func verbText(verb byte, v any) (string, error) {
 		return quote(s)
 	}
 	return s, nil
+}
+
+// text is a function of one value's text.
+func text(f func(string) (string, error)) func([]any) (any, error) {
+	return func(a []any) (any, error) {
+		s, err := scalar(a[0])
+		if err != nil {
+			return nil, err
+		}
+		return f(s)
+	}
+}
+
+func plain(f func(string) string) func(string) (string, error) {
+	return func(s string) (string, error) { return f(s), nil }
+}
+
+// texts are what functions of several values work on.
+func texts(a []any) ([]string, error) {
+	all := make([]string, len(a))
+	for i := range a {
+		var err error
+		if all[i], err = scalar(a[i]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// quote writes a JSON string that TOML and YAML read too, which want more characters escaped than JSON.
+func quote(s string) (string, error) {
+	if !utf8.ValidString(s) {
+		return "", errNotText
+	}
+	out, err := encodeJSON(s)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, r := range strings.TrimSuffix(string(out), "\n") {
+		if r >= 0x7f && r <= 0x9f || r == 0xfeff {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String(), nil
+}
+
+var errNotText = errors.New("the value is not text (UTF-8); use b64enc")
+
+func squote(s string) (string, error) {
+	if strings.ContainsAny(s, "'\n\r") {
+		return "", errors.New("the value has a ' or a line end in it, which formats escape differently in single quotes; use quote")
+	}
+	return "'" + s + "'", nil
+}
+
+func b64dec(s string) (string, error) {
+	data, err := base64.StdEncoding.DecodeString(s)
+	if err != nil {
+		return "", errors.New("the value is not base64")
+	}
+	return string(data), nil
 }

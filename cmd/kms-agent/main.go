@@ -156,3 +156,33 @@ func open(doc agentconfig.Config, log *slog.Logger) (*agent.Agent, error) {
 	}
 	return agent.New(doc, src, m, log)
 }
+
+// runKMSAgent returns an error only if it ends a container: get is for people, in a container that goes on.
+func runKMSAgent(ctx context.Context, name string, args []string) (int, error) {
+	if err := refuseLeaks(os.Getenv); err != nil {
+		return exitMisuse, err
+	}
+	err := kmsagent.Commands()[name](ctx, args, os.Getenv, os.Stdout, os.Stderr)
+	var usage *kmsagent.Usage
+	code := 0
+	switch {
+	case errors.As(err, &usage):
+		code = exitMisuse
+	case err != nil:
+		code = exitFailed
+	}
+	if err != nil && name == "get" {
+		fmt.Fprintln(os.Stderr, "kms-agent:", err)
+		return code, nil
+	}
+	return code, err
+}
+
+// keepMemoryPrivate has the kernel write no core dump of this process, and keep others of the same user, such as the pod's
+// containers when they share the agent's process namespace, from its memory, its environment and its open files in /proc. Only
+// an old kernel in a strange sandbox refuses, and there is nothing better to do then than to go on.
+func keepMemoryPrivate() {
+	const setDumpable = 4 // PR_SET_DUMPABLE; a program that this process becomes can be dumped again
+	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, setDumpable, 0, 0)
+	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
+}

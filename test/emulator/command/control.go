@@ -7,11 +7,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/clientkey"
 )
 
 // controlCommands talk to the control API of a running emulator: its image has no shell and no curl, so that
@@ -153,3 +156,32 @@ func (d durationFlag) String() string {
 }
 
 func (d durationFlag) Set(text string) error { return d.to.UnmarshalText([]byte(text)) }
+
+// The files of a client key, named as the keys of the Secret that the agent mounts.
+const (
+	clientKeyFile     = "clientKey"
+	clientKeyPassword = "password"
+)
+
+func clientKeyCommand(flags *flag.FlagSet) runner {
+	dir := flags.String("dir", ".", "`folder` for the files clientKey and password")
+	life := flags.Duration("valid-for", 365*24*time.Hour, "how long the key is valid")
+	return func(_ context.Context, s Streams, _ []string) error {
+		key, err := clientkey.New(time.Now().Add(*life))
+		if err != nil {
+			return fmt.Errorf("make client key: %w", err)
+		}
+		if err := os.MkdirAll(*dir, 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(*dir, clientKeyFile), key.JSON, 0o600); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(*dir, clientKeyPassword), []byte(key.Password), 0o600); err != nil {
+			return err
+		}
+		certificate := strings.ReplaceAll(strings.TrimSpace(string(key.Certificate)), "\n", "\n    ")
+		fmt.Fprintf(s.Out, "# for clientKeys of an access point in the configuration\n- id: %s\n  certificate: |\n    %s\n", key.ID, certificate)
+		return nil
+	}
+}

@@ -4,13 +4,20 @@ package node
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // setUpNetwork makes the pods' bridge in the node's own, so far empty, network namespace. There is no way out of it: the
@@ -65,5 +72,68 @@ func environment() []string {
 		"PATH=" + kubernetesDir + ":" + containerdDir + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=/run",
 		"LANG=C.UTF-8",
+	}
+}
+
+// Path returns how the machine sees a path of the node's file system.
+func (p *Process) Path(inside string) string { return fmt.Sprintf("/proc/%d/root%s", p.PID, inside) }
+
+// Dial connects to an address of the node's own network.
+func (p *Process) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		// Never unlocked: a thread in a foreign namespace must end with its goroutine and not be used by another.
+		runtime.LockOSThread()
+		conn, err := p.dialHere(ctx, network, address)
+		done <- result{conn, err}
+	}()
+	r := <-done
+	return r.conn, r.err
+}
+
+func (p *Process) dialHere(ctx context.Context, network, address string) (net.Conn, error) {
+	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", p.PID))
+	if err != nil {
+		return nil, err
+	}
+	defer namespace.Close()
+	if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("enter the node's network: %w", err)
+	}
+	// A literal address is dialled by this very goroutine, hence this thread.
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+// forward joins every connection that listener accepts to target. A socket belongs to the network namespace it was made
+// in: the listener was made in the machine's, the connections to target are made in the node's.
+func forward(listener net.Listener, target string) {
+	for {
+		outside, err := listener.Accept()
+		if err != nil {
+			slog.Error("API server port closed", "error", err)
+			return
+		}
+		go func() {
+			defer outside.Close()
+			inside, err := net.Dial("tcp", target)
+			if err != nil {
+				return // the client sees its connection close, and retries as with any server that restarts
+			}
+			defer inside.Close()
+			go splice(inside, outside)
+			splice(outside, inside)
+		}()
+	}
+}
+
+// splice copies one direction and passes its end on, leaving the other direction open: a watch outlives its request.
+func splice(to, from net.Conn) {
+	io.Copy(to, from) //nolint:errcheck // either side may end it at any time
+	if half, ok := to.(interface{ CloseWrite() error }); ok {
+		half.CloseWrite() //nolint:errcheck // as above
 	}
 }
