@@ -1,8 +1,6 @@
 package config
 
-import (
-	"time"
-)
+import "time"
 
 // Resources are those of which the agent's containers have requests and limits.
 var Resources = []string{"cpu", "memory", "ephemeral-storage"}

@@ -1,8 +1,6 @@
 package config
 
-import (
-	"path"
-)
+import "path"
 
 // APITokenDir is where the volume of the local API's token is, in the agent's container and in those that use the API.
 // Path and port are those of Alibaba Cloud's KMS Agent.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -164,7 +165,7 @@ func CheckSecretPattern(pattern string) error {
 // another's: a pattern that does not begin with acs: is about names only, and "*" alone is about every secret. A * in a pattern stands
 // for any characters.
 func MatchesSecret(pattern, secret string) bool {
-	return pattern == "*" || strings.HasPrefix(pattern, acs) == strings.HasPrefix(secret, acs) && Matches(pattern, secret)
+	return pattern == "*" || strings.HasPrefix(pattern, acs) == strings.HasPrefix(secret, acs) && matches(pattern, secret)
 }
 
 // CheckFilePath accepts a clean path below the mount path. ".." first in a segment is refused even where it would stay inside
@@ -197,8 +198,13 @@ func CheckFilePath(p string) error {
 	return nil
 }
 
-// Matches reports whether s matches a pattern in which * stands for any characters, "/" and ":" too, as in RAM policies.
-func Matches(pattern, s string) bool {
+// AnyMatches reports whether a text matches any of the patterns, in which * stands for any characters, "/" and ":" too, as in RAM
+// policies.
+func AnyMatches(patterns []string, s string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, s) })
+}
+
+func matches(pattern, s string) bool {
 	first, rest, star := strings.Cut(pattern, "*")
 	if !star {
 		return pattern == s

@@ -13,7 +13,7 @@ func TestMatchesIsTheRegularExpression(t *testing.T) {
 		pattern := rapid.StringMatching(`[ab*]{1,8}\*[ab*]{0,4}`).Draw(t, "pattern")
 		text := rapid.StringMatching(`[ab]{0,12}`).Draw(t, "text")
 		oracle := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*") + "$")
-		if got, want := Matches(pattern, text), oracle.MatchString(text); got != want {
+		if got, want := matches(pattern, text), oracle.MatchString(text); got != want {
 			t.Fatalf("matches(%q, %q) = %v", pattern, text, got)
 		}
 	})
@@ -28,7 +28,7 @@ func TestMatches(t *testing.T) {
 		{"a*b", "ab", true}, {"a*b", "a/x/b", true}, {"a*b", "ax", false}, {"a*b*c", "a1b2c", true}, {"a*b*c", "acb", false}, {"a*a", "a", false},
 		{"**", "x", true},
 	} {
-		if got := Matches(c.pattern, c.s); got != c.want {
+		if got := matches(c.pattern, c.s); got != c.want {
 			t.Errorf("matches(%q, %q) = %v", c.pattern, c.s, got)
 		}
 	}

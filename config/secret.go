@@ -1,8 +1,6 @@
 package config
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // A Format says how a secret's value becomes a file's content.
 type Format string
@@ -62,7 +60,7 @@ type Variable struct {
 	Secret string `json:"secret"`        // name or ARN
 	Key    string `json:"key,omitempty"` // JMESPath; "" is the whole value
 
-	Annotation string `json:"-"` // that asks for it, without Prefix: env.<Name>, or env
+	Annotation string `json:"-"` // that asks for it, without the prefix of all: env.<Name>, or env
 }
 
 // Check returns what is wrong with it.

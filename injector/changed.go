@@ -15,8 +15,7 @@ func (r *request) warnChanged() []string {
 		return nil
 	}
 	return []string{podconfig.Prefix + strings.Join(changed, ", "+podconfig.Prefix) +
-		": changed after the agent was injected, without any effect" +
-		cureLate}
+		": changed after the agent was injected, without any effect" + cureLate}
 }
 
 func distinct(names []string) []string {

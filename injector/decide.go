@@ -18,9 +18,8 @@ type Request struct {
 	PlainSidecars bool     // agent.nativeSidecar: auto means never: there may be kubelets that run no native sidecars
 }
 
-// A Cluster answers what a decision needs besides the pod. An error that is config.ErrNotFound says why there is no such object; any other
-// is
-// an outage, and says what was asked.
+// A Cluster answers what a decision needs besides the pod. An error that is config.ErrNotFound says why there is no such object; any
+// other is an outage, and says what was asked.
 type Cluster interface {
 	// NamespaceLabels returns the labels of a namespace.
 	NamespaceLabels(ctx context.Context, namespace string) (map[string]string, error)

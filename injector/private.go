@@ -21,8 +21,7 @@ func private(r *request) config.Mistakes {
 		}
 		if c.mounts(agentconfig.StateVolume) {
 			refuse(c, agentconfig.StateVolume, "in which the agent keeps all values of the pod for itself, also those that this container is not "+
-				"to have; "+
-				"remove the mount: the files are in "+agentconfig.SecretsVolume)
+				"to have; remove the mount: the files are in "+agentconfig.SecretsVolume)
 		}
 		if c.mounts(agentconfig.ClientKeyVolume) && r.Spec.Identity.Kind == config.ClientKey {
 			refuse(c, agentconfig.ClientKeyVolume, "which has the client key of the agent; remove the mount, or mount the Secret by a volume of "+
@@ -30,8 +29,7 @@ func private(r *request) config.Mistakes {
 		}
 		if c.mounts(agentconfig.TokenVolume) && r.Spec.Identity.Kind == config.RRSA && !r.Spec.AppIdentity && !brought && !injected(&r.Pod.Spec) {
 			refuse(c, agentconfig.TokenVolume, "which the webhook makes for the agent alone: its token is good for the role of the pod; to have "+
-				"the "+
-				"application use the role too, add "+podconfig.Prefix+"app-identity: \"true\"")
+				"the application use the role too, add "+podconfig.Prefix+"app-identity: \"true\"")
 		}
 	}
 	return m

@@ -31,9 +31,8 @@ const cure = "; remove the containers " + agentconfig.InitContainerName + " and 
 
 // cureLate is for annotations that came after the agent.
 const cureLate = "; write it into the pod template, or have the webhook that writes it called before this one, by the name of its " +
-	"configuration; " +
-	"from a manifest with the agent in it remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName +
-	", and they are made anew"
+	"configuration; from a manifest with the agent in it remove the containers " + agentconfig.InitContainerName + " and " +
+	agentconfig.ContainerName + ", and they are made anew"
 
 // A verification is of all containers of the agent's in a pod.
 type verification struct {

@@ -82,7 +82,7 @@ func (e *events) reloaded(ctx context.Context, wrong error) {
 	}
 	about, err := e.metadata.fromServer(ctx, itself, configMapKind, e.own)
 	if err != nil || about == nil {
-		e.log.Info("No event about the administrator's configuration: its ConfigMap was not found", "configMap", e.own, "error", err)
+		e.log.Info("No event about the webhook's configuration: its ConfigMap was not found", "configMap", e.own, "error", err)
 		return
 	}
 	ref := &corev1.ObjectReference{APIVersion: "v1", Kind: configMapKind.Kind, Namespace: e.own.Namespace, Name: e.own.Name, UID: about.UID}

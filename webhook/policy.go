@@ -70,7 +70,7 @@ func (p *policy) watch(ctx context.Context) error {
 func (p *policy) load() (changed bool, err error) {
 	document, err := os.ReadFile(p.file)
 	if err != nil {
-		return false, fmt.Errorf("read the administrator's configuration: %w", err)
+		return false, fmt.Errorf("read the webhook's configuration: %w", err)
 	}
 	policy, err := clusterconfig.Load(document, func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {

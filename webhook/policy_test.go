@@ -91,7 +91,7 @@ func TestCAFileOfMoreThanCertificates(t *testing.T) {
 
 func TestPolicyThatCannotBeUsed(t *testing.T) {
 	for name, c := range map[string]struct{ document, ca, message string }{
-		"not there":      {"", "", "read the administrator's configuration"},
+		"not there":      {"", "", "read the webhook's configuration"},
 		"wrong":          {"accountID: x", "", "accountID"},
 		"no CA file":     {document, "", "kms.caFile"},
 		"no certificate": {document, "x", "has no certificate"},

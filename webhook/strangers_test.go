@@ -187,6 +187,7 @@ func TestSlowBodies(t *testing.T) {
 	f := start(t).ready(t)
 	const bodies, each = 40, 3 * megabyte
 	part := emptyContainers(each)[:each-100_000]
+	var announced atomic.Int64
 	peak := bounds.Peak(func() {
 		var group sync.WaitGroup
 		for range bodies {
@@ -200,8 +201,10 @@ func TestSlowBodies(t *testing.T) {
 				if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 					t.Error(err)
 				}
-				announce(c, webhook.MutatePath, each) //nolint:errcheck // a connection that waits too long is closed
-				c.Write(part)                         //nolint:errcheck // it is not read to its end
+				if announce(c, webhook.MutatePath, each) == nil { // a connection that waits too long is closed
+					announced.Add(1)
+				}
+				c.Write(part) //nolint:errcheck // it is not read to its end
 				if _, err := io.ReadAll(c); errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
 					t.Error("the connection is still open after a minute")
 				}
@@ -209,6 +212,9 @@ func TestSlowBodies(t *testing.T) {
 		}
 		group.Wait()
 	})
+	if n := announced.Load(); n < bodies/2 {
+		t.Errorf("%d of %d bodies were announced", n, bodies)
+	}
 	if most := uint64(80 * megabyte); peak > most {
 		t.Errorf("%d bodies of %d bytes take %d bytes at the same time; at most %d are expected", bodies, each, peak, most)
 	}

@@ -45,7 +45,7 @@ func (a *admission) template(ctx context.Context, req *review.Request[workload],
 	switch {
 	case outage != nil:
 		warnings = append(warnings, fmt.Sprintf("its role was not checked: %s", outage))
-	case d.NoRole != nil && d.Spec.RoleARN == "" && d.Spec.RoleName == "": // the ServiceAccount may come, or get its role, before the pods
+	case d.NoRole != nil && d.Spec.RoleARN == "" && d.Spec.RoleName == "": // the ServiceAccount may get its role before the pods come
 		warnings = append(warnings, "its pods will be refused until this is put right: "+d.NoRole.Error())
 		if d.NoRole = nil; d.Reason == injector.WithoutRole {
 			d.Reason = injector.Conflict // if there is one

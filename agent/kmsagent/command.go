@@ -2,8 +2,8 @@
 // without the webhook.
 //
 // Its identity is RRSA's, from the ALIBABA_CLOUD_* environment variables. ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED=true asks KMS
-// and STS inside the VPC. An authority of one's own, as KMS instances have, is named by SSL_CERT_FILE or SSL_CERT_DIR.
-// Whoever has the token may read what the role may read.
+// and STS inside the VPC. SSL_CERT_FILE or SSL_CERT_DIR names a private certificate authority, as KMS
+// instances have. A client with the token may read what the role may read.
 package kmsagent
 
 import (

@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	o := webhook.Options{Version: version(), Configuration: configuration}
 	flags := flag.NewFlagSet("kms-webhook", flag.ContinueOnError)
-	flags.StringVar(&o.ConfigFile, "config", "", "file with the administrator's configuration; required")
+	flags.StringVar(&o.ConfigFile, "config", "", "file with the webhook's configuration; required")
 	port := flags.Int("port", 9443, "port of the admission server; 0: a free one, which the log names, as in the addresses that follow")
 	metrics := flags.String("metrics-bind-address", ":8080", "address of /metrics")
 	health := flags.String("health-probe-bind-address", ":8081", "address of /healthz and /readyz")

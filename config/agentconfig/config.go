@@ -15,7 +15,7 @@ import (
 
 // The environment variables of an injected agent's containers.
 const (
-	// AgentEnv has the agent's configuration. It holds no secret: it can be read in kubectl describe.
+	// Env has the agent's configuration. It holds no secret: it can be read in kubectl describe.
 	Env = "KMS_AGENT_CONFIG"
 	// PodNameEnv has the pod's name (downward API), which the webhook cannot know. It goes into the STS session's name; without it the
 	// agent takes the host name.
@@ -23,7 +23,7 @@ const (
 )
 
 // The subcommands of kms-agent that the injector puts into containers: init and run, and ready as the startup probe of
-// ModeSingle and of an agent with API, which exits 0 once SecretsDir has its first complete set of files, if there are any, and
+// mode single and of an agent with API, which exits 0 once SecretsDir has its first complete set of files, if there are any, and
 // the API answers, and 1 before. Exec runs a container's own command with the variables in EnvFile.
 const (
 	CommandInit  = "init"
@@ -84,13 +84,13 @@ type File struct {
 	Dirs         []string       `json:"dirs,omitempty"` // of ViewDirs, that have the file; empty: all, and SecretsDir
 }
 
-// Default is what a document says that leaves out everything.
+// Default is what an empty configuration says.
 func Default() Config {
 	return Config{SecretsDir: config.DefaultSecretsDir, StateDir: config.DefaultStateDir, LogLevel: config.DefaultLogLevel,
 		LogFormat: config.DefaultLogFormat}
 }
 
-// Read decodes and checks an Agent document. A field it does not know is an error: an agent that silently did less than it
+// Read decodes and checks an agent's configuration. A field it does not know is an error: an agent that silently did less than it
 // was told would be worse than one that does not start.
 func Read(document []byte) (Config, error) {
 	if len(document) == 0 {

@@ -121,7 +121,7 @@ func (a AgentDefaults) AllowsImage(image string) bool {
 	if a.EarlierImages == nil {
 		return repository(image) == repository(a.Image)
 	}
-	return image == a.Image || anyMatches(a.EarlierImages, image)
+	return image == a.Image || config.AnyMatches(a.EarlierImages, image)
 }
 
 // repository is a reference to an image without its tag and digest. A colon before a slash is a registry's port.
@@ -139,7 +139,7 @@ func (a AgentDefaults) check(m *config.Mistakes, where string) {
 		m.Add(where+".imagePullPolicy", "%s", config.NotOneOf(a.ImagePullPolicy, policies[1:]))
 	}
 	for i, name := range a.ImagePullSecrets {
-		if len(name) > 253 || !config.IsHostName(name) {
+		if !config.IsHostName(name) {
 			m.Add(fmt.Sprintf("%s.imagePullSecrets[%d]", where, i), "%q does not name a Kubernetes Secret; write for example registry-credentials",
 				name)
 		}

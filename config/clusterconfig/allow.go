@@ -41,7 +41,7 @@ func (a Allow) over(base Allow) Allow {
 }
 
 // Role reports whether a role's ARN is allowed.
-func (a Allow) Role(arn string) bool { return anyMatches(a.Roles, arn) }
+func (a Allow) Role(arn string) bool { return config.AnyMatches(a.Roles, arn) }
 
 // Secret reports whether a secret's name or ARN is allowed.
 func (a Allow) Secret(name string) bool {
@@ -49,10 +49,10 @@ func (a Allow) Secret(name string) bool {
 }
 
 // Region reports whether the annotation region may have this value.
-func (a Allow) Region(name string) bool { return anyMatches(a.Regions, name) }
+func (a Allow) Region(name string) bool { return config.AnyMatches(a.Regions, name) }
 
 // Endpoint reports whether the annotation endpoint may have this value.
-func (a Allow) Endpoint(host string) bool { return anyMatches(a.Endpoints, host) }
+func (a Allow) Endpoint(host string) bool { return config.AnyMatches(a.Endpoints, host) }
 
 // SecretsOf reports whether all secrets that a pattern matches are allowed: whatever a star of the pattern stands for, it must
 // be a star here that takes it. So the pattern is asked about as if its stars were letters that no name has. "*" alone, which is about
@@ -66,7 +66,7 @@ func (a Allow) SecretsOf(pattern string) bool {
 
 // Identity reports whether a pod may have an identity. RRSA is what this program is for.
 func (a Allow) Identity(i config.Identity) bool {
-	return i.Kind == config.RRSA || slices.Contains(a.Identities, string(i.Kind)) || anyMatches(a.Identities, i.String())
+	return i.Kind == config.RRSA || slices.Contains(a.Identities, string(i.Kind)) || config.AnyMatches(a.Identities, i.String())
 }
 
 func (a Allow) check(m *config.Mistakes, where string) {
@@ -81,8 +81,4 @@ func (a Allow) check(m *config.Mistakes, where string) {
 			m.Add(where, "%q is not right; write node-role, access-key, client-key, or for certain Secrets access-key:<pattern>", identity)
 		}
 	}
-}
-
-func anyMatches(patterns []string, s string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return config.Matches(p, s) })
 }

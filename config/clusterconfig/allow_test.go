@@ -18,7 +18,8 @@ func TestMatchesSecret(t *testing.T) {
 		{"acs:kms:*:9999:secret/*", arn, true}, {"acs:kms:*:1:secret/*", arn, false}, {"acs:*", "acs", false}, {"acs*", arn, false},
 		{arn, arn, true}, {"app/db", "app/db", true}, {"app", "app/db", false},
 	} {
-		if got := config.MatchesSecret(c.pattern, c.secret); got != c.want || (Allow{Secrets: []string{"other", c.pattern}}).Secret(c.secret) != c.want {
+		if got := config.MatchesSecret(c.pattern, c.secret); got != c.want ||
+			(Allow{Secrets: []string{"other", c.pattern}}).Secret(c.secret) != c.want {
 			t.Errorf("MatchesSecret(%q, %q) = %v", c.pattern, c.secret, got)
 		}
 	}

@@ -65,8 +65,7 @@ func (s STS) check(m *config.Mistakes) {
 	}
 	if d := time.Duration(*s.SessionDuration); d < shortestSession || d > longestSession || d%time.Second != 0 {
 		m.Add("sts.sessionDuration", "%s is not from 15m to 12h in whole seconds, which is what STS gives sessions for; write for example 4h, "+
-			"and set "+
-			"MaxSessionDuration of the pods' roles to at least as much", d)
+			"and set MaxSessionDuration of the pods' roles to at least as much", d)
 	}
 }
 

@@ -31,7 +31,7 @@ type LabelExpression struct {
 
 // HasName reports whether a namespace's name is among Names, or they are left out.
 func (ns Namespace) HasName(name string) bool {
-	return len(ns.Names) == 0 || anyMatches(ns.Names, name)
+	return len(ns.Names) == 0 || config.AnyMatches(ns.Names, name)
 }
 
 // In is the document for the namespaces of an entry, with its differences applied.

@@ -74,9 +74,11 @@ var annotationTests = map[string]struct {
 	"env": {
 		valid: map[string]any{
 			"{DB_URL: app/db}": []config.Variable{{Name: "DB_URL", Secret: "app/db", Key: "", Annotation: "env"}},
-			"B_: app/b#x.y\nA_: acs:kms:cn-hangzhou:1:secret/a\n": []config.Variable{{Name: "A_", Secret: "acs:kms:cn-hangzhou:1:secret/a", Key: "", Annotation: "env"},
+			"B_: app/b#x.y\nA_: acs:kms:cn-hangzhou:1:secret/a\n": []config.Variable{
+				{Name: "A_", Secret: "acs:kms:cn-hangzhou:1:secret/a", Key: "", Annotation: "env"},
 				{Name: "B_", Secret: "app/b", Key: "x.y", Annotation: "env"}},
-			"{" + strings.Repeat("LONG_", 13) + ": \"app/db#p\"}": []config.Variable{{Name: strings.Repeat("LONG_", 13), Secret: "app/db", Key: "p", Annotation: "env"}},
+			"{" + strings.Repeat("LONG_", 13) + ": \"app/db#p\"}": []config.Variable{
+				{Name: strings.Repeat("LONG_", 13), Secret: "app/db", Key: "p", Annotation: "env"}},
 		},
 		get: func(s Spec) any { return s.Env },
 		invalid: map[string]string{
@@ -111,8 +113,9 @@ var annotationTests = map[string]struct {
 	},
 	"identity": {
 		valid: map[string]any{
-			"rrsa": config.Identity{}, "node-role": config.Identity{Kind: config.NodeRole}, "access-key:kms.keys": config.Identity{Kind: config.AccessKey, Secret: "kms.keys"},
-			"client-key:k": config.Identity{Kind: config.ClientKey, Secret: "k"},
+			"rrsa": config.Identity{}, "node-role": config.Identity{Kind: config.NodeRole},
+			"access-key:kms.keys": config.Identity{Kind: config.AccessKey, Secret: "kms.keys"},
+			"client-key:k":        config.Identity{Kind: config.ClientKey, Secret: "k"},
 		},
 		get: func(s Spec) any { return s.Identity },
 		invalid: map[string]string{"": "is not one of", "node-rol": `did you mean "node-role"?`, "access-key": "access-key:kms-credentials",

@@ -43,7 +43,8 @@ func TestKeys(t *testing.T) {
 func TestLongVariable(t *testing.T) {
 	const name = "SPRING_SECURITY_OAUTH2_CLIENT_REGISTRATION_KEYCLOAK_CLIENT_SECRET"
 	spec, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + "env": name + ": app/login#secret", Prefix + "env.DB": "app/db"})
-	if err != nil || len(name) != 65 || len(spec.Env) != 2 || spec.Env[1] != (config.Variable{Name: name, Secret: "app/login", Key: "secret", Annotation: "env"}) {
+	if err != nil || len(name) != 65 || len(spec.Env) != 2 ||
+		spec.Env[1] != (config.Variable{Name: name, Secret: "app/login", Key: "secret", Annotation: "env"}) {
 		t.Errorf("%+v, %v", spec.Env, err)
 	}
 }

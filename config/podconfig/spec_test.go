@@ -67,7 +67,8 @@ func TestParse(t *testing.T) {
 		"variables": {annotate("inject: true", "env.DB_PASSWORD: app/db#AccountPassword", "env.API_KEY: acs:kms:cn-hangzhou:42:secret/key",
 			"secret.db: app/db", `env._x: a#b."c-d"`), with(func(s *Spec) {
 			s.Env = []config.Variable{{Name: "API_KEY", Secret: "acs:kms:cn-hangzhou:42:secret/key", Key: "", Annotation: "env.API_KEY"},
-				{Name: "DB_PASSWORD", Secret: "app/db", Key: "AccountPassword", Annotation: "env.DB_PASSWORD"}, {Name: "_x", Secret: "a", Key: `b."c-d"`, Annotation: "env._x"}}
+				{Name: "DB_PASSWORD", Secret: "app/db", Key: "AccountPassword", Annotation: "env.DB_PASSWORD"},
+				{Name: "_x", Secret: "a", Key: `b."c-d"`, Annotation: "env._x"}}
 		})},
 		"few containers": {annotate("inject: true", "secret.db: {name: app/db, containers: [worker, web, web]}"), with(func(s *Spec) {
 			s.Secrets[0].Containers = []string{"web", "worker"}

@@ -4,7 +4,6 @@ package rrsa
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -40,7 +39,7 @@ func Role(pod Named, policy Policy, sa ServiceAccount) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !slices.ContainsFunc(policy.Roles, func(pattern string) bool { return config.Matches(pattern, arn) }) {
+	if !config.AnyMatches(policy.Roles, arn) {
 		return "", fmt.Errorf("%s: the administrator of this cluster does not allow the role %s in namespace %s; allowed: %s",
 			from, arn, sa.Namespace, cmp.Or(strings.Join(policy.Roles, ", "), "none"))
 	}

@@ -65,7 +65,8 @@ namespaces:
 			}
 			arn, annotation := c.spec.Role(there.AccountID)
 			got, err := rrsa.Role(rrsa.Named{ARN: arn, Annotation: annotation},
-				rrsa.Policy{AccountID: there.AccountID, PodRoles: *there.Allow.PodRoles, Roles: there.Allow.Roles}, rrsa.ServiceAccount{Namespace: c.namespace, Name: "web", Annotations: c.account})
+				rrsa.Policy{AccountID: there.AccountID, PodRoles: *there.Allow.PodRoles, Roles: there.Allow.Roles},
+				rrsa.ServiceAccount{Namespace: c.namespace, Name: "web", Annotations: c.account})
 			if got != c.want || (err != nil) != (c.errors != nil) {
 				t.Fatalf("got %q, %v", got, err)
 			}

@@ -22,7 +22,7 @@ const maxBundle = 4
 
 // merge is a bundle with ca in it beside the newest of those authorities in the old bundle that are still valid, all of them of one
 // common name, or of any if it is "". Whoever merges, in whatever order, gets the same bytes, so that replicas do not overwrite each
-// other for ever.
+// other indefinitely.
 func merge(bundle, ca []byte, commonName string, now time.Time) []byte {
 	current, others := parse(ca), parse(bundle)
 	others = slices.DeleteFunc(others, func(c *x509.Certificate) bool {

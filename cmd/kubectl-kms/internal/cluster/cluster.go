@@ -50,7 +50,7 @@ func (c Client) Release(ctx context.Context) string {
 // Policy is the webhook's configuration, and the version of the API server.
 func (c Client) Policy(ctx context.Context) (policy clusterconfig.Config, version string, err error) {
 	fail := func(err error) (clusterconfig.Config, string, error) {
-		return clusterconfig.Config{}, "", fmt.Errorf("read the administrator's configuration: %w", err)
+		return clusterconfig.Config{}, "", fmt.Errorf("read the webhook's configuration: %w", err)
 	}
 	namespace := c.Release(ctx)
 	deployment, err := c.Kube.AppsV1().Deployments(namespace).Get(ctx, Deployment, metav1.GetOptions{})

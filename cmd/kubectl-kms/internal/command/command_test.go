@@ -160,7 +160,8 @@ func TestExplain(t *testing.T) {
 		t.Errorf("%d\n%s", code, stderr)
 	}
 	var a podconfig.Annotation
-	if _, stdout, _ = run(t, "", "explain", "mode", "-o", "json"); json.Unmarshal([]byte(stdout), &a) != nil || a.Key != podconfig.Prefix+"mode" {
+	if _, stdout, _ = run(t, "", "explain", "mode", "-o", "json"); json.Unmarshal([]byte(stdout), &a) != nil ||
+		a.Key != podconfig.Prefix+"mode" {
 		t.Error(stdout)
 	}
 }

@@ -44,10 +44,9 @@ func (sh *shell) inject() *cobra.Command {
 		Use:   "inject -f FILE",
 		Short: "Print manifests as their pods would be in the cluster",
 		Long: "Prints the manifests with what the webhook would add to their pods, by the webhook's own code. Documents without such pods are\n" +
-			"printed as they are. The webhook's configuration and ServiceAccounts come from the cluster, which is not changed; with --config " +
-			"from\n" +
-			"that file and from the manifests; the role of a ServiceAccount that is not among them comes from --role-arn. Pods that the webhook " +
-			"would refuse are reported, and then nothing is printed.",
+			"printed as they are. The webhook's configuration and ServiceAccounts come from the cluster, which is not changed; with --config\n" +
+			"from that file and from the manifests; the role of a ServiceAccount that is not among them comes from --role-arn. Pods that the\n" +
+			"webhook would refuse are reported, and then nothing is printed.",
 		Example: `  # What would this Deployment's pods be?
   kubectl kms inject -f web.yaml
 

@@ -12,7 +12,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
-// A developer may read a namespace, and neither the webhook's configuration, nor the webhook's configuration, nor exec into pods. Of a
+// A developer may read a namespace, and neither the webhook's configuration, nor the MutatingWebhookConfiguration, nor exec into pods. Of a
 // pod that is well nothing is said to be broken then, nor said as if it were known.
 func TestDoctorForADeveloper(t *testing.T) {
 	text, err := os.ReadFile("../../../../injector/testdata/api.golden.yaml")

@@ -20,7 +20,7 @@ import (
 // patience is for one answer of the API server.
 const patience = 15 * time.Second
 
-// An unavailableError is that there is no webhook's configuration, and the world without it.
+// An unavailableError says why the webhook's configuration is not there, and has the world without it.
 type unavailableError struct {
 	err     error
 	instead decide.World

@@ -63,9 +63,10 @@ func whole(t *testing.T) *kube {
 		t.Fatal(err)
 	}
 	k.pod.Namespace = "shop"
-	k.pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: agentconfig.InitContainerName, Ready: true, State: corev1.ContainerState{
-		Terminated: &corev1.ContainerStateTerminated{Message: `{"fetched":"2026-01-01T00:00:00Z","secrets":[]}`},
-	}}}
+	k.pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+		Name: agentconfig.InitContainerName, Ready: true, State: corev1.ContainerState{
+			Terminated: &corev1.ContainerStateTerminated{Message: `{"fetched":"2026-01-01T00:00:00Z","secrets":[]}`},
+		}}}
 	fail, port := admissionv1.Fail, "https"
 	ready := true
 	k.Objects = map[string]any{

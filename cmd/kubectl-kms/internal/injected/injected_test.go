@@ -90,7 +90,8 @@ func TestStale(t *testing.T) {
 func TestLastWords(t *testing.T) {
 	p := read(t, "api")
 	say := func(last, now corev1.ContainerState, ready bool) {
-		p.Pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: agentconfig.InitContainerName, LastTerminationState: last, State: now,
+		p.Pod.Status.InitContainerStatuses = []corev1.ContainerStatus{{
+			Name: agentconfig.InitContainerName, LastTerminationState: last, State: now,
 			Ready: ready}}
 	}
 	ended := func(code int32, message string) corev1.ContainerState {
