@@ -95,6 +95,13 @@ func sameNode(t *testing.T, text string, got, want *yaml.Node, top bool) {
 	}
 }
 
+// said is a key as a mistake names it: a long one without its middle.
+func said(key string) string {
+	var m config.Mistakes
+	m.Add(key, "")
+	return m[0].Where
+}
+
 // explained looks at what a person is told.
 func explained(t *testing.T, annotations map[string]string, err error) {
 	t.Helper()
@@ -105,7 +112,7 @@ func explained(t *testing.T, annotations map[string]string, err error) {
 	for _, m := range mistakes {
 		written := m.Where == Prefix+injectKey || strings.HasPrefix(m.Problem, "… and ")
 		for key := range annotations {
-			written = written || strings.HasPrefix(m.Where, key[:min(len(key), 100)])
+			written = written || said(key) == m.Where
 		}
 		if !written && m.Where != Prefix+"env" {
 			t.Errorf("nobody wrote %q: %s", m.Where, m.Problem)
