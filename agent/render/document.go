@@ -28,12 +28,22 @@ func CheckKey(expression string) error {
 	if config.Identifier(expression) {
 		return nil
 	}
-	parsed, err := jmespath.NewParser().Parse(expression)
+	parsed, err := parseKey(expression)
 	if err != nil {
 		return fmt.Errorf("%w; a name with more than letters, digits and _ in it goes in double quotes: '\"api-key\"'", err)
 	}
 	_, err = affordable(parsed, 1, 0, maxStepsOfFile)
 	return err
+}
+
+// parseKey parses a JMESPath expression. The library's lexer panics at U+0080 after a name.
+func parseKey(expression string) (node jmespath.ASTNode, err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("SyntaxError: a name has characters that are not allowed in it")
+		}
+	}()
+	return jmespath.NewParser().Parse(expression)
 }
 
 // pick evaluates the keys' paths, and reports all that are missing at once.
@@ -68,7 +78,7 @@ type budget struct {
 // search evaluates an expression, and takes what it needs off the budget. The library's messages about arguments may quote a
 // value, so they are not passed on.
 func search(expression string, doc any, left *budget) (value any, err error) {
-	parsed, err := jmespath.NewParser().Parse(expression)
+	parsed, err := parseKey(expression)
 	if err != nil {
 		return nil, err
 	}

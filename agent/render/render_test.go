@@ -182,7 +182,7 @@ func TestCheckKey(t *testing.T) {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "api-key", "a[", "a b", "@@"} {
+	for _, bad := range []string{"", "api-key", "a[", "a b", "@@", "a\u0080"} {
 		if err := CheckKey(bad); err == nil || !strings.Contains(err.Error(), "double quotes") {
 			t.Errorf("%q: %v", bad, err)
 		}
