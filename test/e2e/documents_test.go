@@ -12,8 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 )
 
 // The manifests that the migration pages end with do what those say: "after: …" above one of them names the files, the variables
