@@ -19,6 +19,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
@@ -84,6 +85,9 @@ func (a *Agent) listenAPI(ctx context.Context) (func() error, error) {
 	return func() error { return server.Serve(ctx, listener) }, nil
 }
 
+// readyInterval is short beside the start of a container, which waits for it, and long beside a look at the files.
+const readyInterval = 25 * time.Millisecond
+
 // Ready returns nil once the files are there, if there are to be any, and the local API answers, if there is to be one. It is for
 // another process than the agent's.
 func Ready(ctx context.Context, doc agentconfig.Config) error {
@@ -99,6 +103,17 @@ func Ready(ctx context.Context, doc agentconfig.Config) error {
 		return nil
 	}
 	return httpapi.Client{Address: httpapi.Address(doc.API.Port, doc.API.Socket)}.Ping(ctx)
+}
+
+// WaitReady returns when Ready does, or when ctx ends, with what was not ready then.
+func WaitReady(ctx context.Context, doc agentconfig.Config) error {
+	for {
+		err := Ready(ctx, doc)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		pause.Sleep(ctx, readyInterval)
+	}
 }
 
 // publish hands what is held on to the local API and to the metrics.

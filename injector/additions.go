@@ -14,7 +14,7 @@ var free = map[string]bool{
 	"securityContext.runAsUser": true, "securityContext.runAsGroup": true, "securityContext.seLinuxOptions": true,
 	"securityContext.appArmorProfile":     true,
 	"securityContext.capabilities.drop[]": true,
-	"startupProbe.successThreshold":       true, "ports[].protocol": true, "env[].valueFrom.fieldRef.apiVersion": true,
+	"ports[].protocol":                    true, "env[].valueFrom.fieldRef.apiVersion": true,
 }
 
 // mayAdd reports whether something that the webhook does not write may be in a container of the agent's. Variables and mounts may,

@@ -77,11 +77,11 @@ func (in *Injector) sidecar(r *request, shared corev1.Container, native bool, me
 		c.VolumeMounts = append(slices.Clip(c.VolumeMounts), apiMount(false))
 	}
 	if r.Spec.Mode == podconfig.ModeSingle || r.Spec.API != nil { // the containers after it wait until it is ready
-		// Ten minutes for the first set of files; an outage of KMS longer than that restarts the agent and goes on.
-		c.StartupProbe = &corev1.Probe{
-			ProbeHandler:   corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{agentBinary, agentconfig.CommandReady}}},
-			TimeoutSeconds: 5, PeriodSeconds: 1, FailureThreshold: 600,
-		}
+		// The kubelet looks at a startup probe once a second, and after the container's state has made its round through the pod's
+		// status: that takes twice as long as the agent. A hook ends at once, and fails with the agent, after a minute at most.
+		c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
+			Exec: &corev1.ExecAction{Command: []string{agentBinary, agentconfig.CommandReady, agentconfig.FlagWait}},
+		}}
 	}
 	return c
 }

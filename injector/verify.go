@@ -259,7 +259,7 @@ func (v *verification) annotated(place string) bool {
 		annotation = v.written("role-arn", "role-name")
 	case strings.HasSuffix(place, "].valueFrom.secretKeyRef.name"):
 		annotation = v.written("identity")
-	case place == "startupProbe":
+	case place == "lifecycle":
 		annotation = v.written("mode")
 	}
 	if annotation != "" {

@@ -190,7 +190,6 @@ func complete(c object) {
 	put(c, "resizePolicy", array{object{"resourceName": "cpu", "restartPolicy": "NotRequired"}})
 	c["imagePullPolicy"] = "Always"
 	c["resources"] = object{"limits": object{"cpu": "1", "memory": "128Mi"}}
-	put(c["startupProbe"], "successThreshold", 1)
 	for _, p := range items(c["ports"]) {
 		put(p, "protocol", "TCP")
 	}

@@ -2,7 +2,7 @@
 //
 //	kms-agent init      writes the files and exits
 //	kms-agent run       keeps them fresh until SIGTERM
-//	kms-agent ready     exits with 0 once the files are there
+//	kms-agent ready [--wait]   exits with 0 if the files are there, or waits until they are
 //	kms-agent exec [--env-file=PATH] -- COMMAND…   becomes the command, with the pod's variables in its environment
 //	kms-agent status [--probe]   prints which versions the pod has, and whether STS and KMS would give them now; no value
 //	kms-agent version   prints the version
@@ -29,6 +29,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/exec"
@@ -61,6 +62,9 @@ func main() {
 	}
 	os.Exit(code)
 }
+
+// readyLimit is for an agent that neither gets ready nor ends, which no agent should be.
+const readyLimit = 10 * time.Minute
 
 // initMemory in bytes is what the heap of init may grow to before it is collected.
 const initMemory = 32 << 20
@@ -98,7 +102,8 @@ func run(ctx context.Context, args []string) (int, error) {
 		}
 		return code, nil
 	}
-	if len(args) != 1 {
+	wait := len(args) == 2 && args[0] == agentconfig.CommandReady && args[1] == agentconfig.FlagWait
+	if len(args) != 1 && !wait {
 		return exitMisuse, errors.New("say what to do: " + commands)
 	}
 	switch args[0] {
@@ -118,9 +123,15 @@ func run(ctx context.Context, args []string) (int, error) {
 		return exitMisuse, err
 	}
 	if args[0] == agentconfig.CommandReady {
-		if err := agent.Ready(ctx, doc); err != nil {
+		look := agent.Ready
+		if wait {
+			look = agent.WaitReady
+		}
+		ctx, cancel := context.WithTimeout(ctx, readyLimit)
+		defer cancel()
+		if err := look(ctx, doc); err != nil {
 			fmt.Fprintln(os.Stderr, "kms-agent:", err)
-			return exitFailed, nil // a probe must not write the container's termination message
+			return exitFailed, nil // a hook must not write the container's termination message
 		}
 		return 0, nil
 	}

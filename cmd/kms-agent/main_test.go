@@ -118,6 +118,31 @@ func TestInitFails(t *testing.T) {
 	}
 }
 
+// The postStart hook waits for the files, which another process writes, and ends when it is told to.
+func TestReadyWaits(t *testing.T) {
+	env, _, _ := pod(t)
+	wait := command(t, env, "ready", "--wait")
+	if err := wait.Start(); err != nil {
+		t.Fatal(err)
+	}
+	gone := command(t, env, "ready", "--wait")
+	if err := gone.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := gone.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if gone.Wait() == nil {
+		t.Error("it was told to end, and says that there are files")
+	}
+	if code, out := output(t, env, "init"); code != 0 {
+		t.Fatalf("init: exit %d, %s", code, out)
+	}
+	if err := wait.Wait(); err != nil {
+		t.Errorf("with the files: %v", err)
+	}
+}
+
 // A Job's podFailurePolicy tells an outage from a mistake by the exit code.
 func TestInitSaysThatTheSameMaySucceedLater(t *testing.T) {
 	env, _, cloud := pod(t)

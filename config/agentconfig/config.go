@@ -22,14 +22,15 @@ const (
 	PodNameEnv = "KMS_AGENT_POD_NAME"
 )
 
-// The subcommands of kms-agent that the injector puts into containers: init and run, and ready as the startup probe of
-// mode single and of an agent with API, which exits 0 once SecretsDir has its first complete set of files, if there are any, and
-// the API answers, and 1 before. Exec runs a container's own command with the variables in EnvFile.
+// The subcommands of kms-agent that the injector puts into containers: init and run, and ready --wait as the postStart hook of
+// mode single and of an agent with API, which ends with 0 once SecretsDir has its first complete set of files, if there are any, and
+// the API answers. Exec runs a container's own command with the variables in EnvFile.
 const (
 	CommandInit  = "init"
 	CommandRun   = "run"
 	CommandReady = "ready"
 	CommandExec  = "exec"
+	FlagWait     = "--wait" // of ready; without it, ready ends with 1 at once
 )
 
 // A Config is what an injected agent is told, as JSON. Of the identity it has the kind only: roles and keys travel in the

@@ -61,8 +61,8 @@ func annotationRows() []row {
 			"who the agent is to Alibaba Cloud; all but `rrsa` only if the administrator allows it", "access-key:kms-credentials", parseIdentity},
 		{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", "7200", parseTokenExpiration},
 		{"mode", "`sidecar`, `init`, `single`", "`sidecar`",
-			"`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its startup " +
-				"probe; in a pod with `restartPolicy: Never`, which that could never fail, as `sidecar`", "init", parseMode},
+			"`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its postStart " +
+				"hook; in a pod with `restartPolicy: Never`, which that could never fail, as `sidecar`", "init", parseMode},
 		{"containers", "comma list", "all that the pod has when it is injected",
 			"containers, init containers too, that get the files and variables; one that another webhook adds later gets them only if it is named " +
 				"here", "web,worker", list("containers", func(p *parser) *[]string { return &p.Containers })},

@@ -18,7 +18,7 @@ type Mode string
 const (
 	ModeSidecar Mode = "sidecar" // an init container, then a sidecar that refreshes
 	ModeInit    Mode = "init"    // an init container only
-	ModeSingle  Mode = "single"  // one native sidecar, gated by its startup probe; no init container
+	ModeSingle  Mode = "single"  // one native sidecar, gated by its postStart hook; no init container
 )
 
 // Spec is what a pod's annotations ask for, with the contract's defaults filled in.

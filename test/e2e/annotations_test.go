@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The annotations that have no story of their own, all in one pod, which has no token for the API server.
@@ -108,4 +109,42 @@ func TestLocalAPIRows(t *testing.T) {
 	}
 	// Longer than a call of KMS may take.
 	ask("GET /v1/"+silent, token, "504", 12)
+}
+
+// A single sidecar that gets no files says why, in the pod's status, and the application does not start. While it tries, it can be
+// asked, and the pod can be deleted.
+func TestSingleWithoutFiles(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	missing, silent := secretName("missing"), secretName("silent")
+	put(t, silent, value())
+	fault := strings.Fields(cloud(t, "", "fault", "--secret", silent, "--status", "503"))[1]
+	defer cloud(t, "", "remove-fault", fault)
+	for name, secret := range map[string]string{"missing": missing, "silent": silent} {
+		apply(t, workload{name: name, annotations: []string{"inject: true", "mode: single", "secret.f: " + secret}}.pod(ns))
+	}
+	eventually(t, patience, func() error {
+		c := status(t, ns, "missing").container("kms-agent")
+		for _, s := range []containerState{c.State, c.LastState} {
+			if s.Terminated != nil && strings.Contains(s.Terminated.Message, "Forbidden.ResourceNotFound") {
+				return nil
+			}
+		}
+		return errNotYet
+	})
+	eventually(t, patience, func() error {
+		held, err := tryKubectl(t.Context(), "", "-n", ns, "exec", "silent", "-c", "kms-agent", "--", "/kms-agent", "status", "--probe")
+		if err == nil && !strings.Contains(held, "ServiceUnavailableTemporary") {
+			err = fmt.Errorf("the agent says %s", held)
+		}
+		return err
+	})
+	for _, name := range []string{"missing", "silent"} {
+		if s := status(t, ns, name); s.Status.Phase != "Pending" {
+			t.Errorf("pod %s is %s", name, s.Status.Phase)
+		}
+	}
+	begun := time.Now()
+	kubectl(t, "-n", ns, "delete", "pod", "silent", "--timeout=60s")
+	t.Logf("a pod whose agent tries was deleted in %s", time.Since(begun).Round(time.Second/10))
 }
