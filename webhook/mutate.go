@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
@@ -31,6 +32,9 @@ type admission struct {
 func (a *admission) mutatePod(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
 	v := a.pod(ctx, req)
 	a.events.pod(req, v)
+	if v.Err != nil && slices.ContainsFunc(req.Object.Metadata.Owners, func(o injector.Owner) bool { return o.Controller }) {
+		v.Err = errors.New(review.OneLine(v.Err.Error())) // it becomes an event, which kubectl get events shows to its first line's end
+	}
 	return v
 }
 
