@@ -6,6 +6,8 @@ import (
 	"errors"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
@@ -26,6 +28,7 @@ type admission struct {
 	policy   *policy
 	metadata metadata
 	events   *events
+	own      types.NamespacedName // the ConfigMap of the configuration
 }
 
 // mutatePod decides on a pod that is about to be created.
