@@ -102,7 +102,7 @@ func TestCertificateThatIsNotTrusted(t *testing.T) {
 func TestSecretOfAnotherAccountIsNamedAsItIs(t *testing.T) {
 	const arn = "acs:kms:cn-hangzhou:1:secret/app/db"
 	text := Adviser{}.Explain(&kms.Error{Ref: kms.Ref{Name: arn}, Code: "Forbidden.NoPermission"})
-	if !strings.Contains(text, "on "+arn+";") {
+	if !strings.Contains(text, "on "+arn+",") {
 		t.Error(text)
 	}
 }
