@@ -46,7 +46,9 @@ func (a *admission) validateConfiguration(_ context.Context, req *review.Request
 			"%s has another agent.image, and is taken to be for another version of the webhook; the one that runs keeps its last good "+
 				"configuration: %v", name, err)}}
 	}
-	return review.Verdict{Result: review.Denied, Reason: reasonConfiguration, Err: fmt.Errorf("%s: %w", name, err), Code: http.StatusBadRequest}
+	return review.Verdict{
+		Result: review.Denied, Reason: reasonConfiguration, Err: fmt.Errorf("%s: %w", name, err), Code: http.StatusBadRequest,
+	}
 }
 
 // check says what is wrong with a configuration beside other files of its ConfigMap. Files elsewhere are not looked at: the question may be

@@ -42,7 +42,8 @@ func TestAuthorityOfAConfigMap(t *testing.T) {
 	ns, without, name := namespace(t), namespace(t), secretName("authority")
 	put(t, name, value())
 	authority(ns, right)
-	pod := workload{name: "web", annotations: []string{"inject: true", "refresh-interval: 10s", "secret.f: " + name}, podSecurity: "runAsUser: 2000"}
+	pod := workload{name: "web", podSecurity: "runAsUser: 2000",
+		annotations: []string{"inject: true", "refresh-interval: 10s", "secret.f: " + name}}
 	reconfigured(t, changed)
 	apply(t, pod.pod(ns))
 	apply(t, pod.pod(without))

@@ -76,7 +76,8 @@ func TestBrokenConfigurationIsRefused(t *testing.T) {
 	// The same pod as the Deployment's, with a broken configuration.
 	ns := namespace(t)
 	var deployment appsv1.Deployment
-	if err := json.Unmarshal([]byte(kubectl(t, "-n", webhookNamespace, "get", "deployment", "kms-webhook", "-o", "json")), &deployment); err != nil {
+	text := kubectl(t, "-n", webhookNamespace, "get", "deployment", "kms-webhook", "-o", "json")
+	if err := json.Unmarshal([]byte(text), &deployment); err != nil {
 		t.Fatal(err)
 	}
 	pod := corev1.Pod{
