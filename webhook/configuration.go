@@ -22,7 +22,8 @@ type configMap struct {
 	Data map[string]string `json:"data"`
 }
 
-// maxConfiguration is how long a configuration may be to be checked before it is in force: whoever may call the webhook may ask for it.
+// maxConfiguration is how long a configuration may be to be checked before it is in force: whoever may call the webhook may ask for it. One
+// of that length takes some ten megabytes for a moment, and so they are checked one after the other.
 const maxConfiguration = 64 << 10
 
 // validateConfiguration refuses a change of the webhook's own ConfigMap that would be rejected when it arrives, and with which no replica
@@ -37,6 +38,8 @@ func (a *admission) validateConfiguration(_ context.Context, req *review.Request
 		return review.Verdict{Result: review.Skipped, Reason: reasonConfiguration, Warnings: []string{fmt.Sprintf(
 			"%s is not checked before it is in force: it has more than %d bytes", name, maxConfiguration)}}
 	}
+	a.checking.Lock()
+	defer a.checking.Unlock()
 	err := a.policy.check(document, req.Object.Data)
 	switch {
 	case err == nil:

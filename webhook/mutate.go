@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -29,6 +30,7 @@ type admission struct {
 	metadata metadata
 	events   *events
 	own      types.NamespacedName // the ConfigMap of the configuration
+	checking sync.Mutex           // of a configuration
 }
 
 // mutatePod decides on a pod that is about to be created.
