@@ -61,7 +61,9 @@ type Agent struct {
 func New(doc agentconfig.Config, src *source.Source, m *metrics.Agent, log *slog.Logger) (*Agent, error) {
 	a := &Agent{
 		doc: doc, source: src, metrics: m, notifier: notify.New(log), startLimit: startLimit, log: log,
-		Adviser: failure.Adviser{Role: src.Role, Host: doc.KMS.Host},
+		Adviser: failure.Adviser{Role: src.Role, Host: doc.KMS.Host, Authorities: &failure.Authorities{
+			Namespace: doc.Namespace, KMS: doc.KMS.CAConfigMap, STS: doc.STS.CAConfigMap,
+		}},
 	}
 	router, err := notify.NewRouter(a.notifier, doc)
 	if err != nil {

@@ -258,11 +258,11 @@ func (o objects) checkWebhooks(t *testing.T) {
 		}
 		if *w.FailurePolicy != admissionv1.Ignore || *w.SideEffects != admissionv1.SideEffectClassNone || *w.TimeoutSeconds != 5 ||
 			len(w.MatchConditions) == 0 {
-			t.Errorf("webhook %s: %+v, want one that only advises, without side effects, for annotated workloads", w.Name, w)
+			t.Errorf("webhook %s: %+v, want one that only advises, without side effects, under conditions", w.Name, w)
 		}
 	}
 	slices.Sort(checked)
-	if want := []string{"cronjobs", "daemonsets", "deployments", "jobs", "pods", "replicasets", "statefulsets"}; !slices.Equal(checked, want) {
+	if want := []string{"configmaps", "cronjobs", "daemonsets", "deployments", "jobs", "pods", "replicasets", "statefulsets"}; !slices.Equal(checked, want) {
 		t.Errorf("workloads checked are %v, want %v", checked, want)
 	}
 
@@ -272,14 +272,16 @@ func (o objects) checkWebhooks(t *testing.T) {
 			t.Errorf("webhook %s is called at %+v, want the Service %s/%s, port 443", name, client.Service, o.namespace, service.Name)
 		}
 		// Advice is for those too who have not opted in; on pods, for those alone: in the others they are injected.
-		const barePods = "bare-pods.kms.alibabacloud.com"
-		for namespace, want := range map[string]bool{"shop": name != barePods, "kube-system": false, "cert-manager": false, o.namespace: false} {
+		// The webhook's own configuration is in its own namespace.
+		const barePods, own = "bare-pods.kms.alibabacloud.com", "configuration.kms.alibabacloud.com"
+		for namespace, want := range map[string]bool{"shop": name != barePods && name != own, "kube-system": false, "cert-manager": false,
+			o.namespace: name == own} {
 			if got := selects(t, namespaces[name], labels.Set{corev1.LabelMetadataName: namespace,
 				"kms.alibabacloud.com/injection": "enabled"}); got != want {
 				t.Errorf("webhook %s in the labelled namespace %s: called is %t, want %t", name, namespace, got, want)
 			}
 		}
-		for namespace, want := range map[string]bool{"shop": name != pods.Name, "kube-system": false, o.namespace: false} {
+		for namespace, want := range map[string]bool{"shop": name != pods.Name && name != own, "kube-system": false, o.namespace: name == own} {
 			if got := selects(t, namespaces[name], labels.Set{corev1.LabelMetadataName: namespace}); got != want {
 				t.Errorf("webhook %s in the namespace %s, which has not opted in: called is %t, want %t", name, namespace, got, want)
 			}

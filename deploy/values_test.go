@@ -29,7 +29,8 @@ func TestCertificates(t *testing.T) {
 		`cluster: [get list watch] [serviceaccounts] [""] []`,
 		`cluster: [get list watch] [namespaces] [""] []`,
 		`cluster: [create patch] [events] [""] []`,
-		`cluster: [get list watch] [mutatingwebhookconfigurations validatingwebhookconfigurations] ["admissionregistration.k8s.io"] [kms-agent-injector]`,
+		`cluster: [get list watch] [mutatingwebhookconfigurations validatingwebhookconfigurations validatingadmissionpolicies ` +
+			`validatingadmissionpolicybindings] ["admissionregistration.k8s.io"] [kms-agent-injector]`,
 		`kms: [get] [configmaps] [""] [kms-webhook]`,
 	}
 	bundles := []string{

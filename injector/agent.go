@@ -6,6 +6,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
@@ -15,8 +16,8 @@ func (in *Injector) document(r *request, a *permissions) agentconfig.Config {
 		Namespace:       r.Namespace,
 		ServiceAccount:  r.serviceAccount(),
 		Identity:        r.Spec.Identity,
-		KMS:             agentconfig.Endpoint{Host: in.kmsHost(&r.Spec), CABundle: in.policy.KMS.CABundle},
-		STS:             agentconfig.Endpoint{CABundle: in.policy.STS.CABundle},
+		KMS:             endpoint(in.kmsHost(&r.Spec), in.policy.KMS),
+		STS:             endpoint("", in.policy.STS.Gateway),
 		RefreshInterval: config.Duration(in.refreshInterval(&r.Spec)),
 		OnChange:        r.Spec.OnChange,
 		API:             r.Spec.API,
@@ -46,6 +47,14 @@ func (in *Injector) document(r *request, a *permissions) agentconfig.Config {
 		doc.Files = append(doc.Files, file(s, mode, dirs[i]))
 	}
 	return doc
+}
+
+func endpoint(host string, gateway clusterconfig.Gateway) agentconfig.Endpoint {
+	e := agentconfig.Endpoint{Host: host, CABundle: gateway.CABundle}
+	if ca := gateway.CAConfigMap; ca.Name != "" {
+		e.CAConfigMap = ca.Name + "/" + ca.Key
+	}
+	return e
 }
 
 // unless is nothing where it would be the default.

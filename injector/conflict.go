@@ -73,6 +73,12 @@ func (in *Injector) namesInUse(r *request) config.Mistakes {
 				Problem: "would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}"})
 		}
 	}
+	authorities := in.authorities()
+	if v, exists := pod.volume(agentconfig.CAVolume); exists && len(authorities) > 0 && !v.has(authorities) {
+		m = append(m, config.Mistake{Where: "volume " + agentconfig.CAVolume,
+			Problem: "has the name of the volume with the certificate authorities of KMS and STS but does not hold them; give it another name, or " +
+				"leave it to the webhook"})
+	}
 	if v, exists := pod.volume(agentconfig.ProgramVolume); exists && len(r.Spec.Env) > 0 && !in.hasProgram(pod, v) {
 		m = append(m, config.Mistake{Where: "volume " + agentconfig.ProgramVolume,
 			Problem: "has the name of the volume with the agent's program but does not hold it; give it another name"})

@@ -2,6 +2,7 @@ package injector
 
 import (
 	"fmt"
+	"path"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,6 +47,9 @@ func (in *Injector) sharedContainer(r *request, a *permissions, document string,
 			AllowPrivilegeEscalation: new(false),
 			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		},
+	}
+	if len(in.authorities()) > 0 {
+		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: agentconfig.CAVolume, MountPath: agentconfig.CADir, ReadOnly: true})
 	}
 	for _, v := range r.fileSets {
 		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: v.volume, MountPath: v.dir})
@@ -108,6 +112,11 @@ func (in *Injector) volumes(r *request, a *permissions) []corev1.Volume {
 	case config.ClientKey:
 		volumes = append(volumes, clientKeyVolume(spec.Identity.Secret, a))
 	}
+	if authorities := in.authorities(); len(authorities) > 0 {
+		volumes = append(volumes, corev1.Volume{Name: agentconfig.CAVolume, VolumeSource: corev1.VolumeSource{
+			Projected: &corev1.ProjectedVolumeSource{Sources: authorities, DefaultMode: new(int32(agentconfig.CAFileMode))},
+		}})
+	}
 	for _, v := range r.fileSets {
 		volumes = append(volumes, in.tmpfs(v.volume))
 	}
@@ -118,6 +127,23 @@ func (in *Injector) volumes(r *request, a *permissions) []corev1.Volume {
 		volumes = append(volumes, in.programVolume())
 	}
 	return volumes
+}
+
+// authorities are the ConfigMaps with the certificate authorities of KMS and STS. One that is missing is for the agent to say: the kubelet
+// would hold up the pod, with an event that names neither KMS nor the administrator.
+func (in *Injector) authorities() (sources []corev1.VolumeProjection) {
+	for _, from := range []struct {
+		ca   clusterconfig.ConfigMapKey
+		file string
+	}{{in.policy.KMS.CAConfigMap, agentconfig.KMSCAFile}, {in.policy.STS.CAConfigMap, agentconfig.STSCAFile}} {
+		if from.ca.Name != "" {
+			sources = append(sources, corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{
+				LocalObjectReference: corev1.LocalObjectReference{Name: from.ca.Name},
+				Items:                []corev1.KeyToPath{{Key: from.ca.Key, Path: path.Base(from.file)}}, Optional: new(true),
+			}})
+		}
+	}
+	return sources
 }
 
 // tmpfs is a volume in memory: it counts against the memory limits of the containers that write to it.

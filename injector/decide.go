@@ -88,6 +88,7 @@ func (in *Injector) Decide(ctx context.Context, req Request, cluster Cluster) (d
 	if in, err = in.of(ctx, req.Namespace, cluster); err != nil {
 		return d, err
 	}
+	d.Spec.Mode = in.mode(&req, &d.Spec)
 	r := &request{Request: req, Spec: d.Spec}
 	d.refuse(NotAllowed, in.allowed(&r.Spec, r.Namespace))
 	r.RoleARN, d.NoRole, err = in.role(ctx, r, cluster)

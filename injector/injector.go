@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
 
@@ -61,6 +62,9 @@ func (in *Injector) parse() error {
 		if *list.to, err = parseResources(list.from); err != nil {
 			return fmt.Errorf("%s: %w", list.where, err)
 		}
+	}
+	if limit, limited := in.defaults.Limits[corev1.ResourceMemory]; limited && limit.Cmp(leastMemory) < 0 {
+		return fmt.Errorf("agent.limits.memory: %s is less than the agent needs; write %s or more", limit.String(), config.LeastMemory)
 	}
 	for name, limit := range in.defaults.Limits {
 		if request, found := in.defaults.Requests[name]; found && request.Cmp(limit) > 0 {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
@@ -140,7 +141,20 @@ type ProjectedSource struct {
 
 // Projection is one of the sources.
 type Projection struct {
-	Token *TokenSource `json:"serviceAccountToken"`
+	Token     *TokenSource     `json:"serviceAccountToken"`
+	ConfigMap *ConfigMapSource `json:"configMap"`
+}
+
+// ConfigMapSource is some keys of a ConfigMap.
+type ConfigMapSource struct {
+	Name  string      `json:"name"`
+	Items []KeyToPath `json:"items"`
+}
+
+// KeyToPath is a key and the file that it becomes.
+type KeyToPath struct {
+	Key  string `json:"key"`
+	Path string `json:"path"`
 }
 
 // TokenSource is a token of the pod's ServiceAccount.
@@ -160,6 +174,16 @@ func (v Volume) projects(audience, file string) bool {
 		}
 	}
 	return false
+}
+
+// has reports whether the volume is made of nothing but these ConfigMaps.
+func (v Volume) has(configMaps []corev1.VolumeProjection) bool {
+	return v.Projected != nil && slices.EqualFunc(v.Projected.Sources, configMaps, func(got Projection, want corev1.VolumeProjection) bool {
+		return got.Token == nil && got.ConfigMap != nil && got.ConfigMap.Name == want.ConfigMap.Name &&
+			slices.EqualFunc(got.ConfigMap.Items, want.ConfigMap.Items, func(got KeyToPath, want corev1.KeyToPath) bool {
+				return got.Key == want.Key && got.Path == want.Path
+			})
+	})
 }
 
 // nests reports whether the kubelet makes directories in the volume for the mounts that a container has inside it. It does so in the

@@ -18,6 +18,8 @@ const (
 	limitsAnnotation   = podconfig.Prefix + "agent-limits"
 )
 
+var leastMemory = resource.MustParse(config.LeastMemory)
+
 // resources returns the resources of the agent's containers: the pod's annotations over the configured defaults, and mistakes above
 // the configured maximum. A request above its limit is a mistake, because the API server would blame a container that the author did
 // not write. Defaults leave out what the pod as a whole, where it states resources, might have no room for.
@@ -60,6 +62,12 @@ func (in *Injector) resources(r *request) (corev1.ResourceRequirements, config.M
 	}
 	for _, name := range slices.Sorted(maps.Keys(merged.Limits)) {
 		request, limit := merged.Requests[name], merged.Limits[name]
+		if name == corev1.ResourceMemory && limit.Cmp(leastMemory) < 0 {
+			mistakes = append(mistakes, config.Mistake{Where: limitsAnnotation, Problem: fmt.Sprintf(
+				"memory=%s is less than the agent needs, with the second process that kubectl kms status starts beside it; write memory=%s or more",
+				limit.String(), config.LeastMemory)})
+			continue
+		}
 		if request.Cmp(limit) <= 0 {
 			continue
 		}

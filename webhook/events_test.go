@@ -52,7 +52,9 @@ func TestEvents(t *testing.T) {
 	for range 3 {
 		f.create(t, owned(good(), "good"), false)
 	}
-	f.create(t, owned(bad(), "bad"), false)
+	if r := f.create(t, owned(bad(), "bad"), false); strings.Contains(r.Result.Message, "\n") {
+		t.Errorf("kubectl get events would show a part of:\n%s", r.Result.Message)
+	}
 	eventually(t, "injected", func() error {
 		return f.event("shop", "Injected", "good", "identity rrsa as "+shopRole+", for app/db, app/key")
 	})

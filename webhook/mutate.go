@@ -3,7 +3,11 @@ package webhook
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
@@ -25,12 +29,17 @@ type admission struct {
 	policy   *policy
 	metadata metadata
 	events   *events
+	own      types.NamespacedName // the ConfigMap of the configuration
+	checking sync.Mutex           // of a configuration
 }
 
 // mutatePod decides on a pod that is about to be created.
 func (a *admission) mutatePod(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
 	v := a.pod(ctx, req)
 	a.events.pod(req, v)
+	if v.Err != nil && slices.ContainsFunc(req.Object.Metadata.Owners, func(o injector.Owner) bool { return o.Controller }) {
+		v.Err = errors.New(review.OneLine(v.Err.Error())) // it becomes an event, which kubectl get events shows to its first line's end
+	}
 	return v
 }
 

@@ -72,6 +72,10 @@ func admissionServer(o Options, a *admission, m *webhookMetrics, draining *atomi
 	counted.Register(BarePodsPath, &review.Handler[injector.Pod]{
 		Decide: a.validateBarePod, Observe: uncounted, MaxBody: review.OneObject, Bytes: long, Advisory: true, Log: o.Log, Draining: draining,
 	})
+	counted.Register(ConfigPath, &review.Handler[configMap]{
+		Decide: a.validateConfiguration, Observe: uncounted, MaxBody: review.TwoObjects, Bytes: long, Advisory: true, Log: o.Log,
+		Draining: draining,
+	})
 	server := limited(mux, o.Log)
 	server.TLSConfig = secure
 	return server, nil

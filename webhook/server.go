@@ -27,6 +27,7 @@ const (
 	MutatePath   = "/mutate-pods"
 	ValidatePath = "/validate-workloads"
 	BarePodsPath = "/validate-pods" // where MutatePath is not called
+	ConfigPath   = "/validate-configuration"
 )
 
 // GCPercent is the GOGC of a process that does nothing but serve webhooks: it keeps little, and throws a little away with each
@@ -52,7 +53,11 @@ type Options struct {
 	// without it, or while it does not exist, all that have the label are.
 	Configuration string
 
-	// ConfigMap is what ConfigFile is mounted from. It gets an event when it changes; without a name there are none.
+	// Guard says that there is to be a ValidatingAdmissionPolicy of the name Configuration, with a binding.
+	Guard bool
+
+	// ConfigMap is what ConfigFile is mounted from. A change is checked before it is made, and it gets an event when it has changed;
+	// without a name neither happens.
 	ConfigMap types.NamespacedName
 
 	REST        *rest.Config
@@ -100,7 +105,15 @@ func Run(ctx context.Context, o Options) error {
 		metrics.reloaded(wrong)
 		events.reloaded(ctx, wrong)
 	}
-	server, err := admissionServer(o, &admission{policy: policy, metadata: metadata, events: events}, metrics, &draining)
+	if o.Configuration != "" {
+		registration, err := watchRegistration(o.REST, o.Configuration, o.Guard, o.Log)
+		if err != nil {
+			return err
+		}
+		metrics.registry.MustRegister(registration)
+		group.Go(func() error { return registration.informers.Start(running) })
+	}
+	server, err := admissionServer(o, &admission{policy: policy, metadata: metadata, events: events, own: o.ConfigMap}, metrics, &draining)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,8 @@ const (
 	reasonValid       = "valid"            // of a workload
 	reasonNotLabelled = "not-labelled"     // in a namespace that has not opted in, or is excluded
 
+	reasonConfiguration = "configuration" // denied, or not checked: the webhook's own configuration
+
 	reasonKube = "kubernetes" // error: the API server could not be asked
 )
 

@@ -104,8 +104,8 @@ var kmsAdvice = []advice{
 		"restore the key in KMS, or write the secret anew under another"},
 	{"Forbidden*",
 		"{role} may not read {secret}",
-		"a policy of {role} must allow kms:GetSecretValue and kms:Decrypt on {resource}; " +
-			"if it has a condition on kms:tag/…, the secret's tags must satisfy it"},
+		"a policy of {role} must allow kms:GetSecretValue on {resource}, and kms:Decrypt on the key that encrypts it " +
+			"(acs:kms:*:*:key/<id>), since that is a right on keys; if it has a condition on kms:tag/…, the secret's tags must satisfy it"},
 	{"Rejected.Disabled",
 		"the key that encrypts {secret} is disabled, or the KMS instance is",
 		"enable it in the KMS console"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 )
 
@@ -18,7 +19,12 @@ import (
 type Adviser struct {
 	Role string // in words: a role's ARN, mostly
 	Host string // of KMS
+	// Authorities are where the agent has the authorities of KMS and STS from; nil if the webhook did not inject it.
+	Authorities *Authorities
 }
+
+// Authorities are the ConfigMaps with the certificate authorities of KMS and STS, and the keys after a slash; "": none.
+type Authorities struct{ Namespace, KMS, STS string }
 
 // Explain says what failed, on what, why, and what to change, for all that is in err, a paragraph each. It holds no
 // value of a secret, because no error of the agent does.
@@ -81,12 +87,12 @@ func (r Adviser) Advise(err error) (cause, cure string) {
 		return "the metadata service could not be reached, or something else answered in its place",
 			"only ECS instances have one; check that network policies let the pod reach " + sts.Host + " on port 80, or use the identity rrsa"
 	case errors.As(err, &sts) && sts.Action == identity.GetNodeRole:
-		return find(nodeAdvice, sts.Code, nil, "", "", strings.NewReplacer("{host}", sts.Host))
+		return r.find(nodeAdvice, sts.Code, nil, "", strings.NewReplacer("{host}", sts.Host))
 	case errors.As(err, &sts) && sts.Action == identity.AssumeRole:
-		return find(chainAdvice, sts.Code, sts.Err, "STS", "sts.caBundle", strings.NewReplacer(
+		return r.find(chainAdvice, sts.Code, sts.Err, "STS", strings.NewReplacer(
 			"{role}", sts.RoleARN, "{caller}", sts.Caller, "{host}", sts.Host))
 	case errors.As(err, &sts):
-		return find(stsAdvice, sts.Code, sts.Err, "STS", "sts.caBundle", strings.NewReplacer(
+		return r.find(stsAdvice, sts.Code, sts.Err, "STS", strings.NewReplacer(
 			"{role}", sts.RoleARN, "{provider}", sts.ProviderARN, "{host}", sts.Host, "{subject}", known(sts.Subject),
 			"{issuer}", known(sts.Issuer), "{audience}", known(strings.Join(sts.Audience, ", ")), "{trust}", trustStatement(sts)))
 	case errors.As(err, &token) && errors.Is(err, fs.ErrPermission):
@@ -108,7 +114,7 @@ func (r Adviser) Advise(err error) (cause, cure string) {
 		return "the volume is full; what was in it before stays as it was",
 			"the administrator's agent.volumeSize is the size of the volumes in memory; the agent's program is copied to the node's disk"
 	case errors.As(err, &gateway):
-		return find(kmsAdvice, gateway.Code, gateway.Err, "KMS", "kms.caBundle", strings.NewReplacer(
+		return r.find(kmsAdvice, gateway.Code, gateway.Err, "KMS", strings.NewReplacer(
 			"{role}", cmp.Or(gateway.Ref.RoleARN, r.Role), "{secret}", gateway.Ref.String(),
 			"{resource}", resource(gateway.Ref.Name), "{host}", r.Host))
 	}
@@ -116,12 +122,11 @@ func (r Adviser) Advise(err error) (cause, cure string) {
 }
 
 // find looks a code up; without one, the call failed on the way.
-func find(catalogue []advice, code string, err error, service, bundle string, fill *strings.Replacer) (cause, cure string) {
+func (r Adviser) find(catalogue []advice, code string, err error, service string, fill *strings.Replacer) (cause, cure string) {
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &certificate):
-		return "the certificate of " + service + " is not signed by an authority that the agent trusts",
-			"if " + service + " has a private CA, the administrator adds it to the webhook's configuration (" + bundle + ")"
+		return r.distrust(service, err)
 	case code == "" && err != nil:
 		return service + " could not be reached, or something in between answered",
 			fill.Replace("check that pods reach {host} on port 443: DNS, network policies, security groups, the VPC endpoint, a proxy")
@@ -133,6 +138,33 @@ func find(catalogue []advice, code string, err error, service, bundle string, fi
 		}
 	}
 	return "", ""
+}
+
+// distrust is about a certificate of a service that the agent does not accept.
+func (r Adviser) distrust(service string, err error) (cause, cure string) {
+	cause = "the certificate of " + service + " is not signed by an authority that the agent trusts"
+	if r.Authorities == nil {
+		return cause, "if " + service + " has a private authority, name its PEM file in the environment variable SSL_CERT_FILE"
+	}
+	setting, from := "kms", r.Authorities.KMS
+	if service == "STS" {
+		setting, from = "sts", r.Authorities.STS
+	}
+	if from == "" {
+		return cause, "if " + service + " has a private authority, the administrator names it in the webhook's configuration: " + setting +
+			".caConfigMap, or " + setting + ".caFile"
+	}
+	name, key, _ := strings.Cut(from, "/")
+	of := fmt.Sprintf("the ConfigMap %s of the namespace %s", name, r.Authorities.Namespace)
+	cure = fmt.Sprintf("put the authority of %s, in PEM, into %s, under %s; the agent follows it", service, of, key)
+	if unusable := new(openapi.CAError); errors.As(err, &unusable) {
+		cause += ": " + of + ", which " + setting + ".caConfigMap of the webhook's configuration names, "
+		if errors.Is(unusable.CA, fs.ErrNotExist) {
+			return cause + "does not exist, or has no key " + key, cure
+		}
+		return cause + "has no PEM certificate under " + key, cure
+	}
+	return cause + fmt.Sprintf(", nor by one in %s, under %s", of, key), cure
 }
 
 func known(claim string) string {

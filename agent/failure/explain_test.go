@@ -1,6 +1,8 @@
 package failure
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 )
 
@@ -72,10 +75,34 @@ func TestErrorsWithoutACode(t *testing.T) {
 	}
 }
 
+// The authority of a host is named where the reader of the message can change it.
+func TestCertificateThatIsNotTrusted(t *testing.T) {
+	untrusted := &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+	for _, c := range []struct {
+		from *Authorities
+		err  error
+		want string
+	}{
+		{nil, untrusted, "SSL_CERT_FILE"},
+		{&Authorities{Namespace: "shop"}, untrusted, "sts.caConfigMap, or sts.caFile"},
+		{&Authorities{Namespace: "shop", KMS: "other/pem", STS: "bundle/ca.crt"}, untrusted,
+			"nor by one in the ConfigMap bundle of the namespace shop, under ca.crt"},
+		{&Authorities{Namespace: "shop", STS: "bundle/ca.crt"}, &openapi.CAError{CA: fs.ErrNotExist, Err: untrusted},
+			"sts.caConfigMap of the webhook's configuration names, does not exist, or has no key ca.crt"},
+		{&Authorities{Namespace: "shop", STS: "bundle/ca.crt"}, &openapi.CAError{CA: errors.New("no PEM"), Err: untrusted},
+			"has no PEM certificate under ca.crt"},
+	} {
+		text := Adviser{Authorities: c.from}.Explain(&identity.Error{Action: identity.AssumeRoleWithOIDC, Host: "sts.example", Err: c.err})
+		if !strings.Contains(text, c.want) {
+			t.Errorf("%q is not in %q", c.want, text)
+		}
+	}
+}
+
 func TestSecretOfAnotherAccountIsNamedAsItIs(t *testing.T) {
 	const arn = "acs:kms:cn-hangzhou:1:secret/app/db"
 	text := Adviser{}.Explain(&kms.Error{Ref: kms.Ref{Name: arn}, Code: "Forbidden.NoPermission"})
-	if !strings.Contains(text, "on "+arn+";") {
+	if !strings.Contains(text, "on "+arn+",") {
 		t.Error(text)
 	}
 }

@@ -37,6 +37,7 @@ type STS struct {
 	Region   string
 	VPC      bool           // ask STS inside the VPC; needs Region
 	Roots    *x509.CertPool // that STS may be certified by; nil: the system's
+	CAFile   string         // a PEM file with more of them, which may come later and change; empty: none
 
 	ConnectTimeout time.Duration // 0: 3s
 	Timeout        time.Duration // of the exchange after the connection stands; 0: 5s
@@ -92,7 +93,9 @@ func (s *STS) client() (*openapi.Client, error) {
 	if s.Timeout == 0 {
 		s.Timeout = 5 * time.Second
 	}
-	return openapi.New(openapi.Settings{Roots: s.Roots, ConnectTimeout: s.ConnectTimeout, Timeout: s.ConnectTimeout + s.Timeout})
+	return openapi.New(openapi.Settings{
+		Roots: s.Roots, CAFile: s.CAFile, CALate: true, ConnectTimeout: s.ConnectTimeout, Timeout: s.ConnectTimeout + s.Timeout,
+	})
 }
 
 // assumeRole gets a session of a role with other credentials, whose owner is the caller.

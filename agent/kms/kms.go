@@ -28,6 +28,7 @@ type Config struct {
 	Roots *x509.CertPool
 	// CAFile is a PEM file with more of them, read again when it changes; optional.
 	CAFile string
+	CALate bool // CAFile may come, or become right, later
 
 	ConnectTimeout time.Duration // 0: 3s
 	Timeout        time.Duration // of a whole call; 0: 10s
@@ -110,7 +111,7 @@ func (c *Config) client(http1 bool) (*openapi.Client, error) {
 		return nil, fmt.Errorf("KMS endpoint %q: it must be a host name, with a port or without, and no scheme", c.Endpoint)
 	}
 	client, err := openapi.New(openapi.Settings{
-		Roots: c.Roots, CAFile: c.CAFile, ConnectTimeout: c.ConnectTimeout, Timeout: c.Timeout, HTTP1: http1,
+		Roots: c.Roots, CAFile: c.CAFile, CALate: c.CALate, ConnectTimeout: c.ConnectTimeout, Timeout: c.Timeout, HTTP1: http1,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("KMS: %w", err)

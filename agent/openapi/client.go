@@ -28,6 +28,8 @@ type Settings struct {
 	Roots *x509.CertPool
 	// CAFile is a PEM file with more of them, read again when it changes; optional.
 	CAFile string
+	// CALate says that CAFile may come, or become right, later.
+	CALate bool
 
 	ConnectTimeout time.Duration // 0: 3s
 	Timeout        time.Duration // of a whole request; 0: 10s
@@ -51,12 +53,23 @@ func (e *BodyError) Error() string { return e.Err.Error() }
 
 func (e *BodyError) Unwrap() error { return e.Err }
 
+// CAError reports a host that is not trusted while CAFile cannot be used.
+type CAError struct {
+	CA  error // why CAFile cannot be used
+	Err error
+}
+
+func (e *CAError) Error() string { return fmt.Sprintf("%v (%v)", e.Err, e.CA) }
+
+func (e *CAError) Unwrap() error { return e.Err }
+
 // Client sends requests. It is safe for concurrent use.
 type Client struct {
 	settings Settings
 
 	mu          sync.Mutex
 	ca          []byte // what CAFile held
+	caWrong     error  // why it could not be used last
 	roots       *x509.CertPool
 	certificate *tls.Certificate
 	http        *http.Client // of roots and certificate
@@ -72,8 +85,8 @@ func New(s Settings) (*Client, error) {
 	}
 	c := &Client{settings: s, roots: s.Roots}
 	if s.CAFile != "" {
-		if err := c.readCA(); err != nil {
-			return nil, err
+		if c.caWrong = c.readCA(); c.caWrong != nil && !s.CALate {
+			return nil, c.caWrong
 		}
 	}
 	c.http = c.newHTTP()
@@ -124,14 +137,16 @@ func (c *Client) readCA() error {
 }
 
 // current returns the client for the next request. While CAFile cannot be used, for example because it is half written, its
-// previous content stays in force.
-func (c *Client) current() *http.Client {
+// previous content stays in force, and the error says why.
+func (c *Client) current() (*http.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if before := c.roots; c.settings.CAFile != "" && c.readCA() == nil && c.roots != before {
-		c.replace()
+	if before := c.roots; c.settings.CAFile != "" {
+		if c.caWrong = c.readCA(); c.roots != before {
+			c.replace()
+		}
 	}
-	return c.http
+	return c.http, c.caWrong
 }
 
 // Present sets the certificate that is shown to the host from now on.
@@ -157,7 +172,7 @@ func (c *Client) CloseIdleConnections() {
 
 // Send carries out a request. Its error is a *BodyError if there was an answer; no error repeats the URL.
 func (c *Client) Send(req *http.Request) (Answer, error) {
-	client := c.current()
+	client, wrongCA := c.current()
 	res, err := client.Do(req)
 	if err != nil {
 		// A connection that died silently would fail the next attempts too: over HTTP/2 a time-out leaves it open.
@@ -165,6 +180,9 @@ func (c *Client) Send(req *http.Request) (Answer, error) {
 		var wrapped *url.Error
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
+		}
+		if untrusted := new(tls.CertificateVerificationError); wrongCA != nil && errors.As(err, &untrusted) {
+			err = &CAError{wrongCA, err}
 		}
 		return Answer{}, err
 	}

@@ -39,12 +39,25 @@ func CheckKey(expression string) error {
 // parseKey parses a JMESPath expression. The library's lexer panics at U+0080 after a name.
 func parseKey(expression string) (node jmespath.ASTNode, err error) {
 	defer func() {
-		if recover() != nil {
-			err = errors.New("SyntaxError: a name has characters that are not allowed in it")
+		var syntax jmespath.SyntaxError
+		switch {
+		case recover() != nil:
+			err = errors.New("a name has characters that are not allowed in it")
+		case errors.As(err, &syntax):
+			problem := strings.TrimPrefix(tokens.Replace(syntax.Error()), "SyntaxError: ")
+			err = fmt.Errorf("%s, at byte %d", strings.ToLower(problem[:1])+problem[1:], syntax.Offset)
 		}
 	}()
 	return jmespath.NewParser().Parse(expression)
 }
+
+// tokens are what the library's parser calls the parts of an expression, in words.
+var tokens = strings.NewReplacer("received: ", "found ", "identifier, lbracket, or lbrace", "a name, [ or {",
+	"tStar", "*", "tDot", ".", "tFilter", "[?", "tFlatten", "[]", "tLparen", "(", "tRparen", ")", "tLbracket", "[", "tRbracket", "]",
+	"tLbrace", "{", "tRbrace", "}", "tOr", "||", "tPipe", "|", "tNumber", "a number", "tUnquotedIdentifier", "a name",
+	"tQuotedIdentifier", "a quoted name", "tComma", "a comma", "tColon", ":", "tLTE", "<=", "tLT", "<", "tGTE", ">=", "tGT", ">",
+	"tEQ", "==", "tNE", "!=", "tJSONLiteral", "a literal", "tStringLiteral", "a literal", "tCurrent", "@", "tExpref", "&",
+	"tAnd", "&&", "tNot", "!", "tEOF", "the end")
 
 // pick evaluates the keys' paths, and reports all that are missing at once.
 func pick(doc any, keys []config.Key) ([]field, error) {

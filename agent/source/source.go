@@ -58,6 +58,9 @@ func Open(doc agentconfig.Config, getenv func(string) string, m *metrics.Agent) 
 	}
 	count := func(err error) { m.KMSRequest(failure.Code(err)) }
 	settings := kms.Config{Endpoint: doc.KMS.Host, Roots: kmsRoots, CAFile: getenv("SSL_CERT_FILE")}
+	if doc.KMS.CAConfigMap != "" {
+		settings.CAFile, settings.CALate = agentconfig.KMSCAFile, true
+	}
 	if doc.Identity.Kind == config.ClientKey {
 		client, err := kms.NewClientKey(settings, kms.ClientKeyFiles(
 			filepath.Join(agentconfig.ClientKeyDir, agentconfig.ClientKeyFile),
@@ -82,6 +85,9 @@ func Open(doc agentconfig.Config, getenv func(string) string, m *metrics.Agent) 
 		sts.Endpoint = doc.STS.Host
 	}
 	sts.Roots = stsRoots
+	if doc.STS.CAConfigMap != "" {
+		sts.CAFile = agentconfig.STSCAFile
+	}
 	policies := map[string]string{}
 	if doc.SessionPolicy {
 		if policies, err = doc.SessionPolicies(); err == nil {

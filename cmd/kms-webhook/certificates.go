@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"k8s.io/client-go/tools/clientcmd"
-
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
 
@@ -41,8 +39,8 @@ func certificates(ctx context.Context, args []string) error {
 	if o.Log, err = newLogger(*level); err != nil {
 		return err
 	}
-	if o.REST, err = clientcmd.BuildConfigFromFlags("", *kubeconfig); err != nil {
-		return fmt.Errorf("find the API server: %w", err)
+	if o.REST, err = apiServer(*kubeconfig); err != nil {
+		return err
 	}
 	keeper, err := newKeeper(*mode, o)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
@@ -59,6 +60,8 @@ func run(ctx context.Context, args []string) error {
 	service := flags.String("service-name", "kms-webhook", "the Service by which the API server calls")
 	configMap := flags.String("config-map", "kms-webhook",
 		"the ConfigMap of the namespace that --config is mounted from; gets events when it changes")
+	flags.BoolVar(&o.Guard, "guard", false,
+		"the ValidatingAdmissionPolicy "+configuration+" is installed: kms_webhook_registered says whether it and its binding are there")
 	kubeconfig := flags.String("kubeconfig", "", "file that says how to reach the API server (default: as a pod)")
 	level := flags.String("log-level", "info", "debug, info, error")
 	err := flags.Parse(args)
@@ -80,8 +83,8 @@ func run(ctx context.Context, args []string) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(webhook.GCPercent)
 	}
-	if o.REST, err = clientcmd.BuildConfigFromFlags("", *kubeconfig); err != nil {
-		return fmt.Errorf("find the API server: %w", err)
+	if o.REST, err = apiServer(*kubeconfig); err != nil {
+		return err
 	}
 	o.Certificate, err = newCertificate(*mode, *dir, certificate.Options{
 		REST: o.REST, Namespace: *namespace, Service: *service, Configuration: configuration, Log: o.Log,
@@ -99,6 +102,19 @@ func run(ctx context.Context, args []string) error {
 		o.Log.Info("Listening", "for", l.of, "address", (*l.listener).Addr().String())
 	}
 	return webhook.Run(ctx, o)
+}
+
+// apiServer is that of a kubeconfig, or the one that a pod is told of.
+func apiServer(kubeconfig string) (config *rest.Config, err error) {
+	if kubeconfig == "" {
+		config, err = rest.InClusterConfig()
+	} else {
+		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the API server: %w", err)
+	}
+	return config, nil
 }
 
 // newCertificate makes what --cert-mode names.

@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
@@ -61,9 +60,9 @@ func probe(ctx context.Context, args []string, out io.Writer) error {
 
 // registered is where the API server calls for pods.
 func registered(ctx context.Context, kubeconfig string) (called admissionregistrationv1.WebhookClientConfig, err error) {
-	to, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	to, err := apiServer(kubeconfig)
 	if err != nil {
-		return called, fmt.Errorf("find the API server: %w", err)
+		return called, err
 	}
 	scheme := runtime.NewScheme()
 	if err := admissionregistrationv1.AddToScheme(scheme); err != nil {

@@ -66,6 +66,9 @@ type Config struct {
 type Endpoint struct {
 	Host     string `json:"host,omitempty"`     // without scheme, usually without port
 	CABundle string `json:"caBundle,omitempty"` // PEM, in addition to the system's roots
+	// CAConfigMap is the ConfigMap, and its key after a slash, that KMSCAFile or STSCAFile is from: PEM in addition to the system's roots,
+	// too, but read again when it changes. It may come after the agent's start.
+	CAConfigMap string `json:"caConfigMap,omitempty"`
 }
 
 // A File is one rendered file.

@@ -11,6 +11,15 @@ const (
 	APIVolume         = "kms-token"       // of the local API's token
 	ClientKeyVolume   = "kms-client-key"
 	ProgramVolume     = "kms-agent-bin" // of the program that starts containers with variables
+	CAVolume          = "kms-agent-ca"  // of KMSCAFile and STSCAFile
+)
+
+// CADir is where the certificate authorities are that an agent takes from ConfigMaps of its namespace.
+const (
+	CADir      = "/var/run/kms/ca"
+	KMSCAFile  = CADir + "/kms.pem"
+	STSCAFile  = CADir + "/sts.pem"
+	CAFileMode = 0o444 // the agents' users differ, and nothing in it is secret
 )
 
 // The keys of the Kubernetes Secret of a ClientKey identity are files of these names in ClientKeyDir: the JSON document that

@@ -27,6 +27,9 @@ type AgentDefaults struct {
 	MaxLimits        map[string]string `yaml:"maxLimits"`     // a pod's own requests and limits may not exceed these
 	VolumeSize       string            `yaml:"volumeSize"`    // sizeLimit of each tmpfs; default 16Mi
 	NativeSidecar    NativeSidecar     `yaml:"nativeSidecar"` // always, never, or auto (default): by the cluster's version
+	// Mode is that of pods without the annotation mode: sidecar (default), init or single. A pod for which it is not possible, or that asks
+	// by another annotation for what it does not give, has sidecar.
+	Mode string `yaml:"mode"`
 	// LateContainers has containers that other webhooks add after the injection get the files too, unless an annotation excludes them.
 	// Default false: only those that the pod's annotations name.
 	LateContainers *bool `yaml:"lateContainers"`
@@ -69,6 +72,7 @@ func (a *AgentDefaults) fill() {
 	}
 	a.VolumeSize = cmp.Or(a.VolumeSize, "16Mi")
 	a.NativeSidecar = cmp.Or(a.NativeSidecar, NativeAuto)
+	a.Mode = cmp.Or(a.Mode, config.Modes[0])
 	a.NarrowSessions = cmp.Or(a.NarrowSessions, "false")
 	a.MinRefreshInterval = cmp.Or(a.MinRefreshInterval, new(config.Duration(config.ShortestRefresh)))
 	a.MaxSecrets = cmp.Or(a.MaxSecrets, new(0))
@@ -105,6 +109,7 @@ func (a AgentDefaults) over(base AgentDefaults) AgentDefaults {
 		MaxLimits:        merge(a.MaxLimits, base.MaxLimits),
 		VolumeSize:       cmp.Or(a.VolumeSize, base.VolumeSize),
 		NativeSidecar:    cmp.Or(a.NativeSidecar, base.NativeSidecar),
+		Mode:             cmp.Or(a.Mode, base.Mode),
 		NarrowSessions:   cmp.Or(a.NarrowSessions, base.NarrowSessions),
 		ImageVolume:      cmp.Or(a.ImageVolume, base.ImageVolume),
 		MetricsPort:      cmp.Or(a.MetricsPort, base.MetricsPort),
@@ -152,6 +157,9 @@ func (a AgentDefaults) check(m *config.Mistakes, where string) {
 	if choices := []string{"", string(NativeAuto), string(NativeAlways), string(NativeNever)}; !slices.Contains(choices,
 		string(a.NativeSidecar)) {
 		m.Add(where+".nativeSidecar", "%s", config.NotOneOf(string(a.NativeSidecar), choices[1:]))
+	}
+	if a.Mode != "" && !slices.Contains(config.Modes, a.Mode) {
+		m.Add(where+".mode", "%s", config.NotOneOf(a.Mode, config.Modes))
 	}
 	if choices := []string{"true", "false", string(NarrowRequired), string(NarrowPreferred)}; a.NarrowSessions != "" &&
 		!slices.Contains(choices, string(a.NarrowSessions)) {

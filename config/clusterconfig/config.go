@@ -39,9 +39,33 @@ type Config struct {
 // A Gateway is a host of Alibaba Cloud as the administrator sees it.
 type Gateway struct {
 	Endpoint string `yaml:"endpoint"` // host name; "" is the region's
-	CAFile   string `yaml:"caFile"`   // PEM file on the webhook, for a host with a private certificate authority
+	// CAFile is a PEM file on the webhook, for a host with a private certificate authority. A pod keeps the text that it was created
+	// with, in its spec.
+	CAFile string `yaml:"caFile"`
+	// CAConfigMap is where pods take the host's private certificate authority from instead: a ConfigMap of their own namespace, such as
+	// trust-manager writes. The agents follow changes of it.
+	CAConfigMap ConfigMapKey `yaml:"caConfigMap"`
 
 	CABundle string `yaml:"-"` // the text of CAFile, filled in by whoever reads files
+}
+
+// A ConfigMapKey is a key of a ConfigMap in each namespace with injected pods.
+type ConfigMapKey struct {
+	Name string `yaml:"name"`
+	Key  string `yaml:"key"` // default ca.crt
+}
+
+func (g Gateway) check(m *config.Mistakes, where string) {
+	ca := g.CAConfigMap
+	switch {
+	case ca == ConfigMapKey{}:
+	case g.CAFile != "":
+		m.Add(where+".caConfigMap", "contradicts %s.caFile; remove one of them", where)
+	case !config.IsHostName(ca.Name): // Kubernetes' names of objects have the same shape
+		m.Add(where+".caConfigMap.name", "%q does not name a ConfigMap; write for example kms-ca", ca.Name)
+	case !configMapKey(ca.Key):
+		m.Add(where+".caConfigMap.key", "%q is not a key of a ConfigMap; write for example ca.crt", ca.Key)
+	}
 }
 
 // STS is that of Alibaba Cloud as the administrator sees it.
@@ -95,6 +119,11 @@ func (in *Config) fill() {
 	if in.STS.Endpoint == "" {
 		in.STS.Endpoint = in.host("sts", in.Region)
 	}
+	for _, gateway := range []*Gateway{&in.KMS, &in.STS.Gateway} {
+		if ca := &gateway.CAConfigMap; ca.Name != "" && ca.Key == "" {
+			ca.Key = "ca.crt"
+		}
+	}
 	in.Agent.fill()
 	if in.Allow.PodRoles == nil {
 		in.Allow.PodRoles = new(true)
@@ -120,7 +149,10 @@ func (in Config) host(service, region string) string {
 	return service + "." + region + ".aliyuncs.com"
 }
 
-var clusterID = regexp.MustCompile(`^[a-z0-9-]+$`)
+var (
+	clusterID    = regexp.MustCompile(`^[a-z0-9-]+$`)
+	configMapKey = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`).MatchString
+)
 
 func (in Config) check() error {
 	var m config.Mistakes
@@ -149,6 +181,8 @@ func (in Config) check() error {
 		must("kms.endpoint", in.KMS.Endpoint, "kms-vpc.cn-hangzhou.aliyuncs.com", config.IsHostName)
 		must("sts.endpoint", in.STS.Endpoint, "sts-vpc.cn-hangzhou.aliyuncs.com", config.IsHostName)
 	}
+	in.KMS.check(&m, "kms")
+	in.STS.Gateway.check(&m, "sts")
 	in.STS.check(&m)
 	if in.Agent.Image == "" {
 		m.Add("agent.image", "is missing; write the kms-agent image of the webhook's own version")

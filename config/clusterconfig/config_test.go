@@ -53,7 +53,7 @@ namespaces:
   agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, imagePullSecrets: [], earlierImages: [], lateContainers: false, minRefreshInterval: 20s, maxSecrets: 0, volumeSize: 1Mi}
 - selector: {matchLabels: {team: b}}
   allow: {regions: [cn-beijing], identities: [client-key]}
-  agent: {image: "kms-agent:v2", imagePullPolicy: Always, requests: {cpu: 1m}, maxLimits: {memory: 1Gi}}
+  agent: {image: "kms-agent:v2", mode: single, imagePullPolicy: Always, requests: {cpu: 1m}, maxLimits: {memory: 1Gi}}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ namespaces:
 	if diff := cmp.Diff(AgentDefaults{
 		Image: "kms-agent:v1", Requests: map[string]string{"cpu": "10m", "memory": "24Mi"},
 		Limits:     map[string]string{"cpu": "1", "memory": "128Mi"},
-		VolumeSize: "1Mi", NativeSidecar: NativeNever, NarrowSessions: "false", ImageVolume: new(false), MetricsPort: new(0),
+		VolumeSize: "1Mi", NativeSidecar: NativeNever, Mode: "sidecar", NarrowSessions: "false", ImageVolume: new(false), MetricsPort: new(0),
 		MinRefreshInterval: new(config.Duration(20 * time.Second)), MaxSecrets: new(0),
 		ImagePullSecrets: []string{}, EarlierImages: []string{}, LateContainers: new(false),
 	}, a.Agent); diff != "" {
@@ -74,8 +74,9 @@ namespaces:
 	if diff := cmp.Diff(AgentDefaults{
 		Image: "kms-agent:v2", ImagePullPolicy: "Always", Requests: map[string]string{"cpu": "1m", "memory": "24Mi"},
 		Limits:    map[string]string{"cpu": "1", "memory": "64Mi"},
-		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, NarrowSessions: "true",
-		ImageVolume: new(true), MetricsPort: new(9464), MinRefreshInterval: new(config.Duration(time.Minute)), MaxSecrets: new(20),
+		MaxLimits: map[string]string{"memory": "1Gi"}, VolumeSize: "16Mi", NativeSidecar: NativeAuto, Mode: "single",
+		NarrowSessions: "true",
+		ImageVolume:    new(true), MetricsPort: new(9464), MinRefreshInterval: new(config.Duration(time.Minute)), MaxSecrets: new(20),
 		ImagePullSecrets: []string{"pull"}, EarlierImages: []string{"kms-agent:v0.*"}, LateContainers: new(true),
 	}, b.Agent); diff != "" {
 		t.Error(diff)
@@ -157,6 +158,11 @@ func TestReadMistakes(t *testing.T) {
 			[]string{"4 mistakes", "allow.identities[0]", `did you mean "node-role"?`}},
 		"of a namespace": {smallInjector + "namespaces: [{names: [a], allow: {identities: [x]}}]\n",
 			[]string{"namespaces[0].allow.identities[0]"}},
+		"a mode": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, mode: singel}\n",
+			[]string{"agent.mode", `did you mean "single"?`}},
+		"two authorities": {smallInjector + "kms: {caFile: a, caConfigMap: {name: a}}\nsts: {caConfigMap: {key: x}}\n",
+			[]string{"kms.caConfigMap: contradicts kms.caFile", "sts.caConfigMap.name"}},
+		"no key": {smallInjector + "sts: {caConfigMap: {name: kms-ca, key: a/b}}\n", []string{"sts.caConfigMap.key", "write for example ca.crt"}},
 		"metrics": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 80}\n",
 			[]string{"agent.metricsPort"}},
 		"metrics, taken": {"accountID: '1'\nclusterID: c\nregion: cn-hangzhou\nagent: {image: x, metricsPort: 2025}\n",

@@ -81,7 +81,7 @@ func (r *reference) section(path, name string) {
 		}
 		where, before := r.told[inner]
 		if before && inner != "Gateway" { // which is short
-			said = strings.TrimSpace(said + " with the fields of `" + where + "`")
+			said = strings.TrimPrefix(said+", with the fields of `"+where+"`", ", ")
 			fmt.Fprintf(&r.rows, "| `%s` | %s | | %s |\n", at, shown, said)
 			continue
 		}

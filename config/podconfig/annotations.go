@@ -60,7 +60,7 @@ func annotationRows() []row {
 		{"identity", "`rrsa`, `node-role`, `access-key:<Secret>`, `client-key:<Secret>`", "`rrsa`",
 			"who the agent is to Alibaba Cloud; all but `rrsa` only if the administrator allows it", "access-key:kms-credentials", parseIdentity},
 		{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", "7200", parseTokenExpiration},
-		{"mode", "`sidecar`, `init`, `single`", "`sidecar`",
+		{"mode", "`sidecar`, `init`, `single`", "the administrator's, `sidecar`",
 			"`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its postStart " +
 				"hook; in a pod with `restartPolicy: Never`, which that could never fail, as `sidecar`", "init", parseMode},
 		{"containers", "comma list", "all that the pod has when it is injected",

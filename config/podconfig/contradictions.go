@@ -14,7 +14,9 @@ func (p *parser) contradictions() {
 			`add it with the value "true", or "false" to switch the injection off`, Prefix)
 	}
 	if p.Inject && p.asksNothing() {
-		p.mistakes.Add(Prefix+injectKey, `is "true", but no secret is asked for; add %ssecret.<file>: <name of a KMS secret>`, Prefix)
+		p.mistakes.Add(Prefix+injectKey, `is "true", but no secret is asked for; add `+
+			`%[1]ssecret.<file>: <name of a KMS secret>, %[1]senv.<NAME>: <name of a KMS secret>, or %[1]sapi: "true" for the local API alone`,
+			Prefix)
 	}
 	if p.RoleARN != "" && p.RoleName != "" {
 		p.mistakes.Add(Prefix+"role-name", "contradicts role-arn; keep one of the two")

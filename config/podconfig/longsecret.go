@@ -165,6 +165,9 @@ func (l longSecret) contradictions(s Secret) (errs []error) {
 			add("versionId and versionStage do not say which of the secrets of from they are for; remove them, or make a file of that secret alone")
 		}
 	}
+	if s.VersionID != "" && s.VersionStage != "" {
+		add("versionStage contradicts versionId, which names one version for good; keep one of the two")
+	}
 	if s.Format == config.Template && len(s.Keys) > 0 {
 		add("keys has no effect with format template, whose text names what it needs; remove it")
 	}

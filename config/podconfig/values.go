@@ -54,9 +54,8 @@ func parseTokenExpiration(p *parser, _, value string) []error {
 }
 
 func parseMode(p *parser, _, value string) []error {
-	modes := []string{string(ModeSidecar), string(ModeInit), string(ModeSingle)}
-	if !slices.Contains(modes, value) {
-		return []error{config.NotOneOf(value, modes)}
+	if !slices.Contains(config.Modes, value) {
+		return []error{config.NotOneOf(value, config.Modes)}
 	}
 	p.Mode = Mode(value)
 	return nil
@@ -75,9 +74,19 @@ func parseMountPath(p *parser, _, value string) []error {
 				taken)}
 		}
 	}
+	if slices.Contains(systemPaths, value) {
+		return []error{fmt.Errorf("%q is a directory of the container's system, which would be hidden by the files; write a directory of "+
+			"their own, for example /etc/app/secrets", value)}
+	}
 	p.MountPath = value
 	return nil
 }
+
+// systemPaths are directories that hold programs, libraries and settings in most images, or that programs write to. A volume in the
+// place of one of them, and read-only, keeps nearly every container from starting; directories below them do not.
+var systemPaths = []string{"/bin", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/root", "/run", "/sbin", "/tmp", "/usr",
+	"/usr/bin", "/usr/lib", "/usr/lib64", "/usr/libexec", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/usr/sbin", "/usr/share",
+	"/var", "/var/lib", "/var/log", "/var/run", "/var/tmp"}
 
 // takenPaths are where a container runtime mounts the kernel's own file systems, and where Kubernetes mounts the token of the pod's
 // ServiceAccount. A container with another volume there does not start, or is without what it expects.

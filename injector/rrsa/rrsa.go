@@ -4,6 +4,8 @@ package rrsa
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -52,7 +54,7 @@ func name(pod Named, policy Policy, sa ServiceAccount) (arn, from string, err er
 	switch {
 	case pod.ARN != "" && !policy.PodRoles:
 		return "", "", fmt.Errorf("%s: the administrator of this cluster does not let pods name their role; remove the annotation and give the "+
-			"role to the ServiceAccount:\n  %s", pod.Annotation, sa.annotate(pod.ARN))
+			"role to the ServiceAccount: %s", pod.Annotation, sa.annotate(pod.ARN))
 	case pod.ARN != "":
 		return pod.ARN, pod.Annotation, nil
 	}
@@ -70,9 +72,19 @@ func name(pod Named, policy Policy, sa ServiceAccount) (arn, from string, err er
 		}
 		return ofAccount(role), sa.annotation(RoleNameAnnotation), nil
 	}
-	return "", "", fmt.Errorf("no RAM role is set for ServiceAccount %s/%s, with which the pod runs; name one that trusts this cluster's "+
-		"OIDC provider:\n  %s",
-		sa.Namespace, sa.Name, sa.annotate(ofAccount("<role>")))
+	return "", "", fmt.Errorf("no RAM role is set for ServiceAccount %s/%s, with which the pod runs%s; name one that trusts this cluster's "+
+		"OIDC provider: %s", sa.Namespace, sa.Name, sa.mistyped(), sa.annotate(ofAccount("<role>")))
+}
+
+// mistyped says which of the annotations was meant to be one of ours, "" for none.
+func (sa ServiceAccount) mistyped() string {
+	names := []string{RoleARNAnnotation, RoleNameAnnotation}
+	for _, key := range slices.Sorted(maps.Keys(sa.Annotations)) {
+		if near := config.Nearest(key, names); near != "" && !slices.Contains(names, key) {
+			return fmt.Sprintf(", and its annotation %s names none: did you mean %s?", key, near)
+		}
+	}
+	return ""
 }
 
 // annotation says where an annotation is.

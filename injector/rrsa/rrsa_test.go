@@ -40,6 +40,8 @@ namespaces:
 		{"none", "shop", podconfig.Spec{}, map[string]string{"x": "y"}, "", []string{
 			"ServiceAccount shop/web", "kubectl annotate serviceaccount --namespace shop web --overwrite " +
 				"ack.alibabacloud.com/role-arn=acs:ram::1234567890123456:role/<role>"}},
+		{"a typing error", "shop", podconfig.Spec{}, map[string]string{"ack.alibabacloud.com/rolearn": own + "x"}, "", []string{
+			"its annotation ack.alibabacloud.com/rolearn names none: did you mean ack.alibabacloud.com/role-arn?"}},
 		{"pods may not choose", "strict", podconfig.Spec{RoleName: "pod"}, both, "", []string{
 			"kms.alibabacloud.com/role-name", "kubectl annotate serviceaccount --namespace strict web --overwrite ack.alibabacloud.com/role-arn=" +
 				own + "pod"}},

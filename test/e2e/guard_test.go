@@ -80,16 +80,9 @@ func TestChangedImage(t *testing.T) {
 	ns := namespace(t)
 	otherWebhook(t, ns)
 	const was, is, moved = "kms-agent-injector/kms-agent:dev", "kms-agent-injector/kms-agent:next", "mirror.example.com/kms-agent:next"
-	before := kubectl(t, "-n", webhookNamespace, "get", "configmap", "kms-webhook", "-o", `jsonpath={.data.config\.yaml}`)
+	before := configuration(t)
 	if strings.Count(before, was) != 1 {
 		t.Fatalf("the configuration does not have the image %s:\n%s", was, before)
-	}
-	configure := func(document string) {
-		patch, err := json.Marshal(map[string]any{"data": map[string]string{"config.yaml": document}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		kubectl(t, "-n", webhookNamespace, "patch", "configmap", "kms-webhook", "--type=merge", "-p", string(patch))
 	}
 	pod := strings.Replace(workload{name: "p", annotations: []string{"inject: true", "secret.a: e2e/image"}}.pod(ns), "labels: {",
 		"labels: {otherwebhook: mesh-after, ", 1)
@@ -108,7 +101,7 @@ func TestChangedImage(t *testing.T) {
 		{before, was},
 	} {
 		reloads := measured(t, reloadMetric)
-		configure(change.document)
+		patchConfiguration(t, change.document)
 		for pod := range reloads { // one after the other, so that they differ for a while
 			eventually(t, patience, func() error {
 				images()

@@ -416,6 +416,10 @@ func (w watch) kind() (kind, version string) {
 		return "MutatingWebhookConfiguration", "admissionregistration.k8s.io/v1"
 	case strings.HasSuffix(w.collection, "/validatingwebhookconfigurations"):
 		return "ValidatingWebhookConfiguration", "admissionregistration.k8s.io/v1"
+	case strings.HasSuffix(w.collection, "/validatingadmissionpolicies"):
+		return "ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1"
+	case strings.HasSuffix(w.collection, "/validatingadmissionpolicybindings"):
+		return "ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1"
 	}
 	return "ServiceAccount", "v1"
 }

@@ -42,7 +42,7 @@ func faults() []fault {
 		refused(),
 		unknownName(),
 		{
-			name: "TLS with the wrong CA", failures: 3, says: "kms.caBundle",
+			name: "TLS with the wrong CA", failures: 3, says: "kms.caFile",
 			struck: func(p *pod) {
 				other, err := authority.New()
 				if err != nil {

@@ -125,6 +125,40 @@ func TestValidateJSON(t *testing.T) {
 	}
 }
 
+// The webhook's configuration is checked by itself, as the webhook checks it.
+func TestValidateConfiguration(t *testing.T) {
+	good, err := os.ReadFile("../../testdata/people/operator.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		document string
+		args     []string
+		code     int
+		says     string
+	}{
+		"right":              {string(good), nil, 0, ": no mistakes\n"},
+		"a typing error":     {string(good) + "regoin: x\n", nil, 1, `there is no field "regoin"; did you mean "region"?`},
+		"several":            {"region: x\nnetwork: vcp\n", []string{"-o", "json"}, 1, `"where": "network"`},
+		"a typing, for jq":   {string(good) + "regoin: x\n", []string{"-o", "json"}, 1, `did you mean \"region\"?`},
+		"right, for jq":      {string(good), []string{"-o", "json"}, 0, `"findings": []`},
+		"a file that lies":   {string(good) + "kms: {caFile: config.yaml}\n", nil, 1, "has no certificate in PEM form"},
+		"a file not there":   {string(good) + "kms: {caFile: ca.pem}\n", nil, 1, "kms.caFile: ca.pem: "},
+		"no quantity at all": {strings.Replace(string(good), "v0.0.0", "v0.0.0\n  limits: {memory: 6Mi}", 1), nil, 1, "write 16Mi or more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "config.yaml")
+			if err := os.WriteFile(file, []byte(c.document), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			code, stdout, stderr := run(t, "", append([]string{"validate", "--config", file}, c.args...)...)
+			if code != c.code || !strings.Contains(stdout, c.says) {
+				t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+			}
+		})
+	}
+}
+
 func TestInject(t *testing.T) {
 	code, stdout, stderr := run(t, account+deployment, "inject", "-f", "-", "--config", operator)
 	if code != 0 || !strings.HasPrefix(stdout, account) || !strings.Contains(stdout, "- name: kms-agent-init\n") ||

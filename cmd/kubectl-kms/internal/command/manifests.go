@@ -3,11 +3,14 @@ package command
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // manifestFlags are those of the commands that read manifests.
@@ -79,11 +82,12 @@ func (sh *shell) inject() *cobra.Command {
 
 func (sh *shell) validate() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "validate -f FILE",
+		Use:   "validate -f FILE | --config FILE",
 		Short: "Say what is wrong with manifests before the cluster does",
 		Long: "Holds the pods of manifests to what the webhook would hold them to: all annotations, the administrator's policy, the pod's own " +
 			"content,\n" +
-			"the ServiceAccount's role, and the namespace's label. Without a cluster, or with --offline, the annotations and the pods alone.\n\n" +
+			"the ServiceAccount's role, and the namespace's label. Without a cluster, or with --offline, the annotations and the pods alone.\n" +
+			"With --config and no manifests, the webhook's configuration itself is checked.\n\n" +
 			"Exit code: 0 nothing would be refused, 1 something would, 2 it could not be checked.",
 		Example: `  # One file, folders, standard input
   kubectl kms validate -f web.yaml
@@ -91,7 +95,10 @@ func (sh *shell) validate() *cobra.Command {
   helm template web ./chart | kubectl kms validate -f -
 
   # In continuous integration, against the webhook's configuration in the repository
-  kubectl kms validate -k overlays/prod --config operator.yaml -o json`,
+  kubectl kms validate -k overlays/prod --config operator.yaml -o json
+
+  # The webhook's configuration itself
+  kubectl kms validate --config operator.yaml`,
 		Annotations: map[string]string{judges: "not checked"},
 		Args:        onlyFlags, ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -100,6 +107,9 @@ func (sh *shell) validate() *cobra.Command {
 	cmd.Flags().BoolVar(&f.offline, "offline", false, "ask no cluster")
 	outputFlag(cmd, &output, "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if f.config != "" && len(f.source.Files) == 0 && f.source.Kustomize == "" {
+			return sh.checkConfiguration(f.config, output)
+		}
 		report, err := sh.check(cmd, f, output)
 		if err != nil {
 			return err
@@ -117,6 +127,40 @@ func (sh *shell) validate() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// checkConfiguration says what is wrong with the webhook's configuration in a file.
+func (sh *shell) checkConfiguration(file, output string) error {
+	if err := oneOf(output, "text", "json"); err != nil {
+		return err
+	}
+	document, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	_, wrong := sh.configured(file, document)
+	switch {
+	case output == "json":
+		report := decide.Report{Policy: file, Findings: []decide.Finding{}}
+		var mistakes config.Mistakes
+		if !errors.As(wrong, &mistakes) && wrong != nil {
+			mistakes = config.Mistakes{{Problem: wrong.Error()}}
+		}
+		for _, m := range mistakes {
+			report.Findings = append(report.Findings, decide.Finding{Severity: decide.Mistake, File: file, Where: m.Where, Problem: m.Problem})
+		}
+		if err := sh.encode(report, output); err != nil {
+			return err
+		}
+	case wrong != nil:
+		sh.screen().Printf("%s: %s\n", screen.Line(file), wrong)
+	default:
+		sh.screen().Printf("%s: no mistakes\n", screen.Line(file))
+	}
+	if wrong != nil {
+		return errWrong
+	}
+	return nil
 }
 
 func (sh *shell) check(cmd *cobra.Command, f *manifestFlags, output string) (decide.Report, error) {

@@ -48,17 +48,11 @@ func (sh *shell) anywhere(ctx context.Context, f *manifestFlags) (decide.World, 
 		if err != nil {
 			return decide.World{}, "", err
 		}
-		policy, err := clusterconfig.Load(document, func(name string) ([]byte, error) {
-			if !filepath.IsAbs(name) {
-				name = filepath.Join(filepath.Dir(f.config), name)
-			}
-			return os.ReadFile(name)
-		})
+		in, err := sh.configured(f.config, document)
 		if err != nil {
 			return decide.World{}, "", fmt.Errorf("%s: %w", f.config, err)
 		}
-		in, err := injector.New(policy, sh.version)
-		return decide.World{Injector: in, Cluster: decide.Offline{}}, f.config, err
+		return decide.World{Injector: in, Cluster: decide.Offline{}}, f.config, nil
 	}
 	anything, err := sh.anything()
 	if err != nil {
@@ -86,6 +80,20 @@ func (sh *shell) anywhere(ctx context.Context, f *manifestFlags) (decide.World, 
 	}
 	in, err := injector.New(policy, sh.version)
 	return decide.World{Injector: in, PlainSidecars: !native, Cluster: client}, "the cluster's", err
+}
+
+// configured is the injector of a webhook's configuration in a file. The error is a mistake in it.
+func (sh *shell) configured(file string, document []byte) (*injector.Injector, error) {
+	policy, err := clusterconfig.Load(document, func(name string) ([]byte, error) {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(filepath.Dir(file), name)
+		}
+		return os.ReadFile(name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return injector.New(policy, sh.version)
 }
 
 // anything is a configuration that allows everything, to check what does not depend on one. What only a real one could say is in angle
