@@ -133,8 +133,8 @@ type atRest struct {
 func buildPlugin(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "kubectl-kms")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-C", "../..", "-o", program, "./cmd/kubectl-kms")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", program, "./cmd/kubectl-kms")
+	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build kubectl-kms: %v\n%s", err, out)
 	}

@@ -24,7 +24,8 @@ func openMark(cluster, resource string) mark {
 	if err != nil {
 		return mark{}
 	}
-	return mark{filepath.Join(folder, "kubectl-kms", fmt.Sprintf("at-rest-%x.json", sha256.Sum256([]byte(cluster + "/" + resource)))[:80])}
+	sum := sha256.Sum256([]byte(cluster + "/" + resource))
+	return mark{filepath.Join(folder, "kubectl-kms", fmt.Sprintf("at-rest-%x.json", sum[:8]))}
 }
 
 func (m mark) read() (state, bool) {

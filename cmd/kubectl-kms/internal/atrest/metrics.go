@@ -125,8 +125,8 @@ func difference[K comparable](now, then map[K]float64) map[K]float64 {
 	return out
 }
 
-// Plaintext is how a value is stored that no provider encrypted.
-const Plaintext = "plaintext"
+// plaintext is how a value is stored that no provider encrypted.
+const plaintext = "plaintext"
 
 const kmsV1, kmsV2 = "k8s:enc:kms:v1:", "k8s:enc:kms:v2:"
 
@@ -139,7 +139,7 @@ func storedAs(done map[operation]float64, used map[use]float64, resource, direct
 		switch {
 		case o.resource != resource || o.direction != direction || n <= 0:
 		case o.prefix == "" || o.prefix == "identity":
-			out[Plaintext] += n
+			out[plaintext] += n
 		case strings.HasPrefix(o.prefix, kmsV2):
 			kmsKeys(out, used, o, n)
 		case strings.HasPrefix(o.prefix, "k8s:enc:kms:"):
@@ -204,12 +204,5 @@ func (l look) transforms(resource string) bool {
 	return false
 }
 
-// encrypts reports whether any provider encrypts anything.
-func (l look) encrypts() bool {
-	for o := range l.done {
-		if strings.HasPrefix(o.prefix, "k8s:enc:") {
-			return true
-		}
-	}
-	return len(l.current) > 0
-}
+// bare reports whether there is no sign of any encryption configuration.
+func (l look) bare() bool { return len(l.done) == 0 && len(l.current) == 0 && l.config == "" }

@@ -1,6 +1,7 @@
 package atrest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,14 +52,14 @@ func Failed(err error) bool { return errors.Is(err, errFailed) }
 type migration struct {
 	Cluster
 	MigrateOptions
-	servers Servers
+	servers fleet
 	cluster string
 }
 
 // Migrate has all objects of resources stored anew, with the key that all API servers write with. What an object says is neither read nor
 // changed.
 func (c Cluster) Migrate(ctx context.Context, o MigrateOptions) error {
-	servers, err := c.Find(ctx, o.Servers)
+	servers, err := c.find(ctx, o.Servers)
 	if err != nil {
 		return err
 	}
@@ -118,12 +119,20 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 		m.say("%s: there are none", name(resource))
 		return nil
 	}
+	if _, err := m.key(resource); err != nil {
+		return err
+	}
 	if err := m.agree(ctx, resource, objects[0]); err != nil {
 		return err
 	}
-	key, err := m.key(ctx, resource)
+	m.servers.look(ctx)
+	key, err := m.key(resource)
 	if err != nil {
 		return err
+	}
+	m.say("%s: all API servers write with %s", name(resource), short(key))
+	if strings.HasPrefix(key, kmsV1) && !m.Annotate {
+		m.say("%s: KMS v1 does not show its key: only what another provider wrote is written again; --annotate writes all", name(resource))
 	}
 	objects, version, err := given.list(ctx, resource) // what is written from here on has the key already
 	if err != nil {
@@ -145,7 +154,7 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 	}
 	if m.DryRun {
 		m.say("%s: %s objects would be written again with %s; those that have that key already stay as they are (dry run)", name(resource),
-			thousands(len(left)), key)
+			thousands(len(left)), short(key))
 		return nil
 	}
 	if err := mark.write(begun); err != nil {
@@ -169,7 +178,6 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 // agree waits until all API servers write with one key. Metrics say it of KMS v2, and a hash of the whole configuration in newer versions;
 // what is certain is that an API server leaves an object alone that another has just written with the same key.
 func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResource, o object) error {
-	const pause = 2 * time.Second
 	deadline := time.Now().Add(m.Wait)
 	said := ""
 	for {
@@ -196,7 +204,7 @@ func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResou
 		select {
 		case <-ctx.Done():
 			return errInterrupted
-		case <-time.After(pause):
+		case <-time.After(cmp.Or(m.pause, 2*time.Second)):
 		}
 		m.servers.look(ctx)
 	}
@@ -214,6 +222,7 @@ func (m *migration) same(ctx context.Context, resource schema.GroupVersionResour
 		if err != nil {
 			return "", refusal(err, "patch "+name(resource)+" in all namespaces")
 		}
+		s.touched[name(resource)] = true
 		if i > 0 && now != before {
 			return fmt.Sprintf("%s writes %s with another key than %s", s.address, name(resource), reached[i-1].address), nil
 		}
@@ -223,23 +232,18 @@ func (m *migration) same(ctx context.Context, resource schema.GroupVersionResour
 }
 
 // key is that which is written with, if the metrics tell.
-func (m *migration) key(ctx context.Context, resource schema.GroupVersionResource) (string, error) {
-	m.servers.look(ctx)
+func (m *migration) key(resource schema.GroupVersionResource) (string, error) {
 	key := "the API servers' key"
 	for _, s := range m.servers.seen() {
 		switch as := s.writes(name(resource)); {
-		case as == Plaintext && !m.AllowPlaintext:
+		case as == plaintext && !m.AllowPlaintext:
 			return "", errors.New("the API servers write them as plaintext: switch encryption at rest on first (docs/encryption-at-rest.md); to go " +
 				"back to plaintext, say --allow-plaintext")
-		case strings.HasPrefix(as, kmsV1) && !m.Annotate:
-			m.say("%s: KMS v1 does not show its key: only what another provider wrote is written again; --annotate writes all", name(resource))
-			key = as
 		case as != "":
 			key = as
 		}
 	}
-	m.say("%s: all API servers write with %s", name(resource), short(key))
-	return short(key), nil
+	return key, nil
 }
 
 // fingerprint is the same as long as no API server shows another configuration or key. With processes, it is also another one after a

@@ -10,12 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/resourceversion"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/client-go/tools/pager"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/util/retry"
 )
 
@@ -37,24 +35,26 @@ const pageSize = 500
 // list lists the objects of a resource in pages, and the resource version as of which they are. Where a page comes too late, since etcd
 // was compacted meanwhile, all are listed at once.
 func (s *server) list(ctx context.Context, resource schema.GroupVersionResource) (objects []object, version string, err error) {
-	pages := pager.New(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+	options := metav1.ListOptions{Limit: pageSize}
+	for {
 		page, err := s.objects.Resource(resource).List(ctx, options)
-		if err == nil && (version == "" || options.Continue == "") {
-			version, objects = page.ResourceVersion, nil
+		if apierrors.IsResourceExpired(err) && options.Continue != "" {
+			options, objects, version = metav1.ListOptions{}, nil, ""
+			continue
 		}
-		return page, err
-	})
-	pages.PageSize, pages.PageBufferSize = pageSize, 0
-	err = pages.EachListItem(ctx, metav1.ListOptions{}, func(o runtime.Object) error {
-		if o, ok := o.(*metav1.PartialObjectMetadata); ok {
+		if err != nil {
+			return nil, "", refusal(err, "list "+name(resource)+" in all namespaces")
+		}
+		if version == "" {
+			version = page.ResourceVersion
+		}
+		for _, o := range page.Items {
 			objects = append(objects, object{o.Namespace, o.Name, o.ResourceVersion, o.UID})
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, "", refusal(err, "list "+resource.GroupResource().String()+" in all namespaces")
+		if options.Continue = page.Continue; options.Continue == "" {
+			return objects, version, nil
+		}
 	}
-	return objects, version, nil
 }
 
 // parallel is how many objects are under way at a time.

@@ -64,6 +64,11 @@ type Stored struct {
 	State   string `json:"state,omitempty"`
 }
 
+// keyless reports whether it is a provider with keys of its own that does not show them, since there is another such.
+func (s Stored) keyless() bool {
+	return strings.Count(s.As, ":") == strings.Count("k8s:enc:aescbc:v1:", ":") && !strings.HasPrefix(s.As, "k8s:enc:kms:")
+}
+
 // The states of what is stored.
 const (
 	current = "current"
@@ -106,7 +111,7 @@ func (r *Report) good(format string, args ...any) {
 }
 
 // servers says what the API servers show of themselves.
-func (r *Report) servers(servers Servers) {
+func (r *Report) servers(servers fleet) {
 	r.Expected = servers.count
 	for _, s := range servers.all {
 		out := APIServer{Address: s.address}
@@ -231,9 +236,9 @@ func (r *Report) resource(out Resource, writes string) {
 	plain, behind := 0, 0
 	for i := range out.Stored {
 		switch stored := &out.Stored[i]; {
-		case stored.As == writes && writes != Plaintext:
+		case stored.As == writes && writes != plaintext, stored.keyless() && strings.HasPrefix(writes, stored.As):
 			stored.State = current
-		case stored.As == Plaintext:
+		case stored.As == plaintext:
 			plain += stored.Objects
 		case writes != "":
 			stored.State, behind = old, behind+stored.Objects
@@ -241,7 +246,7 @@ func (r *Report) resource(out Resource, writes string) {
 	}
 	r.Resources = append(r.Resources, out)
 	const again = "kubectl kms at-rest migrate"
-	if writes == Plaintext {
+	if writes == plaintext {
 		r.broken("switch encryption at rest on: docs/encryption-at-rest.md", "%s are written as plaintext", out.Resource)
 		return
 	}

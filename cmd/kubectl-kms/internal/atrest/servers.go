@@ -29,6 +29,8 @@ import (
 type Cluster struct {
 	REST  *rest.Config // its QPS is the most that is asked of one API server
 	Aside screen.Screen
+
+	pause time.Duration // between looks; 0: as people wait
 }
 
 // dialTimeout is for addresses that may be out of reach from here.
@@ -41,9 +43,10 @@ type server struct {
 	objects metadata.Interface // objects without their content: no value of a Secret leaves the API server
 
 	first, last look
-	problem     error   // why there are no metrics
-	health      []check // of KMS providers
-	unhealthy   error   // why there is no health
+	touched     map[string]bool // resources of which it has read or written an object for certain
+	problem     error           // why there are no metrics
+	health      []check         // of KMS providers
+	unhealthy   error           // why there is no health
 }
 
 // A check is one of the API server's health checks.
@@ -65,7 +68,7 @@ func (c Cluster) connect(host string, direct bool) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{address: host}
+	s := &server{address: host, touched: map[string]bool{}}
 	if s.kube, err = kubernetes.NewForConfigAndClient(config, client); err != nil {
 		return nil, err
 	}
@@ -119,8 +122,8 @@ func refusal(err error, what string) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// Servers are the API servers of a cluster, as far as they can be seen from here.
-type Servers struct {
+// A fleet is the API servers of a cluster, as far as they can be seen from here.
+type fleet struct {
 	all     []*server // that could be connected to; the first is the kubeconfig's
 	count   int       // how many there are; 0 if nothing says
 	unseen  []string  // that could not be reached, and why
@@ -128,7 +131,7 @@ type Servers struct {
 }
 
 // seen are those that show their metrics.
-func (s Servers) seen() (seen []*server) {
+func (s fleet) seen() (seen []*server) {
 	for _, server := range s.all {
 		if server.problem == nil {
 			seen = append(seen, server)
@@ -139,7 +142,7 @@ func (s Servers) seen() (seen []*server) {
 
 // reached are those that can be asked to write. Where none shows its metrics, by which the kubeconfig's is told from the others, it
 // counts only if there are no others.
-func (s Servers) reached() []*server {
+func (s fleet) reached() []*server {
 	if s.all[0].problem != nil && len(s.all) > 1 {
 		return s.all[1:]
 	}
@@ -147,30 +150,30 @@ func (s Servers) reached() []*server {
 }
 
 // complete reports whether all are seen.
-func (s Servers) complete() bool { return s.count > 0 && len(s.seen()) >= s.count }
+func (s fleet) complete() bool { return s.count > 0 && len(s.seen()) >= s.count }
 
-// Find looks for all API servers: first at the kubeconfig's; then at those that the endpoints of the Service kubernetes name, each
+// find looks for all API servers: first at the kubeconfig's; then at those that the endpoints of the Service kubernetes name, each
 // directly; then once more through the kubeconfig's address, which may be a load balancer's. Leases say how many there are, else the
 // endpoints, unless count does.
-func (c Cluster) Find(ctx context.Context, count int) (Servers, error) {
+func (c Cluster) find(ctx context.Context, count int) (fleet, error) {
 	host := c.REST.Host
 	if u, err := url.Parse(host); err == nil && u.Host != "" {
 		host = u.Host
 	}
 	given, err := c.connect(host, false)
 	if err != nil {
-		return Servers{}, err
+		return fleet{}, err
 	}
 	if _, err := given.kube.Discovery().ServerVersion(); err != nil && !apierrors.IsForbidden(err) {
-		return Servers{}, fmt.Errorf("ask the API server: %w", err)
+		return fleet{}, fmt.Errorf("ask the API server: %w", err)
 	}
-	s := Servers{count: count}
+	s := fleet{}
 	s.add(ctx, given)
 	leases, err := liveAPIServers(ctx, given.kube)
 	if err != nil {
 		s.unasked = append(s.unasked, err.Error())
 	}
-	s.count = max(s.count, leases)
+	s.count = cmp.Or(count, leases)
 	if s.complete() {
 		return s, nil
 	}
@@ -178,16 +181,14 @@ func (c Cluster) Find(ctx context.Context, count int) (Servers, error) {
 	if err != nil {
 		s.unasked = append(s.unasked, err.Error())
 	}
-	if s.count == 0 {
-		s.count = len(addresses)
-	}
+	s.count = cmp.Or(s.count, len(addresses))
 	c.direct(ctx, &s, addresses)
 	c.again(ctx, &s)
 	return s, nil
 }
 
 // direct connects to each address.
-func (c Cluster) direct(ctx context.Context, s *Servers, addresses []string) {
+func (c Cluster) direct(ctx context.Context, s *fleet, addresses []string) {
 	given := s.all[0]
 	addresses = slices.DeleteFunc(addresses, func(a string) bool { return a == given.address })
 	if c.REST.Insecure && len(addresses) > 0 {
@@ -226,7 +227,7 @@ func unquoted(err error) error {
 }
 
 // again makes new connections to the kubeconfig's address while there should be more API servers behind it.
-func (c Cluster) again(ctx context.Context, s *Servers) {
+func (c Cluster) again(ctx context.Context, s *fleet) {
 	given := s.all[0]
 	if given.problem != nil {
 		return
@@ -243,7 +244,7 @@ func (c Cluster) again(ctx context.Context, s *Servers) {
 }
 
 // add looks at an API server and takes it, unless it is one of those already there.
-func (s *Servers) add(ctx context.Context, server *server) bool {
+func (s *fleet) add(ctx context.Context, server *server) bool {
 	server.lookAt(ctx)
 	if len(s.all) > 0 && server.problem == nil {
 		for i, other := range s.all {
@@ -261,7 +262,7 @@ func (s *Servers) add(ctx context.Context, server *server) bool {
 }
 
 // look looks at all again.
-func (s *Servers) look(ctx context.Context) {
+func (s *fleet) look(ctx context.Context) {
 	var group errgroup.Group
 	for _, server := range s.all {
 		group.Go(func() error {

@@ -27,7 +27,7 @@ var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 // Status says how the API servers store resources. Counters are since their start, so that they tell what is in etcd now only by what
 // they do while each object is read.
 func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
-	servers, err := c.Find(ctx, o.Servers)
+	servers, err := c.find(ctx, o.Servers)
 	if err != nil {
 		return Report{}, err
 	}
@@ -36,7 +36,9 @@ func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 		for _, s := range servers.all {
 			if err := probe(ctx, s.kube, o.Probe); err != nil {
 				r.unknown("%s: no Secret can be created there to see how it is stored: %v", s.address, err)
+				continue
 			}
+			s.touched[name(secrets)] = true
 		}
 		servers.look(ctx)
 	}
@@ -125,6 +127,7 @@ func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schem
 		r.unknown("%s: the API server was another one after %d objects had been read; try again", out.Resource, done)
 		return sinceStart()
 	}
+	s.touched[out.Resource] = done > 0
 	moved, used := s.last.since(before)
 	found, sum := storedAs(moved, used, out.Resource, read), 0
 	for as, n := range found {
@@ -134,7 +137,7 @@ func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schem
 	out.Counted, out.Objects = true, len(objects)
 	switch {
 	case sum == 0 && done > 0 && !s.last.transforms(out.Resource): // nothing stands between the API server and etcd
-		out.Stored = []Stored{{As: Plaintext, Objects: done}}
+		out.Stored = []Stored{{As: plaintext, Objects: done}}
 	case sum < done:
 		out.Counted = false
 		r.unknown("%s: %d objects were read, and the API server's counters show %d: they went through several API servers; try again",
@@ -146,7 +149,7 @@ func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schem
 }
 
 // writes is how a resource is stored that the API servers write now, "" if that is not known or not the same.
-func (r *Report) writes(servers Servers, resource string) string {
+func (r *Report) writes(servers fleet, resource string) string {
 	byConfig, by := map[string]string{}, map[string][]string{}
 	var silent []*server
 	for _, s := range servers.seen() {
@@ -190,8 +193,8 @@ func (s *server) writes(resource string) string {
 	if len(recent) == 0 && s.last.reloads["success"].count == 0 {
 		recent = storedAs(s.last.done, s.last.used, resource, write) // with the one configuration that there has been
 	}
-	if len(recent) == 0 && !s.last.encrypts() {
-		return Plaintext // nothing encrypts anything here
+	if s.last.bare() || s.touched[resource] && !s.last.transforms(resource) {
+		return plaintext // nothing stands between the API server and etcd
 	}
 	as := ""
 	for one := range recent {
@@ -213,7 +216,7 @@ func (s *server) since() string {
 }
 
 // others lists what is encrypted besides, with the counters only.
-func (r *Report) others(servers Servers, asked []schema.GroupVersionResource) {
+func (r *Report) others(servers fleet, asked []schema.GroupVersionResource) {
 	found := map[string]map[string]float64{}
 	for _, s := range servers.seen() {
 		for o := range s.last.done {

@@ -1,6 +1,7 @@
 package atrest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,10 +19,8 @@ const svmGroup = "storagemigration.k8s.io"
 // ownLabel marks the StorageVersionMigrations that Migrate makes, so that the next run finds one that it has left.
 const ownLabel = "app.kubernetes.io/managed-by"
 
-// How long the controller may take to begin, and how often it is looked at.
 const (
-	svmPatience = time.Minute
-	svmPause    = time.Second
+	svmPatience = 60     // looks, a second apart, before which the controller has to begin
 	mostListed  = 20_000 // of so many objects progress is counted
 )
 
@@ -115,7 +114,7 @@ func (m *migration) follow(ctx context.Context, migrations dynamic.ResourceInter
 	total int, since string) (bool, error) {
 	bar := m.progress(name(resource), 0, total)
 	defer bar.end()
-	for began := time.Now(); ; {
+	for looks := 1; ; looks++ {
 		now, err := migrations.Get(ctx, called, metav1.GetOptions{})
 		if ctx.Err() != nil {
 			return false, fmt.Errorf("%w; StorageVersionMigration %s goes on in the cluster, and the same command follows it", errInterrupted, called)
@@ -129,7 +128,7 @@ func (m *migration) follow(ctx context.Context, migrations dynamic.ResourceInter
 			return true, remove(ctx, migrations, called)
 		case condition(now, "Failed"):
 			return false, errors.Join(fmt.Errorf("StorageVersionMigration %s failed: %v; --via updates does without", called, conditions))
-		case len(conditions) == 0 && version == "" && time.Since(began) > svmPatience:
+		case len(conditions) == 0 && version == "" && looks > svmPatience:
 			m.say("%s: no controller takes up StorageVersionMigration %s; updates do without", name(resource), called)
 			return false, remove(ctx, migrations, called)
 		}
@@ -146,7 +145,7 @@ func (m *migration) follow(ctx context.Context, migrations dynamic.ResourceInter
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(svmPause):
+		case <-time.After(cmp.Or(m.pause, time.Second)):
 		}
 	}
 }

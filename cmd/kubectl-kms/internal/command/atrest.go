@@ -31,6 +31,7 @@ func (sh *shell) atRest() *cobra.Command {
   # Encrypt what is not
   kubectl kms at-rest migrate`,
 		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // without which an unknown command would be no mistake
 	}
 	cmd.AddCommand(sh.atRestStatus(), sh.atRestMigrate())
 	return cmd
