@@ -237,8 +237,8 @@ func (m *migration) key(resource schema.GroupVersionResource) (string, error) {
 	for _, s := range m.servers.seen() {
 		switch as := s.writes(name(resource)); {
 		case as == plaintext && !m.AllowPlaintext:
-			return "", errors.New("the API servers write them as plaintext: switch encryption at rest on first (docs/encryption-at-rest.md); to go " +
-				"back to plaintext, say --allow-plaintext")
+			return "", errors.New("the API servers write them as plaintext: switch encryption at rest on first " +
+				"(docs/encryption-at-rest.md); to go back to plaintext, say --allow-plaintext")
 		case as != "":
 			key = as
 		}
@@ -265,7 +265,8 @@ func (m *migration) fingerprint(processes bool) string {
 }
 
 // rewrite has the objects that are left written again, and says what was done.
-func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionResource, objects, left []object, since string) (string, error) {
+func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionResource, objects, left []object, since string) (said string,
+	err error) {
 	if m.Via != Updates && !m.Annotate {
 		served, err := m.svm(ctx, resource, len(objects), since)
 		if err != nil || served {
@@ -307,11 +308,12 @@ func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionRes
 	if len(failed) > 0 {
 		return "", errFailed
 	}
-	text := fmt.Sprintf("%s written again, %s had the key already", thousands(int(written.Load())), thousands(done-int(written.Load()+others.Load())))
-	if n := int(others.Load()); n > 0 {
-		text += fmt.Sprintf(", %s were written by other clients meanwhile", thousands(n))
+	again, byOthers := int(written.Load()), int(others.Load())
+	said = fmt.Sprintf("%s written again, %s had the key already", thousands(again), thousands(done-again-byOthers))
+	if byOthers > 0 {
+		said += fmt.Sprintf(", %s were written by other clients meanwhile", thousands(byOthers))
 	}
-	return text, nil
+	return said, nil
 }
 
 // patch has an object written again if the API server finds that it is not stored as it would store it now, and returns its resource

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -57,8 +58,10 @@ func (s *server) list(ctx context.Context, resource schema.GroupVersionResource)
 	}
 }
 
-// parallel is how many objects are under way at a time.
-const parallel = 16
+const (
+	parallel = 16              // objects that are under way at a time
+	grace    = 3 * time.Second // in which they may end after an interrupt
+)
 
 // each does something with every object, several at a time, until ctx ends or a refusal for want of rights. It returns what failed by
 // object, and how many were done.
@@ -70,6 +73,9 @@ func each(ctx context.Context, objects []object, show func(done int), do func(co
 	var mu sync.Mutex
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	calls, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(grace, end) })()
 	for _, o := range objects {
 		if ctx.Err() != nil {
 			break
@@ -78,11 +84,11 @@ func each(ctx context.Context, objects []object, show func(done int), do func(co
 			if ctx.Err() != nil {
 				return nil
 			}
-			err := retry.OnError(retry.DefaultBackoff, passing, func() error { return do(ctx, o) })
+			err := retry.OnError(retry.DefaultBackoff, passing, func() error { return do(calls, o) })
 			switch {
 			case err == nil || apierrors.IsNotFound(err): // it was deleted: done
 				show(int(finished.Add(1)))
-			case ctx.Err() != nil:
+			case calls.Err() != nil:
 			case apierrors.IsForbidden(err):
 				stop(err)
 			default:

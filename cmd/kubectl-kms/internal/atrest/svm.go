@@ -66,7 +66,8 @@ func (m *migration) svm(ctx context.Context, resource schema.GroupVersionResourc
 }
 
 // own is a migration of the resource that an earlier run made and that has not ended.
-func own(ctx context.Context, migrations dynamic.ResourceInterface, resource schema.GroupVersionResource) (*unstructured.Unstructured, error) {
+func own(ctx context.Context, migrations dynamic.ResourceInterface, resource schema.GroupVersionResource) (*unstructured.Unstructured,
+	error) {
 	list, err := migrations.List(ctx, metav1.ListOptions{LabelSelector: ownLabel + "=" + fieldManager})
 	if apierrors.IsForbidden(err) {
 		return nil, nil
@@ -117,7 +118,8 @@ func (m *migration) follow(ctx context.Context, migrations dynamic.ResourceInter
 	for looks := 1; ; looks++ {
 		now, err := migrations.Get(ctx, called, metav1.GetOptions{})
 		if ctx.Err() != nil {
-			return false, fmt.Errorf("%w; StorageVersionMigration %s goes on in the cluster, and the same command follows it", errInterrupted, called)
+			return false, fmt.Errorf("%w; StorageVersionMigration %s goes on in the cluster, and the same command follows it", errInterrupted,
+				called)
 		}
 		if err != nil {
 			return false, fmt.Errorf("look at StorageVersionMigration %s: %w", called, err)

@@ -23,8 +23,8 @@ func (sh *shell) atRest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "at-rest",
 		Short: "Say how Secrets are stored in etcd, and have them stored anew",
-		Long: "Encryption at rest has the API servers encrypt Secrets before they go to etcd. status says whether it is in force, what is still\n" +
-			"plaintext, and whether an old key is still needed; migrate has all written again with the present key.",
+		Long: "Encryption at rest has the API servers encrypt Secrets before they go to etcd. status says whether it is in force, what is\n" +
+			"still plaintext, and whether an old key is still needed; migrate has all written again with the present key.",
 		Example: `  # Is everything encrypted, with the present key?
   kubectl kms at-rest status
 
@@ -40,7 +40,7 @@ func (sh *shell) atRest() *cobra.Command {
 func (sh *shell) atRestFlags(cmd *cobra.Command) *atRestFlags {
 	f := &atRestFlags{}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.resources, "resources", []string{"secrets"}, "what is looked at, for example secrets,configmaps,widgets.example.com")
+	flags.StringSliceVar(&f.resources, "resources", []string{"secrets"}, "resources, for example secrets,configmaps,widgets.example.com")
 	flags.IntVar(&f.servers, "api-servers", 0, "how many API servers there are, if the cluster does not say it (default: as many as have "+
 		"Leases, or as the Service kubernetes has endpoints)")
 	flags.Float32Var(&f.qps, "qps", 300, "most requests a second to one API server")
@@ -94,9 +94,9 @@ func (sh *shell) atRestStatus() *cobra.Command {
 		Long: "Asks each API server that can be reached for its metrics and its health, and has one of them read each Secret from etcd: its\n" +
 			"counters say then how many are plaintext, and how many are stored with which key. No value leaves the API server, since only\n" +
 			"metadata is asked for. Nothing is changed, unless --probe has each API server create and delete an empty Secret.\n\n" +
-			"Exit code: 0 all are stored with the key that is written with; 1 something is plaintext, or stored with another key, or not healthy;\n" +
-			"2 something could not be looked at, for example for want of rights: get /metrics, list and get secrets, list leases in\n" +
-			"kube-system.",
+			"Exit code: 0 all are stored with the key that is written with; 1 something is plaintext, or stored with another key, or not\n" +
+			"healthy; 2 something could not be looked at, for example for want of rights: get /metrics, list and get secrets, list leases\n" +
+			"in kube-system.",
 		Example: `  # Is everything encrypted, with the present key?
   kubectl kms at-rest status
 
@@ -150,10 +150,10 @@ func (sh *shell) atRestMigrate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Have all Secrets written again with the present key",
-		Long: "Waits until all API servers write with one key, then has each Secret written again, by a StorageVersionMigration where the cluster\n" +
-			"serves it, else by patches that change nothing: an API server writes again what is not stored as it would store it. No value leaves\n" +
-			"the API server, and what is stored with the key already stays as it is. An interrupted migration goes on by the same command: what\n" +
-			"was written after it began, which a file in your folder for caches says, is left out.\n\n" +
+		Long: "Waits until all API servers write with one key, then has each Secret written again, by a StorageVersionMigration where the\n" +
+			"cluster serves it, else by patches that change nothing: an API server writes again what is not stored as it would store it. No\n" +
+			"value leaves the API server, and what is stored with the key already stays as it is. An interrupted migration goes on by the same\n" +
+			"command: what was written after it began, which a file in your folder for caches says, is left out.\n\n" +
 			"Afterwards etcd still has the old values, in revisions that are not compacted and pages that are not defragmented, and so have\n" +
 			"backups.\n\n" +
 			"Exit code: 0 all are stored with the present key; 1 some could not be written; 2 it could not be done, for example because not all\n" +
@@ -178,7 +178,7 @@ func (sh *shell) atRestMigrate() *cobra.Command {
 	flags.BoolVar(&o.DryRun, "dry-run", false, "say what would be done")
 	flags.DurationVar(&o.Wait, "wait", 15*time.Minute, "how long to wait until all API servers write with one key")
 	flags.StringVar(&o.Via, "via", atrest.Auto, "auto, updates or storageversionmigration")
-	flags.BoolVar(&o.Annotate, "annotate", false, "set the annotation "+atrest.Annotation+" to the present time, so that everything is written again")
+	flags.BoolVar(&o.Annotate, "annotate", false, "set the annotation "+atrest.Annotation+" to the present time, so that all are written")
 	flags.BoolVar(&o.Again, "again", false, "write everything, also what an interrupted migration has written")
 	flags.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "go on where plaintext is what the API servers write, to go back to it")
 	ways := []string{atrest.Auto, atrest.Updates, atrest.SVM}
