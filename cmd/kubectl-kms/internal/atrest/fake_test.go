@@ -165,8 +165,10 @@ func (s *apiServer) transform(resource, direction, as string) {
 		add("")
 	case strings.HasPrefix(as, kmsV2):
 		add(strings.Join(parts[:5], ""))
-		s.metrics[fmt.Sprintf(`%s{apiserver_id_hash="sha256:a",key_id_hash=%q,provider_name=%q,transformation_type=%q}`, keyUses,
-			strings.Join(parts[5:], ""), strings.TrimSuffix(parts[4], ":"), direction)]++
+		labels := fmt.Sprintf(`{apiserver_id_hash="sha256:a",key_id_hash=%q,provider_name=%q,transformation_type=%q}`,
+			strings.Join(parts[5:], ""), strings.TrimSuffix(parts[4], ":"), direction)
+		s.metrics[keyUses+labels]++
+		s.metrics[keyLastUse+labels] = 1_700_000_000 + s.metrics[keyUses+labels]
 	case strings.HasPrefix(as, kmsV1):
 		add(as)
 	default:

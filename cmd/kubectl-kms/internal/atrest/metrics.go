@@ -15,6 +15,7 @@ type look struct {
 	reloads map[string]reload // of that configuration, by outcome: success, failure
 	done    map[operation]float64
 	used    map[use]float64    // by KMS v2's keys
+	lastUse map[use]float64    // when
 	current map[kmsKey]float64 // when each KMS provider last said that this key is its own
 }
 
@@ -40,6 +41,7 @@ type use struct {
 const (
 	operationsTotal = "apiserver_storage_transformation_operations_total"
 	keyUses         = "apiserver_envelope_encryption_key_id_hash_total"
+	keyLastUse      = "apiserver_envelope_encryption_key_id_hash_last_timestamp_seconds"
 	keyStatus       = "apiserver_envelope_encryption_key_id_hash_status_last_timestamp_seconds"
 	reloadsTotal    = "apiserver_encryption_config_controller_automatic_reloads_total"
 	reloadLast      = "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds"
@@ -49,7 +51,8 @@ const (
 
 // readMetrics reads Prometheus' text format, which is megabytes of an API server, for the few metrics that count here.
 func readMetrics(r io.Reader) (look, error) {
-	l := look{reloads: map[string]reload{}, done: map[operation]float64{}, used: map[use]float64{}, current: map[kmsKey]float64{}}
+	l := look{reloads: map[string]reload{}, done: map[operation]float64{}, used: map[use]float64{}, lastUse: map[use]float64{},
+		current: map[kmsKey]float64{}}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -67,6 +70,8 @@ func readMetrics(r io.Reader) (look, error) {
 			}
 		case keyUses:
 			l.used[use{key, labels["transformation_type"]}] += value
+		case keyLastUse:
+			l.lastUse[use{key, labels["transformation_type"]}] = value
 		case keyStatus:
 			l.current[key] = max(l.current[key], value)
 		case reloadsTotal:
@@ -89,7 +94,7 @@ func sample(line string) (name string, labels map[string]string, value float64, 
 		name, rest = line[:i], line[i:]
 	}
 	switch name {
-	case operationsTotal, keyUses, keyStatus, reloadsTotal, reloadLast, configInfo, processStart:
+	case operationsTotal, keyUses, keyLastUse, keyStatus, reloadsTotal, reloadLast, configInfo, processStart:
 	default:
 		return "", nil, 0, false
 	}

@@ -267,7 +267,7 @@ func (m *migration) fingerprint(processes bool) string {
 // rewrite has the objects that are left written again, and says what was done.
 func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionResource, objects, left []object, since string) (said string,
 	err error) {
-	if m.Via != Updates && !m.Annotate {
+	if m.Via != Updates && !m.Annotate && len(left) > 0 {
 		served, err := m.svm(ctx, resource, len(objects), since)
 		if err != nil || served {
 			return "written again by a StorageVersionMigration", err

@@ -35,14 +35,16 @@ type APIServer struct {
 	Problem       string          `json:"problem,omitempty"` // why nothing more is known
 }
 
-// A Key is that of a KMS v2 provider.
+// A Key is that of a KMS v2 provider. Numbers are since the API server's start.
 type Key struct {
-	Provider string    `json:"provider"`
-	Hash     string    `json:"hash"` // of the key's identifier
-	Current  bool      `json:"current"`
-	Said     time.Time `json:"said,omitzero"` // when the provider last said that it is its key
-	Reads    int       `json:"reads"`         // since the API server's start
-	Writes   int       `json:"writes"`
+	Provider  string    `json:"provider"`
+	Hash      string    `json:"hash"` // of the key's identifier
+	Current   bool      `json:"current"`
+	Said      time.Time `json:"said,omitzero"` // when the provider last said that it is its key
+	Reads     int       `json:"reads"`
+	LastRead  time.Time `json:"lastRead,omitzero"`
+	Writes    int       `json:"writes"`
+	LastWrite time.Time `json:"lastWrite,omitzero"`
 }
 
 // A Resource is one, and how its objects are stored.
@@ -170,10 +172,14 @@ func (s *server) describe(out *APIServer) {
 		key(k).Said = moment(at)
 	}
 	for u, n := range s.last.used {
+		k, at := key(u.kmsKey), time.Time{}
+		if last := s.last.lastUse[u]; last > 0 {
+			at = moment(last)
+		}
 		if u.direction == read {
-			key(u.kmsKey).Reads += int(n)
+			k.Reads, k.LastRead = int(n), at
 		} else {
-			key(u.kmsKey).Writes += int(n)
+			k.Writes, k.LastWrite = int(n), at
 		}
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(keys), func(a, b kmsKey) int {
@@ -246,6 +252,10 @@ func (r *Report) resource(out Resource, writes string) {
 	}
 	r.Resources = append(r.Resources, out)
 	const again = "kubectl kms at-rest migrate"
+	upTo := ""
+	if out.Others > 0 {
+		upTo = "up to "
+	}
 	if writes == plaintext {
 		r.broken("switch encryption at rest on: docs/encryption-at-rest.md", "%s are written as plaintext", out.Resource)
 		return
@@ -263,10 +273,10 @@ func (r *Report) resource(out Resource, writes string) {
 		}
 		r.unknown("%s: not each object was looked at", out.Resource)
 	case plain > 0:
-		r.broken(again, "%s: %s of %s are plaintext in etcd", out.Resource, thousands(plain), thousands(out.Objects))
+		r.broken(again, "%s: %s%s of %s are plaintext in etcd", out.Resource, upTo, thousands(plain), thousands(out.Objects))
 	case behind > 0:
-		r.broken(again+"; do not remove the old key before", "%s: %s of %s are stored with another key than the one that writes", out.Resource,
-			thousands(behind), thousands(out.Objects))
+		r.broken(again+"; do not remove the old key before", "%s: %s%s of %s are stored with another key than the one that writes", out.Resource,
+			upTo, thousands(behind), thousands(out.Objects))
 	case len(out.Stored) > 1:
 		r.broken(again+"; do not remove a key before", "%s: they are stored with different keys", out.Resource)
 	case writes != "":

@@ -42,8 +42,6 @@ func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 		}
 		servers.look(ctx)
 	}
-	writes := map[schema.GroupVersionResource]string{}
-	before := map[schema.GroupVersionResource]look{}
 	reader := servers.all[0]
 	if seen := servers.seen(); len(seen) > 0 {
 		reader = seen[0]
@@ -53,7 +51,6 @@ func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 		if len(servers.seen()) == 0 {
 			continue
 		}
-		before[resource] = reader.last
 		counted[resource] = c.count(ctx, &r, reader, resource, o.Count)
 		if ctx.Err() != nil {
 			return Report{}, errInterrupted
@@ -66,8 +63,7 @@ func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 			r.unknown("%s: nothing shows how they are stored", name(resource))
 			continue
 		}
-		writes[resource] = r.writes(servers, name(resource))
-		r.resource(counted[resource], writes[resource])
+		r.resource(counted[resource], r.writes(servers, name(resource)))
 	}
 	r.others(servers, o.Resources)
 	return r, nil

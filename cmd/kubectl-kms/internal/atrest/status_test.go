@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -227,6 +228,24 @@ func TestWithoutCounting(t *testing.T) {
 	}
 	if slices.ContainsFunc(s.requests, func(called string) bool { return strings.Contains(called, "/secrets") }) {
 		t.Error("it reads Secrets")
+	}
+}
+
+// Of KMS v2 it is said which key was last used when: whether the old one may go.
+func TestKeys(t *testing.T) {
+	e := newEtcd(1, v2a)
+	e.leases = 1
+	s := e.server(t, v2b)
+	s.transform("secrets", write, v2b)
+	s.status[v2a[hash:]], s.status[v2b[hash:]] = 1_700_000_000, 1_700_000_060
+	r, _ := look1(t, s.address, usual)
+	at := func(second int64) time.Time { return time.Unix(1_700_000_000+second, 0).UTC() }
+	want := []Key{
+		{Provider: "kms", Hash: v2a[hash:], Said: at(0), Reads: 2, LastRead: at(2)},
+		{Provider: "kms", Hash: v2b[hash:], Said: at(60), Current: true, Writes: 1, LastWrite: at(1)},
+	}
+	if got := r.APIServers[0].Keys; !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

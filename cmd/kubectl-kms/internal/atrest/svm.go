@@ -3,7 +3,6 @@ package atrest
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -129,7 +128,7 @@ func (m *migration) follow(ctx context.Context, migrations dynamic.ResourceInter
 		case condition(now, "Succeeded"):
 			return true, remove(ctx, migrations, called)
 		case condition(now, "Failed"):
-			return false, errors.Join(fmt.Errorf("StorageVersionMigration %s failed: %v; --via updates does without", called, conditions))
+			return false, fmt.Errorf("StorageVersionMigration %s failed: %v; --via updates does without", called, conditions)
 		case len(conditions) == 0 && version == "" && looks > svmPatience:
 			m.say("%s: no controller takes up StorageVersionMigration %s; updates do without", name(resource), called)
 			return false, remove(ctx, migrations, called)
