@@ -30,12 +30,13 @@ type etcd struct {
 	version int
 	secrets map[string]*stored // by namespace/name
 	svms    map[string]j
-	leases  int               // live API servers, by their Leases
-	served  bool              // StorageVersionMigration
-	migrate func(*etcd, j)    // what stands for its controller
-	refuse  map[string]string // why, by method and path
-	expire  int               // lists whose next page comes too late
-	patched func(name string) int
+	leases  int                   // live API servers, by their Leases
+	served  bool                  // StorageVersionMigration
+	migrate func(*etcd, j)        // what stands for its controller
+	refuse  map[string]string     // why, by method and path
+	expire  int                   // lists whose next page comes too late
+	patched func(name string) int // status of the answer, 0 for the usual one
+	got     func(name string) int
 	forbids []string // prefixes of "METHOD /path"
 	slices  []string // addresses of the Service kubernetes
 }
@@ -295,8 +296,11 @@ func (s *apiServer) secret(w http.ResponseWriter, r *http.Request, namespace str
 		return
 	}
 	key := namespace + "/" + rest[0]
-	if s.patched != nil && r.Method == http.MethodPatch {
-		if status := s.patched(key); status != 0 {
+	for method, fails := range map[string]func(string) int{http.MethodPatch: s.patched, http.MethodGet: s.got} {
+		if fails == nil || method != r.Method {
+			continue
+		}
+		if status := fails(key); status != 0 {
 			answer(w, status, problem(map[int]string{409: "Conflict", 500: "InternalError", 404: "NotFound"}[status], status, "by the test"))
 			return
 		}

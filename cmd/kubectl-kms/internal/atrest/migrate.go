@@ -280,7 +280,7 @@ func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionRes
 	if m.Annotate {
 		annotation = map[string]string{Annotation: time.Now().UTC().Format("2006-01-02T15:04:05-0700")}
 	}
-	var written, others atomic.Int64
+	var written, kept, others atomic.Int64 // some are deleted meanwhile
 	given := m.servers.all[0]
 	bar := m.progress(name(resource), len(objects)-len(left), len(objects))
 	failed, done, err := each(ctx, left, bar.show, func(ctx context.Context, o object) error {
@@ -289,7 +289,9 @@ func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionRes
 		case apierrors.IsConflict(err): // written by another client since the list, and so with the key; or made anew
 			others.Add(1)
 			return nil
-		case err == nil && now != o.version:
+		case err == nil && now == o.version:
+			kept.Add(1)
+		case err == nil:
 			written.Add(1)
 		}
 		return err
@@ -308,10 +310,9 @@ func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionRes
 	if len(failed) > 0 {
 		return "", errFailed
 	}
-	again, byOthers := int(written.Load()), int(others.Load())
-	said = fmt.Sprintf("%s written again, %s had the key already", thousands(again), thousands(done-again-byOthers))
-	if byOthers > 0 {
-		said += fmt.Sprintf(", %s were written by other clients meanwhile", thousands(byOthers))
+	said = fmt.Sprintf("%s written again, %s had the key already", thousands(int(written.Load())), thousands(int(kept.Load())))
+	if n := int(others.Load()); n > 0 {
+		said += fmt.Sprintf(", %s written by other clients meanwhile", thousands(n))
 	}
 	return said, nil
 }

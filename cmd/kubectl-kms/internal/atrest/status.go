@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -104,8 +105,16 @@ func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schem
 	}
 	before := s.last
 	bar := c.progress(out.Resource+" read", 0, len(objects))
-	failed, done, err := each(ctx, objects, bar.show, func(ctx context.Context, o object) error { return s.read(ctx, resource, o) })
+	var got atomic.Int64 // without those that were deleted since the list
+	failed, _, err := each(ctx, objects, bar.show, func(ctx context.Context, o object) error {
+		err := s.read(ctx, resource, o)
+		if err == nil {
+			got.Add(1)
+		}
+		return err
+	})
 	bar.end()
+	done := int(got.Load())
 	if err != nil {
 		r.unknown("%s: how each is stored is not known: %v", out.Resource, refusal(err, "get "+out.Resource+" in all namespaces"))
 		return sinceStart()
@@ -115,8 +124,8 @@ func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schem
 			r.broken("", "%s: %d more cannot be read", out.Resource, len(failed)-i)
 			break
 		}
-		r.broken("if its key is gone, only a backup has it; delete it, since it also breaks each list of all objects", "%s cannot be read: %v",
-			out.Resource, err)
+		r.broken("if it cannot be decrypted, give the API servers the key again that it was stored with; each list of all objects fails too",
+			"%s cannot be read: %v", out.Resource, err)
 	}
 	s.lookAt(ctx)
 	if s.problem != nil || s.last.started != before.started {

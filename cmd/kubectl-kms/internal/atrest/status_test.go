@@ -3,6 +3,7 @@ package atrest
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -210,6 +211,32 @@ func TestRights(t *testing.T) {
 				t.Errorf("status calls %s", called)
 			}
 		}
+	}
+}
+
+// What is deleted while it is counted is missed by nobody; what cannot be read is named.
+func TestWhileCounting(t *testing.T) {
+	e := newEtcd(5, key1)
+	e.leases = 1
+	s := e.server(t, key1)
+	s.transform("secrets", write, key1)
+	e.got = func(name string) int {
+		if name == "shop/s-0002" {
+			return http.StatusNotFound
+		}
+		return 0
+	}
+	if r, text := look1(t, s.address, usual); r.State() != Good {
+		t.Errorf("%s\n%s", r.State(), text)
+	}
+	e.got = func(name string) int {
+		if name == "shop/s-0002" {
+			return http.StatusInternalServerError
+		}
+		return 0
+	}
+	if r, text := look1(t, s.address, usual); r.State() != Broken || !strings.Contains(text, "✗ secrets cannot be read: shop/s-0002: ") {
+		t.Errorf("%s\n%s", r.State(), text)
 	}
 }
 
