@@ -70,9 +70,16 @@ func TestAtRest(t *testing.T) {
 	a.run(0, "0 written again, 1,500 had the key already", "migrate", "--via", "updates")
 	a.nothing(step)
 
-	a.encrypt(false, "key2", "key1") // which the API server reads within a minute; what is created meanwhile has the old key
 	a.create("many", many-few)
 	a.all("k8s:enc:aescbc:v1:key1:", many)
+	a.encrypt(false, "key2", "key1") // which the API server reads within a minute
+	kubectl(t, a.Cluster, "create", "clusterrolebinding", "viewer", "--clusterrole=view", "--user=viewer")
+	for _, want := range []string{"you are not allowed to get /metrics", "you are not allowed to list leases"} {
+		a.run(2, want, "status", "--as", "viewer")
+	}
+	a.run(2, "you are not allowed to", "migrate", "--as", "viewer")
+	a.run(2, "you are not allowed to list secrets in all namespaces", "migrate", "--as", "viewer", "--api-servers", "1")
+	step("viewer")
 	eventually(t, func() error {
 		if n := a.reloads(); n == 0 {
 			return errors.New("the configuration is not read anew")
@@ -103,14 +110,6 @@ func TestAtRest(t *testing.T) {
 	a.all("k8s:enc:aescbc:v1:key2:", many)
 	a.run(0, "all 5,000 are stored with the key that writes", "status", "--probe", "--qps", "2000")
 	step("nothing is old")
-
-	kubectl(t, a.Cluster, "create", "clusterrolebinding", "viewer", "--clusterrole=view", "--user=viewer")
-	for _, want := range []string{"you are not allowed to get /metrics", "you are not allowed to list leases"} {
-		a.run(2, want, "status", "--as", "viewer")
-	}
-	a.run(2, "you are not allowed to", "migrate", "--as", "viewer")
-	a.run(2, "you are not allowed to list secrets in all namespaces", "migrate", "--as", "viewer", "--api-servers", "1")
-	step("viewer")
 
 	a.encrypt(true, "key3", "key2")
 	a.run(0, "written again by a StorageVersionMigration", "migrate")
