@@ -32,6 +32,10 @@ type Options struct {
 	Version string
 	// Images are tarballs, of OCI layouts or written by `docker save`, that the node gets before Up returns.
 	Images []string
+	// Encryption is how the API server stores resources in etcd, which Encrypt changes later. Nil is as they are, for good.
+	Encryption *Encryption
+	// StorageVersionMigration has the cluster serve and carry out StorageVersionMigrations, from Kubernetes 1.35 on.
+	StorageVersionMigration bool
 	// Output receives a line per step. Nil is silence.
 	Output io.Writer
 }

@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/node"
 )
@@ -20,31 +20,74 @@ import (
 // that should not be there finds them. (Kubernetes stores built-in types as protobuf, where strings are plain, and custom
 // resources as JSON.)
 func (c *Cluster) EtcdDump(ctx context.Context, w io.Writer) error {
+	return c.etcd(ctx, "maintenance/snapshot", struct{}{}, func(answer io.Reader) error { return copySnapshot(w, answer) })
+}
+
+// EtcdValues returns the values, as etcd has them, of the keys with a prefix, such as /registry/secrets/.
+func (c *Cluster) EtcdValues(ctx context.Context, prefix string) (map[string][]byte, error) {
+	end := []byte(prefix)
+	end[len(end)-1]++
+	var found struct{ KVs []struct{ Key, Value []byte } }
+	err := c.etcd(ctx, "kv/range", map[string][]byte{"key": []byte(prefix), "range_end": end}, decoding(&found))
+	values := map[string][]byte{}
+	for _, kv := range found.KVs {
+		values[string(kv.Key)] = kv.Value
+	}
+	return values, err
+}
+
+// EtcdCompact has etcd forget all but the latest values, and free the pages in which the others were.
+func (c *Cluster) EtcdCompact(ctx context.Context) error {
+	var status struct {
+		Header struct {
+			Revision json.Number `json:"revision"`
+		}
+	}
+	if err := c.etcd(ctx, "maintenance/status", struct{}{}, decoding(&status)); err != nil {
+		return err
+	}
+	err := c.etcd(ctx, "kv/compaction", map[string]any{"revision": status.Header.Revision, "physical": true}, decoding(&struct{}{}))
+	if err != nil {
+		return err
+	}
+	return c.etcd(ctx, "maintenance/defragment", struct{}{}, decoding(&struct{}{}))
+}
+
+func decoding(into any) func(io.Reader) error {
+	return func(answer io.Reader) error { return json.NewDecoder(answer).Decode(into) }
+}
+
+// etcd calls a method of etcd's own JSON gateway, which spares a client library.
+func (c *Cluster) etcd(ctx context.Context, method string, request any, read func(io.Reader) error) error {
 	process, err := node.Find(c.dir)
 	if err != nil {
 		return err
 	}
 	if process == nil {
-		return fmt.Errorf("dump etcd: %w in %s", ErrNotRunning, c.dir)
+		return fmt.Errorf("ask etcd: %w in %s", ErrNotRunning, c.dir)
 	}
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		return process.Dial(ctx, network, address)
 	}}}
 	defer client.CloseIdleConnections()
-	// etcd's own JSON gateway, which spares a client library.
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, node.EtcdURL+"/v3/maintenance/snapshot", strings.NewReader("{}"))
+	body, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
-	response, err := client.Do(request)
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, node.EtcdURL+"/v3/"+method, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("dump etcd: %w", err)
+		return err
+	}
+	response, err := client.Do(post)
+	if err != nil {
+		return fmt.Errorf("ask etcd: %w", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("dump etcd: %s", response.Status)
+		said, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10)) // only for the error
+		return fmt.Errorf("etcd's %s: %s: %s", method, response.Status, said)
 	}
-	return copySnapshot(w, response.Body)
+	return read(response.Body)
 }
 
 // copySnapshot reads a stream of SnapshotResponse messages, a JSON document each, the last of which has no bytes left

@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster"
@@ -148,13 +147,9 @@ func pidNamespace(t *testing.T, pid int) string {
 // componentPID finds a component of c by the name it was started as, or is 0.
 func componentPID(t *testing.T, c *cluster.Cluster, name string) int {
 	t.Helper()
-	inside := pidNamespace(t, nodePID(t, c))
-	for _, pid := range pids(t) {
-		namespace, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
-		args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if namespace == inside && strings.HasPrefix(string(args), name+"\x00") {
-			return pid
-		}
+	pid, err := c.Component(name)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return 0
+	return pid
 }

@@ -33,7 +33,19 @@ func start(ctx context.Context, o Options, built programs, log *progress.Printer
 	if err != nil {
 		return nil, err
 	}
-	starting, err := node.Start(node.Config{Dir: c.dir, Kubernetes: c.Kubernetes, Containerd: c.Containerd}, listener)
+	cfg := node.Config{Dir: c.dir, Kubernetes: c.Kubernetes, Containerd: c.Containerd}
+	if o.Encryption != nil {
+		cfg.APIServer = append(cfg.APIServer, o.Encryption.arguments()...)
+		if err := c.Encrypt(*o.Encryption); err != nil {
+			return nil, err
+		}
+	}
+	if o.StorageVersionMigration {
+		const gate = "--feature-gates=StorageVersionMigrator=true"
+		cfg.APIServer = append(cfg.APIServer, gate, "--runtime-config=storagemigration.k8s.io/v1beta1=true")
+		cfg.ControllerManager = append(cfg.ControllerManager, gate)
+	}
+	starting, err := node.Start(cfg, listener)
 	if err != nil {
 		return nil, err
 	}

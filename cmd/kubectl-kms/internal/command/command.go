@@ -24,11 +24,14 @@ type Streams struct {
 // The exit codes.
 const (
 	exitWrong  = 1 // what was looked at is wrong, or a command that judges nothing failed
-	exitBroken = 2 // of validate and doctor: it could not be looked at, for whatever reason
+	exitBroken = 2 // of commands that judge: it could not be looked at, for whatever reason
 )
 
-// errWrong is what validate and doctor return when they have said what is wrong.
-var errWrong = errors.New("what was looked at is wrong")
+// What commands that judge return when they have said what is wrong, or what they could not look at.
+var (
+	errWrong  = errors.New("what was looked at is wrong")
+	errUnsure = errors.New("not everything could be looked at")
+)
 
 // judges is an annotation of the commands whose exit code 1 is a verdict, with what they did not do if they fail.
 const judges = "judges"
@@ -36,6 +39,7 @@ const judges = "judges"
 // A shell is what all commands share.
 type shell struct {
 	Streams
+	aside            screen.Screen // on which progress is shown
 	version          string
 	kube             *genericclioptions.ConfigFlags
 	webhookNamespace string
@@ -43,8 +47,9 @@ type shell struct {
 
 // Execute runs the plugin and returns its exit code.
 func Execute(ctx context.Context, args []string, streams Streams, version string) int {
+	aside := screen.New(streams.Err, streams.Getenv)
 	streams.Err = screen.Escaping(streams.Err)
-	sh := &shell{Streams: streams, version: version, kube: genericclioptions.NewConfigFlags(true)}
+	sh := &shell{Streams: streams, aside: aside, version: version, kube: genericclioptions.NewConfigFlags(true)}
 	warnings := rest.NewWarningWriter(streams.Err, rest.WarningWriterOptions{Deduplicate: true})
 	sh.kube.WrapConfigFn = func(c *rest.Config) *rest.Config {
 		c.WarningHandler = warnings // the default one writes past Err
@@ -61,6 +66,8 @@ func Execute(ctx context.Context, args []string, streams Streams, version string
 		return 0
 	case errors.Is(err, errWrong):
 		return exitWrong
+	case errors.Is(err, errUnsure):
+		return exitBroken
 	case undone != "":
 		fmt.Fprintf(streams.Err, "error: %s: %v\n", undone, err)
 		return exitBroken
@@ -74,7 +81,8 @@ func (sh *shell) root() *cobra.Command {
 		Use:   "kubectl-kms",
 		Short: "Alibaba Cloud KMS secrets for pods: look before, look after, find what is broken",
 		Long: "Shows what kms-agent-injector does to pods and why.\n\n" +
-			"inject, validate and explain are for before a pod is made; status and doctor for after.",
+			"inject, validate and explain are for before a pod is made; status and doctor for after. at-rest is about the Secrets that remain\n" +
+			"in etcd.",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl kms"},
 		Version:       sh.version,
 		SilenceErrors: true, SilenceUsage: true,
@@ -88,7 +96,7 @@ func (sh *shell) root() *cobra.Command {
 	sh.kube.AddFlags(flags)
 	offer(root, "namespace", sh.completeNamespaces)
 	flags.StringVar(&sh.webhookNamespace, "webhook-namespace", "", "namespace of kms-webhook (default: where its webhook configuration says)")
-	root.AddCommand(sh.inject(), sh.validate(), sh.explain(), sh.status(), sh.doctor(), &cobra.Command{
+	root.AddCommand(sh.inject(), sh.validate(), sh.explain(), sh.status(), sh.doctor(), sh.atRest(), &cobra.Command{
 		Use: "version", Short: "Print the plugin's version", Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
 		Run: func(*cobra.Command, []string) { fmt.Fprintln(sh.Out, "kubectl-kms", sh.version) },
 	})

@@ -202,7 +202,12 @@ func TestExplain(t *testing.T) {
 
 // Each command has examples in its help, and a shell can complete what it takes.
 func TestHelpAndCompletion(t *testing.T) {
-	for _, cmd := range (&shell{kube: genericclioptions.NewConfigFlags(true)}).root().Commands() {
+	root := (&shell{kube: genericclioptions.NewConfigFlags(true)}).root()
+	atRest, _, err := root.Find([]string{"at-rest"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range append(root.Commands(), atRest.Commands()...) {
 		if cmd.Name() != "version" && (cmd.Example == "" || cmd.Short == "") {
 			t.Errorf("%s has no example", cmd.Name())
 		}
@@ -211,10 +216,13 @@ func TestHelpAndCompletion(t *testing.T) {
 		}
 	}
 	for typed, want := range map[string]string{
-		"explain refresh": "refresh-interval\t",
-		"status -o ":      "table\nwide\njson\nyaml\n:4\n",
-		"validate -o ":    "text\njson\n:4\n",
-		"status -n ":      ":4\n", // without a cluster there is nothing to offer, and files are not offered either
+		"explain refresh":        "refresh-interval\t",
+		"at-rest ":               "migrate\t",
+		"at-rest status -o ":     "table\njson\nyaml\n:4\n",
+		"at-rest migrate --via ": "auto\nupdates\nstorageversionmigration\n:4\n",
+		"status -o ":             "table\nwide\njson\nyaml\n:4\n",
+		"validate -o ":           "text\njson\n:4\n",
+		"status -n ":             ":4\n", // without a cluster there is nothing to offer, and files are not offered either
 	} {
 		if _, stdout, _ := run(t, "", append([]string{"__complete"}, strings.Split(typed, " ")...)...); !strings.Contains("\n"+stdout,
 			"\n"+want) {
@@ -234,15 +242,21 @@ func TestTypedWrongly(t *testing.T) {
 		code int
 		says string
 	}{
-		"nonsense":           {1, "unknown command"},
-		"-v":                 {1, "kubectl kms --help shows the flags"},
-		"status --nonsense":  {1, "kubectl kms status --help shows the flags"},
-		"validate --files x": {2, "not checked: unknown flag: --files; kubectl kms validate --help"},
-		"validate web.yaml":  {2, "not checked: \"web.yaml\" is no flag; manifests are named by one: kubectl kms validate -f web.yaml"},
-		"inject web.yaml":    {1, "kubectl kms inject -f web.yaml"},
-		"doctor":             {2, "not examined: name one pod"},
-		"doctor a b":         {2, "not examined: name one pod"},
-		"doctor a --depth 3": {2, "not examined: unknown flag"},
+		"nonsense":                             {1, "unknown command"},
+		"-v":                                   {1, "kubectl kms --help shows the flags"},
+		"status --nonsense":                    {1, "kubectl kms status --help shows the flags"},
+		"validate --files x":                   {2, "not checked: unknown flag: --files; kubectl kms validate --help"},
+		"validate web.yaml":                    {2, "not checked: \"web.yaml\" is no flag; manifests are named by one: kubectl kms validate -f web.yaml"},
+		"inject web.yaml":                      {1, "kubectl kms inject -f web.yaml"},
+		"doctor":                               {2, "not examined: name one pod"},
+		"doctor a b":                           {2, "not examined: name one pod"},
+		"doctor a --depth 3":                   {2, "not examined: unknown flag"},
+		"at-rest stauts":                       {1, "unknown command"},
+		"at-rest status x":                     {2, "not examined: unknown command"},
+		"at-rest status -o xml":                {2, "not examined: -o xml: this command knows"},
+		"at-rest status --resources a --qps 0": {2, "not examined: --qps 0"},
+		"at-rest migrate --via patches":        {2, "not migrated: --via patches: this command knows"},
+		"at-rest migrate --via storageversionmigration --annotate": {2, "not migrated: --annotate changes objects"},
 	} {
 		if code, stdout, stderr := run(t, "", strings.Fields(typed)...); code != c.code || stdout != "" || !strings.Contains(stderr, c.says) {
 			t.Errorf("%s: exit code %d, want %d and %q: %s%s", typed, code, c.code, c.says, stdout, stderr)

@@ -25,8 +25,8 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	// Every command is in the table.
-	for _, name := range []string{"inject", "validate", "explain", "status", "doctor"} {
-		if !strings.Contains(string(text), "| `kubectl kms "+name+" ") {
+	for _, name := range []string{"inject", "validate", "explain", "status", "doctor", "at-rest status", "at-rest migrate"} {
+		if !strings.Contains(string(text), "| `kubectl kms "+name) {
 			t.Errorf("the README does not show kubectl kms %s", name)
 		}
 	}

@@ -13,9 +13,10 @@ import (
 
 // A Screen is where people read.
 type Screen struct {
-	out    io.Writer
-	colour bool
-	width  int // 0: as wide as need be
+	out      io.Writer
+	colour   bool
+	rewrites bool // its lines can be rewritten
+	width    int  // 0: as wide as need be
 }
 
 // New looks at what out is. NO_COLOR and TERM=dumb switch the colour off (https://no-color.org).
@@ -25,7 +26,8 @@ func New(out io.Writer, getenv func(string) string) Screen {
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return s
 	}
-	s.colour = getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+	s.rewrites = getenv("TERM") != "dumb"
+	s.colour = s.rewrites && getenv("NO_COLOR") == ""
 	if width, _, err := term.GetSize(int(file.Fd())); err == nil {
 		s.width = width
 	}
@@ -44,6 +46,17 @@ func (s Screen) Printf(format string, args ...any) {
 		}
 	}
 	fmt.Fprintf(s.out, format, escaped...)
+}
+
+// Rewrites reports whether the last line can be written again.
+func (s Screen) Rewrites() bool { return s.rewrites }
+
+// Rewrite writes a line over the one that Rewrite wrote before. The cursor stays in it; "" leaves an empty one.
+func (s Screen) Rewrite(line string) {
+	if runes := []rune(line); s.width > 0 && len(runes) >= s.width {
+		line = string(runes[:s.width-1]) // a line that is broken cannot be rewritten
+	}
+	fmt.Fprintf(s.out, "\r\x1b[K%s", Line(line))
 }
 
 // Field writes a name and its text, whose further lines stand below its first.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -26,7 +27,7 @@ type component struct {
 
 // components lists them by what they wait for. kube-controller-manager ends at once if RBAC's bootstrap roles are missing,
 // and the others would only retry with growing pauses: they start when the API server says it is ready.
-func components(probe *probes) []component {
+func components(probe *probes, cfg Config) []component {
 	kubernetes := filepath.Join(kubernetesDir, "kubernetes")
 	clients := func(name string) []string {
 		file := pki(name + ".kubeconfig")
@@ -35,15 +36,16 @@ func components(probe *probes) []component {
 	}
 	return []component{
 		{name: "etcd", program: kubernetes, args: etcd()},
-		{name: "kube-apiserver", program: kubernetes, args: apiserver()},
+		{name: "kube-apiserver", program: kubernetes, args: append(apiserver(), cfg.APIServer...)},
 		{name: "containerd", program: filepath.Join(containerdDir, "containerd"), args: []string{"--config=" + conf("containerd.toml")}},
-		{name: "kube-controller-manager", program: kubernetes, after: probe.apiserver, args: append(clients("kube-controller-manager"),
-			"--service-account-private-key-file="+pki("sa.key"),
-			"--root-ca-file="+pki("ca.crt"),
-			"--cluster-signing-cert-file="+pki("ca.crt"),
-			"--cluster-signing-key-file="+pki("ca.key"),
-			"--use-service-account-credentials=true",
-		)},
+		{name: "kube-controller-manager", program: kubernetes, after: probe.apiserver, args: slices.Concat(clients("kube-controller-manager"),
+			[]string{
+				"--service-account-private-key-file=" + pki("sa.key"),
+				"--root-ca-file=" + pki("ca.crt"),
+				"--cluster-signing-cert-file=" + pki("ca.crt"),
+				"--cluster-signing-key-file=" + pki("ca.key"),
+				"--use-service-account-credentials=true",
+			}, cfg.ControllerManager)},
 		{name: "kube-scheduler", program: kubernetes, after: probe.apiserver, args: clients("kube-scheduler")},
 		{name: "kubelet", program: kubernetes, after: all(probe.apiserver, probe.containerd), args: []string{
 			"--config=" + conf("kubelet.yaml"),

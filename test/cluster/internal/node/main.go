@@ -85,7 +85,7 @@ func serve(control *os.File, listener net.Listener) error {
 	starting, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	s := &supervisor{reaper: newReaper(), logDir: filepath.Join(stateDir, LogDir), giveUp: giveUp}
-	for _, c := range components(probe) {
+	for _, c := range components(probe, cfg) {
 		go s.keep(ctx, c)
 	}
 	go forward(listener, net.JoinHostPort("127.0.0.1", APIServerPort))

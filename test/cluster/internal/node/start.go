@@ -98,6 +98,8 @@ type Config struct {
 	Dir        string // the state directory
 	Kubernetes string // directory of the program kubernetes
 	Containerd string // directory of containerd, its shim, runc and the CNI plugins
+
+	APIServer, ControllerManager []string // arguments besides the usual ones
 }
 
 // message is what PID 1 tells the starter, a JSON document each. Exactly one of the fields is set.

@@ -1,0 +1,356 @@
+package atrest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
+	"github.com/kms-agent-injector/kms-agent-injector/test/terminal"
+)
+
+func options() MigrateOptions {
+	return MigrateOptions{Resources: []schema.GroupVersionResource{secrets}, Wait: 10 * time.Second, Via: Auto}
+}
+
+// marks are the files of interrupted migrations.
+func marks(t *testing.T) []string {
+	t.Helper()
+	folder, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(folder, "kubectl-kms", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// Everything is written again that is not stored with the key, and nothing else; pages that come too late, objects that are deleted
+// meanwhile and those that other clients write are none that are left.
+func TestMigrate(t *testing.T) {
+	e := newEtcd(1_501, plaintext)
+	e.leases, e.expire = 1, 1
+	for i := range 219 {
+		e.secrets[fmt.Sprintf("shop/s-%04d", i)].as = key2
+	}
+	s := e.server(t, key2)
+	e.patched = func(name string) int {
+		switch name {
+		case "shop/s-0500":
+			delete(e.secrets, name)
+		case "shop/s-0501": // made anew
+			e.version++
+			e.secrets[name] = &stored{uid: "other", version: e.version, as: key2}
+		}
+		return 0
+	}
+	c, out := cluster(t, s.address)
+	if err := c.Migrate(t.Context(), options()); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if found := e.count(); !reflect.DeepEqual(found, map[string]int{key2: 1_500}) {
+		t.Errorf("%v", found)
+	}
+	for _, want := range []string{"1 of 1 API servers seen\n", "secrets: all API servers write with ",
+		"secrets: 1,280 written again, 219 had the key already, 1 written by other clients meanwhile in "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
+		}
+	}
+	if left := marks(t); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	out.Reset()
+	e.patched = nil
+	if err := c.Migrate(t.Context(), options()); err != nil || !strings.Contains(out.String(), "0 written again, 1,500 had the key already") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// An interrupted migration goes on with what is left, unless the key is another one.
+func TestResume(t *testing.T) {
+	for _, rotated := range []bool{false, true} {
+		e := newEtcd(1_501, plaintext)
+		e.leases = 1
+		s := e.server(t, key1)
+		c, out := cluster(t, s.address)
+		ctx, interrupt := context.WithCancel(t.Context())
+		patches := 0
+		e.patched = func(string) int {
+			if patches++; patches == 219 {
+				interrupt()
+			}
+			return 0
+		}
+		err := c.Migrate(ctx, options())
+		if err == nil || !strings.Contains(err.Error(), " of 1,501; the same command goes on from there") || len(marks(t)) != 1 {
+			t.Fatalf("%v, %q", err, marks(t))
+		}
+		done := e.count()[key1]
+		if rotated {
+			s.writes, s.started = key2, s.started+1
+		}
+		patches = 1_000_000
+		out.Reset()
+		if err := c.Migrate(t.Context(), options()); err != nil {
+			t.Fatal(err)
+		}
+		again := patches - 1_000_000
+		if found := e.count(); found[s.writes] != 1_501 {
+			t.Errorf("%v", found)
+		}
+		after := 0
+		if m := regexp.MustCompile(`secrets: resumed after (\d+) of 1,501, which have been written since `).FindStringSubmatch(out.String()); m != nil {
+			after, _ = strconv.Atoi(m[1])
+		}
+		// One was written to see that all API servers agree; and requests under way at the interrupt may still have come through.
+		if resumed := after >= done-1 && after <= done+parallel; resumed == rotated || !rotated && again > 1_501-after+2 {
+			t.Errorf("the key rotated: %v; interrupted after %d, resumed after %d, then %d patches:\n%s", rotated, done, after, again, out)
+		}
+		if rotated && !strings.Contains(out.String(), "the key is another one than that of the migration that was interrupted") {
+			t.Errorf("it does not say that the key is another one:\n%s", out)
+		}
+		if left := marks(t); len(left) > 0 {
+			t.Errorf("left behind: %q", left)
+		}
+	}
+}
+
+// Nothing is written, but for one object to see it, before all API servers write with one key.
+func TestAgreement(t *testing.T) {
+	e := newEtcd(10, key1)
+	one, two := e.server(t, key2), e.server(t, key1)
+	e.slices = []string{one.address, two.address}
+	c, out := cluster(t, one.address)
+	waiting := options()
+	waiting.Wait = 50 * time.Millisecond
+	err := c.Migrate(t.Context(), waiting)
+	if err == nil || !strings.Contains(err.Error(), two.address+" writes secrets with another key than "+one.address+", still after 50ms") ||
+		e.count()[key1] < 9 {
+		t.Errorf("%v %v", err, e.count())
+	}
+	time.AfterFunc(100*time.Millisecond, func() {
+		e.Lock()
+		defer e.Unlock()
+		two.writes = key2
+	})
+	if err := c.Migrate(t.Context(), options()); err != nil || e.count()[key2] != 10 || !strings.Contains(out.String(), "waiting: ") {
+		t.Errorf("%v %v\n%s", err, e.count(), out)
+	}
+
+	// KMS providers and configurations are compared without a write.
+	one.status, two.status = map[string]float64{"sha256:a": 1, "sha256:b": 2}, map[string]float64{"sha256:a": 2}
+	if err := c.Migrate(t.Context(), waiting); err == nil || !strings.Contains(err.Error(), "KMS providers say different keys") {
+		t.Error(err)
+	}
+	one.status, two.status, one.config = nil, nil, "sha256:c"
+	if err := c.Migrate(t.Context(), waiting); err == nil || !strings.Contains(err.Error(), "different encryption configurations") {
+		t.Error(err)
+	}
+}
+
+// Behind a load balancer each connection is another API server: as many are looked for as there are.
+func TestBehindLoadBalancer(t *testing.T) {
+	e := newEtcd(10, key1)
+	one, two := e.server(t, key2), e.server(t, key1)
+	address := balancer(t, one, two)
+	e.forbids = []string{"GET /apis"}
+	c, _ := cluster(t, address)
+	o := options()
+	o.Wait, o.Via = 50*time.Millisecond, Updates
+	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "--api-servers says how many there are") {
+		t.Error(err)
+	}
+	o.Servers = 3
+	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "2 of 3 API servers were seen") {
+		t.Error(err)
+	}
+	o.Servers = 2
+	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "with another key than") {
+		t.Error(err)
+	}
+	two.writes = key2
+	if err := c.Migrate(t.Context(), o); err != nil || e.count()[key2] != 10 {
+		t.Error(err, e.count())
+	}
+	// Without metrics, of one API server nothing has to be known.
+	one.writes, two.writes = key1, key1
+	e.forbids = append(e.forbids, "GET /metrics")
+	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "you are not allowed to get /metrics") {
+		t.Error(err)
+	}
+	o.Servers = 1
+	if err := c.Migrate(t.Context(), o); err != nil || e.count()[key1] != 10 {
+		t.Error(err, e.count())
+	}
+}
+
+// What cannot or should not be done is refused, and nothing is written.
+func TestRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		set  func(*apiServer)
+		with func(*MigrateOptions)
+		says string
+	}{
+		"plaintext":      {(*apiServer).unconfigured, nil, "switch encryption at rest on first"},
+		"one unseen":     {func(s *apiServer) { s.leases = 2; s.slices = []string{"127.0.0.1:1"} }, nil, "1 of 2 API servers were seen, and the others"},
+		"list forbidden": {func(s *apiServer) { s.forbids = []string{"GET /api/v1/secrets"} }, nil, "you are not allowed to list secrets"},
+		"patch forbidden": {func(s *apiServer) { s.forbids = []string{"PATCH "} }, nil, "you are not allowed to patch secrets in all " +
+			"namespaces"},
+		"no StorageVersionMigration": {nil, func(o *MigrateOptions) { o.Via = SVM }, "the cluster serves no StorageVersionMigration"},
+		"the dry run":                {nil, func(o *MigrateOptions) { o.DryRun = true }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEtcd(3, key1)
+			e.leases = 1
+			s := e.server(t, key1)
+			if c.set != nil {
+				c.set(s)
+			}
+			o := options()
+			if c.with != nil {
+				c.with(&o)
+			}
+			cluster, out := cluster(t, s.address)
+			err := cluster.Migrate(t.Context(), o)
+			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want %q\n%s", err, c.says, out)
+			}
+			if e.version != 3 || c.says == "" && slices.ContainsFunc(s.requests, func(r string) bool { return !strings.HasPrefix(r, "GET ") }) {
+				t.Errorf("something was written: %q", s.requests)
+			}
+		})
+	}
+}
+
+// What fails for a moment is tried again; what fails for good is named, and the next run tries it again.
+func TestFailures(t *testing.T) {
+	e := newEtcd(20, plaintext)
+	e.leases = 1
+	s := e.server(t, key1)
+	failures := map[string]int{"shop/s-0005": 1, "shop/s-0007": 100}
+	e.patched = func(name string) int {
+		if failures[name]--; failures[name] >= 0 {
+			return http.StatusInternalServerError
+		}
+		return 0
+	}
+	c, out := cluster(t, s.address)
+	if err := c.Migrate(t.Context(), options()); !Failed(err) || e.count()[key1] != 19 || !strings.Contains(out.String(), "secrets: shop/s-0007: ") ||
+		strings.Contains(out.String(), "s-0005") {
+		t.Errorf("%v %v\n%s", err, e.count(), out)
+	}
+	failures["shop/s-0007"] = 0
+	if err := c.Migrate(t.Context(), options()); err != nil || e.count()[key1] != 20 {
+		t.Errorf("%v %v\n%s", err, e.count(), out)
+	}
+}
+
+// KMS v1 does not see that its key was rotated: an annotation has all written.
+func TestAnnotate(t *testing.T) {
+	e := newEtcd(3, "k8s:enc:kms:v1:old:")
+	e.leases, e.served = 1, true
+	s := e.server(t, "k8s:enc:kms:v1:new:")
+	s.transform("secrets", write, s.writes)
+	c, out := cluster(t, s.address)
+	o := options()
+	o.Via = Updates
+	if err := c.Migrate(t.Context(), o); err != nil || !strings.Contains(out.String(), "KMS v1 does not show its key") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	o = options()
+	o.Annotate = true
+	if err := c.Migrate(t.Context(), o); err != nil || e.count()[s.writes] != 3 ||
+		!regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}$`).MatchString(e.secrets["shop/s-0000"].note) {
+		t.Errorf("%v %v %q\n%s", err, e.count(), e.secrets["shop/s-0000"].note, out)
+	}
+}
+
+// A StorageVersionMigration is made, followed and removed; one that nothing takes up is replaced by updates; an interrupted run leaves it,
+// and the next one follows it.
+func TestStorageVersionMigration(t *testing.T) {
+	ended := func(e *etcd, o j, condition string) {
+		o["status"] = j{"resourceVersion": "1", "conditions": []j{{"type": condition, "status": "True", "message": "by the test"}}}
+		if condition == "Succeeded" {
+			for _, s := range e.secrets {
+				e.version++
+				s.version, s.as = e.version, key2
+			}
+		}
+	}
+	e := newEtcd(3, key1)
+	e.leases, e.served = 1, true
+	s := e.server(t, key2)
+	c, out := cluster(t, s.address)
+
+	ctx, interrupt := context.WithCancel(t.Context())
+	e.migrate = func(_ *etcd, o j) {
+		if want := (j{"resource": j{"resource": "secrets"}}); !reflect.DeepEqual(o["spec"], want) {
+			t.Errorf("%v", o["spec"])
+		}
+		interrupt()
+	}
+	if err := c.Migrate(ctx, options()); !errors.Is(err, errInterrupted) || len(e.svms) != 1 {
+		t.Errorf("%v %v", err, e.svms)
+	}
+	e.migrate = func(e *etcd, o j) { ended(e, o, "Succeeded") }
+	err := c.Migrate(t.Context(), options())
+	if err != nil || e.count()[key2] != 3 || len(e.svms) != 0 || !strings.Contains(out.String(), "StorageVersionMigration one goes on") ||
+		!strings.Contains(out.String(), "written again by a StorageVersionMigration in ") {
+		t.Errorf("%v %v\n%s", err, e.count(), out)
+	}
+	e.migrate = func(e *etcd, o j) { ended(e, o, "Failed") }
+	if err := c.Migrate(t.Context(), options()); err == nil || !strings.Contains(err.Error(), "by the test") {
+		t.Error(err)
+	}
+	s.writes, e.migrate, e.svms = key1, nil, map[string]j{}
+	if err := c.Migrate(t.Context(), options()); err != nil || e.count()[key1] != 3 || len(e.svms) != 0 ||
+		!strings.Contains(out.String(), "no controller takes up StorageVersionMigration one; updates do without") {
+		t.Errorf("%v %v\n%s", err, e.count(), out)
+	}
+}
+
+// A bar is for terminals; elsewhere lines are whole.
+func TestProgress(t *testing.T) {
+	on, person := terminal.Open(t, 60)
+	c := Cluster{Aside: screen.New(on, func(string) string { return "" })}
+	bar := c.progress("secrets", 219, 1_501)
+	bar.last = time.Time{}
+	bar.show(282)
+	bar.end()
+	c.Aside.Printf("done\n")
+	got, part := "", make([]byte, 4096)
+	for !strings.Contains(got, "done") {
+		n, err := person.Read(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got += string(part[:n])
+	}
+	if !regexp.MustCompile(`^\r\x1b\[K\[##########\.{20}\] 501 of 1,501 secrets, \d.*\r\x1b\[Kdone\r\n$`).MatchString(got) {
+		t.Errorf("%q", got)
+	}
+	c, out := cluster(t, "nowhere")
+	bar = c.progress("secrets", 0, 10)
+	bar.show(1)
+	bar.last = time.Time{}
+	bar.show(2)
+	bar.end()
+	if text := out.String(); !regexp.MustCompile(`^2 of 10 secrets, \d+ a second\n$`).MatchString(text) {
+		t.Errorf("%q", text)
+	}
+}

@@ -1,0 +1,326 @@
+// Package atrest says how the API servers store Secrets in etcd, and has them stored anew.
+package atrest
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
+)
+
+// A Cluster is asked with the rights of the person who runs the plugin.
+type Cluster struct {
+	REST  *rest.Config // its QPS is the most that is asked of one API server
+	Aside screen.Screen
+
+	pause time.Duration // between looks; 0: as people wait
+}
+
+// dialTimeout is for addresses that may be out of reach from here.
+const dialTimeout = 3 * time.Second
+
+// A server is one API server, with connections of its own.
+type server struct {
+	address string
+	kube    kubernetes.Interface
+	objects metadata.Interface // objects without their content: no value of a Secret leaves the API server
+
+	first, last look
+	touched     map[string]bool // resources of which it has read or written an object for certain
+	problem     error           // why there are no metrics
+	health      []check         // of KMS providers
+	unhealthy   error           // why there is no health
+}
+
+// A check is one of the API server's health checks.
+type check struct {
+	name string
+	ok   bool
+}
+
+// connect makes clients whose connections nobody shares: behind a load balancer too, a connection is one API server.
+func (c Cluster) connect(host string, direct bool) (*server, error) {
+	config := rest.CopyConfig(c.REST)
+	if direct {
+		config.Host = "https://" + host
+		config.ServerName = cmp.Or(config.ServerName, "kubernetes.default.svc") // which is in the certificate of every API server
+	}
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	config.Dial = dialer.DialContext
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{address: host, touched: map[string]bool{}}
+	if s.kube, err = kubernetes.NewForConfigAndClient(config, client); err != nil {
+		return nil, err
+	}
+	s.objects, err = metadata.NewForConfigAndClient(metadata.ConfigFor(config), client)
+	return s, err
+}
+
+// lookAt reads the metrics.
+func (s *server) lookAt(ctx context.Context) {
+	stream, err := s.kube.Discovery().RESTClient().Get().AbsPath("/metrics").Stream(ctx)
+	if err != nil {
+		s.problem = refusal(err, "get /metrics")
+		return
+	}
+	defer stream.Close()
+	found, err := readMetrics(stream)
+	if err == nil && found.started == 0 {
+		err = errors.New("they lack " + processStart)
+	}
+	if err != nil {
+		s.problem = fmt.Errorf("read the metrics: %w", err)
+		return
+	}
+	if s.first.started != found.started {
+		s.first = found // also of another process, whose counters began anew
+	}
+	s.last, s.problem = found, nil
+}
+
+// lookAtHealth reads what /readyz says of KMS providers; /livez does not have them.
+func (s *server) lookAtHealth(ctx context.Context) {
+	text, err := s.kube.Discovery().RESTClient().Get().AbsPath("/readyz").Param("verbose", "").Do(ctx).Raw()
+	if err != nil && !strings.Contains(string(text), "[+]") {
+		s.unhealthy = refusal(err, "get /readyz")
+		return
+	}
+	s.health, s.unhealthy = nil, nil
+	for line := range strings.Lines(string(text)) {
+		name, _, _ := strings.Cut(strings.TrimLeft(line, "[+-]"), " ")
+		if strings.HasPrefix(name, "kms-provider") {
+			s.health = append(s.health, check{name, strings.HasPrefix(line, "[+]")})
+		}
+	}
+}
+
+// refusal says what rights are wanting.
+func refusal(err error, what string) error {
+	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+		return fmt.Errorf("you are not allowed to %s", what)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// A fleet is the API servers of a cluster, as far as they can be seen from here.
+type fleet struct {
+	all     []*server // that could be connected to; the first is the kubeconfig's
+	count   int       // how many there are; 0 if nothing says
+	unseen  []string  // that could not be reached, and why
+	unasked []string  // what does not say how many there are, and why
+}
+
+// seen are those that show their metrics.
+func (s fleet) seen() (seen []*server) {
+	for _, server := range s.all {
+		if server.problem == nil {
+			seen = append(seen, server)
+		}
+	}
+	return seen
+}
+
+// reached are those that can be asked to write. Where none shows its metrics, by which the kubeconfig's is told from the others, it
+// counts only if there are no others.
+func (s fleet) reached() []*server {
+	if s.all[0].problem != nil && len(s.all) > 1 {
+		return s.all[1:]
+	}
+	return s.all
+}
+
+// complete reports whether all are seen.
+func (s fleet) complete() bool { return s.count > 0 && len(s.seen()) >= s.count }
+
+// find looks for all API servers: first at the kubeconfig's; then at those that the endpoints of the Service kubernetes name, each
+// directly; then once more through the kubeconfig's address, which may be a load balancer's. Leases say how many there are, else the
+// endpoints, unless count does.
+func (c Cluster) find(ctx context.Context, count int) (fleet, error) {
+	host := c.REST.Host
+	if u, err := url.Parse(host); err == nil && u.Host != "" {
+		host = u.Host
+	}
+	given, err := c.connect(host, false)
+	if err != nil {
+		return fleet{}, err
+	}
+	if _, err := given.kube.Discovery().ServerVersion(); err != nil && !apierrors.IsForbidden(err) {
+		return fleet{}, fmt.Errorf("ask the API server: %w", err)
+	}
+	s := fleet{}
+	s.add(ctx, given)
+	leases, err := liveAPIServers(ctx, given.kube)
+	if err != nil {
+		s.unasked = append(s.unasked, err.Error())
+	}
+	s.count = cmp.Or(count, leases)
+	if s.complete() {
+		return s, nil
+	}
+	addresses, err := endpoints(ctx, given.kube)
+	if err != nil {
+		s.unasked = append(s.unasked, err.Error())
+	}
+	s.count = cmp.Or(s.count, len(addresses))
+	c.direct(ctx, &s, addresses)
+	c.again(ctx, &s)
+	return s, nil
+}
+
+// direct connects to each address.
+func (c Cluster) direct(ctx context.Context, s *fleet, addresses []string) {
+	given := s.all[0]
+	addresses = slices.DeleteFunc(addresses, func(a string) bool { return a == given.address })
+	if c.REST.Insecure && len(addresses) > 0 {
+		s.unseen = append(s.unseen, strings.Join(addresses, ", ")+": not asked, since the kubeconfig says insecure-skip-tls-verify")
+		return
+	}
+	found := make([]*server, len(addresses))
+	errs := make([]error, len(addresses))
+	var group errgroup.Group
+	for i, address := range addresses {
+		group.Go(func() error {
+			server, err := c.connect(address, true)
+			if err == nil {
+				_, err = server.kube.Discovery().ServerVersion()
+			}
+			found[i], errs[i] = server, err
+			return nil
+		})
+	}
+	_ = group.Wait() // what fails is said of its address
+	for i, server := range found {
+		if errs[i] != nil {
+			s.unseen = append(s.unseen, fmt.Sprintf("%s: %v", addresses[i], unquoted(errs[i])))
+			continue
+		}
+		s.add(ctx, server)
+	}
+}
+
+// unquoted is an error without the URL that was asked.
+func unquoted(err error) error {
+	if asked := new(url.Error); errors.As(err, &asked) {
+		return asked.Err
+	}
+	return err
+}
+
+// again makes new connections to the kubeconfig's address while there should be more API servers behind it.
+func (c Cluster) again(ctx context.Context, s *fleet) {
+	given := s.all[0]
+	if given.problem != nil {
+		return
+	}
+	for tries := 4 * (s.count - len(s.seen())); tries > 0 && !s.complete() && ctx.Err() == nil; tries-- {
+		server, err := c.connect(given.address, false)
+		if err != nil {
+			return
+		}
+		if s.add(ctx, server) {
+			server.address += " #" + strconv.Itoa(len(s.all))
+		}
+	}
+}
+
+// add looks at an API server and takes it, unless it is one of those already there.
+func (s *fleet) add(ctx context.Context, server *server) bool {
+	server.lookAt(ctx)
+	if len(s.all) > 0 && server.problem == nil {
+		for i, other := range s.all {
+			if other.problem == nil && other.last.started == server.last.started {
+				if i == 0 && !strings.Contains(other.address, server.address) {
+					other.address += " = " + server.address
+				}
+				return false
+			}
+		}
+	}
+	server.lookAtHealth(ctx)
+	s.all = append(s.all, server)
+	return true
+}
+
+// look looks at all again.
+func (s *fleet) look(ctx context.Context) {
+	var group errgroup.Group
+	for _, server := range s.all {
+		group.Go(func() error {
+			server.lookAt(ctx)
+			return nil
+		})
+	}
+	_ = group.Wait() // what fails is said of its server
+}
+
+// liveAPIServers counts the Leases that API servers renew every ten seconds.
+func liveAPIServers(ctx context.Context, kube kubernetes.Interface) (int, error) {
+	leases, err := kube.CoordinationV1().Leases(metav1.NamespaceSystem).List(ctx,
+		metav1.ListOptions{LabelSelector: "apiserver.kubernetes.io/identity=kube-apiserver"})
+	if err != nil {
+		return 0, refusal(err, "list leases in namespace "+metav1.NamespaceSystem)
+	}
+	var newest time.Time
+	for _, l := range leases.Items {
+		if l.Spec.RenewTime != nil && l.Spec.RenewTime.After(newest) {
+			newest = l.Spec.RenewTime.Time
+		}
+	}
+	live := 0
+	for _, l := range leases.Items {
+		if l.Spec.RenewTime != nil && newest.Sub(l.Spec.RenewTime.Time) < time.Minute {
+			live++
+		}
+	}
+	return live, nil
+}
+
+// endpoints are the addresses of the Service kubernetes, which each API server writes itself.
+func endpoints(ctx context.Context, kube kubernetes.Interface) ([]string, error) {
+	slicesOf, err := kube.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).List(ctx,
+		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=kubernetes"})
+	if err != nil {
+		return nil, refusal(err, "list endpointslices in namespace "+metav1.NamespaceDefault)
+	}
+	var found []string
+	for _, slice := range slicesOf.Items {
+		for _, e := range slice.Endpoints {
+			for _, a := range e.Addresses {
+				for _, p := range slice.Ports {
+					if p.Port != nil {
+						found = append(found, net.JoinHostPort(a, strconv.Itoa(int(*p.Port))))
+					}
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// identity is what tells clusters apart.
+func identity(ctx context.Context, s *server, host string) string {
+	if system, err := s.kube.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{}); err == nil {
+		return string(system.UID)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(host)))
+}

@@ -1,0 +1,247 @@
+package atrest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes"
+)
+
+// StatusOptions choose what Status looks at.
+type StatusOptions struct {
+	Resources []schema.GroupVersionResource
+	Count     bool   // read each object, to know how it is stored
+	Probe     string // namespace in which each API server creates and deletes an empty Secret; "": none
+	Servers   int    // how many there are; 0: what the cluster says
+}
+
+var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+
+// Status says how the API servers store resources. Counters are since their start, so that they tell what is in etcd now only by what
+// they do while each object is read.
+func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
+	servers, err := c.find(ctx, o.Servers)
+	if err != nil {
+		return Report{}, err
+	}
+	var r Report
+	if o.Probe != "" {
+		for _, s := range servers.all {
+			if err := probe(ctx, s.kube, o.Probe); err != nil {
+				r.unknown("%s: no Secret can be created there to see how it is stored: %v", s.address, err)
+				continue
+			}
+			s.touched[name(secrets)] = true
+		}
+		servers.look(ctx)
+	}
+	reader := servers.all[0]
+	if seen := servers.seen(); len(seen) > 0 {
+		reader = seen[0]
+	}
+	counted := map[schema.GroupVersionResource]Resource{}
+	for _, resource := range o.Resources {
+		if len(servers.seen()) == 0 {
+			continue
+		}
+		counted[resource] = c.count(ctx, &r, reader, resource, o.Count)
+		if ctx.Err() != nil {
+			return Report{}, errInterrupted
+		}
+	}
+	servers.look(ctx)
+	r.servers(servers)
+	for _, resource := range o.Resources {
+		if len(servers.seen()) == 0 {
+			r.unknown("%s: nothing shows how they are stored", name(resource))
+			continue
+		}
+		r.resource(counted[resource], r.writes(servers, name(resource)))
+	}
+	r.others(servers, o.Resources)
+	return r, nil
+}
+
+// name is a resource's as the metrics have it.
+func name(resource schema.GroupVersionResource) string { return resource.GroupResource().String() }
+
+// probe creates and deletes a Secret without content.
+func probe(ctx context.Context, kube kubernetes.Interface, namespace string) error {
+	made, err := kube.CoreV1().Secrets(namespace).Create(ctx, &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "kubectl-kms-at-rest-"}}, metav1.CreateOptions{})
+	if err != nil {
+		return refusal(err, "create secrets in namespace "+namespace)
+	}
+	if err := kube.CoreV1().Secrets(namespace).Delete(ctx, made.Name, metav1.DeleteOptions{}); err != nil {
+		return fmt.Errorf("it is left behind, delete Secret %s/%s: %w", namespace, made.Name, err)
+	}
+	return nil
+}
+
+// count reads all objects of a resource through one API server, whose counters say how they are stored.
+func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schema.GroupVersionResource, all bool) Resource {
+	out := Resource{Resource: name(resource)}
+	sinceStart := func() Resource {
+		for as, n := range storedAs(s.last.done, s.last.used, out.Resource, read) {
+			out.Stored = append(out.Stored, Stored{As: as, Read: int(n)})
+		}
+		return out
+	}
+	if !all {
+		return sinceStart()
+	}
+	objects, _, err := s.list(ctx, resource)
+	if err != nil {
+		r.unknown("%s: how each is stored is not known: %v", out.Resource, err)
+		return sinceStart()
+	}
+	before := s.last
+	bar := c.progress(out.Resource+" read", 0, len(objects))
+	var got atomic.Int64 // without those that were deleted since the list
+	failed, _, err := each(ctx, objects, bar.show, func(ctx context.Context, o object) error {
+		err := s.read(ctx, resource, o)
+		if err == nil {
+			got.Add(1)
+		}
+		return err
+	})
+	bar.end()
+	done := int(got.Load())
+	if err != nil {
+		r.unknown("%s: how each is stored is not known: %v", out.Resource, refusal(err, "get "+out.Resource+" in all namespaces"))
+		return sinceStart()
+	}
+	for i, err := range failed {
+		if i == 3 {
+			r.broken("", "%s: %d more cannot be read", out.Resource, len(failed)-i)
+			break
+		}
+		r.broken("if it cannot be decrypted, give the API servers the key again that it was stored with; each list of all objects fails too",
+			"%s cannot be read: %v", out.Resource, err)
+	}
+	s.lookAt(ctx)
+	if s.problem != nil || s.last.started != before.started {
+		r.unknown("%s: the API server was another one after %d objects had been read; try again", out.Resource, done)
+		return sinceStart()
+	}
+	s.touched[out.Resource] = done > 0
+	moved, used := s.last.since(before)
+	found, sum := storedAs(moved, used, out.Resource, read), 0
+	for as, n := range found {
+		out.Stored = append(out.Stored, Stored{As: as, Objects: min(int(n), done), Read: int(n)})
+		sum += int(n)
+	}
+	out.Counted, out.Objects = true, len(objects)
+	switch {
+	case sum == 0 && done > 0 && !s.last.transforms(out.Resource): // nothing stands between the API server and etcd
+		out.Stored = []Stored{{As: plaintext, Objects: done}}
+	case sum < done:
+		out.Counted = false
+		r.unknown("%s: %d objects were read, and the API server's counters show %d: they went through several API servers; try again",
+			out.Resource, done, sum)
+	case sum > done:
+		out.Others = sum - done
+	}
+	return out
+}
+
+// writes is how a resource is stored that the API servers write now, "" if that is not known or not the same.
+func (r *Report) writes(servers fleet, resource string) string {
+	byConfig, by := map[string]string{}, map[string][]string{}
+	var silent []*server
+	for _, s := range servers.seen() {
+		as := s.writes(resource)
+		if as == "" {
+			silent = append(silent, s)
+			continue
+		}
+		by[as] = append(by[as], s.address)
+		if s.last.config != "" {
+			byConfig[s.last.config] = as
+		}
+	}
+	for _, s := range silent {
+		if as := byConfig[s.last.config]; as != "" {
+			by[as] = append(by[as], s.address)
+			continue
+		}
+		r.unknown("%s: with which key %s writes is not known: it has written none since its start at %s, or has read its configuration anew "+
+			"since; --probe has it write one", resource, s.address, s.since())
+		by[""] = append(by[""], s.address)
+	}
+	if len(by) == 1 {
+		return slices.Collect(maps.Keys(by))[0]
+	}
+	if len(by) > 1 && by[""] == nil {
+		var each []string
+		for _, as := range slices.Sorted(maps.Keys(by)) {
+			each = append(each, strings.Join(by[as], ", ")+" writes "+short(as))
+		}
+		r.broken("make their configurations the same, or wait until each has read it; do not remove a key before", "%s: the API servers write "+
+			"with different keys: %s", resource, strings.Join(each, "; "))
+	}
+	return ""
+}
+
+// writes is how the API server stores what it writes, "" if its counters do not tell.
+func (s *server) writes(resource string) string {
+	moved, used := s.last.since(s.first)
+	recent := storedAs(moved, used, resource, write)
+	if len(recent) == 0 && s.last.reloads["success"].count == 0 {
+		recent = storedAs(s.last.done, s.last.used, resource, write) // with the one configuration that there has been
+	}
+	if s.last.bare() || s.touched[resource] && !s.last.transforms(resource) {
+		return plaintext // nothing stands between the API server and etcd
+	}
+	as := ""
+	for one := range recent {
+		rest, kms := strings.CutPrefix(one, kmsV2)
+		provider, _, _ := strings.Cut(rest, ":")
+		if kms {
+			one = kmsV2 + provider + ":" + s.last.latest(provider) // which may have changed since the last write
+		}
+		if as != "" && as != one {
+			return ""
+		}
+		as = one
+	}
+	return as
+}
+
+func (s *server) since() string {
+	return time.Unix(int64(s.last.started), 0).UTC().Format(time.RFC3339)
+}
+
+// others lists what is encrypted besides, with the counters only.
+func (r *Report) others(servers fleet, asked []schema.GroupVersionResource) {
+	found := map[string]map[string]float64{}
+	for _, s := range servers.seen() {
+		for o := range s.last.done {
+			if o.resource == "" || slices.ContainsFunc(asked, func(a schema.GroupVersionResource) bool { return name(a) == o.resource }) {
+				continue
+			}
+			if found[o.resource] == nil {
+				found[o.resource] = map[string]float64{}
+			}
+			for as, n := range storedAs(s.last.done, s.last.used, o.resource, read) {
+				found[o.resource][as] = max(found[o.resource][as], n)
+			}
+		}
+	}
+	for _, resource := range slices.Sorted(maps.Keys(found)) {
+		out := Resource{Resource: resource}
+		for as, n := range found[resource] {
+			out.Stored = append(out.Stored, Stored{As: as, Read: int(n)})
+		}
+		out.sort()
+		r.Resources = append(r.Resources, out)
+	}
+}
