@@ -145,8 +145,8 @@ func TestStartFailsAtOnceAndSaysWhy(t *testing.T) {
 			p.doc.Files[0].Keys = []config.Key{{Name: "U", Path: "User"}, {Name: "P", Path: "Password"}}
 			p.doc.Files[2].Format = config.Env
 		}, []string{"file conf/db.env", "key U", "key P", "AccountName, AccountPassword", "file api-key", "not JSON"}},
-		{"CA that is not KMS's", func(p *pod) { p.doc.KMS.CABundle = "" }, []string{"certificate", "kms.caBundle"}},
-		{"CA that is not STS's", func(p *pod) { p.doc.STS.CABundle = "" }, []string{"certificate", "sts.caBundle"}},
+		{"CA that is not KMS's", func(p *pod) { p.doc.KMS.CABundle = "" }, []string{"certificate", "kms.caFile"}},
+		{"CA that is not STS's", func(p *pod) { p.doc.STS.CABundle = "" }, []string{"certificate", "sts.caFile"}},
 		{"volume that is not there", func(p *pod) { p.doc.SecretsDir = "/nowhere/secrets" }, []string{"/nowhere/secrets"}},
 		{"state that cannot be written", func(p *pod) { p.doc.StateDir = "/nowhere/state" }, []string{"/nowhere/state"}},
 	} {

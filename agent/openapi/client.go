@@ -6,6 +6,7 @@ package openapi
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -50,6 +51,19 @@ type BodyError struct {
 func (e *BodyError) Error() string { return e.Err.Error() }
 
 func (e *BodyError) Unwrap() error { return e.Err }
+
+// SilenceError reports a host that took a request, and did not answer in time.
+type SilenceError struct {
+	Host  string
+	Limit time.Duration
+}
+
+func (e *SilenceError) Error() string {
+	return fmt.Sprintf("%s took the request and did not answer for %s", e.Host, e.Limit)
+}
+
+// Unwrap makes it a time-out.
+func (e *SilenceError) Unwrap() error { return context.DeadlineExceeded }
 
 // Client sends requests. It is safe for concurrent use.
 type Client struct {
@@ -165,6 +179,11 @@ func (c *Client) Send(req *http.Request) (Answer, error) {
 		var wrapped *url.Error
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
+		}
+		var network net.Error
+		var way *net.OpError // there was none to the host
+		if errors.As(err, &network) && network.Timeout() && !errors.As(err, &way) && req.Context().Err() == nil {
+			err = &SilenceError{req.URL.Host, c.settings.Timeout}
 		}
 		return Answer{}, err
 	}
