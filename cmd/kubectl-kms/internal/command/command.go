@@ -24,11 +24,14 @@ type Streams struct {
 // The exit codes.
 const (
 	exitWrong  = 1 // what was looked at is wrong, or a command that judges nothing failed
-	exitBroken = 2 // of validate and doctor: it could not be looked at, for whatever reason
+	exitBroken = 2 // of validate, status and doctor: it, or a part of it, could not be looked at, for whatever reason
 )
 
-// errWrong is what validate and doctor return when they have said what is wrong.
-var errWrong = errors.New("what was looked at is wrong")
+// What validate, status and doctor return when they have said what is wrong, or what they could not look at.
+var (
+	errWrong  = errors.New("what was looked at is wrong")
+	errUnseen = errors.New("what was to be looked at could not be, or not all of it")
+)
 
 // judges is an annotation of the commands whose exit code 1 is a verdict, with what they did not do if they fail.
 const judges = "judges"
@@ -37,14 +40,16 @@ const judges = "judges"
 type shell struct {
 	Streams
 	version          string
+	raw              io.Writer // Err, for what moves a terminal on purpose
 	kube             *genericclioptions.ConfigFlags
 	webhookNamespace string
 }
 
 // Execute runs the plugin and returns its exit code.
 func Execute(ctx context.Context, args []string, streams Streams, version string) int {
-	streams.Err = screen.Escaping(streams.Err)
-	sh := &shell{Streams: streams, version: version, kube: genericclioptions.NewConfigFlags(true)}
+	raw := streams.Err
+	streams.Err = screen.Escaping(raw)
+	sh := &shell{Streams: streams, raw: raw, version: version, kube: genericclioptions.NewConfigFlags(true)}
 	warnings := rest.NewWarningWriter(streams.Err, rest.WarningWriterOptions{Deduplicate: true})
 	sh.kube.WrapConfigFn = func(c *rest.Config) *rest.Config {
 		c.WarningHandler = warnings // the default one writes past Err
@@ -61,6 +66,8 @@ func Execute(ctx context.Context, args []string, streams Streams, version string
 		return 0
 	case errors.Is(err, errWrong):
 		return exitWrong
+	case errors.Is(err, errUnseen):
+		return exitBroken
 	case undone != "":
 		fmt.Fprintf(streams.Err, "error: %s: %v\n", undone, err)
 		return exitBroken
