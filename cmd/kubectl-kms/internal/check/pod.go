@@ -38,6 +38,12 @@ func (w Wait) String() string {
 	return w.Container + " waits: " + text
 }
 
+// A PodState is what is known about the secrets of a pod, in a word, and what is wrong.
+type PodState struct {
+	Name, State, Problem string
+	Wrong, Unseen        bool
+}
+
 // steps are the reasons of waiting that only say how far the kubelet is.
 var steps = []string{"", "PodInitializing", "ContainerCreating"}
 

@@ -66,19 +66,20 @@ type Pod struct {
 	alike string // the Problem, without what differs from pod to pod
 }
 
+// Wrong reports whether somebody has to mend something.
+func (o Pod) Wrong() bool {
+	switch o.State {
+	case Stale, NotNotified, Failing, NotInjected, NotMade:
+		return true
+	case Starting:
+		return o.Problem != ""
+	}
+	return false
+}
+
 // Verdict reports whether something is wrong with any of the pods, and whether something could not be seen.
 func Verdict(pods []Pod) (wrong, unseen bool) {
-	for _, p := range pods {
-		switch p.State {
-		case Stale, NotNotified, Failing, NotInjected, NotMade:
-			wrong = true
-		case Starting:
-			wrong = wrong || p.Problem != ""
-		case Unknown:
-			unseen = true
-		}
-	}
-	return wrong, unseen
+	return slices.ContainsFunc(pods, Pod.Wrong), slices.ContainsFunc(pods, func(p Pod) bool { return p.State == Unknown })
 }
 
 const (
