@@ -22,9 +22,9 @@ func (sh *shell) doctor() *cobra.Command {
 		Use:   "doctor POD | TYPE/NAME",
 		Short: "Find the broken link between a pod and its secrets",
 		Long: "Goes through the chain from the namespace's label to the age of the pod's files, says of each link " +
-			"whether it holds (✓) or not (✗),\n" +
-			"or could not be looked at (?), and what to do, and prints the RAM policies that the pod needs. The agent in the pod asks STS and KMS once more for this, and\n" +
-			"throws away what it gets; the API server is asked for a pod as a dry run. Nothing is changed.\n\n" +
+			"whether it holds (✓),\n" +
+			"does not hold (✗) or could not be looked at (?), and what to do, and prints the RAM policies that the pod needs. The agent in\n" +
+			"the pod asks STS and KMS once more for this, and throws away what it gets; the API server is asked for a pod as a dry run. Nothing is changed.\n\n" +
 			"Exit code: 0 the chain is whole, 1 it is not, 2 that could not be told (?).",
 		Example: `  # Why does this pod not start?
   kubectl kms doctor web-58c5759d8d-vcpdf
@@ -93,7 +93,9 @@ func (sh *shell) examine(cmd *cobra.Command, target, output string) (doctor.Repo
 	d.States = func(ctx context.Context, pods []corev1.Pod) []check.PodState {
 		var states []check.PodState
 		for _, p := range source.Of(ctx, pods) {
-			states = append(states, check.PodState{Name: p.Name, State: p.State, Problem: p.Problem, Wrong: p.Wrong(), Unseen: p.State == status.Unknown})
+			states = append(states, check.PodState{
+				Name: p.Name, State: p.State, Problem: p.Problem, Wrong: p.Wrong(), Unseen: p.State == status.Unknown,
+			})
 		}
 		return states
 	}

@@ -91,8 +91,8 @@ func (e *examination) settings() {
 	var invalid *cluster.InvalidError
 	switch {
 	case errors.As(e.Blind, &invalid):
-		e.add(Settings, Broken, fmt.Sprintf("the webhook does not take its configuration, %v; replicas that run keep the last one that was right, "+
-			"and one that starts ends with this error", invalid),
+		e.add(Settings, Broken, fmt.Sprintf("the webhook does not take its configuration, %v; replicas that run keep the last one that was "+
+			"right, and one that starts ends with this error", invalid),
 			fmt.Sprintf("correct config.yaml in ConfigMap %s, or have the release correct it", invalid.ConfigMap))
 	case e.Blind != nil:
 		e.add(Settings, Unseen, "the webhook's configuration could not be read: "+e.Blind.Error(), "")
@@ -136,8 +136,8 @@ func (e *examination) guard(ctx context.Context) {
 	}
 	switch {
 	case unbound && err == nil:
-		e.add(Guard, Broken, fmt.Sprintf("the ValidatingAdmissionPolicy %[1]s is there, and its ValidatingAdmissionPolicyBinding %[1]s is missing: "+
-			"pods that asked and were not injected are let in", cluster.Configuration), reinstall)
+		e.add(Guard, Broken, fmt.Sprintf("the ValidatingAdmissionPolicy %[1]s is there, and its ValidatingAdmissionPolicyBinding %[1]s is "+
+			"missing: pods that asked and were not injected are let in", cluster.Configuration), reinstall)
 	case apierrors.IsNotFound(err):
 		e.add(Guard, Unneeded, "is off (guard.enabled of the chart): it would refuse pods that asked and were not injected", "")
 	case err != nil:

@@ -35,7 +35,7 @@ func says(p status.Problem) string {
 }
 
 func cure(p status.Problem) string {
-	return cmp.Or(p.Cure, "if it does not pass by itself, the log of the pod's container kms-agent, or kms-agent-init, says what it did before")
+	return cmp.Or(p.Cure, "if it does not pass by itself, the log of the pod's container kms-agent, or kms-agent-init, says what came before")
 }
 
 func (e *examination) sts() {
@@ -161,7 +161,8 @@ func (e *examination) onChange(now time.Time) {
 		e.add(OnChange, Unneeded, "there is no injected pod", "")
 		return
 	}
-	asked := e.agent.Agent.OnChange != "" || slices.ContainsFunc(e.agent.Agent.Files, func(f agentconfig.File) bool { return f.OnChange != "" })
+	own := func(f agentconfig.File) bool { return f.OnChange != "" }
+	asked := e.agent.Agent.OnChange != "" || slices.ContainsFunc(e.agent.Agent.Files, own)
 	told := e.held.Notifications
 	switch {
 	case !asked || e.agent.Sidecar() == "":

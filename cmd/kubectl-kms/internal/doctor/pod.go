@@ -117,7 +117,8 @@ func (e *examination) pods(ctx context.Context) {
 	if lacks != "" {
 		state = Broken
 	}
-	e.add(Pods, state, says, fmt.Sprintf("kubectl kms status -n %[1]s shows all; kubectl kms doctor -n %[1]s POD examines one", e.subject.namespace))
+	e.add(Pods, state, says, fmt.Sprintf("kubectl kms status -n %[1]s shows all; kubectl kms doctor -n %[1]s POD examines one",
+		e.subject.namespace))
 }
 
 // start is about what keeps the pod's containers from running.
@@ -182,8 +183,8 @@ func (e *examination) runs() bool {
 // cureOf is what to do about what the pod waits for.
 func (e *examination) cureOf(w check.Wait, describe string) string {
 	id := e.verdict.Spec.Identity
-	if id.Kind.NeedsSecret() && ofAgent(w.Container) && strings.HasPrefix(w.Reason, "CreateContainerConfig") || strings.HasPrefix(w.Reason, "FailedMount") &&
-		id.Kind.NeedsSecret() {
+	unmade := ofAgent(w.Container) && strings.HasPrefix(w.Reason, "CreateContainerConfig") || w.Reason == "FailedMount"
+	if unmade && id.Kind.NeedsSecret() {
 		keys := "id and secret, and, for a role to assume, rolearn and rolesessionname"
 		if id.Kind == config.ClientKey {
 			keys = "clientKey and password"
