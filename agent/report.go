@@ -33,14 +33,10 @@ type report struct {
 func (a *Agent) loadReport() {
 	before, _ := Status(a.doc)
 	before.Problems = nil
-	now := time.Now().UTC()
 	for i, n := range before.Notifications {
 		if !n.Changed.IsZero() && n.Told.IsZero() && n.Failure == "" {
 			before.Notifications[i].Failure = "the agent ended before it told the target"
 		}
-	}
-	if before.LastError != nil {
-		before.LastError.Attempts, before.Next = 0, now
 	}
 	for _, target := range a.targets {
 		if !slices.ContainsFunc(before.Notifications, func(n status.Notification) bool { return n.Target == target }) {
@@ -78,14 +74,17 @@ func (a *Agent) wrote(held snapshot, warnings []string, asked bool) {
 	})
 }
 
-// failed reports an attempt that failed, and when the next is.
+// failed reports an attempt that failed, and when the next is; 0: that is not this process's to say.
 func (a *Agent) failed(err error, wait time.Duration) {
 	a.reports(func(s *status.Status) {
 		failure := status.Failure{At: time.Now().UTC(), Attempts: 1, Causes: a.Problems(err)}
 		if s.LastError != nil {
 			failure.Attempts += s.LastError.Attempts
 		}
-		s.LastError, s.Next = &failure, time.Now().Add(wait).UTC()
+		s.LastError, s.Next = &failure, time.Time{}
+		if wait > 0 {
+			s.Next = time.Now().Add(wait).UTC()
+		}
 	})
 }
 

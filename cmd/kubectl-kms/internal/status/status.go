@@ -363,7 +363,10 @@ func attempts(f *status.Failure) string {
 
 // until is when something is due.
 func until(at, now time.Time) string {
-	if !at.After(now) {
+	switch {
+	case at.IsZero():
+		return "when its container starts again"
+	case !at.After(now):
 		return "now"
 	}
 	return "in " + check.Since(now, at)
