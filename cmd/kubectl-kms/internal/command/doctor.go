@@ -24,7 +24,8 @@ func (sh *shell) doctor() *cobra.Command {
 		Long: "Goes through the chain from the namespace's label to the age of the pod's files, says of each link " +
 			"whether it holds (✓),\n" +
 			"does not hold (✗) or could not be looked at (?), and what to do, and prints the RAM policies that the pod needs. The agent in\n" +
-			"the pod asks STS and KMS once more for this, and throws away what it gets; the API server is asked for a pod as a dry run. Nothing is changed.\n\n" +
+			"the pod asks STS and KMS once more for this, and throws away what it gets; the API server is asked for\n" +
+			"a pod as a dry run. Nothing is changed.\n\n" +
 			"Exit code: 0 the chain is whole, 1 it is not, 2 that could not be told (?).",
 		Example: `  # Why does this pod not start?
   kubectl kms doctor web-58c5759d8d-vcpdf
