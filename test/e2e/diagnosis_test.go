@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -45,12 +46,15 @@ func (n *night) look(t *testing.T, r nightRow) {
 		codes[1], texts[2], _ = plugin(t, "", "doctor", "-n", r.ns, r.target)
 		texts[3] = tell("logs", "-l", "app="+pod, "-c", "kms-agent", "--tail=50") + tell("logs", "-l", "app="+pod, "-c", "kms-agent-init", "--tail=50")
 		for i, words := range [][]string{r.describe, r.status, r.sees, r.log} {
-			r.said[i] = strings.Join(words, " … ")
+			r.said[i] = ""
 			for _, word := range words {
 				without, no := strings.CutPrefix(word, "!")
-				said := slices.ContainsFunc(strings.Split(without, "||"), func(word string) bool { return strings.Contains(texts[i], word) })
-				if said == no {
+				line := lineOf(texts[i], strings.Split(without, "||"))
+				if (line != "") == no {
 					return fmt.Errorf("%s: want %q:\n%s", r.name, word, texts[i])
+				}
+				if !strings.Contains(r.said[i], line) {
+					r.said[i] = strings.TrimPrefix(r.said[i]+" … "+line, " … ")
 				}
 			}
 		}
@@ -71,15 +75,29 @@ func (n *night) look(t *testing.T, r nightRow) {
 	n.rows = append(n.rows, r)
 }
 
+// lineOf is the first line that has one of the words in it, cut to what a table can show.
+func lineOf(text string, words []string) string {
+	for line := range strings.Lines(text) {
+		for _, word := range words {
+			if at := strings.Index(line, word); at >= 0 {
+				begin, fields := max(0, at-40), strings.Fields(line)
+				if len(line) < 140 || word == "" {
+					return strings.Join(fields, " ")
+				}
+				return strings.TrimSpace(strings.ToValidUTF8(line[begin:min(len(line), at+100)], ""))
+			}
+		}
+	}
+	return ""
+}
+
 func (n *night) String() string {
 	var b strings.Builder
 	b.WriteString("\n| break | describe, events | status | doctor | log |\n|---|---|---|---|---|\n")
 	for _, r := range n.rows {
 		b.WriteString("| " + r.name)
 		for i, cell := range r.said {
-			if cell == "" {
-				cell = "–"
-			}
+			cell = cmp.Or(cell, "–")
 			if i == 1 || i == 2 {
 				cell += fmt.Sprintf(" (exit %d)", r.code[i-1])
 			}
@@ -295,7 +313,7 @@ func TestThreeInTheMorning(t *testing.T) {
 			`jsonpath={.spec.template.spec.volumes[?(@.name=="config")].configMap.name}`))
 		kubectl(t, "-n", "kms-agent-injector", "patch", "configmap", name, "--type=merge", "-p", `{"data":{"config.yaml":"regoin: cn-hangzhou\n"}}`)
 		table.look(t, nightRow{name: "the webhook's configuration broken", ns: ns, target: "deployment/web", code: [2]int{1, 1},
-			describe: []string{"failed calling webhook"}, status: []string{"not made"}, sees: []string{"✗ configuration", "did you mean region?"}})
+			describe: []string{"failed calling webhook"}, status: []string{"not made"}, sees: []string{"✗ configuration", `did you mean "region"?`}})
 	})
 	t.Run("nothing calls the webhook", func(t *testing.T) {
 		defer restore()
