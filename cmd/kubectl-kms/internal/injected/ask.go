@@ -79,8 +79,10 @@ func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (status.Status, error
 	case ctx.Err() != nil:
 		return status.Status{}, fmt.Errorf("the agent did not answer within %s", cmp.Or(a.limit, limit))
 	default:
-		return status.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s",
-			strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(string(complaint)))
+		if text := strings.TrimSpace(string(complaint)); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
+		return status.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w", strings.Join(command, " "), p.Namespace, p.Name, err)
 	}
 	var held status.Status
 	if err := json.Unmarshal(said, &held); err != nil {

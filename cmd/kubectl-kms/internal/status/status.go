@@ -32,7 +32,7 @@ const (
 	Slowed      = "slowed"       // fetched less often than asked for; Problem says why
 	AtStart     = "at start"     // fetched once, and meant to stay as they are
 	OnDemand    = "on demand"    // none of its own: the local API fetches what it is asked for
-	Ended       = "ended"        // the pod has
+	Ended       = "ended"        // the pod has, or is about to
 	Starting    = "starting"     // not fetched yet; Problem says what it waits for, if that is known
 	Stale       = "stale"        // not fetched again although they should have been; Problem says why
 	NotNotified = "not-notified" // the files are new, and a target of on-change was not told; Problem says why
@@ -210,7 +210,7 @@ func (s Source) look(ctx context.Context, o *Pod, p injected.Pod, unread error) 
 	switch last := p.Failure(); {
 	case last != "":
 		o.say(Failing, "", status.ReadText(last)...)
-	case check.Ended(p.Pod):
+	case check.Ended(p.Pod), err != nil && p.Pod.DeletionTimestamp != nil:
 		o.take(p, held)
 		o.say(Ended, "")
 	case errors.Is(err, injected.ErrSilent) && waits != "" && p.Pod.Status.Phase == corev1.PodRunning:
