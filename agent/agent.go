@@ -52,6 +52,8 @@ type Agent struct {
 	metrics    *metrics.Agent
 	notifier   *notify.Notifier
 	tell       func(context.Context, notify.Change)
+	targets    []string // of tell
+	report     report
 	startLimit time.Duration
 	log        *slog.Logger
 	failure.Adviser
@@ -60,16 +62,17 @@ type Agent struct {
 // New returns the Agent that doc describes, which reads from src. It makes no call yet.
 func New(doc agentconfig.Config, src *source.Source, m *metrics.Agent, log *slog.Logger) (*Agent, error) {
 	a := &Agent{
-		doc: doc, source: src, metrics: m, notifier: notify.New(log), startLimit: startLimit, log: log,
+		doc: doc, source: src, metrics: m, startLimit: startLimit, log: log,
 		Adviser: failure.Adviser{Role: src.Role, Host: doc.KMS.Host, Authorities: &failure.Authorities{
 			Namespace: doc.Namespace, KMS: doc.KMS.CAConfigMap, STS: doc.STS.CAConfigMap,
 		}},
 	}
+	a.notifier = notify.New(log, a.notified)
 	router, err := notify.NewRouter(a.notifier, doc)
 	if err != nil {
 		return nil, err
 	}
-	if a.tell = router.Tell; !router.Empty() {
+	if a.tell, a.targets = router.Tell, router.Targets(); len(a.targets) > 0 {
 		m.Notified(a.notifier.Counts)
 	}
 	if doc.API != nil {
@@ -147,6 +150,7 @@ func (a *Agent) prepare() (views, error) {
 		return nil, err
 	}
 	a.source.Resume(a.doc.StateDir, a.log)
+	a.loadReport()
 	return openViews(a.doc)
 }
 
@@ -184,6 +188,7 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 				a.save(r)
 			}
 			if !failure.Transient(err) {
+				a.failed(err, 0)
 				return snapshot{}, err
 			}
 			wait := a.source.Remaining() // which has jitter of its own
@@ -196,6 +201,7 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 			} else {
 				wait = pause.UpTo(pause.Doubled(250*time.Millisecond, attempt, 10*time.Second))
 			}
+			a.failed(err, wait)
 			a.log.Warn("no secrets yet, trying again", logkey.In, wait.String(), logkey.Error, a.Explain(err))
 			pause.Sleep(ctx, wait)
 		}
@@ -231,8 +237,9 @@ func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 		return snapshot{}, err
 	}
 	written := dirs.written()
-	changed, err := a.write(dirs, files)
+	changed, err := a.write(dirs, files, held, false)
 	if err != nil {
+		a.failed(err, 0)
 		a.log.Error("files could not be restored", logkey.Error, a.Explain(err))
 	}
 	if written {
@@ -293,6 +300,7 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			return
 		case err != nil:
 			wait := s.failed(a.source.Remaining(), failure.Throttled(err))
+			a.failed(err, wait)
 			a.plan(&s, &r, wait)
 			a.log.Error("refresh failed, the files stay as they are", logkey.Attempt, s.failures, logkey.In, wait.String(),
 				logkey.Interval, s.interval.String(), logkey.Fetched, held.At, logkey.Error, a.Explain(err))
@@ -315,6 +323,7 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 func (a *Agent) plan(s *schedule, r *round, wait time.Duration) {
 	r.Interval, r.Next = config.Duration(s.interval), time.Now().Add(wait).UTC()
 	a.metrics.RefreshEvery(s.interval)
+	a.planned(s.interval, r.Next)
 	a.save(*r)
 }
 
@@ -353,15 +362,17 @@ func (a *Agent) attempt(ctx context.Context, dirs views, r *round) (snapshot, []
 	if err := held.save(a.doc.StateDir); err != nil {
 		return snapshot{}, nil, fmt.Errorf("remember the secrets: %w", err)
 	}
-	changed, err := a.write(dirs, files)
+	changed, err := a.write(dirs, files, held, true)
 	return held, changed, err
 }
 
-func (a *Agent) write(dirs views, files []volume.File) ([]string, error) {
-	changed, err := dirs.write(a.doc, files)
+// write makes the files, which are made of held. Asked is whether KMS was asked for it just now.
+func (a *Agent) write(dirs views, files []volume.File, held snapshot, asked bool) ([]string, error) {
+	changed, crowded, err := dirs.write(a.doc, files)
 	if err != nil {
 		return changed, err
 	}
+	a.wrote(held, crowded, asked)
 	if len(changed) > 0 {
 		a.log.Info("files changed", logkey.Files, changed)
 	} else {

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -59,7 +62,11 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 		}
 		switch {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("%s of %s: %w", label(f), origin(f, got), err))
+			annotation := "secret." + f.Path
+			if isVariable {
+				annotation = label(f)
+			}
+			errs = append(errs, &failure.RenderError{Annotation: annotation, Err: fmt.Errorf("%s of %s: %w", label(f), origin(f, got), err)})
 		case isVariable:
 			variables[name] = string(data)
 		default:
@@ -166,16 +173,15 @@ func (v views) sweep() error {
 	return errors.Join(errs...)
 }
 
-// write gives each view its files, and returns the paths that changed in any, sorted. A view that cannot be written does not hold
-// up the others.
-func (v views) write(doc agentconfig.Config, files []volume.File) ([]string, error) {
+// write gives each view its files, and returns the paths that changed in any, sorted, and what is to be said of views that have no
+// room for another set beside the one that they have now. A view that cannot be written does not hold up the others.
+func (v views) write(doc agentconfig.Config, files []volume.File) (changed, crowded []string, err error) {
 	narrowed := map[string][]string{}
 	for _, f := range doc.Files {
 		if len(f.Dirs) > 0 {
 			narrowed[f.Path] = f.Dirs
 		}
 	}
-	var changed []string
 	var errs []error
 	for _, view := range v {
 		seen := slices.DeleteFunc(slices.Clone(files), func(f volume.File) bool {
@@ -183,11 +189,25 @@ func (v views) write(doc agentconfig.Config, files []volume.File) ([]string, err
 			return few && !slices.Contains(dirs, view.path)
 		})
 		paths, err := view.Write(seen)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("write the files in %s: %w", view.path, err))
-		}
 		changed = append(changed, paths...)
+		size, room := view.Sizes(seen)
+		switch {
+		case errors.Is(err, syscall.ENOSPC):
+			errs = append(errs, fmt.Errorf("write the files in %s: %w: %s of files, and as much again while they change, do not fit %s",
+				view.path, err, megabytes(size), megabytes(room)))
+		case err != nil:
+			errs = append(errs, fmt.Errorf("write the files in %s: %w", view.path, err))
+		case room > 0 && 2*size > room:
+			crowded = append(crowded, fmt.Sprintf("%s: a change of all its files will not fit: %s of files, and as much again while they "+
+				"change, in a volume of %s; have the administrator raise agent.volumeSize, or ask for fewer files",
+				view.path, megabytes(size), megabytes(room)))
+		}
 	}
 	slices.Sort(changed)
-	return slices.Compact(changed), errors.Join(errs...)
+	return slices.Compact(changed), crowded, errors.Join(errs...)
+}
+
+// megabytes is a size as the administrator writes it, with one digit more.
+func megabytes(bytes int64) string {
+	return strconv.FormatFloat(float64(bytes)/(1<<20), 'f', 1, 64) + "Mi"
 }

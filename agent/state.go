@@ -1,22 +1,16 @@
 package agent
 
 import (
-	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"sort"
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
-	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 const (
@@ -134,51 +128,4 @@ func (a *Agent) loadRound() (r round) {
 		a.log.Info("going on with what is there", logkey.Secrets, len(r.Values), logkey.Fetched, r.At)
 	}
 	return r
-}
-
-// Status is what the pod's agent holds, by what it remembers.
-func Status(doc agentconfig.Config) (status.Status, error) {
-	held, err := loadSnapshot(doc.StateDir)
-	if err != nil {
-		return status.Status{Secrets: []status.Secret{}}, fmt.Errorf("the agent holds no secrets yet: %w", err)
-	}
-	out := held.status()
-	var r round
-	if handover.Read(doc.StateDir, roundFile, &r) == nil { // there is none before the sidecar's first refresh is planned
-		out.Interval, out.Next = r.Interval, r.Next
-	}
-	return out, nil
-}
-
-func (s snapshot) status() status.Status {
-	out := status.Status{Fetched: s.At.UTC(), Secrets: []status.Secret{}}
-	for ref, v := range s.Values {
-		secret := status.Secret{Name: ref.Name, RoleARN: ref.RoleARN}
-		if v.absent != nil {
-			secret.Version, secret.Absent = ref.VersionID, v.absent.Code
-		} else {
-			secret.Version, secret.Stages = v.secret.VersionID, v.secret.Stages
-		}
-		out.Secrets = append(out.Secrets, secret)
-	}
-	// Not slices.SortFunc, which is 15 kB of program for each type that it sorts.
-	sort.Slice(out.Secrets, func(i, j int) bool {
-		a, b := out.Secrets[i], out.Secrets[j]
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.RoleARN, b.RoleARN), cmp.Compare(a.Version, b.Version)) < 0
-	})
-	return out
-}
-
-// Probe asks STS and KMS for everything that the pod declares, now, and says what stood in the way; nil is nothing. What they
-// answer is thrown away.
-func (a *Agent) Probe(ctx context.Context) []status.Problem {
-	got := values{}
-	err := a.fetch(ctx, got)
-	if err == nil {
-		_, err = a.render(got) // says which absent secret the pod cannot do without
-	}
-	if err == nil {
-		return nil
-	}
-	return a.Problems(err)
 }

@@ -43,6 +43,14 @@ var stsAdvice = []advice{
 	{"Throttling*",
 		"STS is asked too often in this account",
 		"nothing for a while: the agent tries again; if it persists, roll pods out more slowly"},
+	{"ServiceUnavailable*",
+		"STS is out of order",
+		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
+			"look at the status page of STS"},
+	{"Internal*",
+		"STS is out of order",
+		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
+			"look at the status page of STS"},
 	{"InvalidParameter.DurationSeconds", longSession, shortenSession},
 	{"InvalidParameter*",
 		"STS does not accept a parameter; the role is {role}, the provider {provider}",
@@ -74,6 +82,14 @@ var chainAdvice = []advice{
 	{"Throttling*",
 		"STS is asked too often in this account",
 		"nothing for a while: the agent tries again; if it persists, roll pods out more slowly"},
+	{"ServiceUnavailable*",
+		"STS is out of order",
+		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
+			"look at the status page of STS"},
+	{"Internal*",
+		"STS is out of order",
+		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
+			"look at the status page of STS"},
 	{"InvalidParameter.DurationSeconds", longSession, shortenSession},
 	{"InvalidParameter*",
 		"STS does not accept a parameter; the role is {role}",
@@ -122,6 +138,18 @@ var kmsAdvice = []advice{
 		"KMS computes another signature for the request to {host}; something in between changes it",
 		"check for a proxy that rewrites requests, and that the endpoint is the name that KMS answers to; " +
 			"with the identity access-key, that id and secret in the Secret are of one access key"},
+	{"ServiceUnavailable*",
+		"KMS is out of order",
+		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
+			"look at the status page of KMS"},
+	{"InternalFailure*",
+		"KMS is out of order",
+		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
+			"look at the status page of KMS"},
+	{"Rejected.Unavailable",
+		"KMS is out of order",
+		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
+			"look at the status page of KMS"},
 	{"Throttling*", "KMS is asked too often in this account and region", "nothing for a while: the agent tries again"},
 	{"Rejected.Throttling", "KMS is asked too often in this account and region", "nothing for a while: the agent tries again"},
 }

@@ -82,6 +82,7 @@ func (r Adviser) Advise(err error) (cause, cure string) {
 	var token *identity.TokenError
 	var gateway *kms.Error
 	var key *kms.KeyError
+	var made *RenderError
 	switch {
 	case errors.As(err, &sts) && sts.Action == identity.GetNodeRole && sts.Err != nil:
 		return "the metadata service could not be reached, or something else answered in its place",
@@ -110,9 +111,13 @@ func (r Adviser) Advise(err error) (cause, cure string) {
 	case errors.As(err, &key):
 		return "the Secret that the annotation identity names does not hold a client key",
 			"it needs two keys: clientKey, the JSON file that the KMS console gives out, and password"
+	case errors.As(err, &made):
+		return "the secret's value is not, or no longer, as the annotation " + made.Annotation + " says",
+			"correct keys, format or template of " + made.Annotation + ", or write the secret again as they need it"
 	case errors.Is(err, syscall.ENOSPC):
 		return "the volume is full; what was in it before stays as it was",
-			"the administrator's agent.volumeSize is the size of the volumes in memory; the agent's program is copied to the node's disk"
+			"have the administrator raise agent.volumeSize, the size of the volumes in memory, or ask for fewer files; " +
+				"the agent's program is copied to the node's disk"
 	case errors.As(err, &gateway):
 		return r.find(kmsAdvice, gateway.Code, gateway.Err, "KMS", strings.NewReplacer(
 			"{role}", cmp.Or(gateway.Ref.RoleARN, r.Role), "{secret}", gateway.Ref.String(),
@@ -127,6 +132,10 @@ func (r Adviser) find(catalogue []advice, code string, err error, service string
 	switch {
 	case errors.As(err, &certificate):
 		return r.distrust(service, err)
+	case code == "" && TimedOut(err):
+		return service + " did not answer in time",
+			fill.Replace("if it does not pass by itself, look at the status page of " + service + ", and check the way from the pods to {host}; " +
+				"files stay as they are: restarting pods helps nothing")
 	case code == "" && err != nil:
 		return service + " could not be reached, or something in between answered",
 			fill.Replace("check that pods reach {host} on port 443: DNS, network policies, security groups, the VPC endpoint, a proxy")

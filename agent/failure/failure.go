@@ -15,6 +15,16 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 )
 
+// A RenderError is a file that cannot be made of what KMS gave.
+type RenderError struct {
+	Annotation string // without its prefix
+	Err        error
+}
+
+func (e *RenderError) Error() string { return e.Err.Error() }
+
+func (e *RenderError) Unwrap() error { return e.Err }
+
 // Each returns the errors that are joined in err.
 func Each(err error) []error {
 	joined, ok := err.(interface{ Unwrap() []error })

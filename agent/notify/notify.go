@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -63,6 +64,7 @@ type Notifier struct {
 	log    *slog.Logger
 	client *http.Client
 	proc   string
+	noted  func(target config.Target, change Change, attempts int, err error)
 
 	group     sync.WaitGroup
 	mu        sync.Mutex
@@ -71,9 +73,10 @@ type Notifier struct {
 	failed    atomic.Uint64
 }
 
-// New returns a Notifier that writes what it does to log.
-func New(log *slog.Logger) *Notifier {
-	return &Notifier{log: log, client: newClient(), proc: "/proc", pending: map[config.Target]*Change{}}
+// New returns a Notifier that writes what it does to log. Noted hears of each change before the first attempt, and after each with
+// the number of attempts and the last one's error.
+func New(log *slog.Logger, noted func(target config.Target, change Change, attempts int, err error)) *Notifier {
+	return &Notifier{log: log, client: newClient(), proc: "/proc", noted: noted, pending: map[config.Target]*Change{}}
 }
 
 // Notify tells target, in the background until ctx ends, and returns at once. A change that comes before the one before
@@ -107,6 +110,7 @@ func (n *Notifier) serve(ctx context.Context, target config.Target) {
 		switch {
 		case n.take(target, &change):
 			failures = 0 // something new is worth as many attempts again
+			n.noted(target, change, 0, nil)
 		case failures == 0 && n.idle(target):
 			return
 		case failures == 0:
@@ -119,12 +123,15 @@ func (n *Notifier) serve(ctx context.Context, target config.Target) {
 		}
 		if err == nil {
 			n.delivered.Add(1)
+			n.noted(target, change, failures+1, nil)
 			n.log.Info("notified", logkey.Target, target.String(), logkey.Files, len(change.Files))
 			change, failures = Change{}, 0
 			continue
 		}
 		n.failed.Add(1)
-		if failures++; failures == attempts {
+		failures++
+		n.noted(target, change, failures, err)
+		if failures == attempts {
 			n.log.Error("notification failed; giving up until the next change",
 				logkey.Target, target.String(), logkey.Attempts, failures, logkey.Error, err)
 			change, failures = Change{}, 0
@@ -204,8 +211,18 @@ func NewRouter(n *Notifier, doc agentconfig.Config) (r Router, err error) {
 	return r, nil
 }
 
-// Empty reports whether no target hears of anything.
-func (r Router) Empty() bool { return r.pod == (config.Target{}) && len(r.files) == 0 }
+// Targets are all that hear of anything, as they are written.
+func (r Router) Targets() []string {
+	var all []string
+	if r.pod != (config.Target{}) {
+		all = append(all, r.pod.String())
+	}
+	for _, target := range r.files {
+		all = append(all, target.String())
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
 
 // Tell tells each target, once, of its files of a change. It returns at once.
 func (r Router) Tell(ctx context.Context, change Change) {

@@ -54,7 +54,9 @@ func (r *receiver) RoundTrip(request *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-func quiet() *Notifier { return New(slog.New(slog.DiscardHandler)) }
+func quiet() *Notifier {
+	return New(slog.New(slog.DiscardHandler), func(config.Target, Change, int, error) {})
+}
 
 func target(t *testing.T, text string) config.Target {
 	t.Helper()

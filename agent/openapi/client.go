@@ -6,6 +6,7 @@ package openapi
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -62,6 +63,19 @@ type CAError struct {
 func (e *CAError) Error() string { return fmt.Sprintf("%v (%v)", e.Err, e.CA) }
 
 func (e *CAError) Unwrap() error { return e.Err }
+
+// SilenceError reports a host that took a request, and did not answer in time.
+type SilenceError struct {
+	Host  string
+	Limit time.Duration
+}
+
+func (e *SilenceError) Error() string {
+	return fmt.Sprintf("%s took the request and did not answer for %s", e.Host, e.Limit)
+}
+
+// Unwrap makes it a time-out.
+func (e *SilenceError) Unwrap() error { return context.DeadlineExceeded }
 
 // Client sends requests. It is safe for concurrent use.
 type Client struct {
@@ -181,8 +195,14 @@ func (c *Client) Send(req *http.Request) (Answer, error) {
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
 		}
-		if untrusted := new(tls.CertificateVerificationError); wrongCA != nil && errors.As(err, &untrusted) {
+		var network net.Error
+		var way *net.OpError // there was none to the host
+		untrusted := new(tls.CertificateVerificationError)
+		switch {
+		case wrongCA != nil && errors.As(err, &untrusted):
 			err = &CAError{wrongCA, err}
+		case errors.As(err, &network) && network.Timeout() && !errors.As(err, &way) && req.Context().Err() == nil:
+			err = &SilenceError{req.URL.Host, c.settings.Timeout}
 		}
 		return Answer{}, err
 	}

@@ -1,4 +1,4 @@
-// Package status is what an agent says of the secrets that it holds: names, versions, times and problems, never a value.
+// Package status is what an agent says of the secrets whose values its files have: names, versions, times and problems, never a value.
 package status
 
 import (
@@ -8,27 +8,56 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// A Status is what kms-agent status prints, and what kms-agent init leaves as its termination message.
+// A Status is what kms-agent status prints, and what kms-agent init leaves as its termination message. An agent keeps it in its state
+// directory as it goes. What is fetched and could not be written is not in it.
 type Status struct {
-	Fetched time.Time `json:"fetched,omitzero"` // when KMS gave the oldest of what the files are made of
-	Secrets []Secret  `json:"secrets"`
+	Fetched time.Time `json:"fetched,omitzero"` // when KMS gave the oldest of what the files are made of; zero: there are no files
+	Secrets []Secret  `json:"secrets"`          // that the files are made of
 	// Interval is the time between two refreshes at present: as the pod asks for, or longer while STS or KMS refuses calls because there
 	// are too many. 0 of an agent that does not refresh.
 	Interval config.Duration `json:"interval,omitzero"`
-	Next     time.Time       `json:"next,omitzero"`      // when the agent asks STS and KMS next
-	Problems []string        `json:"problems,omitempty"` // why nothing is held, or what STS and KMS said when they were asked just now
+	Next     time.Time       `json:"next,omitzero"` // when the agent asks STS and KMS next
+	// LastError is why the last attempt failed; nil if it succeeded.
+	LastError *Failure `json:"lastError,omitempty"`
+	// Notifications has an entry for each target of on-change. An agent older than this field has none.
+	Notifications []Notification `json:"notifications,omitempty"`
+	Warnings      []string       `json:"warnings,omitempty"` // about what works, and may not after a change
+	Problems      []string       `json:"problems,omitempty"` // why nothing is held, or what STS and KMS said when they were asked just now
 	// Causes are the Problems taken apart, in their order. An agent older than this field has none.
 	Causes []Problem `json:"causes,omitempty"`
+	// Asked are the secrets that a probe has asked KMS for. An agent older than this field has none.
+	Asked []string `json:"asked,omitempty"`
 }
 
-// A Secret is one that is held.
+// A Secret is one that the files are made of.
 type Secret struct {
-	Name    string   `json:"name"` // or ARN
-	Version string   `json:"version,omitempty"`
-	Stages  []string `json:"stages,omitempty"`
-	RoleARN string   `json:"roleArn,omitempty"` // the second role that reads it
-	Absent  string   `json:"absent,omitempty"`  // what KMS said instead of giving it
+	Name    string    `json:"name"` // or ARN
+	Version string    `json:"version,omitempty"`
+	Written time.Time `json:"written,omitzero"` // when the files got this version
+	Stages  []string  `json:"stages,omitempty"`
+	RoleARN string    `json:"roleArn,omitempty"` // the second role that reads it
+	Absent  string    `json:"absent,omitempty"`  // what KMS said instead of giving it
 }
+
+// A Failure is an attempt to bring the files up to date that did not succeed.
+type Failure struct {
+	At       time.Time `json:"at"`
+	Attempts int       `json:"attempts"` // that have failed since the last success
+	Causes   []Problem `json:"causes"`
+}
+
+// A Notification is what a target of on-change was last to be told.
+type Notification struct {
+	Target   string    `json:"target"`
+	Changed  time.Time `json:"changed,omitzero"`  // when; zero: nothing has changed yet
+	Secrets  []Secret  `json:"secrets,omitempty"` // in the versions of that change
+	Told     time.Time `json:"told,omitzero"`     // zero: not yet
+	Attempts int       `json:"attempts,omitempty"`
+	Failure  string    `json:"failure,omitempty"` // of the last attempt
+}
+
+// Untold reports whether the target has not been told of the change, although that was tried.
+func (n Notification) Untold() bool { return n.Told.IsZero() && n.Failure != "" }
 
 // A Link is a part of the chain from a pod's token to its files.
 type Link string

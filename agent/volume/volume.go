@@ -22,6 +22,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -98,6 +99,25 @@ func (d *Dir) Write(files []File) ([]string, error) {
 		return changed, fmt.Errorf("the new files are in place, but links to old ones are left: %w", err)
 	}
 	return changed, nil
+}
+
+// Sizes returns what files take in the directory's volume, and what there is in all; 0 if that is not known. A volume in memory gives
+// out whole pages.
+func (d *Dir) Sizes(files []File) (size, volume int64) {
+	page := int64(os.Getpagesize())
+	for _, f := range files {
+		size += (int64(len(f.Data)) + page - 1) / page * page
+	}
+	root, err := d.root.Open(".")
+	if err != nil {
+		return size, 0
+	}
+	defer root.Close()
+	var stat syscall.Statfs_t
+	if err := syscall.Fstatfs(int(root.Fd()), &stat); err != nil {
+		return size, 0
+	}
+	return size, int64(stat.Blocks) * stat.Bsize
 }
 
 // Sweep removes the set that the last Write replaced.

@@ -1,21 +1,4 @@
-// Command kms-agent gives a pod its secrets from Alibaba Cloud KMS. The webhook puts it into pods:
-//
-//	kms-agent init      writes the files and exits
-//	kms-agent run       keeps them fresh until SIGTERM
-//	kms-agent ready [--wait]   exits with 0 if the files are there, or waits until they are
-//	kms-agent exec [--env-file=PATH] -- COMMAND…   becomes the command, with the pod's variables in its environment
-//	kms-agent status [--probe]   prints which versions the pod has, and whether STS and KMS would give them now; no value
-//	kms-agent version   prints the version
-//
-// It is told what to do in KMS_AGENT_CONFIG, and who it is in the ALIBABA_CLOUD_* variables of RRSA. Without the webhook:
-//
-//	kms-agent agent [--token-file=PATH] <config.toml>   serves the local API until SIGTERM
-//	kms-agent token <path>                              writes a token for it
-//	kms-agent get <secretId>                            asks it and prints the value
-//
-// Exit codes: 0 done; 1 the files could not be written, or are not there; 2 wrong call or configuration; 75 as 1, but STS or KMS
-// could not be reached or was throttled, or the agent was told to end, so that the same may succeed later. Those of exec are the
-// command's, or 125 without the variables, 126 if the command cannot be run and 127 if there is none.
+// Command kms-agent gives a pod its secrets from Alibaba Cloud KMS. What it does is in usage.
 package main
 
 import (
@@ -27,6 +10,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -101,6 +85,10 @@ func run(ctx context.Context, args []string) (int, error) {
 			fmt.Fprintln(os.Stderr, "kms-agent:", err) // not the container's last words: it goes on
 		}
 		return code, nil
+	}
+	if len(args) > 0 && slices.Contains([]string{"help", "--help", "-h"}, args[0]) {
+		fmt.Print(usage)
+		return 0, nil
 	}
 	wait := len(args) == 2 && args[0] == agentconfig.CommandReady && args[1] == agentconfig.FlagWait
 	if len(args) != 1 && !wait {

@@ -98,6 +98,14 @@ func TestMisuseTeaches(t *testing.T) {
 	}
 }
 
+func TestHelp(t *testing.T) {
+	for _, ask := range []string{"help", "--help", "-h"} {
+		if code, out := output(t, nil, ask); code != 0 || out != usage {
+			t.Errorf("%s: exit %d, %s", ask, code, out)
+		}
+	}
+}
+
 func TestVersion(t *testing.T) {
 	if code, out := output(t, nil, "version"); code != 0 || !strings.HasPrefix(out, "kms-agent ") {
 		t.Errorf("exit %d, %s", code, out)

@@ -21,7 +21,7 @@ const (
 	probeLimit    = 20 * time.Second
 )
 
-// printStatus prints, as JSON and without values, what the container's agent holds, and with --probe what STS and KMS say now. It
+// printStatus prints, as JSON and without values, what the container's agent has written, and with --probe what STS and KMS say now. It
 // is for people, and runs beside the agent.
 func printStatus(ctx context.Context, args []string, out io.Writer) (int, error) {
 	if len(args) > 0 && !slices.Equal(args, []string{"--probe"}) {
@@ -35,9 +35,11 @@ func printStatus(ctx context.Context, args []string, out io.Writer) (int, error)
 		return exitMisuse, err
 	}
 	held, err := agent.Status(doc)
-	if err != nil {
-		held.Problems = []string{err.Error()}
+	switch {
+	case err != nil:
 		held.Causes = []status.Problem{{Link: status.Files, Says: err.Error()}}
+	case len(held.Secrets) == 0 && held.LastError != nil:
+		held.Causes = held.LastError.Causes
 	}
 	if len(args) > 0 {
 		a, err := open(doc, slog.New(slog.DiscardHandler))
@@ -46,10 +48,10 @@ func printStatus(ctx context.Context, args []string, out io.Writer) (int, error)
 		}
 		ctx, cancel := context.WithTimeout(ctx, probeLimit)
 		defer cancel()
-		held.Problems, held.Causes = nil, a.Probe(ctx)
-		for _, problem := range held.Causes {
-			held.Problems = append(held.Problems, problem.String())
-		}
+		held.Causes, held.Asked = a.Probe(ctx)
+	}
+	for _, problem := range held.Causes {
+		held.Problems = append(held.Problems, problem.String())
 	}
 	text, err := encode(held)
 	fmt.Fprintln(out, text)

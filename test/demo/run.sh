@@ -63,7 +63,9 @@ until_ok 300 "the stranger's init container ends" refused
 show kubectl -n shop get pod stranger -o 'jsonpath={.status.initContainerStatuses[0].lastState.terminated.message}{.status.initContainerStatuses[0].state.terminated.message}' && echo
 
 step "kubectl kms: what pods have, and which link of the chain is broken"
-show kubectl kms status -n shop
+if show kubectl kms status -n shop; then
+  fail "status found nothing wrong with a pod that has no files"
+fi
 if show kubectl kms doctor -n shop stranger; then
   fail "the doctor found nothing wrong with a pod that has no files"
 fi

@@ -26,8 +26,8 @@ func faults() []fault {
 			emulator.Fault{Status: 429, Code: "Rejected.Throttling", RetryAfter: emulator.Duration(2 * time.Second)}),
 		ofKMS("Throttling.User", 1, 0, "Throttling.User", emulator.Fault{Code: "Throttling.User"}),
 		ofSTS("Throttling.User of STS", 1, "Throttling.User", emulator.Fault{Code: "Throttling.User"}),
-		forAMinute(ofKMS("hang of 60 s", 5, 0, "exceeded", emulator.Fault{Hang: emulator.AtHeaders})),
-		forAMinute(ofSTS("hang of 60 s of STS", 5, "STS could not be reached", emulator.Fault{Hang: emulator.AtHeaders})),
+		forAMinute(ofKMS("hang of 60 s", 5, 0, "took the request and did not answer for 10s", emulator.Fault{Hang: emulator.AtHeaders})),
+		forAMinute(ofSTS("hang of 60 s of STS", 5, "STS did not answer in time", emulator.Fault{Hang: emulator.AtHeaders})),
 		ofKMS("body cut in the middle", 2, 0, "read the answer", emulator.Fault{Cut: emulator.AtBody}),
 		{
 			name: "KMS down during the first refresh", failures: 2, says: "could not be reached",

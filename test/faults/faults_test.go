@@ -6,11 +6,14 @@ import (
 	"os"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
@@ -182,6 +185,7 @@ func prepare(t *testing.T, f fault) *scene {
 func (s *scene) run() row {
 	t := s.t
 	s.found = inventory(t, s.doc.SecretsDir)
+	said := s.status()
 	s.cloud.ResetCalls()
 	struck := time.Now()
 	stop := s.begin()
@@ -215,6 +219,9 @@ func (s *scene) run() row {
 	}
 	s.outlast(struck)
 	meanwhile := inventory(t, s.doc.SecretsDir)
+	if says := s.status(); s.failures > 0 && (says.LastError == nil || !slices.Equal(versions(says), versions(said))) {
+		t.Errorf("kms-agent status says %+v while the files are made of %+v", says, said.Secrets)
+	}
 	if s.failures > 0 && !reflect.DeepEqual(meanwhile, s.found) {
 		t.Errorf("the files changed while nothing could be fetched:\n%v\nbefore\n%v", meanwhile, s.found)
 	}
@@ -246,6 +253,19 @@ func (s *scene) run() row {
 		r.noticed = first.at.Sub(struck)
 	}
 	return r
+}
+
+// status is what kms-agent status says.
+func (p *pod) status() status.Status {
+	s, _ := agent.Status(p.doc) // of a pod without secrets it is an error, and empty
+	return s
+}
+
+func versions(s status.Status) (all []string) {
+	for _, secret := range s.Secrets {
+		all = append(all, secret.Name+"@"+secret.Version)
+	}
+	return all
 }
 
 // outlast waits until a fault that has a duration has lasted for it, and checks what it cost until then.

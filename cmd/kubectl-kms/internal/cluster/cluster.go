@@ -25,6 +25,15 @@ const (
 	usualNamespace = "kms-agent-injector"
 )
 
+// InvalidError is of a configuration that the webhook does not take.
+type InvalidError struct {
+	ConfigMap string // namespace/name
+	Err       error
+}
+
+func (e *InvalidError) Error() string { return "ConfigMap " + e.ConfigMap + ": " + e.Err.Error() }
+func (e *InvalidError) Unwrap() error { return e.Err }
+
 // A Client asks the API server as the person who runs the plugin.
 type Client struct {
 	Kube             kubernetes.Interface
@@ -75,7 +84,7 @@ func (c Client) Policy(ctx context.Context) (policy clusterconfig.Config, versio
 		return []byte(text), nil
 	})
 	if err != nil {
-		return fail(err)
+		return fail(&InvalidError{namespace + "/" + name, err})
 	}
 	server, err := c.Kube.Discovery().ServerVersion()
 	if err != nil {

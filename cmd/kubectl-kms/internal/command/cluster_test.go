@@ -106,20 +106,20 @@ func TestDoctorFinds(t *testing.T) {
 func TestStatusOfNobody(t *testing.T) {
 	server := shop().Start(t)
 	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status"); code != 0 || stdout != "" ||
-		stderr != "No injected pods found in namespace shop.\n" {
+		stderr != "No pods that ask for the agent found in namespace shop.\n" {
 		t.Errorf("%d %s%s", code, stdout, stderr)
 	}
-	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status", "plain", "-o", "json"); code != 0 || stdout != "[]\n" ||
-		!strings.Contains(stderr, "Pod shop/plain is not injected") {
+	if code, stdout, stderr := run(t, "", "--server", server, "-n", "shop", "status", "plain", "-o", "json"); code != 2 || stdout != "[]\n" ||
+		!strings.Contains(stderr, "Pod shop/plain does not ask for the agent") {
 		t.Error(code, stdout, stderr)
 	}
 	for _, choice := range []string{"-A", "-l=app=web"} {
-		if code, _, stderr := run(t, "", "--server", server, "-n", "shop", "status", "plain", choice); code != 1 ||
+		if code, _, stderr := run(t, "", "--server", server, "-n", "shop", "status", "plain", choice); code != 2 ||
 			!strings.Contains(stderr, "not both") {
 			t.Error(choice, code, stderr)
 		}
 	}
-	if code, _, stderr := run(t, "", "--server", server, "-n", "shop", "status", "none"); code != 1 || !strings.Contains(stderr, "not found") {
+	if code, _, stderr := run(t, "", "--server", server, "-n", "shop", "status", "none"); code != 2 || !strings.Contains(stderr, "not found") {
 		t.Error(code, stderr)
 	}
 }

@@ -7,9 +7,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/check"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/doctor"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/status"
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
@@ -19,10 +22,11 @@ func (sh *shell) doctor() *cobra.Command {
 		Use:   "doctor POD | TYPE/NAME",
 		Short: "Find the broken link between a pod and its secrets",
 		Long: "Goes through the chain from the namespace's label to the age of the pod's files, says of each link " +
-			"whether it holds (✓) or not (✗),\n" +
-			"and what to do, and prints the RAM policies that the pod needs. The agent in the pod asks STS and KMS once more for this, and\n" +
-			"throws away what it gets; the API server is asked for a pod as a dry run. Nothing is changed.\n\n" +
-			"Exit code: 0 the chain is whole, 1 it is not, 2 it could not be examined.",
+			"whether it holds (✓),\n" +
+			"does not hold (✗) or could not be looked at (?), and what to do, and prints the RAM policies that the pod needs. The agent in\n" +
+			"the pod asks STS and KMS once more for this, and throws away what it gets; the API server is asked for\n" +
+			"a pod as a dry run. Nothing is changed.\n\n" +
+			"Exit code: 0 the chain is whole, 1 it is not, 2 that could not be told (?).",
 		Example: `  # Why does this pod not start?
   kubectl kms doctor web-58c5759d8d-vcpdf
 
@@ -51,8 +55,11 @@ func (sh *shell) doctor() *cobra.Command {
 		} else if err := sh.encode(report, output); err != nil {
 			return err
 		}
-		if report.Broken() {
+		switch {
+		case report.Broken():
 			return errWrong
+		case report.Unseen():
+			return errUnsure
 		}
 		return nil
 	}
@@ -82,6 +89,16 @@ func (sh *shell) examine(cmd *cobra.Command, target, output string) (doctor.Repo
 	d.Policy = world.Injector.Policy()
 	d.Decide = func(ctx context.Context, namespace string, pod []byte) (injector.Decision, error) {
 		return world.Pod(ctx, namespace, pod)
+	}
+	source := status.Source{Kube: client.Kube, Ask: d.Asker.Ask}
+	d.States = func(ctx context.Context, pods []corev1.Pod) []check.PodState {
+		var states []check.PodState
+		for _, p := range source.Of(ctx, pods) {
+			states = append(states, check.PodState{
+				Name: p.Name, State: p.State, Problem: p.Problem, Wrong: p.Wrong(), Unseen: p.State == status.Unknown,
+			})
+		}
+		return states
 	}
 	return d.Examine(cmd.Context(), sh.namespace(), target, time.Now())
 }

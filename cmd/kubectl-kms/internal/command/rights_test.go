@@ -47,12 +47,12 @@ func TestDoctorForADeveloper(t *testing.T) {
 		server.Forbids[path] = "it is forbidden"
 	}
 	code, stdout, stderr := run(t, "", "--server", server.Start(t), "--cache-dir", t.TempDir(), "-n", "shop", "doctor", "well")
-	if code != 0 || strings.Contains(stdout, "✗") {
+	if code != 2 || strings.Contains(stdout, "✗") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 	for _, want := range []string{
 		"✓ certificate   the API server reaches the webhook and accepts its certificate\n",
-		"(the administrator's policy could not be read: ",
+		"? configuration the webhook's configuration could not be read: ",
 		"assumes acs:ram::1234567890123456:role/shop\n",
 		"? sts           the agent cannot be asked: you are not allowed to create pods/exec in namespace shop\n",
 		"? files         the agent does not say, as above\n",

@@ -28,9 +28,12 @@ func (sh *shell) status() *cobra.Command {
 	var selector, output string
 	cmd := &cobra.Command{
 		Use:   "status [POD...]",
-		Short: "List injected pods: role, secrets, versions, freshness",
-		Long: "Lists the injected pods of a namespace, as whom they read which secrets, in which version, and when they were last fetched.\n" +
-			"Versions and times come from the agents (kms-agent status, by exec); they say no value. Pods in mode init say what they started with.",
+		Short: "List pods: role, secrets, versions, freshness",
+		Long: "Lists the pods of a namespace that ask for the agent: as whom they read which secrets, which versions their files have, and\n" +
+			"when KMS last gave them; below that, what is wrong and why. Versions and times come from the agents (kms-agent status, by\n" +
+			"exec); they say no value. Pods in mode init say what they started with. Without the right to exec there is what the pods' own status tells.\n\n" +
+			"Exit code: 0 nothing is wrong, 1 something is, 2 some of it could not be seen.",
+		Annotations: map[string]string{judges: "not looked at"},
 		Example: `  # The pods of the current namespace
   kubectl kms status
 
@@ -68,16 +71,42 @@ func (sh *shell) status() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		now := time.Now()
-		found := status.Of(cmd.Context(), injected.Asker{Kube: client.Kube, REST: rest}, pods, now)
-		sh.unlisted(found, namespace, args)
-		if output == "table" || output == "wide" {
-			status.Table(sh.screen(), found, everywhere, output == "wide", now)
-			return nil
+		source := status.Source{Kube: client.Kube, Ask: injected.Asker{Kube: client.Kube, REST: rest}.Ask,
+			Progress: sh.aside.Progress("pods asked")}
+		found := source.Of(cmd.Context(), pods)
+		blind := sh.unlisted(found, args)
+		if len(args) == 0 && selector == "" {
+			refused, err := source.Refused(cmd.Context(), namespace)
+			if err != nil {
+				fmt.Fprintf(sh.Err, "Whether pods are refused could not be seen: %v\n", err)
+				blind = true
+			}
+			found = append(found, refused...)
 		}
-		return sh.encode(found, output)
+		if len(found) == 0 && len(args) == 0 {
+			fmt.Fprintf(sh.Err, "No pods that ask for the agent found in %s.\n", within(namespace))
+		}
+		if output == "table" || output == "wide" {
+			status.Table(sh.screen(), found, everywhere, output == "wide", time.Now())
+		} else if err := sh.encode(found, output); err != nil {
+			return err
+		}
+		switch wrong, unseen := status.Verdict(found); {
+		case wrong:
+			return errWrong
+		case unseen || blind:
+			return errUnsure
+		}
+		return nil
 	}
 	return cmd
+}
+
+func within(namespace string) string {
+	if namespace == metav1.NamespaceAll {
+		return "any namespace"
+	}
+	return "namespace " + namespace
 }
 
 // podsOf are the pods of these names, or all that a selector matches, which may be many: they come in pages.
@@ -106,20 +135,15 @@ func podsOf(ctx context.Context, client cluster.Client, namespace, selector stri
 	return pods, err
 }
 
-// unlisted says of what was asked for and is not there, on the side, so that programs read a list all the same.
-func (sh *shell) unlisted(found []status.Pod, namespace string, names []string) {
+// unlisted says of what was asked for and has no agent, on the side, so that programs read a list all the same, and whether there was any.
+func (sh *shell) unlisted(found []status.Pod, names []string) (any bool) {
 	for _, name := range names {
 		if !slices.ContainsFunc(found, func(p status.Pod) bool { return p.Name == name }) {
-			fmt.Fprintf(sh.Err, "Pod %s/%s is not injected; kubectl kms doctor -n %[1]s %[2]s says why.\n", namespace, name)
+			fmt.Fprintf(sh.Err, "Pod %s/%s does not ask for the agent, and has none.\n", sh.namespace(), name)
+			any = true
 		}
 	}
-	switch {
-	case len(names) > 0 || len(found) > 0:
-	case namespace == metav1.NamespaceAll:
-		fmt.Fprintln(sh.Err, "No injected pods found in any namespace.")
-	default:
-		fmt.Fprintf(sh.Err, "No injected pods found in namespace %s.\n", namespace)
-	}
+	return any
 }
 
 // encode writes for programs.

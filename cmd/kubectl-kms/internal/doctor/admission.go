@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -85,6 +86,21 @@ func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
 	}
 }
 
+// settings is about the webhook's configuration.
+func (e *examination) settings() {
+	var invalid *cluster.InvalidError
+	switch {
+	case errors.As(e.Blind, &invalid):
+		e.add(Settings, Broken, fmt.Sprintf("the webhook does not take its configuration, %v; replicas that run keep the last one that was "+
+			"right, and one that starts ends with this error", invalid),
+			fmt.Sprintf("correct config.yaml in ConfigMap %s, or have the release correct it", invalid.ConfigMap))
+	case e.Blind != nil:
+		e.add(Settings, Unseen, "the webhook's configuration could not be read: "+e.Blind.Error(), "")
+	default:
+		e.add(Settings, Good, "the webhook's configuration is right", "")
+	}
+}
+
 // endpoints looks for pods of the webhook that are ready.
 func (e *examination) endpoints(ctx context.Context, namespace string) bool {
 	slices, err := e.Client.Kube.DiscoveryV1().EndpointSlices(namespace).List(ctx,
@@ -112,8 +128,16 @@ func (e *examination) endpoints(ctx context.Context, namespace string) bool {
 }
 
 func (e *examination) guard(ctx context.Context) {
-	_, err := e.Client.Kube.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Get(ctx, cluster.Configuration, metav1.GetOptions{})
+	admission := e.Client.Kube.AdmissionregistrationV1()
+	_, err := admission.ValidatingAdmissionPolicyBindings().Get(ctx, cluster.Configuration, metav1.GetOptions{})
+	unbound := apierrors.IsNotFound(err)
+	if unbound {
+		_, err = admission.ValidatingAdmissionPolicies().Get(ctx, cluster.Configuration, metav1.GetOptions{})
+	}
 	switch {
+	case unbound && err == nil:
+		e.add(Guard, Broken, fmt.Sprintf("the ValidatingAdmissionPolicy %[1]s is there, and its ValidatingAdmissionPolicyBinding %[1]s is "+
+			"missing: pods that asked and were not injected are let in", cluster.Configuration), reinstall)
 	case apierrors.IsNotFound(err):
 		e.add(Guard, Unneeded, "is off (guard.enabled of the chart): it would refuse pods that asked and were not injected", "")
 	case err != nil:

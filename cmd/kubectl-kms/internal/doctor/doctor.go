@@ -11,6 +11,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/check"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -30,6 +31,8 @@ type Doctor struct {
 	Blind  error                // why it is not the webhook's configuration; what only that says is in angle brackets then
 	// Decide comes to the webhook's decision on a pod, or on a pod template. The error is an outage.
 	Decide func(ctx context.Context, namespace string, pod []byte) (injector.Decision, error)
+	// States says how the secrets of pods are.
+	States func(ctx context.Context, pods []corev1.Pod) []check.PodState
 }
 
 // An examination is one subject and what is known about it so far.
@@ -46,6 +49,7 @@ type examination struct {
 	silent  error           // why it has not
 	held    status.Status
 	wrong   []status.Problem // that the agent met
+	stuck   bool             // the pod waits for something, so that its agent has not run
 }
 
 // Examine looks at every link. The error is that there is nothing to look at.
@@ -62,17 +66,21 @@ func (d Doctor) examine(ctx context.Context, found subject, now time.Time) (Repo
 	e.namespaceLabel(ctx)
 	e.webhookPath(ctx)
 	e.guard(ctx)
+	e.settings()
 	if err := e.annotations(ctx); err != nil {
 		return Report{}, err
 	}
 	e.injection()
+	e.pods(ctx)
 	e.ask(ctx)
+	e.start(ctx, now)
 	e.role()
 	e.token()
 	issuer := e.provider(ctx)
 	e.sts()
 	e.kms()
 	e.files(now)
+	e.onChange(now)
 	e.policies(issuer)
 	return e.Report, nil
 }

@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/check"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
@@ -46,6 +47,9 @@ type kube struct {
 	fakekube.Server
 	pod  *corev1.Pod // nil: none was made
 	made []byte      // what the pod was made of
+
+	refusal string           // of another pod of its workload
+	states  []check.PodState // of its workload's
 }
 
 // whole is a cluster in which a pod of mode init has got its secrets.
@@ -154,7 +158,12 @@ func (k *kube) diagnose(t *testing.T) Report {
 		Decide: func(ctx context.Context, namespace string, pod []byte) (injector.Decision, error) {
 			return world.Pod(ctx, namespace, pod)
 		}}
-	r, err := d.examine(t.Context(), subject{title: "Pod shop/web", namespace: "shop", template: text, pod: k.pod, refusal: "denied"},
+	d.States = func(context.Context, []corev1.Pod) []check.PodState { return k.states }
+	s := subject{title: "Pod shop/web", namespace: "shop", template: text, pod: k.pod, workload: k.states != nil, refusal: k.refusal, missing: 2}
+	if k.pod == nil {
+		s.refusal = "denied"
+	}
+	r, err := d.examine(t.Context(), s,
 		time.Date(2026, 1, 1, 0, 5, 0, 0, time.UTC))
 	if err != nil {
 		t.Fatal(err)
@@ -242,6 +251,22 @@ func TestChain(t *testing.T) {
 		"an agent that names no link": {func(k *kube) {
 			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  why: policy\n  fix: mend it")
 		}, "files", "? sts           the agent does not say which link"},
+		"unbound": {func(k *kube) {
+			k.Objects["/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/kms-agent-injector"] = map[string]any{}
+		}, "guard", "its ValidatingAdmissionPolicyBinding kms-agent-injector is missing"},
+		"missing Secret": {func(k *kube) {
+			k.pod.Status.Phase = corev1.PodPending
+			k.pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
+				Reason: "CreateContainerConfigError", Message: `secret "keys" not found`}}
+		}, "start", `kms-agent-init waits: CreateContainerConfigError: secret "keys" not found`},
+		"out of memory": {func(k *kube) {
+			k.pod.Status.InitContainerStatuses[0].RestartCount = 2
+			k.pod.Status.InitContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
+				Reason: "OOMKilled", ExitCode: 137, FinishedAt: metav1.Date(2026, 1, 1, 0, 4, 0, 0, time.UTC)}
+		}, "start", "has restarted 2 times, last 60s ago after OOMKilled"},
+		"refused besides": {func(k *kube) {
+			k.refusal, k.states = "denied", []check.PodState{{Name: "a", State: "fresh"}, {Name: "b", State: "fresh"}}
+		}, "injection pods", "pods          2 fresh; 2 cannot be made\n"},
 		"volume": {func(k *kube) { last(k, "write db: no space left on device\n  link: files") }, "files", "no space left"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -280,3 +305,65 @@ func TestMet(t *testing.T) {
 }
 
 func pemOf(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }
+
+// What an agent that answers says is shown of what it has written, and of what it was asked for.
+func TestAnswers(t *testing.T) {
+	text, err := os.ReadFile(testdata + "api.golden.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := &corev1.Pod{}
+	if err := yaml.Unmarshal(text, pod); err != nil {
+		t.Fatal(err)
+	}
+	agent, _, err := injected.Read(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	const secret = "app/prod/db"
+	agent.Agent.OnChange = "signal:HUP:nginx"
+	agent.Agent.Files = append(agent.Agent.Files, agentconfig.File{Path: "other", Secret: "app/other"})
+	outage := status.Problem{Link: status.KMS, Secret: secret, Code: "ServiceUnavailableTemporary", Says: "get secret: no", Cause: "out of order", Cure: "wait"}
+	held := func(change func(*status.Status)) status.Status {
+		s := status.Status{Fetched: now.Add(-time.Second), Secrets: []status.Secret{{Name: secret, Version: "v1"}, {Name: "app/other", Version: "v3"}},
+			Asked: []string{secret, "app/other"}, Notifications: []status.Notification{{Target: "signal:HUP:nginx"}}}
+		change(&s)
+		return s
+	}
+	for name, c := range map[string]struct {
+		held status.Status
+		want map[string]string // by link and secret: the state and what it says
+	}{
+		"whole": {held(func(*status.Status) {}), map[string]string{
+			"kms " + secret: "ok gives", "kms app/other": "ok gives", "files ": "ok were fetched 1s ago", "on-change ": "ok nothing has changed"}},
+		"outage": {held(func(s *status.Status) { s.Causes = []status.Problem{outage} }), map[string]string{
+			"kms " + secret: "broken get secret", "kms app/other": "ok gives"}},
+		"outage, older agent": {held(func(s *status.Status) { s.Causes, s.Asked = []status.Problem{outage}, nil }), map[string]string{
+			"kms " + secret: "broken", "kms app/other": "unknown app/other: not asked for, since app/prod/db failed (the files have v3)"}},
+		"full": {held(func(s *status.Status) {
+			s.LastError = &status.Failure{At: now, Attempts: 3, Causes: []status.Problem{{Link: status.Files, Says: "no space left", Cause: "full", Cure: "raise"}}}
+		}), map[string]string{"files ": "broken cannot be written, and are 1s old: no space left", "kms app/other": "ok"}},
+		"untold": {held(func(s *status.Status) {
+			s.Notifications = []status.Notification{{Target: "signal:HUP:nginx", Changed: now, Attempts: 6, Failure: "no process nginx",
+				Secrets: []status.Secret{{Name: secret, Version: "v1"}}}}
+		}), map[string]string{"on-change ": "broken signal:HUP:nginx was not told of app/prod/db@v1, which is written (6 attempts): no process"}},
+		"older agent": {held(func(s *status.Status) { s.Notifications = nil }), map[string]string{
+			"on-change ": "unknown the agent is older"}},
+	} {
+		e := &examination{agent: &agent, held: c.held}
+		e.met(c.held.Causes)
+		e.kms()
+		e.files(now)
+		e.onChange(now)
+		got := map[string]string{}
+		for _, c := range e.Checks {
+			got[c.Link+" "+c.Secret] = string(c.State) + " " + c.Says
+		}
+		for link, want := range c.want {
+			if !strings.HasPrefix(got[link], want) {
+				t.Errorf("%s: %q is %q, want %q", name, link, got[link], want)
+			}
+		}
+	}
+}

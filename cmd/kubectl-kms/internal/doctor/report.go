@@ -29,14 +29,18 @@ const (
 	Endpoints   = "endpoints"
 	Certificate = "certificate"
 	Guard       = "guard"
+	Settings    = "configuration" // the webhook's
 	Annotations = "annotations"
 	Injection   = "injection"
+	Pods        = "pods" // of a workload
+	Start       = "start"
 	Role        = "role"
 	Token       = string(status.Token)
 	Provider    = string(status.Provider)
 	STS         = string(status.STS)
 	KMS         = string(status.KMS)
 	Files       = string(status.Files)
+	OnChange    = "on-change"
 )
 
 // A Check is one link.
@@ -61,6 +65,11 @@ type Report struct {
 // Broken reports whether any link is.
 func (r Report) Broken() bool {
 	return slices.ContainsFunc(r.Checks, func(c Check) bool { return c.State == Broken })
+}
+
+// Unseen reports whether any link could not be looked at.
+func (r Report) Unseen() bool {
+	return slices.ContainsFunc(r.Checks, func(c Check) bool { return c.State == Unseen })
 }
 
 func (r *Report) add(link string, state State, says, cure string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -11,8 +12,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/cli-runtime/pkg/resource"
 
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/check"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 )
 
@@ -25,7 +28,10 @@ type subject struct {
 	namespace string
 	template  []byte      // the pod's JSON, or the workload's template
 	pod       *corev1.Pod // nil: none could be made
-	refusal   string      // what an event says about why
+	refusal   string      // what an event says about why no more pods can be made
+	workload  bool
+	all       []corev1.Pod // of the workload
+	missing   int32        // how many pods could not be made, where that is known
 }
 
 // find takes a pod's name, type/name, or the name of a pod that was never made.
@@ -110,20 +116,26 @@ func (d Doctor) ofPod(namespace string, o map[string]any) (subject, error) {
 func (d Doctor) ofWorkload(ctx context.Context, namespace string, o map[string]any) (subject, error) {
 	template, ok := manifest.Template(o)
 	kind, _ := o["kind"].(string)
-	s := subject{title: kind + " " + namespace + "/" + nameOf(o), namespace: namespace, template: template}
+	s := subject{title: kind + " " + namespace + "/" + nameOf(o), namespace: namespace, template: template, workload: true}
 	if !ok {
 		return s, fmt.Errorf("%s makes no pods", s.title)
 	}
 	var err error
-	if s.pod, err = d.newest(ctx, namespace, kind, nameOf(o), template); err != nil {
+	if s.all, err = d.podsOf(ctx, namespace, kind, nameOf(o), template); err != nil {
 		return s, err
 	}
-	s.refusal, err = d.refused(ctx, namespace, kind, nameOf(o), s.pod)
-	if s.refusal != "" {
-		s.pod = nil // it is older than what is wrong
+	for i := range s.all {
+		if s.pod == nil || s.pod.CreationTimestamp.Before(&s.all[i].CreationTimestamp) {
+			s.pod = &s.all[i]
+		}
+	}
+	if s.refusal, s.missing, err = d.refused(ctx, namespace, kind, nameOf(o), s.pod); err != nil {
+		return s, err
 	}
 	if s.pod != nil {
 		s.title += ", newest pod " + s.pod.Name
+	}
+	if s.pod != nil && s.refusal == "" { // else the pod is older than what is wrong
 		if s.template, err = json.Marshal(s.pod); err != nil {
 			return s, err
 		}
@@ -131,9 +143,9 @@ func (d Doctor) ofWorkload(ctx context.Context, namespace string, o map[string]a
 	return s, err
 }
 
-// newest is the newest pod of a workload; nil if it has none. They have the labels of its template, but for a CronJob's, which may
-// have none: what its pods have is the name of their Job.
-func (d Doctor) newest(ctx context.Context, namespace, kind, name string, template []byte) (*corev1.Pod, error) {
+// podsOf are the pods of a workload. They have the labels of its template, but for a CronJob's, which may have none: what its pods have
+// is the name of their Job.
+func (d Doctor) podsOf(ctx context.Context, namespace, kind, name string, template []byte) ([]corev1.Pod, error) {
 	var shape struct {
 		Metadata struct {
 			Labels map[string]string `json:"labels"`
@@ -142,46 +154,47 @@ func (d Doctor) newest(ctx context.Context, namespace, kind, name string, templa
 	if err := json.Unmarshal(template, &shape); err != nil {
 		return nil, err
 	}
-	selector := labels.SelectorFromSet(shape.Metadata.Labels).String()
+	selector := labels.SelectorFromSet(shape.Metadata.Labels)
 	if kind == "CronJob" {
-		selector = batchv1.JobNameLabel
-	} else if selector == "" {
+		jobs, err := labels.NewRequirement(batchv1.JobNameLabel, selection.Exists, nil)
+		if err != nil {
+			return nil, err
+		}
+		selector = labels.NewSelector().Add(*jobs)
+	} else if selector.Empty() {
 		return nil, nil
 	}
-	list, err := d.Client.Kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
+	list, err := d.Client.Kube.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector.String()})
 	if err != nil {
 		return nil, err
 	}
-	var newest *corev1.Pod
-	for i, pod := range list.Items {
+	return slices.DeleteFunc(list.Items, func(pod corev1.Pod) bool {
 		ours := kind != "CronJob" || makes(kind, name, "Job", pod.Labels[batchv1.JobNameLabel])
-		if ours && pod.DeletionTimestamp == nil && (newest == nil || newest.CreationTimestamp.Before(&pod.CreationTimestamp)) {
-			newest = &list.Items[i]
-		}
-	}
-	return newest, nil
+		return !ours || pod.DeletionTimestamp != nil || !selector.Matches(labels.Set(pod.Labels))
+	}), nil
 }
 
-// refused is the last event about a pod that could not be made, if no pod was made since.
-func (d Doctor) refused(ctx context.Context, namespace, kind, name string, newest *corev1.Pod) (string, error) {
-	events, err := d.Client.Kube.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "reason=FailedCreate"})
+// refused is the last event about a pod that could not be made, if no pod was made since, and how many there are of them; 0 if that is
+// not known.
+func (d Doctor) refused(ctx context.Context, namespace, kind, name string, newest *corev1.Pod) (string, int32, error) {
+	all, err := check.Refusals(ctx, d.Client.Kube, namespace)
 	if err != nil {
-		return "", fmt.Errorf("read the events: %w", err)
+		return "", 0, err
 	}
-	message, at := "", metav1.Time{}
-	for _, e := range events.Items {
-		when := e.LastTimestamp
-		if when.IsZero() {
-			when = metav1.Time{Time: e.EventTime.Time}
-		}
-		if of := e.InvolvedObject; (of.Kind == kind && of.Name == name || makes(kind, name, of.Kind, of.Name)) && !when.Before(&at) {
-			message, at = e.Message, when
+	var last check.Refusal
+	for _, r := range all {
+		if (r.Kind == kind && r.Name == name || makes(kind, name, r.Kind, r.Name)) && !r.At.Before(&last.At) {
+			last = r
 		}
 	}
-	if newest != nil && at.Before(&newest.CreationTimestamp) {
-		return "", nil
+	if last.Message == "" || newest != nil && last.At.Before(&newest.CreationTimestamp) {
+		return "", 0, nil
 	}
-	return message, nil
+	missing, err := last.Missing(ctx, d.Client.Kube)
+	if err == nil && missing == 0 && newest != nil { // it is over
+		return "", 0, nil
+	}
+	return last.Message, missing, nil
 }
 
 // makes reports whether a workload makes an object of this kind and name to make its pods: a CronJob Jobs, any other ReplicaSets,

@@ -28,7 +28,7 @@ import (
 // How long an agent may take to answer. Without a probe it reads what it has written down, so that what takes longer is the way to
 // its node, on which there may be a hundred more; with one it waits for STS and KMS itself.
 const (
-	answerLimit = 10 * time.Second
+	answerLimit = 5 * time.Second
 	probeLimit  = 40 * time.Second
 )
 
@@ -76,9 +76,13 @@ func (a Asker) Ask(ctx context.Context, p Pod, probe bool) (status.Status, error
 	case err == nil:
 	case strings.Contains(err.Error(), `cannot create resource "pods/exec"`): // the status is lost in the upgrade of the connection
 		return status.Status{}, fmt.Errorf("the agent cannot be asked: you are not allowed to create pods/exec in namespace %s", p.Namespace)
+	case ctx.Err() != nil:
+		return status.Status{}, fmt.Errorf("the agent did not answer within %s", cmp.Or(a.limit, limit))
 	default:
-		return status.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w %s",
-			strings.Join(command, " "), p.Namespace, p.Name, err, strings.TrimSpace(string(complaint)))
+		if text := strings.TrimSpace(string(complaint)); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
+		return status.Status{}, fmt.Errorf("exec %s in pod %s/%s: %w", strings.Join(command, " "), p.Namespace, p.Name, err)
 	}
 	var held status.Status
 	if err := json.Unmarshal(said, &held); err != nil {

@@ -1,4 +1,4 @@
-// Package status lists the injected pods: as whom they read which secrets, in which version, and how fresh.
+// Package status lists the pods that ask for the agent: as whom they read which secrets, which versions they have, and how fresh.
 package status
 
 import (
@@ -6,64 +6,120 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/duration"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/check"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/injected"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // The states of a pod's secrets.
 const (
-	Fresh    = "fresh"    // fetched no longer ago than they should
-	Slowed   = "slowed"   // fetched less often than asked for; Problem says why
-	Stale    = "stale"    // not fetched again although they should have been
-	AtStart  = "at start" // fetched once, and meant to stay as they are
-	Starting = "starting" // not fetched yet
-	Failing  = "failing"  // the agent cannot start; Problem says why
-	Unknown  = "unknown"  // nobody says; Problem says why
+	Fresh       = "fresh"        // fetched no longer ago than they should
+	Slowed      = "slowed"       // fetched less often than asked for; Problem says why
+	AtStart     = "at start"     // fetched once, and meant to stay as they are
+	OnDemand    = "on demand"    // none of its own: the local API fetches what it is asked for
+	Ended       = "ended"        // the pod has, or is about to
+	Starting    = "starting"     // not fetched yet; Problem says what it waits for, if that is known
+	Stale       = "stale"        // not fetched again although they should have been; Problem says why
+	NotNotified = "not-notified" // the files are new, and a target of on-change was not told; Problem says why
+	Failing     = "failing"      // the agent cannot start, or its last refresh failed; Problem says why
+	NotInjected = "not injected" // the pod asks for the agent and runs without it
+	NotMade     = "not made"     // the webhook or its guard refuses the pods of this controller; Problem says why
+	Unknown     = "unknown"      // nothing says; Problem says why
 )
 
-// A Pod is what is known about one injected pod.
+// A Pod is what is known about one pod, or about a controller whose pods are refused.
 type Pod struct {
-	Namespace string          `json:"namespace"`
-	Name      string          `json:"name"`
-	Injected  string          `json:"injected"` // the injector's version
-	Mode      string          `json:"mode"`
-	Identity  string          `json:"identity"`
-	RoleARN   string          `json:"roleArn,omitempty"`
-	Refresh   string          `json:"refreshInterval"` // at present
-	API       string          `json:"api,omitempty"`   // where the local API is
-	State     string          `json:"state"`
-	Problem   string          `json:"problem,omitempty"`
-	Fetched   time.Time       `json:"fetched,omitzero"`
-	Next      time.Time       `json:"next,omitzero"` // when the agent asks for them again
-	Secrets   []status.Secret `json:"secrets"`       // without versions if the agent does not say which
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	Injected  string `json:"injected"` // the injector's version
+	Mode      string `json:"mode"`
+	Identity  string `json:"identity"`
+	RoleARN   string `json:"roleArn,omitempty"`
+	Refresh   string `json:"refreshInterval,omitempty"` // at present; none in mode init
+	API       string `json:"api,omitempty"`             // where the local API is
+	State     string `json:"state"`
+	Problem   string `json:"problem,omitempty"`
+	// Secrets are what the files are made of; without versions if the agent does not say which.
+	Secrets       []status.Secret       `json:"secrets"`
+	Fetched       time.Time             `json:"fetched,omitzero"` // when KMS gave the oldest of them
+	Next          time.Time             `json:"next,omitzero"`    // when the agent asks for them again
+	LastError     *status.Failure       `json:"lastError,omitempty"`
+	Notifications []status.Notification `json:"notifications,omitempty"`
+	Warnings      []string              `json:"warnings,omitempty"`
+	Restarts      int32                 `json:"restarts"` // of the agent
+
+	alike string // the Problem, without what differs from pod to pod
 }
 
-// parallel is how many agents are asked at a time.
-const parallel = 8
+// Wrong reports whether somebody has to mend something.
+func (o Pod) Wrong() bool {
+	switch o.State {
+	case Stale, NotNotified, Failing, NotInjected, NotMade:
+		return true
+	case Starting:
+		return o.Problem != ""
+	}
+	return false
+}
 
-// Of asks the agents of those of the pods that are injected.
-func Of(ctx context.Context, asker injected.Asker, pods []corev1.Pod, now time.Time) []Pod {
+// Verdict reports whether something is wrong with any of the pods, and whether something could not be seen.
+func Verdict(pods []Pod) (wrong, unseen bool) {
+	return slices.ContainsFunc(pods, Pod.Wrong), slices.ContainsFunc(pods, func(p Pod) bool { return p.State == Unknown })
+}
+
+const (
+	parallel = 64              // agents that are asked at a time
+	patience = 5 * time.Second // for what is to be known about one pod
+)
+
+// A Source is where the states of pods are from.
+type Source struct {
+	Kube     kubernetes.Interface
+	Ask      func(ctx context.Context, p injected.Pod, probe bool) (status.Status, error) // an agent
+	Progress func(done, all int)                                                          // is called as pods are done with; may be nil
+}
+
+// Of are the states of those of the pods that ask for the agent, or have it.
+func (s Source) Of(ctx context.Context, pods []corev1.Pod) []Pod {
+	labelled := s.labelled(ctx, pods)
 	found := make([]*Pod, len(pods))
 	var group errgroup.Group
 	group.SetLimit(parallel)
+	var mu sync.Mutex
+	done := 0
 	for i := range pods {
-		p, ok, err := injected.Read(&pods[i])
-		if !ok {
-			continue
-		}
 		group.Go(func() error {
-			found[i] = describe(p)
-			found[i].ask(ctx, asker, p, err, now)
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			p, ok, err := injected.Read(&pods[i])
+			switch {
+			case ok:
+				found[i] = describe(p)
+				s.look(ctx, found[i], p, err)
+			case check.Asks(&pods[i]) && !check.Ended(&pods[i]):
+				found[i] = bare(&pods[i], labelled[pods[i].Namespace])
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			if s.Progress != nil {
+				s.Progress(done, len(pods))
+			}
 			return nil
 		})
 	}
@@ -77,9 +133,40 @@ func Of(ctx context.Context, asker injected.Asker, pods []corev1.Pod, now time.T
 	return out
 }
 
+// labelled are, by the namespaces of pods that ask for the agent and do not have it, why they should not: "" is that they should.
+func (s Source) labelled(ctx context.Context, pods []corev1.Pod) map[string]string {
+	why := map[string]string{}
+	for i := range pods {
+		if _, ok, _ := injected.Read(&pods[i]); !ok && check.Asks(&pods[i]) {
+			why[pods[i].Namespace] = ""
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(why)) {
+		switch namespace, err := s.Kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{}); {
+		case err != nil:
+			why[name] = fmt.Sprintf("whether namespace %s has the label %s=%s cannot be read: %v", name, podconfig.NamespaceLabel,
+				podconfig.NamespaceLabelValue, err)
+		case namespace.Labels[podconfig.NamespaceLabel] != podconfig.NamespaceLabelValue:
+			why[name] = fmt.Sprintf("namespace %s does not have the label %s=%s", name, podconfig.NamespaceLabel, podconfig.NamespaceLabelValue)
+		}
+	}
+	return why
+}
+
+// bare is a pod that asks for the agent and does not have it.
+func bare(pod *corev1.Pod, why string) *Pod {
+	out := &Pod{Namespace: pod.Namespace, Name: pod.Name, State: NotInjected, Secrets: []status.Secret{}, alike: "bare " + why}
+	out.Problem = "it asks for the agent and runs without it: " + cmp.Or(why, "it was made while the webhook was not called") +
+		"\n  fix: kubectl kms doctor -n " + pod.Namespace + " " + pod.Name + " says what is broken; then delete the pod, so that it is made anew"
+	return out
+}
+
 func describe(p injected.Pod) *Pod {
 	out := &Pod{Namespace: p.Namespace, Name: p.Name, Injected: p.Version, Mode: string(p.Mode), Identity: p.Agent.Identity.String(),
-		RoleARN: p.Role(), Refresh: time.Duration(p.Agent.RefreshInterval).String(), Secrets: []status.Secret{}}
+		RoleARN: p.Role(), Secrets: []status.Secret{}}
+	if p.Sidecar() != "" {
+		out.Refresh = time.Duration(p.Agent.RefreshInterval).String()
+	}
 	for _, name := range p.Secrets() {
 		out.Secrets = append(out.Secrets, status.Secret{Name: name})
 	}
@@ -89,41 +176,224 @@ func describe(p injected.Pod) *Pod {
 	return out
 }
 
-// ask fills in what the agent says, unless it could not even be read what it was told.
-func (o *Pod) ask(ctx context.Context, asker injected.Asker, p injected.Pod, unread error, now time.Time) {
-	if unread != nil {
-		o.State, o.Problem = Unknown, unread.Error()
+// say sets the state, and the problem if there is one. Causes are what pods that have it in common have, where their texts differ.
+func (o *Pod) say(state, problem string, causes ...status.Problem) {
+	o.State, o.Problem, o.alike = state, problem, problem
+	if len(causes) > 0 {
+		o.alike = ""
+	}
+	for i, c := range causes {
+		if i > 0 {
+			o.Problem += "\n"
+		}
+		o.Problem += c.String()
+		o.alike += cmp.Or(c.Cause, c.Says)
+	}
+}
+
+// look fills in what the agent says, and what the pod's own status does.
+func (s Source) look(ctx context.Context, o *Pod, p injected.Pod, unread error) {
+	for _, r := range check.Restarted(p.Pod, agentconfig.ContainerName) {
+		o.Restarts = r.Times
+	}
+	if unread != nil { // what the agent was told
+		o.say(Unknown, unread.Error())
 		return
 	}
 	held, err := p.Started()
-	if p.Sidecar() != "" {
-		held, err = asker.Ask(ctx, p, false)
+	started := held
+	if p.Sidecar() != "" && !check.Ended(p.Pod) {
+		held, err = s.Ask(ctx, p, false)
 	}
-	switch failure := p.Failure(); {
-	case failure != "":
-		o.State, o.Problem = Failing, failure
+	now := time.Now()
+	waits := waiting(p)
+	switch last := p.Failure(); {
+	case last != "":
+		o.say(Failing, "", status.ReadText(last)...)
+	case check.Ended(p.Pod), err != nil && p.Pod.DeletionTimestamp != nil:
+		o.take(p, held)
+		o.say(Ended, "")
+	case errors.Is(err, injected.ErrSilent) && waits != "" && p.Pod.Status.Phase == corev1.PodRunning:
+		o.say(Failing, waits)
 	case errors.Is(err, injected.ErrSilent) && p.Pod.Status.Phase == corev1.PodPending:
-		o.State = Starting
+		o.say(Starting, s.delayed(ctx, p, waits))
 	case err != nil:
-		o.State, o.Problem = Unknown, err.Error()
-	case held.Fetched.IsZero() && len(o.Secrets) == 0:
-		o.State = Fresh // nothing but the API, which fetches what it is asked for
+		o.take(p, started)
+		o.say(Unknown, err.Error()+o.byStatus(p, waits))
+	case len(o.Secrets) == 0:
+		o.say(OnDemand, "")
 	case held.Fetched.IsZero():
-		o.State, o.Problem = Starting, strings.Join(held.Problems, "\n")
+		o.say(Starting, "")
+		if f := held.LastError; f != nil {
+			o.LastError, o.Next = f, held.Next
+			o.say(Starting, "no secrets yet: "+attempts(f)+" failed, next "+until(held.Next, now)+": ", f.Causes...)
+		}
 	default:
-		o.Fetched, o.Next, o.Secrets = held.Fetched, held.Next, held.Secrets
-		o.Refresh, o.Problem = p.Interval(held).String(), p.Slowed(held)
-		switch {
-		case p.Stale(held, now):
-			o.State = Stale
-		case o.Problem != "":
-			o.State = Slowed
-		case p.Sidecar() == "" || p.Agent.RefreshInterval == 0 || p.Fixed():
-			o.State = AtStart
-		default:
-			o.State = Fresh
+		o.take(p, held)
+		o.judge(p, held, now)
+	}
+	o.remember(p, now)
+}
+
+// take takes over what the agent says that it has written.
+func (o *Pod) take(p injected.Pod, held status.Status) {
+	if held.Fetched.IsZero() {
+		return
+	}
+	o.Fetched, o.Next, o.Secrets = held.Fetched, held.Next, held.Secrets
+	o.LastError, o.Notifications, o.Warnings = held.LastError, held.Notifications, held.Warnings
+	if p.Sidecar() != "" {
+		o.Refresh = p.Interval(held).String()
+	}
+}
+
+// judge says how fresh what the agent has written is, and whether its users know.
+func (o *Pod) judge(p injected.Pod, held status.Status, now time.Time) {
+	var failed string
+	f := held.LastError
+	if f != nil {
+		failed = attempts(f) + " failed " + check.Since(f.At, now) + " ago, next " + until(held.Next, now) + ": "
+	}
+	stale, slowed, untold := p.Stale(held, now), p.Slowed(held), o.untold()
+	switch {
+	case stale && f == nil:
+		o.say(Stale, "the agent has not refreshed them, and does not say why: it hangs, or is older than this plugin; its log: "+
+			"kubectl -n "+p.Namespace+" logs "+p.Name+" -c "+p.Sidecar())
+	case stale:
+		o.say(Stale, failed, f.Causes...)
+	case f != nil && (slowed == "" || !throttled(f)):
+		o.say(Failing, failed, f.Causes...)
+	case untold != "":
+		o.say(NotNotified, untold)
+		return
+	case slowed != "":
+		o.say(Slowed, slowed)
+	case p.Sidecar() == "" || p.Agent.RefreshInterval == 0 || p.Fixed():
+		o.say(AtStart, "")
+	default:
+		o.say(Fresh, "")
+	}
+	o.more(untold)
+}
+
+// more adds what is to be said besides the state.
+func (o *Pod) more(text string) {
+	if text != "" {
+		o.Problem = strings.TrimPrefix(o.Problem+"\n"+text, "\n")
+		o.alike += text
+	}
+}
+
+// untold says which targets of on-change were not told.
+func (o *Pod) untold() string {
+	var all []string
+	for _, n := range o.Notifications {
+		if n.Untold() {
+			all = append(all, fmt.Sprintf("%s was not told of %s, which is written: %s\n  fix: the program may go on with the value before; "+
+				"restart it, and correct the annotation on-change", n.Target, versions(n.Secrets), n.Failure))
 		}
 	}
+	return strings.Join(all, "\n")
+}
+
+// remember adds what may soon be wrong, and that the agent did not run all the time.
+func (o *Pod) remember(p injected.Pod, now time.Time) {
+	for _, w := range o.Warnings {
+		o.more("warning: " + w)
+	}
+	for _, r := range check.Restarted(p.Pod, agentconfig.ContainerName) {
+		switch {
+		case r.OutOfMemory():
+			o.more(r.Says(now) + "\n  fix: raise memory in the annotation agent-limits, or ask for fewer or smaller secrets")
+		case now.Sub(r.At) < time.Hour:
+			o.more(r.Says(now))
+		}
+	}
+}
+
+// byStatus is what the pod's own status tells of an agent that cannot be asked.
+func (o *Pod) byStatus(p injected.Pod, waits string) string {
+	ready := slices.ContainsFunc(p.Pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+	switch {
+	case waits != "":
+		return "; " + waits
+	case !ready:
+		return "; the pod is not ready"
+	case !o.Fetched.IsZero():
+		return "; the pod is ready, and started with these versions"
+	}
+	return "; the pod is ready, so that it has had its secrets"
+}
+
+// delayed is why a pod has not come as far as its agent, where that is known.
+func (s Source) delayed(ctx context.Context, p injected.Pod, waits string) string {
+	if waits != "" {
+		return waits
+	}
+	warned, err := check.Warned(ctx, s.Kube, p.Pod)
+	if err != nil || warned == nil {
+		return "" // it may just be young
+	}
+	return warned.String()
+}
+
+// waiting is why the pod, or the agent, waits.
+func waiting(p injected.Pod) string {
+	var all []string
+	for _, w := range check.Waiting(p.Pod) {
+		if w.Container == "" || w.Container == agentconfig.InitContainerName || w.Container == agentconfig.ContainerName {
+			all = append(all, w.String())
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+func throttled(f *status.Failure) bool {
+	return !slices.ContainsFunc(f.Causes, func(p status.Problem) bool { return !strings.Contains(p.Code, "Throttling") })
+}
+
+func attempts(f *status.Failure) string {
+	if f.Attempts < 2 {
+		return "the last attempt"
+	}
+	return fmt.Sprintf("the last %d attempts", f.Attempts)
+}
+
+// until is when something is due.
+func until(at, now time.Time) string {
+	switch {
+	case at.IsZero():
+		return "when its container starts again"
+	case !at.After(now):
+		return "now"
+	}
+	return "in " + check.Since(now, at)
+}
+
+// Refused are the controllers of a namespace, or of all, that lack pods because the webhook or its guard refuses them.
+func (s Source) Refused(ctx context.Context, namespace string) ([]Pod, error) {
+	refusals, err := check.Refusals(ctx, s.Kube, namespace)
+	if err != nil {
+		return nil, err
+	}
+	var out []Pod
+	for _, r := range refusals {
+		if !r.Ours() {
+			continue
+		}
+		missing, err := r.Missing(ctx, s.Kube)
+		if err != nil {
+			return nil, err
+		}
+		if missing > 0 {
+			p := Pod{Namespace: r.Namespace, Name: r.Kind + "/" + r.Name, Secrets: []status.Secret{}}
+			p.say(NotMade, fmt.Sprintf("%d missing: %s", missing, r.Message))
+			out = append(out, p)
+		}
+	}
+	return out, nil
 }
 
 // Table writes the pods for people; wide with everything.
@@ -136,16 +406,19 @@ func Table(s screen.Screen, pods []Pod, namespaces, wide bool, now time.Time) {
 		header = append([]string{"NAMESPACE"}, header...)
 	}
 	if wide {
-		header = slices.Insert(header, len(header)-1, "REFRESH")
+		header = slices.Insert(header, len(header)-1, "REFRESH", "RESTARTS")
 	}
 	t := screen.Table{Header: header}
 	for _, p := range pods {
-		row := []string{p.Name, p.Injected, p.Mode, role(p, wide), cmp.Or(p.API, "–"), p.State, age(p.Fetched, now), secrets(p)}
+		row := []string{p.Name, p.Injected, p.Mode, role(p, wide), p.API, p.State, age(p.Fetched, now), secrets(p)}
 		if namespaces {
 			row = append([]string{p.Namespace}, row...)
 		}
 		if wide {
-			row = slices.Insert(row, len(row)-1, p.Refresh)
+			row = slices.Insert(row, len(row)-1, p.Refresh, strconv.Itoa(int(p.Restarts)))
+		}
+		for i := range row {
+			row[i] = cmp.Or(row[i], "–")
 		}
 		t.Add(row...)
 	}
@@ -156,11 +429,16 @@ func Table(s screen.Screen, pods []Pod, namespaces, wide bool, now time.Time) {
 // problems writes what is wrong, each once with all the pods that have it.
 func problems(s screen.Screen, pods []Pod) {
 	for i, p := range pods {
-		alike := func(other Pod) bool { return other.State == p.State && other.Problem == p.Problem }
+		alike := func(other Pod) bool {
+			return other.State == p.State && other.Problem != "" && cmp.Or(other.alike, other.Problem) == cmp.Or(p.alike, p.Problem)
+		}
 		if p.Problem == "" || slices.ContainsFunc(pods[:i], alike) {
 			continue
 		}
 		title, more := p.Namespace+"/"+p.Name+" is "+p.State, -1
+		if p.State == NotMade {
+			title = "pods of " + p.Namespace + "/" + p.Name + " are not made"
+		}
 		for _, other := range pods[i:] {
 			if alike(other) {
 				more++
@@ -187,14 +465,16 @@ func role(p Pod, wide bool) string {
 
 func age(at, now time.Time) string {
 	if at.IsZero() {
-		return "–"
+		return ""
 	}
-	return duration.HumanDuration(now.Sub(at)) + " ago"
+	return check.Since(at, now) + " ago"
 }
 
-func secrets(p Pod) string {
+func secrets(p Pod) string { return versions(p.Secrets) }
+
+func versions(all []status.Secret) string {
 	var out []string
-	for _, s := range p.Secrets {
+	for _, s := range all {
 		switch {
 		case s.Absent != "":
 			out = append(out, s.Name+" (absent)")
@@ -204,5 +484,5 @@ func secrets(p Pod) string {
 			out = append(out, s.Name)
 		}
 	}
-	return cmp.Or(strings.Join(out, " "), "–")
+	return strings.Join(out, " ")
 }

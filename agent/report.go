@@ -1,0 +1,192 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
+)
+
+// reportFile has the agent's status, for people and for the process after this one. There is no value in it.
+const reportFile = "report.json"
+
+// report is the agent's status as it goes. What notifies uses it at the same time as what refreshes.
+type report struct {
+	sync.Mutex
+	status.Status
+	unsaid bool // it could not be saved, and that was logged
+}
+
+// loadReport goes on with the report of the process before.
+func (a *Agent) loadReport() {
+	before, _ := Status(a.doc)
+	before.Problems = nil
+	for i, n := range before.Notifications {
+		if !n.Changed.IsZero() && n.Told.IsZero() && n.Failure == "" {
+			before.Notifications[i].Failure = "the agent ended before it told the target"
+		}
+	}
+	for _, target := range a.targets {
+		if !slices.ContainsFunc(before.Notifications, func(n status.Notification) bool { return n.Target == target }) {
+			before.Notifications = append(before.Notifications, status.Notification{Target: target})
+		}
+	}
+	a.report.Status = before
+}
+
+// reports changes the report and saves it.
+func (a *Agent) reports(change func(*status.Status)) {
+	a.report.Lock()
+	defer a.report.Unlock()
+	change(&a.report.Status)
+	err := handover.Write(a.doc.StateDir, reportFile, a.report.Status)
+	if err != nil && !a.report.unsaid {
+		a.log.Warn("the agent's status cannot be saved: kms-agent status says what was", logkey.Error, err)
+	}
+	a.report.unsaid = err != nil
+}
+
+// wrote reports that the files are made of held, and that the last attempt to ask for it succeeded if it was asked for.
+func (a *Agent) wrote(held snapshot, warnings []string, asked bool) {
+	a.reports(func(s *status.Status) {
+		s.Fetched, s.Secrets = time.Time{}, held.secrets(s.Secrets)
+		if len(s.Secrets) > 0 { // else there is only the API, which fetches what it is asked for
+			s.Fetched = held.At.UTC()
+		}
+		if len(warnings) > 0 && !slices.Equal(s.Warnings, warnings) {
+			a.log.Warn("the next change may fail", logkey.Error, warnings[0])
+		}
+		if s.Warnings = warnings; asked {
+			s.LastError = nil
+		}
+	})
+}
+
+// failed reports an attempt that failed, and when the next is; 0: that is not this process's to say.
+func (a *Agent) failed(err error, wait time.Duration) {
+	a.reports(func(s *status.Status) {
+		failure := status.Failure{At: time.Now().UTC(), Attempts: 1, Causes: a.Problems(err)}
+		if s.LastError != nil {
+			failure.Attempts += s.LastError.Attempts
+		}
+		s.LastError, s.Next = &failure, time.Time{}
+		if wait > 0 {
+			s.Next = time.Now().Add(wait).UTC()
+		}
+	})
+}
+
+// planned reports how often, and when next, the secrets are fetched.
+func (a *Agent) planned(interval time.Duration, next time.Time) {
+	a.reports(func(s *status.Status) { s.Interval, s.Next = config.Duration(interval), next })
+}
+
+// notified reports how a target was told of a change, or, before the first attempt, that it is to be told.
+func (a *Agent) notified(target config.Target, change notify.Change, attempts int, err error) {
+	n := status.Notification{Target: target.String(), Changed: change.At.UTC(), Attempts: attempts}
+	for _, f := range change.Files {
+		secret := status.Secret{Name: f.Secret, Version: f.Version}
+		if !slices.ContainsFunc(n.Secrets, func(s status.Secret) bool { return s.Name == f.Secret && s.Version == f.Version }) {
+			n.Secrets = append(n.Secrets, secret)
+		}
+	}
+	switch {
+	case err != nil:
+		n.Failure = err.Error()
+	case attempts > 0:
+		n.Told = time.Now().UTC()
+	}
+	a.reports(func(s *status.Status) {
+		for i := range s.Notifications {
+			if s.Notifications[i].Target == n.Target {
+				s.Notifications[i] = n
+			}
+		}
+	})
+}
+
+// Status is what the pod's agent says of itself. The error is that it has said nothing yet, or that it is lost.
+func Status(doc agentconfig.Config) (status.Status, error) {
+	s := status.Status{Secrets: []status.Secret{}}
+	switch err := handover.Read(doc.StateDir, reportFile, &s); {
+	case errors.Is(err, fs.ErrNotExist):
+		return s, errors.New("no secrets yet: the first attempt is under way")
+	case err != nil:
+		return status.Status{Secrets: []status.Secret{}}, fmt.Errorf("the agent's status is lost until the next refresh: %w", err)
+	}
+	return s, nil
+}
+
+// secrets are those of the snapshot. What the files had before keeps the time at which they got it.
+func (s snapshot) secrets(before []status.Secret) []status.Secret {
+	out := []status.Secret{}
+	for ref, v := range s.Values {
+		secret := status.Secret{Name: ref.Name, RoleARN: ref.RoleARN, Written: time.Now().UTC()}
+		if v.absent != nil {
+			secret.Version, secret.Absent, secret.Written = ref.VersionID, v.absent.Code, time.Time{}
+		} else {
+			secret.Version, secret.Stages = v.secret.VersionID, v.secret.Stages
+		}
+		for _, old := range before {
+			if old.Name == secret.Name && old.RoleARN == secret.RoleARN && old.Version == secret.Version && old.Absent == secret.Absent {
+				secret.Written = old.Written
+			}
+		}
+		out = append(out, secret)
+	}
+	// Not slices.SortFunc, which is 15 kB of program for each type that it sorts.
+	sort.Slice(out, func(i, j int) bool {
+		a, b := out[i], out[j]
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.RoleARN, b.RoleARN), cmp.Compare(a.Version, b.Version)) < 0
+	})
+	return out
+}
+
+// Probe asks STS and KMS for everything that the pod declares, now, and says what stood in the way, and which secrets KMS was asked
+// for. What they answer is thrown away.
+func (a *Agent) Probe(ctx context.Context) (problems []status.Problem, asked []string) {
+	got, refs := values{}, a.refs()
+	err := a.fetch(ctx, got)
+	problems = a.problems(err)
+	// A failure of KMS ends a refresh at its first secret; that of the others is what a person wants to know.
+	session := !slices.ContainsFunc(problems, func(p status.Problem) bool { return p.Link != status.KMS })
+	for _, ref := range refs {
+		_, given := got[ref]
+		met := slices.ContainsFunc(problems, func(p status.Problem) bool { return p.Secret == ref.Name })
+		if !given && !met && session && ctx.Err() == nil {
+			v, err := a.ask(ctx, ref)
+			if err == nil {
+				got[ref] = v
+			}
+			problems = append(problems, a.problems(err)...)
+			given, met = err == nil, err != nil
+		}
+		if given || met {
+			asked = append(asked, ref.Name)
+		}
+	}
+	if len(problems) == 0 {
+		_, err = a.render(got) // says which absent secret the pod cannot do without
+		problems = a.problems(err)
+	}
+	return problems, asked
+}
+
+func (a *Agent) problems(err error) []status.Problem {
+	if err == nil {
+		return nil
+	}
+	return a.Problems(err)
+}
