@@ -173,7 +173,7 @@ func TestPluginValidate(t *testing.T) {
 // The plugin is installed as the README says, and a shell completes what it takes.
 func TestPluginIsInstalled(t *testing.T) {
 	t.Parallel()
-	install := regexp.MustCompile("`(CGO_ENABLED=0 go build -o ~/.local/bin/kubectl-kms [^`]+)`").FindStringSubmatch(readme(t))
+	install := regexp.MustCompile("`(CGO_ENABLED=0 go build -o ~/.local/bin/kubectl-kms [^`]+)`").FindStringSubmatch(page(t, "README.md").Text)
 	if install == nil {
 		t.Fatal("README.md does not say how the plugin is installed")
 	}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts the emulator and the webhook into the cluster of KUBECONFIG, out of kustomizations that it writes. OWN_CLUSTER=true: the
-# cluster is the project's own, of CLUSTER_DIR, and gets the images too; the nodes of another must have them already.
+# cluster is the project's own, of CLUSTER_DIR, and gets the images too. The nodes of another get them by the command
+# LOAD_IMAGES, which is given an archive, or have them already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . test/steps.sh
@@ -10,12 +11,20 @@ direct=true
 if ${OWN_CLUSTER:-false}; then
   dir=${CLUSTER_DIR:-$PWD/.cluster}/install
   direct=false
+fi
+if ${OWN_CLUSTER:-false} || [[ -n ${LOAD_IMAGES:-} ]]; then
   step "Build the images and load them into the node"
-  go run -C deploy ./images --platforms "linux/$(go env GOARCH)" --out dist/cluster-images
+  architecture=$(kubectl get nodes -o 'jsonpath={.items[0].status.nodeInfo.architecture}')
+  go run -C deploy ./images --platforms "linux/$architecture" --out dist/cluster-images
   test/install/images.sh dist/cluster-images
-  go run -C test/cluster ./cmd/cluster load "$PWD"/dist/cluster-images/*.tar
+  archives=("$PWD"/dist/cluster-images/*.tar)
+  if ${OWN_CLUSTER:-false}; then
+    go run -C test/cluster ./cmd/cluster load "${archives[@]}"
+  else
+    for archive in "${archives[@]}"; do $LOAD_IMAGES "$archive"; done
+  fi
 else
-  step "Use the images that the nodes have (make images and test/install/images.sh write them to dist/images)"
+  step "Use the images that the nodes have (make images and test/install/images.sh write them to dist/images; LOAD_IMAGES loads them)"
 fi
 
 step "Install an emulator of Alibaba Cloud's STS and KMS, and the webhook"
