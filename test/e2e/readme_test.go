@@ -46,6 +46,7 @@ func TestDemoOnNamedCluster(t *testing.T) {
 			for _, part := range []string{"emulator", "webhook"} {
 				kubectl(t, "apply", "-k", filepath.Join(installDir(), part))
 			}
+			kubectl(t, "-n", "kms-agent-injector", "rollout", "restart", "deployment/kms-webhook") // at once with this configuration
 			kubectl(t, "-n", "kms-emulator", "rollout", "status", "deployment/kms-emulator", "--timeout=5m")
 			kubectl(t, "-n", "kms-agent-injector", "rollout", "status", "deployment/kms-webhook", "--timeout=5m")
 		})

@@ -31,6 +31,10 @@ step "Install an emulator of Alibaba Cloud's STS and KMS, and the webhook"
 issuer=$(kubectl get --raw /.well-known/openid-configuration | sed -n 's/.*"issuer": *"\([^"]*\)".*/\1/p')
 go run ./test/install -dir "$dir" -issuer "$issuer" -direct="$direct"
 show kubectl apply -k "${dir#"$PWD"/}/emulator"
-show kubectl apply -k "${dir#"$PWD"/}/webhook"
+applied=$(show kubectl apply -k "${dir#"$PWD"/}/webhook")
+echo "$applied"
+if [[ $applied == *"configmap/kms-webhook configured"* ]]; then # replicas that run would inject by the earlier one for a minute
+  show kubectl -n kms-agent-injector rollout restart deployment/kms-webhook
+fi
 show kubectl -n kms-emulator rollout status deployment/kms-emulator --timeout=5m
 show kubectl -n kms-agent-injector rollout status deployment/kms-webhook --timeout=5m
