@@ -40,6 +40,9 @@ test-e2e: ## The end-to-end suite on the test cluster (K8S_VERSION=1.35: of that
 bench: ## Benchmarks, as ratios within one run.
 	@test/bench.sh
 
+bench-start: ## Compare the start of injected pods with control pods of the same shape, on the test cluster.
+	go test -tags e2e -count=1 -timeout 60m -v -run '^TestStartCost$$' ./test/e2e -start-rounds 20
+
 cluster-up: ## Start the test cluster: a real one-node Kubernetes, built from source at the first time.
 	@go run -C test/cluster ./cmd/cluster up
 
@@ -68,4 +71,4 @@ release: ## Make everything that the tag of this commit is published as, in dist
 release-check: ## Check the configuration of releases.
 	@test/tools/run.sh goreleaser check
 
-.PHONY: fleet chart-values licenses vulncheck release release-check manifests faults help demo demo-cluster test test-unit test-e2e lint fuzz bench cluster-up cluster-down images
+.PHONY: bench-start fleet chart-values licenses vulncheck release release-check manifests faults help demo demo-cluster test test-unit test-e2e lint fuzz bench cluster-up cluster-down images

@@ -3,10 +3,16 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 )
@@ -77,4 +83,83 @@ func migrated(t *testing.T, manifest string, promises []string) {
 			return nil
 		})
 	}
+}
+
+// The examples of kinds that every Kubernetes has start, with other images and secrets.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join(repository, "docs/examples/*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !builtIn.Match(text) {
+			continue
+		}
+		started++
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			exampleStarts(t, string(text))
+		})
+	}
+	if started < 7 {
+		t.Errorf("found %d examples", started)
+	}
+}
+
+var (
+	builtIn     = regexp.MustCompile(`(?m)^kind: (Deployment|StatefulSet|Job|CronJob)$`)
+	nameOf      = regexp.MustCompile(`app/prod/([a-z-]+)`)
+	programOf   = regexp.MustCompile(`(?m)^( +)image: .*\n( +(?:command|args): .*\n)?`)
+	accountOf   = regexp.MustCompile(`(?s)^(#.*?)?apiVersion: v1\nkind: ServiceAccount.*?\n---\n`)
+	serviceOf   = regexp.MustCompile(`(?m)^( +serviceAccountName:) .*$`)
+	namespaceOf = regexp.MustCompile(`(?m)^( +namespace:) .*$`)
+	claimsOf    = regexp.MustCompile(`(?s)  volumeClaimTemplates:.*`)
+)
+
+// exampleStarts applies an example to a namespace of its own, and waits until its pod has its files and its program runs.
+func exampleStarts(t *testing.T, manifest string) {
+	ns := namespace(t)
+	kubectl(t, "label", "namespace", ns, "pod-security.kubernetes.io/enforce-") // the examples leave out what does not matter here
+	want, prefix := value(), secretName("examples")
+	for _, m := range nameOf.FindAllStringSubmatch(manifest, -1) {
+		put(t, prefix+"/"+m[1], fmt.Sprintf(`{"AccountName":"web","AccountPassword":%q,"crt":%q,"key":%q}`, want, want, want))
+	}
+	manifest = accountOf.ReplaceAllString(manifest, "") // the namespace has its own, whose role exists
+	manifest = serviceOf.ReplaceAllString(manifest, "$1 app")
+	manifest = namespaceOf.ReplaceAllString(manifest, "$1 "+ns)
+	manifest = nameOf.ReplaceAllString(manifest, prefix+"/$1")
+	manifest = programOf.ReplaceAllString(manifest, "${1}image: kms-agent-injector/demo-app:dev\n${1}command: [sleep, \"100000\"]\n")
+	manifest = claimsOf.ReplaceAllString(manifest, "      volumes: [{name: data, emptyDir: {}}]\n") // the test cluster has no disks
+	apply(t, manifest)
+	if name := regexp.MustCompile(`(?s)kind: CronJob\nmetadata:\n  name: (\w+)`).FindStringSubmatch(manifest); name != nil {
+		kubectl(t, "-n", ns, "create", "job", "now", "--from=cronjob/"+name[1])
+	}
+	eventually(t, patience, func() error {
+		var pods corev1.PodList
+		if err := json.Unmarshal([]byte(kubectl(t, "-n", ns, "get", "pods", "-o", "json")), &pods); err != nil {
+			return err
+		}
+		if len(pods.Items) == 0 {
+			return errNotYet
+		}
+		for _, pod := range pods.Items {
+			if !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+				return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+			}) {
+				return fmt.Errorf("pod %s is not ready", pod.Name)
+			}
+			app := pod.Spec.Containers[0].Name
+			look := "cat /var/run/kms/secrets/* /proc/1/environ"
+			if got, _ := tryKubectl(t.Context(), "", "-n", ns, "exec", pod.Name, "-c", app, "--", "sh", "-c", look); !strings.Contains(got, want) {
+				return fmt.Errorf("container %s of pod %s has neither a file nor a variable with the value", app, pod.Name)
+			}
+		}
+		return nil
+	})
 }
