@@ -77,7 +77,7 @@ func (w writer) Write(p []byte) (int, error) {
 // removed fails the test if the folder of the volumes is still there.
 func removed(t *testing.T, printed string) {
 	t.Helper()
-	dir := regexp.MustCompile(`POD=([^;]+);`).FindStringSubmatch(printed)
+	dir := regexp.MustCompile(`POD=(\S+) `).FindStringSubmatch(printed)
 	if dir == nil {
 		t.Fatalf("no folder is named:\n%s", printed)
 	}

@@ -24,7 +24,8 @@ import (
 // A kubelet runs the agent's containers as processes.
 type kubelet struct {
 	agent string // its program
-	dir   string // of the volumes
+	dir   string // folder of the volumes
+	kind  string // what the folder is
 	cloud *cloud
 }
 

@@ -27,7 +27,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) != 1 {
 		return errors.New("usage: demo KMS-AGENT")
 	}
-	dir, err := volumesDir()
+	dir, kind, err := volumesDir()
 	if err != nil {
 		return fmt.Errorf("make a folder for the volumes: %w", err)
 	}
@@ -37,17 +37,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("start the emulator: %w", err)
 	}
 	defer cloud.stop()
-	err = newStory(kubelet{agent: args[0], dir: dir, cloud: cloud}, out).tell(ctx)
+	err = newStory(kubelet{agent: args[0], dir: dir, kind: kind, cloud: cloud}, out).tell(ctx)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return err
 }
 
-// volumesDir makes a folder in memory where an ordinary user can: on Linux.
-func volumesDir() (string, error) {
-	if dir, err := os.MkdirTemp("/dev/shm", "kms-demo-"); err == nil {
-		return dir, nil
+// volumesDir makes a folder, and says of what kind: in memory where an ordinary user can, which is on Linux.
+func volumesDir() (dir, kind string, err error) {
+	if dir, err = os.MkdirTemp("/dev/shm", "kms-demo-"); err == nil {
+		return dir, "a tmpfs", nil
 	}
-	return os.MkdirTemp("", "kms-demo-")
+	dir, err = os.MkdirTemp("", "kms-demo-")
+	return dir, "not a tmpfs, on this machine", err
 }

@@ -73,7 +73,8 @@ func (s *story) tell(ctx context.Context) error {
 }
 
 func (s *story) prepare(context.Context) error {
-	s.say("Not as in a pod: the agent's containers are processes of this user; a volume is a directory in POD=%s;", s.kubelet.dir)
+	s.say("Not as in a pod: the agent's containers are processes of this user; a volume is a directory in POD=%s (%s);", s.kubelet.dir,
+		s.kubelet.kind)
 	s.say("STS and KMS are at %s; the agent asks KMS every second, not every five minutes.", s.kubelet.cloud.addr)
 	var err error
 	s.webhook, err = newWebhook(s.kubelet.cloud.authority.PEM())

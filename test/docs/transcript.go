@@ -35,7 +35,8 @@ func Unprinted(transcript, printed string) string {
 	return ""
 }
 
-var differs = regexp.MustCompile(`\[ *[0-9.]+s\]|-[a-z0-9]{6,10}-[a-z0-9]{5}\b|[0-9A-F]{8}-[0-9A-F-]+|\b([0-9]+[dhms])+\b|[0-9]+(\.[0-9]+)?|[ \t]+`)
+var differs = regexp.MustCompile(`\[ *[0-9.]+s\]|-[a-z0-9]{6,10}-[a-z0-9]{5}\b|[0-9A-F]{8}-[0-9A-F-]+|` +
+	`\b([0-9]+[dhms])+\b|[0-9]+(\.[0-9]+)?|[ \t]+`)
 
 // normal leaves out of a transcript what is different each time: times, numbers, names of pods, ids of requests.
 func normal(text string) string {

@@ -11,8 +11,8 @@ func (sh *shell) versions() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of the plugin and of the cluster's webhook",
-		Long: "Prints the versions of the plugin and of the cluster's webhook. inject and validate decide as a webhook of the plugin's version\n" +
-			"would.",
+		Long: "Prints the versions of the plugin and of the cluster's webhook. inject and validate decide as a webhook of the\n" +
+			"plugin's version does.",
 		Example: `  # Both versions
   kubectl kms version
 
