@@ -8,8 +8,8 @@ export CLUSTER_DIR
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## Show the whole path in a minute, without a cluster and without root.
-	@echo "Building what the demo needs; the first time this takes two or three minutes."
+demo: ## Show the whole path in seconds, without a cluster and without root.
+	@echo "Building what the demo needs; the first time this takes a minute or two."
 	@CGO_ENABLED=0 go build -o bin/ ./cmd/kms-agent ./test/demo
 	@bin/demo bin/kms-agent
 
