@@ -8,8 +8,13 @@ export CLUSTER_DIR
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## Show the whole path on a real Kubernetes, from an empty machine; leaves the cluster up.
-	@test/demo/run.sh
+demo: ## Show the whole path in seconds, without a cluster and without root.
+	@echo "Building what the demo needs; the first time this takes a minute or two."
+	@CGO_ENABLED=0 go build -o bin/ ./cmd/kms-agent ./test/demo
+	@bin/demo bin/kms-agent
+
+demo-cluster: ## Show it on a real Kubernetes, built from source, or on that of DEMO_KUBECONFIG=FILE; leaves the cluster up.
+	@test/demo/cluster.sh
 
 test: ## Everything that continuous integration runs: checks, unit, integration and end-to-end tests.
 	@test/run.sh
@@ -60,10 +65,10 @@ vulncheck: ## Look for known vulnerabilities that the programs can reach.
 	@test/vulncheck.sh
 
 release: ## Make everything that the tag of this commit is published as, in dist/release (REGISTRY=…: of the images).
-	@REGISTRY=$(REGISTRY) test/tools/run.sh goreleaser release --clean --skip=publish
+	@REGISTRY=$(REGISTRY) test/tools/run.sh goreleaser release --clean --skip=publish,sign
 	@mv dist/parts/* dist/release
 
 release-check: ## Check the configuration of releases.
 	@test/tools/run.sh goreleaser check
 
-.PHONY: bench-start fleet chart-values licenses vulncheck release release-check manifests faults help demo test test-unit test-e2e lint fuzz bench cluster-up cluster-down images
+.PHONY: bench-start fleet chart-values licenses vulncheck release release-check manifests faults help demo demo-cluster test test-unit test-e2e lint fuzz bench cluster-up cluster-down images

@@ -7,18 +7,30 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/command"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := command.Execute(ctx, os.Args[1:], command.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv}, version())
+	streams := command.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv}
+	code := command.Execute(ctx, arguments(os.Args), streams, version())
 	stop()
 	os.Exit(code)
+}
+
+// arguments are those of the command line. kubectl asks a plugin for completions by a program of another name; a link to this one is it.
+func arguments(line []string) []string {
+	if name := filepath.Base(line[0]); strings.TrimSuffix(name, ".exe") == "kubectl_complete-kms" {
+		return append([]string{cobra.ShellCompRequestCmd}, line[1:]...)
+	}
+	return line[1:]
 }
 
 // version is that of the module, or the commit of a build from a checkout: the webhook's of the same release.

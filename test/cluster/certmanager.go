@@ -33,7 +33,6 @@ func (c *Cluster) LoadCertManager(ctx context.Context, output io.Writer) (chart 
 		Name:  "cert-manager",
 		Dir:   filepath.Join(source, "test/cluster/certmanager"),
 		Steps: []build.Step{{Packages: []string{"."}, LDFlags: "-s -w"}},
-		Hint:  "; one to three minutes, once",
 	}
 	programs, err := module.Ensure(ctx, cache, progress.New(output))
 	if err != nil {

@@ -134,7 +134,6 @@ func (v version) module(dir, mod string) build.Module {
 		Dir:   dir,
 		Steps: []build.Step{{Packages: []string{"."}, LDFlags: strings.Join(flags, " ")}},
 		Links: []build.Link{{Name: "kubectl", Program: "kubernetes"}},
-		Hint:  "; the first build takes 6 to 9 minutes on two cores, later runs reuse it",
 	}
 	if mod != defaultMod {
 		m.Mod = mod
@@ -159,6 +158,5 @@ func containerdModule(source string) build.Module {
 				LDFlags: "-s -w -linkmode external -extldflags -static",
 			},
 		},
-		Hint: "; one to two minutes, once",
 	}
 }

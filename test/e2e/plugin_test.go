@@ -17,8 +17,6 @@ import (
 	"testing"
 
 	k8syaml "sigs.k8s.io/yaml"
-
-	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 )
 
 var apiAccess = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
@@ -173,7 +171,7 @@ func TestPluginValidate(t *testing.T) {
 // The plugin is installed as the README says, and a shell completes what it takes.
 func TestPluginIsInstalled(t *testing.T) {
 	t.Parallel()
-	install := regexp.MustCompile("`(CGO_ENABLED=0 go build -o ~/.local/bin/kubectl-kms [^`]+)`").FindStringSubmatch(readme(t))
+	install := regexp.MustCompile("`(CGO_ENABLED=0 go build -o ~/.local/bin/kubectl-kms [^`]+)`").FindStringSubmatch(page(t, "README.md").Text)
 	if install == nil {
 		t.Fatal("README.md does not say how the plugin is installed")
 	}
@@ -198,19 +196,7 @@ func TestPluginIsInstalled(t *testing.T) {
 	}
 	entered(install[1], "GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOFLAGS=-buildvcs=false")
 
-	pages, err := docs.Read(repository)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range pages {
-		for _, b := range p.Blocks {
-			if p.File == "README.md" && strings.HasPrefix(b.Text, "#!/bin/sh\n") {
-				if err := os.WriteFile(filepath.Join(bin, "kubectl_complete-kms"), []byte(b.Text), 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	}
+	entered("ln -s kubectl-kms ~/.local/bin/kubectl_complete-kms") // as the README says
 	ns := namespace(t)
 	apply(t, workload{name: "completed"}.pod(ns))
 	for typed, want := range map[string]string{

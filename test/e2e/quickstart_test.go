@@ -133,7 +133,7 @@ func (r *reader) enter(t *testing.T, command string) {
 	words := strings.Fields(command)
 	r.entered[words[0]+" "+words[1]] = true
 	switch words[0] {
-	case "make": // make demo is TestDemo; make test runs this
+	case "make": // TestDemo and TestDemoOnNamedCluster run demo-cluster, a unit test runs demo, and make test runs this
 	case "aliyun": // see administer
 	case "helm":
 		// The images are on the node already, and the emulator's certificate authority is its own.

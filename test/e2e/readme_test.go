@@ -4,48 +4,94 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 )
 
-// The demo ends well, and the README shows what it prints.
+// The demo ends well on the project's own cluster, and its page shows what it prints.
 func TestDemo(t *testing.T) {
-	var transcript bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), "make", "demo")
-	cmd.Dir = repository
-	cmd.Env = os.Environ()
-	if own != nil {
-		cmd.Env = append(cmd.Env, "CLUSTER_DIR="+own.dir)
+	if own == nil {
+		t.Skip("is on the project's own cluster; TestDemoOnNamedCluster is on any")
 	}
-	cmd.Stdout = io.MultiWriter(&transcript, os.Stdout)
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Run(); err != nil {
+	printed, err := demo(t, "CLUSTER_DIR="+own.dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	printed := strings.Split(normal(transcript.String()), "\n")
-	shown := strings.Split(normal(section(t, "demo")), "\n")
-	if len(shown) < 20 {
-		t.Fatalf("the README shows only %d lines of the demo", len(shown))
+	transcript := page(t, "docs/demo-cluster.md").Section("demo")
+	if n := strings.Count(transcript, "\n"); n < 20 {
+		t.Errorf("the page shows only %d lines of the demo", n)
 	}
-	for _, line := range shown {
-		line = strings.TrimSpace(line)
-		if line == "" || line == "…" || strings.HasPrefix(line, "```") {
-			continue
-		}
-		next := 0
-		for next < len(printed) && !strings.Contains(printed[next], line) {
-			next++
-		}
-		if next == len(printed) {
-			t.Fatalf("the README shows a line that the demo did not print (there): %q", line)
-		}
-		printed = printed[next+1:]
+	if line := docs.Unprinted(transcript, printed); line != "" {
+		t.Errorf("docs/demo-cluster.md shows a line that the demo did not print (there): %q", line)
 	}
+}
+
+// The demo ends well on a cluster that is named for it, whatever KUBECONFIG says, and leaves alone what is not its own.
+func TestDemoOnNamedCluster(t *testing.T) {
+	dir := t.TempDir()
+	loaded, loader := filepath.Join(dir, "loaded"), filepath.Join(dir, "load")
+	load := ":"
+	if own != nil {
+		load = fmt.Sprintf(`CLUSTER_DIR=%q %q load "$1"`, own.dir, own.program)
+		t.Cleanup(func() { // the demo's webhook calls its emulator by another name
+			for _, part := range []string{"emulator", "webhook"} {
+				kubectl(t, "apply", "-k", filepath.Join(installDir(), part))
+			}
+			kubectl(t, "-n", "kms-agent-injector", "rollout", "restart", "deployment/kms-webhook") // at once with this configuration
+			kubectl(t, "-n", "kms-emulator", "rollout", "status", "deployment/kms-emulator", "--timeout=5m")
+			kubectl(t, "-n", "kms-agent-injector", "rollout", "status", "deployment/kms-webhook", "--timeout=5m")
+		})
+	}
+	script := fmt.Sprintf("#!/bin/sh -e\necho \"$1\" >>%q\n%s\n", loaded, load)
+	if err := os.WriteFile(loader, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"DEMO_KUBECONFIG=" + kubeconfig, "LOAD_IMAGES=" + loader, "KUBECONFIG=" + filepath.Join(dir, "none"),
+		"PATH=" + filepath.Dir(kubectlPath) + ":" + os.Getenv("PATH")}
+
+	kubectl(t, "delete", "namespace", "--field-selector=metadata.name=shop", "-l", "kms-agent-injector/demo=true")
+	kubectl(t, "create", "namespace", "shop")
+	kubectl(t, "-n", "shop", "create", "configmap", "not-the-demos")
+	if printed, err := demo(t, env...); err == nil || !strings.Contains(printed, "namespace/shop without the label kms-agent-injector/demo=true") {
+		t.Errorf("a namespace that is not the demo's was not refused: %v", err)
+	}
+	kubectl(t, "-n", "shop", "get", "configmap", "not-the-demos")
+	kubectl(t, "delete", "namespace", "shop")
+
+	if _, err := demo(t, env...); err != nil {
+		t.Fatal(err)
+	}
+	archives, err := os.ReadFile(loaded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, image := range []string{"kms-webhook", "kms-agent", "kms-emulator", "demo-app"} {
+		if !strings.Contains(string(archives), "/"+image+".tar\n") {
+			t.Errorf("the image %s was not loaded:\n%s", image, archives)
+		}
+	}
+}
+
+// demo runs make demo-cluster and returns what it printed.
+func demo(t *testing.T, env ...string) (string, error) {
+	t.Helper()
+	var printed bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "make", "demo-cluster")
+	cmd.Dir = repository
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout = io.MultiWriter(&printed, os.Stdout)
+	cmd.Stderr = cmd.Stdout
+	err := cmd.Run()
+	return printed.String(), err
 }
 
 // The steps of make test that the README shows are those of its script.
@@ -54,7 +100,7 @@ func TestReadmeSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps := regexp.MustCompile(`(?m)^\[ *[0-9.]+s\] (.*)$`).FindAllStringSubmatch(section(t, "test"), -1)
+	steps := regexp.MustCompile(`(?m)^\[ *[0-9.]+s\] (.*)$`).FindAllStringSubmatch(page(t, "README.md").Section("test"), -1)
 	if len(steps) < 6 {
 		t.Fatalf("the README shows only %d steps of make test", len(steps))
 	}
@@ -65,33 +111,11 @@ func TestReadmeSteps(t *testing.T) {
 	}
 }
 
-func readme(t *testing.T) string {
+func page(t *testing.T, file string) docs.Page {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(repository, "README.md"))
+	pages, err := docs.Read(repository)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
-}
-
-func section(t *testing.T, name string) string {
-	t.Helper()
-	_, rest, found := strings.Cut(readme(t), "<!-- "+name+" -->\n")
-	text, _, closed := strings.Cut(rest, "<!-- /"+name+" -->")
-	if !found || !closed {
-		t.Fatalf("README.md has no section %q", name)
-	}
-	return strings.TrimSpace(text)
-}
-
-var differs = regexp.MustCompile(`\[ *[0-9.]+s\]|-[a-z0-9]{6,10}-[a-z0-9]{5}\b|[0-9A-F]{8}-[0-9A-F-]+|\b([0-9]+[dhms])+\b|[0-9]+(\.[0-9]+)?|[ \t]+`)
-
-// normal leaves out of a transcript what is different each time: times, numbers, names of pods, ids of requests.
-func normal(text string) string {
-	return differs.ReplaceAllStringFunc(text, func(s string) string {
-		if strings.TrimSpace(s) == "" {
-			return " "
-		}
-		return "#"
-	})
+	return pages[slices.IndexFunc(pages, func(p docs.Page) bool { return p.File == file })]
 }

@@ -1,68 +1,32 @@
 package emulatortest
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/oidc"
 )
 
-// Issuer signs OIDC tokens as a cluster's API server does for its ServiceAccounts.
-type Issuer struct {
-	URL string
-	// Clock tells the time of issue. Default: time.Now.
-	Clock func() time.Time
-
-	key jose.JSONWebKey
-}
+// Issuer is an oidc.Issuer that fails tests instead of returning errors.
+type Issuer struct{ *oidc.Issuer }
 
 // NewIssuer makes an issuer with a fresh key.
 func NewIssuer(t testing.TB, url string) *Issuer {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	issuer, err := oidc.NewIssuer(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Issuer{URL: url, Clock: time.Now, key: jose.JSONWebKey{Key: key, KeyID: rand.Text(), Algorithm: string(jose.ES256), Use: "sig"}}
+	return &Issuer{issuer}
 }
 
-// JWKS is the issuer's public key as a JSON Web Key Set.
-func (i *Issuer) JWKS() []byte {
-	document, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{i.key.Public()}})
-	if err != nil {
-		panic(err) // a key we made ourselves always encodes
-	}
-	return document
-}
-
-// Token signs a token of the subject for sts.aliyuncs.com, valid for an hour from now. The changes are made before it
-// is signed.
+// Token signs a token as oidc.Issuer does.
 func (i *Issuer) Token(t testing.TB, subject string, changes ...func(*jwt.Claims)) string {
 	t.Helper()
-	now := i.Clock()
-	claims := jwt.Claims{
-		Issuer:    i.URL,
-		Subject:   subject,
-		Audience:  jwt.Audience{"sts.aliyuncs.com"},
-		IssuedAt:  jwt.NewNumericDate(now),
-		NotBefore: jwt.NewNumericDate(now),
-		Expiry:    jwt.NewNumericDate(now.Add(time.Hour)),
-	}
-	for _, change := range changes {
-		change(&claims)
-	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: i.key}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := jwt.Signed(signer).Claims(claims).Serialize()
+	token, err := i.Issuer.Token(subject, changes...)
 	if err != nil {
 		t.Fatal(err)
 	}

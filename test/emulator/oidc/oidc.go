@@ -1,4 +1,5 @@
-// Package oidc verifies the tokens of an OpenID Connect issuer as Alibaba Cloud's AssumeRoleWithOIDC does.
+// Package oidc signs the tokens of an OpenID Connect issuer as a cluster does, and verifies them as Alibaba Cloud's
+// AssumeRoleWithOIDC does.
 package oidc
 
 import (

@@ -2,6 +2,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -56,16 +57,32 @@ func (c Client) Release(ctx context.Context) string {
 	return usualNamespace
 }
 
+// Version is that of the webhook, as its chart labels the Deployment.
+func (c Client) Version(ctx context.Context) (string, error) {
+	deployment, err := c.deployment(ctx, c.Release(ctx))
+	if err != nil {
+		return "", fmt.Errorf("read the webhook's version: %w", err)
+	}
+	return cmp.Or(deployment.Labels["app.kubernetes.io/version"], "of no known version"), nil
+}
+
+// deployment is the webhook's.
+func (c Client) deployment(ctx context.Context, namespace string) (*appsv1.Deployment, error) {
+	deployment, err := c.Kube.AppsV1().Deployments(namespace).Get(ctx, Deployment, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("there is no webhook in namespace %s; if it is in another, say --webhook-namespace", namespace)
+	}
+	return deployment, err
+}
+
 // Policy is the webhook's configuration, and the version of the API server.
 func (c Client) Policy(ctx context.Context) (policy clusterconfig.Config, version string, err error) {
 	fail := func(err error) (clusterconfig.Config, string, error) {
 		return clusterconfig.Config{}, "", fmt.Errorf("read the webhook's configuration: %w", err)
 	}
 	namespace := c.Release(ctx)
-	deployment, err := c.Kube.AppsV1().Deployments(namespace).Get(ctx, Deployment, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return fail(fmt.Errorf("there is no webhook in namespace %s; if it is in another, say --webhook-namespace", namespace))
-	} else if err != nil {
+	deployment, err := c.deployment(ctx, namespace)
+	if err != nil {
 		return fail(err)
 	}
 	name := configMap(deployment)

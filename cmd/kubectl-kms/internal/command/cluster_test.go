@@ -133,3 +133,20 @@ func TestValidateWithoutThePolicy(t *testing.T) {
 		t.Errorf("%d %s%s", code, stdout, stderr)
 	}
 }
+
+// The webhook's version is the one that its Deployment is labelled with.
+func TestVersion(t *testing.T) {
+	fake := shop()
+	server := fake.Start(t)
+	code, stdout, stderr := run(t, "", "version", "--server", server)
+	if code != 1 || stdout != "kubectl-kms v1.2.3\n" || !strings.Contains(stderr, "there is no webhook in namespace kms-agent-injector") {
+		t.Errorf("without a webhook: %d %s%s", code, stdout, stderr)
+	}
+	fake = shop()
+	fake.Objects["/apis/apps/v1/namespaces/kms-agent-injector/deployments/kms-webhook"] = object{"kind": "Deployment", "apiVersion": "apps/v1",
+		"metadata": object{"name": "kms-webhook", "labels": object{"app.kubernetes.io/version": "v1.1.0"}}}
+	code, stdout, stderr = run(t, "", "version", "--server", fake.Start(t))
+	if code != 0 || stdout != "kubectl-kms v1.2.3\nkms-webhook v1.1.0\n" {
+		t.Errorf("%d %s%s", code, stdout, stderr)
+	}
+}

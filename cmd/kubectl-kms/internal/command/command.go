@@ -96,10 +96,7 @@ func (sh *shell) root() *cobra.Command {
 	sh.kube.AddFlags(flags)
 	offer(root, "namespace", sh.completeNamespaces)
 	flags.StringVar(&sh.webhookNamespace, "webhook-namespace", "", "namespace of kms-webhook (default: where its webhook configuration says)")
-	root.AddCommand(sh.inject(), sh.validate(), sh.explain(), sh.status(), sh.doctor(), sh.atRest(), &cobra.Command{
-		Use: "version", Short: "Print the plugin's version", Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		Run: func(*cobra.Command, []string) { fmt.Fprintln(sh.Out, "kubectl-kms", sh.version) },
-	})
+	root.AddCommand(sh.inject(), sh.validate(), sh.explain(), sh.status(), sh.doctor(), sh.atRest(), sh.versions())
 	return root
 }
 

@@ -208,7 +208,7 @@ func TestHelpAndCompletion(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, cmd := range append(root.Commands(), atRest.Commands()...) {
-		if cmd.Name() != "version" && (cmd.Example == "" || cmd.Short == "") {
+		if cmd.Example == "" || cmd.Short == "" {
 			t.Errorf("%s has no example", cmd.Name())
 		}
 		if !cmd.HasParent() || cmd.ValidArgsFunction == nil {
@@ -229,8 +229,8 @@ func TestHelpAndCompletion(t *testing.T) {
 			t.Errorf("kubectl kms %s completes to\n%s\nwant\n%s", typed, stdout, want)
 		}
 	}
-	for _, version := range []string{"version", "--version"} {
-		if code, stdout, stderr := run(t, "", version); code != 0 || stdout != "kubectl-kms v1.2.3\n" {
+	for _, version := range []string{"version --client", "--version"} {
+		if code, stdout, stderr := run(t, "", strings.Fields(version)...); code != 0 || stdout != "kubectl-kms v1.2.3\n" {
 			t.Error(version, code, stdout, stderr)
 		}
 	}

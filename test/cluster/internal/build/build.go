@@ -4,6 +4,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,6 @@ type Module struct {
 	Mod   string // its module file in Dir, for one that has several; default go.mod
 	Steps []Step // go build invocations
 	Links []Link // further names of its programs
-	Hint  string // what to expect of a first build, for the person who waits: ends the line that says it begins
 }
 
 // Step is one go build.
@@ -90,7 +90,7 @@ func (m Module) compileInto(ctx context.Context, dir string, log *progress.Print
 		return err
 	}
 	defer os.RemoveAll(work)
-	log.Line("%s: not built yet%s", m.Name, m.Hint)
+	log.Line("%s: not built yet; this is done once", m.Name)
 	for _, step := range m.Steps {
 		if err := m.compile(ctx, step, work, log); err != nil {
 			return err
@@ -145,7 +145,8 @@ func (m Module) goCommand(ctx context.Context, cgo bool, args ...string) *exec.C
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	cmd.Env = append(cmd.Env, "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0")
+	// The compiler collects less garbage, for a fifth of its time and 100 MB more memory: the linker takes 2.5 GB anyway.
+	cmd.Env = append(cmd.Env, "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0", "GOGC="+cmp.Or(os.Getenv("GOGC"), "400"))
 	if cgo {
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
 	}

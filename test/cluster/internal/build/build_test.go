@@ -84,9 +84,9 @@ func TestKey(t *testing.T) {
 	if other, _ := keyOf(flagged, "go1.26.8 amd64"); other == base {
 		t.Error("other flags, same key")
 	}
-	hinted := m
-	hinted.Hint, hinted.Dir = "takes long", source(t, "one").Dir
-	if other, _ := keyOf(hinted, "go1.26.8 amd64"); other != base {
+	elsewhere := m
+	elsewhere.Dir = source(t, "one").Dir
+	if other, _ := keyOf(elsewhere, "go1.26.8 amd64"); other != base {
 		t.Error("same sources elsewhere, another key")
 	}
 	if other, _ := keyOf(source(t, "two"), "go1.26.8 amd64"); other == base {

@@ -4,62 +4,84 @@ package build
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
 )
 
-// compile runs one go build and reports how many packages it has behind it. go build -v names each package that it
-// compiles; what the build cache has already is not named, so the count ends below the total.
+// compile runs one go build and reports how far it is: go build -v names each package as it begins with it, and none that the build
+// cache has.
 func (m Module) compile(ctx context.Context, step Step, into string, log *progress.Printer) error {
-	flags := []string{"-trimpath", "-buildvcs=false", "-tags=" + step.Tags}
+	flags := []string{"-trimpath", "-buildvcs=false", "-tags=" + step.Tags,
+		// Without what debuggers read, which the linker leaves out too, compiling takes a seventh less time. The standard library's
+		// packages stay those of other builds.
+		"-gcflags=all=-dwarf=false", "-gcflags=std="}
 	if m.Mod != "" {
 		flags = append(flags, "-modfile="+m.Mod)
 	}
 	report := log.Begin("%s: looking at the sources", m.Name)
 	began := time.Now()
 
-	total, err := m.countPackages(ctx, step, flags, report)
+	sizes, err := m.toCompile(ctx, step, flags, report)
 	if err != nil {
 		report.Done("%s: stopped", m.Name)
 		return err
 	}
-	report.Update("%s: %d packages at most to compile", m.Name, total)
-	compiled := 0
+	progress, compiling := newEstimate(sizes), time.Now()
+	report.Update("%s: %s", m.Name, progress.after(0))
 	args := append([]string{"build", "-v", "-o", into + "/", "-ldflags=" + step.LDFlags}, flags...)
-	err = m.follow(ctx, step, append(args, step.Packages...), io.Discard, func(line string) {
-		compiled++
-		report.Update("%s: compiled %d of at most %d packages", m.Name, compiled, total)
-		if strings.HasSuffix(line, "/"+m.Name) { // the program itself, which is the last
-			report.Update("%s: linking", m.Name)
-		}
+	err = m.follow(ctx, step, append(args, step.Packages...), io.Discard, func(name string) {
+		progress.begin(name)
+		report.Update("%s: %s", m.Name, progress.after(time.Since(compiling)))
 	}, report)
 	if err != nil {
-		report.Done("%s: stopped after %d packages", m.Name, compiled)
+		report.Done("%s: stopped after %d packages", m.Name, progress.begun)
 		return err
 	}
-	report.Done("%s: built %s in %s (%d packages compiled)", m.Name, m.programs(step), time.Since(began).Round(time.Second), compiled)
+	report.Done("%s: built %s in %s (%d packages compiled)", m.Name, m.programs(step), time.Since(began).Round(time.Second), progress.begun)
 	return nil
 }
 
-// countPackages also downloads the modules, as go list needs their files.
-func (m Module) countPackages(ctx context.Context, step Step, flags []string, report *progress.Step) (int, error) {
-	var lines lineCounter
-	args := append([]string{"list", "-deps"}, flags...)
-	err := m.follow(ctx, step, append(args, step.Packages...), &lines, func(string) {}, report)
-	return int(lines), err
-}
-
-type lineCounter int
-
-func (c *lineCounter) Write(p []byte) (int, error) {
-	*c += lineCounter(strings.Count(string(p), "\n"))
-	return len(p), nil
+// toCompile returns the packages that go build would compile, with the size of their sources. It downloads the modules, as go list
+// needs their files.
+func (m Module) toCompile(ctx context.Context, step Step, flags []string, report *progress.Step) (map[string]int64, error) {
+	const cached = "not installed but available in build cache"
+	var list bytes.Buffer
+	args := append([]string{"list", "-deps", "-json=ImportPath,Dir,GoFiles,CgoFiles,Stale,StaleReason"}, flags...)
+	if err := m.follow(ctx, step, append(args, step.Packages...), &list, func(string) {}, report); err != nil {
+		return nil, err
+	}
+	sizes := map[string]int64{}
+	for dec := json.NewDecoder(&list); ; {
+		var p struct {
+			ImportPath, Dir, StaleReason string
+			GoFiles, CgoFiles            []string
+			Stale                        bool
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return sizes, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("read what go list prints: %w", err)
+		}
+		if !p.Stale || p.StaleReason == cached {
+			continue
+		}
+		sizes[p.ImportPath] = 0
+		for _, file := range append(p.GoFiles, p.CgoFiles...) {
+			if info, err := os.Stat(filepath.Join(p.Dir, file)); err == nil { // a file of cgo's is made later
+				sizes[p.ImportPath] += info.Size()
+			}
+		}
+	}
 }
 
 // follow runs the Go tool and reads its standard error: package names go to compiled, downloads to report, and the rest

@@ -8,10 +8,19 @@ export CLUSTER_DIR=${CLUSTER_DIR:-$PWD/.cluster}
 emulator() { show kubectl -n kms-emulator exec deploy/kms-emulator -- /kms-emulator "$@"; }
 first=first-$RANDOM$RANDOM second=second-$RANDOM$RANDOM
 
-if [[ -n ${KUBECONFIG:-} ]]; then
-  export OWN_CLUSTER=false
-  step "Use the cluster of KUBECONFIG=$KUBECONFIG"
-  command -v kubectl >/dev/null || fail "KUBECONFIG is set, but there is no kubectl in PATH"
+# What the demo may change or delete on a cluster of the user's has this label; test/install labels what it installs.
+label=kms-agent-injector/demo=true
+
+# A KUBECONFIG of the environment is not the demo's: the cluster to use is named for it.
+unset KUBECONFIG
+if [[ -n ${DEMO_KUBECONFIG:-} ]]; then
+  export KUBECONFIG=$DEMO_KUBECONFIG OWN_CLUSTER=false
+  step "Use the cluster of DEMO_KUBECONFIG=$KUBECONFIG"
+  command -v kubectl >/dev/null || fail "DEMO_KUBECONFIG is set, but there is no kubectl in PATH"
+  found=$(kubectl get namespaces,mutatingwebhookconfigurations -l '!kms-agent-injector/demo' -o name)
+  foreign=$(grep -x -e namespace/shop -e namespace/kms-emulator -e '[^ ]*/kms-agent-injector' <<<"$found" || true)
+  [[ -z $foreign ]] || fail "the cluster has" $foreign "without the label $label, so not of an earlier demo, which this one would replace;" \
+    "nothing was changed. Remove it or use another cluster"
 else
   export OWN_CLUSTER=true
   step "Start a Kubernetes of our own; the first time it is built from source, which takes minutes"
@@ -23,7 +32,7 @@ show kubectl get nodes
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -o bin/kubectl-kms ./cmd/kubectl-kms
 export PATH=$PWD/bin:$PATH # where kubectl finds its plugin
 test/install/install.sh
-kubectl delete namespace shop --ignore-not-found >/dev/null
+kubectl delete namespace --field-selector metadata.name=shop -l "$label" >/dev/null
 emulator reset >/dev/null
 
 step "Create a secret in KMS"
@@ -107,9 +116,9 @@ Go on:      eval "\$(bin/cluster env)"    # kubectl and KUBECONFIG for this shel
 Remove it:  make cluster-down
 TEXT
 else
+  removed=namespaces,clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations
+  removed+=,validatingadmissionpolicies,validatingadmissionpolicybindings
   cat <<TEXT
-Remove it:  kubectl delete namespace shop
-            kubectl delete -k dist/install/webhook
-            kubectl delete -k dist/install/emulator
+Remove it:  kubectl delete -l $label $removed
 TEXT
 fi

@@ -1,0 +1,46 @@
+package build
+
+import (
+	"fmt"
+	"time"
+)
+
+// speedShows is how long a build must have gone on before it says anything of the machine: the first packages are small.
+const speedShows = 15 * time.Second
+
+// An estimate tells how long a build goes on, from how fast it has been. Compiling takes time in proportion to the size of the
+// sources, roughly: a prediction is some tenths wrong at the beginning and gets better.
+type estimate struct {
+	sizes       map[string]int64 // of the sources of the packages that are to be compiled, in bytes
+	total, done int64
+	begun       int
+	current     string
+}
+
+func newEstimate(sizes map[string]int64) *estimate {
+	e := &estimate{sizes: sizes}
+	for _, size := range sizes {
+		e.total += size
+	}
+	return e
+}
+
+// begin notes that a package is compiled now, so that the one before it is done, or nearly.
+func (e *estimate) begin(name string) {
+	e.done += e.sizes[e.current]
+	e.begun++
+	e.current = name
+}
+
+// after is the progress after a time.
+func (e *estimate) after(elapsed time.Duration) string {
+	text := fmt.Sprintf("compiling package %d of %d", e.begun, len(e.sizes))
+	if elapsed < speedShows || e.done == 0 {
+		return text
+	}
+	left := time.Duration(float64(elapsed) * float64(e.total-e.done) / float64(e.done))
+	if left < time.Minute {
+		return text + ", less than a minute to go"
+	}
+	return fmt.Sprintf("%s, about %d min to go", text, left.Round(time.Minute)/time.Minute)
+}
