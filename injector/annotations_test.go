@@ -80,7 +80,7 @@ var effects = map[string]struct {
 	"agent-requests": {value: "cpu=7m", get: func(p injected) any { return p.cpu("requests") }, want: "7m",
 		refuse: map[string]string{"memory=1Gi": "more than the administrator allows", "memory=100Mi": "is more than the limit"}},
 	"agent-limits": {value: "cpu=70m", get: func(p injected) any { return p.cpu("limits") }, want: "70m",
-		refuse: map[string]string{"memory=1Gi": "more than the administrator allows", "memory=1Mi": "is less than the request"}},
+		refuse: map[string]string{"memory=1Gi": "more than the administrator allows", "memory=20Mi": "is less than the request", "memory=1Mi": "write memory=16Mi or more"}},
 	"log-level":  {value: "debug", get: func(p injected) any { return p.agent().LogLevel }, want: "debug"},
 	"log-format": {value: "text", get: func(p injected) any { return p.agent().LogFormat }, want: "text"},
 	"region": {value: "cn-beijing", get: func(p injected) any { return p.agent().KMS.Host }, want: "kms-vpc.cn-beijing.aliyuncs.com",
