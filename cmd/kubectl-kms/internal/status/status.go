@@ -110,10 +110,9 @@ func (s Source) Of(ctx context.Context, pods []corev1.Pod) []Pod {
 			nodes[pods[i].Spec.NodeName] = node
 		}
 		group.Go(func() error {
-			for _, limit := range []chan struct{}{node, room} {
-				limit <- struct{}{}
-				defer func() { <-limit }()
-			}
+			node <- struct{}{}
+			room <- struct{}{}
+			defer func() { <-room; <-node }()
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
 			p, ok, err := injected.Read(&pods[i])
