@@ -310,11 +310,11 @@ func (o *Pod) remember(p injected.Pod, now time.Time) {
 	for _, w := range o.Warnings {
 		o.more("warning: "+w, "")
 	}
-	for _, r := range check.Restarted(p.Pod, agentconfig.ContainerName) {
+	for _, r := range check.Restarted(p.Pod, agentconfig.InitContainerName, agentconfig.ContainerName) {
 		switch {
 		case r.OutOfMemory():
 			o.more(r.Says(now)+"\n  fix: raise memory in the annotation agent-limits, or ask for fewer or smaller secrets", r.Reason)
-		case now.Sub(r.At) < time.Hour:
+		case r.Container == agentconfig.ContainerName && now.Sub(r.At) < time.Hour:
 			o.more(r.Says(now), r.Reason)
 		}
 	}
