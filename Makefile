@@ -40,8 +40,8 @@ test-e2e: ## The end-to-end suite on the test cluster (K8S_VERSION=1.35: of that
 bench: ## Benchmarks, as ratios within one run.
 	@test/bench.sh
 
-bench-start: ## Compare the start of injected pods with control pods of the same shape, on the test cluster.
-	go test -tags e2e -count=1 -timeout 60m -v -run '^TestStartCost$$' ./test/e2e -start-rounds 20
+bench-start: ## Compare the start of injected pods with control pods of the same shape, and list 100 of them, on the test cluster.
+	go test -tags e2e -count=1 -timeout 60m -v -run '^(TestStartCost|TestStatusOfManyPods)$$' ./test/e2e -start-rounds 20 -status-pods 100
 
 cluster-up: ## Start the test cluster: a real one-node Kubernetes, built from source at the first time.
 	@go run -C test/cluster ./cmd/cluster up

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
@@ -57,6 +58,9 @@ func TestErrorsWithoutACode(t *testing.T) {
 	}{
 		{&identity.Error{Host: "sts.example", Err: errors.New("no such host")}, "check that pods reach sts.example on port 443"},
 		{&kms.Error{Status: 502, Err: errors.New("not KMS")}, "check that pods reach kms.example on port 443"},
+		{&kms.Error{Err: &openapi.SilenceError{Host: "kms.example", Limit: 10 * time.Second}}, "restarting pods helps nothing"},
+		{&identity.Error{Host: "sts.example", Err: &openapi.SilenceError{Host: "sts.example"}}, "the status page of STS"},
+		{&RenderError{Annotation: "secret.pw", Err: errors.New("path is not in the secret")}, "correct keys, format or template of secret.pw"},
 		{&identity.TokenError{Path: "/token", Err: fs.ErrPermission}, "fsGroup"},
 		{&identity.Error{Action: identity.AssumeRole, Host: "sts.example", Err: errors.New("no such host")},
 			"check that pods reach sts.example on port 443"},

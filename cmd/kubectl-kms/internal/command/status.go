@@ -31,7 +31,8 @@ func (sh *shell) status() *cobra.Command {
 		Short: "List pods: role, secrets, versions, freshness",
 		Long: "Lists the pods of a namespace that ask for the agent: as whom they read which secrets, which versions their files have, and\n" +
 			"when KMS last gave them; below that, what is wrong and why. Versions and times come from the agents (kms-agent status, by\n" +
-			"exec); they say no value. Pods in mode init say what they started with. Without the right to exec there is what the pods' own status tells.\n\n" +
+			"exec); they say no value. Pods in mode init say what they started with. Without the right to exec there is what\n" +
+			"the pods' own status tells.\n\n" +
 			"Exit code: 0 nothing is wrong, 1 something is, 2 some of it could not be seen.",
 		Annotations: map[string]string{judges: "not looked at"},
 		Example: `  # The pods of the current namespace

@@ -71,7 +71,7 @@ func (e *examination) kms() {
 		case refused:
 			c.State, c.Says = Unneeded, name+": not asked for, without a session"
 		case e.stuck && !e.asked:
-			c.State, c.Says = Unneeded, name+": not asked for: the pod has not started"
+			c.State, c.Says = Unneeded, name+": not asked for: the agent does not run"
 		case !e.asked:
 			c.State, c.Says = Unseen, name+": the agent does not say, as above"
 		case len(e.of(KMS)) > 0 && !slices.Contains(e.held.Asked, name):
@@ -99,7 +99,7 @@ func (e *examination) holds(name string) string {
 // waits says of a link that it has no part in this yet, if the agent could not start.
 func (e *examination) waits(link string) bool {
 	if e.stuck && !e.asked {
-		e.add(link, Unneeded, "the pod has not started", "")
+		e.add(link, Unneeded, "the agent does not run", "")
 		return true
 	}
 	return false

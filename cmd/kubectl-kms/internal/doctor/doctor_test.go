@@ -264,6 +264,12 @@ func TestChain(t *testing.T) {
 			k.pod.Status.InitContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{
 				Reason: "OOMKilled", ExitCode: 137, FinishedAt: metav1.Date(2026, 1, 1, 0, 4, 0, 0, time.UTC)}
 		}, "start", "has restarted 2 times, last 60s ago after OOMKilled"},
+		"out of memory again and again": {func(k *kube) {
+			k.pod.Status.InitContainerStatuses[0].RestartCount = 2
+			k.pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}}
+			k.pod.Status.InitContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{Message: "the log's end",
+				Reason: "OOMKilled", ExitCode: 137, FinishedAt: metav1.Date(2026, 1, 1, 0, 4, 0, 0, time.UTC)}
+		}, "start", "kms-agent-init waits: CrashLoopBackOff; kms-agent-init has restarted 2 times, last 60s ago after OOMKilled"},
 		"refused besides": {func(k *kube) {
 			k.refusal, k.states = "denied", []check.PodState{{Name: "a", State: "fresh"}, {Name: "b", State: "fresh"}}
 		}, "injection pods", "pods          2 fresh; 2 cannot be made\n"},

@@ -144,9 +144,9 @@ func (e *examination) start(ctx context.Context, now time.Time) {
 	if check.Ended(e.pod) {
 		says = "the pod has ended"
 	}
-	state, cure := Good, ""
+	state, cure, restarts := Good, "", ""
 	for _, r := range check.Restarted(e.pod, agentconfig.ContainerName, agentconfig.InitContainerName) {
-		says += "; " + r.Says(now)
+		restarts += "; " + r.Says(now)
 		if r.OutOfMemory() && now.Sub(r.At) < time.Hour {
 			state, cure = Broken, "raise memory in the annotation agent-limits, or ask for fewer or smaller secrets"
 		}
@@ -155,7 +155,11 @@ func (e *examination) start(ctx context.Context, now time.Time) {
 	case len(waits) > 0:
 		for _, w := range waits {
 			e.stuck = e.stuck || w.Container == "" || ofAgent(w.Container)
-			e.add(Start, Broken, w.String(), e.cureOf(w, describe))
+			if ofAgent(w.Container) {
+				e.add(Start, Broken, w.String()+restarts, cmp.Or(cure, e.cureOf(w, describe)))
+			} else {
+				e.add(Start, Broken, w.String(), e.cureOf(w, describe))
+			}
 		}
 	case words:
 		e.add(Start, Unneeded, "the agent fails, for the reason below", "")
@@ -166,7 +170,7 @@ func (e *examination) start(ctx context.Context, now time.Time) {
 	case e.pod.Status.Phase == corev1.PodPending:
 		e.add(Start, Good, "its first containers run", "")
 	default:
-		e.add(Start, state, says, cure)
+		e.add(Start, state, says+restarts, cure)
 	}
 }
 

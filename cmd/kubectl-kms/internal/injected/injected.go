@@ -128,6 +128,9 @@ func (p Pod) Status(container string) (corev1.ContainerStatus, bool) {
 	return all[i], true
 }
 
+// signalled and more are the exit codes of what a signal has ended: of it the kubelet keeps the end of its log, which are no last words.
+const signalled = 128
+
 // Failure is the last words of an agent that cannot start; "" if none has failed since the last that did start.
 func (p Pod) Failure() string {
 	for _, c := range p.containers {
@@ -136,11 +139,14 @@ func (p Pod) Failure() string {
 			continue
 		}
 		for _, state := range []corev1.ContainerState{s.State, s.LastTerminationState} {
-			if t := state.Terminated; t != nil && t.ExitCode != 0 {
-				return t.Message
-			} else if t != nil {
-				break
+			t := state.Terminated
+			if t == nil {
+				continue
 			}
+			if t.ExitCode != 0 && t.ExitCode < signalled {
+				return t.Message
+			}
+			break
 		}
 	}
 	return ""

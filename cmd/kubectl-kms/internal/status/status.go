@@ -84,6 +84,7 @@ func Verdict(pods []Pod) (wrong, unseen bool) {
 
 const (
 	parallel = 64              // agents that are asked at a time
+	ofNode   = 8               // of them on one node, which starts a process for each
 	patience = 5 * time.Second // for what is to be known about one pod
 )
 
@@ -99,11 +100,19 @@ func (s Source) Of(ctx context.Context, pods []corev1.Pod) []Pod {
 	labelled := s.labelled(ctx, pods)
 	found := make([]*Pod, len(pods))
 	var group errgroup.Group
-	group.SetLimit(parallel)
+	room, nodes := make(chan struct{}, parallel), map[string]chan struct{}{}
 	var mu sync.Mutex
 	done := 0
 	for i := range pods {
+		node := nodes[pods[i].Spec.NodeName]
+		if node == nil {
+			node = make(chan struct{}, ofNode)
+			nodes[pods[i].Spec.NodeName] = node
+		}
 		group.Go(func() error {
+			node <- struct{}{}
+			room <- struct{}{}
+			defer func() { <-room; <-node }()
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
 			p, ok, err := injected.Read(&pods[i])
@@ -273,14 +282,14 @@ func (o *Pod) judge(p injected.Pod, held status.Status, now time.Time) {
 	default:
 		o.say(Fresh, "")
 	}
-	o.more(untold)
+	o.more(untold, "")
 }
 
-// more adds what is to be said besides the state.
-func (o *Pod) more(text string) {
+// more adds what is to be said besides the state, and what pods that have it in common have, if that is not all of it.
+func (o *Pod) more(text, alike string) {
 	if text != "" {
 		o.Problem = strings.TrimPrefix(o.Problem+"\n"+text, "\n")
-		o.alike += text
+		o.alike += cmp.Or(alike, text)
 	}
 }
 
@@ -299,14 +308,14 @@ func (o *Pod) untold() string {
 // remember adds what may soon be wrong, and that the agent did not run all the time.
 func (o *Pod) remember(p injected.Pod, now time.Time) {
 	for _, w := range o.Warnings {
-		o.more("warning: " + w)
+		o.more("warning: "+w, "")
 	}
-	for _, r := range check.Restarted(p.Pod, agentconfig.ContainerName) {
+	for _, r := range check.Restarted(p.Pod, agentconfig.InitContainerName, agentconfig.ContainerName) {
 		switch {
 		case r.OutOfMemory():
-			o.more(r.Says(now) + "\n  fix: raise memory in the annotation agent-limits, or ask for fewer or smaller secrets")
-		case now.Sub(r.At) < time.Hour:
-			o.more(r.Says(now))
+			o.more(r.Says(now)+"\n  fix: raise memory in the annotation agent-limits, or ask for fewer or smaller secrets", r.Reason)
+		case r.Container == agentconfig.ContainerName && now.Sub(r.At) < time.Hour:
+			o.more(r.Says(now), r.Reason)
 		}
 	}
 }

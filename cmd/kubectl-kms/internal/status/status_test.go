@@ -3,6 +3,7 @@ package status
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -44,6 +45,9 @@ func pod(t *testing.T, name string) corev1.Pod {
 func TestMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pods := slices.Repeat([]corev1.Pod{pod(t, "web")}, 2000)
+		for i := range pods {
+			pods[i].Spec.NodeName = fmt.Sprint(i / 50)
+		}
 		pods[7].Name = "hangs"
 		var last int
 		source := Source{Progress: func(done, all int) { last = done }, Ask: func(ctx context.Context, p injected.Pod, _ bool) (status.Status, error) {
