@@ -42,14 +42,14 @@ func TestDemoOnNamedCluster(t *testing.T) {
 	load := ":"
 	if own != nil {
 		load = fmt.Sprintf(`CLUSTER_DIR=%q %q load "$1"`, own.dir, own.program)
-		t.Cleanup(func() { // the demo's webhook calls its emulator by another name
+		defer func() { // the demo's webhook calls its emulator by another name
 			for _, part := range []string{"emulator", "webhook"} {
 				kubectl(t, "apply", "-k", filepath.Join(installDir(), part))
 			}
 			kubectl(t, "-n", "kms-agent-injector", "rollout", "restart", "deployment/kms-webhook") // at once with this configuration
 			kubectl(t, "-n", "kms-emulator", "rollout", "status", "deployment/kms-emulator", "--timeout=5m")
 			kubectl(t, "-n", "kms-agent-injector", "rollout", "status", "deployment/kms-webhook", "--timeout=5m")
-		})
+		}()
 	}
 	script := fmt.Sprintf("#!/bin/sh -e\necho \"$1\" >>%q\n%s\n", loaded, load)
 	if err := os.WriteFile(loader, []byte(script), 0o755); err != nil {
@@ -67,7 +67,8 @@ func TestDemoOnNamedCluster(t *testing.T) {
 	kubectl(t, "-n", "shop", "get", "configmap", "not-the-demos")
 	kubectl(t, "delete", "namespace", "shop")
 
-	if _, err := demo(t, env...); err != nil {
+	printed, err := demo(t, env...)
+	if err != nil {
 		t.Fatal(err)
 	}
 	archives, err := os.ReadFile(loaded)
@@ -78,6 +79,17 @@ func TestDemoOnNamedCluster(t *testing.T) {
 		if !strings.Contains(string(archives), "/"+image+".tar\n") {
 			t.Errorf("the image %s was not loaded:\n%s", image, archives)
 		}
+	}
+	if own == nil {
+		return // the other tests need what would be removed
+	}
+	remove := regexp.MustCompile(`(?m)^Remove it:  kubectl (delete -l \S+ (\S+))$`).FindStringSubmatch(printed)
+	if remove == nil {
+		t.Fatal("the demo does not say how it is removed")
+	}
+	kubectl(t, strings.Fields(remove[1])...)
+	if left := regexp.MustCompile(`\S+/(kms-\S+|shop)`).FindAllString(kubectl(t, "get", remove[2], "-o", "name"), -1); left != nil {
+		t.Errorf("it leaves %s", left)
 	}
 }
 

@@ -21,24 +21,17 @@ import (
 // compile runs one go build and reports how far it is: go build -v names each package as it begins with it, and none that the build
 // cache has.
 func (m Module) compile(ctx context.Context, step Step, into string, log *progress.Printer) error {
-	flags := []string{"-trimpath", "-buildvcs=false", "-tags=" + step.Tags,
-		// Without what debuggers read, which the linker leaves out too, compiling takes a seventh less time. The standard library's
-		// packages stay those of other builds.
-		"-gcflags=all=-dwarf=false", "-gcflags=std="}
-	if m.Mod != "" {
-		flags = append(flags, "-modfile="+m.Mod)
-	}
 	report := log.Begin("%s: looking at the sources", m.Name)
 	began := time.Now()
 
-	sizes, err := m.toCompile(ctx, step, flags, report)
+	sizes, err := m.toCompile(ctx, step, report)
 	if err != nil {
 		report.Done("%s: stopped", m.Name)
 		return err
 	}
 	progress, compiling := newEstimate(sizes), time.Now()
 	report.Update("%s: %s", m.Name, progress.after(0))
-	args := append([]string{"build", "-v", "-o", into + "/", "-ldflags=" + step.LDFlags}, flags...)
+	args := append([]string{"build", "-v", "-o", into + "/", "-ldflags=" + step.LDFlags}, m.flags(step)...)
 	err = m.follow(ctx, step, append(args, step.Packages...), io.Discard, func(name string) {
 		progress.begin(name)
 		report.Update("%s: %s", m.Name, progress.after(time.Since(compiling)))
@@ -51,12 +44,24 @@ func (m Module) compile(ctx context.Context, step Step, into string, log *progre
 	return nil
 }
 
+// flags are those of go build and go list alike.
+func (m Module) flags(step Step) []string {
+	flags := []string{"-trimpath", "-buildvcs=false", "-tags=" + step.Tags,
+		// Without what debuggers read, which the linker leaves out too, compiling takes a seventh less time. The standard library's
+		// packages stay those of other builds.
+		"-gcflags=all=-dwarf=false", "-gcflags=std="}
+	if m.Mod != "" {
+		flags = append(flags, "-modfile="+m.Mod)
+	}
+	return flags
+}
+
 // toCompile returns the packages that go build would compile, with the size of their sources. It downloads the modules, as go list
 // needs their files.
-func (m Module) toCompile(ctx context.Context, step Step, flags []string, report *progress.Step) (map[string]int64, error) {
+func (m Module) toCompile(ctx context.Context, step Step, report *progress.Step) (map[string]int64, error) {
 	const cached = "not installed but available in build cache"
 	var list bytes.Buffer
-	args := append([]string{"list", "-deps", "-json=ImportPath,Dir,GoFiles,CgoFiles,Stale,StaleReason"}, flags...)
+	args := append([]string{"list", "-deps", "-json=ImportPath,Dir,GoFiles,CgoFiles,Stale,StaleReason"}, m.flags(step)...)
 	if err := m.follow(ctx, step, append(args, step.Packages...), &list, func(string) {}, report); err != nil {
 		return nil, err
 	}

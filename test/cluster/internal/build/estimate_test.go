@@ -1,6 +1,10 @@
+//go:build unix
+
 package build
 
 import (
+	"maps"
+	"slices"
 	"testing"
 	"time"
 )
@@ -22,6 +26,24 @@ func TestEstimate(t *testing.T) {
 		}
 		if got := e.after(c.elapsed); got != c.want {
 			t.Errorf("after %s of %s: %s, want %s", c.elapsed, c.begins, got, c.want)
+		}
+	}
+}
+
+// What the build cache has takes no time.
+func TestToCompile(t *testing.T) {
+	m := source(t, "one")
+	if _, err := m.Ensure(t.Context(), t.TempDir(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string][]string{"one": nil, "another " + t.Name() + time.Now().String(): {"example.test/hello"}} {
+		m.Dir = source(t, text).Dir
+		sizes, err := m.toCompile(t.Context(), m.Steps[0], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Collect(maps.Keys(sizes)); !slices.Equal(got, want) {
+			t.Errorf("%q: %q is to be compiled, want %q", text, got, want)
 		}
 	}
 }
