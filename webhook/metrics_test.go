@@ -15,7 +15,9 @@ import (
 
 // What alerts, dashboard and documents call the webhook's metrics is what they are called, and each is documented.
 func TestMetricsAreWhatIsReferredTo(t *testing.T) {
-	families, err := newMetrics(func() time.Time { return time.Time{} }).registry.Gather()
+	m := newMetrics(func() time.Time { return time.Time{} })
+	m.registry.MustRegister(&registration{objects: []*registered{{resource: "x", synced: func() bool { return true }}}})
+	families, err := m.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
