@@ -393,7 +393,7 @@ func TestAFullVolumeIsSaid(t *testing.T) {
 }
 
 // statusOf is how many pods TestStatusOfManyPods lists.
-var statusOf = flag.Int("status-pods", 20, "pods that TestStatusOfManyPods lists; make bench-start lists 100")
+var statusOf = flag.Int("status-pods", 10, "pods that TestStatusOfManyPods lists; make bench-start lists 100")
 
 // Pods are listed, all of one node, and how long that takes is printed.
 func TestStatusOfManyPods(t *testing.T) {
@@ -410,6 +410,7 @@ func TestStatusOfManyPods(t *testing.T) {
 	apply(t, w.unscaled(ns))
 	kubectl(t, "-n", ns, "scale", "deployment", "web", fmt.Sprintf("--replicas=%d", all))
 	kubectl(t, "-n", ns, "rollout", "status", "deployment/web", "--timeout=10m")
+	plugin(t, "", "version") // builds it
 	began := time.Now()
 	code, table, stderr := plugin(t, "", "status", "-n", ns)
 	t.Logf("%d pods in %s\n%s", strings.Count(table, "\nweb-"), time.Since(began).Round(time.Millisecond), table)
