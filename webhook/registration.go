@@ -36,11 +36,15 @@ type registered struct {
 	there  atomic.Bool
 }
 
-// watchRegistration watches the two webhook configurations of a name and, if there is to be a guard, its policy and the policy's binding.
-func watchRegistration(config *rest.Config, name string, guard bool, log logr.Logger) (*registration, error) {
-	r := &registration{name: name, log: log, gauge: prometheus.NewDesc("kms_webhook_registered",
+func newRegistration(name string, log logr.Logger) *registration {
+	return &registration{name: name, log: log, gauge: prometheus.NewDesc("kms_webhook_registered",
 		"1 if the API server calls the webhook, or guards its absence, by an object; 0 if the object is missing or does not.",
 		[]string{"object"}, nil)}
+}
+
+// watchRegistration watches the two webhook configurations of a name and, if there is to be a guard, its policy and the policy's binding.
+func watchRegistration(config *rest.Config, name string, guard bool, log logr.Logger) (*registration, error) {
+	r := newRegistration(name, log)
 	r.objects = []*registered{
 		{resource: "mutatingwebhookconfiguration", kind: &admissionregistrationv1.MutatingWebhookConfiguration{}},
 		{resource: "validatingwebhookconfiguration", kind: &admissionregistrationv1.ValidatingWebhookConfiguration{}},
