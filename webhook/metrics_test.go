@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
@@ -15,8 +16,9 @@ import (
 
 // What alerts, dashboard and documents call the webhook's metrics is what they are called, and each is documented.
 func TestMetricsAreWhatIsReferredTo(t *testing.T) {
-	m := newMetrics(func() time.Time { return time.Time{} })
-	m.registry.MustRegister(&registration{objects: []*registered{{resource: "x", synced: func() bool { return true }}}})
+	m, r := newMetrics(func() time.Time { return time.Time{} }), newRegistration("", logr.Discard())
+	r.objects = []*registered{{resource: "any", synced: func() bool { return true }}}
+	m.registry.MustRegister(r)
 	families, err := m.registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -24,6 +24,7 @@ type registration struct {
 	name      string // of the objects
 	log       logr.Logger
 	objects   []*registered
+	gauge     *prometheus.Desc
 }
 
 // registered is one of the objects.
@@ -35,13 +36,15 @@ type registered struct {
 	there  atomic.Bool
 }
 
-var registeredGauge = prometheus.NewDesc("kms_webhook_registered",
-	"1 if the API server calls the webhook, or guards its absence, by an object; 0 if the object is missing or does not.",
-	[]string{"object"}, nil)
+func newRegistration(name string, log logr.Logger) *registration {
+	return &registration{name: name, log: log, gauge: prometheus.NewDesc("kms_webhook_registered",
+		"1 if the API server calls the webhook, or guards its absence, by an object; 0 if the object is missing or does not.",
+		[]string{"object"}, nil)}
+}
 
 // watchRegistration watches the two webhook configurations of a name and, if there is to be a guard, its policy and the policy's binding.
 func watchRegistration(config *rest.Config, name string, guard bool, log logr.Logger) (*registration, error) {
-	r := &registration{name: name, log: log}
+	r := newRegistration(name, log)
 	r.objects = []*registered{
 		{resource: "mutatingwebhookconfiguration", kind: &admissionregistrationv1.MutatingWebhookConfiguration{}},
 		{resource: "validatingwebhookconfiguration", kind: &admissionregistrationv1.ValidatingWebhookConfiguration{}},
@@ -115,7 +118,7 @@ func (r *registration) set(o *registered, there bool) {
 }
 
 // Describe implements prometheus.Collector.
-func (r *registration) Describe(all chan<- *prometheus.Desc) { all <- registeredGauge }
+func (r *registration) Describe(all chan<- *prometheus.Desc) { all <- r.gauge }
 
 // Collect implements prometheus.Collector. What has not been read yet has no value.
 func (r *registration) Collect(all chan<- prometheus.Metric) {
@@ -127,6 +130,6 @@ func (r *registration) Collect(all chan<- prometheus.Metric) {
 		if o.there.Load() {
 			value = 1
 		}
-		all <- prometheus.MustNewConstMetric(registeredGauge, prometheus.GaugeValue, value, o.resource)
+		all <- prometheus.MustNewConstMetric(r.gauge, prometheus.GaugeValue, value, o.resource)
 	}
 }

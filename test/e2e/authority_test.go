@@ -71,7 +71,7 @@ func TestAuthorityOfAConfigMap(t *testing.T) {
 	authority(ns, wrong)
 	eventually(t, patience, func() error {
 		nudge(ns)
-		if !regexp.MustCompile(`kms_agent_refresh_total\{code="[^"]*",result="failure"\} [1-9]`).MatchString(metrics()) {
+		if !regexp.MustCompile(`kms_agent_refresh_total\{result="failure",code="[^"]*"\} [1-9]`).MatchString(metrics()) {
 			return errors.New("a stranger's authority certifies KMS")
 		}
 		return nil

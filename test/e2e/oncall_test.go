@@ -35,7 +35,7 @@ func TestOnCall(t *testing.T) {
 			t.Errorf("doctor: %s", line)
 		}
 	}
-	if !strings.Contains(stdout, "✓ kms ") || !strings.Contains(stdout, "✓ webhook ") || !strings.Contains(stdout, "✓ provider ") {
+	if !strings.Contains(stdout, "✓ kms ") || !strings.Contains(stdout, "✓ webhook ") || !strings.Contains(stdout, "✓ oidc-provider ") {
 		t.Errorf("doctor: %s%s", stdout, stderr)
 	}
 	for _, right := range []string{"create pods", "get secrets", "delete pods", "get configmaps"} {
