@@ -139,7 +139,10 @@ func TestSingleWithoutFiles(t *testing.T) {
 		}
 		return err
 	})
+	log, err := tryKubectl(t.Context(), "", "-n", ns, "logs", "silent", "-c", "kms-agent")
+	t.Logf("kubectl logs while the agent tries: %.200q, %v", log, err)
 	for _, name := range []string{"missing", "silent"} {
+		t.Logf("%s: %s", name, kubectl(t, "-n", ns, "get", "pod", name, "-o", "jsonpath={.status.initContainerStatuses[*].state}"))
 		if s := status(t, ns, name); s.Status.Phase != "Pending" {
 			t.Errorf("pod %s is %s", name, s.Status.Phase)
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -149,9 +148,7 @@ func exampleStarts(t *testing.T, manifest string) {
 			return errNotYet
 		}
 		for _, pod := range pods.Items {
-			if !slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
-				return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-			}) {
+			if !podReady(&pod) {
 				return fmt.Errorf("pod %s is not ready", pod.Name)
 			}
 			app := pod.Spec.Containers[0].Name

@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // startRounds is how many pods of each kind TestStartCost starts; make bench-start starts 20.
@@ -153,14 +155,18 @@ func startTime(t *testing.T, client kubernetes.Interface, namespace string, pod 
 	defer watch.Stop()
 	for event := range watch.ResultChan() {
 		p, ok := event.Object.(*corev1.Pod)
-		if ok && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
-			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-		}) {
+		if ok && podReady(p) {
 			return time.Since(begin)
 		}
 	}
 	t.Fatalf("pod %s did not become ready", pod.Name)
 	return 0
+}
+
+func podReady(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // agentTime is how long a pod's agent took until its files were there, as its log says.
@@ -215,3 +221,54 @@ func median(d []time.Duration) time.Duration {
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
+
+// A killed agent comes back by itself. Each kill after the first within ten minutes waits for the kubelet's back-off, which takes the pod
+// out of its Services: a native sidecar counts for Ready. What the application has stays as it is. The times are printed.
+func TestKillsInARow(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	name, want := secretName("killed"), value()
+	put(t, name, want)
+	apply(t, killable("web", "secret.f: "+name).pod(ns))
+	ready(t, ns, "web")
+	client := clientset(t)
+	look := func() (restarts int32, isReady bool) {
+		pod, err := client.CoreV1().Pods(ns).Get(t.Context(), "web", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range pod.Status.InitContainerStatuses {
+			if c.Name == agentconfig.ContainerName {
+				restarts = c.RestartCount
+			}
+		}
+		return restarts, podReady(pod)
+	}
+	table := "\nAn agent that is killed again and again, on a native sidecar:\n"
+	for kill := int32(1); kill <= 3; kill++ {
+		in(t, ns, "web", "app", "sh", "-c", "kill -9 $(pidof kms-agent)")
+		begun := time.Now()
+		var away time.Time
+		var unready time.Duration
+		eventually(t, patience, func() error {
+			restarts, isReady := look()
+			switch {
+			case !isReady && away.IsZero():
+				away = time.Now()
+			case isReady && !away.IsZero():
+				unready += time.Since(away)
+				away = time.Time{}
+			}
+			if restarts < kill || !isReady {
+				return errNotYet
+			}
+			return nil
+		})
+		table += fmt.Sprintf("  kill %d   back after %6s   the pod not ready for %6s\n", kill, time.Since(begun).Round(time.Second/10),
+			unready.Round(time.Second/10))
+		if got := in(t, ns, "web", "app", "cat", dir+"/f"); got != want {
+			t.Errorf("kill %d: the file has another content", kill)
+		}
+	}
+	fmt.Println(table)
+}
