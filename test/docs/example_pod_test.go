@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +20,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
 
-// example is a pod with the annotations of a block of the README, and its agent, in a cloud with the secret of another block.
+// example is a pod with the annotations of a block of the documents, and its agent, in a cloud with the secret of another block.
 type example struct {
 	doc     agentconfig.Config
 	agent   *agent.Agent
@@ -31,14 +30,14 @@ type example struct {
 func newExample(t *testing.T, note string) *example {
 	t.Helper()
 	const of = "value of "
-	blocks := readme(t).Blocks
-	value := blocks[slices.IndexFunc(blocks, func(b Block) bool { return strings.HasPrefix(b.Note, of) })]
+	_, value := noted(t, of)
+	_, annotations := noted(t, note)
 	dev := map[string]string{"env": "dev"} // which the emulator's role may read
 	cloud := emulatortest.Start(t)
 	cloud.Put(t, emulator.Secret{Name: strings.TrimPrefix(value.Note, of), Tags: dev,
 		Value: emulator.Value{Text: strings.TrimSpace(value.Text)}})
 
-	e := &example{doc: injectedDocument(t, block(t, note).Text)}
+	e := &example{doc: injectedDocument(t, annotations.Text)}
 	e.gateway = e.doc.KMS.Host
 	e.doc.KMS = agentconfig.Endpoint{Host: cloud.Addr, CABundle: string(emulatortest.CAPEM())}
 	e.doc.STS = e.doc.KMS

@@ -18,7 +18,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent"
 )
 
-// TestFormats has the webhook and the agent make the files of the README's example.
+// TestFormats has the webhook and the agent make the files of the page's example.
 func TestFormats(t *testing.T) {
 	pod := newExample(t, "formats")
 	if err := pod.agent.Init(t.Context()); err != nil {
@@ -45,7 +45,7 @@ func TestFormats(t *testing.T) {
 	shows(t, "files", files.String())
 }
 
-// TestLocalAPI asks the agent of the README's example what is asked there.
+// TestLocalAPI asks the agent of the page's example what is asked there.
 func TestLocalAPI(t *testing.T) {
 	pod := newExample(t, "local API")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -70,7 +70,8 @@ func TestLocalAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	var printed strings.Builder
-	for line := range strings.Lines(block(t, "answers").Text) {
+	_, answers := noted(t, "answers")
+	for line := range strings.Lines(answers.Text) {
 		typed := curl.FindStringSubmatch(line)
 		if typed == nil {
 			continue

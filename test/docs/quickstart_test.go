@@ -19,9 +19,8 @@ func TestQuickstartPolicies(t *testing.T) {
 }
 
 func testPolicies(t *testing.T, quickstart Page) {
-	fill := strings.NewReplacer("https://oidc-ack-<region>.oss-<region>.aliyuncs.com/<cluster id>", "https://issuer.example",
-		"<account>", "1234567890123456", "<cluster id>", "c0ffee", "<issuer>", "https://issuer.example", "<namespace>", "shop",
-		"<service account>", "web")
+	fill := strings.NewReplacer("<account>", "1234567890123456", "<cluster id>", "c0ffee", "<issuer>", "https://issuer.example",
+		"<namespace>", "shop", "<service account>", "web")
 	named := func(note string, parse func(string) (policy.Document, error)) []policy.Document {
 		t.Helper()
 		i := slices.IndexFunc(quickstart.Blocks, func(b Block) bool { return b.Note == note })

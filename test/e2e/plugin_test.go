@@ -168,12 +168,13 @@ func TestPluginValidate(t *testing.T) {
 	}
 }
 
-// The plugin is installed as the README says, and a shell completes what it takes.
+// The plugin is installed as its page says, and a shell completes what it takes.
 func TestPluginIsInstalled(t *testing.T) {
 	t.Parallel()
-	install := regexp.MustCompile("`(CGO_ENABLED=0 go build -o ~/.local/bin/kubectl-kms [^`]+)`").FindStringSubmatch(page(t, "README.md").Text)
+	install := regexp.MustCompile("`(CGO_ENABLED=0 go build -o ~/.local/bin/kubectl-kms [^`]+)`").FindStringSubmatch(
+		page(t, "docs/kubectl-kms.md").Text)
 	if install == nil {
-		t.Fatal("README.md does not say how the plugin is installed")
+		t.Fatal("docs/kubectl-kms.md does not say how the plugin is installed")
 	}
 	home := t.TempDir()
 	bin := filepath.Join(home, ".local", "bin")
@@ -196,7 +197,7 @@ func TestPluginIsInstalled(t *testing.T) {
 	}
 	entered(install[1], "GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOFLAGS=-buildvcs=false")
 
-	entered("ln -s kubectl-kms ~/.local/bin/kubectl_complete-kms") // as the README says
+	entered("ln -s kubectl-kms ~/.local/bin/kubectl_complete-kms") // as the page says
 	ns := namespace(t)
 	apply(t, workload{name: "completed"}.pod(ns))
 	for typed, want := range map[string]string{

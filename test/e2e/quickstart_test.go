@@ -11,10 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
-
-	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/docs"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
@@ -36,23 +32,18 @@ func TestQuickstart(t *testing.T) {
 	page := func(file string) docs.Page {
 		return pages[slices.IndexFunc(pages, func(p docs.Page) bool { return p.File == file })]
 	}
-	t.Run("README.md", func(t *testing.T) {
+	t.Run("README.md", func(t *testing.T) { // which begins where there is an application
 		r := newReader(t)
 		kubectl(t, "create", "namespace", r.namespace)
 		kubectl(t, "-n", r.namespace, "create", "serviceaccount", r.serviceAccount)
-		p := page("README.md")
-		r.administer(t, p)
-		r.follow(t, p)
-		apply(t, workload{name: "web", serviceAccount: r.serviceAccount, annotations: r.annotations(t, p)}.deployment(r.namespace))
+		r.follow(t, page("README.md"))
 		kubectl(t, "-n", r.namespace, "rollout", "status", "deployment/web", "--timeout=5m")
-		r.check(t, "app")
+		r.check(t)
 	})
 	t.Run("docs/quickstart.md", func(t *testing.T) {
 		r := newReader(t)
-		p := page("docs/quickstart.md")
-		r.administer(t, p)
-		r.follow(t, p)
-		r.check(t, "web")
+		r.follow(t, page("docs/quickstart.md"))
+		r.check(t)
 	})
 }
 
@@ -75,9 +66,8 @@ func newReader(t *testing.T) *reader {
 	if err := json.Unmarshal([]byte(kubectl(t, "get", "--raw", "/.well-known/openid-configuration")), &discovery); err != nil {
 		t.Fatal(err)
 	}
-	r.fill = strings.NewReplacer("https://oidc-ack-<region>.oss-<region>.aliyuncs.com/<cluster id>", discovery.Issuer, "<issuer>",
-		discovery.Issuer,
-		"<account>", account, "<cluster id>", "c0ffee", "<region>", "cn-hangzhou", "<role>", r.role, "<service account>", r.serviceAccount,
+	r.fill = strings.NewReplacer("<issuer>", discovery.Issuer, "<account>", account, "<cluster id>", "c0ffee",
+		"<region>", "cn-hangzhou", "<role>", r.role, "<service account>", r.serviceAccount,
 		"<your registry>", "registry.example.com", "<namespace>", r.namespace, "shop/prod/db", r.secret,
 		"app/prod/db", r.secret, "<value>", r.value)
 	t.Cleanup(func() {
@@ -107,12 +97,15 @@ func (r *reader) administer(t *testing.T, p docs.Page) {
 	put(t, r.secret, r.value)
 }
 
-// follow enters the page's commands and applies its manifests, in their order.
+// follow makes the page's role, enters its commands and applies its manifests, in their order.
 func (r *reader) follow(t *testing.T, p docs.Page) {
 	t.Helper()
+	r.administer(t, p)
+	applied := false
 	for _, b := range p.Blocks {
 		switch {
 		case b.Note == "manifest":
+			applied = true
 			apply(t, imageOf.ReplaceAllString(r.fill.Replace(b.Text),
 				"${1}image: kms-agent-injector/demo-app:dev\n${1}command: [sleep, \"100000\"]\n"))
 		case b.Language == "sh":
@@ -121,8 +114,8 @@ func (r *reader) follow(t *testing.T, p docs.Page) {
 			}
 		}
 	}
-	if !r.entered["helm install"] {
-		t.Errorf("%s does not install the chart", p.File)
+	if !r.entered["helm install"] || !applied {
+		t.Errorf("%s does not install the chart, or has no manifest", p.File)
 	}
 }
 
@@ -146,28 +139,10 @@ func (r *reader) enter(t *testing.T, command string) {
 	}
 }
 
-// annotations are those of the pod template that the page shows a part of.
-func (r *reader) annotations(t *testing.T, p docs.Page) []string {
+// check looks whether the container web of the Deployment has the secret's value, and got it by the reader's role.
+func (r *reader) check(t *testing.T) {
 	t.Helper()
-	i := slices.IndexFunc(p.Blocks, func(b docs.Block) bool { return strings.HasPrefix(b.Text, "    metadata:\n      annotations:\n") })
-	if i < 0 {
-		t.Fatalf("%s annotates no pod template", p.File)
-	}
-	var template metav1.PartialObjectMetadata
-	if err := yaml.UnmarshalStrict([]byte(r.fill.Replace(p.Blocks[i].Text)), &template); err != nil {
-		t.Fatal(err)
-	}
-	var list []string
-	for key, value := range template.Annotations {
-		list = append(list, strings.TrimPrefix(key, podconfig.Prefix)+": "+value)
-	}
-	return list
-}
-
-// check looks whether the container of the Deployment web has the secret's value, and got it by the reader's role.
-func (r *reader) check(t *testing.T, container string) {
-	t.Helper()
-	if got := kubectl(t, "-n", r.namespace, "exec", "deploy/web", "-c", container, "--", "cat", dir+"/db"); got != r.value {
+	if got := kubectl(t, "-n", r.namespace, "exec", "deploy/web", "-c", "web", "--", "cat", dir+"/db"); got != r.value {
 		t.Error("the file does not hold the secret's value")
 	}
 	var counts emulator.CallCounts
@@ -176,6 +151,6 @@ func (r *reader) check(t *testing.T, container string) {
 	}
 	if counts.Sum(emulator.Call{Action: "*GetSecretValue", Secret: r.secret, Role: "acs:ram::" + account + ":role/" + r.role,
 		Code: emulator.CodeOK}) == 0 {
-		t.Errorf("nobody has read %s by the role %s: %v", r.secret, r.role, counts)
+		t.Errorf("no agent has read %s by the role %s: %v", r.secret, r.role, counts)
 	}
 }

@@ -106,19 +106,19 @@ func demo(t *testing.T, env ...string) (string, error) {
 	return printed.String(), err
 }
 
-// The steps of make test that the README shows are those of its script.
-func TestReadmeSteps(t *testing.T) {
+// The steps of make test that its page shows are those of its script.
+func TestSteps(t *testing.T) {
 	script, err := os.ReadFile(filepath.Join(repository, "test/run.sh"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps := regexp.MustCompile(`(?m)^\[ *[0-9.]+s\] (.*)$`).FindAllStringSubmatch(page(t, "README.md").Section("test"), -1)
+	steps := regexp.MustCompile(`(?m)^\[ *[0-9.]+s\] (.*)$`).FindAllStringSubmatch(page(t, "docs/development.md").Section("test"), -1)
 	if len(steps) < 6 {
-		t.Fatalf("the README shows only %d steps of make test", len(steps))
+		t.Fatalf("the page shows only %d steps of make test", len(steps))
 	}
 	for _, s := range steps {
 		if !strings.Contains(string(script), `"`+s[1]+`"`) {
-			t.Errorf("the README shows a step that make test does not have: %s", s[1])
+			t.Errorf("the page shows a step that make test does not have: %s", s[1])
 		}
 	}
 }

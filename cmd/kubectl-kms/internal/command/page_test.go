@@ -6,16 +6,16 @@ import (
 	"testing"
 )
 
-// What the README shows of the plugin is what the plugin prints.
-func TestReadme(t *testing.T) {
-	text, err := os.ReadFile("../../../../README.md")
+// What the page shows of the plugin is what the plugin prints.
+func TestPage(t *testing.T) {
+	text, err := os.ReadFile("../../../../docs/kubectl-kms.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, rest, found := strings.Cut(string(text), "<!-- kubectl-kms -->\n```\n")
 	shown, _, closed := strings.Cut(rest, "```\n<!-- /kubectl-kms -->")
 	if !found || !closed {
-		t.Fatal("the README has no section kubectl-kms")
+		t.Fatal("the page has no section kubectl-kms")
 	}
 	for transcript := range strings.SplitSeq(strings.TrimPrefix(shown, "$ kubectl kms "), "\n$ kubectl kms ") {
 		line, want, _ := strings.Cut(transcript, "\n")
@@ -27,7 +27,7 @@ func TestReadme(t *testing.T) {
 	// Every command is in the table.
 	for _, name := range []string{"inject", "validate", "explain", "status", "doctor", "at-rest status", "at-rest migrate"} {
 		if !strings.Contains(string(text), "| `kubectl kms "+name) {
-			t.Errorf("the README does not show kubectl kms %s", name)
+			t.Errorf("the page does not show kubectl kms %s", name)
 		}
 	}
 }
