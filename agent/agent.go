@@ -161,8 +161,8 @@ func (e *lateError) Error() string {
 	return fmt.Sprintf("no secrets within %s", e.limit.Round(time.Second/10))
 }
 
-// Passing reports whether what ended Init or Run may pass without a change by anybody, so that it makes sense to start again: STS
-// or KMS could not be reached, was ill or throttled until the time was over, or the agent was told to end.
+// Passing reports whether a restart may succeed after err ended Init or Run, without any other change: STS or KMS was unreachable,
+// failed or throttled until the time was over, or the agent was told to end.
 func Passing(err error) bool {
 	var late *lateError
 	return errors.As(err, &late) || errors.Is(err, context.Canceled)

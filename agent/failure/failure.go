@@ -38,7 +38,7 @@ func Each(err error) []error {
 	return all
 }
 
-// Transient reports whether everything in err may pass without anybody changing anything.
+// Transient reports whether a retry may succeed without any other change, for every error in err.
 func Transient(err error) bool {
 	return !slices.ContainsFunc(Each(err), func(err error) bool {
 		var sts *identity.Error

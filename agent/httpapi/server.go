@@ -70,7 +70,7 @@ func New(cfg Config) (*Server, error) {
 	switch {
 	case cfg.Token == "":
 		return nil, errors.New("the local API needs a token: " +
-			"without one, whoever can make a process of this pod send a request reads its secrets")
+			"without one, an attacker who makes a process of this pod send a request reads its secrets")
 	case !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/"):
 		return nil, fmt.Errorf("path prefix %q: it must begin and end with /, as /v1/ does", prefix)
 	case cfg.ResponseType < ShapeKMS || cfg.ResponseType > ShapeVault:

@@ -19,7 +19,7 @@ var signals = map[string]syscall.Signal{
 	"USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH,
 }
 
-// process is what /proc tells of one.
+// process is a process as /proc shows it.
 type process struct {
 	pid, parent int
 	uid         string

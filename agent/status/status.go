@@ -56,7 +56,7 @@ type Notification struct {
 	Failure  string    `json:"failure,omitempty"` // of the last attempt
 }
 
-// Untold reports whether the target has not been told of the change, although that was tried.
+// Untold reports whether the notification was tried and has not succeeded.
 func (n Notification) Untold() bool { return n.Told.IsZero() && n.Failure != "" }
 
 // A Link is a part of the chain from a pod's token to its files.
