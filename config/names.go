@@ -80,8 +80,8 @@ func only(s string, in func(byte) bool) bool {
 	return s != ""
 }
 
-// CheckSecretName returns an error for what is neither the name of a KMS secret nor the ARN of one. It does not quote what is no name at
-// all: it may be the secret itself, pasted by somebody in a hurry.
+// CheckSecretName returns an error unless s is the name or the ARN of a KMS secret. The error does not quote text that cannot be a name:
+// a user in a hurry may have pasted the secret itself.
 func CheckSecretName(s string) error {
 	name, arn := s, strings.HasPrefix(s, acs)
 	if arn {

@@ -207,7 +207,7 @@ func member(object jsontext.Value, key string) (value string) {
 	if dec.PeekKind() != '{' {
 		return ""
 	}
-	_ = members(dec, func(name string) error { // an error ends it, and is somebody else's to find
+	_ = members(dec, func(name string) error { // an error ends the search: invalid JSON has no such member
 		if name != key {
 			return dec.SkipValue()
 		}

@@ -18,7 +18,7 @@ const mountPathAnnotation = podconfig.Prefix + "mount-path"
 type mountPoint struct {
 	corev1.VolumeMount
 	annotation string // that asks for it, or chooses it
-	cure       string // for whoever has something else there
+	cure       string // what to change if another volume is mounted there
 }
 
 func (r *request) mountPoints(container string) []mountPoint {

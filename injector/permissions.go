@@ -11,7 +11,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-// agentID is the user and group of the agent in a pod that does not say who its containers run as: the image's own.
+// agentID is the user and group of the agent's image, for pods that do not set runAsUser.
 const agentID = 65532
 
 // permissions are the user and group of the agent runs as and, following from that, how narrow its files can be.
@@ -61,7 +61,7 @@ func (a *permissions) readsAll(c Container) bool {
 	return user != nil && *user == 0 && c.SecurityContext.Capabilities.override()
 }
 
-// user is who all containers run as, if each states it.
+// user returns the user that all containers run as, if each states it.
 func (a *permissions) user(containers []Container) (int64, bool) {
 	return common(containers, a.pod.RunAsUser, func(s SecurityContext) *int64 { return s.RunAsUser })
 }
@@ -122,7 +122,7 @@ func (a *permissions) unreadable(r *request, readers []Container) (mistakes conf
 	return mistakes, warnings
 }
 
-// warn adds a warning, unless there are more already than anybody reads.
+// warn adds a warning, up to a number that a user can still read.
 func warn(warnings *[]string, format string, args ...any) {
 	const most = 50
 	if len(*warnings) < most {
@@ -185,7 +185,7 @@ func short(name string) string {
 	return strings.ToValidUTF8(name[:most], "") + "…"
 }
 
-// userOf is who a container's processes run as, nil if the pod does not say.
+// userOf returns the user that a container's processes run as, nil if the pod does not set it.
 func (a *permissions) userOf(c Container) *int64 {
 	return cmp.Or(c.SecurityContext.RunAsUser, a.pod.RunAsUser)
 }

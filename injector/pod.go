@@ -71,7 +71,7 @@ func (r Resources) bounds(name string) bool {
 	return request || limit
 }
 
-// SecurityContext is who a pod's or a container's processes run as.
+// SecurityContext says which user the processes of a pod or a container run as.
 type SecurityContext struct {
 	RunAsUser    *int64       `json:"runAsUser"`
 	RunAsGroup   *int64       `json:"runAsGroup"`

@@ -282,7 +282,7 @@ func (v *verification) written(names ...string) string {
 func (v *verification) refusals() config.Mistakes {
 	var m config.Mistakes
 	for _, annotation := range distinct(v.annotations) {
-		m.Add(podconfig.Prefix+annotation, "the agent in this pod was injected before this was written, and knows nothing of it%s", cureLate)
+		m.Add(podconfig.Prefix+annotation, "this annotation was written after the agent was injected, so the agent ignores it%s", cureLate)
 	}
 	if len(v.surplus) > 0 {
 		m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",

@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-// Load is Read with what is in the CA files, which read finds by the names that the document has for them.
+// Load is Read with the content of the CA files, which read returns by their names in the configuration.
 func Load(document []byte, read func(name string) ([]byte, error)) (Config, error) {
 	in, err := Read(document)
 	if err != nil {

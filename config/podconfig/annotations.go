@@ -58,7 +58,7 @@ func annotationRows() []row {
 			parseRoleARN},
 		{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", "web", parseRoleName},
 		{"identity", "`rrsa`, `node-role`, `access-key:<Secret>`, `client-key:<Secret>`", "`rrsa`",
-			"who the agent is to Alibaba Cloud; all but `rrsa` only if the administrator allows it", "access-key:kms-credentials", parseIdentity},
+			"identity of the agent towards Alibaba Cloud; the administrator must allow all but `rrsa`", "access-key:kms-credentials", parseIdentity},
 		{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", "7200", parseTokenExpiration},
 		{"mode", "`sidecar`, `init`, `single`", "the administrator's, `sidecar`",
 			"`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its postStart " +

@@ -137,7 +137,7 @@ func (p *parser) pathContradictions() {
 	}
 }
 
-// asksNothing reports whether nobody tried to ask for a secret, not even with a mistake.
+// asksNothing reports whether no annotation asks for a secret, not even one with a mistake.
 func (p *parser) asksNothing() bool {
 	return len(p.Secrets) == 0 && len(p.Env) == 0 && !p.apiOn && !p.isWrong("secret.") && !p.isWrong("env.") && !p.isWrong("env") &&
 		!slices.ContainsFunc(p.meant, func(key string) bool { return key == "secret." || key == "env." || key == "api" })

@@ -118,8 +118,8 @@ func orElse(key string, known []string) string {
 	return "did you mean one of " + strings.Join(alike, ", ") + "?"
 }
 
-// Misspelt are annotations that would be ours but for a mistake in the prefix, each with what it should be. No webhook is called
-// for them alone; whoever sees an object anyway can say so.
+// Misspelt returns the annotations whose prefix is almost ours, each with the key that was meant. The API server calls no webhook
+// for such annotations alone; callers that see the object for another reason can warn.
 func Misspelt(annotations map[string]string) map[string]string {
 	var found map[string]string
 	for key := range annotations {

@@ -38,7 +38,7 @@ func readLongSecret(pairs []*yaml.Node) (long longSecret, errs []error) {
 		}
 		if slices.Contains(seen, key.Value) {
 			errs = append(errs, fmt.Errorf("line %d: the field %q is there twice", key.Line, key.Value))
-			break // one who writes so has written more of it
+			break // there may be thousands more
 		}
 		seen = append(seen, key.Value)
 		read, known := longFields[key.Value]

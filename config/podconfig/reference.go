@@ -84,7 +84,7 @@ var secretFields = []Field{
 	{"mode", "four octal digits, in quotes", "`0400`, or what the readers need", "the file's permission bits"},
 	{"roleArn", "`acs:ram::<account>:role/<name>`", "none",
 		"second role, assumed from the pod's, that reads the secret: for another account's"},
-	{"onChange", "as `on-change`", "none", "whom the agent tells that this file changed"},
+	{"onChange", "as `on-change`", "none", "what the agent notifies when this file changed"},
 	{"containers", "list of the pod's containers", "the pod's", "the others do not see the file"},
 	{"optional", "`true`, `false`", "`false`", "`true`: a secret that KMS does not have is left out"},
 }
