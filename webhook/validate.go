@@ -123,7 +123,7 @@ func own(pod injector.Pod) map[string]string {
 	return found
 }
 
-// misspelt warns of annotations that nobody reads for a mistake in their prefix.
+// misspelt warns of annotations that have no effect because of a mistake in their prefix.
 func misspelt(pod injector.Pod) (warnings []string) {
 	meant := podconfig.Misspelt(pod.Metadata.Annotations)
 	if len(meant) == 0 {
@@ -132,9 +132,9 @@ func misspelt(pod injector.Pod) (warnings []string) {
 	const most = 50
 	for i, key := range slices.Sorted(maps.Keys(meant)) {
 		if i == most {
-			return append(warnings, fmt.Sprintf("%d more annotations with a mistake in their prefix are not read by anybody", len(meant)-most))
+			return append(warnings, fmt.Sprintf("%d more annotations have no effect because of a mistake in their prefix", len(meant)-most))
 		}
-		warnings = append(warnings, fmt.Sprintf("%s: is not read by anybody; did you mean %s?", key, meant[key]))
+		warnings = append(warnings, fmt.Sprintf("%s: has no effect; did you mean %s?", key, meant[key]))
 	}
 	return warnings
 }

@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// A Source is the serving certificate of the process that listens. It follows what somebody else writes, to a folder or to a
-// Secret, and changes nothing in the cluster. There may be no certificate at first.
+// A Source is the serving certificate of the process that listens. It follows a folder or a Secret that another program writes, and
+// changes nothing in the cluster. There may be no certificate at first.
 type Source struct {
 	from     string // what is read, for people
 	dir      string // "": the Secret

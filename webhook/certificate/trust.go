@@ -20,9 +20,8 @@ import (
 // maxBundle is how many authorities a bundle holds at most: the current one and some that replicas may still be serving by.
 const maxBundle = 4
 
-// merge is a bundle with ca in it beside the newest of those authorities in the old bundle that are still valid, all of them of one
-// common name, or of any if it is "". Whoever merges, in whatever order, gets the same bytes, so that replicas do not overwrite each
-// other indefinitely.
+// merge returns a bundle of ca and the newest valid authorities of the old bundle with the given common name, or with any if it is "".
+// The result does not depend on the order of merges, so that replicas do not overwrite each other indefinitely.
 func merge(bundle, ca []byte, commonName string, now time.Time) []byte {
 	current, others := parse(ca), parse(bundle)
 	others = slices.DeleteFunc(others, func(c *x509.Certificate) bool {

@@ -25,7 +25,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 )
 
-// A Cluster is asked with the rights of the person who runs the plugin.
+// A Cluster is accessed with the rights of the plugin's user.
 type Cluster struct {
 	REST  *rest.Config // its QPS is the most that is asked of one API server
 	Aside screen.Screen
@@ -55,7 +55,7 @@ type check struct {
 	ok   bool
 }
 
-// connect makes clients whose connections nobody shares: behind a load balancer too, a connection is one API server.
+// connect returns clients with a connection of their own, because a connection reaches one API server even behind a load balancer.
 func (c Cluster) connect(host string, direct bool) (*server, error) {
 	config := rest.CopyConfig(c.REST)
 	if direct {

@@ -35,7 +35,7 @@ type InvalidError struct {
 func (e *InvalidError) Error() string { return "ConfigMap " + e.ConfigMap + ": " + e.Err.Error() }
 func (e *InvalidError) Unwrap() error { return e.Err }
 
-// A Client asks the API server as the person who runs the plugin.
+// A Client calls the API server with the credentials of the plugin's user.
 type Client struct {
 	Kube             kubernetes.Interface
 	WebhookNamespace string // of the release; "": where its webhook configuration says
@@ -145,7 +145,7 @@ func absent(err error, what string) error {
 	return fmt.Errorf("read %s: %w", what, err)
 }
 
-// Issuer is who signs the cluster's ServiceAccount tokens.
+// Issuer returns the issuer of the cluster's ServiceAccount tokens.
 func (c Client) Issuer(ctx context.Context) (string, error) {
 	text, err := c.Kube.Discovery().RESTClient().Get().AbsPath("/.well-known/openid-configuration").DoRaw(ctx)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package status lists the pods that ask for the agent: as whom they read which secrets, which versions they have, and how fresh.
+// Package status lists the pods that ask for the agent: their role, secrets, versions, and how fresh these are.
 package status
 
 import (
@@ -66,7 +66,7 @@ type Pod struct {
 	alike string // the Problem, without what differs from pod to pod
 }
 
-// Wrong reports whether somebody has to mend something.
+// Wrong reports whether the pod needs a correction.
 func (o Pod) Wrong() bool {
 	switch o.State {
 	case Stale, NotNotified, Failing, NotInjected, NotMade:
@@ -293,12 +293,12 @@ func (o *Pod) more(text, alike string) {
 	}
 }
 
-// untold says which targets of on-change were not told.
+// untold describes the notifications that failed.
 func (o *Pod) untold() string {
 	var all []string
 	for _, n := range o.Notifications {
 		if n.Untold() {
-			all = append(all, fmt.Sprintf("%s was not told of %s, which is written: %s\n  fix: the program may go on with the value before; "+
+			all = append(all, fmt.Sprintf("%s was not notified of %s, which is written: %s\n  fix: the program may go on with the value before; "+
 				"restart it, and correct the annotation on-change", n.Target, versions(n.Secrets), n.Failure))
 		}
 	}
@@ -320,7 +320,7 @@ func (o *Pod) remember(p injected.Pod, now time.Time) {
 	}
 }
 
-// byStatus is what the pod's own status tells of an agent that cannot be asked.
+// byStatus says what the pod's own status shows of an agent that cannot be asked.
 func (o *Pod) byStatus(p injected.Pod, waits string) string {
 	ready := slices.ContainsFunc(p.Pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
