@@ -112,7 +112,7 @@ func TestPlainSidecars(t *testing.T) {
 	}
 }
 
-// Whoever a container runs as, it reads the files, and they are no wider than they need be.
+// A container reads the files as whatever user it runs, and their modes are as narrow as possible.
 func TestWhoReads(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)

@@ -175,7 +175,7 @@ func requestID() string {
 	return fmt.Sprintf("%X-%X-%X-%X-%X", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// ServeHTTP answers as the gateway of the three services does. Answers are always JSON; the real gateway gives XML to those who
+// ServeHTTP answers as the gateway of the three services does. Answers are always JSON; the real gateway gives XML to clients that
 // do not ask for JSON, which no SDK does.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.serve(w, r, "") }
 

@@ -19,7 +19,7 @@ import (
 // KMS documents for the real one.
 const forgetAfter = time.Hour
 
-// session is who signs a call: a temporary identity that STS gave out, a RAM user by an access key of its own, or an
+// session is the signer of a call: a temporary identity that STS issued, a RAM user with an access key of its own, or an
 // application access point by its client key.
 type session struct {
 	accessKeyID string
