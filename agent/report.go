@@ -117,7 +117,7 @@ func (a *Agent) notified(target config.Target, change notify.Change, attempts in
 	})
 }
 
-// Status is what the pod's agent says of itself. The error is that it has said nothing yet, or that it is lost.
+// Status reads the status of the pod's agent. The error says that there is none yet, or that it is lost.
 func Status(doc agentconfig.Config) (status.Status, error) {
 	s := status.Status{Secrets: []status.Secret{}}
 	switch err := handover.Read(doc.StateDir, reportFile, &s); {

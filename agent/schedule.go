@@ -39,7 +39,7 @@ type schedule struct {
 	slowed   bool          // since the last success
 }
 
-// newSchedule is that of a document, with the interval that a process before came to.
+// newSchedule returns the schedule of a configuration, with the interval of the process before.
 func newSchedule(doc agentconfig.Config, before round) schedule {
 	least := interval(doc)
 	return schedule{least: least, interval: max(least, min(time.Duration(before.Interval), slowestInterval))}
@@ -111,7 +111,7 @@ func lasts(ref kms.Ref, v value) bool {
 	return ref.VersionID != "" && v.absent == nil && v.secret.Type == "Generic"
 }
 
-// lasting are those that need not be asked for again.
+// lasting returns the secrets that need no further fetch.
 func (v values) lasting() values {
 	kept := values{}
 	for ref, v := range v {

@@ -257,5 +257,5 @@ func documentTree(doc agentconfig.Config) map[string]any {
 	return full
 }
 
-// agentDefaults are what the members mean that a document leaves out.
+// agentDefaults are the values of members that a configuration leaves out.
 var agentDefaults = tree(agentconfig.Default())

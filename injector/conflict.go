@@ -10,7 +10,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
-// How many containers and volumes a pod may have: more than any node could run, and few enough that such a pod holds up no other.
+// Limits on a pod's containers and volumes: more than any node can run, and few enough that such a pod does not delay others.
 // Each container may get some two kilobytes of patch.
 const (
 	mostContainers = 150

@@ -18,7 +18,7 @@ const (
 	viewsDir    = "/var/run/kms/views" // of the volumes of views, by number
 )
 
-// sharedContainer is what the agent's containers of a pod have in common.
+// sharedContainer returns the fields that all of the agent's containers in a pod share.
 func (in *Injector) sharedContainer(r *request, a *permissions, document string, resources corev1.ResourceRequirements) corev1.Container {
 	c := corev1.Container{
 		Image:   in.policy.Agent.Image,
@@ -37,7 +37,7 @@ func (in *Injector) sharedContainer(r *request, a *permissions, document string,
 		// The agent writes why it stopped; its log is the next best if it could not even do that.
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		ImagePullPolicy:          corev1.PullPolicy(in.policy.Agent.ImagePullPolicy),
-		// What Pod Security "restricted" asks of a container, stated on the container so that it holds in any pod.
+		// Pod Security "restricted" demands these fields. They are on the container so that they hold in any pod.
 		SecurityContext: &corev1.SecurityContext{
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 			RunAsUser:                &a.uid,
@@ -102,7 +102,7 @@ func (in *Injector) containers(r *request, shared corev1.Container) []corev1.Con
 	return []corev1.Container{initContainer(shared), sidecar}
 }
 
-// volumes are those that the pod needs.
+// volumes returns the volumes that the pod needs.
 func (in *Injector) volumes(r *request, a *permissions) []corev1.Volume {
 	spec := &r.Spec
 	volumes := []corev1.Volume{in.tmpfs(agentconfig.SecretsVolume), in.tmpfs(agentconfig.StateVolume)}

@@ -38,7 +38,7 @@ const (
 	maxFileSets = 8
 )
 
-// encoded is what pods of a shape get.
+// encoded is the encoded addition to pods of a shape.
 type encoded struct {
 	agents  []encodedAgent
 	volumes []encodedVolume

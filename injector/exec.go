@@ -52,7 +52,7 @@ func programMount(readOnly bool) corev1.VolumeMount {
 	return corev1.VolumeMount{Name: agentconfig.ProgramVolume, MountPath: agentconfig.ProgramDir, ReadOnly: readOnly}
 }
 
-// wrapper is what goes before a container's command.
+// wrapper is the prefix of a wrapped container's command.
 func wrapper(spec *podconfig.Spec) []string {
 	words := []string{agentconfig.Program, agentconfig.CommandExec}
 	if spec.MountPath != config.DefaultSecretsDir {

@@ -58,7 +58,7 @@ func accessKey(secret string) []corev1.EnvVar {
 	}
 }
 
-// identityMounts are those of the agent's containers.
+// identityMounts returns the mounts that the agent's containers need for their identity.
 func identityMounts(kind config.IdentityKind) []corev1.VolumeMount {
 	switch kind {
 	case config.RRSA:

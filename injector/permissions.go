@@ -160,7 +160,7 @@ func (a *permissions) warnOpen(spec *podconfig.Spec, readers []Container) []stri
 	return []string{"files are 0444, open to every process of the containers that mount them: " + why + "; to be stricter, " + stricter}
 }
 
-// maxSome is how many items of a list are looked at for a message.
+// maxSome is the most items of a list that a message is made from.
 const maxSome = 8
 
 // some are the first of a list, for a message.

@@ -10,7 +10,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-// metricsPortName is what a PodMonitor selects.
+// metricsPortName is the name by which a PodMonitor selects the port.
 const metricsPortName = "kms-metrics"
 
 // apiTokenEnv tells a command in the agent's container, and users of Alibaba Cloud's KMS Agent know it by that name.

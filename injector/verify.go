@@ -25,7 +25,7 @@ import (
 //   - what came into the pod since may have changed the modes of files, the metrics port and the kind of the sidecar, and the
 //     configuration may have changed how the program comes into the pod: any value that the webhook would write in such a case is right.
 
-// cure is what removes every difference.
+// cure is the advice that removes every difference.
 const cure = "; remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName +
 	" from the manifest, and they are made anew"
 

@@ -34,13 +34,13 @@ const (
 	eventDenied         = "InjectionDenied"
 )
 
-// How many events there are about the pods of a namespace, so that one does not fill the queue for all.
+// The rate of events about the pods of a namespace, so that one namespace does not fill the queue for all.
 const (
 	eventsPerSecond = 1
 	eventsAtOnce    = 25
 )
 
-// How many events are sent in a second, and at once.
+// The rate and the burst at which events are sent.
 const (
 	sentPerSecond = 20
 	sentAtOnce    = 50
@@ -170,7 +170,7 @@ func injectedAs(audit map[string]string) string {
 	return text
 }
 
-// maxKeys is how many annotations a message names.
+// maxKeys is the most annotations that a message names.
 const maxKeys = 10
 
 // message is a text on one line, without control and formatting characters, of at most the length that an event's may have.

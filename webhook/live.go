@@ -16,7 +16,7 @@ import (
 // liveTimeout bounds the one read past the cache, with the wait for it, well inside the API server's patience with a webhook (5 s).
 const liveTimeout = 2 * time.Second
 
-// How many reads past the cache one caller's requests cause, all together and for one namespace. A namespace's pods whose
+// Limits on reads past the cache, for one caller in total and for one namespace. A namespace's pods whose
 // ServiceAccount lacks a role use up the namespace's part, and a stranger uses up his own.
 const (
 	readsOfSource, burstOfSource       = 50, 200

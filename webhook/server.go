@@ -35,7 +35,7 @@ const (
 // but does not pass GOMEMLIMIT for that, which the chart sets to the container's limit.
 const GCPercent = 400
 
-// Options are what a webhook needs to know.
+// Options configure a webhook.
 type Options struct {
 	ConfigFile string        // the webhook's configuration (clusterconfig.Config)
 	Drain      time.Duration // how long it goes on answering after SIGTERM, until no more calls come

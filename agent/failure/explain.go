@@ -36,7 +36,7 @@ func (r Adviser) Explain(err error) string {
 	return strings.Join(paragraphs, "\n")
 }
 
-// Problems are what is in err, taken apart.
+// Problems returns the errors in err, one by one.
 func (r Adviser) Problems(err error) []status.Problem {
 	var problems []status.Problem
 	for _, e := range Each(err) {

@@ -90,7 +90,7 @@ func RetryAfter(err error) time.Duration {
 	return max(0, hint.RetryAfterHint())
 }
 
-// Code is what metrics count an outcome by: the cloud's own code, where there is one.
+// Code is the label of an outcome in metrics: the cloud's own code, if there is one.
 func Code(err error) string {
 	var gateway *kms.Error
 	var sts *identity.Error

@@ -51,7 +51,7 @@ type Secret struct {
 	Stages     Stages `json:"VersionStages"`
 	CreateTime string `json:",omitempty"` // RFC 3339
 
-	// Of managed secrets.
+	// Only managed secrets have these.
 	AutomaticRotation string `json:",omitempty"`
 	RotationInterval  string `json:",omitempty"`
 	LastRotationDate  string `json:",omitempty"`
@@ -59,7 +59,7 @@ type Secret struct {
 	ExtendedConfig    string `json:",omitempty"`
 }
 
-// Stages are those of a version.
+// Stages are the stages of a version.
 type Stages []string
 
 // MarshalJSON implements json.Marshaler, as KMS nests lists.
@@ -126,7 +126,7 @@ const (
 
 const queryPath = "/secretsmanager/get"
 
-// What each form of a request takes.
+// The parameters of each form of a request.
 var (
 	queryParameters = []string{"secretId", "versionId", "versionStage", "refreshNow"}
 	pathParameters  = queryParameters[1:]

@@ -119,7 +119,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// forwardedHeaders are those of a request that came through a proxy (RFC 7239, RFC 9110).
+// forwardedHeaders are the headers of a request that came through a proxy (RFC 7239, RFC 9110).
 var forwardedHeaders = []string{"X-Forwarded-For", "Forwarded", "Via"}
 
 // admit checks what has nothing to do with the secret.

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Action is what was asked for.
+// Action is the call that failed.
 type Action string
 
 // The actions: two of STS, and that of the node's metadata service.

@@ -226,7 +226,7 @@ func retryPause(left time.Duration) time.Duration {
 
 // Open returns the Provider of an identity, with what the webhook put into the environment of the agent's containers.
 func Open(kind config.IdentityKind, getenv func(string) string, sts STS) (Provider, error) {
-	// What comes from a Secret often ends in the newline of an editor or of echo.
+	// Values in a Secret often end in the newline of an editor or of echo.
 	secret := func(name string) string { return strings.TrimSpace(getenv(name)) }
 	switch kind {
 	case config.RRSA:

@@ -252,7 +252,7 @@ func SessionName(names ...string) string {
 	return name
 }
 
-// claims are what a ServiceAccount token says about its bearer. They are read without verification, to explain a
+// claims are the claims of a ServiceAccount token. They are read without verification, to explain a
 // refusal; STS verifies.
 type claims struct {
 	Issuer   string   `json:"iss"`

@@ -49,7 +49,7 @@ func (e *KeyError) Error() string { return fmt.Sprintf("client key %s: %v", e.Fi
 
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// What can be wrong with a client key that is whole.
+// Errors of a client key that was read completely.
 var (
 	ErrPassword = errors.New("the password does not open it")
 	ErrExpired  = errors.New("it has expired")

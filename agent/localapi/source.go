@@ -183,7 +183,7 @@ func (s *Source) refusal(err error) error {
 	return e
 }
 
-// What the local API may cause of calls to KMS, whose quota all agents of the account share.
+// Limits on the calls to KMS that readers of the local API cause, because all agents of the account share one quota.
 const (
 	callEvery = time.Second / 5
 	callBurst = 20

@@ -128,7 +128,7 @@ func estimateOf(n node, total float64) estimate {
 	return estimate{size: 1, once: 1} // a part of what it is applied to
 }
 
-// estimateOfSelection is that of [a, b] and {x: a, y: b}.
+// estimateOfSelection returns the estimate of [a, b] and {x: a, y: b}.
 func estimateOfSelection(n node, total float64) estimate {
 	all := estimate{once: 2}
 	if n.kind() == int64(jmespath.ASTMultiSelectHash) {
@@ -174,7 +174,7 @@ func touchedBy(n node, parts []estimate) (all estimate) {
 	return all
 }
 
-// escaped is how many times a text grows at most when it becomes JSON.
+// escaped is the largest factor by which a text grows when it becomes JSON.
 const escaped = 6
 
 func estimateOfCall(n node, total float64) estimate {
@@ -211,7 +211,7 @@ func joint(n node, total float64) float64 {
 	return total
 }
 
-// weight is that of a literal.
+// weight returns the weight of a literal.
 func weight(v reflect.Value) int {
 	switch v.Kind() {
 	case reflect.Interface:

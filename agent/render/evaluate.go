@@ -25,7 +25,7 @@ type variable struct {
 	value any
 }
 
-// What ends a turn of a range; the parser allows them nowhere else.
+// break and continue end an iteration of range; the parser allows them nowhere else.
 var errBreak, errContinue = errors.New("break"), errors.New("continue")
 
 // execute renders the template with root as its dot.

@@ -88,7 +88,7 @@ func renderOne(format config.Format, keys []config.Key, value []byte, binary boo
 	return nil, fmt.Errorf("format %q is not known", format)
 }
 
-// orKeys is what the message about a value that is no JSON blames.
+// orKeys names a format in the message about a value that is no JSON.
 func orKeys(format config.Format, keys []config.Key) string {
 	if format == config.Raw && len(keys) > 0 {
 		return "raw with keys"

@@ -188,7 +188,7 @@ func isNumber(text string) bool { return json.Valid([]byte(text)) }
 // parser takes up to a hundred times as much memory.
 const MaxActions = 24 << 10
 
-// Actions is how many bytes of a template are between {{ and }}. The error is that there are more than MaxActions.
+// Actions counts the bytes of a template between {{ and }}. It returns an error if there are more than MaxActions.
 func Actions(template string) (n int, err error) {
 	for {
 		_, rest, found := strings.Cut(template, "{{")

@@ -172,7 +172,7 @@ func plain(f func(string) string) func(string) (string, error) {
 	return func(s string) (string, error) { return f(s), nil }
 }
 
-// texts are what functions of several values work on.
+// texts returns the arguments of a function as texts.
 func texts(a []any) ([]string, error) {
 	all := make([]string, len(a))
 	for i := range a {

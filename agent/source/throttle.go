@@ -50,7 +50,7 @@ type throttle struct {
 	last     error
 }
 
-// Remaining is how long the pause still takes.
+// Remaining returns the rest of the pause.
 func (t *throttle) Remaining() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
 
-// checkTimeout is how long --check may take.
+// checkTimeout is the time limit of --check.
 const checkTimeout = 10 * time.Second
 
 // certificates maintains the authority, the serving certificate and the caBundle of the webhook configurations, or with cert-manager

@@ -131,7 +131,7 @@ func newCertificate(mode, dir string, o certificate.Options) (webhook.Certificat
 	return nil, fmt.Errorf("--cert-mode: %q is not one of self-signed, cert-manager, files", mode)
 }
 
-// version is that of the module, or the commit of a build from a checkout.
+// version returns the version of the module, or the commit of a build from a checkout.
 func version() string {
 	info, _ := debug.ReadBuildInfo()
 	if info == nil {

@@ -24,7 +24,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
 
-// probeTimeout is how long everything may take; Kubernetes itself waits five seconds for the webhook.
+// probeTimeout is the limit for the whole probe; the API server waits five seconds for the webhook.
 const probeTimeout = 15 * time.Second
 
 // mistyped is a pod that the webhook must complain of, whatever the administrator allows, and mistyped's cure what it must say.
@@ -76,7 +76,8 @@ func registered(ctx context.Context, kubeconfig string) (called admissionregistr
 	}
 	var found admissionregistrationv1.MutatingWebhookConfiguration
 	if err := c.Get(ctx, client.ObjectKey{Name: configuration}, &found); err != nil {
-		return called, fmt.Errorf("read MutatingWebhookConfiguration %s, without which the API server does not call the webhook: %w", configuration, err)
+		return called, fmt.Errorf("read MutatingWebhookConfiguration %s, without which the API server does not call the webhook: %w",
+			configuration, err)
 	}
 	if len(found.Webhooks) > 0 {
 		called = found.Webhooks[0].ClientConfig

@@ -88,7 +88,7 @@ type File struct {
 	Dirs         []string       `json:"dirs,omitempty"` // of ViewDirs, that have the file; empty: all, and SecretsDir
 }
 
-// Default is what an empty configuration says.
+// Default returns the meaning of an empty configuration.
 func Default() Config {
 	return Config{SecretsDir: config.DefaultSecretsDir, StateDir: config.DefaultStateDir, LogLevel: config.DefaultLogLevel,
 		LogFormat: config.DefaultLogFormat}

@@ -4,10 +4,10 @@ import (
 	"sync"
 )
 
-// Prefix is that of all annotations and labels.
+// Prefix is the prefix of all annotations and labels.
 const Prefix = "kms.alibabacloud.com/"
 
-// What the webhook itself writes or is selected by.
+// Annotations and labels that the webhook writes, or that select it.
 const (
 	// InjectedAnnotation is written into an injected pod; its value is the injector's version.
 	InjectedAnnotation = Prefix + injectedKey

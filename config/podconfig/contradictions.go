@@ -7,7 +7,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// contradictions are what no single annotation can be blamed for.
+// contradictions reports mistakes that need more than one annotation.
 func (p *parser) contradictions() {
 	if !p.has(injectKey) && !slices.Contains(p.meant, injectKey) {
 		p.mistakes.Add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; `+

@@ -24,7 +24,7 @@ func plainName(s string) bool {
 	return s[0] != '-' && s[0] != '='
 }
 
-// maxPlain is how many fields or items are read here.
+// maxPlain is the most fields or items that are read here.
 const maxPlain = 100
 
 // plainFields reads a mapping in its plainest forms, {name: app/db, format: env} or a line for each field. On such a line the value may

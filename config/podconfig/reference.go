@@ -71,7 +71,7 @@ func (r row) describe(argument string) Annotation {
 	return a
 }
 
-// secretFields are those of the long form of secret.<file>.
+// secretFields are the fields of the long form of secret.<file>.
 var secretFields = []Field{
 	{"name", "name or ARN of a KMS secret", "–", "the secret; required without `from`"},
 	{"versionId", "id of a version", "–", "that version, which never changes"},

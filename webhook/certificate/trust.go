@@ -100,13 +100,13 @@ func bundlesOf(configuration client.Object) (bundles [][]byte) {
 	return bundles
 }
 
-// trusted is what the API server trusts the webhook by: the caBundles of the two webhook configurations.
+// trusted are the caBundles of the two webhook configurations, by which the API server trusts the webhook.
 type trusted struct {
 	configuration string
 	seen          atomic.Pointer[bundles]
 }
 
-// bundles are those of all webhooks that exist, as the API server last showed them.
+// bundles are the caBundles of all existing webhooks, as last read.
 type bundles struct {
 	all   [][]byte
 	since time.Time // zero: since before this process looked

@@ -26,7 +26,7 @@ const (
 	lookTimeout  = 20 * time.Second
 )
 
-// Options are what a certificate needs to know of the cluster.
+// Options say where in the cluster the certificate belongs.
 type Options struct {
 	REST          *rest.Config
 	Namespace     string // of the webhook

@@ -36,13 +36,13 @@ type MigrateOptions struct {
 	Again          bool   // all, even if an interrupted migration has done some already
 }
 
-// Annotation is what ACK's documentation rewrites Secrets with, by the time of doing so.
+// Annotation is the annotation with which ACK's documentation rewrites Secrets; its value is the time.
 const Annotation = "encryption-key-rotation-time"
 
 // fieldManager owns nothing: patches that change nothing leave no trace in managedFields.
 const fieldManager = "kubectl-kms-at-rest"
 
-// errFailed is that some objects could not be stored anew, which has been said.
+// errFailed says that some objects could not be rewritten. The errors have been printed.
 var errFailed = errors.New("some objects could not be stored anew; the same command tries them again")
 
 // Failed reports whether Migrate did what it could and some objects are left.

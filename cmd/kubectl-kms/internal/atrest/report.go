@@ -284,7 +284,7 @@ func (r *Report) resource(out Resource, writes string) {
 	}
 }
 
-// short is how something is stored, with a hash that fits into a line.
+// short describes how an object is stored, with a hash that fits into a line.
 func short(as string) string {
 	at := strings.Index(as, "sha256:")
 	if at < 0 {

@@ -130,7 +130,7 @@ type fleet struct {
 	unasked []string  // what does not say how many there are, and why
 }
 
-// seen are those that show their metrics.
+// seen returns the servers that show their metrics.
 func (s fleet) seen() (seen []*server) {
 	for _, server := range s.all {
 		if server.problem == nil {
@@ -317,7 +317,7 @@ func endpoints(ctx context.Context, kube kubernetes.Interface) ([]string, error)
 	return found, nil
 }
 
-// identity is what tells clusters apart.
+// identity returns a value that differs between clusters.
 func identity(ctx context.Context, s *server, host string) string {
 	if system, err := s.kube.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{}); err == nil {
 		return string(system.UID)

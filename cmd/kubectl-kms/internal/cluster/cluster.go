@@ -17,7 +17,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
 
-// What the chart calls things.
+// Names of the chart's objects.
 const (
 	Configuration  = "kms-agent-injector" // of the two webhook configurations
 	Deployment     = "kms-webhook"
@@ -57,7 +57,7 @@ func (c Client) Release(ctx context.Context) string {
 	return usualNamespace
 }
 
-// Version is that of the webhook, as its chart labels the Deployment.
+// Version returns the version of the webhook, from the label of its Deployment.
 func (c Client) Version(ctx context.Context) (string, error) {
 	deployment, err := c.deployment(ctx, c.Release(ctx))
 	if err != nil {

@@ -123,7 +123,7 @@ func (sh *shell) client() (cluster.Client, error) {
 	return cluster.Client{Kube: kube, WebhookNamespace: sh.webhookNamespace}, err
 }
 
-// namespace is that of objects which name none.
+// namespace returns the namespace of objects without one.
 func (sh *shell) namespace() string {
 	namespace, _, err := sh.kube.ToRawKubeConfigLoader().Namespace()
 	if err != nil || namespace == "" {

@@ -144,7 +144,7 @@ func (w World) optedIn(ctx context.Context, namespace string) string {
 	return ""
 }
 
-// unseen is what to know of annotations in an object in which no pod was found.
+// unseen is the warning about annotations in an object without a known pod template.
 func unseen(kind string) string {
 	return fmt.Sprintf("no pod was found in this %s, so that nothing is injected here and only the annotations themselves are looked at; "+
 		"look at a pod that it makes: kubectl get pod <name> -o yaml | kubectl kms validate -f -", kind)

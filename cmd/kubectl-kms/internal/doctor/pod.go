@@ -184,7 +184,7 @@ func (e *examination) runs() bool {
 		func(s corev1.ContainerStatus) bool { return s.State.Running != nil || s.State.Terminated != nil })
 }
 
-// cureOf is what to do about what the pod waits for.
+// cureOf says what to do about the condition that the pod waits for.
 func (e *examination) cureOf(w check.Wait, describe string) string {
 	id := e.verdict.Spec.Identity
 	unmade := ofAgent(w.Container) && strings.HasPrefix(w.Reason, "CreateContainerConfig") || w.Reason == "FailedMount"

@@ -32,7 +32,7 @@ const (
 	probeLimit  = 40 * time.Second
 )
 
-// What an agent may say. More is cut off: a container may be anything, whatever its name.
+// The limit on an agent's output. The rest is cut off, since any program may run in a container of the agent's name.
 const (
 	mostSaid     = 1 << 20 // of its status
 	mostComplain = 4 << 10 // of its errors
@@ -102,7 +102,7 @@ type bounded struct {
 	cut  bool
 }
 
-// said is what has been written so far, and whether more was.
+// said returns the output so far, and whether it was cut.
 func (b *bounded) said() (text []byte, cut bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

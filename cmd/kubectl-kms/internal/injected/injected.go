@@ -118,7 +118,7 @@ func (p Pod) Sidecar() string {
 	return agentconfig.ContainerName
 }
 
-// Status is that of a container; false if the kubelet has not said anything yet.
+// Status returns the status of a container; false if the kubelet has not reported any yet.
 func (p Pod) Status(container string) (corev1.ContainerStatus, bool) {
 	all := slices.Concat(p.Pod.Status.InitContainerStatuses, p.Pod.Status.ContainerStatuses)
 	i := slices.IndexFunc(all, func(s corev1.ContainerStatus) bool { return s.Name == container })
@@ -152,10 +152,10 @@ func (p Pod) Failure() string {
 	return ""
 }
 
-// ErrSilent is that the agent has said nothing about what it holds.
+// ErrSilent says that the agent has not reported its files.
 var ErrSilent = errors.New("the agent has not said what it holds")
 
-// Started is what the init container fetched, by its last words.
+// Started returns what the init container fetched, from its termination message.
 func (p Pod) Started() (status.Status, error) {
 	s, _ := p.Status(agentconfig.InitContainerName)
 	var held status.Status

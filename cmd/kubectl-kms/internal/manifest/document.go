@@ -37,7 +37,7 @@ func (d *Document) read() error {
 	d.Line = d.begin + bytes.Count(d.text[:len(d.text)-len(bytes.TrimLeft(d.text, "\r\n"))], []byte("\n"))
 	err := d.parse()
 	if err == nil {
-		// By kubectl's own reader, so that what is decided on is what the cluster would be sent.
+		// kubectl's own reader decodes the text, so that the decision is on the object that kubectl would send.
 		d.root, err = d.meaning(d.text)
 	}
 	if err == nil {
@@ -49,7 +49,7 @@ func (d *Document) read() error {
 	return nil
 }
 
-// meaning is what a text says, which stands where the document's does.
+// meaning decodes a text at the document's position.
 func (d *Document) meaning(text []byte) (any, error) {
 	if !d.json {
 		var err error
@@ -94,7 +94,7 @@ type Object struct {
 	json  map[string]any
 }
 
-// Objects are those of the document: its own, or the items of its List.
+// Objects returns the object of the document, or the items of its List.
 func (d *Document) Objects() []Object {
 	root, ok := d.root.(map[string]any)
 	if !ok {
@@ -274,7 +274,7 @@ func (p Pod) AboveLine(key string) int {
 	return p.Object.Document.line(key, above...)
 }
 
-// line is that of a key in the first of the mappings that has it.
+// line returns the line of a key in the first mapping that has it.
 func (d *Document) line(key string, mappings ...path) int {
 	for _, place := range mappings {
 		if mapping := place.node(d.tree); mapping != nil {
@@ -286,7 +286,7 @@ func (d *Document) line(key string, mappings ...path) int {
 	return d.Line
 }
 
-// strange is what JSON may say and YAML may not: a slash that is escaped, a half of a surrogate pair, and control characters.
+// strange matches texts that JSON allows and YAML does not: an escaped slash, half of a surrogate pair, and control characters.
 var strange = regexp.MustCompile(`\\(?:u[dD][89a-fA-F]|.)|[\x7f-\x{84}\x{86}-\x{9f}\x{fffe}\x{ffff}]`)
 
 // familiar is JSON that YAML's reader reads, in which everything is where it was.

@@ -45,7 +45,7 @@ func (p Pod) Add(patch []byte) error {
 	return nil
 }
 
-// patched is what the pod says with the patch: by another's implementation, so that the edited text is held to it.
+// patched applies the patch with an independent implementation, to which the edited text is compared.
 func (p Pod) patched(patch []byte) (any, error) {
 	decoded, err := jsonpatch.DecodePatch(patch)
 	if err != nil {

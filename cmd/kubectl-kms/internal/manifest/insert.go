@@ -55,7 +55,7 @@ func splice(d *Document, tree *yaml.Node, replaced map[*yaml.Node]*yaml.Node, bl
 	return append(out, e.text[at:]...)
 }
 
-// linebreak is what YAML counts lines by.
+// linebreak matches YAML's line breaks.
 var linebreak = regexp.MustCompile("\r\n|[\r\n\u0085\u2028\u2029]")
 
 // offset is where a node begins.

@@ -95,7 +95,7 @@ type Source struct {
 	Progress func(done, all int)                                                          // is called as pods are done with; may be nil
 }
 
-// Of are the states of those of the pods that ask for the agent, or have it.
+// Of returns the states of the pods that ask for the agent or have it.
 func (s Source) Of(ctx context.Context, pods []corev1.Pod) []Pod {
 	labelled := s.labelled(ctx, pods)
 	found := make([]*Pod, len(pods))
