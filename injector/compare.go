@@ -16,8 +16,8 @@ import (
 )
 
 // A comparison finds where a JSON value differs from an expected one. Members with an empty value count as absent. Places are paths,
-// env[NAME].value, and rules are about the same with the names of items left out, env[].value. It walks through the text and keeps
-// nothing of it, whatever a stranger wrote there.
+// env[NAME].value, and rules are places without the names of items, env[].value. It walks through the text and keeps none of it, however
+// long it is.
 type comparison struct {
 	keys     map[string]string                        // by the rule of a list whose items have names: the member with the name
 	besides  func(rule, name, value string) bool      // whether a further member, or a further item of that name, is allowed

@@ -64,7 +64,7 @@ func wrapper(spec *podconfig.Spec) []string {
 
 func (c *Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] == agentconfig.Program }
 
-// unwrappable are the containers that cannot have variables, and why. In a pod that was injected before they are for a warning
+// unwrappable reports the containers that cannot have variables, and why. In a pod that was injected before, they are for a warning
 // only: another webhook brought them, and its pods would not start any more.
 func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Env) == 0 {

@@ -52,8 +52,8 @@ func (r *request) mountPointsWith(volume string) []mountPoint {
 	return all
 }
 
-// conflicts are mounts of the readers' own that stand where ours must be, that ours would hide, or in which ours cannot be or must not.
-// The warnings are about those that depend on the container's image.
+// conflicts reports the readers' own mounts that overlap a path which the webhook mounts. Conflicts that depend on the container's image
+// are warnings.
 func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []string) {
 	for _, p := range r.mountPoints("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {

@@ -15,9 +15,8 @@ import (
 )
 
 // A pod that arrives with containers of the agent's names has them from an earlier call of the webhook, from `kubectl kms inject`, or
-// from an author who wants the pod to pass for an injected one. Their content tells which: the containers that the webhook would write
-// now are made, and each of their members has to be there with the same value. So a member that this program learns to write is
-// compared from then on. Exceptions:
+// from an author who imitates an injected pod. The webhook builds the containers that it would write now, and compares: each of their
+// members must be there with the same value. So a member that this program learns to write is compared from then on. Exceptions:
 //
 //   - resources, imagePullPolicy, user and group are free: plugins of the API server and policies set them, too;
 //   - what the API server, its plugins and other webhooks add is allowed: mayAdd says what;
@@ -34,7 +33,7 @@ const cureLate = "; write it into the pod template, or have the webhook that wri
 	"configuration; from a manifest with the agent in it remove the containers " + agentconfig.InitContainerName + " and " +
 	agentconfig.ContainerName + ", and they are made anew"
 
-// A verification is of all containers of the agent's in a pod.
+// A verification compares all of the agent's containers in a pod.
 type verification struct {
 	in     *Injector
 	r      *request

@@ -120,8 +120,8 @@ func search(expression string, doc any, left *budget) (value any, err error) {
 	return value, nil
 }
 
-// weigh takes off left what a value has at least as JSON, and stops below zero: an expression may have made a tree of few parts, each
-// of which is in it very often.
+// weigh subtracts a lower bound of v's size as JSON from left, and stops below zero. It walks v as a tree, because an expression can
+// reference the same part many times.
 func weigh(v any, left int) int {
 	switch v := v.(type) {
 	case string:

@@ -101,7 +101,7 @@ func join(a []any) (any, error) {
 	return strings.Join(parts, separator), nil
 }
 
-// printf has no widths, so that there is nothing to be had wrong: fmt would write its complaints into the file.
+// printf supports no flags or widths: fmt reports a bad verb by writing an error into its output, which here is the user's file.
 func printf(a []any) (any, error) {
 	format, ok := a[0].(string)
 	if !ok {

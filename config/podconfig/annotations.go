@@ -62,7 +62,7 @@ func annotationRows() []row {
 		{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", "7200", parseTokenExpiration},
 		{"mode", "`sidecar`, `init`, `single`", "the administrator's, `sidecar`",
 			"`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its postStart " +
-				"hook; in a pod with `restartPolicy: Never`, which that could never fail, as `sidecar`", "init", parseMode},
+				"hook; with `restartPolicy: Never` it behaves as `sidecar`, because such a pod could otherwise never fail", "init", parseMode},
 		{"containers", "comma list", "all that the pod has when it is injected",
 			"containers, init containers too, that get the files and variables; one that another webhook adds later gets them only if it is named " +
 				"here", "web,worker", list("containers", func(p *parser) *[]string { return &p.Containers })},

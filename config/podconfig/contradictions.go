@@ -64,7 +64,7 @@ func (p *parser) identityContradictions() {
 	}
 }
 
-// refreshContradictions are wishes for what comes after the first files, in a pod that has the first files only.
+// refreshContradictions reports refresh settings in a pod that never refreshes.
 func (p *parser) refreshContradictions() {
 	var never, cure string
 	switch {
