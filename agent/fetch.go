@@ -37,7 +37,7 @@ type value struct {
 	absent *kms.Error
 }
 
-// refsOf are the secrets that a file is made of, in the order of its From.
+// refsOf returns the secrets that a file is made of, in the order of its From.
 func refsOf(f agentconfig.File) []kms.Ref {
 	if len(f.From) == 0 {
 		return []kms.Ref{{Name: f.Secret, VersionID: f.VersionID, VersionStage: f.VersionStage, RoleARN: f.RoleARN}}
@@ -49,7 +49,7 @@ func refsOf(f agentconfig.File) []kms.Ref {
 	return refs
 }
 
-// refs are the distinct secrets of the document, in its order.
+// refs returns the distinct secrets of the document, in its order.
 func (a *Agent) refs() []kms.Ref {
 	var refs []kms.Ref
 	for _, f := range a.declared() {

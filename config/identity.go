@@ -29,7 +29,7 @@ type Identity struct {
 	Secret string       `json:"-"` // the Kubernetes Secret, in the pod's namespace, of AccessKey and ClientKey
 }
 
-// String is the identity as it is written in an annotation.
+// String returns the identity as it is written in an annotation.
 func (i Identity) String() string {
 	switch {
 	case i.Kind == RRSA:

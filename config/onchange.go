@@ -21,7 +21,7 @@ type Target struct {
 	Process string
 }
 
-// String is the form that ParseOnChange reads.
+// String returns the form that ParseOnChange reads.
 func (t Target) String() string {
 	if t.URL != "" {
 		return t.URL

@@ -34,7 +34,7 @@ func YAMLError(err error, fields []string) error {
 	return errors.New(strings.Join(lines, "; "))
 }
 
-// NoField is the error for a field that does not exist, on a line. It suggests the nearest of fields.
+// NoField returns the error for a field that does not exist, on a line. It suggests the nearest of fields.
 func NoField(line, name string, fields []string) error {
 	problem := fmt.Sprintf("line %s: there is no field %q", line, name)
 	if near := Nearest(name, fields); near != "" {

@@ -234,7 +234,7 @@ func empty(text string) bool {
 	return slices.Contains([]string{"", "null", "false", "0", "[]", "{}", `""`}, text)
 }
 
-// tree is a value of this program's own as a tree of JSON.
+// tree returns a value of this program's own as a tree of JSON.
 func tree(v any) (object map[string]any) {
 	text, err := json.Marshal(v)
 	if err == nil {
@@ -246,7 +246,7 @@ func tree(v any) (object map[string]any) {
 	return object
 }
 
-// documentTree is the agent's document with everything that it takes for granted.
+// documentTree returns the agent's document with everything that it takes for granted.
 func documentTree(doc agentconfig.Config) map[string]any {
 	full := tree(doc)
 	for name, value := range agentDefaults {

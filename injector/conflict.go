@@ -30,7 +30,7 @@ func tooMany(pod *PodSpec) (m config.Mistakes) {
 	return m
 }
 
-// invalid are the pods that cannot be injected at all.
+// invalid reports why a pod cannot be injected at all.
 func (in *Injector) invalid(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
@@ -56,7 +56,7 @@ func (in *Injector) invalid(r *request) config.Mistakes {
 	return slices.Concat(m, in.apiConflicts(r), notifyConflicts(r), in.namesInUse(r))
 }
 
-// namesInUse are the names of our volumes that the pod has given to something else.
+// namesInUse reports the names of our volumes that the pod uses for other volumes.
 func (in *Injector) namesInUse(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
@@ -97,7 +97,7 @@ func (in *Injector) namesInUse(r *request) config.Mistakes {
 	return m
 }
 
-// claimed are the volumes in whose place a StatefulSet would have a claim, on disk, and without a word about it.
+// claimed reports our volumes that a StatefulSet would silently replace by a claim, on disk.
 func (in *Injector) claimed(r *request, a *permissions) config.Mistakes {
 	if len(r.Claims) == 0 {
 		return nil

@@ -19,7 +19,7 @@ type fileSet struct {
 	secrets []int  // by their place in the Spec
 }
 
-// fileSets are the sets that the annotations ask for, and the set of each container, by its name. Their numbers depend on the names of
+// fileSets returns the sets that the annotations ask for, and the set of each container, by its name. Their numbers depend on the names of
 // their containers alone, so that a container which another webhook adds later changes none.
 func fileSets(spec *podconfig.Spec) (all []fileSet, of map[string]int) {
 	if !slices.ContainsFunc(spec.Secrets, func(s podconfig.Secret) bool { return len(s.Containers) > 0 }) {

@@ -108,7 +108,7 @@ func (r *request) conflict(c Container, p mountPoint) (m config.Mistakes, warnin
 	return m, warnings
 }
 
-// leaks are the places of a volume of ours that the container mounts by itself and that the node would see.
+// leaks returns the places of a volume of ours that the container mounts by itself and that the node would see.
 func (r *request) leaks(c Container, p mountPoint) (m config.Mistakes) {
 	const most = 20 // each is compared with all mounts
 	n := 0
@@ -167,7 +167,7 @@ func (c *Container) around(target string, resolve func(string) string) (outer Mo
 	return outer
 }
 
-// throughLink is a clean path in images in which /var/run is a link to /run.
+// throughLink returns a clean path in images in which /var/run is a link to /run.
 func throughLink(name string) string {
 	if below(name, "/var/run") {
 		return strings.TrimPrefix(name, "/var")

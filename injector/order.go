@@ -46,7 +46,7 @@ func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 	return mistakes, warnings
 }
 
-// choice is the annotation by which containers are left out.
+// choice returns the annotation by which containers are left out.
 func (r *request) choice() string {
 	if len(r.Spec.Containers) > 0 {
 		return podconfig.Prefix + "containers"

@@ -256,7 +256,7 @@ func (c *Container) mounts(volume string) bool {
 	return slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == volume })
 }
 
-// path is the mount's place without a closing slash. The kubelet puts a relative one into the root directory.
+// path returns the mount's place without a closing slash. The kubelet puts a relative one into the root directory.
 func (m Mount) path() string { return path.Clean("/" + m.MountPath) }
 
 // part reports whether the mount shows a part of its volume, not all of it.

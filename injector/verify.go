@@ -135,7 +135,7 @@ func (v *verification) earlier(_, got string) bool {
 	return true
 }
 
-// metricsPort is the port in the agent's document if it can be right: a container that came since may have the port, and a pod
+// metricsPort returns the port in the agent's document if it can be right: a container that came since may have the port, and a pod
 // without metrics needs none.
 func (v *verification) metricsPort(c *Container) int {
 	i := slices.IndexFunc(c.Env, func(e Setting) bool { return e.Name == agentconfig.Env })
@@ -207,7 +207,7 @@ func (v *verification) sameMode(place, rule, _, got string) bool {
 	return (rule == "files[].mode" || rule == "envMode") && slices.Contains([]string{"0400", "0440", "0444"}, got)
 }
 
-// asked is the annotation of the pod's that a place in the agent's document is about, "" for none, and what it is called.
+// asked returns the annotation of the pod's that a place in the agent's document is about, "" for none, and what it is called.
 func (v *verification) asked(place string) (annotation, what string) {
 	item := func(list string) string {
 		name, _, _ := strings.Cut(strings.TrimPrefix(place, list+"["), "]")
@@ -267,7 +267,7 @@ func (v *verification) annotated(place string) bool {
 	return annotation != ""
 }
 
-// written is the first of some annotations that the pod has.
+// written returns the first of some annotations that the pod has.
 func (v *verification) written(names ...string) string {
 	for _, name := range names {
 		if _, found := v.r.Pod.Metadata.Annotations[podconfig.Prefix+name]; found && name != "" {

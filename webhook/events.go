@@ -173,7 +173,7 @@ func injectedAs(audit map[string]string) string {
 // maxKeys is the most annotations that a message names.
 const maxKeys = 10
 
-// message is a text on one line, without control and formatting characters, of at most the length that an event's may have.
+// message returns a text on one line, without control and formatting characters, of at most the length that an event's may have.
 func message(text string) string {
 	text = review.OneLine(text)
 	const more = " …"

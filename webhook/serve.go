@@ -81,7 +81,7 @@ func admissionServer(o Options, a *admission, m *webhookMetrics, draining *atomi
 	return server, nil
 }
 
-// limited is a server that waits for no client for long. It speaks HTTP/1.1, by which the API server calls webhooks: a connection of
+// limited returns a server that waits for no client for long. It speaks HTTP/1.1, by which the API server calls webhooks: a connection of
 // HTTP/2 would be hundreds of requests at a time.
 func limited(handler http.Handler, log logr.Logger) *http.Server {
 	protocols := new(http.Protocols)

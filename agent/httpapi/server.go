@@ -32,7 +32,7 @@ type Config struct {
 	Log          *slog.Logger  // nil: slog.Default
 }
 
-// DefaultHeaders are the headers that the token may be in.
+// DefaultHeaders returns the headers that the token may be in.
 func DefaultHeaders() []string { return []string{"X-KMS-Token", "X-Vault-Token"} }
 
 // The KMS Agent's defaults.

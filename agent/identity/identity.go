@@ -198,7 +198,7 @@ func (s *Source) refresh(ctx context.Context) (Credentials, error) {
 	return c, nil
 }
 
-// refusal is the last one, if it is too early to ask again.
+// refusal returns the last one, if it is too early to ask again.
 func (s *Source) refusal() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

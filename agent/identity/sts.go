@@ -71,7 +71,7 @@ func (s STS) host() string {
 	}
 }
 
-// fingerprint is the same for what STS would give the same session for.
+// fingerprint hashes all parameters on which a session depends.
 func (s STS) fingerprint(parts ...string) string {
 	return fingerprint(append(parts, s.host(), s.SessionName, s.Policy, s.Duration.String())...)
 }

@@ -24,7 +24,7 @@ type ClientKey struct {
 	Read func() (key, password []byte, err error)
 }
 
-// ClientKeyFiles is a client key in two files.
+// ClientKeyFiles returns a client key in two files.
 func ClientKeyFiles(key, password string) ClientKey {
 	return ClientKey{key, func() ([]byte, []byte, error) {
 		text, err := os.ReadFile(key)

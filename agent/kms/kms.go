@@ -159,7 +159,7 @@ func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref)
 // https://www.alibabacloud.com/help/en/kms/key-management-service/developer-reference/api-kms-2016-01-20-batchgetsecretvalue
 const MaxBatch = 20
 
-// ShortName is the name without what an ARN has before it. It is what the secrets of a batch are told apart by: which of
+// ShortName returns the name without what an ARN has before it. It is what the secrets of a batch are told apart by: which of
 // the two the answer has, for a secret that is asked for by its ARN, the page does not say.
 func (r Ref) ShortName() string { return shortName(r.Name) }
 

@@ -98,7 +98,7 @@ func (u *Usage) Error() string { return "usage: kms-agent " + u.Line }
 // Command does what the arguments after its name say. Wrong arguments are a *Usage.
 type Command func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error
 
-// Commands are the agent's that need no document of the webhook's.
+// Commands returns the agent's commands that need no configuration from the webhook.
 func Commands() map[string]Command {
 	return map[string]Command{"agent": runAgent, "token": writeToken, "get": getSecret}
 }

@@ -105,7 +105,7 @@ func kind(v any) string {
 	return "a number"
 }
 
-// scalar is a value as it is printed.
+// scalar returns a value as it is printed.
 func scalar(v any) (string, error) {
 	switch v := v.(type) {
 	case string:

@@ -203,7 +203,7 @@ func Actions(template string) (n int, err error) {
 	}
 }
 
-// actionLength is the length of what follows {{, with its }}; quoted text and comments may have one in them.
+// actionLength returns the length of what follows {{, with its }}; quoted text and comments may have one in them.
 func actionLength(text string) int {
 	for i := 0; i < len(text); i++ {
 		var end int
@@ -228,7 +228,7 @@ func actionLength(text string) int {
 	return len(text)
 }
 
-// quoted is the index of the quotation mark that ends a text, 0 for none.
+// quoted returns the index of the quotation mark that ends a text, 0 for none.
 func quoted(text string) int {
 	for i := 1; i < len(text); i++ {
 		switch text[i] {

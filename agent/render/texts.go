@@ -157,7 +157,7 @@ func verbText(verb byte, v any) (string, error) {
 	return s, nil
 }
 
-// text is a function of one value's text.
+// text returns a function of one value's text.
 func text(f func(string) (string, error)) func([]any) (any, error) {
 	return func(a []any) (any, error) {
 		s, err := scalar(a[0])

@@ -88,7 +88,7 @@ const (
 	cureLine  = "\n  fix: "
 )
 
-// String is a paragraph for people.
+// String returns a paragraph for people.
 func (p Problem) String() string {
 	if p.Cause == "" {
 		return p.Says

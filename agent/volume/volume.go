@@ -156,7 +156,7 @@ func reserved(p string) bool {
 	return dots && (set || strings.Contains(rest, "/") || p == dataLink || p == nextLink || p == nameLink)
 }
 
-// generation is the directory of the current set, or empty.
+// generation returns the directory of the current set, or empty.
 func (d *Dir) generation() string {
 	target, err := d.root.Readlink(dataLink)
 	if err != nil || !strings.HasPrefix(target, "..") || strings.Contains(target, "/") || target == ".." {

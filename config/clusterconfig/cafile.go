@@ -32,7 +32,7 @@ func Load(document []byte, read func(name string) ([]byte, error)) (Config, erro
 	return in, nil
 }
 
-// certificates are the certificates of a PEM file and nothing else of it: they end up in pods, where a private key that lies
+// certificates returns the certificates of a PEM file and nothing else of it: they end up in pods, where a private key that lies
 // beside them must not.
 func certificates(text []byte) (string, error) {
 	var out bytes.Buffer

@@ -136,7 +136,7 @@ func (in *Config) fill() {
 	}
 }
 
-// KMSHost is the host of the shared KMS gateway of a region on the administrator's network.
+// KMSHost returns the host of the shared KMS gateway of a region on the administrator's network.
 func (in Config) KMSHost(region string) string { return in.host("kms", region) }
 
 // VPC reports whether the agents call Alibaba Cloud from inside its network.

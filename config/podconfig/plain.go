@@ -152,7 +152,7 @@ func plainWord(s string, line int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Value: s, Line: line}
 }
 
-// between is a text without what it begins and ends with.
+// between returns a text without what it begins and ends with.
 func between(text, first, last string) (string, bool) {
 	inside, begins := strings.CutPrefix(text, first)
 	inside, ends := strings.CutSuffix(inside, last)

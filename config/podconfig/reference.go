@@ -25,7 +25,7 @@ type Field struct {
 	Effect  string `json:"effect"`
 }
 
-// Annotations is the documentation of all pod annotations, in its order.
+// Annotations returns the documentation of all pod annotations, in its order.
 func Annotations() []Annotation {
 	all := make([]Annotation, 0, len(rows()))
 	for _, r := range rows() {
@@ -34,7 +34,7 @@ func Annotations() []Annotation {
 	return all
 }
 
-// Describe is the documentation of one annotation, named with or without Prefix, and with or without what follows its dot. The
+// Describe returns the documentation of one annotation, named with or without Prefix, and with or without what follows its dot. The
 // error suggests what was meant.
 func Describe(name string) (Annotation, error) {
 	key := strings.TrimPrefix(name, Prefix)
@@ -89,7 +89,7 @@ var secretFields = []Field{
 	{"optional", "`true`, `false`", "`false`", "`true`: a secret that KMS does not have is left out"},
 }
 
-// AnnotationTable is the documentation of the pod annotations: a table in Markdown, a row an annotation.
+// AnnotationTable returns the documentation of the pod annotations: a table in Markdown, a row an annotation.
 func AnnotationTable() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| annotation `%s…` | value | default | effect |\n|---|---|---|---|\n", Prefix)

@@ -48,7 +48,7 @@ type Spec struct {
 	Endpoint        string // "": the administrator's
 }
 
-// Role is the ARN of the RAM role that the pod itself names, and the annotation by which it does; "" if it names none.
+// Role returns the ARN of the RAM role that the pod itself names, and the annotation by which it does; "" if it names none.
 func (s *Spec) Role(accountID string) (arn, annotation string) {
 	switch {
 	case s.RoleARN != "":

@@ -62,7 +62,7 @@ func clean(ctx context.Context, dir string) error {
 	return cgroup.Remove(ctx, cgroupName(dir))
 }
 
-// cgroupName is the cluster's own cgroup in each hierarchy. It follows from the directory alone, so that it can be found
+// cgroupName returns the cluster's own cgroup in each hierarchy. It follows from the directory alone, so that it can be found
 // without any record.
 func cgroupName(dir string) string {
 	sum := sha256.Sum256([]byte(dir))

@@ -182,7 +182,7 @@ func newHandover(o Options, t *trusted) *handover {
 	return &handover{trusted: t, name: o.serverName(), settle: settleTime, log: o.Log}
 }
 
-// serve is the certificate to serve, given the newest there is.
+// serve returns the certificate to serve, given the newest there is.
 func (h *handover) serve(newest *tls.Certificate) *tls.Certificate {
 	now := time.Now()
 	h.mu.Lock()

@@ -35,7 +35,7 @@ type Options struct {
 	Log           logr.Logger
 }
 
-// serverName is the DNS name by which the API server calls; "" is any.
+// serverName returns the DNS name by which the API server calls; "" is any.
 func (o Options) serverName() string {
 	if o.Namespace == "" {
 		return ""

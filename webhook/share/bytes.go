@@ -26,7 +26,7 @@ type Bytes struct {
 	over    *Lease
 }
 
-// NewBytes is a limit of so many bytes.
+// NewBytes returns a limit of so many bytes.
 func NewBytes(limit int) *Bytes {
 	return &Bytes{limit: limit, sources: map[string]int{}}
 }

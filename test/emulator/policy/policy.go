@@ -23,7 +23,7 @@ const (
 	ExplicitDeny
 )
 
-// String is the word that AccessDeniedDetail.NoPermissionType uses.
+// String returns the word that AccessDeniedDetail.NoPermissionType uses.
 func (d Decision) String() string {
 	switch d {
 	case Allow:

@@ -188,7 +188,7 @@ func kmsKeys(out map[string]float64, used map[use]float64, o operation, n float6
 	}
 }
 
-// latest is the key that a KMS provider last said is its own, "" if it said nothing.
+// latest returns the key that a KMS provider last said is its own, "" if it said nothing.
 func (l look) latest(provider string) (hash string) {
 	var at float64
 	for key, said := range l.current {

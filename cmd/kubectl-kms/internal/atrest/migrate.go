@@ -246,8 +246,8 @@ func (m *migration) key(resource schema.GroupVersionResource) (string, error) {
 	return key, nil
 }
 
-// fingerprint is the same as long as no API server shows another configuration or key. With processes, it is also another one after a
-// restart, before which there may have been any; "" does not tell.
+// fingerprint changes when an API server shows another configuration or key and, with processes, after a restart, which may have changed
+// either. "" means that it is not known.
 func (m *migration) fingerprint(processes bool) string {
 	var all []string
 	for _, s := range m.servers.reached() {

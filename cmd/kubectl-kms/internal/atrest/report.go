@@ -89,7 +89,7 @@ type Report struct {
 	Findings   []Finding   `json:"findings"`
 }
 
-// State is the worst of the findings.
+// State returns the worst of the findings.
 func (r Report) State() string {
 	state := Good
 	for _, f := range r.Findings {
@@ -222,7 +222,7 @@ func differ(servers []*server) string {
 	return ""
 }
 
-// kms are the keys that the KMS v2 providers say are theirs.
+// kms returns the keys that the KMS v2 providers say are theirs.
 func (s *server) kms() string {
 	providers := map[string]bool{}
 	for key := range s.last.current {

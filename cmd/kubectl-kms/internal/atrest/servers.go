@@ -218,7 +218,7 @@ func (c Cluster) direct(ctx context.Context, s *fleet, addresses []string) {
 	}
 }
 
-// unquoted is an error without the URL that was asked.
+// unquoted returns an error without the URL that was asked.
 func unquoted(err error) error {
 	if asked := new(url.Error); errors.As(err, &asked) {
 		return asked.Err
@@ -295,7 +295,7 @@ func liveAPIServers(ctx context.Context, kube kubernetes.Interface) (int, error)
 	return live, nil
 }
 
-// endpoints are the addresses of the Service kubernetes, which each API server writes itself.
+// endpoints returns the addresses of the Service kubernetes, which each API server writes itself.
 func endpoints(ctx context.Context, kube kubernetes.Interface) ([]string, error) {
 	slicesOf, err := kube.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).List(ctx,
 		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=kubernetes"})

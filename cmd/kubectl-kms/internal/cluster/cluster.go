@@ -41,7 +41,7 @@ type Client struct {
 	WebhookNamespace string // of the release; "": where its webhook configuration says
 }
 
-// Release is the namespace of the webhook.
+// Release returns the namespace of the webhook.
 func (c Client) Release(ctx context.Context) string {
 	if c.WebhookNamespace != "" {
 		return c.WebhookNamespace
@@ -66,7 +66,7 @@ func (c Client) Version(ctx context.Context) (string, error) {
 	return cmp.Or(deployment.Labels["app.kubernetes.io/version"], "of no known version"), nil
 }
 
-// deployment is the webhook's.
+// deployment returns the webhook's Deployment.
 func (c Client) deployment(ctx context.Context, namespace string) (*appsv1.Deployment, error) {
 	deployment, err := c.Kube.AppsV1().Deployments(namespace).Get(ctx, Deployment, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -75,7 +75,7 @@ func (c Client) deployment(ctx context.Context, namespace string) (*appsv1.Deplo
 	return deployment, err
 }
 
-// Policy is the webhook's configuration, and the version of the API server.
+// Policy returns the webhook's configuration, and the version of the API server.
 func (c Client) Policy(ctx context.Context) (policy clusterconfig.Config, version string, err error) {
 	fail := func(err error) (clusterconfig.Config, string, error) {
 		return clusterconfig.Config{}, "", fmt.Errorf("read the webhook's configuration: %w", err)

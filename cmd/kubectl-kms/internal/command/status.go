@@ -110,7 +110,7 @@ func within(namespace string) string {
 	return "namespace " + namespace
 }
 
-// podsOf are the pods of these names, or all that a selector matches, which may be many: they come in pages.
+// podsOf returns the pods of these names, or all that a selector matches, which may be many: they come in pages.
 func podsOf(ctx context.Context, client cluster.Client, namespace, selector string, names []string) ([]corev1.Pod, error) {
 	var pods []corev1.Pod
 	ask := client.Kube.CoreV1().Pods(namespace)

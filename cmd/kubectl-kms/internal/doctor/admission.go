@@ -35,7 +35,7 @@ func (e *examination) namespaceLabel(ctx context.Context) {
 	}
 }
 
-// webhookPath is the way from the API server to the webhook.
+// webhookPath checks the way from the API server to the webhook.
 func (e *examination) webhookPath(ctx context.Context) {
 	skip := func(because string, links ...string) {
 		for _, link := range links {
@@ -86,7 +86,7 @@ func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
 	}
 }
 
-// settings is about the webhook's configuration.
+// settings checks the webhook's configuration.
 func (e *examination) settings() {
 	var invalid *cluster.InvalidError
 	switch {
@@ -101,7 +101,7 @@ func (e *examination) settings() {
 	}
 }
 
-// endpoints looks for pods of the webhook that are ready.
+// endpoints checks that a pod of the webhook is ready.
 func (e *examination) endpoints(ctx context.Context, namespace string) bool {
 	slices, err := e.Client.Kube.DiscoveryV1().EndpointSlices(namespace).List(ctx,
 		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + cluster.Service})

@@ -13,7 +13,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
-// of are the problems with a link.
+// of returns the problems with a link.
 func (e *examination) of(link string) []status.Problem {
 	return slices.DeleteFunc(slices.Clone(e.wrong), func(p status.Problem) bool { return string(p.Link) != link })
 }
@@ -188,7 +188,8 @@ func (e *examination) onChange(now time.Time) {
 		what := strings.Join(of, " ")
 		switch {
 		case n.Untold():
-			e.add(OnChange, Broken, fmt.Sprintf("%s was not notified of %s, which is written (%d attempts): %s", n.Target, what, n.Attempts, n.Failure),
+			e.add(OnChange, Broken,
+				fmt.Sprintf("%s was not notified of %s, which is written (%d attempts): %s", n.Target, what, n.Attempts, n.Failure),
 				"the program may go on with the value before: restart it, and correct the annotation on-change")
 		case n.Changed.IsZero():
 			e.add(OnChange, Good, "nothing has changed yet, so "+n.Target+" was not notified", "")

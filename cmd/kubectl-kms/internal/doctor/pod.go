@@ -79,7 +79,7 @@ func (e *examination) injection() {
 	}
 }
 
-// pods is about all pods of a workload, of which the newest alone is examined.
+// pods checks all pods of a workload, of which only the newest is examined.
 func (e *examination) pods(ctx context.Context) {
 	if !e.workload {
 		return
@@ -121,7 +121,7 @@ func (e *examination) pods(ctx context.Context) {
 		e.subject.namespace))
 }
 
-// start is about what keeps the pod's containers from running.
+// start finds what keeps the pod's containers from running.
 func (e *examination) start(ctx context.Context, now time.Time) {
 	if e.pod == nil {
 		e.add(Start, Unneeded, "there is no pod", "")

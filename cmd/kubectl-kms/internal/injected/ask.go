@@ -121,7 +121,7 @@ func (b *bounded) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// running is the sidecar, or the init container that still tries.
+// running returns the sidecar, or the init container that still tries.
 func (p Pod) running() (corev1.Container, bool) {
 	for _, c := range slices.Backward(p.containers) {
 		if s, _ := p.Status(c.Name); s.State.Running != nil {

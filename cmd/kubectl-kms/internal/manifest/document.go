@@ -142,7 +142,7 @@ func words(of any) map[string]string {
 	return out
 }
 
-// String is the object as messages name it.
+// String returns the object as messages name it.
 func (o Object) String() string {
 	if o.Namespace == "" {
 		return o.Kind + " " + o.Name
@@ -197,7 +197,7 @@ func (o Object) Pod() (Pod, bool) {
 	return found, true
 }
 
-// named is the pod with the name that Knative gives to its only container, if its author leaves it out.
+// named returns the pod with the name that Knative gives to its only container, if its author leaves it out.
 // https://github.com/knative/specs/blob/main/specs/serving/knative-api-specification-1.0.md
 func (o Object) named(pod map[string]any) (named map[string]any, renamed bool) {
 	spec, _ := pod["spec"].(map[string]any)
@@ -235,7 +235,7 @@ type Stray struct {
 	Line        int // in the file, of the first of those with the prefix
 }
 
-// Strays are the annotations, anywhere in the object, of which at least one has a prefix.
+// Strays returns the annotations, anywhere in the object, of which at least one has a prefix.
 func (o Object) Strays(prefix string) []Stray {
 	var found []Stray
 	var look func(value any, at path)
@@ -260,12 +260,12 @@ func (o Object) Strays(prefix string) []Stray {
 	return found
 }
 
-// AnnotationLine is the line, in its file, of one of the pod's annotations, or of the document.
+// AnnotationLine returns the line, in its file, of one of the pod's annotations, or of the document.
 func (p Pod) AnnotationLine(key string) int {
 	return p.Object.Document.line(key, slices.Concat(p.place, annotations))
 }
 
-// AboveLine is the line, in its file, of one of the annotations above the pod, or of the document.
+// AboveLine returns the line, in its file, of one of the annotations above the pod, or of the document.
 func (p Pod) AboveLine(key string) int {
 	var above []path
 	for n := len(p.Object.place); n < len(p.place); n++ {
@@ -342,7 +342,7 @@ func (d *Document) repeated(n *yaml.Node) error {
 	return nil
 }
 
-// Template is the pod, or the template of pods, in a decoded object.
+// Template returns the pod, or the template of pods, in a decoded object.
 func Template(object map[string]any) (pod []byte, ok bool) {
 	p, ok := (&Document{}).object(nil, object).Pod()
 	return p.JSON, ok

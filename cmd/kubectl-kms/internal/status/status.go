@@ -162,7 +162,7 @@ func (s Source) labelled(ctx context.Context, pods []corev1.Pod) map[string]stri
 	return why
 }
 
-// bare is a pod that asks for the agent and does not have it.
+// bare returns a pod that asks for the agent and does not have it.
 func bare(pod *corev1.Pod, why string) *Pod {
 	out := &Pod{Namespace: pod.Namespace, Name: pod.Name, State: NotInjected, Secrets: []status.Secret{}, alike: "bare " + why}
 	out.Problem = "it asks for the agent and runs without it: " + cmp.Or(why, "it was made while the webhook was not called") +
@@ -336,7 +336,7 @@ func (o *Pod) byStatus(p injected.Pod, waits string) string {
 	return "; the pod is ready, so that it has had its secrets"
 }
 
-// delayed is why a pod has not come as far as its agent, where that is known.
+// delayed says why the agent of a pod has not started, if that is known.
 func (s Source) delayed(ctx context.Context, p injected.Pod, waits string) string {
 	if waits != "" {
 		return waits
@@ -348,7 +348,7 @@ func (s Source) delayed(ctx context.Context, p injected.Pod, waits string) strin
 	return warned.String()
 }
 
-// waiting is why the pod, or the agent, waits.
+// waiting says why the pod or the agent waits.
 func waiting(p injected.Pod) string {
 	var all []string
 	for _, w := range check.Waiting(p.Pod) {
@@ -381,7 +381,7 @@ func until(at, now time.Time) string {
 	return "in " + check.Since(now, at)
 }
 
-// Refused are the controllers of a namespace, or of all, that lack pods because the webhook or its guard refuses them.
+// Refused returns the controllers of a namespace, or of all, that lack pods because the webhook or its guard refuses them.
 func (s Source) Refused(ctx context.Context, namespace string) ([]Pod, error) {
 	refusals, err := check.Refusals(ctx, s.Kube, namespace)
 	if err != nil {

@@ -85,7 +85,7 @@ func (a *Authority) Issue(user string, groups []string, hosts ...string) (Pair, 
 	return Pair{Cert: pemBlock("CERTIFICATE", der), Key: keyPEM}, nil
 }
 
-// KeyPEM is the authority's private key: kube-controller-manager signs with it.
+// KeyPEM returns the authority's private key: kube-controller-manager signs with it.
 func (a *Authority) KeyPEM() ([]byte, error) { return privatePEM(a.key) }
 
 // TokenKey makes the RSA key that service account tokens are signed with. RSA, because Alibaba Cloud's RAM takes RS256
