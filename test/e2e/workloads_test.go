@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Each mode in each kind of workload: the application has the file, and what ends completes although a sidecar would go on for
-// ever. A pod that never restarts and whose secret is not there ends, too, and says why.
+// Each mode in each kind of workload: the application has the file, and Jobs complete although a sidecar would refresh indefinitely.
+// A pod that never restarts and whose secret does not exist fails, too, and says why.
 func TestModesInWorkloads(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
