@@ -1,10 +1,9 @@
-// Package agent keeps a pod's files as its secrets are: it fetches, renders, writes and notifies, once or again and again.
+// Package agent keeps the files of a pod in step with its secrets: it fetches, renders, writes and notifies, once or periodically.
 //
-// Init and Run are one path: fetch everything, render everything, remember it, then switch the directory. If anything
-// fails on the way the files stay as they were. What is remembered, in a directory private to the agent, is where Run
-// starts: the values and the STS session, so that a pod's start costs one STS call and one KMS call for up to 20 distinct
-// secrets, or one for each where KMS has no other, and a restarted agent needs neither; and the pauses that STS and KMS asked
-// for, so that a restart is no way around them.
+// Init and Run share one path: fetch everything, render everything, save the state, then switch the directory. If a step fails, the
+// files stay as they were. Run starts from the saved state, in a directory private to the agent. The state has the values and the STS
+// session, so that the start of a pod costs one STS call and one KMS call for up to 20 distinct secrets (one each without
+// BatchGetSecretValue), and a restart costs none. It also has the pauses that STS and KMS asked for, so that a restart keeps them.
 package agent
 
 import (
@@ -34,12 +33,12 @@ import (
 )
 
 const (
-	// startLimit is how long the first files may take. Then the container fails, says why, and the kubelet tries again later.
+	// startLimit bounds the time for the first files. After it the container fails, says why, and the kubelet tries again later.
 	startLimit = time.Minute
-	// pausedStartLimit is the same for a start that STS or KMS has told to wait. It is less than the ten minutes of the startup
-	// probe, so that the agent's own words are what is left.
+	// pausedStartLimit is the limit for a start that STS or KMS has told to wait. It is below the ten minutes of the startup probe,
+	// so that the pod's status shows the agent's own message.
 	pausedStartLimit = 9 * time.Minute
-	// sweepAfter is how long a replaced set of files stays for readers that are just walking through it.
+	// sweepAfter is how long a replaced set of files stays for readers that have its directory open.
 	sweepAfter = 5 * time.Second
 )
 
@@ -97,7 +96,7 @@ func NewLogger(w io.Writer, doc agentconfig.Config) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, options))
 }
 
-// Init writes the files once. What may pass is tried again for a minute, besides the pauses that the cloud asks for.
+// Init writes the files once. It retries after transient errors for a minute, not counting the pauses that the cloud asks for.
 func (a *Agent) Init(ctx context.Context) error {
 	dirs, err := a.prepare()
 	if err != nil {
@@ -112,8 +111,8 @@ func (a *Agent) Init(ctx context.Context) error {
 	return err
 }
 
-// Run keeps the files fresh until ctx ends, which is no error. It starts from what Init, or a Run before, remembered; if
-// there is nothing it does Init's work. Once there are files, nothing that fails ends it or touches them.
+// Run keeps the files fresh until ctx ends, which is no error. It starts from the state that Init or an earlier Run saved; without
+// one it does Init's work. Once there are files, no failure ends Run or changes them.
 func (a *Agent) Run(ctx context.Context) error {
 	dirs, err := a.prepare()
 	if err != nil {
@@ -143,8 +142,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// prepare makes ready what both commands need on disk, and takes over how the process before stood with STS and KMS. Its caller
-// closes the directories.
+// prepare installs the program, loads the sessions, pauses and status of the process before, and opens the directories, which the caller
+// closes.
 func (a *Agent) prepare() (views, error) {
 	if err := exec.Install(a.doc.Program); err != nil {
 		return nil, err
@@ -154,21 +153,21 @@ func (a *Agent) prepare() (views, error) {
 	return openViews(a.doc)
 }
 
-// lateError is the end of the time for the first files, in which nothing failed that a person could correct.
+// lateError says that the time for the first files is over, after transient errors only.
 type lateError struct{ limit time.Duration }
 
 func (e *lateError) Error() string {
 	return fmt.Sprintf("no secrets within %s", e.limit.Round(time.Second/10))
 }
 
-// Passing reports whether what ended Init or Run may pass without a change by anybody, so that it makes sense to start again: STS
-// or KMS could not be reached, was ill or throttled until the time was over, or the agent was told to end.
+// Passing reports whether a restart may succeed after err ended Init or Run, without any other change: STS or KMS was unreachable,
+// failed or throttled until the time was over, or the agent was told to end.
 func Passing(err error) bool {
 	var late *lateError
 	return errors.As(err, &late) || errors.Is(err, context.Canceled)
 }
 
-// start gets the first files, of what r has and what it lacks.
+// start writes the first files. It fetches the secrets that r lacks.
 func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, error) {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
@@ -217,7 +216,7 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 	}
 }
 
-// takeOver makes the files of what is remembered, without a call.
+// takeOver writes the files from the saved state, without a call.
 func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 	held, err := loadSnapshot(a.doc.StateDir)
 	if err == nil && !held.covers(a.refs()) {
@@ -319,7 +318,7 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 	}
 }
 
-// plan notes when the secrets are asked for next, and how often at present, for the process after this one and for people.
+// plan saves the time of the next fetch and the present interval, for the next process and for the status.
 func (a *Agent) plan(s *schedule, r *round, wait time.Duration) {
 	r.Interval, r.Next = config.Duration(s.interval), time.Now().Add(wait).UTC()
 	a.metrics.RefreshEvery(s.interval)
@@ -327,14 +326,14 @@ func (a *Agent) plan(s *schedule, r *round, wait time.Duration) {
 	a.save(*r)
 }
 
-// giveBack returns to the system what a refresh needed: the next one is minutes away, and an agent is in every pod.
+// giveBack returns the memory of a refresh to the system: the next one is minutes away, and an agent is in every pod.
 func (a *Agent) giveBack() {
 	a.source.CloseIdleConnections() // a connection has 50 kB of buffers and stacks
 	debug.FreeOSMemory()
 }
 
-// refresh brings the files up to date and returns what they are made of, and the paths that changed. What the round has is not
-// fetched again, so that an attempt after a throttled one asks only for the rest.
+// refresh brings the files up to date. It returns the values in them and the paths that changed. It does not fetch again what the
+// round already has, so that an attempt after a throttled one asks only for the rest.
 func (a *Agent) refresh(ctx context.Context, dirs views, r *round) (snapshot, []string, error) {
 	held, changed, err := a.attempt(ctx, dirs, r)
 	a.metrics.FilesWritten(len(changed))
@@ -351,14 +350,14 @@ func (a *Agent) attempt(ctx context.Context, dirs views, r *round) (snapshot, []
 		return snapshot{}, nil, err
 	}
 	held := r.snapshot
-	// Complete: whatever comes of it, the next attempt asks anew for all that can be another.
+	// The round is complete: the next attempt fetches again every secret that can change, even if a later step fails.
 	r.Values = held.Values.lasting()
 	files, err := a.render(held.Values)
 	if err != nil {
 		return snapshot{}, nil, err
 	}
 	handover.Remove(a.doc.StateDir, roundFile) // for its room
-	// First the state: what is remembered is never older than the files.
+	// The state goes first, so that it is never older than the files.
 	if err := held.save(a.doc.StateDir); err != nil {
 		return snapshot{}, nil, fmt.Errorf("remember the secrets: %w", err)
 	}
@@ -366,7 +365,7 @@ func (a *Agent) attempt(ctx context.Context, dirs views, r *round) (snapshot, []
 	return held, changed, err
 }
 
-// write makes the files, which are made of held. Asked is whether KMS was asked for it just now.
+// write renders held and writes the files. Asked says whether held was just fetched from KMS.
 func (a *Agent) write(dirs views, files []volume.File, held snapshot, asked bool) ([]string, error) {
 	changed, crowded, err := dirs.write(a.doc, files)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
 
-// Who runs the agent without the webhook renews KMS's authority in the file that SSL_CERT_FILE names, without a restart.
+// An agent without the webhook follows changes of the file that SSL_CERT_FILE names, without a restart.
 func TestAuthorityOfOnesOwn(t *testing.T) {
 	p := newPod(t)
 	p.doc.KMS.CABundle = ""

@@ -218,7 +218,7 @@ func TestProgramIsToldOfARotation(t *testing.T) {
 	case c := <-told:
 		if text := fmt.Sprint(c.Files); len(c.Files) != 1 || !strings.Contains(text, "conf/db.env app/db") || c.Files[0].PreviousVersion == "" ||
 			c.Files[0].Version == c.Files[0].PreviousVersion {
-			t.Errorf("told of %s", text)
+			t.Errorf("notified of %s", text)
 		}
 	case <-time.After(2 * time.Minute):
 		t.Fatal("not told")

@@ -44,7 +44,7 @@ func TestVariablesAreWrittenWithTheFiles(t *testing.T) {
 	}
 }
 
-// For containers that start again; nobody is told, since a running process has what it started with.
+// Containers that restart get the new values. There is no notification, because a running process keeps its environment.
 func TestVariablesFollowARotation(t *testing.T) {
 	p := envPod(t)
 	p.doc.Files = nil

@@ -18,27 +18,26 @@ import (
 )
 
 const (
-	// parallel is how many secrets are asked for at a time.
+	// parallel is the number of simultaneous fetches.
 	parallel = 4
-	// singlyFor is how long an agent asks for each secret by itself after KMS has refused to give several by one call: the
-	// gateway does not have the call, a policy denies it, or one secret hides the others. It costs one call to find out.
+	// singlyFor is how long an agent fetches secrets one by one after KMS refused BatchGetSecretValue: the gateway does not have the
+	// call, a policy denies it, or one secret hides the others. Finding out costs one call.
 	singlyFor = time.Hour
-	// singlyAfterOutage is the same after a call for several was not answered, or by a failure of KMS. Should a gateway fail
-	// at this call alone, then the next attempt has the secrets.
+	// singlyAfterOutage is the same after BatchGetSecretValue got no answer or an error 5xx. If a gateway fails at this call alone, the
+	// next attempt still gets the secrets.
 	singlyAfterOutage = time.Minute
 )
 
-// values are what KMS answered, by what was asked: one entry for each distinct secret and version, however many files
-// are made of it.
+// values are KMS's answers: one entry for each distinct secret and version, however many files need it.
 type values map[kms.Ref]value
 
-// value is a secret, or that there is none, which is for the files to judge: one may be optional, another not.
+// value is a secret, or says that KMS does not have it. That is an error only for files in which it is not optional.
 type value struct {
 	secret kms.Secret
 	absent *kms.Error
 }
 
-// refsOf are the secrets that a file is made of, in the order of its From.
+// refsOf returns the secrets that a file is made of, in the order of its From.
 func refsOf(f agentconfig.File) []kms.Ref {
 	if len(f.From) == 0 {
 		return []kms.Ref{{Name: f.Secret, VersionID: f.VersionID, VersionStage: f.VersionStage, RoleARN: f.RoleARN}}
@@ -50,7 +49,7 @@ func refsOf(f agentconfig.File) []kms.Ref {
 	return refs
 }
 
-// refs are the distinct secrets of the document, in its order.
+// refs returns the distinct secrets of the document, in its order.
 func (a *Agent) refs() []kms.Ref {
 	var refs []kms.Ref
 	for _, f := range a.declared() {
@@ -63,7 +62,7 @@ func (a *Agent) refs() []kms.Ref {
 	return refs
 }
 
-// fetch adds to got what it lacks. Secrets that are refused are all reported together.
+// fetch adds the missing secrets to got. It reports all refused secrets together.
 func (a *Agent) fetch(ctx context.Context, got values) error {
 	missing := slices.DeleteFunc(a.refs(), func(ref kms.Ref) bool {
 		_, ok := got[ref]
@@ -77,8 +76,8 @@ func (a *Agent) fetch(ctx context.Context, got values) error {
 	ask := func(i int) {
 		answers[i], errs[i] = a.ask(ctx, missing[i])
 	}
-	// The first goes alone: it gets the credentials and the connection that the others share, and if STS or KMS cannot be
-	// reached it is the only one to find out.
+	// The first fetch goes alone: it gets the credentials and the connection that the others share, and if STS or KMS is unreachable,
+	// it is the only call that fails.
 	if ask(0); errs[0] != nil && !failure.Refused(errs[0]) {
 		return errors.Join(failed, errs[0])
 	}
@@ -96,7 +95,7 @@ func (a *Agent) fetch(ctx context.Context, got values) error {
 	return errors.Join(failed, errors.Join(errs...))
 }
 
-// ask reads one secret.
+// ask fetches one secret.
 func (a *Agent) ask(ctx context.Context, ref kms.Ref) (value, error) {
 	secret, err := a.source.Read(ctx, ref)
 	var refusal *kms.Error
@@ -114,7 +113,7 @@ func (a *Agent) fetched(ref kms.Ref, secret kms.Secret) value {
 	return value{secret: secret}
 }
 
-// needed adds to what KMS said of a secret for which files it was needed.
+// needed adds to an error the files that need the secret.
 func (a *Agent) needed(ref kms.Ref, err error) error {
 	var refusal *kms.Error
 	if !errors.As(err, &refusal) {
@@ -129,9 +128,9 @@ func (a *Agent) needed(ref kms.Ref, err error) error {
 	return fmt.Errorf("%s: %w", strings.Join(labels, ", "), err)
 }
 
-// fetchTogether asks for several secrets by one call where it can. It adds to got what KMS gave, and returns what is left to be
-// asked for one by one. That is also what KMS refused among others: its answer to a call for that secret alone is what counts.
-// If the first call fails nothing is left: it is the only one to find out that STS or KMS cannot be reached.
+// fetchTogether fetches several secrets by one call where it can. It adds the answers to got, and returns the secrets that must be fetched
+// one by one. These include secrets that KMS refused among others, because only the answer to a call for one secret alone counts. If the
+// first call fails, it returns no secrets, so that no other call meets an unreachable STS or KMS.
 func (a *Agent) fetchTogether(ctx context.Context, refs []kms.Ref, got values) (left []kms.Ref, failed error) {
 	for n, batch := range divide(refs) {
 		given, err := a.askTogether(ctx, batch)
@@ -153,7 +152,7 @@ func (a *Agent) fetchTogether(ctx context.Context, refs []kms.Ref, got values) (
 	return left, failed
 }
 
-// divide makes batches of one role each, in which no two secrets have the same short name.
+// divide returns batches of one role each, without two secrets of the same short name.
 func divide(refs []kms.Ref) (batches [][]kms.Ref) {
 	for _, ref := range refs {
 		i := slices.IndexFunc(batches, func(batch []kms.Ref) bool {
@@ -169,7 +168,7 @@ func divide(refs []kms.Ref) (batches [][]kms.Ref) {
 	return batches
 }
 
-// singly is until when secrets are asked for one by one, by the role that reads.
+// singly has, by role, the time until which secrets are fetched one by one.
 type singly struct {
 	until map[string]time.Time
 	said  bool
@@ -182,7 +181,7 @@ func (s *singly) avoid(role string, d time.Duration) {
 	s.until[role] = time.Now().Add(d)
 }
 
-// askTogether reads a batch, or nothing if its secrets must be asked for one by one. Its error is one that they would meet too.
+// askTogether fetches a batch, or nothing if its secrets must be fetched one by one. Its errors are those that such calls would get, too.
 func (a *Agent) askTogether(ctx context.Context, batch []kms.Ref) ([]kms.Secret, error) {
 	role := batch[0].RoleARN
 	if len(batch) == 1 || time.Now().Before(a.singly.until[role]) {

@@ -18,7 +18,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
-// declared are the document's files and, as if each were a file of its own, its variables.
+// declared returns the document's files and, as if each were a file of its own, its variables.
 func (a *Agent) declared() []agentconfig.File {
 	all := slices.Clip(a.doc.Files)
 	for _, v := range a.doc.Env {
@@ -31,12 +31,12 @@ func (a *Agent) declared() []agentconfig.File {
 	return all
 }
 
-// variable is the name of the variable that a file stands for, if it does.
+// variable returns the name of the variable that a file stands for, if it does.
 func variable(f agentconfig.File) (name string, ok bool) {
 	return strings.CutPrefix(f.Path, agentconfig.EnvFile+"/")
 }
 
-// label is a file, or a variable, as its annotation has it.
+// label names a file or a variable as its annotation does.
 func label(f agentconfig.File) string {
 	if name, ok := variable(f); ok {
 		return "env." + name
@@ -86,7 +86,7 @@ func (a *Agent) render(got values) ([]volume.File, error) {
 	return files, nil
 }
 
-// inputsOf are the values that a file is made of. A file that is optional has none if KMS lacks one of its secrets.
+// inputsOf returns the values that a file is made of. A file that is optional has none if KMS lacks one of its secrets.
 func inputsOf(f agentconfig.File, got values) ([]render.Input, error) {
 	var all []render.Input
 	var errs []error
@@ -207,7 +207,7 @@ func (v views) write(doc agentconfig.Config, files []volume.File) (changed, crow
 	return slices.Compact(changed), crowded, errors.Join(errs...)
 }
 
-// megabytes is a size as the administrator writes it, with one digit more.
+// megabytes returns a size as the administrator writes it, with one digit more.
 func megabytes(bytes int64) string {
 	return strconv.FormatFloat(float64(bytes)/(1<<20), 'f', 1, 64) + "Mi"
 }

@@ -318,9 +318,9 @@ func thousand(rollout, interval time.Duration) fleet {
 
 // Everything starts in one second, and STS and KMS are down for ten minutes just when all sessions fall due.
 //
-// A thousand calls in a second are more than STS takes in a minute, whatever the agents do: they do not know of each other, and the
-// start of a lone pod must not wait. So one minute has too many calls. Whoever is refused in it, and at once again, comes back in
-// the next minutes, and so that none of these has too many. It is the same with KMS, whose quota is by the second.
+// A thousand calls in a second exceed the quota that STS has for a minute, whatever the agents do: they do not know of each other,
+// and a lone pod must start without a delay. So one minute has too many calls. An agent that is throttled twice in it waits for one
+// of the next minutes, so that none of these has too many. KMS is the same, with a quota per second.
 func TestFleetThatStartsAtOnceAndLosesTheCloud(t *testing.T) {
 	for _, minute := range []time.Duration{0, 58 * time.Second} {
 		t.Run(fmt.Sprint(minute, " into a minute of STS"), func(t *testing.T) {
@@ -344,8 +344,7 @@ func TestFleetThatStartsAtOnceAndLosesTheCloud(t *testing.T) {
 	}
 }
 
-// A rollout that takes its time: no quota is met at all, neither by it nor after an outage that began when nobody's session
-// was due.
+// A slow rollout exceeds no quota, nor does an outage that begins while no session is due.
 func TestFleetThatRollsOutKeepsTheQuotas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const from, to = 60 * time.Minute, 70 * time.Minute

@@ -202,7 +202,7 @@ func (p *pod) waitFor(message string) string {
 				return line
 			}
 		case <-deadline:
-			p.t.Fatalf("nobody logged %q:\n%s", message, p.log)
+			p.t.Fatalf("no log line %q:\n%s", message, p.log)
 		}
 	}
 }

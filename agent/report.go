@@ -93,7 +93,7 @@ func (a *Agent) planned(interval time.Duration, next time.Time) {
 	a.reports(func(s *status.Status) { s.Interval, s.Next = config.Duration(interval), next })
 }
 
-// notified reports how a target was told of a change, or, before the first attempt, that it is to be told.
+// notified records the result of a notification in the status, or, before the first attempt, that it is due.
 func (a *Agent) notified(target config.Target, change notify.Change, attempts int, err error) {
 	n := status.Notification{Target: target.String(), Changed: change.At.UTC(), Attempts: attempts}
 	for _, f := range change.Files {
@@ -117,7 +117,7 @@ func (a *Agent) notified(target config.Target, change notify.Change, attempts in
 	})
 }
 
-// Status is what the pod's agent says of itself. The error is that it has said nothing yet, or that it is lost.
+// Status reads the status of the pod's agent. The error says that there is none yet, or that it is lost.
 func Status(doc agentconfig.Config) (status.Status, error) {
 	s := status.Status{Secrets: []status.Secret{}}
 	switch err := handover.Read(doc.StateDir, reportFile, &s); {

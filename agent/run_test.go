@@ -13,7 +13,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
-// The sidecar starts from what init fetched, also if it is killed, the files are gone, and nobody can be reached.
+// The sidecar starts from what init fetched, even after a kill, without the files, and while STS and KMS are unreachable.
 func TestSidecarTakesOverWithoutACall(t *testing.T) {
 	p := newPod(t)
 	p.doc.RefreshInterval = config.Duration(time.Hour)

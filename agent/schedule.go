@@ -26,7 +26,7 @@ const (
 	recovery = 20
 )
 
-// interval is the time between two refreshes; 0: never.
+// interval returns the time between two refreshes; 0: never.
 func interval(doc agentconfig.Config) time.Duration {
 	return min(time.Duration(doc.RefreshInterval), longestInterval)
 }
@@ -39,13 +39,13 @@ type schedule struct {
 	slowed   bool          // since the last success
 }
 
-// newSchedule is that of a document, with the interval that a process before came to.
+// newSchedule returns the schedule of a configuration, with the interval of the process before.
 func newSchedule(doc agentconfig.Config, before round) schedule {
 	least := interval(doc)
 	return schedule{least: least, interval: max(least, min(time.Duration(before.Interval), slowestInterval))}
 }
 
-// first is the pause until the first refresh of an agent that took over what was held, and maybe when the one before it would have
+// first returns the pause until the first refresh of an agent that took over what was held, and maybe when the one before it would have
 // asked next. One that is late, as all of a node are that was suspended, comes at any time in the next interval.
 func (s *schedule) first(held snapshot, planned, now time.Time) time.Duration {
 	if wait := planned.Sub(now); wait > 0 && wait <= s.interval+s.interval/10 { // else it is of another clock
@@ -60,7 +60,7 @@ func (s *schedule) first(held snapshot, planned, now time.Time) time.Duration {
 	return rand.N(min(s.interval, catchUp))
 }
 
-// succeeded is the pause after a refresh that brought held.
+// succeeded returns the pause after a successful refresh.
 func (s *schedule) succeeded(held snapshot, now time.Time) time.Duration {
 	if !s.slowed {
 		s.interval = max(s.least, s.interval-s.interval/recovery)
@@ -69,7 +69,7 @@ func (s *schedule) succeeded(held snapshot, now time.Time) time.Duration {
 	return s.until(held, now, now)
 }
 
-// failed is the pause after a failed refresh; at least the one that the cloud has asked for. Where it was for too many calls there
+// failed returns the pause after a failed refresh; at least the one that the cloud has asked for. Where it was for too many calls there
 // are fewer from now on.
 func (s *schedule) failed(asked time.Duration, throttled bool) time.Duration {
 	if throttled && !s.slowed {
@@ -88,7 +88,7 @@ func (s *schedule) failed(asked time.Duration, throttled bool) time.Duration {
 // longest follows the interval where that is short, so that a pod which wants fresh values soon gets them soon.
 func (s *schedule) longest() time.Duration { return min(6*s.interval, catchUp) }
 
-// until is the time from now until the values are due to be fetched again: after the interval, give or take a tenth so that pods
+// until returns the time from now until the values are due to be fetched again: after the interval, give or take a tenth so that pods
 // that started together do not stay together, or soon after KMS rotates one of them, if that is earlier.
 func (s *schedule) until(held snapshot, from, now time.Time) time.Duration {
 	due := from.Add(pause.Around(s.interval))
@@ -111,7 +111,7 @@ func lasts(ref kms.Ref, v value) bool {
 	return ref.VersionID != "" && v.absent == nil && v.secret.Type == "Generic"
 }
 
-// lasting are those that need not be asked for again.
+// lasting returns the secrets that need no further fetch.
 func (v values) lasting() values {
 	kept := values{}
 	for ref, v := range v {

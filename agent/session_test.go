@@ -18,7 +18,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
 
-// Who looks for a call in ActionTrail finds the pod by the name of its session.
+// The session name of a call in ActionTrail names the pod.
 func TestSessionNamesThePod(t *testing.T) {
 	p := newPod(t)
 	names := make(chan string, 10)

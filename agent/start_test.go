@@ -128,8 +128,8 @@ func TestStartFailsAtOnceAndSaysWhy(t *testing.T) {
 		}, []string{"AudienceNotMatch", "kubernetes", "sts.aliyuncs.com"}},
 		{"no token", func(p *pod) { p.env["ALIBABA_CLOUD_OIDC_TOKEN_FILE"] = "/nowhere/token" },
 			[]string{"/nowhere/token", "rrsa-oidc-token"}},
-		{"role that does not exist", func(p *pod) { p.env["ALIBABA_CLOUD_ROLE_ARN"] = "acs:ram::1234567890123456:role/nobody" },
-			[]string{"EntityNotExist.Role", "role/nobody", "does not exist"}},
+		{"role that does not exist", func(p *pod) { p.env["ALIBABA_CLOUD_ROLE_ARN"] = "acs:ram::1234567890123456:role/missing" },
+			[]string{"EntityNotExist.Role", "role/missing", "does not exist"}},
 		{"secrets that do not exist or are forbidden, all at once", func(p *pod) {
 			p.cloud.Put(p.t, emulator.Secret{Name: "app/prod", Tags: map[string]string{"env": "prod"}, Value: emulator.Value{Text: "sentinel"}})
 			p.doc.Files = append(p.doc.Files,

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// stateFile hands the values over from init to sidecar and from a sidecar to the one that replaces it.
+	// stateFile passes the values from init to the sidecar, and from a sidecar to its replacement.
 	stateFile = "state.json"
-	// roundFile has the round under way, so that a container which starts again goes on where the one before was.
+	// roundFile has the round under way, so that a restarted container continues it.
 	roundFile = "round.json"
 	// keepFor is how long a value that one attempt got is good for the later ones of its round: longer than the pauses that the
 	// cloud asks for.
@@ -77,7 +77,7 @@ func (v *values) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// save replaces the state at one moment.
+// save replaces the state atomically.
 func (s snapshot) save(directory string) error {
 	return handover.Write(directory, stateFile, s)
 }
@@ -88,14 +88,14 @@ func loadSnapshot(directory string) (s snapshot, err error) {
 	return s, err
 }
 
-// round is one refresh of all secrets, with as many attempts as it takes, and what comes after it.
+// round is one refresh of all secrets, with its attempts and its result.
 type round struct {
 	snapshot                 // what it has so far
 	Interval config.Duration `json:"interval"`      // between two rounds at present; 0: as the document says
 	Next     time.Time       `json:"next,omitzero"` // when the secrets are asked for next
 }
 
-// begin is called before each attempt. What has been there for too long is asked for anew.
+// begin is called before each attempt. It drops values that are too old, so that they are fetched again.
 func (r *round) begin(interval time.Duration) {
 	lasting := r.Values.lasting()
 	if age := time.Since(r.At); age < 0 || age > max(keepFor, interval) {
@@ -106,14 +106,14 @@ func (r *round) begin(interval time.Duration) {
 	}
 }
 
-// save leaves the round for the process after this one. The file is a convenience: without it there are a few calls more.
+// save keeps the round for the next process. Without the file that process only makes a few more calls.
 func (a *Agent) save(r round) {
 	if err := handover.Write(a.doc.StateDir, roundFile, r); err != nil {
 		a.log.Warn("the round cannot be remembered: the next process of the agent begins it anew", logkey.Error, err)
 	}
 }
 
-// loadRound is the round that a process before left, or one that has nothing.
+// loadRound returns the round of the process before, or an empty one.
 func (a *Agent) loadRound() (r round) {
 	if err := handover.Read(a.doc.StateDir, roundFile, &r); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -2,10 +2,10 @@ package config
 
 import "time"
 
-// Resources are those of which the agent's containers have requests and limits.
+// Resources are the resources of which the agent's containers have requests and limits.
 var Resources = []string{"cpu", "memory", "ephemeral-storage"}
 
-// Modes are how a pod gets its files and whether they are kept fresh; see podconfig.Mode. The first is the default.
+// Modes say how a pod gets its files and whether they are kept fresh; see podconfig.Mode. The first is the default.
 var Modes = []string{"sidecar", "init", "single"}
 
 // LeastMemory is the lowest memory limit of an agent: it needs some 10 MB, and kubectl kms status runs a second process beside it.
@@ -21,7 +21,7 @@ const (
 	DefaultLogFormat  = "json"
 )
 
-// How often the values are fetched again: that of a pod that does not say it, and the shortest; the administrator's may be longer.
+// The default and the shortest interval between fetches; the administrator may set a longer minimum.
 const (
 	DefaultRefreshInterval = 5 * time.Minute
 	ShortestRefresh        = 10 * time.Second

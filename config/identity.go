@@ -1,6 +1,6 @@
 package config
 
-// An IdentityKind is a way to be somebody to Alibaba Cloud. There is no fall-back from one to another.
+// An IdentityKind says how the agent authenticates to Alibaba Cloud. There is no fall-back from one to another.
 type IdentityKind string
 
 // The kinds of identity.
@@ -23,13 +23,13 @@ const (
 	AccessKeySessionName = "rolesessionname"
 )
 
-// An Identity is who the agent of a pod is. The zero value is RRSA.
+// An Identity is the agent's identity towards Alibaba Cloud. The zero value is RRSA.
 type Identity struct {
 	Kind   IdentityKind `json:"kind,omitempty"`
 	Secret string       `json:"-"` // the Kubernetes Secret, in the pod's namespace, of AccessKey and ClientKey
 }
 
-// String is the identity as it is written in an annotation.
+// String returns the identity as it is written in an annotation.
 func (i Identity) String() string {
 	switch {
 	case i.Kind == RRSA:

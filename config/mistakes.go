@@ -18,7 +18,7 @@ type Mistake struct {
 // sees: one line for one mistake, a numbered line each for several.
 type Mistakes []Mistake
 
-// What is too long to read is not kept: many mistakes, and long values that a mistake quotes.
+// Limits on the number of mistakes, and on the values that a mistake quotes, since longer texts are not read.
 const (
 	maxShown   = 50
 	maxWhere   = 256
@@ -88,5 +88,5 @@ func (m Mistakes) Err() error {
 	return m
 }
 
-// ErrNotFound is what a look-up of an object in the cluster says of one that does not exist.
+// ErrNotFound is the error of a look-up in the cluster for an object that does not exist.
 var ErrNotFound = errors.New("does not exist")

@@ -80,8 +80,8 @@ func only(s string, in func(byte) bool) bool {
 	return s != ""
 }
 
-// CheckSecretName returns an error for what is neither the name of a KMS secret nor the ARN of one. It does not quote what is no name at
-// all: it may be the secret itself, pasted by somebody in a hurry.
+// CheckSecretName returns an error unless s is the name or the ARN of a KMS secret. The error does not quote text that cannot be a name:
+// a user in a hurry may have pasted the secret itself.
 func CheckSecretName(s string) error {
 	name, arn := s, strings.HasPrefix(s, acs)
 	if arn {
@@ -104,7 +104,7 @@ func CheckSecretName(s string) error {
 	return fmt.Errorf("its value is not the name of a KMS secret: it %s; write for example app/prod/db, never a secret's own value", problem)
 }
 
-// acs is what ARNs begin with, and no name of a secret does.
+// acs is the prefix of ARNs. No name of a secret has it.
 const acs = "acs:"
 
 // cutSecretARN is what acs:kms:<region>:<account>:secret/ is before. Its name may be none.
@@ -124,7 +124,7 @@ const (
 	maxHostName   = 253
 )
 
-// notASecretName is what is wrong with the name of a secret, "" for nothing. KMS takes ASCII letters and digits and / _ + = . @ -.
+// notASecretName says what is wrong with the name of a secret; "" means nothing. KMS takes ASCII letters and digits and / _ + = . @ -.
 func notASecretName(s string) string {
 	if strings.ContainsFunc(s, unicode.IsSpace) {
 		return "has white space in it"

@@ -53,7 +53,7 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// NotOneOf is the error for a word that is not among those which are allowed. It suggests the nearest.
+// NotOneOf returns the error for a word that is not among those which are allowed. It suggests the nearest.
 func NotOneOf(value string, allowed []string) error {
 	err := fmt.Sprintf("%q is not one of %s", value, strings.Join(allowed, ", "))
 	if near := Nearest(value, allowed); near != "" {

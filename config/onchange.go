@@ -11,7 +11,7 @@ import (
 
 const onChangeForms = "http://127.0.0.1:<port>/<path> or signal:<SIG>:<process>, for example signal:HUP:nginx"
 
-// signals are those by which programs are told to read their files again, or to end in good order.
+// signals are the signals that ask a program to reload its files or to end gracefully.
 var signals = []string{"HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "WINCH"}
 
 // A Target is what an on-change names: a URL, or the processes of a name and the signal for them. Targets can be compared.
@@ -21,7 +21,7 @@ type Target struct {
 	Process string
 }
 
-// String is the form that ParseOnChange reads.
+// String returns the form that ParseOnChange reads.
 func (t Target) String() string {
 	if t.URL != "" {
 		return t.URL

@@ -23,7 +23,7 @@ type Source struct {
 	Secret string `json:"secret"` // name or ARN
 }
 
-// Sources are those of a template, in the order written.
+// Sources are the sources of a template, in the order written.
 type Sources []Source
 
 // Or returns the names or ARNs of their secrets, or that of the one secret which there is without sources.

@@ -17,8 +17,8 @@ var (
 	goType = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`into (\*?)(\w*config\.)?(\S+)$`) })
 )
 
-// YAMLError is err in the words of the person who wrote the YAML: without the names of this program's types. For a field that does not
-// exist it suggests the nearest of fields, if there are any.
+// YAMLError rewrites err for the author of the YAML, without the names of Go types. For an unknown field it suggests the nearest of
+// fields, if there are any.
 func YAMLError(err error, fields []string) error {
 	var types *yaml.TypeError
 	if !errors.As(err, &types) {
@@ -34,7 +34,7 @@ func YAMLError(err error, fields []string) error {
 	return errors.New(strings.Join(lines, "; "))
 }
 
-// NoField is the error for a field that does not exist, on a line. It suggests the nearest of fields.
+// NoField returns the error for a field that does not exist, on a line. It suggests the nearest of fields.
 func NoField(line, name string, fields []string) error {
 	problem := fmt.Sprintf("line %s: there is no field %q", line, name)
 	if near := Nearest(name, fields); near != "" {

@@ -34,7 +34,7 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// Whoever is woken finds what the alert means and what to do, and no runbook is about an alert that is no more.
+// Every alert has a runbook that says what it means and what to do, and every runbook has an alert.
 func TestAlertsHaveRunbooks(t *testing.T) {
 	runbooks := map[string]string{}
 	for _, section := range strings.Split(read(t, "../docs/runbooks.md"), "\n## ")[1:] {

@@ -131,7 +131,7 @@ func TestManifestsConfig(t *testing.T) {
 	}
 	_, err = clusterconfig.Read(text)
 	if err == nil {
-		t.Fatal("an account of nobody was accepted")
+		t.Fatal("the placeholder account was accepted")
 	}
 	for _, line := range strings.Split(err.Error(), "\n")[1:] {
 		if !strings.Contains(line, "accountID: is missing") && !strings.Contains(line, "region: is missing") &&

@@ -126,6 +126,6 @@ func TestQueriesOfTheDashboard(t *testing.T) {
 func TestWithoutThePrometheusOperator(t *testing.T) {
 	o, _ := render(t, "kms")
 	if len(every[*monitoringv1.ServiceMonitor](o))+len(every[*monitoringv1.PodMonitor](o))+len(every[*monitoringv1.PrometheusRule](o)) > 0 {
-		t.Error("objects of the Prometheus operator are installed where nobody asked for them")
+		t.Error("objects of the Prometheus operator are installed without a request for them")
 	}
 }

@@ -111,7 +111,7 @@ func (o objects) check(t *testing.T) {
 	o.checkGuard(t)
 }
 
-// checkNamespaces finds an object that would land in the namespace of whoever installs.
+// checkNamespaces finds an object without a namespace, which kubectl would create in the user's current one.
 func (o objects) checkNamespaces(t *testing.T) {
 	t.Helper()
 	for _, object := range o.all {

@@ -31,7 +31,7 @@ func mayAdd(rule, name, value string, mounts []any) bool {
 	return free[rule]
 }
 
-// misleads reports whether a variable changes which code the agent loads, which certificates it trusts, what it prints, or who it is.
+// misleads reports whether a variable changes the code that the agent loads, the certificates it trusts, its output, or its identity.
 func misleads(variable string) bool {
 	return strings.HasPrefix(variable, "LD_") || strings.HasPrefix(variable, "SSL_CERT_") || strings.HasPrefix(variable, "KMS_AGENT_") ||
 		slices.Contains([]string{"GODEBUG", "GOTRACEBACK", "GOCOVERDIR", config.NodeRoleEnv}, variable)

@@ -83,7 +83,7 @@ func (in *Injector) kmsHost(spec *podconfig.Spec) string {
 	return in.policy.KMS.Endpoint
 }
 
-// encode is the text of agentconfig.Env, or of a part of it. The kubelet expands $(NAME) in environment variables and turns $$ into $.
+// encode returns the text of agentconfig.Env, or of a part of it. The kubelet expands $(NAME) in environment variables and turns $$ into $.
 // A dollar can only stand inside a JSON string, where its escape means the same and is left alone.
 func encode(v any) string {
 	var text strings.Builder

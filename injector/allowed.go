@@ -97,7 +97,7 @@ func (in *Injector) outOfBounds(spec *podconfig.Spec, namespace string) (m confi
 	return m
 }
 
-// refreshInterval is a pod's own, or the default, which the administrator's floor raises.
+// refreshInterval returns a pod's own, or the default, which the administrator's floor raises.
 func (in *Injector) refreshInterval(spec *podconfig.Spec) time.Duration {
 	if spec.RefreshInterval == config.DefaultRefreshInterval {
 		return max(spec.RefreshInterval, time.Duration(*in.policy.Agent.MinRefreshInterval))

@@ -134,7 +134,7 @@ func annotatedPod(t *testing.T, key, value string, with []string) []byte {
 		}
 	}`), &pod)
 	annotations := pod["metadata"].(object)["annotations"].(object)
-	if strings.Contains(value, "root") { // a reader who is another user than the rest
+	if strings.Contains(value, "root") { // one container reads as another user than the rest
 		pod["spec"].(object)["containers"].(array)[2].(object)["securityContext"] = object{"runAsUser": 0,
 			"capabilities": object{"drop": array{"ALL"}}}
 	}

@@ -23,7 +23,7 @@ func distinct(names []string) []string {
 	return slices.Compact(names)
 }
 
-// by is a list by the names of its items. What is written in a pod may be long.
+// by returns a list by the names of its items. What is written in a pod may be long.
 func by[T any](list []T, name func(T) string) map[string]T {
 	items := make(map[string]T, len(list))
 	for _, item := range list {

@@ -16,8 +16,8 @@ import (
 )
 
 // A comparison finds where a JSON value differs from an expected one. Members with an empty value count as absent. Places are paths,
-// env[NAME].value, and rules are about the same with the names of items left out, env[].value. It walks through the text and keeps
-// nothing of it, whatever a stranger wrote there.
+// env[NAME].value, and rules are places without the names of items, env[].value. It walks through the text and keeps none of it, however
+// long it is.
 type comparison struct {
 	keys     map[string]string                        // by the rule of a list whose items have names: the member with the name
 	besides  func(rule, name, value string) bool      // whether a further member, or a further item of that name, is allowed
@@ -207,7 +207,7 @@ func member(object jsontext.Value, key string) (value string) {
 	if dec.PeekKind() != '{' {
 		return ""
 	}
-	_ = members(dec, func(name string) error { // an error ends it, and is somebody else's to find
+	_ = members(dec, func(name string) error { // an error ends the search: invalid JSON has no such member
 		if name != key {
 			return dec.SkipValue()
 		}
@@ -234,7 +234,7 @@ func empty(text string) bool {
 	return slices.Contains([]string{"", "null", "false", "0", "[]", "{}", `""`}, text)
 }
 
-// tree is a value of this program's own as a tree of JSON.
+// tree returns a value of this program's own as a tree of JSON.
 func tree(v any) (object map[string]any) {
 	text, err := json.Marshal(v)
 	if err == nil {
@@ -246,7 +246,7 @@ func tree(v any) (object map[string]any) {
 	return object
 }
 
-// documentTree is the agent's document with everything that it takes for granted.
+// documentTree returns the agent's document with everything that it takes for granted.
 func documentTree(doc agentconfig.Config) map[string]any {
 	full := tree(doc)
 	for name, value := range agentDefaults {
@@ -257,5 +257,5 @@ func documentTree(doc agentconfig.Config) map[string]any {
 	return full
 }
 
-// agentDefaults are what the members mean that a document leaves out.
+// agentDefaults are the values of members that a configuration leaves out.
 var agentDefaults = tree(agentconfig.Default())

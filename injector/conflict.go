@@ -10,7 +10,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
-// How many containers and volumes a pod may have: more than any node could run, and few enough that such a pod holds up no other.
+// Limits on a pod's containers and volumes: more than any node can run, and few enough that such a pod does not delay others.
 // Each container may get some two kilobytes of patch.
 const (
 	mostContainers = 150
@@ -30,7 +30,7 @@ func tooMany(pod *PodSpec) (m config.Mistakes) {
 	return m
 }
 
-// invalid are the pods that cannot be injected at all.
+// invalid reports why a pod cannot be injected at all.
 func (in *Injector) invalid(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
@@ -56,7 +56,7 @@ func (in *Injector) invalid(r *request) config.Mistakes {
 	return slices.Concat(m, in.apiConflicts(r), notifyConflicts(r), in.namesInUse(r))
 }
 
-// namesInUse are the names of our volumes that the pod has given to something else.
+// namesInUse reports the names of our volumes that the pod uses for other volumes.
 func (in *Injector) namesInUse(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
@@ -97,7 +97,7 @@ func (in *Injector) namesInUse(r *request) config.Mistakes {
 	return m
 }
 
-// claimed are the volumes in whose place a StatefulSet would have a claim, on disk, and without a word about it.
+// claimed reports our volumes that a StatefulSet would silently replace by a claim, on disk.
 func (in *Injector) claimed(r *request, a *permissions) config.Mistakes {
 	if len(r.Claims) == 0 {
 		return nil

@@ -18,7 +18,7 @@ const (
 	viewsDir    = "/var/run/kms/views" // of the volumes of views, by number
 )
 
-// sharedContainer is what the agent's containers of a pod have in common.
+// sharedContainer returns the fields that all of the agent's containers in a pod share.
 func (in *Injector) sharedContainer(r *request, a *permissions, document string, resources corev1.ResourceRequirements) corev1.Container {
 	c := corev1.Container{
 		Image:   in.policy.Agent.Image,
@@ -34,10 +34,10 @@ func (in *Injector) sharedContainer(r *request, a *permissions, document string,
 			{Name: agentconfig.SecretsVolume, MountPath: config.DefaultSecretsDir},
 			{Name: agentconfig.StateVolume, MountPath: config.DefaultStateDir},
 		}, identityMounts(r.Spec.Identity.Kind)...),
-		// The agent writes why it stopped; its log is the next best if it could not even do that.
+		// The agent writes why it stopped. Its log is the fallback.
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		ImagePullPolicy:          corev1.PullPolicy(in.policy.Agent.ImagePullPolicy),
-		// What Pod Security "restricted" asks of a container, stated on the container so that it holds in any pod.
+		// Pod Security "restricted" demands these fields. They are on the container so that they hold in any pod.
 		SecurityContext: &corev1.SecurityContext{
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 			RunAsUser:                &a.uid,
@@ -81,8 +81,8 @@ func (in *Injector) sidecar(r *request, shared corev1.Container, native bool, me
 		c.VolumeMounts = append(slices.Clip(c.VolumeMounts), apiMount(false))
 	}
 	if r.Spec.Mode == podconfig.ModeSingle || r.Spec.API != nil { // the containers after it wait until it is ready
-		// The kubelet looks at a startup probe once a second, and after the container's state has made its round through the pod's
-		// status: that takes twice as long as the agent. A hook ends at once, and fails with the agent, after a minute at most.
+		// The kubelet runs a startup probe once a second, and only after the container's state is in the pod's status: that takes twice
+		// as long as the agent. A hook ends at once, and fails with the agent, after a minute at most.
 		c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
 			Exec: &corev1.ExecAction{Command: []string{agentBinary, agentconfig.CommandReady, agentconfig.FlagWait}},
 		}}
@@ -90,7 +90,7 @@ func (in *Injector) sidecar(r *request, shared corev1.Container, native bool, me
 	return c
 }
 
-// containers are the agent's, in the order in which they run.
+// containers returns the agent's containers, in the order in which they run.
 func (in *Injector) containers(r *request, shared corev1.Container) []corev1.Container {
 	if r.Spec.Mode == podconfig.ModeInit {
 		return []corev1.Container{initContainer(shared)}
@@ -102,7 +102,7 @@ func (in *Injector) containers(r *request, shared corev1.Container) []corev1.Con
 	return []corev1.Container{initContainer(shared), sidecar}
 }
 
-// volumes are those that the pod needs.
+// volumes returns the volumes that the pod needs.
 func (in *Injector) volumes(r *request, a *permissions) []corev1.Volume {
 	spec := &r.Spec
 	volumes := []corev1.Volume{in.tmpfs(agentconfig.SecretsVolume), in.tmpfs(agentconfig.StateVolume)}
@@ -129,8 +129,8 @@ func (in *Injector) volumes(r *request, a *permissions) []corev1.Volume {
 	return volumes
 }
 
-// authorities are the ConfigMaps with the certificate authorities of KMS and STS. One that is missing is for the agent to say: the kubelet
-// would hold up the pod, with an event that names neither KMS nor the administrator.
+// authorities returns the projections of the ConfigMaps with the certificate authorities of KMS and STS. They are optional, so that the
+// agent reports a missing one: the kubelet would block the pod with an event that names neither KMS nor the administrator.
 func (in *Injector) authorities() (sources []corev1.VolumeProjection) {
 	for _, from := range []struct {
 		ca   clusterconfig.ConfigMapKey
@@ -146,7 +146,7 @@ func (in *Injector) authorities() (sources []corev1.VolumeProjection) {
 	return sources
 }
 
-// tmpfs is a volume in memory: it counts against the memory limits of the containers that write to it.
+// tmpfs returns a volume in memory. It counts against the memory limits of the containers that write to it.
 func (in *Injector) tmpfs(name string) corev1.Volume {
 	return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
 		EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: &in.volumeSize},
@@ -164,11 +164,11 @@ func (in *Injector) native(r *request) bool {
 	return !r.PlainSidecars
 }
 
-// maxDocument is how long the agent's document may be. Linux starts no program with a longer environment variable (MAX_ARG_STRLEN),
-// name and closing zero included; the pod would fail with "argument list too long", which tells nothing.
+// maxDocument is the longest agent configuration. Linux starts no program with a longer environment variable (MAX_ARG_STRLEN), name and
+// closing zero included; the pod would fail with "argument list too long", which does not explain it.
 const maxDocument = 128<<10 - len(agentconfig.Env+"=\x00")
 
-// shortestDocument returns what the files of a document take at least: a document that is far too long is not made.
+// shortestDocument returns a lower bound of a configuration's length, so that one that is far too long is not encoded.
 func shortestDocument(spec *podconfig.Spec) (length int) {
 	for _, s := range spec.Secrets {
 		length += len(`{"path":"","mode":"0400","secret":"","format":"raw"}`) + len(s.Path) + len(s.Name) + len(s.Template)
@@ -176,7 +176,7 @@ func shortestDocument(spec *podconfig.Spec) (length int) {
 	return length
 }
 
-// documentTooLong blames the file that takes most of a document of some length.
+// documentTooLong reports a configuration that is too long, at the file that takes most of it.
 func (in *Injector) documentTooLong(spec *podconfig.Spec, length string) config.Mistakes {
 	longest, most := 0, -1
 	for i, s := range spec.Secrets { // all of them encoded would take as much memory again

@@ -99,7 +99,7 @@ func (in *Injector) Decide(ctx context.Context, req Request, cluster Cluster) (d
 	return d, err
 }
 
-// of is the Injector for a namespace. One that does not exist has no labels.
+// of returns the Injector for a namespace. A namespace that does not exist has no labels.
 func (in *Injector) of(ctx context.Context, namespace string, cluster Cluster) (*Injector, error) {
 	if !in.byLabels(namespace) {
 		return in.in(namespace, nil), nil

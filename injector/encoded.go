@@ -38,7 +38,7 @@ const (
 	maxFileSets = 8
 )
 
-// encoded is what pods of a shape get.
+// encoded is the encoded addition to pods of a shape.
 type encoded struct {
 	agents  []encodedAgent
 	volumes []encodedVolume
@@ -100,7 +100,7 @@ func (in *Injector) encoded(r *request, a *permissions, resources corev1.Resourc
 	return e
 }
 
-// text is the container of a pod, from the document and the role as JSON strings.
+// text returns the container of a pod, from the document and the role as JSON strings.
 func (a *encodedAgent) text(document, role []byte) value {
 	if a.parts[2] == nil {
 		return value{a.parts[0], document, a.parts[1]}

@@ -52,7 +52,7 @@ func programMount(readOnly bool) corev1.VolumeMount {
 	return corev1.VolumeMount{Name: agentconfig.ProgramVolume, MountPath: agentconfig.ProgramDir, ReadOnly: readOnly}
 }
 
-// wrapper is what goes before a container's command.
+// wrapper returns the prefix of a wrapped container's command.
 func wrapper(spec *podconfig.Spec) []string {
 	words := []string{agentconfig.Program, agentconfig.CommandExec}
 	if spec.MountPath != config.DefaultSecretsDir {
@@ -64,7 +64,7 @@ func wrapper(spec *podconfig.Spec) []string {
 
 func (c *Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] == agentconfig.Program }
 
-// unwrappable are the containers that cannot have variables, and why. In a pod that was injected before they are for a warning
+// unwrappable reports the containers that cannot have variables, and why. In a pod that was injected before, they are for a warning
 // only: another webhook brought them, and its pods would not start any more.
 func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Env) == 0 {
@@ -99,7 +99,7 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 	return mistakes, warnings
 }
 
-// misplaced is a volume that variables need and that the container mounts by itself, elsewhere.
+// misplaced returns a volume that variables need and that the container mounts by itself, elsewhere.
 func (r *request) misplaced(c Container) (mountPoint, bool) {
 	for _, p := range r.mountPoints(c.Name) {
 		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && !m.part() }
@@ -111,7 +111,7 @@ func (r *request) misplaced(c Container) (mountPoint, bool) {
 	return mountPoint{}, false
 }
 
-// variablesAnnotation is the first annotation that asks for a variable.
+// variablesAnnotation returns the first annotation that asks for a variable.
 func variablesAnnotation(spec *podconfig.Spec) string {
 	return podconfig.Prefix + spec.Env[0].Annotation
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-// A fileSet is a volume of its own for containers that see files which others do not. The containers that no secret names have
-// agentconfig.SecretsVolume. There is no subPath in this, which would not follow a refresh.
+// A fileSet is a volume of its own for containers that see files which others do not. Containers that no secret names have
+// agentconfig.SecretsVolume. No mount uses subPath, which does not follow a refresh.
 type fileSet struct {
 	volume  string
 	dir     string // in the agent's containers
 	secrets []int  // by their place in the Spec
 }
 
-// fileSets are those that the annotations ask for, and which of them a container has, by its name. They are numbered by the names of their
-// containers alone, so that a container which another webhook adds later changes none.
+// fileSets returns the sets that the annotations ask for, and the set of each container, by its name. Their numbers depend on the names of
+// their containers alone, so that a container which another webhook adds later changes none.
 func fileSets(spec *podconfig.Spec) (all []fileSet, of map[string]int) {
 	if !slices.ContainsFunc(spec.Secrets, func(s podconfig.Secret) bool { return len(s.Containers) > 0 }) {
 		return nil, nil
@@ -51,7 +51,7 @@ func fileSets(spec *podconfig.Spec) (all []fileSet, of map[string]int) {
 	return all, of
 }
 
-// secretsVolume is the volume that has a container's files.
+// secretsVolume returns the volume with a container's files.
 func (r *request) secretsVolume(container string) string {
 	if i, found := r.fileSetOf[container]; found {
 		return r.fileSets[i].volume
@@ -59,7 +59,7 @@ func (r *request) secretsVolume(container string) string {
 	return agentconfig.SecretsVolume
 }
 
-// dirs are where the agent writes each secret's file; nil: everywhere.
+// dirs returns the directories into which the agent writes each secret's file; nil: all.
 func dirs(n int, all []fileSet) [][]string {
 	found := make([][]string, n)
 	for _, v := range all {
@@ -70,7 +70,7 @@ func dirs(n int, all []fileSet) [][]string {
 	return found
 }
 
-// foreignContainers are containers that a secret is for and that get no files.
+// foreignContainers reports containers that a secret names and that get no files.
 func foreignContainers(spec *podconfig.Spec, names []string, in map[string]bool) config.Mistakes {
 	var m config.Mistakes
 	for _, s := range spec.Secrets {

@@ -58,7 +58,7 @@ func accessKey(secret string) []corev1.EnvVar {
 	}
 }
 
-// identityMounts are those of the agent's containers.
+// identityMounts returns the mounts that the agent's containers need for their identity.
 func identityMounts(kind config.IdentityKind) []corev1.VolumeMount {
 	switch kind {
 	case config.RRSA:
@@ -92,8 +92,8 @@ func tokenVolume(expirationSeconds int64) corev1.Volume {
 	}}}
 }
 
-// clientKeyVolume has the two files of a client key. The kubelet makes them root's, and with fsGroup that group's: without one
-// the agent is neither, and the files are open to whoever mounts the volume, which nobody else does.
+// clientKeyVolume returns the volume with the two files of a client key. The kubelet gives them to root, and to fsGroup if the pod has
+// one. Without fsGroup they are world-readable, since the agent runs as another user; only the agent mounts the volume.
 func clientKeyVolume(secret string, a *permissions) corev1.Volume {
 	mode := int32(0o444)
 	if a.fsGroup {

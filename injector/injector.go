@@ -75,5 +75,5 @@ func (in *Injector) parse() error {
 	return nil
 }
 
-// Policy is the document that New was given, or after In what it says about the namespace.
+// Policy returns the document that New was given, or after In what it says about the namespace.
 func (in *Injector) Policy() clusterconfig.Config { return in.policy }

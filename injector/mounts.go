@@ -18,7 +18,7 @@ const mountPathAnnotation = podconfig.Prefix + "mount-path"
 type mountPoint struct {
 	corev1.VolumeMount
 	annotation string // that asks for it, or chooses it
-	cure       string // for whoever has something else there
+	cure       string // what to change if another volume is mounted there
 }
 
 func (r *request) mountPoints(container string) []mountPoint {
@@ -52,8 +52,8 @@ func (r *request) mountPointsWith(volume string) []mountPoint {
 	return all
 }
 
-// conflicts are mounts of the readers' own that stand where ours must be, that ours would hide, or in which ours cannot be or must not.
-// The warnings are about those that depend on the container's image.
+// conflicts reports the readers' own mounts that overlap a path which the webhook mounts. Conflicts that depend on the container's image
+// are warnings.
 func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []string) {
 	for _, p := range r.mountPoints("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
@@ -108,7 +108,7 @@ func (r *request) conflict(c Container, p mountPoint) (m config.Mistakes, warnin
 	return m, warnings
 }
 
-// leaks are the places of a volume of ours that the container mounts by itself and that the node would see.
+// leaks returns the places of a volume of ours that the container mounts by itself and that the node would see.
 func (r *request) leaks(c Container, p mountPoint) (m config.Mistakes) {
 	const most = 20 // each is compared with all mounts
 	n := 0
@@ -167,7 +167,7 @@ func (c *Container) around(target string, resolve func(string) string) (outer Mo
 	return outer
 }
 
-// throughLink is a clean path in images in which /var/run is a link to /run.
+// throughLink returns a clean path in images in which /var/run is a link to /run.
 func throughLink(name string) string {
 	if below(name, "/var/run") {
 		return strings.TrimPrefix(name, "/var")

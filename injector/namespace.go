@@ -37,7 +37,7 @@ func selector(of clusterconfig.Selector) (labels.Selector, error) {
 	return metav1.LabelSelectorAsSelector(&same)
 }
 
-// in is the Injector for a namespace: the document's first entry that matches it says what is different there.
+// in returns the Injector for a namespace: the document's first entry that matches it says what is different there.
 func (in *Injector) in(namespace string, of map[string]string) *Injector {
 	for _, s := range in.overrides {
 		if s.HasName(namespace) && (s.selector == nil || s.selector.Matches(labels.Set(of))) {

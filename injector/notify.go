@@ -8,7 +8,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-// notifiers are the annotations by which the agent notifies, by signal or else by HTTP.
+// notifiers returns the annotations by which the agent notifies, by signal or else by HTTP.
 func notifiers(spec *podconfig.Spec, bySignal bool) []string {
 	var found []string
 	is := func(onChange string) bool {
@@ -25,7 +25,7 @@ func notifiers(spec *podconfig.Spec, bySignal bool) []string {
 	return found
 }
 
-// notifyConflicts are the notifications that would not reach the pod's own processes, or others too.
+// notifyConflicts reports notifications that would not reach the pod's own processes, or others too.
 func notifyConflicts(r *request) config.Mistakes {
 	var m config.Mistakes
 	refuse := func(annotations []string, problem string) {

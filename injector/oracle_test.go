@@ -53,7 +53,7 @@ func oracle(pod object, spec podconfig.Spec, native bool) object {
 	names := agentNames(spec, of["restartPolicy"] == "Never")
 	if ends := of["restartPolicy"] == "Never" || of["restartPolicy"] == "OnFailure"; ends && spec.Mode == podconfig.ModeSidecar &&
 		spec.API == nil && !forever && (once || !native) {
-		names = []string{"kms-agent-init"} // a plain container would go on for ever
+		names = []string{"kms-agent-init"} // a plain container would never end
 	}
 	for _, name := range names {
 		if name == "kms-agent" && !native {

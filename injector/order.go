@@ -11,7 +11,7 @@ import (
 
 const positionAnnotation = podconfig.Prefix + "init-position"
 
-// early reports whether the init container at an index comes before the agent, which is not there to give it anything.
+// early reports whether the init container at an index runs before the agent, so that it gets no files.
 func early(r *request, i int) bool {
 	agent := slices.IndexFunc(r.Pod.Spec.InitContainers, func(c Container) bool { return ours(c.Name) })
 	if agent < 0 {
@@ -20,12 +20,12 @@ func early(r *request, i int) bool {
 	return i < agent
 }
 
-// native reports whether an init container stays, as a sidecar does.
+// native reports whether an init container is a native sidecar.
 func (c *Container) native() bool { return c.RestartPolicy == "Always" }
 
-// fileless are the init containers that get files and end before the agent has written them. A mesh's own need none. In a pod that was
-// injected before they are for a warning only: another webhook brought them, and its pods would not start any more. Where there are
-// variables, unwrappable says the same.
+// fileless reports the init containers that get files and end before the agent has written them. A mesh's own need none. In a pod that
+// was injected before, they are warnings: another webhook added them, and an error would keep its pods from starting. With variables,
+// unwrappable reports the same.
 func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Secrets) == 0 || len(r.Spec.Env) > 0 {
 		return nil, nil
@@ -46,7 +46,7 @@ func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 	return mistakes, warnings
 }
 
-// choice is the annotation by which containers are left out.
+// choice returns the annotation by which containers are left out.
 func (r *request) choice() string {
 	if len(r.Spec.Containers) > 0 {
 		return podconfig.Prefix + "containers"

@@ -70,7 +70,7 @@ func TestOutdated(t *testing.T) {
 			again, warnings, err := inject(later, pod)
 			var want []string
 			for _, annotation := range c.refused {
-				want = append(want, podconfig.Prefix+annotation+": the agent in this pod was injected before this was written, and knows nothing of it; "+
+				want = append(want, podconfig.Prefix+annotation+": this annotation was written after the agent was injected, so the agent ignores it; "+
 					"write it into the pod template")
 			}
 			if c.surplus != "" {
@@ -154,7 +154,7 @@ func TestNotOutdated(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, w := range warnings {
-				if strings.Contains(w, "was injected before") {
+				if strings.Contains(w, "was written after") {
 					t.Error(w)
 				}
 			}

@@ -11,10 +11,10 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-// agentID is the user and group of the agent in a pod that does not say who its containers run as: the image's own.
+// agentID is the user and group of the agent's image, for pods that do not set runAsUser.
 const agentID = 65532
 
-// permissions are the user and group of the agent runs as and, following from that, how narrow its files can be.
+// permissions are the user and group that the agent runs as, and how narrow the modes of its files can be.
 type permissions struct {
 	pod      SecurityContext
 	uid, gid int64
@@ -26,10 +26,10 @@ type permissions struct {
 
 // permissionsOf looks at the containers that read the files.
 //
-// All of one user, apart from those that read any file as root: the agent is that user, and its files are its own. With fsGroup the
-// volume's directory has that group and the setgid bit, and every process of the pod has the group, so that group permission is enough
-// for readers of several users. Else, and for root, which no agent may be, files are open to all in a volume that only the readers mount.
-// The kubelet changes modes when it makes the volume, before there is a file in it, and not again:
+// If all of them run as one user, apart from those that read any file as root, the agent runs as that user and owns the files. With
+// fsGroup, the volume's directory has that group and the setgid bit, and every process of the pod has the group, so that group permission
+// is enough for readers of several users. Otherwise, and for root, which no agent may be, the files are open to all users, in a volume
+// that only the readers mount. The kubelet changes modes once, when it makes the volume, before there is a file in it:
 // https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/volume/emptydir/empty_dir.go (SetUpAt)
 func permissionsOf(pod *PodSpec, readers []Container) permissions {
 	a := permissions{pod: pod.SecurityContext, uid: agentID, gid: agentID, mode: 0o444, fsGroup: pod.SecurityContext.FSGroup != nil}
@@ -46,7 +46,7 @@ func permissionsOf(pod *PodSpec, readers []Container) permissions {
 	return a
 }
 
-// modeReaders are the readers that a file's mode matters to: all but those that read any file as root, unless there are no others.
+// modeReaders returns the readers to which a file's mode matters: all but those that read any file as root, unless there are no others.
 func (a *permissions) modeReaders(readers []Container) []Container {
 	rest := slices.DeleteFunc(slices.Clone(readers), a.readsAll)
 	if len(rest) == 0 {
@@ -55,18 +55,18 @@ func (a *permissions) modeReaders(readers []Container) []Container {
 	return rest
 }
 
-// readsAll reports whether a container's processes read any file: root does, with a capability that it has unless it is taken away.
+// readsAll reports whether a container's processes can read any file: root can, unless the capability for it is dropped.
 func (a *permissions) readsAll(c Container) bool {
 	user := a.userOf(c)
 	return user != nil && *user == 0 && c.SecurityContext.Capabilities.override()
 }
 
-// user is who all containers run as, if each states it.
+// user returns the user that all containers run as, if each states it.
 func (a *permissions) user(containers []Container) (int64, bool) {
 	return common(containers, a.pod.RunAsUser, func(s SecurityContext) *int64 { return s.RunAsUser })
 }
 
-// common is the id that all containers run with, their own over the pod's, if each states one.
+// common returns the id that all containers run with, their own over the pod's, if each states one.
 func common(containers []Container, pods *int64, of func(SecurityContext) *int64) (int64, bool) {
 	var all *int64
 	for _, c := range containers {
@@ -82,8 +82,8 @@ func common(containers []Container, pods *int64, of func(SecurityContext) *int64
 	return *all, true
 }
 
-// reads reports whether a container is known to be able to read a file of this mode. The kernel looks at one class of bits
-// alone: the owner's for the owner, else the group's for its members, else the others'. Root is above that.
+// reads reports whether a container can certainly read a file of this mode. The kernel checks one class of bits: the owner's for the
+// owner, else the group's for its members, else the others'. Root is exempt.
 func (a *permissions) reads(c Container, mode agentconfig.FileMode) bool {
 	user, group := a.userOf(c), cmp.Or(c.SecurityContext.RunAsGroup, a.pod.RunAsGroup)
 	switch {
@@ -97,8 +97,8 @@ func (a *permissions) reads(c Container, mode agentconfig.FileMode) bool {
 	return mode&0o004 != 0
 }
 
-// unreadable are the files whose own mode shuts out a container that they are for. In a pod that was injected before they are
-// for a warning only: another webhook brought the container, and its pods would not start any more.
+// unreadable reports the files whose own mode shuts out a container that they are for. In a pod that was injected before, they are
+// warnings: another webhook added the container, and an error would keep its pods from starting.
 func (a *permissions) unreadable(r *request, readers []Container) (mistakes config.Mistakes, warnings []string) {
 	again := injected(&r.Pod.Spec)
 	for _, s := range r.Spec.Secrets {
@@ -122,7 +122,7 @@ func (a *permissions) unreadable(r *request, readers []Container) (mistakes conf
 	return mistakes, warnings
 }
 
-// warn adds a warning, unless there are more already than anybody reads.
+// warn adds a warning, up to a number that a user can still read.
 func warn(warnings *[]string, format string, args ...any) {
 	const most = 50
 	if len(*warnings) < most {
@@ -160,10 +160,10 @@ func (a *permissions) warnOpen(spec *podconfig.Spec, readers []Container) []stri
 	return []string{"files are 0444, open to every process of the containers that mount them: " + why + "; to be stricter, " + stricter}
 }
 
-// maxSome is how many items of a list are looked at for a message.
+// maxSome is the most items of a list that a message is made from.
 const maxSome = 8
 
-// some are the first of a list, for a message.
+// some returns the first items of a list, for a message.
 func some(list []string) string {
 	shown := make([]string, 0, maxSome)
 	for _, item := range list[:min(len(list), maxSome)] {
@@ -176,7 +176,7 @@ func some(list []string) string {
 	return said
 }
 
-// short is a name that is not longer than Kubernetes' own may be, for a message.
+// short cuts a name to the longest that Kubernetes allows, for a message.
 func short(name string) string {
 	const most = 253
 	if len(name) <= most {
@@ -185,7 +185,7 @@ func short(name string) string {
 	return strings.ToValidUTF8(name[:most], "") + "…"
 }
 
-// userOf is who a container's processes run as, nil if the pod does not say.
+// userOf returns the user that a container's processes run as, nil if the pod does not set it.
 func (a *permissions) userOf(c Container) *int64 {
 	return cmp.Or(c.SecurityContext.RunAsUser, a.pod.RunAsUser)
 }

@@ -177,7 +177,7 @@ func addAgents(p *patch, r *request, agents []encodedAgent, document string) {
 	}
 }
 
-// readers are the containers that get the files.
+// readers returns the containers that get the files.
 func readers(r *request) (found []Container, warnings []string, mistakes config.Mistakes) {
 	var names, late []string
 	in := map[string]bool{}

@@ -11,7 +11,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
-// Pod is what the decision needs of a pod's, or a pod template's, JSON. It is never encoded: what it does not know would be lost.
+// Pod has the fields of a pod or pod template that the decision needs. It is never encoded, since that would lose all other fields.
 type Pod struct {
 	Metadata Metadata `json:"metadata"`
 	Spec     PodSpec  `json:"spec"`
@@ -58,7 +58,7 @@ type Reference struct {
 	Name string `json:"name"`
 }
 
-// Resources are what a pod asks for as a whole.
+// Resources are the resources of the pod as a whole.
 type Resources struct {
 	Requests map[string]jsontext.Value `json:"requests"`
 	Limits   map[string]jsontext.Value `json:"limits"`
@@ -71,7 +71,7 @@ func (r Resources) bounds(name string) bool {
 	return request || limit
 }
 
-// SecurityContext is who a pod's or a container's processes run as.
+// SecurityContext says which user the processes of a pod or a container run as.
 type SecurityContext struct {
 	RunAsUser    *int64       `json:"runAsUser"`
 	RunAsGroup   *int64       `json:"runAsGroup"`
@@ -87,7 +87,7 @@ type AppArmor struct {
 	Profile string `json:"localhostProfile"`
 }
 
-// Capabilities are what the pod's author changed of a container's.
+// Capabilities are the changes to a container's default capabilities.
 type Capabilities struct {
 	Add  []string `json:"add"`
 	Drop []string `json:"drop"`
@@ -256,7 +256,7 @@ func (c *Container) mounts(volume string) bool {
 	return slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool { return m.Name == volume })
 }
 
-// path is the mount's place without a closing slash. The kubelet puts a relative one into the root directory.
+// path returns the mount's place without a closing slash. The kubelet puts a relative one into the root directory.
 func (m Mount) path() string { return path.Clean("/" + m.MountPath) }
 
 // part reports whether the mount shows a part of its volume, not all of it.

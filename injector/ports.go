@@ -10,7 +10,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-// metricsPortName is what a PodMonitor selects.
+// metricsPortName is the name by which a PodMonitor selects the port.
 const metricsPortName = "kms-metrics"
 
 // apiTokenEnv tells a command in the agent's container, and users of Alibaba Cloud's KMS Agent know it by that name.
@@ -30,7 +30,7 @@ func (in *Injector) metricsPort(r *request) int {
 	return port
 }
 
-// listener is the container of the pod's own that says it listens on a port: all of them share one network.
+// listener returns the container of the pod's own that says it listens on a port: all of them share one network.
 func (r *request) listener(port int) string {
 	for c := range r.Pod.Spec.each {
 		if !ours(c.Name) && c.listens(port) {
@@ -40,7 +40,7 @@ func (r *request) listener(port int) string {
 	return ""
 }
 
-// apiConflicts are the reasons why the local API cannot be where the pod wants it.
+// apiConflicts reports the reasons why the local API cannot be where the pod wants it.
 func (in *Injector) apiConflicts(r *request) config.Mistakes {
 	api := r.Spec.API
 	if api == nil || api.Port == 0 {

@@ -6,7 +6,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-// private are the mounts of volumes that only the agent's containers may have. The one with the ServiceAccount's token is the pod's
+// private reports mounts of volumes that only the agent's containers may have. The one with the ServiceAccount's token is the pod's
 // own where the pod brings it, as ack-pod-identity-webhook has it do, and where the agent is there already, another webhook may have
 // mounted it since.
 func private(r *request) config.Mistakes {

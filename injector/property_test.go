@@ -85,7 +85,7 @@ func TestOtherSidecars(t *testing.T) {
 	}
 }
 
-// TestShapesAreForgotten: what is remembered does not grow with the users that somebody thinks of, and gives the same.
+// TestShapesAreForgotten: the cache does not grow with the number of users, and its results are the same.
 func TestShapesAreForgotten(t *testing.T) {
 	in := administrator(t, "")
 	for user := range 3 * injector.MaxShapes {

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestClass: who would lose the QoS class Guaranteed is told, and told how not to.
+// TestClass: a warning says that the pod would lose the QoS class Guaranteed, and how to keep it.
 func TestClass(t *testing.T) {
 	const same = "resources: {limits: {cpu: 1, memory: 1Gi}, requests: {cpu: 1, memory: 1Gi}}"
 	const keep = `, kms.alibabacloud.com/agent-requests: "cpu=50m,memory=64Mi", kms.alibabacloud.com/agent-limits: "cpu=50m,memory=64Mi"`

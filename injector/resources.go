@@ -86,7 +86,7 @@ func (in *Injector) resources(r *request) (corev1.ResourceRequirements, config.M
 
 func (r *Resources) none() bool { return r == nil || len(r.Requests) == 0 && len(r.Limits) == 0 }
 
-// leave are the amounts of resources that the pod as a whole does not have its own amounts of.
+// leave returns the amounts of resources that the pod as a whole does not have its own amounts of.
 func (r *Resources) leave(list corev1.ResourceList) corev1.ResourceList {
 	if r.none() {
 		return list

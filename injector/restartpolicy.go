@@ -34,14 +34,14 @@ func (r *request) completes() bool {
 	return r.Pod.Spec.RestartPolicy == "Never" || r.Pod.Spec.RestartPolicy == "OnFailure"
 }
 
-// hangsOnFailure reports whether a fetch that fails for good would leave the pod waiting for ever: it shall fail, but the kubelet starts a
-// native sidecar again whatever the pod's restartPolicy is.
+// hangsOnFailure reports whether a permanent fetch error would leave the pod pending instead of failed: the kubelet restarts native
+// sidecars whatever the pod's restartPolicy is.
 func (r *request) hangsOnFailure() bool {
 	return r.Spec.Mode == podconfig.ModeSingle && r.Pod.Spec.RestartPolicy == "Never" && fetches(&r.Spec)
 }
 
-// neverCompletes reports whether the sidecar would be a container that never ends, and the pod can be without: nobody asks for the API.
-// A pod that was made so stays so, also where another replica already knows of native sidecars.
+// neverCompletes reports whether the sidecar would keep the pod from completing and is not needed, since the pod does not ask for the
+// API. An injected pod keeps its form, even if another replica already knows of native sidecars.
 func (in *Injector) neverCompletes(r *request) bool {
 	pod := &r.Pod.Spec
 	return r.Spec.Mode == podconfig.ModeSidecar && r.Spec.API == nil && !pod.has(agentconfig.ContainerName) &&

@@ -15,9 +15,8 @@ import (
 )
 
 // A pod that arrives with containers of the agent's names has them from an earlier call of the webhook, from `kubectl kms inject`, or
-// from an author who wants the pod to pass for an injected one. Their content tells which: the containers that the webhook would write
-// now are made, and each of their members has to be there with the same value. So a member that this program learns to write is
-// compared from then on. Exceptions:
+// from an author who imitates an injected pod. The webhook builds the containers that it would write now, and compares: each of their
+// members must be there with the same value. So a member that this program learns to write is compared from then on. Exceptions:
 //
 //   - resources, imagePullPolicy, user and group are free: plugins of the API server and policies set them, too;
 //   - what the API server, its plugins and other webhooks add is allowed: mayAdd says what;
@@ -25,7 +24,7 @@ import (
 //   - what came into the pod since may have changed the modes of files, the metrics port and the kind of the sidecar, and the
 //     configuration may have changed how the program comes into the pod: any value that the webhook would write in such a case is right.
 
-// cure is what removes every difference.
+// cure is the advice that removes every difference.
 const cure = "; remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName +
 	" from the manifest, and they are made anew"
 
@@ -34,7 +33,7 @@ const cureLate = "; write it into the pod template, or have the webhook that wri
 	"configuration; from a manifest with the agent in it remove the containers " + agentconfig.InitContainerName + " and " +
 	agentconfig.ContainerName + ", and they are made anew"
 
-// A verification is of all containers of the agent's in a pod.
+// A verification compares all of the agent's containers in a pod.
 type verification struct {
 	in     *Injector
 	r      *request
@@ -136,7 +135,7 @@ func (v *verification) earlier(_, got string) bool {
 	return true
 }
 
-// metricsPort is the port in the agent's document if it can be right: a container that came since may have the port, and a pod
+// metricsPort returns the port in the agent's document if it can be right: a container that came since may have the port, and a pod
 // without metrics needs none.
 func (v *verification) metricsPort(c *Container) int {
 	i := slices.IndexFunc(c.Env, func(e Setting) bool { return e.Name == agentconfig.Env })
@@ -208,7 +207,7 @@ func (v *verification) sameMode(place, rule, _, got string) bool {
 	return (rule == "files[].mode" || rule == "envMode") && slices.Contains([]string{"0400", "0440", "0444"}, got)
 }
 
-// asked is the annotation of the pod's that a place in the agent's document is about, "" for none, and what it is called.
+// asked returns the annotation of the pod's that a place in the agent's document is about, "" for none, and what it is called.
 func (v *verification) asked(place string) (annotation, what string) {
 	item := func(list string) string {
 		name, _, _ := strings.Cut(strings.TrimPrefix(place, list+"["), "]")
@@ -268,7 +267,7 @@ func (v *verification) annotated(place string) bool {
 	return annotation != ""
 }
 
-// written is the first of some annotations that the pod has.
+// written returns the first of some annotations that the pod has.
 func (v *verification) written(names ...string) string {
 	for _, name := range names {
 		if _, found := v.r.Pod.Metadata.Annotations[podconfig.Prefix+name]; found && name != "" {
@@ -282,7 +281,7 @@ func (v *verification) written(names ...string) string {
 func (v *verification) refusals() config.Mistakes {
 	var m config.Mistakes
 	for _, annotation := range distinct(v.annotations) {
-		m.Add(podconfig.Prefix+annotation, "the agent in this pod was injected before this was written, and knows nothing of it%s", cureLate)
+		m.Add(podconfig.Prefix+annotation, "this annotation was written after the agent was injected, so the agent ignores it%s", cureLate)
 	}
 	if len(v.surplus) > 0 {
 		m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",

@@ -33,6 +33,8 @@ lint() {
   local files
   files=$(git ls-files -z '*.go' | xargs -0 gofmt -l)
   [[ -z $files ]] || fail "gofmt would change: $files"
+  check "Look for words that CONTRIBUTING.md replaces"
+  test/words.sh || fail "write those of CONTRIBUTING.md instead"
   check "Vet"
   local module
   for module in $(modules); do go vet -C "$module" -tags chart,e2e ./...; done # no file is left out by a tag

@@ -60,7 +60,7 @@ func TestManyWithoutRole(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range 60 {
 		group.Go(func() {
-			r := f.review(t, webhook.MutatePath, "CREATE", pod(fmt.Sprintf("nobody-%d", i), map[string]any{"secret.db": "app/db"}), nil)
+			r := f.review(t, webhook.MutatePath, "CREATE", pod(fmt.Sprintf("missing-%d", i), map[string]any{"secret.db": "app/db"}), nil)
 			if r.Allowed || r.Result.Code != http.StatusForbidden {
 				t.Errorf("%+v", r.Result)
 			}

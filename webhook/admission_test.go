@@ -58,11 +58,11 @@ func TestMutate(t *testing.T) {
 			false, `result="denied",reason="role"`},
 		{"no role of the default ServiceAccount", pod("", map[string]any{"secret.db": "app/db"}), 403,
 			[]string{"kubectl annotate serviceaccount --namespace shop default"}, false, ""},
-		{"no ServiceAccount", pod("nobody", map[string]any{"secret.db": "app/db"}), 403, []string{"shop/nobody", "does not exist"}, false, ""},
+		{"no ServiceAccount", pod("missing", map[string]any{"secret.db": "app/db"}), 403, []string{"shop/missing", "does not exist"}, false, ""},
 		{"role of another account", pod("foreign", map[string]any{"secret.db": "app/db"}), 403, []string{"acs:ram::42:role/shop"}, false, ""},
 		{"role of the node", pod("bare", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true,
 			`result="injected",reason="new"`},
-		{"role of the node, no ServiceAccount", pod("nobody", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true, ""},
+		{"role of the node, no ServiceAccount", pod("missing", map[string]any{"secret.db": "app/db", "identity": "node-role"}), 0, nil, true, ""},
 		{"forbidden identity", pod("web", map[string]any{"secret.db": "app/db", "identity": "access-key:x"}), 403,
 			[]string{"identity", "access-key:x", "allowed: rrsa, node-role"}, false, `result="denied",reason="policy"`},
 		{"forbidden secrets of the API", pod("web", map[string]any{"secret.db": "app/db", "api": "true", "api-allow": "*"}), 403,
@@ -108,7 +108,7 @@ func TestMutate(t *testing.T) {
 	}
 }
 
-// An audit log says all that a pod may read, and as whom.
+// An audit log says what a pod may read, and with which identity.
 func TestAudit(t *testing.T) {
 	f := start(t).ready(t)
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"})
@@ -227,7 +227,7 @@ func TestValidate(t *testing.T) {
 		{"a claim in place of a tmpfs", "CREATE", stateful(good, "kms-secrets"), nil, false,
 			"volumeClaimTemplates kms-secrets: has the name of a volume that the webhook adds"},
 		{"a claim of its own", "CREATE", stateful(good, "data"), nil, true, ""},
-		{"a signal to who is not seen", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "on-change": "signal:HUP:nginx"})),
+		{"a signal to a process in another PID namespace", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "on-change": "signal:HUP:nginx"})),
 			nil, false, "shareProcessNamespace: true"},
 		{"update that makes it bad", "UPDATE", deployment(bad), deployment(good), false, `did you mean "sidecar"`},
 		{"update of what was bad", "UPDATE", deployment(bad), deployment(bad), true, `did you mean "sidecar"`},
@@ -246,8 +246,8 @@ func TestValidate(t *testing.T) {
 			"kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.db: has no effect here, only on pods; move it to " +
 				"spec.template.metadata.annotations"},
 		{"a mistyped prefix", "CREATE", deployment(map[string]any{"metadata": map[string]any{"annotations": map[string]any{"kms.aliyun.com/inject": "true", "kms.alibabacloud.com.secret.db": "x", "kms.aliyun.com/of-another": "x"}}}), nil, true,
-			"kms.alibabacloud.com.secret.db: is not read by anybody; did you mean kms.alibabacloud.com/secret.db?; kms.aliyun.com/inject: is not " +
-				"read by anybody; did you mean kms.alibabacloud.com/inject?"},
+			"kms.alibabacloud.com.secret.db: has no effect; did you mean kms.alibabacloud.com/secret.db?; kms.aliyun.com/inject: has no " +
+				"effect; did you mean kms.alibabacloud.com/inject?"},
 		{"annotated everywhere", "CREATE", own(deployment(good), "inject", "secret.db"), nil, true, ""},
 		{"annotated itself, too", "CREATE", own(deployment(good), "inject", "secret.x"), nil, true,
 			"kms.alibabacloud.com/secret.x: has no effect here"},
@@ -341,7 +341,7 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 	for i := range workers {
 		if !bytes.Equal(patches[i], patches[i%2]) || !bytes.Contains(patches[i], fmt.Appendf(nil, "app/secret-%d", i%2)) {
-			t.Errorf("worker %d got somebody else's patch", i)
+			t.Errorf("worker %d got another request's patch", i)
 		}
 	}
 }
@@ -358,10 +358,10 @@ func TestChangedAfterwards(t *testing.T) {
 		allowed           bool
 		said              string
 	}{
-		{"secret.late", "app/late", false, "kms.alibabacloud.com/secret.late: the agent in this pod was injected before this was written, and " +
-			"knows nothing of it"},
-		{"secret.db", "app/other", false, "kms.alibabacloud.com/secret.db: the agent in this pod"},
-		{"log-level", "debug", false, "kms.alibabacloud.com/log-level: the agent in this pod was injected before this was written"},
+		{"secret.late", "app/late", false, "kms.alibabacloud.com/secret.late: this annotation was written after the agent was injected, " +
+			"so the agent ignores it"},
+		{"secret.db", "app/other", false, "kms.alibabacloud.com/secret.db: this annotation was written after"},
+		{"log-level", "debug", false, "kms.alibabacloud.com/log-level: this annotation was written after the agent was injected"},
 		{"mode", "init", true, "kms.alibabacloud.com/mode: changed after the agent was injected, without any effect"},
 		{"inject", "false", true, "kms.alibabacloud.com/inject: does not ask for the agent any more, which is in this pod already and stays"},
 		{"secret.db", "app/db", true, ""},

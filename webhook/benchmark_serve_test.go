@@ -144,7 +144,7 @@ func (p *peer) ask(b *testing.B, body []byte, concurrency, requests int) {
 	}
 }
 
-// bePeer serves until nobody asks for its CPU time any more.
+// bePeer serves until the benchmark stops asking for its CPU time.
 func bePeer(which string) error {
 	server := httptest.NewTLSServer(http.HandlerFunc(bare))
 	url := server.URL
@@ -190,7 +190,7 @@ func serveInjector(c tls.Certificate) (url string, err error) {
 	return fmt.Sprintf("https://%s%s", listener.Addr(), MutatePath), nil
 }
 
-// fixed is a certificate that nobody has to keep.
+// fixed is a certificate that needs no renewal.
 type fixed struct{ tls.Certificate }
 
 func (f fixed) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {

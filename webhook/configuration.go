@@ -22,8 +22,8 @@ type configMap struct {
 	Data map[string]string `json:"data"`
 }
 
-// maxConfiguration is how long a configuration may be to be checked before it is in force: whoever may call the webhook may ask for it. One
-// of that length takes some ten megabytes for a moment, and so they are checked one after the other.
+// maxConfiguration limits the length of a configuration that the webhook checks at admission, since every caller may ask for a check.
+// One of that length takes some ten megabytes for a moment, so they are checked one after the other.
 const maxConfiguration = 64 << 10
 
 // validateConfiguration refuses a change of the webhook's own ConfigMap that would be rejected when it arrives, and with which no replica

@@ -9,7 +9,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
 
-// Who applies a broken configuration of the webhook is told what to write, before the webhook meets it.
+// Applying an invalid configuration of the webhook fails, with an error that says what to write, before the webhook reads it.
 func TestConfigurationIsChecked(t *testing.T) {
 	f := start(t, func(_ *fixture, o *webhook.Options) {
 		o.ConfigMap = types.NamespacedName{Namespace: "kms", Name: "kms-webhook"}

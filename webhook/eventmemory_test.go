@@ -14,7 +14,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
-// A queue is a recorder of events that nobody takes from.
+// A queue is a recorder of events without a reader.
 type queue struct {
 	record.EventRecorder
 	about    []kuberuntime.Object
@@ -25,7 +25,7 @@ func (q *queue) Event(about kuberuntime.Object, _, _, message string) {
 	q.about, q.messages = append(q.about, about), append(q.messages, message)
 }
 
-// TestWaitingEventsAreSmall: an event that waits to be sent does not keep the pod that it tells of, which may be long.
+// TestWaitingEventsAreSmall: an event that waits to be sent does not keep its pod in memory, which may be long.
 func TestWaitingEventsAreSmall(t *testing.T) {
 	const pods, long = 64, 1 << 20
 	q := &queue{}

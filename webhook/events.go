@@ -34,13 +34,13 @@ const (
 	eventDenied         = "InjectionDenied"
 )
 
-// How many events there are about the pods of a namespace, so that one does not fill the queue for all.
+// The rate of events about the pods of a namespace, so that one namespace does not fill the queue for all.
 const (
 	eventsPerSecond = 1
 	eventsAtOnce    = 25
 )
 
-// How many events are sent in a second, and at once.
+// The rate and the burst at which events are sent.
 const (
 	sentPerSecond = 20
 	sentAtOnce    = 50
@@ -49,9 +49,9 @@ const (
 // maxEventMessage is the longest message that the API takes, in bytes.
 const maxEventMessage = 1024
 
-// events tells of decisions where people look for reasons: kubectl describe. It never holds up what it tells of: messages are
-// queued, equal ones counted, too many dropped. Whoever may call the webhook causes events, in the webhook's name and in namespaces
-// that have opted in: so they have names of annotations, secrets and roles, and nothing that could be a sentence.
+// events reports decisions where people look for reasons: kubectl describe. It never delays a decision: messages are queued, equal
+// ones counted, too many dropped. Every caller of the webhook can cause events, in the webhook's name and in namespaces that have opted
+// in. So events contain names of annotations, secrets and roles, and no free text.
 type events struct {
 	rate     *share.Rate // by namespace
 	recorder record.EventRecorder
@@ -75,7 +75,7 @@ func newEvents(ctx context.Context, config *rest.Config, m metadata, own types.N
 	return &events{rate: share.NewRate(eventsPerSecond, eventsAtOnce), recorder: recorder, metadata: m, own: own, log: log}, nil
 }
 
-// reloaded tells of a change of the webhook's configuration, with what is wrong with it.
+// reloaded reports a change of the webhook's configuration, or the error in it.
 func (e *events) reloaded(ctx context.Context, wrong error) {
 	if e.own.Name == "" || e.own.Namespace == "" {
 		return
@@ -93,8 +93,8 @@ func (e *events) reloaded(ctx context.Context, wrong error) {
 	e.recorder.Event(ref, corev1.EventTypeNormal, eventConfigReloaded, "The configuration is in force for pods that are created from now on")
 }
 
-// pod tells the controller that a pod belongs to what became of it. A pod of nobody's has whoever made it, who has been told; it
-// has no uid yet, by which an event could name it.
+// pod reports the decision on a pod at the pod's controller. A pod without a controller gets no event: its creator has the answer of the
+// API server, and the pod has no uid yet that an event could refer to.
 func (e *events) pod(req *review.Request[injector.Pod], v review.Verdict) {
 	i := slices.IndexFunc(req.Object.Metadata.Owners, func(o injector.Owner) bool { return o.Controller })
 	if req.DryRun || i < 0 {
@@ -170,10 +170,10 @@ func injectedAs(audit map[string]string) string {
 	return text
 }
 
-// maxKeys is how many annotations a message names.
+// maxKeys is the most annotations that a message names.
 const maxKeys = 10
 
-// message is a text on one line, without control and formatting characters, of at most the length that an event's may have.
+// message returns a text on one line, without control and formatting characters, of at most the length that an event's may have.
 func message(text string) string {
 	text = review.OneLine(text)
 	const more = " …"

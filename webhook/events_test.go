@@ -33,7 +33,7 @@ func (f *fixture) create(t *testing.T, p map[string]any, dryRun bool) *admission
 	return r
 }
 
-// TestEvents: whoever describes the controller of a pod reads what became of the pod.
+// TestEvents: kubectl describe of a pod's controller shows the decision on the pod.
 func TestEvents(t *testing.T) {
 	f := start(t).ready(t)
 	f.account("web", map[string]any{"ack.alibabacloud.com/role-arn": shopRole})
@@ -42,7 +42,7 @@ func TestEvents(t *testing.T) {
 		return pod("web", map[string]any{"secret.db": "finance/db", "secret.b": "finance/b"})
 	}
 
-	// Nobody is told of these, before the others are, so that one that is told after all is seen.
+	// These must cause no events. They come before the others, so that a wrong event would be seen.
 	f.create(t, owned(good(), "dry"), true)
 	f.create(t, owned(bad(), "dry"), true)
 	f.create(t, good(), false)

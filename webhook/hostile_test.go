@@ -132,7 +132,7 @@ func hostilePods() map[string]hostilePod {
 		"files of containers": {each(numbered(2, podconfig.Prefix+"secret."),
 			"{name: a, containers: ["+strings.Join(numbered(150, "c"), ",")+"]}"), namedObjects(150), nil, ""},
 		"files for others": {each(numbered(300, podconfig.Prefix+"secret."), "{name: a, containers: [c0]}"),
-			append(agent(1, `{"path":"x","mode":"0400"}`)[1:], others[1:]...), nil, "was injected before this was written"},
+			append(agent(1, `{"path":"x","mode":"0400"}`)[1:], others[1:]...), nil, "was written after the agent was injected"},
 		"an amount with many zeros": {one("agent-requests", "cpu=1e-2147483648"), namedObjects(1), nil,
 			"cpu=1e-2147483648 is not a quantity"},
 		"an amount with many digits": {one("agent-requests", "cpu="+strings.Repeat("1", 60_000)), namedObjects(1), nil,
@@ -144,12 +144,12 @@ func hostilePods() map[string]hostilePod {
 			"limits":   map[string]string{"cpu": strings.Repeat("7", 100_000), "memory": "1"},
 			"requests": map[string]string{"cpu": strings.Repeat("7", 99_999), "memory": "1"},
 		}}}, nil, ""},
-		"a document of somebody's own": {each(numbered(2000, podconfig.Prefix+"secret."), "a"), agent(900_000, `{}`), nil,
+		"a forged agent configuration": {each(numbered(2000, podconfig.Prefix+"secret."), "a"), agent(900_000, `{}`), nil,
 			"longer than a variable can be"},
-		"a document of somebody's own, of as many bytes": {each(numbered(2000, podconfig.Prefix+"secret."), "a"), agent(40_000, `{}`), nil,
-			"was injected before this was written"},
-		"a document of somebody's own that could be ours": {each(numbered(2000, podconfig.Prefix+"secret."), "a"),
-			agent(2_000, `{"path":"x","mode":"0400","secret":"a","format":"raw"}`), nil, "was injected before this was written"},
+		"a forged agent configuration of the same length": {each(numbered(2000, podconfig.Prefix+"secret."), "a"), agent(40_000, `{}`), nil,
+			"was written after the agent was injected"},
+		"a forged agent configuration that could be ours": {each(numbered(2000, podconfig.Prefix+"secret."), "a"),
+			agent(2_000, `{"path":"x","mode":"0400","secret":"a","format":"raw"}`), nil, "was written after the agent was injected"},
 		"expressions": {each(numbered(3, podconfig.Prefix+"env.A"), "a#"+strings.Repeat("[", 4000)), namedObjects(1), nil,
 			"is not a JMESPath expression"},
 		"long expressions": {each(numbered(60, podconfig.Prefix+"env.A"), "a#"+strings.Repeat("a.", 2000)+"a"), namedObjects(1), nil,
@@ -254,7 +254,7 @@ func each(keys []string, value string) map[string]string {
 	return annotations
 }
 
-// TestNestedTemplates: a template of Jobs has none of Jobs in it, however deep somebody nests them.
+// TestNestedTemplates: nested templates of Jobs are not read, however deep they are.
 func TestNestedTemplates(t *testing.T) {
 	const levels = 4_900 // JSON may have 10,000
 	body := []byte(`{"request":{"uid":"1","namespace":"shop","operation":"CREATE","object":` + strings.Repeat(`{"spec":{"jobTemplate":`, levels) +

@@ -13,11 +13,11 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
-// liveTimeout bounds the one read past the cache, with the wait for it, well inside the API server's patience with a webhook (5 s).
+// liveTimeout bounds the one read past the cache, with the wait for it, well below the API server's timeout for a webhook (5 s).
 const liveTimeout = 2 * time.Second
 
-// How many reads past the cache one caller's requests cause, all together and for one namespace. A namespace's pods whose
-// ServiceAccount lacks a role use up the namespace's part, and a stranger uses up his own.
+// Limits on reads past the cache, for one caller in total and for one namespace. A namespace's pods whose
+// ServiceAccount lacks a role use up the namespace's share, and an unknown caller uses up its own.
 const (
 	readsOfSource, burstOfSource       = 50, 200
 	readsOfNamespace, burstOfNamespace = 20, 100
@@ -26,8 +26,8 @@ const (
 // itself is the source of the webhook's own reads.
 const itself = ""
 
-// A live reads from the API server. Requests for the same object that wait for a read to begin share it: all of them get an
-// answer that is newer than their question.
+// A live reads from the API server. Requests for the same object that wait for a read to begin share it, so that each gets an answer
+// that is newer than the request.
 type live struct {
 	reader              client.Reader
 	sources, namespaces *share.Rate

@@ -13,8 +13,8 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
-// mirrorAnnotation marks a static pod's image in the API server. The kubelet runs the pod from its own file: nothing that is
-// added to the image would ever exist.
+// mirrorAnnotation marks the mirror of a static pod in the API server. The kubelet runs the pod from its own file, so that additions to
+// the mirror have no effect.
 const mirrorAnnotation = "kubernetes.io/config.mirror"
 
 // auditSession is the audit annotation about a pod's STS sessions.
@@ -24,7 +24,7 @@ const (
 	sessionWide     = "wide"     // as wide as the roles
 )
 
-// An admission answers the API server by the configuration of the moment.
+// An admission answers the API server by the present configuration.
 type admission struct {
 	policy   *policy
 	metadata metadata
@@ -78,15 +78,15 @@ func (a *admission) pod(ctx context.Context, req *review.Request[injector.Pod]) 
 	return v
 }
 
-// decide is the injector's decision in a namespace with the labels.
+// decide returns the injector's decision in a namespace with the labels.
 func (a *admission) decide(ctx context.Context, source string, labels map[string]string, req injector.Request) (injector.Decision, error) {
 	in, plain := a.policy.current()
 	req.PlainSidecars = plain
 	return in.Decide(ctx, req, lookup{metadata: a.metadata, source: source, labels: labels})
 }
 
-// audit is what an audit log says about a pod: its identity to Alibaba Cloud, and what it may read, lists in JSON. It has no value of a
-// secret.
+// audit returns the audit annotations of a pod: its identity towards Alibaba Cloud, and the secrets it may read, as lists in JSON. They
+// contain no value of a secret.
 func audit(d *injector.Decision) map[string]string {
 	said := map[string]string{"identity": d.Spec.Identity.String(), auditSession: sessionWide}
 	if d.Narrowed {

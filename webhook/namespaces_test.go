@@ -60,7 +60,7 @@ func TestPolicyByLabels(t *testing.T) {
 	}
 }
 
-// A namespace that the cache does not know is read; while that fails nobody is blamed.
+// A namespace that is not in the cache is read; if that fails, the answer is an error 500, not a refusal.
 func TestUnknownNamespace(t *testing.T) {
 	f := start(t, func(f *fixture, _ *webhook.Options) {
 		write(t, f.config, byLabels)

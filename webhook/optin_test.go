@@ -8,10 +8,10 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
 
-// TestNotOptedIn: in a namespace that takes no part nobody is refused, and who asks for secrets is told that there will be none.
+// TestNotOptedIn: in a namespace that has not opted in, no pod is refused, and a warning says that a pod will get no secrets.
 func TestNotOptedIn(t *testing.T) {
 	f := start(t).ready(t)
-	good, bad := pod("nobody", map[string]any{"secret.db": "app/db"}), pod("nobody", map[string]any{"secrt.db": "app/db"})
+	good, bad := pod("missing", map[string]any{"secret.db": "app/db"}), pod("missing", map[string]any{"secrt.db": "app/db"})
 	deployment := func(p map[string]any) map[string]any {
 		return map[string]any{"spec": map[string]any{"template": p}}
 	}
@@ -31,9 +31,9 @@ func TestNotOptedIn(t *testing.T) {
 		{"a mistake, too", nil, webhook.ValidatePath, deployment(bad),
 			[]string{cure, "it would be refused otherwise: ", "did you mean kms.alibabacloud.com/secret.db?"}},
 		{"a pod's mistake, too", nil, webhook.BarePodsPath, bad, []string{cure, "did you mean kms.alibabacloud.com/secret.db?"}},
-		{"said no", nil, webhook.ValidatePath, deployment(pod("nobody", map[string]any{"inject": "false", "secrt.db": "x"})), nil},
-		{"a pod that said no", nil, webhook.BarePodsPath, pod("nobody", map[string]any{"inject": "false"}), nil},
-		{"a pod that is marked only", nil, webhook.BarePodsPath, pod("nobody", map[string]any{"inject": nil, "injected": "v1"}), nil},
+		{"said no", nil, webhook.ValidatePath, deployment(pod("missing", map[string]any{"inject": "false", "secrt.db": "x"})), nil},
+		{"a pod that said no", nil, webhook.BarePodsPath, pod("missing", map[string]any{"inject": "false"}), nil},
+		{"a pod that is marked only", nil, webhook.BarePodsPath, pod("missing", map[string]any{"inject": nil, "injected": "v1"}), nil},
 		{"opted in", map[string]any{"kms.alibabacloud.com/injection": "enabled"}, webhook.BarePodsPath, good, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,17 +18,17 @@ import (
 // policyInterval is how often the administrator's file is looked at. The kubelet takes up to a minute to bring a ConfigMap's change.
 const policyInterval = 5 * time.Second
 
-// A policy is the webhook's configuration in a file, and an injector for what it last said that was right.
+// A policy is the webhook's configuration file, and an injector for its last valid content.
 type policy struct {
 	file, version string
 	log           logr.Logger
 	skew          skew
 
 	now  atomic.Pointer[injector.Injector]
-	read [][]byte // the file and the CA files that now is made of
-	err  string   // the last thing wrong with them, to say it once
+	read [][]byte // the file and the CA files that now was built from
+	err  string   // the last error in them, to log it once
 
-	reloaded func(ctx context.Context, wrong error) // is told of each change, for better or for worse
+	reloaded func(ctx context.Context, wrong error) // called after each change, with the error in it
 }
 
 func loadPolicy(file, version string, log logr.Logger) (*policy, error) {
@@ -42,7 +42,7 @@ func (p *policy) current() (in *injector.Injector, plainSidecars bool) {
 	return p.now.Load(), p.skew.plain.Load()
 }
 
-// watch reloads the document when its files change, until ctx ends. A broken change leaves what was.
+// watch reloads the configuration when its files change, until ctx ends. An invalid change leaves the last good one in force.
 func (p *policy) watch(ctx context.Context) error {
 	tick := time.NewTicker(policyInterval)
 	defer tick.Stop()
@@ -56,11 +56,11 @@ func (p *policy) watch(ctx context.Context) error {
 		switch {
 		case err != nil && err.Error() != p.err:
 			p.err = err.Error()
-			p.log.Error(err, "Operator's configuration is broken; the last good one stays", "file", p.file)
+			p.log.Error(err, "Configuration rejected; the last good one stays in force", "file", p.file)
 			p.reloaded(ctx, err)
 		case err == nil && (changed || p.err != ""): // also when the last good one has come back
 			p.err = ""
-			p.log.Info("Operator's configuration reloaded", "file", p.file)
+			p.log.Info("Configuration reloaded", "file", p.file)
 			p.reloaded(ctx, nil)
 		}
 	}

@@ -159,7 +159,7 @@ func TestStrangersLookUps(t *testing.T) {
 			t.Errorf("%s: %d requests at the API server for %d of strangers, at most %d are expected", what, n, strangers, most)
 		}
 	}
-	// Those who call from elsewhere have their own part.
+	// Callers at another address have their own share.
 	f.client = f.clientAt("127.0.0.2")
 	f.namespace("late", map[string]any{podconfig.NamespaceLabel: "enabled"})
 	f.kube.Put("/api/v1/namespaces/late/serviceaccounts/web",

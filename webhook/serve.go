@@ -22,8 +22,8 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
-// What strangers may take of the process, who are everybody on the pod network: parts of its memory, which is GOMEMLIMIT. A connection
-// with a short review takes a tenth of a megabyte, and a long review about five times its length while it is decided on.
+// Limits on what unauthenticated callers, that is every pod on the network, may use of the process: shares of its memory, GOMEMLIMIT. A
+// connection with a short review takes a tenth of a megabyte, and a long review about five times its length during the decision.
 const (
 	memoryUnset         = 256 << 20 // for want of GOMEMLIMIT: the chart's default
 	memoryPerConnection = 512 << 10
@@ -81,7 +81,7 @@ func admissionServer(o Options, a *admission, m *webhookMetrics, draining *atomi
 	return server, nil
 }
 
-// limited is a server that waits for no client for long. It speaks HTTP/1.1, by which the API server calls webhooks: a connection of
+// limited returns a server that waits for no client for long. It speaks HTTP/1.1, by which the API server calls webhooks: a connection of
 // HTTP/2 would be hundreds of requests at a time.
 func limited(handler http.Handler, log logr.Logger) *http.Server {
 	protocols := new(http.Protocols)

@@ -35,10 +35,10 @@ const (
 // but does not pass GOMEMLIMIT for that, which the chart sets to the container's limit.
 const GCPercent = 400
 
-// Options are what a webhook needs to know.
+// Options configure a webhook.
 type Options struct {
 	ConfigFile string        // the webhook's configuration (clusterconfig.Config)
-	Drain      time.Duration // how long it goes on answering after it was told to stop, until nobody calls it any more
+	Drain      time.Duration // how long it goes on answering after SIGTERM, until no more calls come
 	Version    string        // for the annotation config.InjectedAnnotation
 
 	Admission net.Listener // of the paths of this package, by TLS; Run closes all three
@@ -147,7 +147,7 @@ func Run(ctx context.Context, o Options) error {
 	return group.Wait()
 }
 
-// drain returns when ctx has ended and nobody should call any more, or when running has ended.
+// drain returns when ctx has ended and no more calls should come, or when running has ended.
 func drain(ctx, running context.Context, draining *atomic.Bool, o Options) {
 	select {
 	case <-running.Done():

@@ -80,7 +80,7 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	f.stop = stop
 	go func() { f.done <- webhook.Run(ctx, o) }()
 	t.Cleanup(func() {
-		f.client.CloseIdleConnections() // a server waits 5 s for connections that nobody has used yet
+		f.client.CloseIdleConnections() // a server waits 5 s for connections that are not used yet
 		stop()
 		if err := <-f.done; err != nil {
 			t.Errorf("Run: %v", err)
@@ -112,7 +112,7 @@ func (f *fixture) review(t *testing.T, path, operation string, object, old any) 
 		"request": map[string]any{
 			"uid": "11111111-2222-3333-4444-555555555555", "operation": operation, "namespace": "shop", "object": object, "oldObject": old,
 			"dryRun": false,
-			"kind":   map[string]any{"group": "", "version": "v1", "kind": "Pod"}, "userInfo": map[string]any{"username": "somebody"},
+			"kind":   map[string]any{"group": "", "version": "v1", "kind": "Pod"}, "userInfo": map[string]any{"username": "a-user"},
 		},
 	}))
 	if err != nil {

@@ -55,7 +55,7 @@ func (s *skew) ask(ctx context.Context, client *discovery.DiscoveryClient, log l
 		return err
 	}
 	if before := s.plain.Swap(!native); !s.known.Swap(true) || before == native {
-		log.Info("What nativeSidecar auto means in this cluster", "native", native, "server", info.GitVersion)
+		log.Info("Detected native sidecar support", "native", native, "server", info.GitVersion)
 	}
 	return nil
 }

@@ -284,7 +284,7 @@ func (c *counted) Accept() (net.Conn, error) {
 	return c.Listener.Accept()
 }
 
-// TestReadinessIsCheap: who asks whether the webhook is ready causes no handshake.
+// TestReadinessIsCheap: a readiness probe causes no TLS handshake.
 func TestReadinessIsCheap(t *testing.T) {
 	var admission counted
 	f := start(t, func(_ *fixture, o *webhook.Options) {

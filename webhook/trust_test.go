@@ -9,8 +9,8 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
 
-// TestTrust has what somebody would write who wants more than the administrator gives him, and the answer to each: by annotation, for a
-// pod, and for the template of a Deployment.
+// TestTrust tries annotations that ask for more than the administrator allows, on a pod and on the template of a Deployment, and checks
+// the answers.
 func TestTrust(t *testing.T) {
 	f := start(t, func(f *fixture, _ *webhook.Options) {
 		document := strings.Replace(configuration, "agent: {", "agent: {maxLimits: {memory: 128Mi}, ", 1)
@@ -35,7 +35,7 @@ func TestTrust(t *testing.T) {
 		code                    int32
 		reason                  string // a part of the answer
 	}{
-		{"somebody's own KMS", "endpoint", "kms.attacker.example", 403,
+		{"an attacker's KMS", "endpoint", "kms.attacker.example", 403,
 			`does not allow the endpoint "kms.attacker.example" in namespace shop; remove it`},
 		{"a host that begins as Alibaba Cloud's", "endpoint", "kms.cn-hangzhou.aliyuncs.com.attacker.example", 403,
 			"does not allow the endpoint"},
@@ -60,7 +60,7 @@ func TestTrust(t *testing.T) {
 		{"a pattern for a name", "secret.x", "app/*", 400, "is not the name of a KMS secret"},
 		{"a parameter in a name", "secret.x", "app/db&VersionId=1", 400, "is not the name of a KMS secret"},
 
-		{"the Secret of somebody else", "identity", "access-key:admin", 403, `does not allow the identity "access-key:admin"`},
+		{"another pod's Secret", "identity", "access-key:admin", 403, `does not allow the identity "access-key:admin"`},
 		{"a path to a Secret", "identity", "access-key:../kube-system/admin", 400, "identity"},
 		{"no identity", "identity", "none", 400, "identity"},
 
@@ -101,7 +101,7 @@ func TestTrust(t *testing.T) {
 		{"a header in a notification", "on-change", "http://127.0.0.1:8080/\r\nX-KMS-Token: x", 400, "on-change"},
 		{"a notification that leaves the pod", "on-change", "http://100.100.100.200:80/latest/meta-data/", 400, "leaves the pod"},
 		{"a notification by a name", "on-change", "http://localhost:8080/", 400, "leaves the pod"},
-		{"a notification to who is behind the @", "on-change", "http://127.0.0.1:80@attacker.example:80/", 400, "leaves the pod"},
+		{"a notification to the host behind the @", "on-change", "http://127.0.0.1:80@attacker.example:80/", 400, "leaves the pod"},
 		{"a notification with a password", "on-change", "http://user:word@127.0.0.1:8080/", 400, "is not of the form"},
 		{"a file to notify", "on-change", "file:///etc/passwd", 400, "file is not possible"},
 		{"a signal that kills", "on-change", "signal:KILL:init", 400, `"KILL" is not one of`},
@@ -133,7 +133,7 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// TestTrustMany is a pod with more mistakes than anybody reads.
+// TestTrustMany is a pod with more mistakes than an answer lists.
 func TestTrustMany(t *testing.T) {
 	f := start(t).ready(t)
 	annotations := map[string]any{}

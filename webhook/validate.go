@@ -12,9 +12,9 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/review"
 )
 
-// validateWorkload decides on a workload by what would happen to its pods. What may be put right before they start is a warning. So is
-// everything about an update that leaves our annotations as they were: a workload that was made before us, or before a change of the
-// webhook's configuration, must still be scaled, paused and deleted.
+// validateWorkload decides on a workload as the webhook would on its pods. A problem that may be solved before they start is a warning. So
+// is every problem of an update that does not change our annotations: a workload that is older than the webhook, or than a change of its
+// configuration, can still be scaled, paused and deleted.
 func (a *admission) validateWorkload(ctx context.Context, req *review.Request[workload]) review.Verdict {
 	pod := req.Object.template()
 	v := a.template(ctx, req, pod)
@@ -59,7 +59,7 @@ func (a *admission) template(ctx context.Context, req *review.Request[workload],
 	return v
 }
 
-// validateBarePod decides on a pod without a controller where the webhook for pods is not called.
+// validateBarePod decides on a pod without a controller in a namespace that has not opted in.
 func (a *admission) validateBarePod(ctx context.Context, req *review.Request[injector.Pod]) review.Verdict {
 	if _, v, outside := a.outside(ctx, req.Source, req.Namespace, req.Object); outside {
 		return v
@@ -67,8 +67,8 @@ func (a *admission) validateBarePod(ctx context.Context, req *review.Request[inj
 	return skipped(reasonNotAsked)
 }
 
-// outside returns the labels of a namespace that has opted in, or else the verdict on a pod or template in it: it only warns, also of
-// what would be refused on the day on which the namespace opts in.
+// outside returns the labels of a namespace that has opted in, or else the verdict on a pod or template in it. That verdict only warns,
+// also of problems for which the pod would be refused once the namespace opts in.
 func (a *admission) outside(
 	ctx context.Context, source, namespace string, pod injector.Pod,
 ) (labels map[string]string, v review.Verdict, outside bool) {
@@ -123,7 +123,7 @@ func own(pod injector.Pod) map[string]string {
 	return found
 }
 
-// misspelt warns of annotations that nobody reads for a mistake in their prefix.
+// misspelt warns of annotations that have no effect because of a mistake in their prefix.
 func misspelt(pod injector.Pod) (warnings []string) {
 	meant := podconfig.Misspelt(pod.Metadata.Annotations)
 	if len(meant) == 0 {
@@ -132,9 +132,9 @@ func misspelt(pod injector.Pod) (warnings []string) {
 	const most = 50
 	for i, key := range slices.Sorted(maps.Keys(meant)) {
 		if i == most {
-			return append(warnings, fmt.Sprintf("%d more annotations with a mistake in their prefix are not read by anybody", len(meant)-most))
+			return append(warnings, fmt.Sprintf("%d more annotations have no effect because of a mistake in their prefix", len(meant)-most))
 		}
-		warnings = append(warnings, fmt.Sprintf("%s: is not read by anybody; did you mean %s?", key, meant[key]))
+		warnings = append(warnings, fmt.Sprintf("%s: has no effect; did you mean %s?", key, meant[key]))
 	}
 	return warnings
 }

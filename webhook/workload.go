@@ -34,7 +34,7 @@ type workloadMetadata struct {
 	DeletionTimestamp string            `json:"deletionTimestamp"` // while it waits for finalizers
 }
 
-// KeepTexts is that of the template.
+// KeepTexts keeps the texts of the template.
 func (w *workload) KeepTexts(document []byte) {
 	if pod, _ := w.pod(); pod != nil {
 		pod.KeepTexts(document)

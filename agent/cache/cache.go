@@ -131,7 +131,7 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (V, error) {
 	asked := c.launched
 	f := c.flights[key]
 	for f != nil && f.number <= asked && time.Since(f.asked) >= refreshPause {
-		// That one may already have read what the caller knows to be old. Whoever waits here shares the next.
+		// That fetch may already have read what the caller knows to be old. All callers that wait here share the next one.
 		c.mu.Unlock()
 		select {
 		case <-f.done:

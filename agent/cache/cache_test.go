@@ -135,7 +135,7 @@ func TestCallersShareAFetch(t *testing.T) {
 		}
 		wg.Wait()
 		if o.count() != 1 {
-			t.Errorf("%d fetches for one value; the one who left must not end the fetch either", o.count())
+			t.Errorf("%d fetches for one value; the caller that left must not end the fetch either", o.count())
 		}
 	})
 }
@@ -198,7 +198,7 @@ func TestRefresh(t *testing.T) {
 	})
 }
 
-// Whoever refreshes knows that what was there a moment ago is old.
+// A caller that refreshes knows that the value of a moment ago is old.
 func TestRefreshDoesNotJoinAFetchThatBeganBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &origin{version: 1}
@@ -216,7 +216,7 @@ func TestRefreshDoesNotJoinAFetchThatBeganBefore(t *testing.T) {
 		}
 		wg.Wait()
 		if o.count() != 2 {
-			t.Errorf("%d fetches: those who wait share the next", o.count())
+			t.Errorf("%d fetches: waiting callers share the next", o.count())
 		}
 	})
 }
@@ -247,13 +247,13 @@ func TestWatch(t *testing.T) {
 		c.Put("a", "a@1") // no change
 		c.Put("a", "a@2")
 		next("a@2", 0)
-		o.set(3, nil) // nobody says so
+		o.set(3, nil) // without a Put
 		next("a@3", 6*time.Minute)
 		o.set(3, errOutage)
 		time.Sleep(time.Hour)
 		o.set(4, nil)
 		next("a@4", 6*time.Minute)
-		for v := 5; v < 10; v++ { // while nobody receives
+		for v := 5; v < 10; v++ { // without a receiver
 			c.Put("a", fmt.Sprintf("a@%d", v))
 			synctest.Wait()
 		}

@@ -36,7 +36,7 @@ func (r Adviser) Explain(err error) string {
 	return strings.Join(paragraphs, "\n")
 }
 
-// Problems are what is in err, taken apart.
+// Problems returns the errors in err, one by one.
 func (r Adviser) Problems(err error) []status.Problem {
 	var problems []status.Problem
 	for _, e := range Each(err) {
@@ -58,7 +58,7 @@ func (r Adviser) Problems(err error) []status.Problem {
 	return problems
 }
 
-// linkOf is the link that a refusal of STS is about.
+// linkOf returns the link that a refusal of STS is about.
 func linkOf(e *identity.Error) status.Link {
 	const token = "AuthenticationFail.OIDCToken."
 	switch {
@@ -183,7 +183,7 @@ func known(claim string) string {
 	return claim
 }
 
-// resource is a secret as a policy names it.
+// resource returns a secret as a policy names it.
 func resource(name string) string {
 	if strings.HasPrefix(name, "acs:") {
 		return name
@@ -191,7 +191,7 @@ func resource(name string) string {
 	return "acs:kms:*:*:secret/" + name
 }
 
-// trustStatement is the statement of a trust policy that lets this pod in.
+// trustStatement returns the statement of a trust policy that lets this pod in.
 func trustStatement(e *identity.Error) string {
 	return fmt.Sprintf(`{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"Federated":[%q]},"Condition":{"StringEquals":`+
 		`{"oidc:aud":"sts.aliyuncs.com","oidc:iss":%q,"oidc:sub":%q}}}`, e.ProviderARN, e.Issuer, e.Subject)

@@ -38,7 +38,7 @@ func Each(err error) []error {
 	return all
 }
 
-// Transient reports whether everything in err may pass without anybody changing anything.
+// Transient reports whether a retry may succeed without any other change, for every error in err.
 func Transient(err error) bool {
 	return !slices.ContainsFunc(Each(err), func(err error) bool {
 		var sts *identity.Error
@@ -81,7 +81,7 @@ func TimedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
 }
 
-// RetryAfter is the pause that an answer asked for; 0 if it did not.
+// RetryAfter returns the pause that an answer asked for; 0 if it did not.
 func RetryAfter(err error) time.Duration {
 	var hint interface{ RetryAfterHint() time.Duration }
 	if !errors.As(err, &hint) {
@@ -90,7 +90,7 @@ func RetryAfter(err error) time.Duration {
 	return max(0, hint.RetryAfterHint())
 }
 
-// Code is what metrics count an outcome by: the cloud's own code, where there is one.
+// Code returns the label of an outcome in metrics: the cloud's own code, if there is one.
 func Code(err error) string {
 	var gateway *kms.Error
 	var sts *identity.Error

@@ -1,8 +1,8 @@
 // Package httpapi serves secrets to the containers of a pod over HTTP, as the KMS Agent of Alibaba Cloud does.
 //
-// Whoever may read the token file may read the allowed secrets. A request passes these checks, in this order, which is
-// that of the agent the KMS Agent is modelled on: number of connections, X-Forwarded-For and its like, token, method, path,
-// parameters, allow-list. Only /ping needs no token. No value and no token is ever logged.
+// A process that can read the token file can read the allowed secrets. The server checks a request in this order, which is the order
+// of the agent that the KMS Agent is modelled on: number of connections, X-Forwarded-For and similar headers, token, method, path,
+// parameters, allow-list. Only /ping needs no token. Values and tokens are never logged.
 package httpapi
 
 import (
@@ -51,7 +51,7 @@ type Secret struct {
 	Stages     Stages `json:"VersionStages"`
 	CreateTime string `json:",omitempty"` // RFC 3339
 
-	// Of managed secrets.
+	// Only managed secrets have these.
 	AutomaticRotation string `json:",omitempty"`
 	RotationInterval  string `json:",omitempty"`
 	LastRotationDate  string `json:",omitempty"`
@@ -59,7 +59,7 @@ type Secret struct {
 	ExtendedConfig    string `json:",omitempty"`
 }
 
-// Stages are those of a version.
+// Stages are the stages of a version.
 type Stages []string
 
 // MarshalJSON implements json.Marshaler, as KMS nests lists.
@@ -126,7 +126,7 @@ const (
 
 const queryPath = "/secretsmanager/get"
 
-// What each form of a request takes.
+// The parameters of each form of a request.
 var (
 	queryParameters = []string{"secretId", "versionId", "versionStage", "refreshNow"}
 	pathParameters  = queryParameters[1:]

@@ -56,7 +56,7 @@ func shortRange(network, _ string, raw syscall.RawConn) error {
 	})
 }
 
-// maxSocketPath is what the kernel takes, in bytes.
+// maxSocketPath is the kernel's limit in bytes.
 const maxSocketPath = 107
 
 func listenUnix(ctx context.Context, path string) (net.Listener, error) {

@@ -163,7 +163,7 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite is what net/http calls before Close, so that a client which still sends can read the answer.
+// net/http calls CloseWrite before Close, so that a client that still sends can read the answer.
 func (c *connection) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

@@ -32,7 +32,7 @@ type Config struct {
 	Log          *slog.Logger  // nil: slog.Default
 }
 
-// DefaultHeaders are the headers that the token may be in.
+// DefaultHeaders returns the headers that the token may be in.
 func DefaultHeaders() []string { return []string{"X-KMS-Token", "X-Vault-Token"} }
 
 // The KMS Agent's defaults.
@@ -70,7 +70,7 @@ func New(cfg Config) (*Server, error) {
 	switch {
 	case cfg.Token == "":
 		return nil, errors.New("the local API needs a token: " +
-			"without one, whoever can make a process of this pod send a request reads its secrets")
+			"without one, an attacker who makes a process of this pod send a request reads its secrets")
 	case !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/"):
 		return nil, fmt.Errorf("path prefix %q: it must begin and end with /, as /v1/ does", prefix)
 	case cfg.ResponseType < ShapeKMS || cfg.ResponseType > ShapeVault:
@@ -119,7 +119,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// forwardedHeaders are those of a request that came through a proxy (RFC 7239, RFC 9110).
+// forwardedHeaders are the headers of a request that came through a proxy (RFC 7239, RFC 9110).
 var forwardedHeaders = []string{"X-Forwarded-For", "Forwarded", "Via"}
 
 // admit checks what has nothing to do with the secret.

@@ -82,7 +82,7 @@ func epoch(created string) json.Number {
 	return json.Number(strconv.FormatInt(at.Unix(), 10))
 }
 
-// keyed is the value as keys and values, which is all that KV knows.
+// keyed returns the value as keys and values, the only form that KV has.
 func keyed(s *Secret) json.RawMessage {
 	if text := strings.TrimSpace(s.Data); s.DataType != "binary" && strings.HasPrefix(text, "{") && json.Valid([]byte(text)) {
 		return json.RawMessage(text)
@@ -94,7 +94,7 @@ func keyed(s *Secret) json.RawMessage {
 	return value
 }
 
-// body is the answer made of s. It is made for each request: kept beside the value, it would double what a cache takes.
+// body encodes s as an answer. It does so for each request, since answers beside the values would double the size of a cache.
 func (t ResponseType) body(s *Secret) ([]byte, error) { return encode(t.document(s)) }
 
 // encode writes JSON without the line break at the end and without the escapes for HTML, as the services do.

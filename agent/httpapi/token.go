@@ -13,7 +13,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/atomicfile"
 )
 
-// DefaultTokenVariables are the environment variables that may say the token; the first that is set counts.
+// DefaultTokenVariables returns the environment variables that may say the token; the first that is set counts.
 func DefaultTokenVariables() []string {
 	return []string{"KMS_TOKEN", "KMS_SESSION_TOKEN", "KMS_CONTAINER_AUTHORIZATION_TOKEN"}
 }

@@ -18,7 +18,7 @@ func TestWriteToken(t *testing.T) {
 		t.Errorf("%q, %v; want %q, 128 random bits or more without a line break", data, err, first)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode() != 0o444 {
-		t.Errorf("%v, %v; every user of the volume reads it, and nobody writes", info.Mode(), err)
+		t.Errorf("%v, %v; every user of the volume can read it, none can write it", info.Mode(), err)
 	}
 	if kept, err := KeepToken(path); err != nil || kept != first {
 		t.Errorf("an agent that starts again must keep the token: %q, %v", kept, err)

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Action is what was asked for.
+// Action is the call that failed.
 type Action string
 
 // The actions: two of STS, and that of the node's metadata service.
@@ -66,7 +66,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Retryable reports whether the same exchange may succeed later without anybody changing anything.
+// Retryable reports whether the same exchange may succeed later without any other change.
 func (e *Error) Retryable() bool {
 	if e.Code != "" {
 		return strings.HasPrefix(e.Code, "Throttling") ||

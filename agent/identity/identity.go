@@ -198,7 +198,7 @@ func (s *Source) refresh(ctx context.Context) (Credentials, error) {
 	return c, nil
 }
 
-// refusal is the last one, if it is too early to ask again.
+// refusal returns the last one, if it is too early to ask again.
 func (s *Source) refusal() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,7 +226,7 @@ func retryPause(left time.Duration) time.Duration {
 
 // Open returns the Provider of an identity, with what the webhook put into the environment of the agent's containers.
 func Open(kind config.IdentityKind, getenv func(string) string, sts STS) (Provider, error) {
-	// What comes from a Secret often ends in the newline of an editor or of echo.
+	// Values in a Secret often end in the newline of an editor or of echo.
 	secret := func(name string) string { return strings.TrimSpace(getenv(name)) }
 	switch kind {
 	case config.RRSA:

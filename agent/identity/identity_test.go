@@ -131,11 +131,11 @@ func TestCallerLeavesWhenItsContextEnds(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
 			t.Errorf("after %s: %v", time.Since(start), err)
 		}
-		// The exchange goes on, and serves who comes later.
+		// The exchange goes on, and serves later callers.
 		if c := get(t, source); c.SecurityToken != "token-1" {
 			t.Errorf("got %s", c.SecurityToken)
 		}
-		// A refresh that hangs does not keep anybody from credentials that are still valid.
+		// A refresh that hangs does not block callers while the credentials are still valid.
 		time.Sleep(50 * time.Minute)
 		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -147,8 +147,8 @@ func TestCallerLeavesWhenItsContextEnds(t *testing.T) {
 	})
 }
 
-// A role that does not trust the pod is a matter of days. Who reads through the local API a hundred times a second meanwhile must
-// not use up the exchanges of a minute that all pods of the account share.
+// A trust policy may stay wrong for days. A container that reads through the local API a hundred times a second meanwhile must not
+// use up STS's quota, which all pods of the account share.
 func TestRefusalsAreNotAskedForAgainAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refusal, calls := error(&Error{Action: AssumeRoleWithOIDC, Code: "AuthenticationFail.NoPermission"}), 0
@@ -173,7 +173,7 @@ func TestRefusalsAreNotAskedForAgainAtOnce(t *testing.T) {
 		if calls < 20 || calls > 45 {
 			t.Errorf("%d calls of STS in ten minutes", calls)
 		}
-		refusal = nil // somebody has corrected the trust policy
+		refusal = nil // the trust policy was corrected
 		time.Sleep(longestRefusal)
 		if _, err := source.Credentials(t.Context()); err != nil {
 			t.Error(err)
@@ -181,7 +181,7 @@ func TestRefusalsAreNotAskedForAgainAtOnce(t *testing.T) {
 	})
 }
 
-// What may pass, and a token that is not there yet, are tried again as soon as somebody asks.
+// After a transient error, or without a token yet, the next caller tries again at once.
 func TestWhatMayPassIsAskedForAgain(t *testing.T) {
 	for _, err := range []error{&Error{Code: "Throttling.User"}, &Error{Err: errors.New("no route")},
 		&TokenError{Path: "/token", Err: errors.New("the file is empty")}} {

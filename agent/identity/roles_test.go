@@ -112,8 +112,7 @@ func TestIdentitiesThatMissSomething(t *testing.T) {
 	}
 }
 
-// An identity that is refused is refused, although the environment has all that the others need: a pod must never be who it did not
-// ask to be.
+// An agent never falls back to another identity, although the environment has all that the others need.
 func TestNoIdentityTakesTheOthersPlace(t *testing.T) {
 	s := cloud(t)
 	for name, value := range map[string]string{ // where the SDK's own chain of identities would look

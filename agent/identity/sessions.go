@@ -83,7 +83,7 @@ func (s *Sessions) keep(identity string, c session) {
 	}
 }
 
-// fingerprint is the same for the same identity, and for no other: a session is used only where STS would give the same one.
+// fingerprint hashes the parameters of an identity: a session is used only for the identity that got it.
 func fingerprint(parts ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
 	return hex.EncodeToString(sum[:])

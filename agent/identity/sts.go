@@ -71,7 +71,7 @@ func (s STS) host() string {
 	}
 }
 
-// fingerprint is the same for what STS would give the same session for.
+// fingerprint hashes all parameters on which a session depends.
 func (s STS) fingerprint(parts ...string) string {
 	return fingerprint(append(parts, s.host(), s.SessionName, s.Policy, s.Duration.String())...)
 }
@@ -252,7 +252,7 @@ func SessionName(names ...string) string {
 	return name
 }
 
-// claims are what a ServiceAccount token says about its bearer. They are read without verification, to explain a
+// claims are the claims of a ServiceAccount token. They are read without verification, to explain a
 // refusal; STS verifies.
 type claims struct {
 	Issuer   string   `json:"iss"`

@@ -24,7 +24,7 @@ type ClientKey struct {
 	Read func() (key, password []byte, err error)
 }
 
-// ClientKeyFiles is a client key in two files.
+// ClientKeyFiles returns a client key in two files.
 func ClientKeyFiles(key, password string) ClientKey {
 	return ClientKey{key, func() ([]byte, []byte, error) {
 		text, err := os.ReadFile(key)
@@ -49,7 +49,7 @@ func (e *KeyError) Error() string { return fmt.Sprintf("client key %s: %v", e.Fi
 
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// What can be wrong with a client key that is whole.
+// Errors of a client key that was read completely.
 var (
 	ErrPassword = errors.New("the password does not open it")
 	ErrExpired  = errors.New("it has expired")

@@ -15,7 +15,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 )
 
-// Class is what a caller can do about an Error.
+// Class says what a caller can do about an Error.
 type Class int
 
 // The classes.
@@ -77,7 +77,7 @@ func (e *Error) Class() Class {
 	return Permanent
 }
 
-// errorDocument is what KMS says when it refuses.
+// errorDocument is KMS's answer to a refused call.
 type errorDocument struct{ Code, Message, RequestID string }
 
 // readJSON reads the error document of the OpenAPI.

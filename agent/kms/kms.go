@@ -70,7 +70,7 @@ type Secret struct {
 	Answer       Answer
 }
 
-// Answer is what else GetSecretValue said, as it was on the wire; empty what it did not say.
+// Answer has the other fields of GetSecretValue's answer as they were on the wire; missing fields are empty.
 type Answer struct {
 	RequestID         string `json:"RequestId"`
 	CreateTime        string
@@ -155,11 +155,11 @@ func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref)
 	return secret, nil
 }
 
-// MaxBatch is how many secrets BatchGetSecretValue takes, all different.
+// MaxBatch is the most secrets that BatchGetSecretValue takes, all different.
 // https://www.alibabacloud.com/help/en/kms/key-management-service/developer-reference/api-kms-2016-01-20-batchgetsecretvalue
 const MaxBatch = 20
 
-// ShortName is the name without what an ARN has before it. It is what the secrets of a batch are told apart by: which of
+// ShortName returns the name without what an ARN has before it. It is what the secrets of a batch are told apart by: which of
 // the two the answer has, for a secret that is asked for by its ARN, the page does not say.
 func (r Ref) ShortName() string { return shortName(r.Name) }
 
@@ -225,7 +225,7 @@ func (s Secret) answers(r Ref) bool {
 		(r.VersionID == "" || r.VersionID == s.VersionID || s.Type != "Generic") // KMS ignores the identifier for managed secrets
 }
 
-// document is what GetSecretValue answers, in either protocol.
+// document is GetSecretValue's answer, in either protocol.
 type document struct {
 	SecretName, SecretType, VersionID string
 	SecretData                        *string

@@ -90,7 +90,7 @@ func withRegion(getenv func(string) string, region string) func(string) string {
 // addressVariable says where the local API is: a port on loopback, host:port, or the path of a socket.
 const addressVariable = "KMS_AGENT_API"
 
-// Usage is what a Command's arguments must be.
+// Usage describes the arguments of a Command.
 type Usage struct{ Line string }
 
 func (u *Usage) Error() string { return "usage: kms-agent " + u.Line }
@@ -98,7 +98,7 @@ func (u *Usage) Error() string { return "usage: kms-agent " + u.Line }
 // Command does what the arguments after its name say. Wrong arguments are a *Usage.
 type Command func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error
 
-// Commands are the agent's that need no document of the webhook's.
+// Commands returns the agent's commands that need no configuration from the webhook.
 func Commands() map[string]Command {
 	return map[string]Command{"agent": runAgent, "token": writeToken, "get": getSecret}
 }
@@ -175,7 +175,7 @@ func clientToken(getenv func(string) string) (string, error) {
 	return token, err
 }
 
-// address is what the environment says, the webhook's document in an injected container, or the KMS Agent's own.
+// address returns the address of the local API: the environment's, the webhook's in an injected container, or the KMS Agent's default.
 func address(getenv func(string) string) string {
 	setting := getenv(addressVariable)
 	switch {

@@ -161,7 +161,7 @@ func TestGet(t *testing.T) {
 
 func TestMisuseTeaches(t *testing.T) {
 	h := newHost(t)
-	h.env[addressVariable] = "1" // nobody listens there
+	h.env[addressVariable] = "1" // no server listens there
 	complete := writeConfig(t, documented)
 	for _, c := range []struct {
 		unset   string

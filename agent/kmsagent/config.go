@@ -38,7 +38,7 @@ type KMS struct {
 	Endpoint string // host; default kms[-vpc].<Region>.aliyuncs.com
 }
 
-// Cache is how long values are served without asking KMS.
+// Cache says how long values are served without a call to KMS.
 type Cache struct {
 	CacheType  string // InMemory
 	CacheSize  int    // secrets, 1 to 1000; default 1000
@@ -54,7 +54,7 @@ type Log struct {
 	MaxBackups int
 }
 
-// keys are what each table of the file may have.
+// keys lists the keys of each table of the file.
 var keys = map[string]string{
 	"Server": "HttpPort, SSRFHeaders, SSRFEnvVariables, PathPrefix, MaxConn, ResponseType, IgnoreTransientErrors",
 	"KMS":    "Region, Endpoint",

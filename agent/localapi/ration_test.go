@@ -50,7 +50,7 @@ func TestRation(t *testing.T) {
 			t.Errorf("%d given, %d refused: %v", len(given), refused, given)
 		}
 		given, begun = nil, time.Now()
-		for time.Since(begun) < time.Minute { // one who does not stop gets what comes evenly
+		for time.Since(begun) < time.Minute { // a caller that does not stop is served at an even rate
 			wg.Go(ask)
 			time.Sleep(10 * time.Millisecond)
 		}

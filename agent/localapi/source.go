@@ -101,13 +101,13 @@ func (s *Source) Put(ref kms.Ref, secret kms.Secret) {
 	s.cache.Put(r, s.answer(r, secret))
 }
 
-// Counts are the reads that needed no request to KMS, and those that did.
+// Counts returns the reads that needed no request to KMS, and those that did.
 func (s *Source) Counts() (hits, misses uint64) {
 	stats := s.cache.Stats()
 	return stats.Hits, stats.Misses
 }
 
-// keyOf is the same for requests that mean the same.
+// keyOf returns the normalized request, which is the key of the cache.
 func keyOf(r httpapi.Request) httpapi.Request {
 	r.RefreshNow = false
 	if r.VersionID == "" && r.VersionStage == "ACSCurrent" {
@@ -183,7 +183,7 @@ func (s *Source) refusal(err error) error {
 	return e
 }
 
-// What the local API may cause of calls to KMS, whose quota all agents of the account share.
+// Limits on the calls to KMS that readers of the local API cause, because all agents of the account share one quota.
 const (
 	callEvery = time.Second / 5
 	callBurst = 20

@@ -211,7 +211,7 @@ func NewRouter(n *Notifier, doc agentconfig.Config) (r Router, err error) {
 	return r, nil
 }
 
-// Targets are all that hear of anything, as they are written.
+// Targets returns all targets of notifications, as the configuration writes them.
 func (r Router) Targets() []string {
 	var all []string
 	if r.pod != (config.Target{}) {

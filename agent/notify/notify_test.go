@@ -17,7 +17,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// receiver is a program that is told of changes.
+// receiver is a program that receives notifications.
 type receiver struct {
 	mu      sync.Mutex
 	changes []Change

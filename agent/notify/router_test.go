@@ -44,6 +44,6 @@ func TestEachTargetIsToldOnce(t *testing.T) {
 	r.Tell(t.Context(), change("v3", "v2", "b", "c"))
 	r.notifier.Wait()
 	if heard := web.heard(); len(pod.heard()) != 1 || len(heard) != 2 || len(heard[1].Files) != 1 {
-		t.Errorf("nobody's files were told of, or others' were not: %v", heard)
+		t.Errorf("got a notification of a file without a target, or missed one: %v", heard)
 	}
 }

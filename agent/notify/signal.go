@@ -13,13 +13,13 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 )
 
-// signals are those that config.ParseOnChange lets through.
+// signals are the signals that config.ParseOnChange accepts.
 var signals = map[string]syscall.Signal{
 	"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM,
 	"USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH,
 }
 
-// process is what /proc tells of one.
+// process is a process as /proc shows it.
 type process struct {
 	pid, parent int
 	uid         string

@@ -89,7 +89,7 @@ func TestSignalGoesToTheEldest(t *testing.T) {
 
 func TestSignalWithoutAProcess(t *testing.T) {
 	n := quiet()
-	if err := n.send(syscall.SIGHUP, "nobody-has-this-name"); err == nil || !strings.Contains(err.Error(), "without its directory") {
+	if err := n.send(syscall.SIGHUP, "no-process-of-this-name"); err == nil || !strings.Contains(err.Error(), "without its directory") {
 		t.Errorf("got %v", err)
 	}
 	// The agent itself is none of those that it looks for.

@@ -53,7 +53,7 @@ func (c *Client) Call(ctx context.Context, creds *Credentials, a Action) (Answer
 	if a.Form != nil {
 		request.Body = pointers(a.Form)
 	}
-	// What CallApiWithCtx does for ACS3 signatures, without linking what it does for all others.
+	// This is the part of CallApiWithCtx for ACS3 signatures. It does not link the code for all others.
 	_, err := api.DoRequestWithCtx(ctx, &openapiutil.Params{
 		Action:      &a.Name,
 		Version:     &a.Version,

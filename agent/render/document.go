@@ -51,7 +51,7 @@ func parseKey(expression string) (node jmespath.ASTNode, err error) {
 	return jmespath.NewParser().Parse(expression)
 }
 
-// tokens are what the library's parser calls the parts of an expression, in words.
+// tokens names the parser's token types for messages.
 var tokens = strings.NewReplacer("received: ", "found ", "identifier, lbracket, or lbrace", "a name, [ or {",
 	"tStar", "*", "tDot", ".", "tFilter", "[?", "tFlatten", "[]", "tLparen", "(", "tRparen", ")", "tLbracket", "[", "tRbracket", "]",
 	"tLbrace", "{", "tRbrace", "}", "tOr", "||", "tPipe", "|", "tNumber", "a number", "tUnquotedIdentifier", "a name",
@@ -81,7 +81,7 @@ func pick(doc any, keys []config.Key) ([]field, error) {
 	return picked, errors.Join(errs...)
 }
 
-// budget is what the expressions of a file may still take on its document.
+// budget is the work that the expressions of a file may still do on its document.
 type budget struct {
 	values, text int // of the document
 	bytes        int // of what they have picked
@@ -120,8 +120,8 @@ func search(expression string, doc any, left *budget) (value any, err error) {
 	return value, nil
 }
 
-// weigh takes off left what a value has at least as JSON, and stops below zero: an expression may have made a tree of few parts, each
-// of which is in it very often.
+// weigh subtracts a lower bound of v's size as JSON from left, and stops below zero. It walks v as a tree, because an expression can
+// reference the same part many times.
 func weigh(v any, left int) int {
 	switch v := v.(type) {
 	case string:

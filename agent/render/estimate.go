@@ -42,7 +42,7 @@ func (n node) len() int         { return n.v.FieldByName("children").Len() }
 func (n node) child(i int) node { return node{n.v.FieldByName("children").Index(i)} }
 func (n node) name() string     { return n.v.FieldByName("value").Elem().String() }
 
-// field is the one that an expression begins with. Two that begin with different ones share nothing of what they are applied to.
+// field returns the field that an expression begins with. Expressions that begin with different fields share no part of their input.
 func (n node) field() (name string, ok bool) {
 	for {
 		switch n.kind() {
@@ -57,12 +57,12 @@ func (n node) field() (name string, ok bool) {
 	}
 }
 
-// then is an estimate and that of what is applied to its result.
+// then combines an estimate with that of an expression that is applied to its result.
 func (c estimate) then(next estimate) estimate {
 	return estimate{c.size * next.size, c.once + next.once, c.each + c.size*next.each, c.text + c.size*next.text}
 }
 
-// forEach is an estimate and that of what is applied to each item of its result.
+// forEach combines an estimate with that of an expression that is applied to each item of its result.
 func (c estimate) forEach(item estimate) estimate {
 	item.size = max(item.size, 1)
 	item.each += item.once + 1
@@ -70,7 +70,7 @@ func (c estimate) forEach(item estimate) estimate {
 	return c.then(item)
 }
 
-// and is the estimate of both, which are applied to the same.
+// and combines the estimates of two expressions that are applied to the same input.
 func (c estimate) and(other estimate) estimate {
 	return estimate{c.size + other.size, c.once + other.once, c.each + other.each, c.text + other.text}
 }
@@ -128,7 +128,7 @@ func estimateOf(n node, total float64) estimate {
 	return estimate{size: 1, once: 1} // a part of what it is applied to
 }
 
-// estimateOfSelection is that of [a, b] and {x: a, y: b}.
+// estimateOfSelection returns the estimate of [a, b] and {x: a, y: b}.
 func estimateOfSelection(n node, total float64) estimate {
 	all := estimate{once: 2}
 	if n.kind() == int64(jmespath.ASTMultiSelectHash) {
@@ -154,7 +154,7 @@ func estimateOfSelection(n node, total float64) estimate {
 	return all
 }
 
-// parts are the estimates of what an expression is made of. Each is made once: twice for each level would be without end.
+// parts returns the estimates of what an expression is made of. Each is made once: twice for each level would be without end.
 func parts(n node, total float64) []estimate {
 	all := make([]estimate, n.len())
 	for i := range all {
@@ -163,7 +163,7 @@ func parts(n node, total float64) []estimate {
 	return all
 }
 
-// touchedBy is the estimate of all parts of an expression, each of which is looked at; a literal takes no step for each of its bytes.
+// touchedBy returns the estimate of all parts of an expression, each of which is looked at; a literal takes no step for each of its bytes.
 func touchedBy(n node, parts []estimate) (all estimate) {
 	for i, e := range parts {
 		if n.child(i).kind() != int64(jmespath.ASTLiteral) {
@@ -174,7 +174,7 @@ func touchedBy(n node, parts []estimate) (all estimate) {
 	return all
 }
 
-// escaped is how many times a text grows at most when it becomes JSON.
+// escaped is the largest factor by which a text grows when it becomes JSON.
 const escaped = 6
 
 func estimateOfCall(n node, total float64) estimate {
@@ -211,7 +211,7 @@ func joint(n node, total float64) float64 {
 	return total
 }
 
-// weight is that of a literal.
+// weight returns the weight of a literal.
 func weight(v reflect.Value) int {
 	switch v.Kind() {
 	case reflect.Interface:

@@ -25,7 +25,7 @@ type variable struct {
 	value any
 }
 
-// What ends a turn of a range; the parser allows them nowhere else.
+// break and continue end an iteration of range; the parser allows them nowhere else.
 var errBreak, errContinue = errors.New("break"), errors.New("continue")
 
 // execute renders the template with root as its dot.
@@ -238,7 +238,7 @@ func (e *evaluation) command(dot any, command *parse.CommandNode, piped []any) (
 	return value, e.spend(command, cost(value, arguments))
 }
 
-// cost is the work of a call: the bytes of the text that it made, or, of what is no text, of those that it was made of.
+// cost returns the work of a call: the bytes of the text that it returned or, for other results, of its arguments.
 func cost(value any, arguments []any) int {
 	if text, ok := value.(string); ok {
 		return len(text)

@@ -88,7 +88,7 @@ func checkCall(name string, given int) error {
 	return fmt.Errorf("function %s is not known; there are %s", name, strings.Join(slices.Sorted(maps.Keys(functions)), ", "))
 }
 
-// kind is what a value is, for messages.
+// kind names the type of a value for messages.
 func kind(v any) string {
 	switch v.(type) {
 	case nil:
@@ -105,7 +105,7 @@ func kind(v any) string {
 	return "a number"
 }
 
-// scalar is a value as it is printed.
+// scalar returns a value as it is printed.
 func scalar(v any) (string, error) {
 	switch v := v.(type) {
 	case string:
@@ -120,7 +120,7 @@ func scalar(v any) (string, error) {
 	return "", fmt.Errorf("it is %s, not one value; pick a key, or use toJson", kind(v))
 }
 
-// truth is what if sees: not null, false, 0, or empty.
+// truth reports whether if takes a value as true: not null, false, 0, or empty.
 func truth(v any) bool {
 	switch v := v.(type) {
 	case string:

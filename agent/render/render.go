@@ -88,7 +88,7 @@ func renderOne(format config.Format, keys []config.Key, value []byte, binary boo
 	return nil, fmt.Errorf("format %q is not known", format)
 }
 
-// orKeys is what the message about a value that is no JSON blames.
+// orKeys names a format in the message about a value that is no JSON.
 func orKeys(format config.Format, keys []config.Key) string {
 	if format == config.Raw && len(keys) > 0 {
 		return "raw with keys"
@@ -96,7 +96,7 @@ func orKeys(format config.Format, keys []config.Key) string {
 	return string(format)
 }
 
-// whole is the document to encode: what was picked, or everything.
+// whole returns the document to encode: what was picked, or everything.
 func whole(doc any, picked []field) any {
 	if picked == nil {
 		return doc
@@ -108,7 +108,7 @@ func whole(doc any, picked []field) any {
 	return object
 }
 
-// asText is a value in a place that takes only text: a string as it is, anything else as JSON.
+// asText returns a value in a place that takes only text: a string as it is, anything else as JSON.
 func asText(v any) (string, error) {
 	if s, ok := v.(string); ok {
 		return s, nil

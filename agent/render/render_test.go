@@ -189,7 +189,7 @@ func TestCheckKey(t *testing.T) {
 	}
 }
 
-// Whoever may create pods can send the webhook such a key, and the webhook has 256 MB for everybody.
+// Every user who may create pods can send the webhook such a key, and the webhook has 256 MB for all users.
 func TestCheckOfADeepKeyTakesLittleMemory(t *testing.T) {
 	for _, bracket := range []string{"(", "[", "{a:", "!"} {
 		var before, after runtime.MemStats

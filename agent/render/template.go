@@ -188,7 +188,7 @@ func isNumber(text string) bool { return json.Valid([]byte(text)) }
 // parser takes up to a hundred times as much memory.
 const MaxActions = 24 << 10
 
-// Actions is how many bytes of a template are between {{ and }}. The error is that there are more than MaxActions.
+// Actions counts the bytes of a template between {{ and }}. It returns an error if there are more than MaxActions.
 func Actions(template string) (n int, err error) {
 	for {
 		_, rest, found := strings.Cut(template, "{{")
@@ -203,7 +203,7 @@ func Actions(template string) (n int, err error) {
 	}
 }
 
-// actionLength is the length of what follows {{, with its }}; quoted text and comments may have one in them.
+// actionLength returns the length of what follows {{, with its }}; quoted text and comments may have one in them.
 func actionLength(text string) int {
 	for i := 0; i < len(text); i++ {
 		var end int
@@ -228,7 +228,7 @@ func actionLength(text string) int {
 	return len(text)
 }
 
-// quoted is the index of the quotation mark that ends a text, 0 for none.
+// quoted returns the index of the quotation mark that ends a text, 0 for none.
 func quoted(text string) int {
 	for i := 1; i < len(text); i++ {
 		switch text[i] {

@@ -101,7 +101,7 @@ func join(a []any) (any, error) {
 	return strings.Join(parts, separator), nil
 }
 
-// printf has no widths, so that there is nothing to be had wrong: fmt would write its complaints into the file.
+// printf supports no flags or widths: fmt reports a bad verb by writing an error into its output, which here is the user's file.
 func printf(a []any) (any, error) {
 	format, ok := a[0].(string)
 	if !ok {
@@ -157,7 +157,7 @@ func verbText(verb byte, v any) (string, error) {
 	return s, nil
 }
 
-// text is a function of one value's text.
+// text returns a function of one value's text.
 func text(f func(string) (string, error)) func([]any) (any, error) {
 	return func(a []any) (any, error) {
 		s, err := scalar(a[0])
@@ -172,7 +172,7 @@ func plain(f func(string) string) func(string) (string, error) {
 	return func(s string) (string, error) { return f(s), nil }
 }
 
-// texts are what functions of several values work on.
+// texts returns the arguments of a function as texts.
 func texts(a []any) ([]string, error) {
 	all := make([]string, len(a))
 	for i := range a {

@@ -1,6 +1,6 @@
 // Package source reads secrets from KMS as the pod's one identity, or as a role that it assumes.
 //
-// A Source counts the calls, and keeps all of them from a cloud that has asked for fewer.
+// A Source counts the calls, and makes none during a pause that STS or KMS asked for.
 package source
 
 import (
@@ -25,8 +25,8 @@ import (
 // A Reader reads secrets. Its errors are *identity.Error, *identity.TokenError, *kms.Error, *kms.KeyError, or ctx's.
 type Reader interface {
 	Read(ctx context.Context, ref kms.Ref) (kms.Secret, error)
-	// ReadAll reads several secrets of one role by one call, with a secret for each of refs. What KMS did not give has no VersionID.
-	// errors.ErrUnsupported is of a Reader that has no such call.
+	// ReadAll reads several secrets of one role by one call, with a secret for each of refs. Secrets that KMS did not return have no
+	// VersionID. The error is errors.ErrUnsupported if the Reader has no such call.
 	ReadAll(ctx context.Context, refs []kms.Ref) ([]kms.Secret, error)
 	// CloseIdleConnections closes the connections of the calls before.
 	CloseIdleConnections()
@@ -50,7 +50,7 @@ func New(reader Reader, sessions *identity.Sessions, count func(error)) *Source 
 	return &Source{reader: reader, sessions: sessions, count: count}
 }
 
-// Open returns the Source of the document's identity, with what the environment says of it. It makes no call yet.
+// Open returns the Source of the configured identity, whose parameters are in the environment. It makes no call yet.
 func Open(doc agentconfig.Config, getenv func(string) string, m *metrics.Agent) (*Source, error) {
 	kmsRoots, err := roots(doc.KMS.CABundle)
 	if err != nil {
@@ -118,7 +118,7 @@ func Open(doc agentconfig.Config, getenv func(string) string, m *metrics.Agent) 
 	return s, nil
 }
 
-// narrowable returns an error for an identity that signs with something else than an STS session of its own.
+// narrowable returns an error for an identity that does not sign with an STS session of its own.
 func narrowable(kind config.IdentityKind, getenv func(string) string) error {
 	switch {
 	case kind == config.NodeRole:
@@ -130,7 +130,7 @@ func narrowable(kind config.IdentityKind, getenv func(string) string) error {
 	return nil
 }
 
-// caller names the pod's identity in words.
+// caller describes the pod's identity for messages.
 func caller(kind config.IdentityKind, getenv func(string) string) string {
 	role := getenv(config.RoleARNEnv)
 	switch {
@@ -142,8 +142,8 @@ func caller(kind config.IdentityKind, getenv func(string) string) string {
 	return role
 }
 
-// roots are the system's and those of a PEM bundle. Without a bundle they are nil, which means the system's too, but
-// read only when a connection needs them.
+// roots returns the system's authorities and those of a PEM bundle. Without a bundle it returns nil, which means the system's, read
+// when a connection needs them.
 func roots(bundle string) (*x509.CertPool, error) {
 	if bundle == "" {
 		return nil, nil
@@ -169,8 +169,7 @@ func podName(getenv func(string) string) string {
 	return name
 }
 
-// Resume takes over from a directory how a process before stood with STS and KMS, its sessions and the pauses that it was told to
-// make, and leaves there how this one does.
+// Resume loads the sessions and pauses of the process before from a directory, and saves those of this process there.
 func (s *Source) Resume(directory string, log *slog.Logger) {
 	s.throttle.resume(directory, log)
 	s.sessions.Open(store(directory), log)
@@ -240,8 +239,8 @@ func (g *gateway) ReadAll(ctx context.Context, refs []kms.Ref) (given []kms.Secr
 	return given, err
 }
 
-// as makes a call as a role; without one, as the pod's identity. It gets new credentials, once, if KMS does not accept those in
-// hand: STS may have ended their session early.
+// as makes a call as a role, or as the pod's identity without one. If KMS does not accept the credentials, it gets new ones once: STS
+// may have ended their session early.
 func (g *gateway) as(ctx context.Context, role string, call func(kms.Credentials) error) error {
 	source := g.identity
 	if role != "" {
@@ -261,7 +260,7 @@ func (g *gateway) as(ctx context.Context, role string, call func(kms.Credentials
 	}
 }
 
-// instance reads from a KMS instance as a client key, which has no role and can assume none.
+// instance reads from a KMS instance with a client key, which has no role and can assume none.
 type instance struct{ *kms.ClientKeyClient }
 
 func (i instance) Read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {

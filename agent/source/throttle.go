@@ -50,7 +50,7 @@ type throttle struct {
 	last     error
 }
 
-// Remaining is how long the pause still takes.
+// Remaining returns the rest of the pause.
 func (t *throttle) Remaining() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -95,7 +95,7 @@ func (t *throttle) note(err error) {
 	}
 }
 
-// nextMinute is a moment early in the first of STS's minutes that begins after now; after many refusals, in a later one. Minutes
+// nextMinute returns a moment early in the first of STS's minutes that begins after now; after many refusals, in a later one. Minutes
 // are taken to begin where the clock's do. If STS has others the pod is back within a minute and the jitter all the same.
 func nextMinute(now time.Time, refusals int) time.Time {
 	skipped := rand.N(max(1, min(refusals-stsPatience, int(LongestPause/stsWindow))))

@@ -1,4 +1,4 @@
-// Package status is what an agent says of the secrets whose values its files have: names, versions, times and problems, never a value.
+// Package status describes the secrets in an agent's files: names, versions, times and problems, never a value.
 package status
 
 import (
@@ -8,13 +8,13 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// A Status is what kms-agent status prints, and what kms-agent init leaves as its termination message. An agent keeps it in its state
-// directory as it goes. What is fetched and could not be written is not in it.
+// A Status is the output of kms-agent status and the termination message of kms-agent init. An agent saves it in its state directory.
+// It leaves out values that were fetched and could not be written.
 type Status struct {
 	Fetched time.Time `json:"fetched,omitzero"` // when KMS gave the oldest of what the files are made of; zero: there are no files
 	Secrets []Secret  `json:"secrets"`          // that the files are made of
-	// Interval is the time between two refreshes at present: as the pod asks for, or longer while STS or KMS refuses calls because there
-	// are too many. 0 of an agent that does not refresh.
+	// Interval is the present time between two refreshes: the pod's, or longer while STS or KMS throttles calls. 0: the agent does not
+	// refresh.
 	Interval config.Duration `json:"interval,omitzero"`
 	Next     time.Time       `json:"next,omitzero"` // when the agent asks STS and KMS next
 	// LastError is why the last attempt failed; nil if it succeeded.
@@ -23,9 +23,9 @@ type Status struct {
 	Notifications []Notification `json:"notifications,omitempty"`
 	Warnings      []string       `json:"warnings,omitempty"` // about what works, and may not after a change
 	Problems      []string       `json:"problems,omitempty"` // why nothing is held, or what STS and KMS said when they were asked just now
-	// Causes are the Problems taken apart, in their order. An agent older than this field has none.
+	// Causes are the single Problems, in their order. An agent older than this field has none.
 	Causes []Problem `json:"causes,omitempty"`
-	// Asked are the secrets that a probe has asked KMS for. An agent older than this field has none.
+	// Asked are the secrets that a probe fetched from KMS. An agent older than this field has none.
 	Asked []string `json:"asked,omitempty"`
 }
 
@@ -46,7 +46,7 @@ type Failure struct {
 	Causes   []Problem `json:"causes"`
 }
 
-// A Notification is what a target of on-change was last to be told.
+// A Notification is the last one to a target of on-change.
 type Notification struct {
 	Target   string    `json:"target"`
 	Changed  time.Time `json:"changed,omitzero"`  // when; zero: nothing has changed yet
@@ -56,7 +56,7 @@ type Notification struct {
 	Failure  string    `json:"failure,omitempty"` // of the last attempt
 }
 
-// Untold reports whether the target has not been told of the change, although that was tried.
+// Untold reports whether the notification was tried and has not succeeded.
 func (n Notification) Untold() bool { return n.Told.IsZero() && n.Failure != "" }
 
 // A Link is a part of the chain from a pod's token to its files.
@@ -71,7 +71,7 @@ const (
 	Files    Link = "files" // all else: rendering, the volume
 )
 
-// A Problem is one thing that stands in the way.
+// A Problem is one cause of a failure.
 type Problem struct {
 	Link   Link   `json:"link"`
 	Secret string `json:"secret,omitempty"` // name or ARN, of KMS
@@ -88,7 +88,7 @@ const (
 	cureLine  = "\n  fix: "
 )
 
-// String is a paragraph for people.
+// String returns a paragraph for people.
 func (p Problem) String() string {
 	if p.Cause == "" {
 		return p.Says
@@ -96,7 +96,7 @@ func (p Problem) String() string {
 	return p.Says + causeLine + p.Cause + cureLine + p.Cure
 }
 
-// Text returns the problems as a container's last words: a paragraph each, which names the link.
+// Text returns the problems as a termination message: a paragraph each, which names the link.
 func Text(problems []Problem) string {
 	paragraphs := make([]string, len(problems))
 	for i, p := range problems {
@@ -109,8 +109,8 @@ func Text(problems []Problem) string {
 	return strings.Join(paragraphs, "\n")
 }
 
-// ReadText takes apart what Text returned, without the Codes. A paragraph that does not name its link has none: it is of an agent
-// that is older than Text, or was cut.
+// ReadText parses the result of Text, without the Codes. A Problem has no link if its paragraph names none, because an older agent
+// wrote it or it was cut.
 func ReadText(text string) []Problem {
 	var problems []Problem
 	var paragraph strings.Builder

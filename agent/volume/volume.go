@@ -8,7 +8,7 @@
 //	..2026-11-22T03.33.10Z-K7Q2MZ4A/conf/db.env
 //
 // Renaming a new link over ..data is the one moment at which all files change. Names that come are linked before it and
-// names that go are unlinked after it, so that whoever opens a file sees the old set or the new one at every moment, also
+// names that go are unlinked after it, so that a reader that opens a file sees either the old set or the new one, also
 // if the process is killed between any two steps. Nothing is synced: the directory is in memory.
 package volume
 
@@ -156,7 +156,7 @@ func reserved(p string) bool {
 	return dots && (set || strings.Contains(rest, "/") || p == dataLink || p == nextLink || p == nameLink)
 }
 
-// generation is the directory of the current set, or empty.
+// generation returns the directory of the current set, or empty.
 func (d *Dir) generation() string {
 	target, err := d.root.Readlink(dataLink)
 	if err != nil || !strings.HasPrefix(target, "..") || strings.Contains(target, "/") || target == ".." {

@@ -203,7 +203,7 @@ func TestMissingOrSpoiltFilesAreWrittenAgain(t *testing.T) {
 	}
 }
 
-// Whatever links somebody has put into the directory, nothing outside of it is written, replaced or removed.
+// Foreign links in the directory never cause a write, replacement or removal outside of it.
 func TestLinksLeadNowhere(t *testing.T) {
 	outside := t.TempDir()
 	for _, name := range []string{"a", "conf/b"} {
@@ -332,7 +332,7 @@ func TestPathsThatAreRefused(t *testing.T) {
 	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
 		t.Errorf("left behind: %v", entries)
 	}
-	for _, p := range []string{"..env", "..x", ".a", "...", "a..b"} { // in nobody's way
+	for _, p := range []string{"..env", "..x", ".a", "...", "a..b"} { // names that are not reserved
 		write(t, d, file(p, "x"))
 	}
 }

@@ -25,7 +25,7 @@ const usage = `kms-agent gives a pod its secrets from Alibaba Cloud KMS. The web
   kms-agent status [--probe]   prints which versions the files have, what failed, and whether STS and KMS give the secrets now; no value
   kms-agent version   prints the version
 
-It is told what to do in KMS_AGENT_CONFIG, and who it is in the ALIBABA_CLOUD_* variables of RRSA. Without the webhook:
+KMS_AGENT_CONFIG is its configuration, and the ALIBABA_CLOUD_* variables of RRSA are its identity. Without the webhook:
 
   kms-agent agent [--token-file=PATH] <config.toml>   serves the local API until SIGTERM
   kms-agent token <path>                              writes a token for it

@@ -180,7 +180,7 @@ func TestInitSaysThatTheSameMaySucceedLater(t *testing.T) {
 
 func TestTerminationMessageIsWrittenOnlyWhereItIsRead(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "termination-log")
-	terminated(path, "nobody reads this")
+	terminated(path, "this is not written")
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("outside of a container a file was made: %v", err)
 	}

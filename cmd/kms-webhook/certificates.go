@@ -11,11 +11,11 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
 
-// checkTimeout is how long --check may take.
+// checkTimeout is the time limit of --check.
 const checkTimeout = 10 * time.Second
 
-// certificates does what the process that listens has no right to: it keeps the authority, the serving certificate and the caBundle
-// of the webhook configurations, or with cert-manager the bundle of authorities, and opens no port.
+// certificates maintains the authority, the serving certificate and the caBundle of the webhook configurations, or with cert-manager
+// the bundle of authorities. It opens no port: the process that listens is not allowed to write any of them.
 func certificates(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("kms-webhook certificates", flag.ContinueOnError)
 	mode := flags.String("cert-mode", "self-signed", "self-signed or cert-manager; with files there is nothing to do")

@@ -104,7 +104,7 @@ func run(ctx context.Context, args []string) error {
 	return webhook.Run(ctx, o)
 }
 
-// apiServer is that of a kubeconfig, or the one that a pod is told of.
+// apiServer returns the configuration of a client for the API server of a kubeconfig, or of the pod's own cluster without one.
 func apiServer(kubeconfig string) (config *rest.Config, err error) {
 	if kubeconfig == "" {
 		config, err = rest.InClusterConfig()
@@ -131,7 +131,7 @@ func newCertificate(mode, dir string, o certificate.Options) (webhook.Certificat
 	return nil, fmt.Errorf("--cert-mode: %q is not one of self-signed, cert-manager, files", mode)
 }
 
-// version is that of the module, or the commit of a build from a checkout.
+// version returns the version of the module, or the commit of a build from a checkout.
 func version() string {
 	info, _ := debug.ReadBuildInfo()
 	if info == nil {

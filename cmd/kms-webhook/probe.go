@@ -24,7 +24,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
 
-// probeTimeout is how long everything may take; Kubernetes itself waits five seconds for the webhook.
+// probeTimeout is the limit for the whole probe; the API server waits five seconds for the webhook.
 const probeTimeout = 15 * time.Second
 
 // mistyped is a pod that the webhook must complain of, whatever the administrator allows, and mistyped's cure what it must say.
@@ -58,7 +58,7 @@ func probe(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// registered is where the API server calls for pods.
+// registered returns the address at which the API server calls the webhook for pods.
 func registered(ctx context.Context, kubeconfig string) (called admissionregistrationv1.WebhookClientConfig, err error) {
 	to, err := apiServer(kubeconfig)
 	if err != nil {
@@ -76,7 +76,8 @@ func registered(ctx context.Context, kubeconfig string) (called admissionregistr
 	}
 	var found admissionregistrationv1.MutatingWebhookConfiguration
 	if err := c.Get(ctx, client.ObjectKey{Name: configuration}, &found); err != nil {
-		return called, fmt.Errorf("read MutatingWebhookConfiguration %s, without which nobody calls the webhook: %w", configuration, err)
+		return called, fmt.Errorf("read MutatingWebhookConfiguration %s, without which the API server does not call the webhook: %w",
+			configuration, err)
 	}
 	if len(found.Webhooks) > 0 {
 		called = found.Webhooks[0].ClientConfig
@@ -111,11 +112,11 @@ func complaint(ctx context.Context, url, path string, authorities []byte) (strin
 	return said, nil
 }
 
-// ask sends the mistyped pod.
+// ask sends a pod with a mistyped annotation.
 func ask(ctx context.Context, url string, authorities []byte) (*admissionv1.AdmissionResponse, error) {
 	trusted := x509.NewCertPool()
 	if !trusted.AppendCertsFromPEM(authorities) {
-		return nil, fmt.Errorf("MutatingWebhookConfiguration %s has no caBundle yet, so the API server trusts nobody", configuration)
+		return nil, fmt.Errorf("MutatingWebhookConfiguration %s has no caBundle yet, so the API server does not trust the webhook", configuration)
 	}
 	const uid = "probe"
 	body, err := json.Marshal(admissionv1.AdmissionReview{

@@ -82,7 +82,7 @@ func TestComplaint(t *testing.T) {
 
 func TestComplaintTrustsTheCABundleOnly(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it complains of who does not trust it
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // it logs clients that do not trust it
 	server.StartTLS()
 	defer server.Close()
 	for bundle, want := range map[string]string{"": "has no caBundle", stranger(t): "unknown authority"} {
@@ -110,10 +110,10 @@ func stranger(t *testing.T) string {
 func TestProbeReadsTheConfiguration(t *testing.T) {
 	const found = `{"apiVersion":"admissionregistration.k8s.io/v1","kind":"MutatingWebhookConfiguration","metadata":{"name":"kms-agent-injector"},"webhooks":`
 	for webhooks, want := range map[string]string{
-		"":   "read MutatingWebhookConfiguration kms-agent-injector, without which nobody calls the webhook",
+		"":   "read MutatingWebhookConfiguration kms-agent-injector, without which the API server does not call the webhook",
 		"[]": "names no Service with a port and a path",
 		`[{"clientConfig":{"service":{"name":"kms-webhook","namespace":"kms","port":443,"path":"/mutate-pods"}}}]`: "has no caBundle yet, so " +
-			"the API server trusts nobody; see kubectl -n kms get pods",
+			"the API server does not trust the webhook; see kubectl -n kms get pods",
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")

@@ -25,7 +25,8 @@ func main() {
 	os.Exit(code)
 }
 
-// arguments are those of the command line. kubectl asks a plugin for completions by a program of another name; a link to this one is it.
+// arguments returns the arguments of the command line. For completions kubectl runs a program of another name, which is a link to this
+// one.
 func arguments(line []string) []string {
 	if name := filepath.Base(line[0]); strings.TrimSuffix(name, ".exe") == "kubectl_complete-kms" {
 		return append([]string{cobra.ShellCompRequestCmd}, line[1:]...)
@@ -33,7 +34,7 @@ func arguments(line []string) []string {
 	return line[1:]
 }
 
-// version is that of the module, or the commit of a build from a checkout: the webhook's of the same release.
+// version returns the version of the module, or the commit of a build from a checkout. It is the webhook's of the same release.
 func version() string {
 	info, _ := debug.ReadBuildInfo()
 	if info == nil {

@@ -88,7 +88,7 @@ type File struct {
 	Dirs         []string       `json:"dirs,omitempty"` // of ViewDirs, that have the file; empty: all, and SecretsDir
 }
 
-// Default is what an empty configuration says.
+// Default returns the meaning of an empty configuration.
 func Default() Config {
 	return Config{SecretsDir: config.DefaultSecretsDir, StateDir: config.DefaultStateDir, LogLevel: config.DefaultLogLevel,
 		LogFormat: config.DefaultLogFormat}
@@ -186,7 +186,7 @@ func (a Config) check() error {
 // Writes reports whether there is anything to fetch and write: with API there may be not.
 func (a Config) Writes() bool { return len(a.Files) > 0 || len(a.Env) > 0 }
 
-// Secrets are the names or ARNs of all secrets that the file is made of.
+// Secrets returns the names or ARNs of all secrets that the file is made of.
 func (f File) Secrets() []string { return f.From.Or(f.Secret) }
 
 // A FileMode is a file's permission bits, written in octal: "0440".

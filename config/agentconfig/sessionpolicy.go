@@ -12,7 +12,7 @@ import (
 // https://www.alibabacloud.com/help/en/ram/developer-reference/api-sts-2015-04-01-assumerolewithoidc
 const maxSessionPolicy = 2048
 
-// SessionPolicies are the policies that narrow the agent's STS sessions to what its pod declares: at "" that of the pod's own
+// SessionPolicies returns the policies that narrow the agent's STS sessions to what its pod declares: at "" that of the pod's own
 // identity, and by ARN those of the second roles. The error says which would be too long for STS.
 func (a Config) SessionPolicies() (map[string]string, error) {
 	secrets := map[string][]string{"": nil}

@@ -81,7 +81,7 @@ func (a *AgentDefaults) fill() {
 	a.MetricsPort = cmp.Or(a.MetricsPort, new(0))
 }
 
-// over is an entry's defaults with what they leave out from base, also within requests and limits.
+// over returns an entry's defaults with what they leave out from base, also within requests and limits.
 func (a AgentDefaults) over(base AgentDefaults) AgentDefaults {
 	merge := func(own, base map[string]string) map[string]string {
 		if len(own) == 0 {
@@ -129,7 +129,7 @@ func (a AgentDefaults) AllowsImage(image string) bool {
 	return image == a.Image || config.AnyMatches(a.EarlierImages, image)
 }
 
-// repository is a reference to an image without its tag and digest. A colon before a slash is a registry's port.
+// repository returns a reference to an image without its tag and digest. A colon before a slash is a registry's port.
 func repository(image string) string {
 	image, _, _ = strings.Cut(image, "@")
 	if colon := strings.LastIndexByte(image, ':'); colon > strings.LastIndexByte(image, '/') {

@@ -8,7 +8,7 @@ import (
 	"fmt"
 )
 
-// Load is Read with what is in the CA files, which read finds by the names that the document has for them.
+// Load is Read with the content of the CA files, which read returns by their names in the configuration.
 func Load(document []byte, read func(name string) ([]byte, error)) (Config, error) {
 	in, err := Read(document)
 	if err != nil {
@@ -32,7 +32,7 @@ func Load(document []byte, read func(name string) ([]byte, error)) (Config, erro
 	return in, nil
 }
 
-// certificates are the certificates of a PEM file and nothing else of it: they end up in pods, where a private key that lies
+// certificates returns the certificates of a PEM file and nothing else of it: they end up in pods, where a private key that lies
 // beside them must not.
 func certificates(text []byte) (string, error) {
 	var out bytes.Buffer

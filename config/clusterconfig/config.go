@@ -46,7 +46,7 @@ type Gateway struct {
 	// trust-manager writes. The agents follow changes of it.
 	CAConfigMap ConfigMapKey `yaml:"caConfigMap"`
 
-	CABundle string `yaml:"-"` // the text of CAFile, filled in by whoever reads files
+	CABundle string `yaml:"-"` // the text of CAFile, which Load reads
 }
 
 // A ConfigMapKey is a key of a ConfigMap in each namespace with injected pods.
@@ -72,8 +72,8 @@ func (g Gateway) check(m *config.Mistakes, where string) {
 type STS struct {
 	Gateway `yaml:",inline"`
 	// SessionDuration is how long the sessions of the agents' identities last, 15m to 12h, but no longer than MaxSessionDuration of each
-	// role that pods have: STS refuses a longer one, and the pod does not start. A longer session is fewer exchanges with STS, and
-	// for as long is what somebody stole good for. Second roles have an hour. Default an hour.
+	// role that pods have: STS refuses a longer one, and the pod does not start. A longer session needs fewer exchanges with STS, but
+	// stolen credentials are valid for longer, too. Sessions of second roles last an hour. Default an hour.
 	SessionDuration *config.Duration `yaml:"sessionDuration"`
 }
 
@@ -136,7 +136,7 @@ func (in *Config) fill() {
 	}
 }
 
-// KMSHost is the host of the shared KMS gateway of a region on the administrator's network.
+// KMSHost returns the host of the shared KMS gateway of a region on the administrator's network.
 func (in Config) KMSHost(region string) string { return in.host("kms", region) }
 
 // VPC reports whether the agents call Alibaba Cloud from inside its network.

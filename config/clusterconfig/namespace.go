@@ -34,7 +34,7 @@ func (ns Namespace) HasName(name string) bool {
 	return len(ns.Names) == 0 || config.AnyMatches(ns.Names, name)
 }
 
-// In is the document for the namespaces of an entry, with its differences applied.
+// In returns the document for the namespaces of an entry, with its differences applied.
 func (in Config) In(ns Namespace) Config {
 	in.Allow, in.Agent, in.Namespaces = ns.Allow.over(in.Allow), ns.Agent.over(in.Agent), nil
 	return in

@@ -123,7 +123,7 @@ func yamlKey(f *ast.Field) string {
 	return key
 }
 
-// typeName says a type as somebody who writes YAML would.
+// typeName names a type in YAML's terms.
 func typeName(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.StarExpr:

@@ -4,10 +4,10 @@ import (
 	"sync"
 )
 
-// Prefix is that of all annotations and labels.
+// Prefix is the prefix of all annotations and labels.
 const Prefix = "kms.alibabacloud.com/"
 
-// What the webhook itself writes or is selected by.
+// Annotations and labels that the webhook writes, or that select it.
 const (
 	// InjectedAnnotation is written into an injected pod; its value is the injector's version.
 	InjectedAnnotation = Prefix + injectedKey
@@ -58,11 +58,11 @@ func annotationRows() []row {
 			parseRoleARN},
 		{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", "web", parseRoleName},
 		{"identity", "`rrsa`, `node-role`, `access-key:<Secret>`, `client-key:<Secret>`", "`rrsa`",
-			"who the agent is to Alibaba Cloud; all but `rrsa` only if the administrator allows it", "access-key:kms-credentials", parseIdentity},
+			"identity of the agent towards Alibaba Cloud; the administrator must allow all but `rrsa`", "access-key:kms-credentials", parseIdentity},
 		{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", "7200", parseTokenExpiration},
 		{"mode", "`sidecar`, `init`, `single`", "the administrator's, `sidecar`",
 			"`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its postStart " +
-				"hook; in a pod with `restartPolicy: Never`, which that could never fail, as `sidecar`", "init", parseMode},
+				"hook; with `restartPolicy: Never` it behaves as `sidecar`, because such a pod could otherwise never fail", "init", parseMode},
 		{"containers", "comma list", "all that the pod has when it is injected",
 			"containers, init containers too, that get the files and variables; one that another webhook adds later gets them only if it is named " +
 				"here", "web,worker", list("containers", func(p *parser) *[]string { return &p.Containers })},

@@ -7,7 +7,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// contradictions are what no single annotation can be blamed for.
+// contradictions reports mistakes that need more than one annotation.
 func (p *parser) contradictions() {
 	if !p.has(injectKey) && !slices.Contains(p.meant, injectKey) {
 		p.mistakes.Add(Prefix+injectKey, `is missing, so that the pod's other %s annotations would have no effect; `+
@@ -64,7 +64,7 @@ func (p *parser) identityContradictions() {
 	}
 }
 
-// refreshContradictions are wishes for what comes after the first files, in a pod that has the first files only.
+// refreshContradictions reports refresh settings in a pod that never refreshes.
 func (p *parser) refreshContradictions() {
 	var never, cure string
 	switch {
@@ -137,7 +137,7 @@ func (p *parser) pathContradictions() {
 	}
 }
 
-// asksNothing reports whether nobody tried to ask for a secret, not even with a mistake.
+// asksNothing reports whether no annotation asks for a secret, not even one with a mistake.
 func (p *parser) asksNothing() bool {
 	return len(p.Secrets) == 0 && len(p.Env) == 0 && !p.apiOn && !p.isWrong("secret.") && !p.isWrong("env.") && !p.isWrong("env") &&
 		!slices.ContainsFunc(p.meant, func(key string) bool { return key == "secret." || key == "env." || key == "api" })

@@ -115,7 +115,7 @@ func explained(t *testing.T, annotations map[string]string, err error) {
 			written = written || said(key) == m.Where
 		}
 		if !written && m.Where != Prefix+"env" {
-			t.Errorf("nobody wrote %q: %s", m.Where, m.Problem)
+			t.Errorf("no annotation %q was written: %s", m.Where, m.Problem)
 		}
 		if m.Problem == "" || len(m.Problem) > 2<<10+len(" … ") {
 			t.Errorf("%s: %q", m.Where, m.Problem)

@@ -22,7 +22,7 @@ func find(key string) (*row, string, error) {
 	return r, argument, nil
 }
 
-// maxKeyName is how many characters the name of an annotation's key, which follows the slash, may have in Kubernetes.
+// maxKeyName is Kubernetes' limit on the characters of an annotation's key after the slash.
 const maxKeyName = 63
 
 // checkKey holds a key, without Prefix, to the grammar of Kubernetes' qualified names. The API server does so too, but only after it
@@ -118,8 +118,8 @@ func orElse(key string, known []string) string {
 	return "did you mean one of " + strings.Join(alike, ", ") + "?"
 }
 
-// Misspelt are annotations that would be ours but for a mistake in the prefix, each with what it should be. No webhook is called
-// for them alone; whoever sees an object anyway can say so.
+// Misspelt returns the annotations whose prefix is almost ours, each with the key that was meant. The API server calls no webhook
+// for such annotations alone; callers that see the object for another reason can warn.
 func Misspelt(annotations map[string]string) map[string]string {
 	var found map[string]string
 	for key := range annotations {
@@ -143,7 +143,7 @@ func Misspelt(annotations map[string]string) map[string]string {
 	return found
 }
 
-// misspeltPrefix is that of all annotations that Misspelt looks at: kms.aliyun.com/ and kms.alibaba.com/, too.
+// misspeltPrefix is the common prefix of all annotations that Misspelt looks at: kms.aliyun.com/ and kms.alibaba.com/, too.
 const misspeltPrefix = "kms.ali"
 
 // Misplaced are those of our annotations, sorted, that have no effect because they are on what makes pods and not on its pods. Those

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Who mistypes an annotation is told what to type, and nothing that follows from the same mistake.
+// The error about a mistyped annotation says what to type. There are no further errors that follow from the same mistake.
 func TestMistypedKeys(t *testing.T) {
 	for _, c := range []struct{ keys, want string }{
 		{"inject secrt.db", "kms.alibabacloud.com/secrt.db: unknown annotation; did you mean kms.alibabacloud.com/secret.db?"},

@@ -38,7 +38,7 @@ func readLongSecret(pairs []*yaml.Node) (long longSecret, errs []error) {
 		}
 		if slices.Contains(seen, key.Value) {
 			errs = append(errs, fmt.Errorf("line %d: the field %q is there twice", key.Line, key.Value))
-			break // one who writes so has written more of it
+			break // there may be thousands more
 		}
 		seen = append(seen, key.Value)
 		read, known := longFields[key.Value]
@@ -80,7 +80,7 @@ var longFields = map[string]func(*longSecret, *yaml.Node) error{
 
 const nullTag = "!!null"
 
-// text is a scalar as it is written: a version's id may look like a number.
+// text decodes a scalar as it is written: the ID of a version may look like a number.
 func text(field func(*longSecret) *string) func(*longSecret, *yaml.Node) error {
 	return func(l *longSecret, value *yaml.Node) error {
 		if value.Kind != yaml.ScalarNode {

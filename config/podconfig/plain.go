@@ -24,7 +24,7 @@ func plainName(s string) bool {
 	return s[0] != '-' && s[0] != '='
 }
 
-// maxPlain is how many fields or items are read here.
+// maxPlain is the most fields or items that are read here.
 const maxPlain = 100
 
 // plainFields reads a mapping in its plainest forms, {name: app/db, format: env} or a line for each field. On such a line the value may
@@ -152,7 +152,7 @@ func plainWord(s string, line int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Value: s, Line: line}
 }
 
-// between is a text without what it begins and ends with.
+// between returns a text without what it begins and ends with.
 func between(text, first, last string) (string, bool) {
 	inside, begins := strings.CutPrefix(text, first)
 	inside, ends := strings.CutSuffix(inside, last)

@@ -25,7 +25,7 @@ type Field struct {
 	Effect  string `json:"effect"`
 }
 
-// Annotations is the documentation of all pod annotations, in its order.
+// Annotations returns the documentation of all pod annotations, in its order.
 func Annotations() []Annotation {
 	all := make([]Annotation, 0, len(rows()))
 	for _, r := range rows() {
@@ -34,7 +34,7 @@ func Annotations() []Annotation {
 	return all
 }
 
-// Describe is the documentation of one annotation, named with or without Prefix, and with or without what follows its dot. The
+// Describe returns the documentation of one annotation, named with or without Prefix, and with or without what follows its dot. The
 // error suggests what was meant.
 func Describe(name string) (Annotation, error) {
 	key := strings.TrimPrefix(name, Prefix)
@@ -71,7 +71,7 @@ func (r row) describe(argument string) Annotation {
 	return a
 }
 
-// secretFields are those of the long form of secret.<file>.
+// secretFields are the fields of the long form of secret.<file>.
 var secretFields = []Field{
 	{"name", "name or ARN of a KMS secret", "–", "the secret; required without `from`"},
 	{"versionId", "id of a version", "–", "that version, which never changes"},
@@ -84,12 +84,12 @@ var secretFields = []Field{
 	{"mode", "four octal digits, in quotes", "`0400`, or what the readers need", "the file's permission bits"},
 	{"roleArn", "`acs:ram::<account>:role/<name>`", "none",
 		"second role, assumed from the pod's, that reads the secret: for another account's"},
-	{"onChange", "as `on-change`", "none", "whom the agent tells that this file changed"},
+	{"onChange", "as `on-change`", "none", "what the agent notifies when this file changed"},
 	{"containers", "list of the pod's containers", "the pod's", "the others do not see the file"},
 	{"optional", "`true`, `false`", "`false`", "`true`: a secret that KMS does not have is left out"},
 }
 
-// AnnotationTable is the documentation of the pod annotations: a table in Markdown, a row an annotation.
+// AnnotationTable returns the documentation of the pod annotations: a table in Markdown, a row an annotation.
 func AnnotationTable() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "| annotation `%s…` | value | default | effect |\n|---|---|---|---|\n", Prefix)

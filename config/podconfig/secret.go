@@ -36,7 +36,7 @@ func (s Secret) Shows(container string) bool {
 	return named || len(s.Containers) == 0
 }
 
-// Names are the names or ARNs of all KMS secrets that the file is made of.
+// Names returns the names or ARNs of all KMS secrets that the file is made of.
 func (s Secret) Names() []string { return s.From.Or(s.Name) }
 
 // secret reads the value of secret.<file>: a bare name, or a YAML mapping.
@@ -95,7 +95,7 @@ func tokens(text string) int {
 	return n
 }
 
-// parseYAML is the one document of a text, the zero Node for none.
+// parseYAML returns the one document of a text, the zero Node for none.
 func parseYAML(text string) (yaml.Node, error) {
 	dec := yaml.NewDecoder(strings.NewReader(text))
 	var document yaml.Node

@@ -48,7 +48,7 @@ type Spec struct {
 	Endpoint        string // "": the administrator's
 }
 
-// Role is the ARN of the RAM role that the pod itself names, and the annotation by which it does; "" if it names none.
+// Role returns the ARN of the RAM role that the pod itself names, and the annotation by which it does; "" if it names none.
 func (s *Spec) Role(accountID string) (arn, annotation string) {
 	switch {
 	case s.RoleARN != "":
@@ -120,7 +120,7 @@ type parser struct {
 	localAPI config.LocalAPI // is API if apiOn
 	mistakes config.Mistakes
 
-	// What the annotations have so far of what is expensive to parse.
+	// Totals so far of the parts that are expensive to parse.
 	yaml int // tokens
 }
 
@@ -131,10 +131,10 @@ const (
 	maxAnnotations = 256 << 10
 )
 
-// maxNames is how many names a list may have: of containers, patterns, keys, secrets of one file, variables.
+// maxNames is the most names that a list may have: of containers, patterns, keys, secrets of one file, variables.
 const maxNames = 1000
 
-// maxErrors is how many errors one annotation may have.
+// maxErrors is the most errors that are reported of one annotation.
 const maxErrors = 50
 
 func tooManyNames(n int) error {

@@ -164,7 +164,7 @@ func TestParseMistakes(t *testing.T) {
 		"a file that is a folder": {annotate("inject: true", "secret.a: {name: x, path: f}", "secret.b: {name: y, path: f/g}"),
 			[]string{"a file and a folder"}},
 		"a bad mode of a file": {annotate("inject: true", "secret.db: {name: a, mode: \"0999\"}"), []string{"mode:", "octal"}},
-		"a mode nobody reads":  {annotate("inject: true", "secret.db: {name: a, mode: \"0040\"}"), []string{"let the owner read"}},
+		"an unreadable mode":   {annotate("inject: true", "secret.db: {name: a, mode: \"0040\"}"), []string{"let the owner read"}},
 		"containers as a word": {annotate("inject: true", "secret.db: {name: a, containers: web}"), []string{"containers must be a list"}},
 		"no containers":        {annotate("inject: true", "secret.db: {name: a, containers: []}"), []string{"containers must be a list"}},
 		"containers and the API": {annotate("inject: true", "api: true", "secret.db: {name: a, containers: [web]}"),
@@ -282,7 +282,7 @@ func TestParseMistakes(t *testing.T) {
 	}
 }
 
-// TestPastedValue: whoever pastes a secret's value where its name belongs does not find it in messages, events and audit logs.
+// TestPastedValue: a secret's value, pasted where its name belongs, is not in messages, events and audit logs.
 func TestPastedValue(t *testing.T) {
 	for _, value := range []string{"hunter2!", "Tr0ub4dor$3", "((1)", "a;b", "p^w|d", strings.Repeat("QUJD", 100), "{name: 'hunter2!'}",
 		"{from: {a: hunter2!}, format: template, template: x}"} {

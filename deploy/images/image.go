@@ -122,7 +122,7 @@ func (s settings) image(command string, p v1.Platform, base []file) (v1.Image, e
 	return image, nil
 }
 
-// commit is the one that a binary was built from, "" where it does not say.
+// commit returns the one that a binary was built from, "" where it does not say.
 func commit(binary []byte) string {
 	info, err := buildinfo.Read(bytes.NewReader(binary))
 	if err != nil {
@@ -201,7 +201,7 @@ func writeArchive(archive, ref string, index v1.ImageIndex) (err error) {
 	return os.Rename(packed, archive)
 }
 
-// canonical is the name that container runtimes keep an image under: with a registry, which is Docker's where none is named.
+// canonical returns the name that container runtimes keep an image under: with a registry, which is Docker's where none is named.
 func canonical(ref string) (string, error) {
 	tag, err := name.NewTag(ref)
 	if err != nil {

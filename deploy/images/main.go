@@ -102,7 +102,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	return s, nil
 }
 
-// ref is the name of an image, with its tag.
+// ref returns the name of an image, with its tag.
 func (s settings) ref(image string) string {
 	return path.Join(s.registry, s.repository, image) + ":" + s.tag
 }
@@ -150,7 +150,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// binary is the path of a command that was built for a platform.
+// binary returns the path of a command that was built for a platform.
 func (s settings) binary(p v1.Platform, name string) string {
 	return filepath.Join(s.out, "bin", p.OS+"_"+p.Architecture, name)
 }

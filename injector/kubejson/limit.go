@@ -8,7 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// How much is decoded: an element takes more memory than the few bytes that it may be written in.
+// Limits on decoded elements: an element takes more memory than the few bytes that it may be written in.
 const (
 	MaxList     = 1001            // elements of a List
 	maxElements = 20_000          // of all lists of a review, but for metadata.managedFields of its objects

@@ -48,7 +48,7 @@ func Role(pod Named, policy Policy, sa ServiceAccount) (string, error) {
 	return arn, nil
 }
 
-// name is the role's ARN and where it is named.
+// name returns the role's ARN and where it is named.
 func name(pod Named, policy Policy, sa ServiceAccount) (arn, from string, err error) {
 	ofAccount := func(role string) string { return "acs:ram::" + policy.AccountID + ":role/" + role }
 	switch {
@@ -92,7 +92,7 @@ func (sa ServiceAccount) annotation(key string) string {
 	return "ServiceAccount " + sa.Namespace + "/" + sa.Name + ", annotation " + key
 }
 
-// annotate is the command that gives a role to the ServiceAccount.
+// annotate returns the command that gives a role to the ServiceAccount.
 func (sa ServiceAccount) annotate(arn string) string {
 	return fmt.Sprintf("kubectl annotate serviceaccount --namespace %s %s --overwrite %s=%s", sa.Namespace, sa.Name, RoleARNAnnotation, arn)
 }

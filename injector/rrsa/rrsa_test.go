@@ -18,7 +18,7 @@ region: cn-hangzhou
 agent: {image: agent}
 namespaces:
 - {names: [strict], allow: {podRoles: false}}
-- {names: [nobody], allow: {roles: []}}
+- {names: [no-roles], allow: {roles: []}}
 - {names: [partner-*], allow: {roles: ["acs:ram::42:role/shop-*"]}}
 `))
 	if err != nil {
@@ -51,7 +51,7 @@ namespaces:
 		{"another account, allowed", "partner-1", podconfig.Spec{RoleARN: other + "shop-a"}, nil, other + "shop-a", nil},
 		{"another account, other role", "partner-1", podconfig.Spec{}, map[string]string{rrsa.RoleARNAnnotation: other + "admin"}, "", []string{
 			"ServiceAccount partner-1/web, annotation ack.alibabacloud.com/role-arn", "allowed: acs:ram::42:role/shop-*"}},
-		{"no role at all", "nobody", podconfig.Spec{}, both, "", []string{own + "by-arn", "allowed: none"}},
+		{"no role at all", "no-roles", podconfig.Spec{}, both, "", []string{own + "by-arn", "allowed: none"}},
 		{"no ARN", "shop", podconfig.Spec{}, map[string]string{rrsa.RoleARNAnnotation: "arn:aws:iam::1:role/x"}, "",
 			[]string{`"arn:aws:iam::1:role/x"`, "acs:ram::<account>:role/<name>"}},
 		{"an ARN for a name", "shop", podconfig.Spec{}, map[string]string{rrsa.RoleNameAnnotation: own + "x"}, "",

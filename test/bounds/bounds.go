@@ -102,7 +102,7 @@ func read(metric string) uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// CPU is the CPU time of the process, all threads, in which f runs once. What takes little is repeated until it can be measured.
+// CPU returns the CPU time of the process, all threads, in which f runs once. What takes little is repeated until it can be measured.
 func CPU(f func()) time.Duration {
 	const enough = 10 * time.Millisecond
 	start := cpuTime()

@@ -140,7 +140,7 @@ func buildPlugin(t *testing.T) string {
 	return program
 }
 
-// administrator is a client that waits for nobody.
+// administrator returns a client without a rate limit.
 func administrator(t *testing.T, c *cluster.Cluster) *http.Client {
 	t.Helper()
 	pki := filepath.Join(c.Dir(), "pki")

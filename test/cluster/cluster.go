@@ -53,13 +53,13 @@ type description struct {
 	Server     string // the API server's URL for the machine's users
 }
 
-// Dir is the state directory, absolute.
+// Dir returns the state directory, absolute.
 func (c *Cluster) Dir() string { return c.dir }
 
-// Kubeconfig is the file that makes its reader a cluster administrator, from anywhere on the machine.
+// Kubeconfig returns the file that makes its reader a cluster administrator, from anywhere on the machine.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.dir, "kubeconfig") }
 
-// Kubectl is the kubectl of the cluster's version.
+// Kubectl returns the kubectl of the cluster's version.
 func (c *Cluster) Kubectl() string { return filepath.Join(c.Kubernetes, "kubectl") }
 
 // LogDir has a log per component, the supervisor's node.log and, below pods, the containers'.

@@ -23,7 +23,7 @@ func TestDownLeavesForeignDirectoryAlone(t *testing.T) {
 		t.Errorf("Down of a directory that is not a cluster's: %v", err)
 	}
 	if _, err := os.Stat(precious); err != nil {
-		t.Errorf("Down removed somebody's file: %v", err)
+		t.Errorf("Down removed a file that is not the cluster's: %v", err)
 	}
 }
 

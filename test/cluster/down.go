@@ -33,7 +33,7 @@ func Down(ctx context.Context, o Options) error {
 	}
 	log := progress.New(o.Output)
 	if _, err := os.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
-		// Somebody removed the directory by hand. If the cluster ran on, it is out of reach, and its cgroup cannot go.
+		// The directory was removed by hand. A cluster that still runs is out of reach, and its cgroup cannot be removed.
 		log.Line("no cluster in %s", o.Dir)
 		return cgroup.Remove(ctx, cgroupName(o.Dir))
 	}
@@ -62,7 +62,7 @@ func clean(ctx context.Context, dir string) error {
 	return cgroup.Remove(ctx, cgroupName(dir))
 }
 
-// cgroupName is the cluster's own cgroup in each hierarchy. It follows from the directory alone, so that it can be found
+// cgroupName returns the cluster's own cgroup in each hierarchy. It follows from the directory alone, so that it can be found
 // without any record.
 func cgroupName(dir string) string {
 	sum := sha256.Sum256([]byte(dir))
@@ -80,7 +80,7 @@ func removeAll(dir string) error {
 	if err := os.Remove(dir); !errors.Is(err, unix.ENOTEMPTY) {
 		return err
 	}
-	return nil // somebody who waited for the lock has claimed the directory anew
+	return nil // another process waited for the lock and has claimed the directory
 }
 
 // emptyDir removes all but the lock. It stops short of removing anything through a mount: those of the cluster were in its

@@ -37,7 +37,7 @@ func (c *Cluster) Encrypt(e Encryption) error {
 	return os.Rename(file+".new", file) // at once: the API server may be reading it
 }
 
-// Component is the process, as seen from the machine, of a component by its name, such as kube-apiserver; 0 if it does not run.
+// Component returns the process, as seen from the machine, of a component by its name, such as kube-apiserver; 0 if it does not run.
 func (c *Cluster) Component(name string) (pid int, err error) {
 	process, err := node.Find(c.dir)
 	if err != nil {

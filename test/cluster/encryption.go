@@ -24,7 +24,7 @@ type Encryption struct {
 // encryptionFile is in the directory of configurations.
 const encryptionFile = "encryption.yaml"
 
-// configuration is the API server's.
+// configuration returns the API server's encryption configuration.
 func (e Encryption) configuration() ([]byte, error) {
 	type object map[string]any
 	var keys []object

@@ -69,7 +69,7 @@ func tryLock(f *os.File, path string) (bool, error) {
 	return err == nil && os.SameFile(ours, there), err
 }
 
-// claim makes dir a cluster's directory, unless it is somebody else's.
+// claim makes dir a cluster's directory, unless it has other content.
 func claim(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

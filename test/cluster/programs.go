@@ -79,7 +79,7 @@ func cacheDir() (string, error) {
 	return filepath.Join(cache, "kms-agent-injector"), nil
 }
 
-// kubernetesModule is the build of a minor version, or of the default for "". It stamps the version as Kubernetes' own build
+// kubernetesModule returns the build of a minor version, or of the default for "". It stamps the version as Kubernetes' own build
 // does: without it the API server takes itself for v0.0.0 and refuses features.
 func kubernetesModule(source, minor string) (build.Module, error) {
 	dir := filepath.Join(source, "test/cluster/kubernetes")

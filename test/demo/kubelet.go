@@ -41,7 +41,7 @@ type pod struct {
 
 type container struct{ corev1.Container }
 
-// String is the command line.
+// String returns the command line.
 func (c container) String() string { return strings.Join(append(c.Command, c.Args...), " ") }
 
 // pod makes the volumes of an injected pod.
@@ -142,7 +142,7 @@ func (p *pod) log() string {
 	return p.stderr.String()
 }
 
-// command is the process of a container.
+// command returns the process of a container.
 func (p *pod) command(ctx context.Context, c container) (*exec.Cmd, error) {
 	if len(c.Command) != 1 || c.Command[0] != "/kms-agent" {
 		return nil, fmt.Errorf("container %s runs %q, and not the agent", c.Name, c.Command)

@@ -53,10 +53,10 @@ func Read(repository string) ([]Page, error) {
 	return pages, nil
 }
 
-// Prose is the page without its fenced blocks.
+// Prose returns the page without its fenced blocks.
 func (p Page) Prose() string { return fence.ReplaceAllString(p.Text, "") }
 
-// Commands are the lines of a block of shell, with those that a backslash continues made one.
+// Commands returns the lines of a block of shell, with those that a backslash continues made one.
 func (b Block) Commands() []string {
 	var commands []string
 	for line := range strings.Lines(strings.ReplaceAll(b.Text, "\\\n", " ")) {

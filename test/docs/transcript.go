@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Section is the text of a page between <!-- name --> and <!-- /name -->; "" if it has none.
+// Section returns the text of a page between <!-- name --> and <!-- /name -->; "" if it has none.
 func (p Page) Section(name string) string {
 	_, rest, _ := strings.Cut(p.Text, "<!-- "+name+" -->\n")
 	text, _, closed := strings.Cut(rest, "<!-- /"+name+" -->")
@@ -15,7 +15,7 @@ func (p Page) Section(name string) string {
 	return strings.TrimSpace(text)
 }
 
-// Unprinted is the first line of a transcript that a program did not print, or not in the transcript's order; "" if it printed all.
+// Unprinted returns the first line of a transcript that a program did not print, or not in the transcript's order; "" if it printed all.
 // In a transcript … stands for other lines, or for the end of its line. What is different each time is not compared.
 func Unprinted(transcript, printed string) string {
 	lines := strings.Split(normal(printed), "\n")

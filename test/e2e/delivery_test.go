@@ -193,7 +193,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// A Job ends although the sidecar would refresh for ever.
+// A Job completes although the sidecar would refresh indefinitely.
 func TestJobCompletes(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)

@@ -66,7 +66,7 @@ func (n *night) look(t *testing.T, r nightRow) {
 		}
 		for _, text := range texts[1:3] {
 			if strings.Contains(text, "<invalid>") || strings.Contains(text, "state.json") || strings.Contains(text, "report.json") {
-				t.Errorf("%s: it says what nobody can use:\n%s", r.name, text)
+				t.Errorf("%s: it says something useless:\n%s", r.name, text)
 			}
 		}
 		return nil
@@ -275,7 +275,7 @@ func TestThreeInTheMorning(t *testing.T) {
 			apply(t, w.pod(ns))
 			ready(t, ns, "web")
 			rotate(t, one, value())
-			const says = "http://127.0.0.1:9999/reload was not told of "
+			const says = "http://127.0.0.1:9999/reload was not notified of "
 			return nightRow{target: "web", code: [2]int{1, 1}, status: []string{"not-notified", says + one + "@v2", "fix: "},
 				sees: []string{"✗ on-change     " + says, "✓ kms", "restart it"}, log: []string{"notification failed"}}
 		},

@@ -35,7 +35,7 @@ func (w workload) deployment(namespace string, own ...string) string {
 		"spec:\n  selector: {matchLabels: {app: " + w.name + "}}\n  template:\n" + w.body(namespace, "    ")
 }
 
-// Who types is told at once what will not work, also where nothing is injected, and nobody else hears anything.
+// kubectl apply warns at once of what will not work, also where nothing is injected. Other objects cause no warnings.
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	ns, outside := namespace(t), namespace(t)

@@ -135,7 +135,7 @@ func (w workload) body(namespace, indent string) string {
 		w.containers = container("app")
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "metadata:\n  name: %s\n  namespace: %s\n  labels: {app: %s}\n  annotations:\n    example.com/of: nobody\n", w.name,
+	fmt.Fprintf(&b, "metadata:\n  name: %s\n  namespace: %s\n  labels: {app: %s}\n  annotations:\n    example.com/of: another\n", w.name,
 		namespace, w.name)
 	for _, a := range w.annotations {
 		key, value, _ := strings.Cut(a, ": ")

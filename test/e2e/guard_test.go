@@ -148,7 +148,7 @@ func TestForgedPod(t *testing.T) {
 	}
 }
 
-// Who may debug a pod does not get at more than the pod's containers have.
+// An ephemeral container gets no more than the pod's containers have.
 func TestEphemeralContainers(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)

@@ -22,7 +22,7 @@ func TestIdentities(t *testing.T) {
 			t.Parallel()
 			ns := namespace(t)
 			kubectl(t, "-n", ns, "create", "secret", "generic", "access-key", "--from-literal=id=LTAI-of-the-e2e-user",
-				"--from-literal=secret=not-a-secret-of-anybody")
+				"--from-literal=secret=not-a-real-secret")
 			kubectl(t, "-n", ns, "create", "secret", "generic", "client-key",
 				"--from-file="+filepath.Join(installDir(), "client-key", "clientKey"),
 				"--from-file="+filepath.Join(installDir(), "client-key", "password"))
@@ -52,7 +52,7 @@ func TestNodeRole(t *testing.T) {
 		t.Error("the file does not hold the secret's value")
 	}
 	if got := calls(t, "GetNodeCredentials", ""); got == 0 {
-		t.Error("nobody asked the metadata service")
+		t.Error("no request reached the metadata service")
 	}
 	if got := kubectl(t, "-n", ns, "get", "pod", "web", "-o", "jsonpath={.spec.volumes[*].name}"); strings.Contains(got, "rrsa-oidc-token") {
 		t.Errorf("the pod has a token for another identity: %s", got)

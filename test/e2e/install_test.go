@@ -137,7 +137,7 @@ func testCertManager(t *testing.T) {
 
 	// And by kubectl alone.
 	dir := filepath.Join(t.TempDir(), "install")
-	install := exec.CommandContext(t.Context(), "go", "run", "./test/install", "-dir", dir, "-issuer", "https://nobody.example.com",
+	install := exec.CommandContext(t.Context(), "go", "run", "./test/install", "-dir", dir, "-issuer", "https://issuer.example.com",
 		"-manifests", "deploy/manifests/cert-manager")
 	install.Dir = repository
 	if out, err := install.CombinedOutput(); err != nil {
@@ -150,7 +150,7 @@ func testCertManager(t *testing.T) {
 	nothingLeft(t)
 }
 
-// Who has deleted the namespace first, and Helm's record of the release with it, gets rid of the rest by the commands that
+// After a deletion of the namespace, and of Helm's record of the release with it, the rest is removed by the commands that
 // docs/operations.md has for that.
 func testNamespaceFirst(t *testing.T) {
 	kubectl(t, "delete", "namespace", webhookNamespace, "--ignore-not-found")
@@ -286,7 +286,7 @@ func newAuthority(t *testing.T) authority {
 	return authority{certificate, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
-// issue puts a new serving certificate into the Secret that the chart is told of.
+// issue puts a new serving certificate into the Secret that the chart's values name.
 func (a authority) issue(t *testing.T) {
 	t.Helper()
 	name := "kms-webhook." + webhookNamespace + ".svc"

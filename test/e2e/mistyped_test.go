@@ -40,7 +40,7 @@ var mistypes = map[string]struct{ annotation, say string }{
 	"endpoint":         {"endpoint: https://kms.cn-hangzhou.aliyuncs.com", "without scheme"},
 }
 
-// Whoever mistypes an annotation is told at kubectl apply what to type, for a pod and for a Deployment.
+// The error of kubectl apply says how to correct a mistyped annotation, for a pod and for a Deployment.
 func TestMistypedAnnotations(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)

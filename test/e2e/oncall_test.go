@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Whoever is on call has all that status and doctor need by the ClusterRole of that name, but the right to create a pod.
+// The ClusterRole kms-on-call has all rights that status and doctor need, but the right to create a pod.
 func TestOnCall(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)

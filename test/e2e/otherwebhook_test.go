@@ -90,11 +90,10 @@ func TestAnnotationsOfOtherWebhooks(t *testing.T) {
 	out, err := tryKubectl(t.Context(), pod("annotations-before"), "create", "--dry-run=server", "-o",
 		"jsonpath={.spec.initContainers[0].env[0].value}", "-f", "-")
 	if err != nil || !strings.Contains(out, `"secret":"e2e/late"`) || !strings.Contains(out, `"secret":"e2e/early"`) {
-		t.Errorf("before: the agent is told %s, %v", out, err)
+		t.Errorf("before: the agent gets %s, %v", out, err)
 	}
 	message := refused(t, pod("annotations-after"))
-	if want := "kms.alibabacloud.com/secret.late: the agent in this pod was injected before this was written"; !strings.Contains(message,
-		want) {
+	if want := "kms.alibabacloud.com/secret.late: this annotation was written after the agent was injected"; !strings.Contains(message, want) {
 		t.Errorf("after: %q is not in the message:\n%s", want, message)
 	}
 }

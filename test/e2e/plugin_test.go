@@ -101,7 +101,7 @@ func stored(t *testing.T, manifest string) map[string]any {
 	for _, field := range []string{"uid", "creationTimestamp", "managedFields"} {
 		delete(meta, field)
 	}
-	// The ServiceAccount's own token has a random name, and a place that depends on who came first.
+	// The ServiceAccount's own token has a random name, and its index depends on the order of the admission plugins.
 	var spec any
 	text, err := json.Marshal(pod["spec"])
 	if err != nil {
@@ -151,8 +151,8 @@ func TestPluginValidate(t *testing.T) {
 		"typing error": {func(w *workload) { w.annotations[1] = "secrt.db: e2e/db" }, 1, "did you mean kms.alibabacloud.com/secret.db?"},
 		"policy": {func(w *workload) { w.annotations = append(w.annotations, "identity: node-role") }, 1,
 			"does not allow the identity"},
-		"no such account": {func(w *workload) { w.serviceAccount = "nobody" }, 1, "ServiceAccount " + ns +
-			"/nobody, with which the pod runs, does not exist"},
+		"no such account": {func(w *workload) { w.serviceAccount = "missing" }, 1, "ServiceAccount " + ns +
+			"/missing, with which the pod runs, does not exist"},
 		"account of no role": {func(w *workload) { w.serviceAccount = "default" }, 1, "no RAM role is set for ServiceAccount " + ns + "/default"},
 	} {
 		w := right
@@ -290,7 +290,7 @@ func pods(t *testing.T, ns string) map[string]podLine {
 	return byName
 }
 
-// Somebody who may only look gets what there is to see, and of a pod that is well nothing is called broken.
+// A user with the role view sees what the API server shows, and doctor calls nothing of a healthy pod broken.
 func TestPluginOfViewers(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)

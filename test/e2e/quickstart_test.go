@@ -47,7 +47,7 @@ func TestQuickstart(t *testing.T) {
 	})
 }
 
-// reader is somebody who does what a quickstart says, with names of their own: none that the emulator knows already.
+// reader follows a quickstart with other names than the page's: none that the emulator knows already.
 type reader struct {
 	namespace, serviceAccount, role, secret, value string
 
@@ -151,6 +151,6 @@ func (r *reader) check(t *testing.T) {
 	}
 	if counts.Sum(emulator.Call{Action: "*GetSecretValue", Secret: r.secret, Role: "acs:ram::" + account + ":role/" + r.role,
 		Code: emulator.CodeOK}) == 0 {
-		t.Errorf("no agent has read %s by the role %s: %v", r.secret, r.role, counts)
+		t.Errorf("no call read %s by the role %s: %v", r.secret, r.role, counts)
 	}
 }

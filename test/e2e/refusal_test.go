@@ -38,7 +38,7 @@ func TestDenials(t *testing.T) {
 			[]string{"shareProcessNamespace"}},
 		"a bad template": {workload{annotations: []string{"inject: true",
 			"secret.a: {format: template, name: x, template: '{{ env \"HOME\" }}'}"}}, []string{"secret.a", "env"}},
-		"no such container": {workload{annotations: []string{"inject: true", "secret.a: x", "containers: nobody"}}, []string{"nobody", "app"}},
+		"no such container": {workload{annotations: []string{"inject: true", "secret.a: x", "containers: missing"}}, []string{"missing", "app"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -52,7 +52,7 @@ func TestDenials(t *testing.T) {
 			if name == "no role" {
 				return // the ServiceAccount may get its role after the Deployment
 			}
-			// The person who types sees the same for a Deployment, not an event of a ReplicaSet.
+			// kubectl apply of a Deployment shows the same error, which is not only in an event of its ReplicaSet.
 			deployment := "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: p\n  namespace: " + ns +
 				"\nspec:\n  selector: {matchLabels: {app: p}}\n  template:\n" + c.body(ns, "    ")
 			message = refused(t, deployment)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Each mode in each kind of workload: the application has the file, and what ends completes although a sidecar would go on for
-// ever. A pod that never restarts and whose secret is not there ends, too, and says why.
+// Each mode in each kind of workload: the application has the file, and Jobs complete although a sidecar would refresh indefinitely.
+// A pod that never restarts and whose secret does not exist fails, too, and says why.
 func TestModesInWorkloads(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)
@@ -112,7 +112,7 @@ func TestPlainSidecars(t *testing.T) {
 	}
 }
 
-// Whoever a container runs as, it reads the files, and they are no wider than they need be.
+// A container reads the files as whatever user it runs, and their modes are as narrow as possible.
 func TestWhoReads(t *testing.T) {
 	t.Parallel()
 	ns := namespace(t)

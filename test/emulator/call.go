@@ -110,7 +110,7 @@ func (e *Emulator) called(c *call) *problem {
 	return nil
 }
 
-// secret is the short name of the secret that the call is about, if any; of several with commas between them, which no name has.
+// secret returns the short name of the secret that the call is about, if any; of several with commas between them, which no name has.
 func (c *call) secret() string {
 	if c.action == batchAction {
 		var names []string
@@ -122,7 +122,7 @@ func (c *call) secret() string {
 	return shortName(c.params.Get("SecretName"))
 }
 
-// role is the ARN of the role to assume, or of the caller's role.
+// role returns the ARN of the role to assume, or of the caller's role.
 func (c *call) role() string { return cmp.Or(c.params.Get("RoleArn"), c.caller.role) }
 
 // endpoint tells a public or VPC endpoint's service and region from its host name, as in kms-vpc.cn-hangzhou.aliyuncs.com
@@ -142,7 +142,7 @@ func endpoint(host string) (service, string) {
 	return "", ""
 }
 
-// instanceID is the ID in the host name of a KMS instance's gateway.
+// instanceID returns the ID in the host name of a KMS instance's gateway.
 func instanceID(host string) string {
 	id, ok := strings.CutSuffix(host, ".cryptoservice.kms.aliyuncs.com")
 	if !ok || strings.Contains(id, ".") {
@@ -175,7 +175,7 @@ func requestID() string {
 	return fmt.Sprintf("%X-%X-%X-%X-%X", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// ServeHTTP answers as the gateway of the three services does. Answers are always JSON; the real gateway gives XML to those who
+// ServeHTTP answers as the gateway of the three services does. Answers are always JSON; the real gateway gives XML to clients that
 // do not ask for JSON, which no SDK does.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) { e.serve(w, r, "") }
 

@@ -73,7 +73,7 @@ func TestBothStyles(t *testing.T) {
 	}
 }
 
-// Nobody without a session gets anything but a refusal in the documented form.
+// A caller without a session gets only a refusal in the documented form.
 func FuzzStrangers(f *testing.F) {
 	e, err := New(Config{Account: "1", Secrets: []Secret{{Name: "a", Value: Value{Text: "the value"}}}})
 	if err != nil {

@@ -64,7 +64,7 @@ func (t *tally) add(c *call, code string) {
 	t.counts[Call{Action: c.action, Secret: c.secret(), Role: c.role(), Code: code}]++
 }
 
-// Calls tells how often what was called.
+// Calls returns the number of calls of each kind.
 func (e *Emulator) Calls() CallCounts {
 	e.calls.mu.Lock()
 	defer e.calls.mu.Unlock()

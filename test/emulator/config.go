@@ -102,7 +102,7 @@ type Instance struct {
 	Region  string `yaml:"region"`
 	// ID as in kst-hzz62ee817bvyyr5x.
 	ID string `yaml:"id"`
-	// AccessPoints are the application access points, the identities of those who have no RAM identity.
+	// AccessPoints are the application access points, the identities of programs without a RAM identity.
 	AccessPoints []AccessPoint `yaml:"accessPoints"`
 }
 

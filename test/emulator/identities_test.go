@@ -29,7 +29,7 @@ func mayAssume(resource string) string {
 	return `{"Version":"1","Statement":[{"Effect":"Allow","Action":"sts:AssumeRole","Resource":"` + resource + `"}]}`
 }
 
-// identities is a cloud with a user, and with roles that trust whom their names say.
+// identities starts a cloud with a user, and with roles whose names say which principal they trust.
 func identities(t *testing.T, changes ...func(*emulator.Config)) *emulatortest.Server {
 	t.Helper()
 	issuer := emulatortest.NewIssuer(t, emulatortest.IssuerURL)
@@ -93,7 +93,7 @@ func TestAssumeRole(t *testing.T) {
 		{"user that the role does not name", user, "acs:ram::1234567890123456:role/trusts-other", "", "NoPermission"},
 		{"user whose policies do not allow it", user, "acs:ram::1234567890123456:role/node", "", "NoPermission"},
 		{"session that the role does not name", pod, "acs:ram::1234567890123456:role/trusts-user", "", "NoPermission"},
-		{"no such role", user, "acs:ram::1234567890123456:role/trusts-nobody", "", "EntityNotExist.Role"},
+		{"no such role", user, "acs:ram::1234567890123456:role/missing", "", "EntityNotExist.Role"},
 		{"wrong secret", &providers.Credentials{AccessKeyId: userKey, AccessKeySecret: "x"}, "acs:ram::1234567890123456:role/trusts-user", "",
 			"SignatureDoesNotMatch"},
 		{"no such key", &providers.Credentials{AccessKeyId: "LTAI-x", AccessKeySecret: "x"}, "acs:ram::1234567890123456:role/trusts-user", "",

@@ -114,7 +114,7 @@ func (e *Emulator) giveNodeCredentials(c *call, name string) answer {
 	return newAnswer(c, http.StatusOK, CodeOK, "application/json", body)
 }
 
-// nodeRole is the role of the node, if the call has a token and the role lets nodes use it.
+// nodeRole returns the role of the node, if the call has a token and the role lets nodes use it.
 func (e *Emulator) nodeRole(c *call) (role, *answer) {
 	if !e.metadata.valid(c.request.Header.Get(metadataToken), c.now) {
 		a := plain(c, http.StatusForbidden, "403 - Forbidden")

@@ -93,7 +93,7 @@ func appendText(b []byte, number uint64, text string) []byte {
 	return append(b, text...)
 }
 
-// protobuf is the answer as the instance gateway's protocol has it.
+// protobuf returns the answer as the instance gateway's protocol has it.
 func (a getSecretValueAnswer) protobuf() []byte {
 	var b []byte
 	text := func(number uint64, value string) { b = appendText(b, number, value) }
@@ -115,7 +115,7 @@ func (a getSecretValueAnswer) protobuf() []byte {
 	return b
 }
 
-// protobuf is the refusal as the instance gateway's protocol has it.
+// protobuf returns the refusal as the instance gateway's protocol has it.
 func (p *problem) protobuf(c *call) []byte {
 	b := binary.AppendUvarint(binary.AppendUvarint(nil, 1<<3|varint), uint64(p.status))
 	return appendText(appendText(appendText(b, 2, p.code), 3, p.message), 4, c.id)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Nobody without a client key gets a value, whatever the bytes.
+// A caller without a client key gets no value, whatever it sends.
 func FuzzProtobufStrangers(f *testing.F) {
 	e, err := New(Config{Account: "1", Secrets: []Secret{{Name: "a", Value: Value{Text: "the value"}}}, Instances: []Instance{{ID: "i"}}})
 	if err != nil {

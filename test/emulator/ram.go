@@ -211,7 +211,7 @@ func (r *directory) addUser(in User, d defaults) error {
 	return nil
 }
 
-// accessKey is the caller that signs with a RAM user's key.
+// accessKey returns the caller that signs with a RAM user's key.
 func (r *directory) accessKey(id string) (session, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -223,7 +223,7 @@ func (r *directory) accessKey(id string) (session, bool) {
 	return session{accessKeyID: id, secret: key.secret, user: u.arn, name: u.name, account: u.account}, true
 }
 
-// permissions are the policies attached to the caller's user or role. A role deleted since has none left.
+// permissions returns the policies attached to the caller's user or role. A role deleted since has none left.
 func (r *directory) permissions(caller session) []policy.Document {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -83,7 +83,7 @@ func (v Value) check() error {
 	if v.Binary != "" {
 		raw, err := base64.StdEncoding.DecodeString(v.Binary)
 		if err != nil {
-			// The decoder's error is not wrapped: it tells of the value.
+			// The decoder's error is not wrapped: it reveals a part of the value.
 			return errors.New("binary is not base64")
 		}
 		size = len(raw)

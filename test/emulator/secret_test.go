@@ -20,7 +20,7 @@ func TestVersionsAndStages(t *testing.T) {
 	}
 	for _, x := range []struct{ id, stage, want string }{
 		{"", "", "3"},
-		{"one", "", "1"}, // a version without a stage is still there for those who know its ID
+		{"one", "", "1"}, // a version without a stage can still be read by its ID
 		{"two", "", "2"},
 		{"", stagePrevious, "2"},
 		{"", "blue", "3"},

@@ -19,7 +19,7 @@ import (
 // KMS documents for the real one.
 const forgetAfter = time.Hour
 
-// session is who signs a call: a temporary identity that STS gave out, a RAM user by an access key of its own, or an
+// session is the signer of a call: a temporary identity that STS issued, a RAM user with an access key of its own, or an
 // application access point by its client key.
 type session struct {
 	accessKeyID string
@@ -40,7 +40,7 @@ type session struct {
 // ended reports whether a session's time is over.
 func (s session) ended(now time.Time) bool { return !s.expires.IsZero() && !now.Before(s.expires) }
 
-// arns are the names by which a trust policy may mean the caller.
+// arns returns the names by which a trust policy may mean the caller.
 func (s session) arns() []string {
 	names := []string{"acs:ram::" + s.account + ":root"}
 	for _, arn := range []string{s.user, s.role} {
@@ -51,7 +51,7 @@ func (s session) arns() []string {
 	return names
 }
 
-// kind is the caller's type as RAM calls it in a refusal.
+// kind returns the caller's type as RAM calls it in a refusal.
 func (s session) kind() string {
 	switch {
 	case s.user != "":
@@ -216,7 +216,7 @@ func missingSessionName() *problem {
 	return problemf(http.StatusBadRequest, "MissingRoleSessionName", "RoleSessionName is mandatory for this action.")
 }
 
-// id is a number like those of RAM, made of the ARN so that it is the same in every run.
+// id returns a number like those of RAM, made of the ARN so that it is the same in every run.
 func (r role) id() string {
 	h := fnv.New64a()
 	h.Write([]byte(r.arn))

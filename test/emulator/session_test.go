@@ -97,7 +97,7 @@ func TestRequestDates(t *testing.T) {
 	}
 }
 
-// A nonce is remembered for as long as its request could be replayed, and not for ever.
+// A nonce is remembered for as long as its request could be replayed, and no longer.
 func TestNonces(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	e, s := cloudAt(t, &now)

@@ -110,7 +110,7 @@ func secretARN(name string, d defaults) string {
 	return (&Secret{Account: d.account, Region: d.region, Name: name}).arn()
 }
 
-// shortName is the name in a secret's ARN, or the name itself.
+// shortName returns the name in a secret's ARN, or the name itself.
 func shortName(name string) string {
 	if _, after, ok := strings.Cut(name, ":secret/"); ok && strings.HasPrefix(name, "acs:kms:") {
 		return after

@@ -98,14 +98,14 @@ func (s *Server) Delete(path string) {
 	}
 }
 
-// Get is the object at a path, nil if there is none.
+// Get returns the object at a path, nil if there is none.
 func (s *Server) Get(path string) Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.objects[path]
 }
 
-// Find are the objects whose path begins so.
+// Find returns the objects whose path begins so.
 func (s *Server) Find(prefix string) []Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()

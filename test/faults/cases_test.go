@@ -15,7 +15,7 @@ import (
 
 const gatewayName = "kms-vpc.cn-hangzhou.aliyuncs.com"
 
-// faults are all that break for a while, or for ever, in real time; the first part of a name says what.
+// faults returns all faults in real time, temporary and permanent ones; the first part of a name says what breaks.
 func faults() []fault {
 	return []fault{
 		ofKMS("500", 2, 0, "InternalFailure", emulator.Fault{Status: 500, Code: "InternalFailure"}),

@@ -96,7 +96,7 @@ func TestFaults(t *testing.T) {
 	warmUp(t)
 	goroutines, descriptors := runtime.NumGoroutine(), open(t)
 	results := &table{rows: map[string]row{}}
-	// Those in virtual time take none, and go first: what New sets for the whole process is set while nobody uses it.
+	// Faults in virtual time go first and take no time: New sets state of the whole process, which no test may use meanwhile.
 	t.Run(hourDown, func(t *testing.T) { hourWithoutKMS(t, results) })
 	t.Run(minuteDown, func(t *testing.T) { startWithoutKMS(t, results) })
 	t.Run("all", func(t *testing.T) {

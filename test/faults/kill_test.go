@@ -23,7 +23,7 @@ const (
 )
 
 // killAtRandom kills sidecars, processes of their own, while the secret changes: the files are of one generation at each
-// end, never of an older one than before, and whoever comes next goes on from there.
+// end, never of an older one than before, and the next sidecar goes on from there.
 func killAtRandom(t *testing.T) row {
 	p := newPod(t)
 	for i := range p.doc.Files { // of one secret, which changes at one moment

@@ -36,7 +36,7 @@ const (
 // otherUser runs the agent if the test may choose: for root, /proc has no secrets.
 const otherUser = 65532
 
-// evidence is everything that anybody but the pod's containers could see of an agent, by where it was seen.
+// evidence is everything that is visible of an agent outside of the pod's containers, by the place where it was seen.
 type evidence struct {
 	t       *testing.T
 	secrets []string // that must not be in it
@@ -93,8 +93,8 @@ func (p *pod) directory(name string) string {
 	return path
 }
 
-// newLeakyPod has everything that an agent can give away a secret with: files, variables, the local API, metrics, a log with
-// all that there is to say, and somebody to tell of changes.
+// newLeakyPod has every channel by which an agent can reveal a secret: files, variables, the local API, metrics, the log at its most
+// verbose level, and notifications.
 func newLeakyPod(t *testing.T) *pod {
 	p := newPod(t)
 	root, err := os.MkdirTemp("", "leak") // short: it has a socket in it
@@ -139,7 +139,7 @@ func (p *pod) asOtherUser(commands ...*exec.Cmd) {
 }
 
 // A pod's whole life: nothing that the agent writes, answers or shows of itself holds a value, but its files, the answers of
-// the local API to who has its token, and the environment of the process that it becomes.
+// the local API to callers with its token, and the environment of the process that it becomes.
 func TestNothingLeaksFromAPodThatWorks(t *testing.T) {
 	p := newLeakyPod(t)
 	e := gather(t, p)
@@ -250,7 +250,7 @@ func (p *pod) lookAround(e *evidence, pid int) {
 	}
 }
 
-// becomes has the agent become a command with the pod's variables: they are in its environment, and in nobody else's command
+// becomes has the agent become a command with the pod's variables: they are in its environment, and in no command
 // line.
 func (p *pod) becomes(e *evidence) {
 	p.t.Helper()
@@ -324,7 +324,7 @@ func (p *pod) lookAtFiles(e *evidence) {
 	}
 }
 
-// until waits for something that no channel tells of.
+// until polls for a condition that no channel reports.
 func (p *pod) until(what string, done func() bool) {
 	p.t.Helper()
 	deadline := time.After(p.patience)

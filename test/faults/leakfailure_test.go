@@ -13,7 +13,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/authority"
 )
 
-// What cannot be made of a value, and whoever quotes what he was sent, is where errors give values away.
+// Errors reveal values where a value cannot be decoded, and where a program quotes what it received.
 func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 	file := func(f agentconfig.File) func(*pod) {
 		f.Path, f.Mode = "bad", 0o400
@@ -101,7 +101,7 @@ func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 	}
 }
 
-// What a sidecar finds may be somebody's work.
+// The state that a sidecar finds may be forged.
 func TestNothingLeaksFromADamagedState(t *testing.T) {
 	p := newLeakyPod(t)
 	files := []string{"state.json", "round.json", "pause.json", "sessions.json"}

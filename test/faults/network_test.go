@@ -65,7 +65,7 @@ func (z *zone) answer(query []byte) []byte {
 	return answer
 }
 
-// door is an address that refuses connections until it is opened, and that nobody else can take meanwhile.
+// door is an address that refuses connections until it is opened. It is reserved meanwhile.
 type door struct {
 	addr string
 	file *os.File

@@ -129,7 +129,7 @@ func (p *pod) agentOf(src *source.Source, m *metrics.Agent) *agent.Agent {
 }
 
 // await takes attempts until one is what the test waits for, which what says in words. All of them together may take no longer
-// than patience: an agent that tries for ever and never gets there is a failure, not a test without an end.
+// than patience, so that an agent that retries in vain fails the test instead of blocking it.
 func (p *pod) await(what string, wanted func(attempt) bool) attempt {
 	p.t.Helper()
 	deadline := time.After(p.patience)
@@ -249,7 +249,7 @@ func isGeneration(files map[string]file, n int) bool {
 	return reflect.DeepEqual(got, contents(n))
 }
 
-// describe says of which generations the files are; "?" is one that nobody ever wrote.
+// describe says of which generations the files are; "?" is a generation that was never written.
 func describe(files map[string]file, generations ...int) string {
 	counts := map[string]int{}
 	for path, f := range files {
@@ -275,7 +275,7 @@ func describe(files map[string]file, generations ...int) string {
 type journal struct {
 	mu       sync.Mutex
 	text     bytes.Buffer
-	attempts chan<- attempt // nil: nobody waits for them
+	attempts chan<- attempt // nil: no test waits for them
 }
 
 func (j *journal) Write(b []byte) (int, error) {

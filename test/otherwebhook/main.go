@@ -49,7 +49,7 @@ func has(list []named, name string) bool {
 
 func add(path string, value any) object { return object{"op": "add", "path": path, "value": value} }
 
-// mutate is the handler of a webhook that makes a JSON patch for a pod.
+// mutate returns the handler of a webhook that makes a JSON patch for a pod.
 func mutate(patch func(pod) array) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var review struct {

@@ -32,7 +32,7 @@ func TestMerge(t *testing.T) {
 	if got := merge(bundle, a, commonName, now); !strings.Contains(string(got), string(a)) || len(parse(got)) != maxBundle {
 		t.Errorf("an authority that came back is not in the bundle: %s", got)
 	}
-	if got := merge(a, b, "somebody else", now); string(got) != string(b) {
+	if got := merge(a, b, "another name", now); string(got) != string(b) {
 		t.Errorf("got\n%s\nwant the authority that is used, whatever its name, and no other\n%s", got, b)
 	}
 }

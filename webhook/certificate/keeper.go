@@ -29,7 +29,8 @@ type Keeper struct {
 	was     sync.Map // of *corev1.Secret, as last read, by name
 }
 
-// A task is the first thing that the cluster lacks. Without what nothing is lacking; without do it is for somebody else to do.
+// A task is the first object that is missing or wrong in the cluster. An empty what means that there is none. A nil do means that the
+// keeper only waits, because another component makes the object.
 type task struct {
 	what string
 	do   func(context.Context) error

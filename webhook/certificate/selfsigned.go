@@ -114,7 +114,7 @@ func soundPair(data map[string][]byte, now time.Time) (*tls.Certificate, error) 
 	return &pair, nil
 }
 
-// adding is a patch of nothing but the bundles that lack ca, for the state in which they were read; nil if none does.
+// adding returns a patch of nothing but the bundles that lack ca, for the state in which they were read; nil if none does.
 func adding(ca []byte, resourceVersion string, bundles [][]byte) ([]byte, error) {
 	type operation struct {
 		Op    string `json:"op"`
@@ -142,7 +142,7 @@ const (
 	backdated = time.Hour
 )
 
-// newAuthority is the data of a Secret with a new authority.
+// newAuthority returns the data of a Secret with a new authority.
 func newAuthority(now time.Time) (map[string][]byte, error) {
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: commonName}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
@@ -156,7 +156,7 @@ func newAuthority(now time.Time) (map[string][]byte, error) {
 	return data, nil
 }
 
-// sign is the data of a Secret with a new serving certificate for a name, which does not outlive the authority of the other data.
+// sign returns the data of a Secret with a new serving certificate for a name, which does not outlive the authority of the other data.
 func sign(authority map[string][]byte, name string, now time.Time) (map[string][]byte, error) {
 	by, err := tls.X509KeyPair(authority[corev1.TLSCertKey], authority[corev1.TLSPrivateKeyKey])
 	if err != nil {

@@ -51,7 +51,7 @@ func TestReplicasShareOneCertificate(t *testing.T) {
 	if webhook["aFieldOfTomorrow"] != "kept" || webhook["clientConfig"].(fakekube.Object)["service"] == nil {
 		t.Errorf("the patch lost something: %v", webhook)
 	}
-	// Whoever empties a bundle gets it back.
+	// The keeper fills a bundle that was emptied.
 	installConfigurations(kube)
 	eventually(t, "trusted again", settled)
 	// Without one of the Secrets, and without both, there is another certificate, the same for both.

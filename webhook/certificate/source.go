@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// A Source is the serving certificate of the process that listens. It follows what somebody else writes, to a folder or to a
-// Secret, and changes nothing in the cluster. There may be no certificate at first.
+// A Source is the serving certificate of the process that listens. It follows a folder or a Secret that another program writes, and
+// changes nothing in the cluster. There may be no certificate at first.
 type Source struct {
 	from     string // what is read, for people
 	dir      string // "": the Secret
@@ -182,7 +182,7 @@ func newHandover(o Options, t *trusted) *handover {
 	return &handover{trusted: t, name: o.serverName(), settle: settleTime, log: o.Log}
 }
 
-// serve is the certificate to serve, given the newest there is.
+// serve returns the certificate to serve, given the newest there is.
 func (h *handover) serve(newest *tls.Certificate) *tls.Certificate {
 	now := time.Now()
 	h.mu.Lock()

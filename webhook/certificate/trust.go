@@ -20,9 +20,8 @@ import (
 // maxBundle is how many authorities a bundle holds at most: the current one and some that replicas may still be serving by.
 const maxBundle = 4
 
-// merge is a bundle with ca in it beside the newest of those authorities in the old bundle that are still valid, all of them of one
-// common name, or of any if it is "". Whoever merges, in whatever order, gets the same bytes, so that replicas do not overwrite each
-// other indefinitely.
+// merge returns a bundle of ca and the newest valid authorities of the old bundle with the given common name, or with any if it is "".
+// The result does not depend on the order of merges, so that replicas do not overwrite each other indefinitely.
 func merge(bundle, ca []byte, commonName string, now time.Time) []byte {
 	current, others := parse(ca), parse(bundle)
 	others = slices.DeleteFunc(others, func(c *x509.Certificate) bool {
@@ -101,13 +100,13 @@ func bundlesOf(configuration client.Object) (bundles [][]byte) {
 	return bundles
 }
 
-// trusted is what the API server trusts the webhook by: the caBundles of the two webhook configurations.
+// trusted are the caBundles of the two webhook configurations, by which the API server trusts the webhook.
 type trusted struct {
 	configuration string
 	seen          atomic.Pointer[bundles]
 }
 
-// bundles are those of all webhooks that exist, as the API server last showed them.
+// bundles are the caBundles of all existing webhooks, as last read.
 type bundles struct {
 	all   [][]byte
 	since time.Time // zero: since before this process looked

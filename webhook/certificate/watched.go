@@ -26,7 +26,7 @@ const (
 	lookTimeout  = 20 * time.Second
 )
 
-// Options are what a certificate needs to know of the cluster.
+// Options say where in the cluster the certificate belongs.
 type Options struct {
 	REST          *rest.Config
 	Namespace     string // of the webhook
@@ -35,7 +35,7 @@ type Options struct {
 	Log           logr.Logger
 }
 
-// serverName is the DNS name by which the API server calls; "" is any.
+// serverName returns the DNS name by which the API server calls; "" is any.
 func (o Options) serverName() string {
 	if o.Namespace == "" {
 		return ""

@@ -49,7 +49,7 @@ const (
 	encodedHole = `"patch":"PHBhdGNoPg=="`
 )
 
-// OneLine is a text without line breaks: they are control characters, and the API server drops a warning that has any. Nor has it
+// OneLine returns a text without line breaks: they are control characters, and the API server drops a warning that has any. Nor has it
 // characters that change how those beside them look.
 func OneLine(text string) string {
 	unseen := func(r rune) bool {

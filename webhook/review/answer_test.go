@@ -60,7 +60,7 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestPanic: a bug is an answer, which quotes nothing of the pod; to those who only advise, too.
+// TestPanic: a panic becomes an answer that quotes nothing of the pod, also in an advisory webhook.
 func TestPanic(t *testing.T) {
 	for _, advisory := range []bool{false, true} {
 		var observed Verdict

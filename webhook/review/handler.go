@@ -176,7 +176,7 @@ func (h *Handler[T]) logVerdict(namespace string, v Verdict) {
 	case Denied:
 		h.Log.Info("Denied", "namespace", namespace, "reason", v.Reason)
 	default:
-		if verbose := h.Log.V(1); verbose.Enabled() { // arguments are values on the heap, whether anybody looks at them or not
+		if verbose := h.Log.V(1); verbose.Enabled() { // the arguments would be allocated even if the line is not logged
 			verbose.Info("Allowed", "namespace", namespace, "result", v.Result, "reason", v.Reason)
 		}
 	}

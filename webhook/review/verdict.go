@@ -43,7 +43,7 @@ var statusReasons = map[int32]metav1.StatusReason{
 	http.StatusInternalServerError: metav1.StatusReasonInternalError,
 }
 
-// advice is the verdict of somebody who is asked for advice only: what he cannot answer he lets pass.
+// advice turns an error into a warning, for webhooks that only advise.
 func (v Verdict) advice() Verdict {
 	if v.Result != Errored {
 		return v

@@ -1,6 +1,6 @@
 // Package share divides what a server has among callers that it does not know: connections, memory and look-ups. Each source (an
-// IP address) has a part of its own, so that a caller who takes all that it can get locks out no caller at another address; a limit
-// that is reached makes callers wait before it refuses them.
+// IP address) has a share of its own, so that a greedy caller locks out no caller at another address. At a limit, callers wait before
+// they are refused.
 package share
 
 import (
@@ -26,7 +26,7 @@ type Bytes struct {
 	over    *Lease
 }
 
-// NewBytes is a limit of so many bytes.
+// NewBytes returns a limit of so many bytes.
 func NewBytes(limit int) *Bytes {
 	return &Bytes{limit: limit, sources: map[string]int{}}
 }
@@ -107,7 +107,7 @@ func (b *Bytes) grant(l *Lease, n int) {
 	l.held += n
 }
 
-// next lets go on who can.
+// next grants the waiting requests that fit now.
 func (b *Bytes) next() {
 	b.waiting = slices.DeleteFunc(b.waiting, func(w *waiter) bool {
 		if !b.fits(w.lease, w.n) {

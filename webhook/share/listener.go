@@ -111,7 +111,7 @@ func (l *Listener) Track(of net.Conn, state http.ConnState) {
 	}
 }
 
-// Source is what is known of a caller with an address such as 10.1.2.3:4567: the part before the port.
+// Source returns the IP address of a caller: the part of 10.1.2.3:4567 before the port.
 func Source(address string) string {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

@@ -23,7 +23,7 @@ func take(t *testing.T, l *share.Lease, n int) (hurry bool) {
 	return hurry
 }
 
-// One source has half; who waits goes on when another gives back; who waits in vain is refused, at the end of its time.
+// One source gets half. A waiting caller goes on when another gives memory back, and is refused when its time is over.
 func TestBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := share.NewBytes(100)
@@ -94,7 +94,7 @@ func TestBytesOfManyAtOnce(t *testing.T) {
 	})
 }
 
-// The one that may go over the limit does not keep others from it forever, nor does one that gives up.
+// A caller that may exceed the limit does not block the others indefinitely, nor does one that gives up.
 func TestBytesAfterGivingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := share.NewBytes(10)

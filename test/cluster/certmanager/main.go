@@ -42,7 +42,7 @@ func run(ctx context.Context, name string, args []string) error {
 	return fmt.Errorf("no program called %q; there are controller, cainjector, webhook", name)
 }
 
-// chartFlags is a set that passes over the flags which cert-manager's chart gives and nothing here needs.
+// chartFlags returns a set that passes over the flags which cert-manager's chart gives and nothing here needs.
 func chartFlags(name string) *pflag.FlagSet {
 	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	flags.ParseErrorsAllowlist.UnknownFlags = true

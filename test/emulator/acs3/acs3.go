@@ -50,7 +50,7 @@ func ParseAuthorization(header string) (Authorization, error) {
 	return auth, nil
 }
 
-// CanonicalRequest is the text whose hash is signed. It covers the headers that must be signed, whichever the
+// CanonicalRequest returns the text whose hash is signed. It covers the headers that must be signed, whichever the
 // sender says that it signed: a header that was left out or added on the way gives another signature.
 func CanonicalRequest(r *http.Request, body []byte) string {
 	names, headers := canonicalHeaders(r)
@@ -64,13 +64,13 @@ func CanonicalRequest(r *http.Request, body []byte) string {
 	}, "\n")
 }
 
-// HashBody is the value of x-acs-content-sha256 for the body.
+// HashBody returns the value of x-acs-content-sha256 for the body.
 func HashBody(body []byte) string {
 	sum := sha256.Sum256(body)
 	return hex.EncodeToString(sum[:])
 }
 
-// StringToSign is the text that the access key's secret signs.
+// StringToSign returns the text that the access key's secret signs.
 func StringToSign(canonicalRequest string) string {
 	return Algorithm + "\n" + HashBody([]byte(canonicalRequest))
 }

@@ -1,4 +1,4 @@
-// Package authority is the emulator's certificate authority: it vouches for Alibaba Cloud's host names to those who
+// Package authority is the emulator's certificate authority: it vouches for Alibaba Cloud's host names to clients that
 // chose to trust it.
 package authority
 

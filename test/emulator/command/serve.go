@@ -127,7 +127,7 @@ func serve(ctx context.Context, s Streams, o serveOptions) error {
 	return group.Wait()
 }
 
-// loadAuthorities tells who signs for a host name: KMS instances have a private authority of their own.
+// loadAuthorities loads the authority that signs for each host name: KMS instances have a private authority of their own.
 func loadAuthorities(o serveOptions) (func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
 	public, err := authority.Load(o.caDir)
 	if err != nil {

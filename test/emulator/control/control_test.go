@@ -141,7 +141,7 @@ func TestMistakes(t *testing.T) {
 		"name":              {"PUT", "/secrets/a%20b", `{"text":"x"}`, 400},
 		"policy":            {"PUT", "/roles/a", `{"trustPolicy":"{}"}`, 400},
 		"fault of nothing":  {"POST", "/faults", `{"action":"GetSecretValue"}`, 400},
-		"fault's place":     {"POST", "/faults", `{"hang":"forever"}`, 400},
+		"fault's place":     {"POST", "/faults", `{"hang":"elsewhere"}`, 400},
 		"fault's duration":  {"POST", "/faults", `{"latency":"5"}`, 400},
 		"fault's status":    {"POST", "/faults", `{"status":99}`, 400},
 		"body over a limit": {"PUT", "/secrets/a", `{"text":"` + strings.Repeat("x", 2<<20) + `"}`, 400},

@@ -38,7 +38,7 @@ type Server struct {
 	Issuer *Issuer
 }
 
-// Config is a cloud with one OIDC provider, of the issuer, and one role, with the policies of Alibaba Cloud's own
+// Config returns a cloud with one OIDC provider, of the issuer, and one role, with the policies of Alibaba Cloud's own
 // example; it has no secrets. Tests change it before Start as they need.
 func Config(issuer *Issuer) emulator.Config {
 	return emulator.Config{
@@ -117,10 +117,10 @@ func newAuthority() *authority.Authority {
 	return ca
 }
 
-// CAPEM is the certificate authority of every server in this process.
+// CAPEM returns the certificate authority of every server in this process.
 func CAPEM() []byte { return sharedAuthority().PEM() }
 
-// Roots is the pool with CAPEM alone.
+// Roots returns the pool with CAPEM alone.
 func Roots() *x509.CertPool {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(CAPEM())
@@ -161,7 +161,7 @@ func (s *Server) StartMetadata(t testing.TB) (url string) {
 	return server.URL
 }
 
-// InstanceCAPEM is the private certificate authority of every instance's gateway in this process.
+// InstanceCAPEM returns the private certificate authority of every instance's gateway in this process.
 func InstanceCAPEM() []byte { return sharedInstanceAuthority().PEM() }
 
 // Put creates secrets or fails the test.

@@ -33,7 +33,7 @@ func NewIssuer(url string) (*Issuer, error) {
 	}, nil
 }
 
-// JWKS is the issuer's public key as a JSON Web Key Set.
+// JWKS returns the issuer's public key as a JSON Web Key Set.
 func (i *Issuer) JWKS() []byte {
 	document, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{i.key.Public()}})
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package policy evaluates Alibaba Cloud RAM policies: who may assume a role, and what the role may do.
+// Package policy evaluates Alibaba Cloud RAM policies: which principals may assume a role, and what the role may do.
 package policy
 
 import (
@@ -23,7 +23,7 @@ const (
 	ExplicitDeny
 )
 
-// String is the word that AccessDeniedDetail.NoPermissionType uses.
+// String returns the word that AccessDeniedDetail.NoPermissionType uses.
 func (d Decision) String() string {
 	switch d {
 	case Allow:
@@ -90,7 +90,7 @@ func ParsePermissions(text string) (Document, error) {
 	return doc, nil
 }
 
-// ParseTrust reads a trust policy, which says who may assume a role.
+// ParseTrust reads a trust policy, which says which principals may assume a role.
 func ParseTrust(text string) (Document, error) {
 	doc, err := parse(text)
 	if err != nil {

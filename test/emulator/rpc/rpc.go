@@ -21,7 +21,7 @@ const (
 	Version = "1.0"
 )
 
-// StringToSign is the text that the access key's secret signs.
+// StringToSign returns the text that the access key's secret signs.
 func StringToSign(method string, params url.Values) string {
 	var pairs []string
 	for name, values := range params {

@@ -311,7 +311,7 @@ func (s *apiServer) secret(w http.ResponseWriter, r *http.Request, namespace str
 		return
 	}
 	if !strings.Contains(r.Header.Get("Accept"), "as=PartialObjectMetadata") && r.Method != http.MethodDelete {
-		panic("somebody asks for a value")
+		panic("a request asks for a value")
 	}
 	switch r.Method {
 	case http.MethodGet:

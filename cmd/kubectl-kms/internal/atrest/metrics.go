@@ -115,7 +115,7 @@ func sample(line string) (name string, labels map[string]string, value float64, 
 	return name, labels, value, err == nil
 }
 
-// since is what has been counted after an earlier look at the same process.
+// since returns the counts after an earlier look at the same process.
 func (l look) since(earlier look) (done map[operation]float64, used map[use]float64) {
 	return difference(l.done, earlier.done), difference(l.used, earlier.used)
 }
@@ -130,7 +130,7 @@ func difference[K comparable](now, then map[K]float64) map[K]float64 {
 	return out
 }
 
-// plaintext is how a value is stored that no provider encrypted.
+// plaintext is the name of storage without encryption.
 const plaintext = "plaintext"
 
 const kmsV1, kmsV2 = "k8s:enc:kms:v1:", "k8s:enc:kms:v2:"
@@ -188,7 +188,7 @@ func kmsKeys(out map[string]float64, used map[use]float64, o operation, n float6
 	}
 }
 
-// latest is the key that a KMS provider last said is its own, "" if it said nothing.
+// latest returns the key that a KMS provider last said is its own, "" if it said nothing.
 func (l look) latest(provider string) (hash string) {
 	var at float64
 	for key, said := range l.current {

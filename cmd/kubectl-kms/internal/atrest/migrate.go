@@ -36,13 +36,13 @@ type MigrateOptions struct {
 	Again          bool   // all, even if an interrupted migration has done some already
 }
 
-// Annotation is what ACK's documentation rewrites Secrets with, by the time of doing so.
+// Annotation is the annotation with which ACK's documentation rewrites Secrets; its value is the time.
 const Annotation = "encryption-key-rotation-time"
 
 // fieldManager owns nothing: patches that change nothing leave no trace in managedFields.
 const fieldManager = "kubectl-kms-at-rest"
 
-// errFailed is that some objects could not be stored anew, which has been said.
+// errFailed says that some objects could not be rewritten. The errors have been printed.
 var errFailed = errors.New("some objects could not be stored anew; the same command tries them again")
 
 // Failed reports whether Migrate did what it could and some objects are left.
@@ -246,8 +246,8 @@ func (m *migration) key(resource schema.GroupVersionResource) (string, error) {
 	return key, nil
 }
 
-// fingerprint is the same as long as no API server shows another configuration or key. With processes, it is also another one after a
-// restart, before which there may have been any; "" does not tell.
+// fingerprint changes when an API server shows another configuration or key and, with processes, after a restart, which may have changed
+// either. "" means that it is not known.
 func (m *migration) fingerprint(processes bool) string {
 	var all []string
 	for _, s := range m.servers.reached() {

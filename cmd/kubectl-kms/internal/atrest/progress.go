@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// How often progress is shown: a line that rewrites itself, or plain lines.
+// Intervals of the progress line: one that is rewritten on a terminal, or plain lines.
 const (
 	everyRewritten = 100 * time.Millisecond
 	everyPlain     = 10 * time.Second

@@ -89,7 +89,7 @@ type Report struct {
 	Findings   []Finding   `json:"findings"`
 }
 
-// State is the worst of the findings.
+// State returns the worst of the findings.
 func (r Report) State() string {
 	state := Good
 	for _, f := range r.Findings {
@@ -222,7 +222,7 @@ func differ(servers []*server) string {
 	return ""
 }
 
-// kms are the keys that the KMS v2 providers say are theirs.
+// kms returns the keys that the KMS v2 providers say are theirs.
 func (s *server) kms() string {
 	providers := map[string]bool{}
 	for key := range s.last.current {
@@ -284,7 +284,7 @@ func (r *Report) resource(out Resource, writes string) {
 	}
 }
 
-// short is how something is stored, with a hash that fits into a line.
+// short describes how an object is stored, with a hash that fits into a line.
 func short(as string) string {
 	at := strings.Index(as, "sha256:")
 	if at < 0 {

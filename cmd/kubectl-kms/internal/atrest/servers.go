@@ -25,7 +25,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 )
 
-// A Cluster is asked with the rights of the person who runs the plugin.
+// A Cluster is accessed with the rights of the plugin's user.
 type Cluster struct {
 	REST  *rest.Config // its QPS is the most that is asked of one API server
 	Aside screen.Screen
@@ -55,7 +55,7 @@ type check struct {
 	ok   bool
 }
 
-// connect makes clients whose connections nobody shares: behind a load balancer too, a connection is one API server.
+// connect returns clients with a connection of their own, because a connection reaches one API server even behind a load balancer.
 func (c Cluster) connect(host string, direct bool) (*server, error) {
 	config := rest.CopyConfig(c.REST)
 	if direct {
@@ -130,7 +130,7 @@ type fleet struct {
 	unasked []string  // what does not say how many there are, and why
 }
 
-// seen are those that show their metrics.
+// seen returns the servers that show their metrics.
 func (s fleet) seen() (seen []*server) {
 	for _, server := range s.all {
 		if server.problem == nil {
@@ -218,7 +218,7 @@ func (c Cluster) direct(ctx context.Context, s *fleet, addresses []string) {
 	}
 }
 
-// unquoted is an error without the URL that was asked.
+// unquoted returns an error without the URL that was asked.
 func unquoted(err error) error {
 	if asked := new(url.Error); errors.As(err, &asked) {
 		return asked.Err
@@ -295,7 +295,7 @@ func liveAPIServers(ctx context.Context, kube kubernetes.Interface) (int, error)
 	return live, nil
 }
 
-// endpoints are the addresses of the Service kubernetes, which each API server writes itself.
+// endpoints returns the addresses of the Service kubernetes, which each API server writes itself.
 func endpoints(ctx context.Context, kube kubernetes.Interface) ([]string, error) {
 	slicesOf, err := kube.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).List(ctx,
 		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=kubernetes"})
@@ -317,7 +317,7 @@ func endpoints(ctx context.Context, kube kubernetes.Interface) ([]string, error)
 	return found, nil
 }
 
-// identity is what tells clusters apart.
+// identity returns a value that differs between clusters.
 func identity(ctx context.Context, s *server, host string) string {
 	if system, err := s.kube.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{}); err == nil {
 		return string(system.UID)

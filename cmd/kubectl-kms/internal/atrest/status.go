@@ -70,7 +70,7 @@ func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 	return r, nil
 }
 
-// name is a resource's as the metrics have it.
+// name returns the name of a resource in the metrics.
 func name(resource schema.GroupVersionResource) string { return resource.GroupResource().String() }
 
 // probe creates and deletes a Secret without content.

@@ -110,7 +110,7 @@ func TestStatus(t *testing.T) {
 			}
 			r, text := look1(t, s.address, o)
 			if c.probe {
-				// its Secret is gone, and counted by nobody
+				// its Secret is gone, and not counted
 				if e.secrets["default/probe"] != nil {
 					t.Error("the probe's Secret is left behind")
 				}
@@ -214,7 +214,7 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// What is deleted while it is counted is missed by nobody; what cannot be read is named.
+// A Secret that is deleted during the count is no error; one that cannot be read is named.
 func TestWhileCounting(t *testing.T) {
 	e := newEtcd(5, key1)
 	e.leases = 1

@@ -64,7 +64,7 @@ func (m *migration) svm(ctx context.Context, resource schema.GroupVersionResourc
 	return m.follow(ctx, migrations, made.GetName(), resource, total, since)
 }
 
-// own is a migration of the resource that an earlier run made and that has not ended.
+// own returns a migration of the resource that an earlier run made and that has not ended.
 func own(ctx context.Context, migrations dynamic.ResourceInterface, resource schema.GroupVersionResource) (*unstructured.Unstructured,
 	error) {
 	list, err := migrations.List(ctx, metav1.ListOptions{LabelSelector: ownLabel + "=" + fieldManager})

@@ -47,7 +47,7 @@ type PodState struct {
 // steps are the reasons of waiting that only say how far the kubelet is.
 var steps = []string{"", "PodInitializing", "ContainerCreating"}
 
-// Waiting are the reasons that a pod's own status gives.
+// Waiting returns the reasons that a pod's own status gives.
 func Waiting(pod *corev1.Pod) []Wait {
 	var all []Wait
 	for _, c := range pod.Status.Conditions {
@@ -63,7 +63,7 @@ func Waiting(pod *corev1.Pod) []Wait {
 	return all
 }
 
-// Warned is the last warning of the kubelet about what a pod needs before its containers are made; nil if there is none.
+// Warned returns the last warning of the kubelet about what a pod needs before its containers are made; nil if there is none.
 func Warned(ctx context.Context, kube kubernetes.Interface, pod *corev1.Pod) (*Wait, error) {
 	events, err := kube.CoreV1().Events(pod.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=" + pod.Name})
 	if err != nil {
@@ -82,7 +82,7 @@ func Warned(ctx context.Context, kube kubernetes.Interface, pod *corev1.Pod) (*W
 	return last, nil
 }
 
-// latest is when an event was last.
+// latest returns the time of an event's last occurrence.
 func latest(e corev1.Event) metav1.Time {
 	if e.LastTimestamp.IsZero() {
 		return metav1.Time{Time: e.EventTime.Time}
@@ -99,7 +99,7 @@ type Restart struct {
 	At        time.Time
 }
 
-// Restarted are the containers of these names that have restarted since the pod was ready to run its own.
+// Restarted returns the containers of these names that have restarted since the pod was ready to run its own.
 func Restarted(pod *corev1.Pod, names ...string) []Restart {
 	var all []Restart
 	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
@@ -114,7 +114,7 @@ func Restarted(pod *corev1.Pod, names ...string) []Restart {
 // OutOfMemory reports whether the kernel ended the container for want of memory.
 func (r Restart) OutOfMemory() bool { return r.Reason == "OOMKilled" }
 
-// Says is the restart in words.
+// Says describes the restart.
 func (r Restart) Says(now time.Time) string {
 	times := "once"
 	if r.Times > 1 {
@@ -123,5 +123,5 @@ func (r Restart) Says(now time.Time) string {
 	return fmt.Sprintf("%s has restarted %s, last %s ago after %s (exit code %d)", r.Container, times, Since(r.At, now), r.Reason, r.Code)
 }
 
-// Since is an age in words. What is of a clock ahead of this one has happened just now.
+// Since returns an age in words. A time that is ahead of this clock counts as now.
 func Since(at, now time.Time) string { return duration.HumanDuration(max(0, now.Sub(at))) }

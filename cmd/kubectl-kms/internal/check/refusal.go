@@ -26,7 +26,7 @@ func (r Refusal) Ours() bool {
 	return strings.Contains(r.Message, "kms.alibabacloud.com") || strings.Contains(r.Message, "'kms-agent-injector'")
 }
 
-// Refusals are those that events speak of; some may be over.
+// Refusals returns the refusals in events; some may be over.
 func Refusals(ctx context.Context, kube kubernetes.Interface, namespace string) ([]Refusal, error) {
 	events, err := kube.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: "reason=FailedCreate"})
 	if err != nil {
@@ -50,7 +50,7 @@ func Refusals(ctx context.Context, kube kubernetes.Interface, namespace string) 
 	return all, nil
 }
 
-// Missing is how many pods the controller lacks now; 0 if there is no such controller any more.
+// Missing returns how many pods the controller lacks now; 0 if the controller is gone.
 func (r Refusal) Missing(ctx context.Context, kube kubernetes.Interface) (int32, error) {
 	missing, err := r.missing(ctx, kube)
 	if apierrors.IsNotFound(err) {

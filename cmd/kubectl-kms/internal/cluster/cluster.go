@@ -17,7 +17,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
 
-// What the chart calls things.
+// Names of the chart's objects.
 const (
 	Configuration  = "kms-agent-injector" // of the two webhook configurations
 	Deployment     = "kms-webhook"
@@ -35,13 +35,13 @@ type InvalidError struct {
 func (e *InvalidError) Error() string { return "ConfigMap " + e.ConfigMap + ": " + e.Err.Error() }
 func (e *InvalidError) Unwrap() error { return e.Err }
 
-// A Client asks the API server as the person who runs the plugin.
+// A Client calls the API server with the credentials of the plugin's user.
 type Client struct {
 	Kube             kubernetes.Interface
 	WebhookNamespace string // of the release; "": where its webhook configuration says
 }
 
-// Release is the namespace of the webhook.
+// Release returns the namespace of the webhook.
 func (c Client) Release(ctx context.Context) string {
 	if c.WebhookNamespace != "" {
 		return c.WebhookNamespace
@@ -57,7 +57,7 @@ func (c Client) Release(ctx context.Context) string {
 	return usualNamespace
 }
 
-// Version is that of the webhook, as its chart labels the Deployment.
+// Version returns the version of the webhook, from the label of its Deployment.
 func (c Client) Version(ctx context.Context) (string, error) {
 	deployment, err := c.deployment(ctx, c.Release(ctx))
 	if err != nil {
@@ -66,7 +66,7 @@ func (c Client) Version(ctx context.Context) (string, error) {
 	return cmp.Or(deployment.Labels["app.kubernetes.io/version"], "of no known version"), nil
 }
 
-// deployment is the webhook's.
+// deployment returns the webhook's Deployment.
 func (c Client) deployment(ctx context.Context, namespace string) (*appsv1.Deployment, error) {
 	deployment, err := c.Kube.AppsV1().Deployments(namespace).Get(ctx, Deployment, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -75,7 +75,7 @@ func (c Client) deployment(ctx context.Context, namespace string) (*appsv1.Deplo
 	return deployment, err
 }
 
-// Policy is the webhook's configuration, and the version of the API server.
+// Policy returns the webhook's configuration, and the version of the API server.
 func (c Client) Policy(ctx context.Context) (policy clusterconfig.Config, version string, err error) {
 	fail := func(err error) (clusterconfig.Config, string, error) {
 		return clusterconfig.Config{}, "", fmt.Errorf("read the webhook's configuration: %w", err)
@@ -145,7 +145,7 @@ func absent(err error, what string) error {
 	return fmt.Errorf("read %s: %w", what, err)
 }
 
-// Issuer is who signs the cluster's ServiceAccount tokens.
+// Issuer returns the issuer of the cluster's ServiceAccount tokens.
 func (c Client) Issuer(ctx context.Context) (string, error) {
 	text, err := c.Kube.Discovery().RESTClient().Get().AbsPath("/.well-known/openid-configuration").DoRaw(ctx)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/atrest"
 )
 
-// atRestFlags are those of both commands.
+// atRestFlags are the flags of both commands.
 type atRestFlags struct {
 	resources []string
 	servers   int

@@ -27,7 +27,7 @@ const (
 	exitBroken = 2 // of commands that judge: it could not be looked at, for whatever reason
 )
 
-// What commands that judge return when they have said what is wrong, or what they could not look at.
+// Errors of commands that have already printed what is wrong, or what they could not look at.
 var (
 	errWrong  = errors.New("what was looked at is wrong")
 	errUnsure = errors.New("not everything could be looked at")

@@ -59,8 +59,8 @@ func TestValidate(t *testing.T) {
 	}{
 		"right": {account + deployment, []string{"--config", operator}, 0, "1 pod looked at, 1 asking for injection (policy: " +
 			operator + "): 0 mistakes, 0 warnings"},
-		"nobody asks": {"kind: Pod\nspec: {containers: [{name: a}]}\n", []string{"--config", operator}, 0, "1 pod looked at, 0 asking"},
-		"no pods":     {account, []string{"--config", operator}, 0, "0 pods"},
+		"no request": {"kind: Pod\nspec: {containers: [{name: a}]}\n", []string{"--config", operator}, 0, "1 pod looked at, 0 asking"},
+		"no pods":    {account, []string{"--config", operator}, 0, "0 pods"},
 		"typing error": {strings.ReplaceAll(deployment, "secret.db", "secrt.db"), []string{"--offline"}, 1,
 			"-:9: mistake: Deployment shop/web: kms.alibabacloud.com/secrt.db: unknown annotation; did you mean kms.alibabacloud.com/secret.db?"},
 		"JMESPath": {strings.ReplaceAll(deployment, "app/prod/db", "\"{name: a, format: env, keys: {A: 'b['}}\""),
@@ -94,7 +94,7 @@ func TestValidate(t *testing.T) {
 			"-:6: warning: CronJob default/: kms.alibabacloud.com/inject: has no effect here, only on pods; move it to " +
 				"spec.jobTemplate.spec.template.metadata.annotations\n"},
 		"another prefix": {strings.ReplaceAll(deployment, "kms.alibabacloud.com/", "kms.alibabacloud/"), []string{"--offline"}, 0,
-			"-:8: warning: Deployment shop/web: kms.alibabacloud/inject: is not read by anybody; did you mean kms.alibabacloud.com/inject?\n"},
+			"-:8: warning: Deployment shop/web: kms.alibabacloud/inject: has no effect; did you mean kms.alibabacloud.com/inject?\n"},
 		"not YAML":        {"a: [", []string{"--offline"}, 2, "not checked"},
 		"no policy there": {deployment, []string{"--config", "none.yaml"}, 2, "none.yaml"},
 		"odd output":      {deployment, []string{"-o", "xml"}, 2, "xml"},

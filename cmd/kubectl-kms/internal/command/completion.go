@@ -24,7 +24,7 @@ func (sh *shell) completeNamespaces(cmd *cobra.Command, _ []string, _ string) ([
 	})
 }
 
-// names are what a shell is offered of the cluster. Where it cannot be asked, nothing is offered: names of files would be wrong.
+// names completes names of the cluster's objects. If the cluster does not answer, there are none: names of files would be wrong.
 func (sh *shell) names(cmd *cobra.Command, list func(context.Context, kubernetes.Interface) (runtime.Object, error)) (names []string,
 	_ cobra.ShellCompDirective) {
 	client, err := sh.client()

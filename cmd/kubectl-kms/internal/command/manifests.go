@@ -13,7 +13,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// manifestFlags are those of the commands that read manifests.
+// manifestFlags are the flags of commands that read manifests.
 type manifestFlags struct {
 	source  manifest.Source
 	config  string // file of the webhook's configuration

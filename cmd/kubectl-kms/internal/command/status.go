@@ -29,11 +29,11 @@ func (sh *shell) status() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [POD...]",
 		Short: "List pods: role, secrets, versions, freshness",
-		Long: "Lists the pods of a namespace that ask for the agent: as whom they read which secrets, which versions their files have, and\n" +
-			"when KMS last gave them; below that, what is wrong and why. Versions and times come from the agents (kms-agent status, by\n" +
-			"exec); they say no value. Pods in mode init say what they started with. Without the right to exec there is what\n" +
-			"the pods' own status tells.\n\n" +
-			"Exit code: 0 nothing is wrong, 1 something is, 2 some of it could not be seen.",
+		Long: "Lists the pods of a namespace that ask for the agent: their role and secrets, the versions in their files, and when the agent\n" +
+			"last fetched them; below that, what is wrong and why. Versions and times come from the agents (kms-agent status, by exec),\n" +
+			"values never do. Pods in mode init show what they started with. Without the right to exec, the list shows what the pods'\n" +
+			"own status says.\n\n" +
+			"Exit code: 0 nothing is wrong, 1 something is, 2 something could not be read.",
 		Annotations: map[string]string{judges: "not looked at"},
 		Example: `  # The pods of the current namespace
   kubectl kms status
@@ -110,7 +110,7 @@ func within(namespace string) string {
 	return "namespace " + namespace
 }
 
-// podsOf are the pods of these names, or all that a selector matches, which may be many: they come in pages.
+// podsOf returns the pods of these names, or all that a selector matches, which may be many: they come in pages.
 func podsOf(ctx context.Context, client cluster.Client, namespace, selector string, names []string) ([]corev1.Pod, error) {
 	var pods []corev1.Pod
 	ask := client.Kube.CoreV1().Pods(namespace)

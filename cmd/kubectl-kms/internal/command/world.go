@@ -82,7 +82,7 @@ func (sh *shell) anywhere(ctx context.Context, f *manifestFlags) (decide.World, 
 	return decide.World{Injector: in, PlainSidecars: !native, Cluster: client}, "the cluster's", err
 }
 
-// configured is the injector of a webhook's configuration in a file. The error is a mistake in it.
+// configured returns the injector of a webhook's configuration in a file. The error is a mistake in it.
 func (sh *shell) configured(file string, document []byte) (*injector.Injector, error) {
 	policy, err := clusterconfig.Load(document, func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
@@ -96,7 +96,7 @@ func (sh *shell) configured(file string, document []byte) (*injector.Injector, e
 	return injector.New(policy, sh.version)
 }
 
-// anything is a configuration that allows everything, to check what does not depend on one. What only a real one could say is in angle
+// anything returns a configuration that allows everything, to check what does not depend on one. What only a real one could say is in angle
 // brackets, for messages that name it.
 func (sh *shell) anything() (*injector.Injector, error) {
 	policy, err := clusterconfig.Read([]byte(`{accountID: "0", clusterID: none, region: cn-hangzhou, agent: {image: kms-agent}, allow: {
@@ -123,7 +123,7 @@ func (sh *shell) client() (cluster.Client, error) {
 	return cluster.Client{Kube: kube, WebhookNamespace: sh.webhookNamespace}, err
 }
 
-// namespace is that of objects which name none.
+// namespace returns the namespace of objects without one.
 func (sh *shell) namespace() string {
 	namespace, _, err := sh.kube.ToRawKubeConfigLoader().Namespace()
 	if err != nil || namespace == "" {

@@ -24,7 +24,7 @@ type World struct {
 	RoleARN       string // of ServiceAccounts that exist neither in manifests nor in the cluster; "": they have none
 }
 
-// ErrUnknown is about an object that is in no manifest, when no cluster may be asked.
+// ErrUnknown says that an object is in no manifest, and that no cluster may be asked.
 var ErrUnknown = unknownError("is not among the manifests, and no cluster is asked; add it to the files of -f, or name its role: " +
 	"--role-arn acs:ram::<account>:role/<name>")
 
@@ -92,7 +92,7 @@ type manifests struct {
 	namespaces map[string]map[string]string    // labels
 }
 
-// With is the world in which manifests have been applied: what they say of ServiceAccounts and namespaces comes first. Objects
+// With returns the world after the manifests were applied: their ServiceAccounts and namespaces take precedence. Objects
 // that name no namespace go to the default one.
 func (w World) With(documents []*manifest.Document, defaultNamespace string) World {
 	m := manifests{before: w, accounts: map[[2]string]map[string]string{}, namespaces: map[string]map[string]string{}}
@@ -144,7 +144,7 @@ func (w World) optedIn(ctx context.Context, namespace string) string {
 	return ""
 }
 
-// unseen is what to know of annotations in an object in which no pod was found.
+// unseen returns the warning about annotations in an object without a known pod template.
 func unseen(kind string) string {
 	return fmt.Sprintf("no pod was found in this %s, so that nothing is injected here and only the annotations themselves are looked at; "+
 		"look at a pod that it makes: kubectl get pod <name> -o yaml | kubectl kms validate -f -", kind)

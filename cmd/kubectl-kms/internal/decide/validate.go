@@ -97,7 +97,7 @@ func (r *Report) strays(o manifest.Object, namespace string) {
 	}
 }
 
-// overlooked warns of annotations that nobody reads, for where they are or for a mistake in their prefix.
+// overlooked warns of annotations that have no effect, because of their place or a mistake in their prefix.
 func (r *Report) overlooked(pod manifest.Pod, namespace string) {
 	for _, key := range podconfig.Misplaced(pod.Above, pod.Annotations) {
 		r.add(pod.Object, pod.AboveLine(key), namespace, Warning, key,
@@ -105,7 +105,7 @@ func (r *Report) overlooked(pod manifest.Pod, namespace string) {
 	}
 	meant := podconfig.Misspelt(pod.Annotations)
 	for _, key := range slices.Sorted(maps.Keys(meant)) {
-		r.add(pod.Object, pod.AnnotationLine(key), namespace, Warning, key, "is not read by anybody; did you mean "+meant[key]+"?")
+		r.add(pod.Object, pod.AnnotationLine(key), namespace, Warning, key, "has no effect; did you mean "+meant[key]+"?")
 	}
 }
 

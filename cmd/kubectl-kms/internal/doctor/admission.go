@@ -35,7 +35,7 @@ func (e *examination) namespaceLabel(ctx context.Context) {
 	}
 }
 
-// webhookPath is the way from the API server to the webhook.
+// webhookPath checks the way from the API server to the webhook.
 func (e *examination) webhookPath(ctx context.Context) {
 	skip := func(because string, links ...string) {
 		for _, link := range links {
@@ -46,13 +46,13 @@ func (e *examination) webhookPath(ctx context.Context) {
 	switch {
 	case apierrors.IsNotFound(err):
 		e.add(Webhook, Broken, "there is no MutatingWebhookConfiguration "+cluster.Configuration+": nothing is injected anywhere", reinstall)
-		skip("nobody calls the webhook", Endpoints, Certificate)
+		skip("the API server does not call the webhook", Endpoints, Certificate)
 		return
 	case err != nil:
 		e.add(Webhook, Unseen, fmt.Sprintf("the MutatingWebhookConfiguration %s cannot be read: %v", cluster.Configuration, err), "")
 	case len(all.Webhooks) == 0 || all.Webhooks[0].ClientConfig.Service == nil:
 		e.add(Webhook, Broken, "the MutatingWebhookConfiguration "+cluster.Configuration+" does not point to a Service", reinstall)
-		skip("nobody calls the webhook", Endpoints, Certificate)
+		skip("the API server does not call the webhook", Endpoints, Certificate)
 		return
 	}
 	var webhook *admissionv1.MutatingWebhook
@@ -62,7 +62,7 @@ func (e *examination) webhookPath(ctx context.Context) {
 	}
 	ready := e.endpoints(ctx, e.Client.Release(ctx))
 	if !ready {
-		skip("nobody answers", Certificate)
+		skip("no pod of the webhook is ready", Certificate)
 		return
 	}
 	e.certificate(ctx, webhook, all)
@@ -86,7 +86,7 @@ func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
 	}
 }
 
-// settings is about the webhook's configuration.
+// settings checks the webhook's configuration.
 func (e *examination) settings() {
 	var invalid *cluster.InvalidError
 	switch {
@@ -101,7 +101,7 @@ func (e *examination) settings() {
 	}
 }
 
-// endpoints looks for pods of the webhook that are ready.
+// endpoints checks that a pod of the webhook is ready.
 func (e *examination) endpoints(ctx context.Context, namespace string) bool {
 	slices, err := e.Client.Kube.DiscoveryV1().EndpointSlices(namespace).List(ctx,
 		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + cluster.Service})

@@ -88,7 +88,7 @@ func authority(bundle []byte, now time.Time) (string, error) {
 	return "its authority is good until " + last.Format(time.DateOnly) + "; ", nil
 }
 
-// bystander is a pod that the webhook is asked about and leaves as it is.
+// bystander returns a pod that the webhook is asked about and leaves as it is.
 func bystander() *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "kms-doctor-", Annotations: map[string]string{podconfig.Prefix + "inject": "false"}},

@@ -13,7 +13,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
-// of are the problems with a link.
+// of returns the problems with a link.
 func (e *examination) of(link string) []status.Problem {
 	return slices.DeleteFunc(slices.Clone(e.wrong), func(p status.Problem) bool { return string(p.Link) != link })
 }
@@ -155,7 +155,7 @@ func (e *examination) unwritten() *status.Problem {
 	return nil
 }
 
-// onChange is whether the programs that are to be told of changes were told.
+// onChange reports whether the notifications of changes succeeded.
 func (e *examination) onChange(now time.Time) {
 	if e.agent == nil {
 		e.add(OnChange, Unneeded, "there is no injected pod", "")
@@ -166,7 +166,7 @@ func (e *examination) onChange(now time.Time) {
 	told := e.held.Notifications
 	switch {
 	case !asked || e.agent.Sidecar() == "":
-		e.add(OnChange, Unneeded, "the pod has nothing told of changes", "")
+		e.add(OnChange, Unneeded, "the pod asks for no notifications", "")
 		return
 	case e.waits(OnChange):
 		return
@@ -188,14 +188,15 @@ func (e *examination) onChange(now time.Time) {
 		what := strings.Join(of, " ")
 		switch {
 		case n.Untold():
-			e.add(OnChange, Broken, fmt.Sprintf("%s was not told of %s, which is written (%d attempts): %s", n.Target, what, n.Attempts, n.Failure),
+			e.add(OnChange, Broken,
+				fmt.Sprintf("%s was not notified of %s, which is written (%d attempts): %s", n.Target, what, n.Attempts, n.Failure),
 				"the program may go on with the value before: restart it, and correct the annotation on-change")
 		case n.Changed.IsZero():
-			e.add(OnChange, Good, "nothing has changed yet that "+n.Target+" would be told of", "")
+			e.add(OnChange, Good, "nothing has changed yet, so "+n.Target+" was not notified", "")
 		case n.Told.IsZero():
-			e.add(OnChange, Good, n.Target+" is being told of "+what, "")
+			e.add(OnChange, Good, n.Target+" is being notified of "+what, "")
 		default:
-			e.add(OnChange, Good, fmt.Sprintf("%s was told of %s %s ago", n.Target, what, check.Since(n.Told, now)), "")
+			e.add(OnChange, Good, fmt.Sprintf("%s was notified of %s %s ago", n.Target, what, check.Since(n.Told, now)), "")
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
-// audience is that of the tokens which RAM's OIDC providers of ACK clusters take.
+// audience is the audience of tokens that RAM's OIDC providers of ACK clusters accept.
 const audience = "sts.aliyuncs.com"
 
 // A Doctor examines what is in one cluster.
@@ -146,7 +146,7 @@ func (e *examination) policies(issuer string) {
 	e.PermissionPolicy = permissionPolicy(cmp.Or(e.verdict.Spec.Region, region), accountOf(cmp.Or(e.verdict.RoleARN, provider)), e.secrets())
 }
 
-// secrets are those that the pod declares.
+// secrets returns the secrets that the pod declares.
 func (e *examination) secrets() []string {
 	if e.agent != nil {
 		return e.agent.Secrets()

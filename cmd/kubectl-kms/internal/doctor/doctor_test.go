@@ -213,7 +213,7 @@ func TestChain(t *testing.T) {
 		"no answer": {func(k *kube) {
 			k.Refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": context deadline exceeded`
 		}, "certificate", "9443"},
-		"somebody else's webhook": {func(k *kube) { k.Refuses = `failed calling webhook "other.example.com": x509` }, "", ""},
+		"another webhook": {func(k *kube) { k.Refuses = `failed calling webhook "other.example.com": x509` }, "", ""},
 		"annotation": {func(k *kube) { k.pod.Annotations[podconfig.Prefix+"modee"] = "init" }, "annotations",
 			"did you mean kms.alibabacloud.com/mode?"},
 		"not asked": {func(k *kube) {
@@ -246,7 +246,7 @@ func TestChain(t *testing.T) {
 			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  link: kms app/prod/db\n  why: policy\n  fix: "+
 				"mend it")
 		}, "kms", "Forbidden.NoPermission"},
-		"a secret that nobody knows of": {func(k *kube) { last(k, "get secret app/other: dial tcp: i/o timeout\n  link: kms app/other") }, "kms",
+		"an undeclared secret": {func(k *kube) { last(k, "get secret app/other: dial tcp: i/o timeout\n  link: kms app/other") }, "kms",
 			"app/other: dial tcp"},
 		"an agent that names no link": {func(k *kube) {
 			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  why: policy\n  fix: mend it")
@@ -353,7 +353,7 @@ func TestAnswers(t *testing.T) {
 		"untold": {held(func(s *status.Status) {
 			s.Notifications = []status.Notification{{Target: "signal:HUP:nginx", Changed: now, Attempts: 6, Failure: "no process nginx",
 				Secrets: []status.Secret{{Name: secret, Version: "v1"}}}}
-		}), map[string]string{"on-change ": "broken signal:HUP:nginx was not told of app/prod/db@v1, which is written (6 attempts): no process"}},
+		}), map[string]string{"on-change ": "broken signal:HUP:nginx was not notified of app/prod/db@v1, which is written (6 attempts): no process"}},
 		"older agent": {held(func(s *status.Status) { s.Notifications = nil }), map[string]string{
 			"on-change ": "unknown the agent is older"}},
 	} {

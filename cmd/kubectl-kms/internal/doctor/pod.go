@@ -79,7 +79,7 @@ func (e *examination) injection() {
 	}
 }
 
-// pods is about all pods of a workload, of which the newest alone is examined.
+// pods checks all pods of a workload, of which only the newest is examined.
 func (e *examination) pods(ctx context.Context) {
 	if !e.workload {
 		return
@@ -121,7 +121,7 @@ func (e *examination) pods(ctx context.Context) {
 		e.subject.namespace))
 }
 
-// start is about what keeps the pod's containers from running.
+// start finds what keeps the pod's containers from running.
 func (e *examination) start(ctx context.Context, now time.Time) {
 	if e.pod == nil {
 		e.add(Start, Unneeded, "there is no pod", "")
@@ -184,7 +184,7 @@ func (e *examination) runs() bool {
 		func(s corev1.ContainerStatus) bool { return s.State.Running != nil || s.State.Terminated != nil })
 }
 
-// cureOf is what to do about what the pod waits for.
+// cureOf says what to do about the condition that the pod waits for.
 func (e *examination) cureOf(w check.Wait, describe string) string {
 	id := e.verdict.Spec.Identity
 	unmade := ofAgent(w.Container) && strings.HasPrefix(w.Reason, "CreateContainerConfig") || w.Reason == "FailedMount"

@@ -53,7 +53,7 @@ func permissionPolicy(region, account string, secrets []string) string {
 	)
 }
 
-// accountOf is the account in acs:ram::<account>:role/<name>.
+// accountOf returns the account in acs:ram::<account>:role/<name>.
 func accountOf(arn string) string {
 	parts := strings.Split(arn, ":")
 	if len(parts) < 5 {

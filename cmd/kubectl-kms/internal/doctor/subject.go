@@ -92,7 +92,7 @@ func nameOf(o map[string]any) string {
 	return name
 }
 
-// longest is the workload with the longest name that is the target or what the target begins with.
+// longest returns the workload with the longest name that is the target or what the target begins with.
 func longest(all []map[string]any, target string) map[string]any {
 	var best map[string]any
 	for _, o := range all {
@@ -143,7 +143,7 @@ func (d Doctor) ofWorkload(ctx context.Context, namespace string, o map[string]a
 	return s, err
 }
 
-// podsOf are the pods of a workload. They have the labels of its template, but for a CronJob's, which may have none: what its pods have
+// podsOf returns the pods of a workload. They have the labels of its template, but for a CronJob's, which may have none: what its pods have
 // is the name of their Job.
 func (d Doctor) podsOf(ctx context.Context, namespace, kind, name string, template []byte) ([]corev1.Pod, error) {
 	var shape struct {
@@ -174,7 +174,7 @@ func (d Doctor) podsOf(ctx context.Context, namespace, kind, name string, templa
 	}), nil
 }
 
-// refused is the last event about a pod that could not be made, if no pod was made since, and how many there are of them; 0 if that is
+// refused returns the last event about a pod that could not be made, if no pod was made since, and how many there are of them; 0 if that is
 // not known.
 func (d Doctor) refused(ctx context.Context, namespace, kind, name string, newest *corev1.Pod) (string, int32, error) {
 	all, err := check.Refusals(ctx, d.Client.Kube, namespace)

@@ -32,7 +32,7 @@ const (
 	probeLimit  = 40 * time.Second
 )
 
-// What an agent may say. More is cut off: a container may be anything, whatever its name.
+// The limit on an agent's output. The rest is cut off, since any program may run in a container of the agent's name.
 const (
 	mostSaid     = 1 << 20 // of its status
 	mostComplain = 4 << 10 // of its errors
@@ -102,7 +102,7 @@ type bounded struct {
 	cut  bool
 }
 
-// said is what has been written so far, and whether more was.
+// said returns the output so far, and whether it was cut.
 func (b *bounded) said() (text []byte, cut bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,7 +121,7 @@ func (b *bounded) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// running is the sidecar, or the init container that still tries.
+// running returns the sidecar, or the init container that still tries.
 func (p Pod) running() (corev1.Container, bool) {
 	for _, c := range slices.Backward(p.containers) {
 		if s, _ := p.Status(c.Name); s.State.Running != nil {

@@ -61,16 +61,16 @@ func (p Pod) env(name string) string {
 	return ""
 }
 
-// Role is the RAM role that the agent assumes; "" with other identities than RRSA.
+// Role returns the RAM role that the agent assumes; "" with other identities than RRSA.
 func (p Pod) Role() string { return p.env(config.RoleARNEnv) }
 
 // Provider is RAM's OIDC identity provider, to which the agent shows its token.
 func (p Pod) Provider() string { return p.env(config.OIDCProviderARNEnv) }
 
-// Region is the cluster's, as the agent was told.
+// Region returns the region in the agent's configuration.
 func (p Pod) Region() string { return p.env(config.STSRegionEnv) }
 
-// Secrets are the names or ARNs of what the agent fetches, each once.
+// Secrets returns the names or ARNs of what the agent fetches, each once.
 func (p Pod) Secrets() []string {
 	var names []string
 	for _, f := range p.Agent.Files {
@@ -88,7 +88,7 @@ func (p Pod) Fixed() bool {
 	return len(p.Agent.Env) == 0 && !slices.ContainsFunc(p.Agent.Files, func(f agentconfig.File) bool { return f.VersionID == "" })
 }
 
-// Interval is the time between two refreshes at present, by what the agent says: longer than the pod asks for while STS or KMS refuses
+// Interval returns the time between two refreshes at present, by what the agent says: longer than the pod asks for while STS or KMS refuses
 // calls because there are too many.
 func (p Pod) Interval(held status.Status) time.Duration {
 	return max(time.Duration(p.Agent.RefreshInterval), time.Duration(held.Interval))
@@ -110,7 +110,7 @@ func (p Pod) Stale(held status.Status, now time.Time) bool {
 	return p.Sidecar() != "" && p.Agent.RefreshInterval > 0 && !p.Fixed() && now.Sub(held.Fetched) > 2*interval+10*time.Second
 }
 
-// Sidecar is the container that keeps the files fresh; "" without one.
+// Sidecar returns the container that keeps the files fresh; "" without one.
 func (p Pod) Sidecar() string {
 	if p.Mode == podconfig.ModeInit {
 		return ""
@@ -118,7 +118,7 @@ func (p Pod) Sidecar() string {
 	return agentconfig.ContainerName
 }
 
-// Status is that of a container; false if the kubelet has not said anything yet.
+// Status returns the status of a container; false if the kubelet has not reported any yet.
 func (p Pod) Status(container string) (corev1.ContainerStatus, bool) {
 	all := slices.Concat(p.Pod.Status.InitContainerStatuses, p.Pod.Status.ContainerStatuses)
 	i := slices.IndexFunc(all, func(s corev1.ContainerStatus) bool { return s.Name == container })
@@ -131,7 +131,7 @@ func (p Pod) Status(container string) (corev1.ContainerStatus, bool) {
 // signalled and more are the exit codes of what a signal has ended: of it the kubelet keeps the end of its log, which are no last words.
 const signalled = 128
 
-// Failure is the last words of an agent that cannot start; "" if none has failed since the last that did start.
+// Failure returns the last words of an agent that cannot start; "" if none has failed since the last that did start.
 func (p Pod) Failure() string {
 	for _, c := range p.containers {
 		s, ok := p.Status(c.Name)
@@ -152,10 +152,10 @@ func (p Pod) Failure() string {
 	return ""
 }
 
-// ErrSilent is that the agent has said nothing about what it holds.
+// ErrSilent says that the agent has not reported its files.
 var ErrSilent = errors.New("the agent has not said what it holds")
 
-// Started is what the init container fetched, by its last words.
+// Started returns what the init container fetched, from its termination message.
 func (p Pod) Started() (status.Status, error) {
 	s, _ := p.Status(agentconfig.InitContainerName)
 	var held status.Status
@@ -165,7 +165,7 @@ func (p Pod) Started() (status.Status, error) {
 	return held, nil
 }
 
-// Declared are the names or ARNs of what a pod asks for, each once.
+// Declared returns the names or ARNs of what a pod asks for, each once.
 func Declared(spec podconfig.Spec) []string {
 	var names []string
 	for _, s := range spec.Secrets {

@@ -37,7 +37,7 @@ func (d *Document) read() error {
 	d.Line = d.begin + bytes.Count(d.text[:len(d.text)-len(bytes.TrimLeft(d.text, "\r\n"))], []byte("\n"))
 	err := d.parse()
 	if err == nil {
-		// By kubectl's own reader, so that what is decided on is what the cluster would be sent.
+		// kubectl's own reader decodes the text, so that the decision is on the object that kubectl would send.
 		d.root, err = d.meaning(d.text)
 	}
 	if err == nil {
@@ -49,7 +49,7 @@ func (d *Document) read() error {
 	return nil
 }
 
-// meaning is what a text says, which stands where the document's does.
+// meaning decodes a text at the document's position.
 func (d *Document) meaning(text []byte) (any, error) {
 	if !d.json {
 		var err error
@@ -94,7 +94,7 @@ type Object struct {
 	json  map[string]any
 }
 
-// Objects are those of the document: its own, or the items of its List.
+// Objects returns the object of the document, or the items of its List.
 func (d *Document) Objects() []Object {
 	root, ok := d.root.(map[string]any)
 	if !ok {
@@ -142,7 +142,7 @@ func words(of any) map[string]string {
 	return out
 }
 
-// String is the object as messages name it.
+// String returns the object as messages name it.
 func (o Object) String() string {
 	if o.Namespace == "" {
 		return o.Kind + " " + o.Name
@@ -197,7 +197,7 @@ func (o Object) Pod() (Pod, bool) {
 	return found, true
 }
 
-// named is the pod with the name that Knative gives to its only container, if its author leaves it out.
+// named returns the pod with the name that Knative gives to its only container, if its author leaves it out.
 // https://github.com/knative/specs/blob/main/specs/serving/knative-api-specification-1.0.md
 func (o Object) named(pod map[string]any) (named map[string]any, renamed bool) {
 	spec, _ := pod["spec"].(map[string]any)
@@ -235,7 +235,7 @@ type Stray struct {
 	Line        int // in the file, of the first of those with the prefix
 }
 
-// Strays are the annotations, anywhere in the object, of which at least one has a prefix.
+// Strays returns the annotations, anywhere in the object, of which at least one has a prefix.
 func (o Object) Strays(prefix string) []Stray {
 	var found []Stray
 	var look func(value any, at path)
@@ -260,12 +260,12 @@ func (o Object) Strays(prefix string) []Stray {
 	return found
 }
 
-// AnnotationLine is the line, in its file, of one of the pod's annotations, or of the document.
+// AnnotationLine returns the line, in its file, of one of the pod's annotations, or of the document.
 func (p Pod) AnnotationLine(key string) int {
 	return p.Object.Document.line(key, slices.Concat(p.place, annotations))
 }
 
-// AboveLine is the line, in its file, of one of the annotations above the pod, or of the document.
+// AboveLine returns the line, in its file, of one of the annotations above the pod, or of the document.
 func (p Pod) AboveLine(key string) int {
 	var above []path
 	for n := len(p.Object.place); n < len(p.place); n++ {
@@ -274,7 +274,7 @@ func (p Pod) AboveLine(key string) int {
 	return p.Object.Document.line(key, above...)
 }
 
-// line is that of a key in the first of the mappings that has it.
+// line returns the line of a key in the first mapping that has it.
 func (d *Document) line(key string, mappings ...path) int {
 	for _, place := range mappings {
 		if mapping := place.node(d.tree); mapping != nil {
@@ -286,7 +286,7 @@ func (d *Document) line(key string, mappings ...path) int {
 	return d.Line
 }
 
-// strange is what JSON may say and YAML may not: a slash that is escaped, a half of a surrogate pair, and control characters.
+// strange matches texts that JSON allows and YAML does not: an escaped slash, half of a surrogate pair, and control characters.
 var strange = regexp.MustCompile(`\\(?:u[dD][89a-fA-F]|.)|[\x7f-\x{84}\x{86}-\x{9f}\x{fffe}\x{ffff}]`)
 
 // familiar is JSON that YAML's reader reads, in which everything is where it was.
@@ -342,7 +342,7 @@ func (d *Document) repeated(n *yaml.Node) error {
 	return nil
 }
 
-// Template is the pod, or the template of pods, in a decoded object.
+// Template returns the pod, or the template of pods, in a decoded object.
 func Template(object map[string]any) (pod []byte, ok bool) {
 	p, ok := (&Document{}).object(nil, object).Pod()
 	return p.JSON, ok

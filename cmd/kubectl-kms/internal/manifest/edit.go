@@ -45,7 +45,7 @@ func (p Pod) Add(patch []byte) error {
 	return nil
 }
 
-// patched is what the pod says with the patch: by another's implementation, so that the edited text is held to it.
+// patched applies the patch with an independent implementation, to which the edited text is compared.
 func (p Pod) patched(patch []byte) (any, error) {
 	decoded, err := jsonpatch.DecodePatch(patch)
 	if err != nil {
@@ -90,7 +90,7 @@ func (d *Document) Save() (lost string, err error) {
 	return "its comments, order and indentation are not kept", err
 }
 
-// anew is the document without aliases, with what is added, by the encoder.
+// anew returns the document without aliases, with what is added, by the encoder.
 func (d *Document) anew(added []addition) ([]byte, bool) {
 	var tree yaml.Node
 	if yaml.Unmarshal(d.text, &tree) != nil {
@@ -159,7 +159,7 @@ func (a addition) add(tree *yaml.Node, replaced map[*yaml.Node]*yaml.Node) bool 
 	return true
 }
 
-// expanded is a tree in which what aliases stand for, and what is merged (<<), is written out.
+// expanded returns a tree in which what aliases stand for, and what is merged (<<), is written out.
 func expanded(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return expanded(n.Alias)

@@ -31,7 +31,7 @@ type editor struct {
 	cuts     []cut
 }
 
-// splice is the document's text with the new nodes of its tree.
+// splice returns the document's text with the new nodes of its tree.
 func splice(d *Document, tree *yaml.Node, replaced map[*yaml.Node]*yaml.Node, blank bool) []byte {
 	e := &editor{text: d.text, lines: []int{0}, eol: "\n", json: d.json, blank: blank, replaced: replaced}
 	e.step, e.compact = step(tree), compact(tree)
@@ -55,7 +55,7 @@ func splice(d *Document, tree *yaml.Node, replaced map[*yaml.Node]*yaml.Node, bl
 	return append(out, e.text[at:]...)
 }
 
-// linebreak is what YAML counts lines by.
+// linebreak matches YAML's line breaks.
 var linebreak = regexp.MustCompile("\r\n|[\r\n\u0085\u2028\u2029]")
 
 // offset is where a node begins.
@@ -74,7 +74,7 @@ func (e *editor) offset(n *yaml.Node) int {
 	return at
 }
 
-// lineOf is the index of the line in which an offset is.
+// lineOf returns the index of the line in which an offset is.
 func (e *editor) lineOf(at int) int {
 	i, found := slices.BinarySearch(e.lines, at)
 	if found {
@@ -125,7 +125,7 @@ func (e *editor) walk(n *yaml.Node, limit int) {
 
 func flow(n *yaml.Node) bool { return n.Style&yaml.FlowStyle != 0 }
 
-// old is the last node in a node that is not new.
+// old returns the last node in a node that is not new.
 func old(n *yaml.Node) *yaml.Node {
 	for _, child := range slices.Backward(n.Content) {
 		if child.Line > 0 {
@@ -154,7 +154,7 @@ func (e *editor) insert(n *yaml.Node, fresh []*yaml.Node, before *yaml.Node, lim
 	e.cuts = append(e.cuts, cut{at, at, text})
 }
 
-// indent is the column of a block's keys or dashes.
+// indent returns the column of a block's keys or dashes.
 func (e *editor) indent(n *yaml.Node) int {
 	i := slices.IndexFunc(n.Content, func(child *yaml.Node) bool { return child.Line > 0 })
 	if i < 0 {
@@ -189,7 +189,7 @@ func (e *editor) tail(limit, indent int) int {
 	return 0
 }
 
-// block is a node in block style, every line of it at an indent.
+// block returns a node in block style, every line of it at an indent.
 func (e *editor) block(n *yaml.Node, indent int) string {
 	text, err := encode(n, e.step, e.compact)
 	if err != nil {
@@ -277,7 +277,7 @@ func (e *editor) insertFlow(n, entries, before *yaml.Node) {
 	e.cuts = append(e.cuts, cut{at, at, comma + text})
 }
 
-// end is the offset after a node in flow style, or 0, and whether there is a comment before its bracket.
+// end returns the offset after a node in flow style, or 0, and whether there is a comment before its bracket.
 func (e *editor) end(n *yaml.Node) (at int, commented bool) {
 	at = e.offset(n)
 	if n.Kind == yaml.ScalarNode {
@@ -319,7 +319,7 @@ func (e *editor) end(n *yaml.Node) (at int, commented bool) {
 	return 0, false
 }
 
-// inline is a node between brackets: of JSON in JSON, with lines where there is an indent.
+// inline returns a node between brackets: of JSON in JSON, with lines where there is an indent.
 func (e *editor) inline(n *yaml.Node, prefix, indent string) string {
 	if !e.json {
 		n.Style |= yaml.FlowStyle

@@ -70,7 +70,7 @@ func (p path) node(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// member is the index of a key in a mapping's Content, or -1.
+// member returns the index of a key in a mapping's Content, or -1.
 func member(mapping *yaml.Node, key string) int {
 	if mapping.Kind != yaml.MappingNode {
 		return -1
@@ -98,7 +98,7 @@ func parsePointer(pointer string) path {
 	return p
 }
 
-// pointer is the path as a JSON pointer.
+// pointer returns the path as a JSON pointer.
 func (p path) pointer() string {
 	var b strings.Builder
 	for _, step := range p {
@@ -112,7 +112,7 @@ func (p path) pointer() string {
 	return b.String()
 }
 
-// dotted is the path as people write it.
+// dotted returns the path as people write it.
 func (p path) dotted() string {
 	var b strings.Builder
 	for _, step := range p {

@@ -7,8 +7,8 @@ import (
 	"unicode"
 )
 
-// A Text moves no terminal but by the screen's own colours: it is what a Screen's methods return, and Escape. Almost all that the
-// plugin shows is somebody else's: annotations, what agents say, messages of events and of the API server.
+// A Text contains no control sequences but the screen's own colours: the methods of Screen, and Escape, return it. Almost all text that
+// the plugin shows comes from others: annotations, the agents' status, messages of events and of the API server.
 type Text string
 
 // Escape writes out the control characters of a text, C0 and C1, and those that turn the direction of writing. Line breaks and tabs

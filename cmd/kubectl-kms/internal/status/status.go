@@ -1,4 +1,4 @@
-// Package status lists the pods that ask for the agent: as whom they read which secrets, which versions they have, and how fresh.
+// Package status lists the pods that ask for the agent: their role, secrets, versions, and how fresh these are.
 package status
 
 import (
@@ -66,7 +66,7 @@ type Pod struct {
 	alike string // the Problem, without what differs from pod to pod
 }
 
-// Wrong reports whether somebody has to mend something.
+// Wrong reports whether the pod needs a correction.
 func (o Pod) Wrong() bool {
 	switch o.State {
 	case Stale, NotNotified, Failing, NotInjected, NotMade:
@@ -95,7 +95,7 @@ type Source struct {
 	Progress func(done, all int)                                                          // is called as pods are done with; may be nil
 }
 
-// Of are the states of those of the pods that ask for the agent, or have it.
+// Of returns the states of the pods that ask for the agent or have it.
 func (s Source) Of(ctx context.Context, pods []corev1.Pod) []Pod {
 	labelled := s.labelled(ctx, pods)
 	found := make([]*Pod, len(pods))
@@ -162,7 +162,7 @@ func (s Source) labelled(ctx context.Context, pods []corev1.Pod) map[string]stri
 	return why
 }
 
-// bare is a pod that asks for the agent and does not have it.
+// bare returns a pod that asks for the agent and does not have it.
 func bare(pod *corev1.Pod, why string) *Pod {
 	out := &Pod{Namespace: pod.Namespace, Name: pod.Name, State: NotInjected, Secrets: []status.Secret{}, alike: "bare " + why}
 	out.Problem = "it asks for the agent and runs without it: " + cmp.Or(why, "it was made while the webhook was not called") +
@@ -293,12 +293,12 @@ func (o *Pod) more(text, alike string) {
 	}
 }
 
-// untold says which targets of on-change were not told.
+// untold describes the notifications that failed.
 func (o *Pod) untold() string {
 	var all []string
 	for _, n := range o.Notifications {
 		if n.Untold() {
-			all = append(all, fmt.Sprintf("%s was not told of %s, which is written: %s\n  fix: the program may go on with the value before; "+
+			all = append(all, fmt.Sprintf("%s was not notified of %s, which is written: %s\n  fix: the program may go on with the value before; "+
 				"restart it, and correct the annotation on-change", n.Target, versions(n.Secrets), n.Failure))
 		}
 	}
@@ -320,7 +320,7 @@ func (o *Pod) remember(p injected.Pod, now time.Time) {
 	}
 }
 
-// byStatus is what the pod's own status tells of an agent that cannot be asked.
+// byStatus says what the pod's own status shows of an agent that cannot be asked.
 func (o *Pod) byStatus(p injected.Pod, waits string) string {
 	ready := slices.ContainsFunc(p.Pod.Status.Conditions, func(c corev1.PodCondition) bool {
 		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
@@ -336,7 +336,7 @@ func (o *Pod) byStatus(p injected.Pod, waits string) string {
 	return "; the pod is ready, so that it has had its secrets"
 }
 
-// delayed is why a pod has not come as far as its agent, where that is known.
+// delayed says why the agent of a pod has not started, if that is known.
 func (s Source) delayed(ctx context.Context, p injected.Pod, waits string) string {
 	if waits != "" {
 		return waits
@@ -348,7 +348,7 @@ func (s Source) delayed(ctx context.Context, p injected.Pod, waits string) strin
 	return warned.String()
 }
 
-// waiting is why the pod, or the agent, waits.
+// waiting says why the pod or the agent waits.
 func waiting(p injected.Pod) string {
 	var all []string
 	for _, w := range check.Waiting(p.Pod) {
@@ -381,7 +381,7 @@ func until(at, now time.Time) string {
 	return "in " + check.Since(now, at)
 }
 
-// Refused are the controllers of a namespace, or of all, that lack pods because the webhook or its guard refuses them.
+// Refused returns the controllers of a namespace, or of all, that lack pods because the webhook or its guard refuses them.
 func (s Source) Refused(ctx context.Context, namespace string) ([]Pod, error) {
 	refusals, err := check.Refusals(ctx, s.Kube, namespace)
 	if err != nil {

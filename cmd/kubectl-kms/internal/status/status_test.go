@@ -99,7 +99,7 @@ func TestStates(t *testing.T) {
 		{held(time.Second, func(s *status.Status) {
 			s.Notifications = []status.Notification{{Target: "signal:HUP:nginx", Changed: now, Attempts: 6, Failure: "no process nginx",
 				Secrets: []status.Secret{{Name: "app/prod/db", Version: "v1"}}}}
-		}), nil, NotNotified, "signal:HUP:nginx was not told of app/prod/db@v1, which is written: no process nginx"},
+		}), nil, NotNotified, "signal:HUP:nginx was not notified of app/prod/db@v1, which is written: no process nginx"},
 		{status.Status{}, func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded }, Ended, ""},
 		{status.Status{}, func(p *corev1.Pod) {
 			p.Status.Phase = corev1.PodPending
@@ -141,7 +141,7 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// Whoever may list pods and not exec into them sees the list, and is told once what is missing.
+// A user who may list pods but not exec into them sees the list, and one message about the missing right.
 func TestWithoutTheRightToExec(t *testing.T) {
 	server := &fakekube.Server{Forbids: map[string]string{}}
 	var pods []corev1.Pod

@@ -24,7 +24,7 @@ What a schema cannot say, or cannot say well. All mistakes are reported together
 {{- end }}
 {{- end }}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.from) }}
-{{- $mistakes = append $mistakes "networkPolicy.from is missing: the CIDRs from which the API servers call, for example --set 'networkPolicy.from={10.0.0.0/28}'; without them nobody could, and annotated pods would not start" }}
+{{- $mistakes = append $mistakes "networkPolicy.from is missing: the CIDRs from which the API servers call, for example --set 'networkPolicy.from={10.0.0.0/28}'; without them no call would get through, and annotated pods would not start" }}
 {{- end }}
 {{- range $label := list "name" "component" "instance" }}
 {{- if hasKey ($.Values.podLabels | default dict) (printf "app.kubernetes.io/%s" $label) }}

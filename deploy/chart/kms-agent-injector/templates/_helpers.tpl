@@ -87,8 +87,8 @@ service:
   path: {{ .path }}
   port: 443
 {{- /*
-With self-signed and cert-manager there is no caBundle here, not even an empty one. It belongs to whoever writes it in the
-cluster, and neither helm upgrade nor kubectl apply touches a field that they never set.
+With self-signed and cert-manager there is no caBundle here, not even an empty one. kms-webhook-certificates or cert-manager's
+cainjector owns the field, and neither helm upgrade nor kubectl apply touches a field that they never set.
 */}}
 {{- if eq .root.Values.certificates.mode "files" }}
 caBundle: {{ b64enc .root.Values.certificates.files.caBundle }}

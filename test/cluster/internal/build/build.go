@@ -43,9 +43,9 @@ type Link struct{ Name, Program string }
 // partial ends the name of a directory that is being filled or removed.
 const partial = ".partial"
 
-// Ensure returns the directory with the module's programs. It compiles them only if no earlier run, of anybody with the
-// same cache, did so from the same sources with the same flags and Go version. Two runs at once wait for each other. A run that
-// compiles also removes what has not been used for a month.
+// Ensure returns the directory with the module's programs. It compiles them unless the cache has them from the
+// same sources, flags and Go version. Two runs at once wait for each other. A run that compiles also removes programs that were not
+// used for a month.
 func (m Module) Ensure(ctx context.Context, cache string, log *progress.Printer) (string, error) {
 	key, err := m.key(ctx)
 	if err != nil {

@@ -32,7 +32,7 @@ func (e *estimate) begin(name string) {
 	e.current = name
 }
 
-// after is the progress after a time.
+// after returns the progress after a time.
 func (e *estimate) after(elapsed time.Duration) string {
 	text := fmt.Sprintf("compiling package %d of %d", e.begun, len(e.sizes))
 	if elapsed < speedShows || e.done == 0 {

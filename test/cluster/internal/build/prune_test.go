@@ -26,7 +26,7 @@ func TestPrune(t *testing.T) {
 		"kubernetes-0123456789ae":         {age: monthAgo, built: true, stays: true},
 		"kubernetes-0123456789af.partial": {age: monthAgo},
 		"kubernetes-0123456789a0.partial": {age: monthAgo, built: true, stays: true},
-		"somebody-elses":                  {age: monthAgo, stays: true},
+		"foreign":                         {age: monthAgo, stays: true},
 	} {
 		dir := filepath.Join(cache, name)
 		if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(filepath.Join(dir, "program"), nil, 0o755),
@@ -84,6 +84,6 @@ func TestEnsurePrunes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if exists(old) {
-		t.Error("programs that nobody has used for a month are still there")
+		t.Error("programs that were not used for a month are still there")
 	}
 }

@@ -24,7 +24,7 @@ func TestParse(t *testing.T) {
 `,
 			want: []hierarchy{{dir: "/sys/fs/cgroup/cpu"}, {dir: "/sys/fs/cgroup/memory"}, {dir: "/sys/fs/cgroup/unified", unified: true}},
 		},
-		"version 2, and a part of it shown to somebody": {
+		"version 2, and a part of it mounted elsewhere": {
 			mountinfo: `31 30 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
 40 30 0:27 /system.slice /mnt/part rw - cgroup2 cgroup2 rw
 `,

@@ -43,7 +43,7 @@ var stateMounts = map[string]string{
 	"/var/log/pods":       LogDir + "/pods",
 }
 
-// Dirs are the directories that must exist below the state directory before Start.
+// Dirs returns the directories that must exist below the state directory before Start.
 func Dirs() []string {
 	dirs := []string{ConfDir + "/cni", PKIDir, LogDir, EtcdDir}
 	for _, dir := range stateMounts {

@@ -46,7 +46,7 @@ func TestFindAndKill(t *testing.T) {
 	}
 }
 
-// The number in a stale record belongs to somebody else by now.
+// The number in a stale record belongs to another process by now.
 func TestReusedNumberIsNotOurs(t *testing.T) {
 	dir := t.TempDir()
 	cmd, p := sleeper(t, dir)

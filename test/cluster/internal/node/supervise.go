@@ -31,7 +31,7 @@ const hopeless = 8
 type supervisor struct {
 	reaper *reaper
 	logDir string
-	giveUp func(error) // told of a component that is hopeless
+	giveUp func(error) // called with the error of a component that keeps failing
 }
 
 // keep starts the component when it may start and again whenever it ends, until ctx ends.
@@ -107,7 +107,7 @@ func (s *supervisor) lastLine(c component) string {
 // reaper waits for every child of PID 1: the components, and whatever their children leave behind. It is the only one who
 // waits, since wait(2) for any child would take the end of a component away from exec.Cmd.Wait.
 type reaper struct {
-	mu    sync.Mutex // held from fork to registration, so that no end is reaped before somebody waits for it
+	mu    sync.Mutex // held from fork to registration, so that no process is reaped before its waiter is registered
 	ended map[int]chan<- syscall.WaitStatus
 }
 

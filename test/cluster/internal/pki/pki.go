@@ -18,14 +18,14 @@ import (
 	"time"
 )
 
-// lifetime is longer than anybody keeps a test cluster and short enough that a lost key is worth nothing soon.
+// lifetime is longer than a test cluster is kept, and short enough that a lost key soon expires.
 const lifetime = 90 * 24 * time.Hour
 
 // Authority is a certificate authority that lives in one process.
 type Authority struct {
 	cert *x509.Certificate
 	key  crypto.Signer
-	PEM  []byte // the certificate, for those who verify
+	PEM  []byte // the certificate, for verification
 }
 
 // Pair is a certificate and its private key, as PEM.
@@ -85,7 +85,7 @@ func (a *Authority) Issue(user string, groups []string, hosts ...string) (Pair, 
 	return Pair{Cert: pemBlock("CERTIFICATE", der), Key: keyPEM}, nil
 }
 
-// KeyPEM is the authority's private key: kube-controller-manager signs with it.
+// KeyPEM returns the authority's private key: kube-controller-manager signs with it.
 func (a *Authority) KeyPEM() ([]byte, error) { return privatePEM(a.key) }
 
 // TokenKey makes the RSA key that service account tokens are signed with. RSA, because Alibaba Cloud's RAM takes RS256
