@@ -2,7 +2,7 @@
 # Finds the words that CONTRIBUTING.md replaces: those in code font in its table. It leaves out tests' data, and names of other packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-git ls-files -- '*.go' '*.md' '*.sh' '*.tpl' '*.yaml' '*.yml' '*.json' ':!*/testdata/*' ':!README*.md' ':!CONTRIBUTING.md' |
+git ls-files -- '*.go' '*.md' '*.sh' '*.tpl' '*.yaml' '*.yml' '*.json' ':!*/testdata/*' ':!CONTRIBUTING.md' |
   xargs awk '
     FILENAME == "CONTRIBUTING.md" {
       table = /^## / ? /Words/ : table

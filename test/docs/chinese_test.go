@@ -18,7 +18,7 @@ func named(t *testing.T, file string) Page {
 	return all[i]
 }
 
-// TestReadmes holds the two READMEs to each other, and to the length that somebody reads: what is to be typed is the same, in the
+// TestReadmes holds the two READMEs to each other, and to the length that a user reads: what is to be typed is the same, in the
 // same order.
 func TestReadmes(t *testing.T) {
 	const lines = 200
