@@ -48,7 +48,6 @@ func TestAuthorityOfAConfigMap(t *testing.T) {
 	apply(t, pod.pod(ns))
 	apply(t, pod.pod(without))
 	reconfigured(t, before) // the two pods stay as they are
-	t.Parallel()
 
 	ready(t, ns, "web")
 	config := kubectl(t, "-n", ns, "get", "pod", "web", "-o", `jsonpath={.spec.initContainers[*].env[?(@.name=="KMS_AGENT_CONFIG")].value}`)
