@@ -135,7 +135,7 @@ func TestForgedPod(t *testing.T) {
 	for field, change := range map[string][2]string{
 		"image": {`"image": "kms-agent-injector/kms-agent:dev"`, `"image": "kms-agent-injector/demo-app:dev"`},
 		"args":  {`"run"`, `"agent"`},
-		"kms.alibabacloud.com/secret.a: the agent in this pod":            {`\"secret\":\"e2e/forged\"`, `\"secret\":\"e2e/another\"`},
+		"kms.alibabacloud.com/secret.a: this annotation was written":      {`\"secret\":\"e2e/forged\"`, `\"secret\":\"e2e/another\"`},
 		"tells the agent something else than this webhook does: kms.host": {`\"host\":\"`, `\"host\":\"x`},
 	} {
 		forged := strings.ReplaceAll(injected, change[0], change[1])

@@ -46,7 +46,11 @@ func TestDemoOnNamedCluster(t *testing.T) {
 			for _, part := range []string{"emulator", "webhook"} {
 				kubectl(t, "apply", "-k", filepath.Join(installDir(), part))
 			}
-			kubectl(t, "-n", "kms-agent-injector", "rollout", "restart", "deployment/kms-webhook") // at once with this configuration
+			scale := []string{"-n", "kms-agent-injector", "scale", "deployment/kms-webhook", "--replicas"} // as install.sh does
+			kubectl(t, append(scale, "0")...)
+			kubectl(t, "-n", "kms-agent-injector", "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=webhook",
+				"--timeout=2m")
+			kubectl(t, append(scale, "2")...)
 			kubectl(t, "-n", "kms-emulator", "rollout", "status", "deployment/kms-emulator", "--timeout=5m")
 			kubectl(t, "-n", "kms-agent-injector", "rollout", "status", "deployment/kms-webhook", "--timeout=5m")
 		}()

@@ -33,8 +33,12 @@ go run ./test/install -dir "$dir" -issuer "$issuer" -direct="$direct"
 show kubectl apply -k "${dir#"$PWD"/}/emulator"
 applied=$(show kubectl apply -k "${dir#"$PWD"/}/webhook")
 echo "$applied"
-if [[ $applied == *"configmap/kms-webhook configured"* ]]; then # replicas that run would inject by the earlier one for a minute
-  show kubectl -n kms-agent-injector rollout restart deployment/kms-webhook
+if [[ $applied == *"configmap/kms-webhook configured"* ]]; then
+  # Replicas that run would inject by the earlier one for a minute. A kubelet gives a new replica what it knows, too, as long as another
+  # one on the node has the ConfigMap.
+  show kubectl -n kms-agent-injector scale deployment/kms-webhook --replicas=0
+  show kubectl -n kms-agent-injector wait --for=delete pod -l app.kubernetes.io/component=webhook --timeout=2m
+  show kubectl -n kms-agent-injector scale deployment/kms-webhook --replicas=2
 fi
 show kubectl -n kms-emulator rollout status deployment/kms-emulator --timeout=5m
 show kubectl -n kms-agent-injector rollout status deployment/kms-webhook --timeout=5m
