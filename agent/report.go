@@ -154,8 +154,8 @@ func (s snapshot) secrets(before []status.Secret) []status.Secret {
 	return out
 }
 
-// Probe asks STS and KMS for everything that the pod declares, now, and says what stood in the way, and which secrets KMS was asked
-// for. What they answer is thrown away.
+// Probe asks STS and KMS for every secret that the pod declares, and discards the values. It returns the problems, and the names of the
+// secrets that it asked KMS for.
 func (a *Agent) Probe(ctx context.Context) (problems []status.Problem, asked []string) {
 	got, refs := values{}, a.refs()
 	err := a.fetch(ctx, got)

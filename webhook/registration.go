@@ -112,7 +112,7 @@ func (r *registration) set(o *registered, there bool) {
 	case before && !there:
 		r.log.Error(nil, "The API server does not do any more what this object is for: it is missing or changed", "object", o.resource,
 			"name", r.name)
-	case there && !before && o.synced != nil && o.synced():
+	case there && !before && o.synced():
 		r.log.Info("The object is there again", "object", o.resource, "name", r.name)
 	}
 }
