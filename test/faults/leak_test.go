@@ -128,7 +128,11 @@ func (p *pod) asOtherUser(commands ...*exec.Cmd) {
 		return
 	}
 	err := filepath.WalkDir(filepath.Dir(p.doc.StateDir), func(path string, _ fs.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, otherUser, otherUser))
+		err = errors.Join(err, os.Lchown(path, otherUser, otherUser))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a running agent renames its files into place
+		}
+		return err
 	})
 	if err != nil {
 		p.t.Fatal(err)
