@@ -74,7 +74,8 @@ func (r row) describe(argument string) Annotation {
 // secretFields are the fields of the long form of secret.<file>.
 var secretFields = []Field{
 	{"name", "name or ARN of a KMS secret", "–", "the secret; required without `from`"},
-	{"versionId", "id of a version", "–", "that version, which never changes"},
+	{"versionId", "id of a version", "–",
+		"that version, which never changes; KMS ignores it for secrets of RDS, PolarDB, Redis/Tair, RAM and ECS"},
 	{"versionStage", "for example `ACSPrevious`", "`ACSCurrent`", "the version that bears this label"},
 	{"format", "`raw`, `json`, `env`, `properties`, `yaml`, `template`", "`raw`", "how the value becomes the file's content"},
 	{"from", "mapping of names to secrets", "–", "several secrets in one `template`, in place of `name`"},

@@ -51,6 +51,29 @@ func TestManifests(t *testing.T) {
 	}
 }
 
+// TestRefusedMigration gives a Deployment with a KMS Agent the annotations that replace it, and leaves the KMS Agent in: it is refused
+// as the page says.
+func TestRefusedMigration(t *testing.T) {
+	page, refused := noted(t, "refused")
+	var before, after appsv1.Deployment
+	for _, b := range page.Blocks {
+		into := &before
+		switch {
+		case b.Note == "after: api":
+			into = &after
+		case !strings.Contains(b.Text, "kind: Deployment\n"):
+			continue
+		}
+		if err := yaml.UnmarshalStrict([]byte(b.Text), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before.Spec.Template.Annotations = after.Spec.Template.Annotations
+	if err := decide(newInjector(t), before); err == nil || err.Error() != strings.TrimSpace(refused.Text) {
+		t.Errorf("%s shows\n%s\nand it is\n%v", page.File, refused.Text, err)
+	}
+}
+
 func newInjector(t *testing.T) *injector.Injector {
 	t.Helper()
 	policy, err := clusterconfig.Read([]byte("{accountID: '1234567890123456', clusterID: c0ffee, region: cn-hangzhou, agent: {image: " +

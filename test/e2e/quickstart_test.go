@@ -53,6 +53,7 @@ type reader struct {
 
 	fill    *strings.Replacer
 	entered map[string]bool
+	printed strings.Builder
 }
 
 func newReader(t *testing.T) *reader {
@@ -108,6 +109,10 @@ func (r *reader) follow(t *testing.T, p docs.Page) {
 			applied = true
 			apply(t, imageOf.ReplaceAllString(r.fill.Replace(b.Text),
 				"${1}image: kms-agent-injector/demo-app:dev\n${1}command: [sleep, \"100000\"]\n"))
+		case b.Note == "prints":
+			if line := docs.Unprinted(r.fill.Replace(b.Text), r.printed.String()); line != "" {
+				t.Errorf("%s shows a line that was not printed, or not there: %s\n%s", p.File, line, r.printed.String())
+			}
 		case b.Language == "sh":
 			for _, command := range b.Commands() {
 				r.enter(t, command)
@@ -133,7 +138,15 @@ func (r *reader) enter(t *testing.T, command string) {
 		helm(t, append(words[1:], "--set", "image.registry=,image.tag=dev,kms.caFile=ca.pem,sts.caFile=ca.pem", "--set-file",
 			`caFiles.ca\.pem=`+filepath.Join(installDir(), "webhook", "emulator-ca.pem"), "--wait", "--timeout", "5m")...)
 	case "kubectl":
-		kubectl(t, words[1:]...)
+		if words[1] != "kms" {
+			r.printed.WriteString(kubectl(t, words[1:]...) + "\n")
+			return
+		}
+		code, out, errs := plugin(t, "", words[2:]...)
+		if code != 0 {
+			t.Errorf("%s: exit code %d\n%s%s", command, code, out, errs)
+		}
+		r.printed.WriteString(out)
 	default:
 		t.Fatalf("a quickstart has a command that this test does not know: %s", command)
 	}
