@@ -12,7 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-var updateValues = flag.Bool("update-values", false, "write docs/chart-values.md anew")
+var updateValues = flag.Bool("update-values", false, "write the table of the chart's README.md anew")
 
 // Every value of the chart has a comment, its own or that of the group that it is in, and a place in the schema.
 func TestValuesAreDocumented(t *testing.T) {
@@ -26,17 +26,18 @@ func TestValuesAreDocumented(t *testing.T) {
 	}
 	table := valuesTable{t: t, root: root}
 	table.add("", document.Content[0], root)
-	want := "# Values of the chart\n\nMade from the chart by `make chart-values`; changes are lost. The values of the webhook's configuration, " +
-		"from `accountID` to `namespaces`, have a\n" +
-		"[reference](configuration.md) of their own.\n\n| value | default | meaning |\n|---|---|---|\n" + table.rows.String()
-	const path = "../docs/chart-values.md"
+	const path, header = "chart/kms-agent-injector/README.md", "| value | default | meaning |\n|---|---|---|\n"
+	text, _, found := strings.Cut(read(t, path), header)
+	if !found {
+		t.Fatalf("%s has no table of values", path)
+	}
 	if *updateValues {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(text+header+table.rows.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got, err := os.ReadFile(path); err != nil || string(got) != want {
-		t.Errorf("%s is not the present one; run make chart-values (%v)", path, err)
+	if read(t, path) != text+header+table.rows.String() {
+		t.Errorf("%s does not have the present values; run make chart-values", path)
 	}
 }
 

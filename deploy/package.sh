@@ -11,13 +11,13 @@ name=kms-agent-injector
 mkdir "$folder/source"
 cp -r deploy/chart/$name deploy/manifests "$folder/source"
 
-sed -i "s|^  registry: \"\"$|  registry: \"$registry\"|; s|^  digest: \"\"$|  digest: \"$webhook\"|; s|^  agentDigest: \"\"$|  agentDigest: \"$agent\"|" \
-  "$folder/source/$name/values.yaml"
+images=${registry:+$registry/}$name
+find "$folder/source/manifests" "$folder/source/$name/Chart.yaml" -name '*.yaml' -exec sed -i \
+  "s|$name/kms-webhook:dev|$images/kms-webhook:$version@$webhook|; s|$name/kms-agent:dev|$images/kms-agent:$version@$agent|; \
+  s|app.kubernetes.io/version: \"dev\"|app.kubernetes.io/version: \"$version\"|" {} +
+sed -i "s|^  registry: \"\"$|  registry: \"$registry\"|; s|^  digest: \"\"$|  digest: \"$webhook\"|; \
+  s|^  agentDigest: \"\"$|  agentDigest: \"$agent\"|" "$folder/source/$name/values.yaml"
 find "$folder/source" -exec touch -d @0 {} + # equal sources give equal bytes
 test/tools/run.sh helm package "$folder/source/$name" --version "${version#v}" --app-version "$version" --destination "$folder"
-
-images=${registry:+$registry/}$name
-find "$folder/source/manifests" -name '*.yaml' -exec sed -i "s|$name/kms-webhook:dev|$images/kms-webhook:$version@$webhook|; \
-  s|$name/kms-agent:dev|$images/kms-agent:$version@$agent|; s|app.kubernetes.io/version: \"dev\"|app.kubernetes.io/version: \"$version\"|" {} +
 mv "$folder/source/manifests" "$folder/$name"
 rm -r "$folder/source"

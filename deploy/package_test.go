@@ -40,12 +40,24 @@ func TestChartAndManifestsOfAVersion(t *testing.T) {
 		}
 		return string(text)
 	}
-	var meta struct{ Name, Version, AppVersion string }
+	var meta struct {
+		Name, Version, AppVersion string
+		Annotations               map[string]string
+	}
 	if err := yaml.Unmarshal([]byte(inChart("Chart.yaml")), &meta); err != nil {
 		t.Fatal(err)
 	}
 	if meta.Name != "kms-agent-injector" || meta.Version != "1.2.3-rc.1" || meta.AppVersion != "v1.2.3-rc.1" {
 		t.Errorf("the chart is %+v", meta)
+	}
+	var images []struct{ Name, Image string }
+	if err := yaml.Unmarshal([]byte(meta.Annotations["artifacthub.io/images"]), &images); err != nil {
+		t.Fatal(err)
+	}
+	for i, digest := range []string{webhook, agent} {
+		if want := registry + "/kms-agent-injector/" + images[i].Name + ":v1.2.3-rc.1@" + digest; images[i].Image != want {
+			t.Errorf("Artifact Hub reads the image %s, want %s", images[i].Image, want)
+		}
 	}
 	var values struct {
 		Image struct{ Registry, Digest, AgentDigest string }
@@ -56,7 +68,7 @@ func TestChartAndManifestsOfAVersion(t *testing.T) {
 	if i := values.Image; i.Registry != registry || i.Digest != webhook || i.AgentDigest != agent {
 		t.Errorf("the chart's images are %+v", i)
 	}
-	for _, name := range []string{"values.schema.json", "templates/deployment.yaml", "monitoring/alerts.yaml"} {
+	for _, name := range []string{"README.md", "values.schema.json", "templates/deployment.yaml", "monitoring/alerts.yaml"} {
 		inChart(name)
 	}
 

@@ -131,6 +131,22 @@ func (in *Injector) warnSidecar(r *request) []string {
 	return warnings
 }
 
+// The annotation by which a pod asks ack-kms-agent-webhook-injector, Alibaba Cloud's own webhook, for the KMS Agent:
+// https://www.alibabacloud.com/help/en/kms/key-management-service/developer-reference/ack-rapid-integration-through-components
+const officialAnnotation = "kms-agent-webhook-injector/inject"
+
+// warnOfficial is for a pod that asks both webhooks for an agent. It is no mistake: the other webhook may not be installed.
+func warnOfficial(r *request) []string {
+	if value, asked := r.Pod.Metadata.Annotations[officialAnnotation]; !asked || value == "false" {
+		return nil
+	}
+	problem := "asks ack-kms-agent-webhook-injector for the KMS Agent, a second agent in this pod"
+	if api := r.Spec.API; api != nil && api.Port == config.DefaultAPIPort {
+		problem += fmt.Sprintf("; both listen on 127.0.0.1:%d, and one of them fails", api.Port)
+	}
+	return []string{officialAnnotation + ": " + problem + "; remove this annotation or " + podconfig.Prefix + "inject"}
+}
+
 // warnRole is for an application with a role of its own beside the token and the OIDC provider that app-identity gives it.
 func warnRole(r *request, readers []Container) []string {
 	if !r.Spec.AppIdentity {

@@ -63,7 +63,7 @@ func (in *Injector) plan(r *request, d *Decision) config.Mistakes {
 	}
 	warnings = append(warnings, in.adaptMode(r)...)
 	d.Warnings = slices.Concat(warnings, changed, widened, unwrapped, unread, unsure, late, a.warnOpen(&r.Spec, readers),
-		warnOwnMounts(r, readers), warnReferences(r, readers), warnRole(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r),
+		warnOwnMounts(r, readers), warnReferences(r, readers), warnRole(r, readers), a.warnSignals(&r.Spec), in.warnSidecar(r), warnOfficial(r),
 		warnMesh(r, &a), warnLate(r, readers, &a), warnProfile(&r.Pod.Spec), warnClass(&r.Pod.Spec, resources))
 	d.Again, d.Narrowed = injected(&r.Pod.Spec), document.SessionPolicy
 	d.Patch = in.patch(r, in.encoded(r, &a, resources), text)

@@ -8,33 +8,33 @@ import (
 	"github.com/jmespath/go-jmespath"
 )
 
-// What the evaluation of an expression may take. The library has no limit of its own, and `[@,@][]|[@,@][]|…` doubles what it makes
-// with every eight characters.
+// The limits on the evaluation of an expression. The library has none, and `[@,@][]|[@,@][]|…` doubles its result with every eight
+// characters.
 const (
-	maxSteps = 1 << 16   // on values, each of which allocates some ten bytes
-	maxText  = maxOutput // bytes that to_string and join make
-	// maxStepsOfFile is for all expressions of a file.
+	maxSteps = 1 << 16   // each allocates some ten bytes
+	maxText  = maxOutput // bytes written by to_string and join
+	// maxStepsOfFile limits all expressions of a file together.
 	maxStepsOfFile = 16 * maxSteps
 )
 
-// estimate bounds what an expression takes, without a look at a document. Size is that of the result, and each and text are steps and
-// bytes, as multiples of what the expression is applied to; once are steps whatever it is applied to.
+// An estimate is an upper bound of an expression's cost, whatever its input: the size of the result, the steps (each) and the bytes (text),
+// as multiples of the input's size, and the steps that do not depend on the input (once).
 type estimate struct{ size, once, each, text float64 }
 
-// affordable returns an error if the expression may take too much on a document of so many values and bytes of text, and else what is
-// left of the steps.
+// affordable returns the steps that remain after an expression on a document of so many values and bytes of text, or an error if it may
+// exceed a limit.
 func affordable(expression jmespath.ASTNode, values, text int, left float64) (float64, error) {
 	total := float64(values + text)
 	e := estimateOf(node{reflect.ValueOf(expression)}, total)
 	steps := e.once + e.each*float64(values)
 	if steps > min(maxSteps, left) || e.text*total > maxText || e.size > math.MaxInt32 {
-		return left, errors.New("it is too much work: it multiplies what it is applied to, or handles a large value many times; " +
-			"pick less of it, by a shorter expression")
+		return left, errors.New("it takes too much work: it multiplies its input, or processes a large value many times; " +
+			"select less with a shorter expression")
 	}
 	return left - steps, nil
 }
 
-// node is an expression's, whose parts the library does not export.
+// A node is a node of an expression; the library does not export its parts.
 type node struct{ v reflect.Value }
 
 func (n node) kind() int64      { return n.v.FieldByName("nodeType").Int() }
@@ -42,7 +42,7 @@ func (n node) len() int         { return n.v.FieldByName("children").Len() }
 func (n node) child(i int) node { return node{n.v.FieldByName("children").Index(i)} }
 func (n node) name() string     { return n.v.FieldByName("value").Elem().String() }
 
-// field returns the field that an expression begins with. Expressions that begin with different fields share no part of their input.
+// field returns the first field of an expression. Expressions with different first fields share no part of their input.
 func (n node) field() (name string, ok bool) {
 	for {
 		switch n.kind() {
@@ -57,12 +57,12 @@ func (n node) field() (name string, ok bool) {
 	}
 }
 
-// then combines an estimate with that of an expression that is applied to its result.
+// then combines the estimates of two expressions, the second of which is applied to the first's result.
 func (c estimate) then(next estimate) estimate {
 	return estimate{c.size * next.size, c.once + next.once, c.each + c.size*next.each, c.text + c.size*next.text}
 }
 
-// forEach combines an estimate with that of an expression that is applied to each item of its result.
+// forEach combines the estimates of two expressions, the second of which is applied to each item of the first's result.
 func (c estimate) forEach(item estimate) estimate {
 	item.size = max(item.size, 1)
 	item.each += item.once + 1
@@ -125,14 +125,14 @@ func estimateOf(n node, total float64) estimate {
 	case int64(jmespath.ASTFunctionExpression):
 		return estimateOfCall(n, total)
 	}
-	return estimate{size: 1, once: 1} // a part of what it is applied to
+	return estimate{size: 1, once: 1} // a part of its input
 }
 
-// estimateOfSelection returns the estimate of [a, b] and {x: a, y: b}.
+// estimateOfSelection returns the estimate of [a, b] or {x: a, y: b}.
 func estimateOfSelection(n node, total float64) estimate {
 	all := estimate{once: 2}
 	if n.kind() == int64(jmespath.ASTMultiSelectHash) {
-		all.once = 8 // a map takes more
+		all.once = 8 // a map costs more
 	}
 	fields := map[string]estimate{}
 	for i := range n.len() {
@@ -154,7 +154,7 @@ func estimateOfSelection(n node, total float64) estimate {
 	return all
 }
 
-// parts returns the estimates of what an expression is made of. Each is made once: twice for each level would be without end.
+// parts returns the estimates of an expression's children. Each is computed once: twice at each level would double with the depth.
 func parts(n node, total float64) []estimate {
 	all := make([]estimate, n.len())
 	for i := range all {
@@ -163,7 +163,7 @@ func parts(n node, total float64) []estimate {
 	return all
 }
 
-// touchedBy returns the estimate of all parts of an expression, each of which is looked at; a literal takes no step for each of its bytes.
+// touchedBy returns the estimate of all children of an expression plus a step for each of their values; a literal's bytes take none.
 func touchedBy(n node, parts []estimate) (all estimate) {
 	for i, e := range parts {
 		if n.child(i).kind() != int64(jmespath.ASTLiteral) {
@@ -174,7 +174,7 @@ func touchedBy(n node, parts []estimate) (all estimate) {
 	return all
 }
 
-// escaped is the largest factor by which a text grows when it becomes JSON.
+// escaped is the largest factor by which a text grows in JSON.
 const escaped = 6
 
 func estimateOfCall(n node, total float64) estimate {
@@ -197,13 +197,13 @@ func estimateOfCall(n node, total float64) estimate {
 		arguments.text += arguments.size
 	case name == "keys" || name == "values" || name == "reverse" || name == "sort" ||
 		name == "merge" || name == "to_array" || name == "not_null":
-	default: // a number, true or false, or one of the arguments' own values
+	default: // a number, a boolean, or a part of an argument
 		arguments.size = 1
 	}
 	return arguments
 }
 
-// joint is what the text between the items may have, as a multiple of its size: a literal has its size already.
+// joint returns the size of join's separator as a multiple of the input's; a literal has its own size.
 func joint(n node, total float64) float64 {
 	if n.kind() == int64(jmespath.ASTLiteral) {
 		return 1

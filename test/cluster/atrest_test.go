@@ -28,7 +28,7 @@ import (
 // sentinel is in each Secret of TestAtRest.
 const sentinel = "sentinel-of-a-secret-value"
 
-// kubectl kms at-rest says truly what is in etcd, and has it written again, whatever way the API server got another key.
+// kubectl kms at-rest reports what is in etcd, and has it rewritten, however the API server got another key.
 func TestAtRest(t *testing.T) {
 	options := cluster.Options{Dir: filepath.Join(t.TempDir(), "state"), Output: t.Output(), StorageVersionMigration: true,
 		Encryption: &cluster.Encryption{Provider: "identity", Reload: true}}
@@ -54,7 +54,7 @@ func TestAtRest(t *testing.T) {
 
 	a.encrypt(true, "key1")
 	a.run(1, "1,500 of 1,500 are plaintext in etcd", "status", "--probe", "--qps", "2000")
-	a.run(0, "1,500 objects would be written again with k8s:enc:aescbc:v1:key1:", "migrate", "--dry-run")
+	a.run(0, "1,500 objects would be rewritten with k8s:enc:aescbc:v1:key1:", "migrate", "--dry-run")
 	interrupted := a.interrupt(200, "migrate", "--via", "updates")
 	if !strings.Contains(interrupted, "interrupted after ") || !strings.Contains(interrupted, "goes on from there") {
 		t.Errorf("an interrupt makes it say\n%s", interrupted)

@@ -18,8 +18,8 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
 )
 
-// LoadCertManager builds cert-manager's programs, once, and gives the node their images: localhost/kms-cluster/cert-manager- and
-// controller, cainjector or webhook, with the tag dev. It returns the folder of cert-manager's own Helm chart of the same version.
+// LoadCertManager builds cert-manager's programs once and loads their images into the node: localhost/kms-cluster/cert-manager-controller,
+// -cainjector and -webhook, with the tag dev. It returns the folder of cert-manager's Helm chart of the same version.
 func (c *Cluster) LoadCertManager(ctx context.Context, output io.Writer) (chart string, err error) {
 	source, err := findSource()
 	if err != nil {

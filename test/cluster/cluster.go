@@ -1,11 +1,11 @@
 // Package cluster runs a real Kubernetes of one node, built from source, for tests and demonstrations.
 //
-// It has etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, CoreDNS, containerd and runc,
-// and nothing that is made for tests only. All of it lives in namespaces and one directory of its own: it cannot touch
-// another Kubernetes on the machine, and killing one process ends it.
+// It runs etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, CoreDNS, containerd and runc, as
+// in production. All of them run in namespaces and one directory of their own: they do not affect another Kubernetes on the
+// machine, and killing one process ends them.
 //
-// A program that calls Up must call Reexec first thing in main (in TestMain, for a test): Up starts the same program again
-// to become the node's PID 1.
+// A program that calls Up must call Reexec at the beginning of main (or TestMain): Up starts the same program again as the
+// node's PID 1.
 package cluster
 
 import (
@@ -22,21 +22,22 @@ import (
 // ErrNotRunning is returned by Open when there is no live cluster in the directory.
 var ErrNotRunning = errors.New("no cluster is running")
 
-// Options say where a cluster is and how it starts. The zero value is the cluster of `make cluster-up`.
+// Options configure a cluster. The zero value is the cluster of `make cluster-up`.
 type Options struct {
-	// Dir holds all of the cluster's state and is removed by Down. The default is the environment variable CLUSTER_DIR,
-	// and without it .cluster in the repository.
+	// Dir holds the cluster's state; Down removes it. The default is the environment variable CLUSTER_DIR or, if that is not
+	// set, .cluster in the repository.
 	Dir string
-	// Version is the minor version of Kubernetes, such as 1.35; test/cluster/kubernetes has a module file for each that can be
-	// built. The default is the environment variable K8S_VERSION, and without it the newest.
+	// Version is the minor version of Kubernetes, such as 1.35; test/cluster/kubernetes has a module file for each. The default
+	// is the environment variable K8S_VERSION or, if that is not set, the newest.
 	Version string
-	// Images are tarballs, of OCI layouts or written by `docker save`, that the node gets before Up returns.
+	// Images are tarballs of OCI layouts, or written by `docker save`, that Up loads into the node.
 	Images []string
-	// Encryption is how the API server stores resources in etcd, which Encrypt changes later. Nil is as they are, for good.
+	// Encryption configures how the API server stores resources in etcd; Encrypt changes it later. Nil is without encryption,
+	// which cannot change.
 	Encryption *Encryption
-	// StorageVersionMigration has the cluster serve and carry out StorageVersionMigrations, from Kubernetes 1.35 on.
+	// StorageVersionMigration enables the API and the controller of StorageVersionMigrations, since Kubernetes 1.35.
 	StorageVersionMigration bool
-	// Output receives a line per step. Nil is silence.
+	// Output receives a line per step; nil discards them.
 	Output io.Writer
 }
 
@@ -46,7 +47,7 @@ type Cluster struct {
 	description
 }
 
-// description is what Up writes down for later processes.
+// A description is what Up records for later processes.
 type description struct {
 	Kubernetes string // directory of the built programs
 	Containerd string
@@ -56,18 +57,18 @@ type description struct {
 // Dir returns the state directory, absolute.
 func (c *Cluster) Dir() string { return c.dir }
 
-// Kubeconfig returns the file that makes its reader a cluster administrator, from anywhere on the machine.
+// Kubeconfig returns the path of a cluster administrator's kubeconfig, which works for every process of the machine.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.dir, "kubeconfig") }
 
 // Kubectl returns the kubectl of the cluster's version.
 func (c *Cluster) Kubectl() string { return filepath.Join(c.Kubernetes, "kubectl") }
 
-// LogDir has a log per component, the supervisor's node.log and, below pods, the containers'.
+// LogDir returns the folder with a log per component, the supervisor's node.log and, below pods, the containers' logs.
 func (c *Cluster) LogDir() string { return filepath.Join(c.dir, "log") }
 
 const modulePath = "github.com/kms-agent-injector/kms-agent-injector"
 
-// locate fills in the defaults. Dir gets its one true name, as the cluster's cgroup is named after it.
+// locate fills in the defaults. It resolves links in Dir, because the cluster's cgroup is named after it.
 func (o Options) locate() (Options, error) {
 	var err error
 	if o.Dir == "" {

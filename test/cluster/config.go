@@ -15,13 +15,13 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/node"
 )
 
-// Emulator is the Service that every host name below aliyuncs.com leads to, for the pods of the cluster.
+// Emulator is the Service to which every host name below aliyuncs.com resolves in the cluster's pods.
 const Emulator = "kms-emulator.kms-emulator.svc.cluster.local"
 
 //go:embed conf
 var configurations embed.FS
 
-// settings are what the configurations differ in from one cluster to the next.
+// settings are the values that differ between the configurations of two clusters.
 type settings struct {
 	node.Layout
 	CgroupRoot  string
@@ -72,7 +72,7 @@ func writeConfigurations(dir string) error {
 	return nil
 }
 
-// snapshotter is overlayfs unless the state directory is on one already, as in a container: they do not stack.
+// snapshotter returns overlayfs, unless the state directory is on an overlayfs already, as in a container: they do not stack.
 func snapshotter(dir string) string {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err == nil && fs.Type == unix.OVERLAYFS_SUPER_MAGIC {

@@ -22,10 +22,10 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
 )
 
-// cleanupTimeout bounds the wait for the kernel to let go of a killed cluster, usually a fraction of a second.
+// cleanupTimeout limits the wait until the kernel has released a killed cluster, usually a fraction of a second.
 const cleanupTimeout = 30 * time.Second
 
-// Down ends the cluster, whatever state it is in, and removes all that it made. It is no error if there is none.
+// Down ends the cluster in any state and removes everything that it created. It returns nil if there is no cluster.
 func Down(ctx context.Context, o Options) error {
 	o, err := o.locate()
 	if err != nil {
@@ -33,7 +33,7 @@ func Down(ctx context.Context, o Options) error {
 	}
 	log := progress.New(o.Output)
 	if _, err := os.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
-		// The directory was removed by hand. A cluster that still runs is out of reach, and its cgroup cannot be removed.
+		// The directory was removed by hand. A cluster that still runs cannot be found, nor its cgroup removed.
 		log.Line("no cluster in %s", o.Dir)
 		return cgroup.Remove(ctx, cgroupName(o.Dir))
 	}
@@ -62,14 +62,14 @@ func clean(ctx context.Context, dir string) error {
 	return cgroup.Remove(ctx, cgroupName(dir))
 }
 
-// cgroupName returns the cluster's own cgroup in each hierarchy. It follows from the directory alone, so that it can be found
-// without any record.
+// cgroupName returns the name of the cluster's cgroup in each hierarchy. It depends on the directory alone, so Down needs no
+// record to find it.
 func cgroupName(dir string) string {
 	sum := sha256.Sum256([]byte(dir))
 	return "kms-cluster-" + hex.EncodeToString(sum[:4])
 }
 
-// removeAll removes dir, the lock last, so that no other process takes a directory half removed for free.
+// removeAll removes dir, and the lock last, so that no other process claims a directory that is half removed.
 func removeAll(dir string) error {
 	if err := emptyDir(dir); err != nil {
 		return err
@@ -83,8 +83,8 @@ func removeAll(dir string) error {
 	return nil // another process waited for the lock and has claimed the directory
 }
 
-// emptyDir removes all but the lock. It stops short of removing anything through a mount: those of the cluster were in its
-// own namespace and went with it.
+// emptyDir removes everything but the lock. It refuses to remove through a mount: the cluster's own mounts ended with its
+// namespace.
 func emptyDir(dir string) error {
 	if err := refuseMounts(dir); err != nil {
 		return err

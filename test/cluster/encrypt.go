@@ -23,8 +23,8 @@ func (e Encryption) arguments() []string {
 	}
 }
 
-// Encrypt changes how the API server of a cluster that was started with an Encryption stores resources: from its next start on, which is
-// what Restart is for, or, with Reload, within a minute or two.
+// Encrypt changes the Encryption of a cluster that was started with one. The API server uses the new one after its next start, see
+// Restart, or, with Reload, within a minute or two.
 func (c *Cluster) Encrypt(e Encryption) error {
 	text, err := e.configuration()
 	if err != nil {
@@ -37,7 +37,7 @@ func (c *Cluster) Encrypt(e Encryption) error {
 	return os.Rename(file+".new", file) // at once: the API server may be reading it
 }
 
-// Component returns the process, as seen from the machine, of a component by its name, such as kube-apiserver; 0 if it does not run.
+// Component returns the machine's process ID of a component, such as kube-apiserver; 0 if it does not run.
 func (c *Cluster) Component(name string) (pid int, err error) {
 	process, err := node.Find(c.dir)
 	if err != nil {
@@ -68,7 +68,7 @@ func (c *Cluster) Component(name string) (pid int, err error) {
 	return 0, nil
 }
 
-// Restart kills the API server, which starts again, and returns when it is ready.
+// Restart kills the API server, which the supervisor restarts, and returns when it is ready.
 func (c *Cluster) Restart(ctx context.Context) error {
 	const name = "kube-apiserver"
 	before, err := c.Component(name)

@@ -9,15 +9,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Encryption is how the API server stores resources in etcd.
+// Encryption configures how the API server stores resources in etcd.
 type Encryption struct {
 	// Provider is aescbc, secretbox or identity, which leaves values as they are.
 	Provider string
-	// Keys are names; the first one's key writes, all read. The key of a name is always the same.
+	// Keys are names of keys; the first encrypts, all decrypt. A name always has the same key.
 	Keys []string
-	// Identity has plaintext read too.
+	// Identity allows reading plaintext.
 	Identity bool
-	// Reload has the API server read a change within a minute or two, instead of at its next start. It cannot change later.
+	// Reload makes the API server reload changes within a minute or two, instead of at its next start. It cannot change later.
 	Reload bool
 }
 

@@ -15,15 +15,14 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/node"
 )
 
-// EtcdDump writes etcd's database to w: a snapshot of the whole key space, with every revision that is not compacted and
-// whatever its freed pages still hold. Keys and values are in it as they are, uninterrupted, so that a search for bytes
-// that should not be there finds them. (Kubernetes stores built-in types as protobuf, where strings are plain, and custom
-// resources as JSON.)
+// EtcdDump writes a snapshot of etcd's database to w, with every revision that is not compacted and the content of freed
+// pages. Keys and values are contiguous in it, so a search finds bytes that should not be there. (Kubernetes stores built-in
+// types as protobuf, with plain strings, and custom resources as JSON.)
 func (c *Cluster) EtcdDump(ctx context.Context, w io.Writer) error {
 	return c.etcd(ctx, "maintenance/snapshot", struct{}{}, func(answer io.Reader) error { return copySnapshot(w, answer) })
 }
 
-// EtcdValues returns the values, as etcd has them, of the keys with a prefix, such as /registry/secrets/.
+// EtcdValues returns the raw values of the keys with a prefix, such as /registry/secrets/.
 func (c *Cluster) EtcdValues(ctx context.Context, prefix string) (map[string][]byte, error) {
 	end := []byte(prefix)
 	end[len(end)-1]++
@@ -36,7 +35,7 @@ func (c *Cluster) EtcdValues(ctx context.Context, prefix string) (map[string][]b
 	return values, err
 }
 
-// EtcdCompact has etcd forget all but the latest values, and free the pages in which the others were.
+// EtcdCompact removes all but the latest values from etcd, and frees the pages of the others.
 func (c *Cluster) EtcdCompact(ctx context.Context) error {
 	var status struct {
 		Header struct {
@@ -57,7 +56,7 @@ func decoding(into any) func(io.Reader) error {
 	return func(answer io.Reader) error { return json.NewDecoder(answer).Decode(into) }
 }
 
-// etcd calls a method of etcd's own JSON gateway, which spares a client library.
+// etcd calls a method of etcd's JSON gateway, which needs no client library.
 func (c *Cluster) etcd(ctx context.Context, method string, request any, read func(io.Reader) error) error {
 	process, err := node.Find(c.dir)
 	if err != nil {

@@ -16,12 +16,12 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/node"
 )
 
-// pauseImage is the container that holds a pod's namespaces. There is no registry to pull the usual one from.
+// pauseImage is the image of the container that holds a pod's namespaces; there is no registry for the usual one.
 const pauseImage = "localhost/kms-cluster/pause:dev"
 
-// LoadImages gives the node images from tarballs, of OCI layouts or written by `docker save`. Pods find them under the
-// names in the tarballs; an image of the same name is replaced. Their imagePullPolicy must not be Always, since the
-// cluster reaches no registry.
+// LoadImages loads images into the node from tarballs of OCI layouts, or written by `docker save`. They have the names in the
+// tarballs and replace images of the same name. Pods must not use imagePullPolicy Always, because the cluster has no
+// registry.
 func (c *Cluster) LoadImages(ctx context.Context, tarballs ...string) error {
 	process, err := node.Find(c.dir)
 	if err != nil {
@@ -41,7 +41,7 @@ func (c *Cluster) LoadImages(ctx context.Context, tarballs ...string) error {
 	return nil
 }
 
-// writePauseImage makes the tarball of an image that has one file, the program.
+// writePauseImage writes a tarball of an image with one file, the program.
 func writePauseImage(program, target string) error {
 	binary, err := os.ReadFile(program)
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Of the processes that start or stop one cluster, one works at a time: the holder of the lock on this file. The file also
-// says that the directory is a cluster's, and may be removed with all that is in it.
+// The process that holds the lock on this file may start or stop the cluster. The file also marks the directory as a
+// cluster's, which may be removed with its content.
 const lockFile = "kms-cluster.lock"
 
-// lockDir makes sure that dir is a cluster's directory or a new one, and takes its lock, waiting until ctx ends.
+// lockDir locks dir, which must be a cluster's directory or new. It waits for the lock until ctx ends.
 func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
 	path := filepath.Join(dir, lockFile)
 	for {
@@ -50,7 +50,7 @@ func lockDir(ctx context.Context, dir string) (unlock func(), err error) {
 	}
 }
 
-// tryLock locks f, but a lock on a file that has been removed since it was opened is worth nothing.
+// tryLock locks f, and checks that the file has not been removed since it was opened.
 func tryLock(f *os.File, path string) (bool, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {

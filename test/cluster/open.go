@@ -37,7 +37,7 @@ func Open(dir string) (*Cluster, error) {
 	return c, nil
 }
 
-// Healthy asks the API server, through the door that users take, for a Ready node, for up to twenty seconds.
+// Healthy waits up to twenty seconds until the API server, at its address for users, shows a Ready node.
 func (c *Cluster) Healthy(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, c.Kubectl(), "--kubeconfig", c.Kubeconfig(),
 		"wait", "--for=condition=Ready", "node/"+node.Name, "--timeout=20s", "--request-timeout=25s").CombinedOutput()

@@ -15,7 +15,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
 )
 
-// programs are the directories of what the node runs.
+// programs are the directories of the node's programs.
 type programs struct{ kubernetes, containerd, pause string }
 
 // The node's programs call these; runc is linked against libseccomp, for the seccomp profiles of pods.
@@ -80,7 +80,7 @@ func cacheDir() (string, error) {
 }
 
 // kubernetesModule returns the build of a minor version, or of the default for "". It stamps the version as Kubernetes' own build
-// does: without it the API server takes itself for v0.0.0 and refuses features.
+// does: an API server without it is v0.0.0 and refuses features.
 func kubernetesModule(source, minor string) (build.Module, error) {
 	dir := filepath.Join(source, "test/cluster/kubernetes")
 	files, err := filepath.Glob(filepath.Join(dir, "*.mod"))

@@ -15,7 +15,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
 )
 
-// start starts a cluster in a directory that has nothing but the lock.
+// start starts a cluster in a directory that is empty but for the lock.
 func start(ctx context.Context, o Options, built programs, log *progress.Printer) (*Cluster, error) {
 	step := log.Begin("starting the cluster")
 	outcome := "cluster failed to start"

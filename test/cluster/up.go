@@ -14,7 +14,7 @@ import (
 
 var reexecCalled bool
 
-// Reexec returns at once, unless Up started this process to be a node's PID 1: then it is that, and never returns.
+// Reexec returns immediately, unless Up started this process as a node's PID 1: then it never returns.
 func Reexec() {
 	if os.Getenv(node.Marker) != "" {
 		node.Main()
@@ -22,10 +22,10 @@ func Reexec() {
 	reexecCalled = true
 }
 
-// Up returns the running cluster. If it runs already and is healthy, that is all; if it is broken, it is removed first.
-// Whatever its programs lack is installed (Debian packages) and built (once: minutes) before.
+// Up returns a running cluster. It reuses a healthy one, and replaces a broken one. Before, it installs missing Debian
+// packages and builds missing programs, which takes minutes the first time.
 //
-// The cluster outlives this process. If ctx ends before Up returns, nothing keeps running.
+// The cluster outlives this process. If ctx ends before Up returns, Up stops everything that it started.
 func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if !reexecCalled {
 		return nil, errors.New("cluster.Up: main must call cluster.Reexec first")
@@ -65,7 +65,7 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	return c, nil
 }
 
-// reuse returns the cluster that runs already, or nil after removing what there is of one.
+// reuse returns the running cluster, or nil after removing a broken one.
 func reuse(ctx context.Context, o Options, built programs, log *progress.Printer) (*Cluster, error) {
 	c, err := Open(o.Dir)
 	if err == nil && o.Version != "" && c.Kubernetes != built.kubernetes {

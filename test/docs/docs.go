@@ -26,7 +26,7 @@ var fence = regexp.MustCompile("(?ms)^(?:<!-- ([^\n]*) -->\n)?```([a-z]*)\n(.*?)
 // Read returns all documents for users that the repository has.
 func Read(repository string) ([]Page, error) {
 	var pages []Page
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md"} {
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "deploy/chart/*/*.md"} {
 		files, err := filepath.Glob(filepath.Join(repository, pattern))
 		if err != nil {
 			return nil, err

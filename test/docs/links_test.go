@@ -28,7 +28,10 @@ var (
 	noSlug  = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// TestLinks follows every relative link of the documents, to its heading.
+// onGitHub is how a page that is published outside of the repository, the chart's, links to the others.
+const onGitHub = "https://github.com/kms-agent-injector/kms-agent-injector/blob/main/"
+
+// TestLinks follows every link of the documents into the repository, to its heading.
 func TestLinks(t *testing.T) {
 	anchors := map[string]map[string]bool{}
 	for _, p := range pages(t) {
@@ -40,12 +43,16 @@ func TestLinks(t *testing.T) {
 	}
 	for _, p := range pages(t) {
 		for _, m := range link.FindAllStringSubmatch(p.Prose(), -1) {
-			if strings.Contains(m[1], "://") {
+			link, published := strings.CutPrefix(m[1], onGitHub)
+			if strings.Contains(link, "://") {
 				continue
 			}
-			path, anchor, _ := strings.Cut(m[1], "#")
+			path, anchor, _ := strings.Cut(link, "#")
 			target := p.File
-			if path != "" {
+			switch {
+			case published:
+				target = path
+			case path != "":
 				target = filepath.Join(filepath.Dir(p.File), path)
 			}
 			if _, err := os.Stat(filepath.Join(repository, target)); err != nil {

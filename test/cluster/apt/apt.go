@@ -1,4 +1,4 @@
-// Package apt installs the Debian packages that a command needs and the machine does not have.
+// Package apt installs missing Debian packages.
 package apt
 
 import (
@@ -12,14 +12,14 @@ import (
 	"strings"
 )
 
-// Need is something a command cannot work without, and the package that brings it.
+// A Need is a file that a command requires, and the package that has it.
 type Need struct {
 	Package string
 	// File is a program's name, looked up on PATH and in the sbin directories, or the absolute path or glob of a file.
 	File string
 }
 
-// Present says whether the machine has it already.
+// Present reports whether the machine has the file.
 func (n Need) Present() bool {
 	if filepath.IsAbs(n.File) {
 		found, _ := filepath.Glob(n.File) // a malformed pattern is found missing, and then not installed by its package
@@ -36,8 +36,8 @@ func (n Need) Present() bool {
 	return false
 }
 
-// Ensure installs the packages of those needs that are not present. It says with log, once, what it is about to install,
-// and runs nothing at all when nothing is missing.
+// Ensure installs the packages of the needs that are not present, after it has logged their names. It runs nothing if all are
+// present.
 func Ensure(ctx context.Context, log func(format string, args ...any), needs ...Need) error {
 	missing, packages := absent(needs)
 	if len(missing) == 0 {

@@ -18,7 +18,7 @@ import (
 	"github.com/cert-manager/cert-manager/pkg/util"
 )
 
-// cainjector runs the injectors, which are told by annotations where a caBundle comes from.
+// cainjector runs the injectors, which write the caBundle that annotations name.
 func cainjector(ctx context.Context) error {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgo.AddToScheme, certmanager.AddToScheme, apiextensions.AddToScheme, apiregistration.AddToScheme} {

@@ -25,7 +25,7 @@ import (
 	_ "github.com/cert-manager/cert-manager/pkg/issuer/selfsigned"
 )
 
-// controller runs every controller that is registered, without a leader: there is one replica.
+// controller runs all registered controllers, without leader election, because there is one replica.
 func controller(ctx context.Context, args []string) error {
 	flags := chartFlags("controller")
 	namespace := flags.String("cluster-resource-namespace", "kube-system", "of the Secrets of ClusterIssuers")

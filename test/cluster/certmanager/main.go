@@ -1,8 +1,8 @@
-// Command certmanager is cert-manager's controller, cainjector and webhook in one binary, chosen by the name that it was called by.
+// Command certmanager runs cert-manager's controller, cainjector or webhook, depending on the name of the executable.
 //
-// cert-manager's module has the programs' parts, but not their main packages, whose modules are not published. So this is a main
-// package over the parts, with those issuers that need no service outside the cluster. The module is below cert-manager's path
-// because some of the parts are internal to it.
+// cert-manager's module has the programs' packages, but not their main packages, whose modules are not published. So this main
+// package wires them, with the issuers that need no service outside the cluster. Its module path is below cert-manager's, because
+// some of the packages are internal.
 package main
 
 import (
@@ -42,7 +42,7 @@ func run(ctx context.Context, name string, args []string) error {
 	return fmt.Errorf("no program called %q; there are controller, cainjector, webhook", name)
 }
 
-// chartFlags returns a set that passes over the flags which cert-manager's chart gives and nothing here needs.
+// chartFlags returns a flag set that ignores flags of cert-manager's chart that are not needed here.
 func chartFlags(name string) *pflag.FlagSet {
 	flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	flags.ParseErrorsAllowlist.UnknownFlags = true

@@ -1,6 +1,6 @@
 //go:build unix
 
-// Command pause holds a pod's namespaces open until it is told to stop.
+// Command pause keeps a pod's namespaces until it gets a signal.
 package main
 
 import (

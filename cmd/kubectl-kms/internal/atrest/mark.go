@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// A mark is a file with which an interrupted migration goes on: what was written after its resource version has its key.
+// A mark is a file from which an interrupted migration resumes: objects written after its resource version are encrypted with its key.
 type mark struct{ file string }
 
 type state struct {
-	Key     string    `json:"key"`             // what the API servers showed of it
-	Version string    `json:"resourceVersion"` // as of which the objects were listed, when all API servers had that key
+	Key     string    `json:"key"`             // as the API servers showed it
+	Version string    `json:"resourceVersion"` // of the list of objects, made when all API servers had that key
 	Began   time.Time `json:"began"`
 }
 
-// openMark is that of a resource of a cluster, in the user's folder for caches. Without such a folder nothing is kept.
+// openMark returns the mark of a resource in a cluster, kept in the user's cache folder. Without such a folder, nothing is kept.
 func openMark(cluster, resource string) mark {
 	folder, err := os.UserCacheDir()
 	if err != nil {
@@ -36,7 +36,7 @@ func (m mark) read() (state, bool) {
 
 func (m mark) write(s state) error {
 	if m.file == "" {
-		return fmt.Errorf("there is no folder for caches: set HOME or XDG_CACHE_HOME")
+		return fmt.Errorf("there is no cache folder: set HOME or XDG_CACHE_HOME")
 	}
 	text, err := json.Marshal(s)
 	if err != nil {

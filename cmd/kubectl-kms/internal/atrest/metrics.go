@@ -8,27 +8,27 @@ import (
 	"strings"
 )
 
-// A look is what an API server's metrics say at one moment. Counters are since the start of its process.
+// A look is one reading of an API server's metrics. Its counters start at zero with the process.
 type look struct {
-	started float64           // of the process, in seconds since 1970; no two API servers of a cluster have the same
+	started float64           // of the process, in seconds since 1970; tells the API servers of a cluster apart
 	config  string            // hash of the encryption configuration in force, where it is served
 	reloads map[string]reload // of that configuration, by outcome: success, failure
 	done    map[operation]float64
 	used    map[use]float64    // by KMS v2's keys
 	lastUse map[use]float64    // when
-	current map[kmsKey]float64 // when each KMS provider last said that this key is its own
+	current map[kmsKey]float64 // when each KMS provider last reported this key as its own
 }
 
 type reload struct{ count, last float64 }
 
-// Directions of an operation, as the metrics have them.
+// The directions of an operation, as the metrics name them.
 const (
 	read  = "from_storage"
 	write = "to_storage"
 )
 
-// An operation is one that succeeded. Its prefix is that of the value in etcd, or only the name of the key: providers with keys of their
-// own, such as aescbc, are counted once with either.
+// An operation is an encryption or decryption that succeeded. Its prefix is that of the value in etcd, or the name of the key alone:
+// the metrics count providers with local keys, such as aescbc, once with either.
 type operation struct{ resource, direction, prefix string }
 
 type kmsKey struct{ provider, hash string }
@@ -49,7 +49,7 @@ const (
 	processStart    = "process_start_time_seconds"
 )
 
-// readMetrics reads Prometheus' text format, which is megabytes of an API server, for the few metrics that count here.
+// readMetrics picks the few metrics that it needs out of an API server's megabytes of Prometheus text.
 func readMetrics(r io.Reader) (look, error) {
 	l := look{reloads: map[string]reload{}, done: map[operation]float64{}, used: map[use]float64{}, lastUse: map[use]float64{},
 		current: map[kmsKey]float64{}}
@@ -87,7 +87,7 @@ func readMetrics(r io.Reader) (look, error) {
 
 var label = regexp.MustCompile(`([a-zA-Z_]\w*)=("(?:[^"\\]|\\.)*")`)
 
-// sample reads a line. Of those of other metrics it takes nothing apart.
+// sample parses a line, and skips other metrics without parsing their labels.
 func sample(line string) (name string, labels map[string]string, value float64, ok bool) {
 	name, rest := line, ""
 	if i := strings.IndexAny(line, "{ "); i >= 0 {
@@ -115,7 +115,7 @@ func sample(line string) (name string, labels map[string]string, value float64, 
 	return name, labels, value, err == nil
 }
 
-// since returns the counts after an earlier look at the same process.
+// since returns what was counted since an earlier look at the same process.
 func (l look) since(earlier look) (done map[operation]float64, used map[use]float64) {
 	return difference(l.done, earlier.done), difference(l.used, earlier.used)
 }
@@ -135,9 +135,8 @@ const plaintext = "plaintext"
 
 const kmsV1, kmsV2 = "k8s:enc:kms:v1:", "k8s:enc:kms:v2:"
 
-// storedAs counts a resource's values by how they are stored: by prefix in etcd with the key's name, of KMS v2 with the hash of the
-// key's identifier. Where two providers with keys of their own are in use, the metrics do not say which key is which's, and the keys
-// are left out.
+// storedAs counts a resource's values by the prefix that they have in etcd, which includes the key's name or, for KMS v2, the hash of
+// its identifier. With two providers of local keys in use, the metrics do not tell which key belongs to which, and storedAs omits the keys.
 func storedAs(done map[operation]float64, used map[use]float64, resource, direction string) map[string]float64 {
 	out, local, keys := map[string]float64{}, map[string]float64{}, map[string]float64{}
 	for o, n := range done {
@@ -167,8 +166,8 @@ func storedAs(done map[operation]float64, used map[use]float64, resource, direct
 	return out
 }
 
-// kmsKeys divides what a KMS v2 provider did among its keys. The metric by key knows no resources: one key has all; of several, each has
-// what was done with it for any resource.
+// kmsKeys divides the operations of a KMS v2 provider among its keys. The metric by key has no label for the resource: a single key gets
+// all operations; each of several keys gets its operations for any resource.
 func kmsKeys(out map[string]float64, used map[use]float64, o operation, n float64) {
 	provider := strings.TrimSuffix(strings.TrimPrefix(o.prefix, kmsV2), ":")
 	byKey := map[string]float64{}
@@ -188,7 +187,7 @@ func kmsKeys(out map[string]float64, used map[use]float64, o operation, n float6
 	}
 }
 
-// latest returns the key that a KMS provider last said is its own, "" if it said nothing.
+// latest returns the key that a KMS provider last reported as its own, "" if it reported none.
 func (l look) latest(provider string) (hash string) {
 	var at float64
 	for key, said := range l.current {
@@ -199,7 +198,7 @@ func (l look) latest(provider string) (hash string) {
 	return hash
 }
 
-// transforms reports whether a resource's values go through providers, be it the one that leaves them as they are.
+// transforms reports whether a resource's values pass through any provider, including identity.
 func (l look) transforms(resource string) bool {
 	for o := range l.done {
 		if o.resource == resource {
@@ -209,5 +208,5 @@ func (l look) transforms(resource string) bool {
 	return false
 }
 
-// bare reports whether there is no sign of any encryption configuration.
+// bare reports whether nothing indicates an encryption configuration.
 func (l look) bare() bool { return len(l.done) == 0 && len(l.current) == 0 && l.config == "" }

@@ -17,9 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// The ways to have objects stored anew.
+// The ways to rewrite objects.
 const (
-	Auto    = "auto"    // by the cluster where it can
+	Auto    = "auto"    // by the cluster if it can
 	Updates = "updates" // by updates that change nothing
 	SVM     = "storageversionmigration"
 )
@@ -27,25 +27,25 @@ const (
 // MigrateOptions choose what Migrate does.
 type MigrateOptions struct {
 	Resources      []schema.GroupVersionResource
-	Servers        int           // how many API servers there are; 0: what the cluster says
-	Wait           time.Duration // for all API servers to show one key
+	Servers        int           // number of API servers; 0: as the cluster shows
+	Wait           time.Duration // until all API servers show the same key
 	DryRun         bool
-	Annotate       bool   // change an annotation, where an update that changes nothing is not enough
-	AllowPlaintext bool   // also where plaintext is what is written
+	Annotate       bool   // change an annotation, for providers with which an update without changes does not rewrite
+	AllowPlaintext bool   // rewrite even if the API servers write plaintext
 	Via            string // Auto, Updates or SVM
-	Again          bool   // all, even if an interrupted migration has done some already
+	Again          bool   // ignore the mark of an interrupted migration
 }
 
-// Annotation is the annotation with which ACK's documentation rewrites Secrets; its value is the time.
+// Annotation is the annotation by which ACK's documentation has Secrets rewritten; its value is the time.
 const Annotation = "encryption-key-rotation-time"
 
-// fieldManager owns nothing: patches that change nothing leave no trace in managedFields.
+// fieldManager never owns a field: a patch without changes leaves managedFields as they are.
 const fieldManager = "kubectl-kms-at-rest"
 
 // errFailed says that some objects could not be rewritten. The errors have been printed.
-var errFailed = errors.New("some objects could not be stored anew; the same command tries them again")
+var errFailed = errors.New("some objects could not be rewritten; run the same command to try them again")
 
-// Failed reports whether Migrate did what it could and some objects are left.
+// Failed reports whether Migrate finished and some objects could not be rewritten.
 func Failed(err error) bool { return errors.Is(err, errFailed) }
 
 // A migration is one run.
@@ -56,8 +56,7 @@ type migration struct {
 	cluster string
 }
 
-// Migrate has all objects of resources stored anew, with the key that all API servers write with. What an object says is neither read nor
-// changed.
+// Migrate has the API servers rewrite all objects of the resources with the present key. It neither reads nor changes their content.
 func (c Cluster) Migrate(ctx context.Context, o MigrateOptions) error {
 	servers, err := c.find(ctx, o.Servers)
 	if err != nil {
@@ -86,7 +85,7 @@ func (c Cluster) Migrate(ctx context.Context, o MigrateOptions) error {
 
 func (m *migration) say(format string, args ...any) { m.Aside.Printf(format+"\n", args...) }
 
-// all refuses to go on unless all API servers are seen: one with another key would go on writing with it.
+// all returns an error unless all API servers are seen: an unseen one with another key would continue to write with it.
 func (m *migration) all() error {
 	seen := len(m.servers.reached())
 	if seen >= m.servers.count && m.servers.count > 0 {
@@ -101,14 +100,14 @@ func (m *migration) all() error {
 	}
 	why := strings.Join(whys, "; ")
 	if m.servers.count == 0 {
-		return fmt.Errorf("how many API servers there are is not known, so that it is not known either whether all write with the same "+
-			"key: %s; --api-servers says how many there are", why)
+		return fmt.Errorf("the number of API servers is not known, and so not whether all write with the same key: %s; "+
+			"set --api-servers to their number", why)
 	}
 	return fmt.Errorf("%d of %d API servers were seen, and the others may write with another key: %s; run it where all can be reached, or "+
-		"say with --api-servers how many there are in truth", seen, m.servers.count, why)
+		"set --api-servers to their real number", seen, m.servers.count, why)
 }
 
-// resource has the objects of one resource stored anew.
+// resource has the objects of one resource rewritten.
 func (m *migration) resource(ctx context.Context, resource schema.GroupVersionResource) error {
 	given := m.servers.all[0]
 	objects, _, err := given.list(ctx, resource)
@@ -132,9 +131,9 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 	}
 	m.say("%s: all API servers write with %s", name(resource), short(key))
 	if strings.HasPrefix(key, kmsV1) && !m.Annotate {
-		m.say("%s: KMS v1 does not show its key: only what another provider wrote is written again; --annotate writes all", name(resource))
+		m.say("%s: KMS v1 does not show its key: objects of other providers are rewritten; --annotate rewrites all", name(resource))
 	}
-	objects, version, err := given.list(ctx, resource) // what is written from here on has the key already
+	objects, version, err := given.list(ctx, resource) // later writes have the key already
 	if err != nil {
 		return err
 	}
@@ -146,19 +145,19 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 		if earlier.Key == begun.Key && begun.Key != "" {
 			begun = earlier
 			left = slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return o.after(begun.Version) })
-			m.say("%s: resumed after %s of %s, which have been written since %s", name(resource), thousands(len(objects)-len(left)),
+			m.say("%s: resumed after %s of %s, which were rewritten since %s", name(resource), thousands(len(objects)-len(left)),
 				thousands(len(objects)), begun.Began.Format(time.RFC3339))
 		} else {
-			m.say("%s: the key is another one than that of the migration that was interrupted: all are to be written again", name(resource))
+			m.say("%s: the key is not that of the interrupted migration: all are rewritten", name(resource))
 		}
 	}
 	if m.DryRun {
-		m.say("%s: %s objects would be written again with %s; those that have that key already stay as they are (dry run)", name(resource),
+		m.say("%s: %s objects would be rewritten with %s, except those that have it already (dry run)", name(resource),
 			thousands(len(left)), short(key))
 		return nil
 	}
 	if err := mark.write(begun); err != nil {
-		m.say("an interrupted migration will have to begin anew: %v", err)
+		m.say("if interrupted, the migration starts over: %v", err)
 	}
 	began := time.Now()
 	done, err := m.rewrite(ctx, resource, objects, left, begun.Version)
@@ -175,8 +174,8 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 	return nil
 }
 
-// agree waits until all API servers write with one key. Metrics say it of KMS v2, and a hash of the whole configuration in newer versions;
-// what is certain is that an API server leaves an object alone that another has just written with the same key.
+// agree waits until all API servers write with the same key. The metrics show it for KMS v2 and, in newer versions, as a hash of the whole
+// configuration; for certain is only that an API server does not rewrite an object that another has just written with the same key.
 func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResource, o object) error {
 	deadline := time.Now().Add(m.Wait)
 	said := ""
@@ -210,14 +209,14 @@ func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResou
 	}
 }
 
-// same has each API server in turn write one object again if that has not its key.
+// same asks each API server in turn to rewrite one object, which it does if the object has another key.
 func (m *migration) same(ctx context.Context, resource schema.GroupVersionResource, o object) (problem string, err error) {
 	before := ""
 	reached := m.servers.reached()
 	for i, s := range reached {
 		now, err := s.patch(ctx, resource, o, nil)
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			return "", nil // it is gone: the next one tells as much, or there is none
+			return "", nil // it was deleted
 		}
 		if err != nil {
 			return "", refusal(err, "patch "+name(resource)+" in all namespaces")
@@ -231,14 +230,14 @@ func (m *migration) same(ctx context.Context, resource schema.GroupVersionResour
 	return "", nil
 }
 
-// key is that which is written with, if the metrics tell.
+// key describes the key of new writes, as far as the metrics show it.
 func (m *migration) key(resource schema.GroupVersionResource) (string, error) {
 	key := "the API servers' key"
 	for _, s := range m.servers.seen() {
 		switch as := s.writes(name(resource)); {
 		case as == plaintext && !m.AllowPlaintext:
 			return "", errors.New("the API servers write them as plaintext: switch encryption at rest on first " +
-				"(docs/encryption-at-rest.md); to go back to plaintext, say --allow-plaintext")
+				"(docs/encryption-at-rest.md), or decrypt them with --allow-plaintext")
 		case as != "":
 			key = as
 		}
@@ -247,7 +246,7 @@ func (m *migration) key(resource schema.GroupVersionResource) (string, error) {
 }
 
 // fingerprint changes when an API server shows another configuration or key and, with processes, after a restart, which may have changed
-// either. "" means that it is not known.
+// either; "" if it is not known.
 func (m *migration) fingerprint(processes bool) string {
 	var all []string
 	for _, s := range m.servers.reached() {
@@ -255,7 +254,7 @@ func (m *migration) fingerprint(processes bool) string {
 			return ""
 		}
 		shown := fmt.Sprint(s.last.config, " ", s.kms(), " ", s.last.reloads["success"].count)
-		if processes || s.last.config == "" { // a configuration that does not show changes by a restart
+		if processes || s.last.config == "" { // without the hash, only a restart shows a change
 			shown += fmt.Sprint(" ", s.last.started)
 		}
 		all = append(all, shown)
@@ -264,7 +263,7 @@ func (m *migration) fingerprint(processes bool) string {
 	return strings.Join(all, "\n")
 }
 
-// rewrite has the objects that are left written again, and says what was done.
+// rewrite has the remaining objects rewritten, and says how many were.
 func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionResource, objects, left []object, since string) (said string,
 	err error) {
 	if m.Via != Updates && !m.Annotate && len(left) > 0 {
@@ -273,20 +272,20 @@ func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionRes
 			return "written again by a StorageVersionMigration", err
 		}
 		if m.Via == SVM {
-			return "", errors.New("the cluster serves no StorageVersionMigration, or nothing works on it; --via updates does without")
+			return "", errors.New("the cluster serves no StorageVersionMigration, or no controller handles it; use --via updates")
 		}
 	}
 	var annotation map[string]string
 	if m.Annotate {
 		annotation = map[string]string{Annotation: time.Now().UTC().Format("2006-01-02T15:04:05-0700")}
 	}
-	var written, kept, others atomic.Int64 // some are deleted meanwhile
+	var written, kept, others atomic.Int64 // the rest is deleted meanwhile
 	given := m.servers.all[0]
 	bar := m.progress(name(resource), len(objects)-len(left), len(objects))
 	failed, done, err := each(ctx, left, bar.show, func(ctx context.Context, o object) error {
 		now, err := given.patch(ctx, resource, o, annotation)
 		switch {
-		case apierrors.IsConflict(err): // written by another client since the list, and so with the key; or made anew
+		case apierrors.IsConflict(err): // another client wrote it since the list, and so with the key, or recreated it
 			others.Add(1)
 			return nil
 		case err == nil && now == o.version:
@@ -317,8 +316,8 @@ func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionRes
 	return said, nil
 }
 
-// patch has an object written again if the API server finds that it is not stored as it would store it now, and returns its resource
-// version. Without annotations nothing changes but that. The patch is void for an object of the same name that was made anew.
+// patch has the API server rewrite an object that is not stored as the server would store it now, and returns its resource version.
+// Without annotations, nothing else changes. The patch is void for a recreated object of the same name.
 func (s *server) patch(ctx context.Context, resource schema.GroupVersionResource, o object, annotations map[string]string) (string, error) {
 	meta := map[string]any{"uid": o.uid}
 	if annotations != nil {

@@ -81,7 +81,7 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
-// An interrupted migration goes on with what is left, unless the key is another one.
+// An interrupted migration resumes with the remaining objects, unless the key has changed.
 func TestResume(t *testing.T) {
 	for _, rotated := range []bool{false, true} {
 		e := newEtcd(1_501, plaintext)
@@ -114,15 +114,15 @@ func TestResume(t *testing.T) {
 			t.Errorf("%v", found)
 		}
 		after := 0
-		if m := regexp.MustCompile(`secrets: resumed after (\d+) of 1,501, which have been written since `).FindStringSubmatch(out.String()); m != nil {
+		if m := regexp.MustCompile(`secrets: resumed after (\d+) of 1,501, which were rewritten since `).FindStringSubmatch(out.String()); m != nil {
 			after, _ = strconv.Atoi(m[1])
 		}
 		// One was written to see that all API servers agree; and requests under way at the interrupt may still have come through.
 		if resumed := after >= done-1 && after <= done+parallel; resumed == rotated || !rotated && again > 1_501-after+2 {
 			t.Errorf("the key rotated: %v; interrupted after %d, resumed after %d, then %d patches:\n%s", rotated, done, after, again, out)
 		}
-		if rotated && !strings.Contains(out.String(), "the key is another one than that of the migration that was interrupted") {
-			t.Errorf("it does not say that the key is another one:\n%s", out)
+		if rotated && !strings.Contains(out.String(), "the key is not that of the interrupted migration") {
+			t.Errorf("it does not say that the key changed:\n%s", out)
 		}
 		if left := marks(t); len(left) > 0 {
 			t.Errorf("left behind: %q", left)
@@ -154,7 +154,7 @@ func TestAgreement(t *testing.T) {
 
 	// KMS providers and configurations are compared without a write.
 	one.status, two.status = map[string]float64{"sha256:a": 1, "sha256:b": 2}, map[string]float64{"sha256:a": 2}
-	if err := c.Migrate(t.Context(), waiting); err == nil || !strings.Contains(err.Error(), "KMS providers say different keys") {
+	if err := c.Migrate(t.Context(), waiting); err == nil || !strings.Contains(err.Error(), "KMS providers have different keys") {
 		t.Error(err)
 	}
 	one.status, two.status, one.config = nil, nil, "sha256:c"
@@ -172,7 +172,7 @@ func TestBehindLoadBalancer(t *testing.T) {
 	c, _ := cluster(t, address)
 	o := options()
 	o.Wait, o.Via = 50*time.Millisecond, Updates
-	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "--api-servers says how many there are") {
+	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "set --api-servers to their number") {
 		t.Error(err)
 	}
 	o.Servers = 3
@@ -280,7 +280,7 @@ func TestAnnotate(t *testing.T) {
 	}
 }
 
-// A StorageVersionMigration is made, followed and removed; one that nothing takes up is replaced by updates; an interrupted run leaves it,
+// A StorageVersionMigration is made, followed and removed; one that no controller handles is replaced by updates; an interrupted run leaves it,
 // and the next one follows it.
 func TestStorageVersionMigration(t *testing.T) {
 	ended := func(e *etcd, o j, condition string) {
@@ -309,7 +309,7 @@ func TestStorageVersionMigration(t *testing.T) {
 	}
 	e.migrate = func(e *etcd, o j) { ended(e, o, "Succeeded") }
 	err := c.Migrate(t.Context(), options())
-	if err != nil || e.count()[key2] != 3 || len(e.svms) != 0 || !strings.Contains(out.String(), "StorageVersionMigration one goes on") ||
+	if err != nil || e.count()[key2] != 3 || len(e.svms) != 0 || !strings.Contains(out.String(), "StorageVersionMigration one continues") ||
 		!strings.Contains(out.String(), "written again by a StorageVersionMigration in ") {
 		t.Errorf("%v %v\n%s", err, e.count(), out)
 	}
@@ -319,7 +319,7 @@ func TestStorageVersionMigration(t *testing.T) {
 	}
 	s.writes, e.migrate, e.svms = key1, nil, map[string]j{}
 	if err := c.Migrate(t.Context(), options()); err != nil || e.count()[key1] != 3 || len(e.svms) != 0 ||
-		!strings.Contains(out.String(), "no controller takes up StorageVersionMigration one; updates do without") {
+		!strings.Contains(out.String(), "no controller handles StorageVersionMigration one; continuing with updates") {
 		t.Errorf("%v %v\n%s", err, e.count(), out)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/util/retry"
 )
 
-// An object is what has to be known of one to read it or to have it stored anew.
+// An object identifies an object to read or to rewrite.
 type object struct {
 	namespace, name, version string
 	uid                      types.UID
@@ -33,8 +33,8 @@ func (o object) after(version string) bool {
 // pageSize is how many objects a page of a list has.
 const pageSize = 500
 
-// list lists the objects of a resource in pages, and the resource version as of which they are. Where a page comes too late, since etcd
-// was compacted meanwhile, all are listed at once.
+// list returns the objects of a resource, read in pages, and the resource version of the list. If etcd compacts that version meanwhile,
+// list reads all objects at once.
 func (s *server) list(ctx context.Context, resource schema.GroupVersionResource) (objects []object, version string, err error) {
 	options := metav1.ListOptions{Limit: pageSize}
 	for {
@@ -59,12 +59,12 @@ func (s *server) list(ctx context.Context, resource schema.GroupVersionResource)
 }
 
 const (
-	parallel = 16              // objects that are under way at a time
-	grace    = 3 * time.Second // in which they may end after an interrupt
+	parallel = 16              // objects in flight
+	grace    = 3 * time.Second // for them to finish after an interrupt
 )
 
-// each does something with every object, several at a time, until ctx ends or a refusal for want of rights. It returns what failed by
-// object, and how many were done.
+// each calls a function for every object, several at a time, until ctx ends or a call is forbidden. It returns the errors by object, and
+// how many objects were done.
 func each(ctx context.Context, objects []object, show func(done int), do func(context.Context, object) error) (failed []error, done int,
 	err error) {
 	var group errgroup.Group
@@ -109,7 +109,7 @@ func each(ctx context.Context, objects []object, show func(done int), do func(co
 	return failed, int(finished.Load()), err
 }
 
-// passing reports whether an error may be over the next time.
+// passing reports whether a retry may succeed.
 func passing(err error) bool {
 	return apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) ||
 		apierrors.IsTimeout(err) || apierrors.IsInternalError(err) || utilnet.IsConnectionReset(err) || utilnet.IsConnectionRefused(err) ||
@@ -118,7 +118,7 @@ func passing(err error) bool {
 
 var errInterrupted = errors.New("interrupted")
 
-// read has the API server read an object from etcd, and not from its cache as a list is, and returns nothing of it but metadata.
+// read has the API server read an object from etcd, which a list, served from the cache, does not do. It returns metadata only.
 func (s *server) read(ctx context.Context, resource schema.GroupVersionResource, o object) error {
 	_, err := s.objects.Resource(resource).Namespace(o.namespace).Get(ctx, o.name, metav1.GetOptions{})
 	return err

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Intervals of the progress line: one that is rewritten on a terminal, or plain lines.
+// The intervals of the line that a terminal shows in place, and of plain lines.
 const (
 	everyRewritten = 100 * time.Millisecond
 	everyPlain     = 10 * time.Second
 )
 
-// A progress shows how far something is: on a terminal by a bar, elsewhere by a line now and then.
+// A progress shows a bar on a terminal, and a line every ten seconds elsewhere.
 type progress struct {
 	Cluster
 	what   string
-	before int // that were done earlier
+	before int // done by an earlier run
 	total  int
 
 	mu          sync.Mutex
@@ -29,7 +29,7 @@ func (c Cluster) progress(what string, before, total int) *progress {
 	return &progress{Cluster: c, what: what, before: before, total: total, began: now, last: now}
 }
 
-// show shows that so many are done, if it is time.
+// show shows how many are done, at most once per interval.
 func (p *progress) show(done int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

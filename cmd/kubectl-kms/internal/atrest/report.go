@@ -10,21 +10,21 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 )
 
-// The states of what was looked at.
+// The states of a finding.
 const (
 	Good    = "ok"
 	Broken  = "broken"
 	Unknown = "unknown" // it could not be looked at
 )
 
-// A Finding is something that Status says.
+// A Finding is one result of Status.
 type Finding struct {
 	State string `json:"state"`
 	Says  string `json:"says"`
 	Cure  string `json:"cure,omitempty"`
 }
 
-// An APIServer is one of the cluster.
+// An APIServer is what one of the cluster's API servers shows.
 type APIServer struct {
 	Address       string          `json:"address"`
 	Started       time.Time       `json:"started,omitzero"`
@@ -32,32 +32,32 @@ type APIServer struct {
 	Reloaded      time.Time       `json:"reloaded,omitzero"`       // when the configuration last changed without a restart
 	Health        map[string]bool `json:"health,omitempty"`        // of the KMS providers
 	Keys          []Key           `json:"keys,omitempty"`
-	Problem       string          `json:"problem,omitempty"` // why nothing more is known
+	Problem       string          `json:"problem,omitempty"` // why the metrics are missing
 }
 
-// A Key is that of a KMS v2 provider. Numbers are since the API server's start.
+// A Key is the key of a KMS v2 provider. Its numbers are since the API server's start.
 type Key struct {
 	Provider  string    `json:"provider"`
 	Hash      string    `json:"hash"` // of the key's identifier
 	Current   bool      `json:"current"`
-	Said      time.Time `json:"said,omitzero"` // when the provider last said that it is its key
+	Said      time.Time `json:"said,omitzero"` // when the provider last reported it as its key
 	Reads     int       `json:"reads"`
 	LastRead  time.Time `json:"lastRead,omitzero"`
 	Writes    int       `json:"writes"`
 	LastWrite time.Time `json:"lastWrite,omitzero"`
 }
 
-// A Resource is one, and how its objects are stored.
+// A Resource says how a resource's objects are stored.
 type Resource struct {
 	Resource string   `json:"resource"`
-	Counted  bool     `json:"counted"` // each object was read; else there are only the counters since the API servers' start
+	Counted  bool     `json:"counted"` // each object was read; if not, the numbers are the counters since the API servers' start
 	Objects  int      `json:"objects,omitempty"`
-	Others   int      `json:"others,omitempty"` // reads of other clients meanwhile, by which numbers of objects may be too high
-	Writes   string   `json:"writes,omitempty"` // how they are stored now
+	Others   int      `json:"others,omitempty"` // reads of other clients meanwhile; the numbers may be too high by these
+	Writes   string   `json:"writes,omitempty"` // how new writes are stored
 	Stored   []Stored `json:"stored"`
 }
 
-// A Stored is one way in which objects are stored: plaintext, or the prefix of their values in etcd and, of KMS v2, the hash of the key's
+// A Stored is one way to store objects: plaintext, or the prefix of the values in etcd followed, for KMS v2, by the hash of the key's
 // identifier.
 type Stored struct {
 	As      string `json:"as"`
@@ -66,7 +66,7 @@ type Stored struct {
 	State   string `json:"state,omitempty"`
 }
 
-// keyless reports whether it is a provider with keys of its own that does not show them, since there is another such.
+// keyless reports whether the metrics do not show the key: with two providers of local keys, see storedAs.
 func (s Stored) keyless() bool {
 	return strings.Count(s.As, ":") == strings.Count("k8s:enc:aescbc:v1:", ":") && !strings.HasPrefix(s.As, "k8s:enc:kms:")
 }
@@ -84,7 +84,7 @@ func (r *Resource) sort() {
 // A Report is all that Status found.
 type Report struct {
 	APIServers []APIServer `json:"apiServers"`
-	Expected   int         `json:"expected,omitempty"` // how many API servers there are
+	Expected   int         `json:"expected,omitempty"` // number of API servers
 	Resources  []Resource  `json:"resources"`
 	Findings   []Finding   `json:"findings"`
 }
@@ -112,7 +112,7 @@ func (r *Report) good(format string, args ...any) {
 	r.Findings = append(r.Findings, Finding{Good, fmt.Sprintf(format, args...), ""})
 }
 
-// servers says what the API servers show of themselves.
+// servers reports on the API servers.
 func (r *Report) servers(servers fleet) {
 	r.Expected = servers.count
 	for _, s := range servers.all {
@@ -133,11 +133,11 @@ func (r *Report) servers(servers fleet) {
 			}
 		}
 		if s.unhealthy != nil {
-			r.unknown("%s: whether its KMS providers are healthy is not known: %v", s.address, s.unhealthy)
+			r.unknown("%s: the health of its KMS providers is not known: %v", s.address, s.unhealthy)
 		}
 		if failed := s.last.reloads["failure"]; s.problem == nil && failed.last > s.last.reloads["success"].last {
-			r.broken("correct its file with the encryption configuration; its log says what is wrong", "%s: could not read its encryption "+
-				"configuration anew at %s, and goes on with the one before", s.address, moment(failed.last).Format(time.RFC3339))
+			r.broken("correct the file of the encryption configuration; the API server's log says what is wrong", "%s: reloading its "+
+				"encryption configuration failed at %s, and it uses the previous one", s.address, moment(failed.last).Format(time.RFC3339))
 		}
 		r.APIServers = append(r.APIServers, out)
 	}
@@ -148,7 +148,7 @@ func (r *Report) servers(servers fleet) {
 		if servers.count > 0 {
 			r.unknown("%d of %d API servers were seen", len(servers.seen()), servers.count)
 		} else {
-			r.unknown("how many API servers there are is not known; --api-servers says it")
+			r.unknown("the number of API servers is not known; set --api-servers")
 		}
 	}
 	if problem := differ(servers.seen()); problem != "" {
@@ -193,14 +193,14 @@ func moment(seconds float64) time.Time {
 	return time.Unix(int64(seconds), 0).UTC()
 }
 
-// differ says in what the API servers do not agree, as far as they say which configuration and which keys of KMS they have.
+// differ returns how the API servers' configurations or KMS keys differ, "" if they do not or it is not known.
 func differ(servers []*server) string {
 	for _, what := range []struct {
 		title string
 		of    func(*server) string
 	}{
 		{"the API servers have different encryption configurations", func(s *server) string { return s.last.config }},
-		{"the API servers' KMS providers say different keys", (*server).kms},
+		{"the API servers' KMS providers have different keys", (*server).kms},
 	} {
 		by := map[string][]string{}
 		for _, s := range servers {
@@ -222,7 +222,7 @@ func differ(servers []*server) string {
 	return ""
 }
 
-// kms returns the keys that the KMS v2 providers say are theirs.
+// kms returns the present keys of the KMS v2 providers, as text.
 func (s *server) kms() string {
 	providers := map[string]bool{}
 	for key := range s.last.current {
@@ -235,7 +235,7 @@ func (s *server) kms() string {
 	return strings.Join(keys, " ")
 }
 
-// resource judges how the objects of a resource are stored.
+// resource reports on how a resource's objects are stored.
 func (r *Report) resource(out Resource, writes string) {
 	out.Writes = writes
 	out.sort()
@@ -271,7 +271,7 @@ func (r *Report) resource(out Resource, writes string) {
 					short(s.As), s.Read)
 			}
 		}
-		r.unknown("%s: not each object was looked at", out.Resource)
+		r.unknown("%s: some objects were not read", out.Resource)
 	case plain > 0:
 		r.broken(again, "%s: %s%s of %s are plaintext in etcd", out.Resource, upTo, thousands(plain), thousands(out.Objects))
 	case behind > 0:
@@ -284,7 +284,7 @@ func (r *Report) resource(out Resource, writes string) {
 	}
 }
 
-// short describes how an object is stored, with a hash that fits into a line.
+// short describes a Stored.As with a shortened hash.
 func short(as string) string {
 	at := strings.Index(as, "sha256:")
 	if at < 0 {

@@ -1,4 +1,4 @@
-// Package atrest says how the API servers store Secrets in etcd, and has them stored anew.
+// Package atrest reports how the API servers store Secrets in etcd, and has them rewritten.
 package atrest
 
 import (
@@ -27,23 +27,23 @@ import (
 
 // A Cluster is accessed with the rights of the plugin's user.
 type Cluster struct {
-	REST  *rest.Config // its QPS is the most that is asked of one API server
+	REST  *rest.Config // its QPS limits the requests to each API server
 	Aside screen.Screen
 
-	pause time.Duration // between looks; 0: as people wait
+	pause time.Duration // between looks; 0: the default
 }
 
-// dialTimeout is for addresses that may be out of reach from here.
+// dialTimeout is short because some addresses may not be reachable from here.
 const dialTimeout = 3 * time.Second
 
 // A server is one API server, with connections of its own.
 type server struct {
 	address string
 	kube    kubernetes.Interface
-	objects metadata.Interface // objects without their content: no value of a Secret leaves the API server
+	objects metadata.Interface // metadata only: no value of a Secret leaves the API server
 
 	first, last look
-	touched     map[string]bool // resources of which it has read or written an object for certain
+	touched     map[string]bool // resources of which it certainly read or wrote an object
 	problem     error           // why there are no metrics
 	health      []check         // of KMS providers
 	unhealthy   error           // why there is no health
@@ -60,7 +60,7 @@ func (c Cluster) connect(host string, direct bool) (*server, error) {
 	config := rest.CopyConfig(c.REST)
 	if direct {
 		config.Host = "https://" + host
-		config.ServerName = cmp.Or(config.ServerName, "kubernetes.default.svc") // which is in the certificate of every API server
+		config.ServerName = cmp.Or(config.ServerName, "kubernetes.default.svc") // a name in every API server's certificate
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	config.Dial = dialer.DialContext
@@ -93,12 +93,12 @@ func (s *server) lookAt(ctx context.Context) {
 		return
 	}
 	if s.first.started != found.started {
-		s.first = found // also of another process, whose counters began anew
+		s.first = found // after a restart too: the counters started at zero
 	}
 	s.last, s.problem = found, nil
 }
 
-// lookAtHealth reads what /readyz says of KMS providers; /livez does not have them.
+// lookAtHealth reads the KMS providers' checks from /readyz; /livez does not have them.
 func (s *server) lookAtHealth(ctx context.Context) {
 	text, err := s.kube.Discovery().RESTClient().Get().AbsPath("/readyz").Param("verbose", "").Do(ctx).Raw()
 	if err != nil && !strings.Contains(string(text), "[+]") {
@@ -114,7 +114,7 @@ func (s *server) lookAtHealth(ctx context.Context) {
 	}
 }
 
-// refusal says what rights are wanting.
+// refusal turns Forbidden into an error that names the missing permission.
 func refusal(err error, what string) error {
 	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
 		return fmt.Errorf("you are not allowed to %s", what)
@@ -122,12 +122,12 @@ func refusal(err error, what string) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// A fleet is the API servers of a cluster, as far as they can be seen from here.
+// A fleet is the API servers of a cluster that can be seen from here.
 type fleet struct {
-	all     []*server // that could be connected to; the first is the kubeconfig's
-	count   int       // how many there are; 0 if nothing says
-	unseen  []string  // that could not be reached, and why
-	unasked []string  // what does not say how many there are, and why
+	all     []*server // connected; the first is the kubeconfig's
+	count   int       // of all in the cluster; 0: not known
+	unseen  []string  // addresses without a connection, and why
+	unasked []string  // sources of count that failed, and why
 }
 
 // seen returns the servers that show their metrics.
@@ -140,8 +140,8 @@ func (s fleet) seen() (seen []*server) {
 	return seen
 }
 
-// reached are those that can be asked to write. Where none shows its metrics, by which the kubeconfig's is told from the others, it
-// counts only if there are no others.
+// reached returns the servers that can be asked to write. The metrics tell the kubeconfig's server from the others; without them, it
+// is included only if it is the only one.
 func (s fleet) reached() []*server {
 	if s.all[0].problem != nil && len(s.all) > 1 {
 		return s.all[1:]
@@ -149,12 +149,11 @@ func (s fleet) reached() []*server {
 	return s.all
 }
 
-// complete reports whether all are seen.
+// complete reports whether all servers are seen.
 func (s fleet) complete() bool { return s.count > 0 && len(s.seen()) >= s.count }
 
-// find looks for all API servers: first at the kubeconfig's; then at those that the endpoints of the Service kubernetes name, each
-// directly; then once more through the kubeconfig's address, which may be a load balancer's. Leases say how many there are, else the
-// endpoints, unless count does.
+// find connects to the API servers: to the kubeconfig's; to each endpoint of the Service kubernetes; and again to the kubeconfig's
+// address, which may be a load balancer's. Their number is count or, if that is 0, the number of Leases or of endpoints.
 func (c Cluster) find(ctx context.Context, count int) (fleet, error) {
 	host := c.REST.Host
 	if u, err := url.Parse(host); err == nil && u.Host != "" {
@@ -192,7 +191,7 @@ func (c Cluster) direct(ctx context.Context, s *fleet, addresses []string) {
 	given := s.all[0]
 	addresses = slices.DeleteFunc(addresses, func(a string) bool { return a == given.address })
 	if c.REST.Insecure && len(addresses) > 0 {
-		s.unseen = append(s.unseen, strings.Join(addresses, ", ")+": not asked, since the kubeconfig says insecure-skip-tls-verify")
+		s.unseen = append(s.unseen, strings.Join(addresses, ", ")+": not connected, because the kubeconfig says insecure-skip-tls-verify")
 		return
 	}
 	found := make([]*server, len(addresses))
@@ -208,7 +207,7 @@ func (c Cluster) direct(ctx context.Context, s *fleet, addresses []string) {
 			return nil
 		})
 	}
-	_ = group.Wait() // what fails is said of its address
+	_ = group.Wait() // unseen has the errors
 	for i, server := range found {
 		if errs[i] != nil {
 			s.unseen = append(s.unseen, fmt.Sprintf("%s: %v", addresses[i], unquoted(errs[i])))
@@ -218,7 +217,7 @@ func (c Cluster) direct(ctx context.Context, s *fleet, addresses []string) {
 	}
 }
 
-// unquoted returns an error without the URL that was asked.
+// unquoted returns an error without the request's URL.
 func unquoted(err error) error {
 	if asked := new(url.Error); errors.As(err, &asked) {
 		return asked.Err
@@ -226,7 +225,7 @@ func unquoted(err error) error {
 	return err
 }
 
-// again makes new connections to the kubeconfig's address while there should be more API servers behind it.
+// again reconnects to the kubeconfig's address while some API servers are not seen.
 func (c Cluster) again(ctx context.Context, s *fleet) {
 	given := s.all[0]
 	if given.problem != nil {
@@ -243,7 +242,7 @@ func (c Cluster) again(ctx context.Context, s *fleet) {
 	}
 }
 
-// add looks at an API server and takes it, unless it is one of those already there.
+// add looks at an API server and adds it, unless the fleet has it already.
 func (s *fleet) add(ctx context.Context, server *server) bool {
 	server.lookAt(ctx)
 	if len(s.all) > 0 && server.problem == nil {
@@ -261,7 +260,7 @@ func (s *fleet) add(ctx context.Context, server *server) bool {
 	return true
 }
 
-// look looks at all again.
+// look reads the metrics of all servers again.
 func (s *fleet) look(ctx context.Context) {
 	var group errgroup.Group
 	for _, server := range s.all {
@@ -270,7 +269,7 @@ func (s *fleet) look(ctx context.Context) {
 			return nil
 		})
 	}
-	_ = group.Wait() // what fails is said of its server
+	_ = group.Wait() // each server has its error
 }
 
 // liveAPIServers counts the Leases that API servers renew every ten seconds.
@@ -295,7 +294,7 @@ func liveAPIServers(ctx context.Context, kube kubernetes.Interface) (int, error)
 	return live, nil
 }
 
-// endpoints returns the addresses of the Service kubernetes, which each API server writes itself.
+// endpoints returns the addresses of the Service kubernetes, which the API servers write.
 func endpoints(ctx context.Context, kube kubernetes.Interface) ([]string, error) {
 	slicesOf, err := kube.DiscoveryV1().EndpointSlices(metav1.NamespaceDefault).List(ctx,
 		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=kubernetes"})
@@ -317,7 +316,7 @@ func endpoints(ctx context.Context, kube kubernetes.Interface) ([]string, error)
 	return found, nil
 }
 
-// identity returns a value that differs between clusters.
+// identity returns a value that is unique to the cluster.
 func identity(ctx context.Context, s *server, host string) string {
 	if system, err := s.kube.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{}); err == nil {
 		return string(system.UID)

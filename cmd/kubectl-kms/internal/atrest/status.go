@@ -15,18 +15,18 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// StatusOptions choose what Status looks at.
+// StatusOptions select what Status examines.
 type StatusOptions struct {
 	Resources []schema.GroupVersionResource
-	Count     bool   // read each object, to know how it is stored
+	Count     bool   // read each object to find how it is stored
 	Probe     string // namespace in which each API server creates and deletes an empty Secret; "": none
-	Servers   int    // how many there are; 0: what the cluster says
+	Servers   int    // number of API servers; 0: as the cluster shows
 }
 
 var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
 
-// Status says how the API servers store resources. Counters are since their start, so that they tell what is in etcd now only by what
-// they do while each object is read.
+// Status reports how the API servers store resources. The API servers' counters run since their start, so only their change while each
+// object is read shows what etcd has now.
 func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 	servers, err := c.find(ctx, o.Servers)
 	if err != nil {
@@ -36,7 +36,7 @@ func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 	if o.Probe != "" {
 		for _, s := range servers.all {
 			if err := probe(ctx, s.kube, o.Probe); err != nil {
-				r.unknown("%s: no Secret can be created there to see how it is stored: %v", s.address, err)
+				r.unknown("%s: cannot create a Secret as a probe: %v", s.address, err)
 				continue
 			}
 			s.touched[name(secrets)] = true
@@ -86,7 +86,7 @@ func probe(ctx context.Context, kube kubernetes.Interface, namespace string) err
 	return nil
 }
 
-// count reads all objects of a resource through one API server, whose counters say how they are stored.
+// count reads all objects of a resource through one API server, and learns from its counters how they are stored.
 func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schema.GroupVersionResource, all bool) Resource {
 	out := Resource{Resource: name(resource)}
 	sinceStart := func() Resource {
@@ -105,7 +105,7 @@ func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schem
 	}
 	before := s.last
 	bar := c.progress(out.Resource+" read", 0, len(objects))
-	var got atomic.Int64 // without those that were deleted since the list
+	var got atomic.Int64 // excludes objects deleted since the list
 	failed, _, err := each(ctx, objects, bar.show, func(ctx context.Context, o object) error {
 		err := s.read(ctx, resource, o)
 		if err == nil {
@@ -124,12 +124,12 @@ func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schem
 			r.broken("", "%s: %d more cannot be read", out.Resource, len(failed)-i)
 			break
 		}
-		r.broken("if it cannot be decrypted, give the API servers the key again that it was stored with; each list of all objects fails too",
-			"%s cannot be read: %v", out.Resource, err)
+		r.broken("if it cannot be decrypted, give the API servers back the key that encrypted it; until then, each list of all objects "+
+			"fails, too", "%s cannot be read: %v", out.Resource, err)
 	}
 	s.lookAt(ctx)
 	if s.problem != nil || s.last.started != before.started {
-		r.unknown("%s: the API server was another one after %d objects had been read; try again", out.Resource, done)
+		r.unknown("%s: the connection moved to another API server after %d objects; try again", out.Resource, done)
 		return sinceStart()
 	}
 	s.touched[out.Resource] = done > 0
@@ -141,7 +141,7 @@ func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schem
 	}
 	out.Counted, out.Objects = true, len(objects)
 	switch {
-	case sum == 0 && done > 0 && !s.last.transforms(out.Resource): // nothing stands between the API server and etcd
+	case sum == 0 && done > 0 && !s.last.transforms(out.Resource): // no provider is configured
 		out.Stored = []Stored{{As: plaintext, Objects: done}}
 	case sum < done:
 		out.Counted = false
@@ -153,7 +153,7 @@ func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schem
 	return out
 }
 
-// writes is how a resource is stored that the API servers write now, "" if that is not known or not the same.
+// writes returns how the API servers store new writes of a resource, "" if they differ or it is not known.
 func (r *Report) writes(servers fleet, resource string) string {
 	byConfig, by := map[string]string{}, map[string][]string{}
 	var silent []*server
@@ -173,8 +173,8 @@ func (r *Report) writes(servers fleet, resource string) string {
 			by[as] = append(by[as], s.address)
 			continue
 		}
-		r.unknown("%s: with which key %s writes is not known: it has written none since its start at %s, or has read its configuration anew "+
-			"since; --probe has it write one", resource, s.address, s.since())
+		r.unknown("%s: the key with which %s writes is not known: it has written none since its start at %s or since it reloaded its "+
+			"configuration; --probe has it write one", resource, s.address, s.since())
 		by[""] = append(by[""], s.address)
 	}
 	if len(by) == 1 {
@@ -185,28 +185,28 @@ func (r *Report) writes(servers fleet, resource string) string {
 		for _, as := range slices.Sorted(maps.Keys(by)) {
 			each = append(each, strings.Join(by[as], ", ")+" writes "+short(as))
 		}
-		r.broken("make their configurations the same, or wait until each has read it; do not remove a key before", "%s: the API servers write "+
+		r.broken("make their configurations equal, or wait until each has loaded it; do not remove a key before", "%s: the API servers write "+
 			"with different keys: %s", resource, strings.Join(each, "; "))
 	}
 	return ""
 }
 
-// writes is how the API server stores what it writes, "" if its counters do not tell.
+// writes returns how the API server stores new writes, "" if its counters do not show it.
 func (s *server) writes(resource string) string {
 	moved, used := s.last.since(s.first)
 	recent := storedAs(moved, used, resource, write)
 	if len(recent) == 0 && s.last.reloads["success"].count == 0 {
-		recent = storedAs(s.last.done, s.last.used, resource, write) // with the one configuration that there has been
+		recent = storedAs(s.last.done, s.last.used, resource, write) // the configuration has never changed
 	}
 	if s.last.bare() || s.touched[resource] && !s.last.transforms(resource) {
-		return plaintext // nothing stands between the API server and etcd
+		return plaintext // no provider is configured
 	}
 	as := ""
 	for one := range recent {
 		rest, kms := strings.CutPrefix(one, kmsV2)
 		provider, _, _ := strings.Cut(rest, ":")
 		if kms {
-			one = kmsV2 + provider + ":" + s.last.latest(provider) // which may have changed since the last write
+			one = kmsV2 + provider + ":" + s.last.latest(provider) // the key may be newer than the last write
 		}
 		if as != "" && as != one {
 			return ""
@@ -220,7 +220,7 @@ func (s *server) since() string {
 	return time.Unix(int64(s.last.started), 0).UTC().Format(time.RFC3339)
 }
 
-// others lists what is encrypted besides, with the counters only.
+// others lists other encrypted resources, by the counters alone.
 func (r *Report) others(servers fleet, asked []schema.GroupVersionResource) {
 	found := map[string]map[string]float64{}
 	for _, s := range servers.seen() {

@@ -60,11 +60,11 @@ func TestStatus(t *testing.T) {
 		"old key":        {map[string]int{key1: 3}, key2, func(s *apiServer) { s.transform("secrets", write, key2) }, false, Broken, "✗ secrets: 3 of 3 are stored with another key"},
 		"two keys, unknown which": {map[string]int{key1: 3, key2: 2}, key2, nil, false, Broken,
 			"✗ secrets: they are stored with different keys\n"},
-		"one key, nothing written": {map[string]int{key1: 3}, key2, nil, false, Unknown, "? secrets: with which key "},
+		"one key, nothing written": {map[string]int{key1: 3}, key2, nil, false, Unknown, "? secrets: the key with which "},
 		"read anew since": {map[string]int{key1: 3}, key2, func(s *apiServer) {
 			s.transform("secrets", write, key1)
 			s.reloads = 1
-		}, false, Unknown, "? secrets: with which key "},
+		}, false, Unknown, "? secrets: the key with which "},
 		"read anew, and probed": {map[string]int{key1: 3}, key2, func(s *apiServer) {
 			s.transform("secrets", write, key1)
 			s.reloads = 1
@@ -88,7 +88,7 @@ func TestStatus(t *testing.T) {
 		}, false, Broken, "kms-providers is not healthy: writes fail soon"},
 		"reload failed": {map[string]int{key1: 1}, key1, func(s *apiServer) {
 			s.metrics[reloadLast+`{status="failure"}`] = 1_700_000_000
-		}, false, Broken, "could not read its encryption configuration anew at 2023-11-14T22:13:20Z"},
+		}, false, Broken, "reloading its encryption configuration failed at 2023-11-14T22:13:20Z"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEtcd(0, "")
@@ -161,7 +161,7 @@ func TestSeveralServers(t *testing.T) {
 	}
 	one.config, two.config = "", ""
 	one.status["sha256:a"], two.status["sha256:a"], two.status["sha256:b"] = 1, 1, 2
-	if _, text = look1(t, one.address, usual); !strings.Contains(text, "✗ the API servers' KMS providers say different keys: ") ||
+	if _, text = look1(t, one.address, usual); !strings.Contains(text, "✗ the API servers' KMS providers have different keys: ") ||
 		!strings.Contains(text, two.address+" has k8s:enc:kms:v2:kms:sha256:b") {
 		t.Errorf("with two KMS keys:\n%s", text)
 	}
@@ -186,11 +186,11 @@ func TestSameConfiguration(t *testing.T) {
 func TestRights(t *testing.T) {
 	for forbidden, says := range map[string]string{
 		"GET /metrics":                        "you are not allowed to get /metrics",
-		"GET /readyz":                         "whether its KMS providers are healthy is not known: you are not allowed to get /readyz",
+		"GET /readyz":                         "the health of its KMS providers is not known: you are not allowed to get /readyz",
 		"GET /api/v1/secrets":                 "you are not allowed to list secrets in all namespaces",
 		"GET /api/v1/namespaces/shop/secrets": "you are not allowed to get secrets in all namespaces",
 		"GET /apis/coordination.k8s.io":       "you are not allowed to list leases in namespace kube-system",
-		"GET /apis/discovery.k8s.io":          "how many API servers there are is not known; --api-servers says it",
+		"GET /apis/discovery.k8s.io":          "the number of API servers is not known; set --api-servers",
 	} {
 		e := newEtcd(3, key1)
 		e.forbids = []string{forbidden}

@@ -15,16 +15,16 @@ import (
 
 const svmGroup = "storagemigration.k8s.io"
 
-// ownLabel marks the StorageVersionMigrations that Migrate makes, so that the next run finds one that it has left.
+// ownLabel marks the StorageVersionMigrations that Migrate creates, so that a later run finds one that is left over.
 const ownLabel = "app.kubernetes.io/managed-by"
 
 const (
-	svmPatience = 60     // looks, a second apart, before which the controller has to begin
-	mostListed  = 20_000 // of so many objects progress is counted
+	svmPatience = 60     // seconds until the controller must have started
+	mostListed  = 20_000 // objects for which progress is counted
 )
 
-// svm has the cluster itself write the objects again, and follows it. It reports false where no StorageVersionMigration is served, or
-// nothing takes it up.
+// svm has the cluster rewrite the objects by a StorageVersionMigration, and follows it. It reports false if the API is not served, or no
+// controller handles it.
 func (m *migration) svm(ctx context.Context, resource schema.GroupVersionResource, total int, since string) (bool, error) {
 	given := m.servers.all[0]
 	groups, err := given.kube.Discovery().ServerGroups()
@@ -52,19 +52,19 @@ func (m *migration) svm(ctx context.Context, resource schema.GroupVersionResourc
 	if made == nil {
 		made, err = migrations.Create(ctx, describe(kind, resource), metav1.CreateOptions{FieldManager: fieldManager})
 		if apierrors.IsForbidden(err) && m.Via == Auto {
-			m.say("%s: you are not allowed to create storageversionmigrations; updates do without", name(resource))
+			m.say("%s: you are not allowed to create storageversionmigrations; continuing with updates", name(resource))
 			return false, nil
 		}
 		if err != nil {
 			return false, refusal(err, "create storageversionmigrations")
 		}
 	} else {
-		m.say("%s: StorageVersionMigration %s goes on", name(resource), made.GetName())
+		m.say("%s: StorageVersionMigration %s continues", name(resource), made.GetName())
 	}
 	return m.follow(ctx, migrations, made.GetName(), resource, total, since)
 }
 
-// own returns a migration of the resource that an earlier run made and that has not ended.
+// own returns an unfinished migration of the resource that an earlier run created.
 func own(ctx context.Context, migrations dynamic.ResourceInterface, resource schema.GroupVersionResource) (*unstructured.Unstructured,
 	error) {
 	list, err := migrations.List(ctx, metav1.ListOptions{LabelSelector: ownLabel + "=" + fieldManager})
@@ -109,7 +109,7 @@ func condition(o *unstructured.Unstructured, kind string) bool {
 	return false
 }
 
-// follow shows how far a migration is until it ends, and removes it then.
+// follow shows a migration's progress until it ends, and then deletes it.
 func (m *migration) follow(ctx context.Context, migrations dynamic.ResourceInterface, called string, resource schema.GroupVersionResource,
 	total int, since string) (bool, error) {
 	bar := m.progress(name(resource), 0, total)
@@ -117,7 +117,7 @@ func (m *migration) follow(ctx context.Context, migrations dynamic.ResourceInter
 	for looks := 1; ; looks++ {
 		now, err := migrations.Get(ctx, called, metav1.GetOptions{})
 		if ctx.Err() != nil {
-			return false, fmt.Errorf("%w; StorageVersionMigration %s goes on in the cluster, and the same command follows it", errInterrupted,
+			return false, fmt.Errorf("%w; StorageVersionMigration %s continues in the cluster; run the same command to follow it", errInterrupted,
 				called)
 		}
 		if err != nil {
@@ -128,9 +128,9 @@ func (m *migration) follow(ctx context.Context, migrations dynamic.ResourceInter
 		case condition(now, "Succeeded"):
 			return true, remove(ctx, migrations, called)
 		case condition(now, "Failed"):
-			return false, fmt.Errorf("StorageVersionMigration %s failed: %v; --via updates does without", called, conditions)
+			return false, fmt.Errorf("StorageVersionMigration %s failed: %v; use --via updates", called, conditions)
 		case len(conditions) == 0 && version == "" && looks > svmPatience:
-			m.say("%s: no controller takes up StorageVersionMigration %s; updates do without", name(resource), called)
+			m.say("%s: no controller handles StorageVersionMigration %s; continuing with updates", name(resource), called)
 			return false, remove(ctx, migrations, called)
 		}
 		if total <= mostListed {

@@ -22,9 +22,9 @@ type atRestFlags struct {
 func (sh *shell) atRest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "at-rest",
-		Short: "Say how Secrets are stored in etcd, and have them stored anew",
+		Short: "Report how Secrets are stored in etcd, and rewrite them",
 		Long: "Encryption at rest has the API servers encrypt Secrets before they go to etcd. status says whether it is in force, what is\n" +
-			"still plaintext, and whether an old key is still needed; migrate has all written again with the present key.",
+			"still plaintext, and whether an old key is still needed; migrate has all rewritten with the present key.",
 		Example: `  # Is everything encrypted, with the present key?
   kubectl kms at-rest status
 
@@ -149,8 +149,8 @@ func (sh *shell) atRestMigrate() *cobra.Command {
 	var o atrest.MigrateOptions
 	cmd := &cobra.Command{
 		Use:   "migrate",
-		Short: "Have all Secrets written again with the present key",
-		Long: "Waits until all API servers write with one key, then has each Secret written again, by a StorageVersionMigration where the\n" +
+		Short: "Rewrite all Secrets with the present key",
+		Long: "Waits until all API servers write with one key, then has each Secret rewritten, by a StorageVersionMigration where the\n" +
 			"cluster serves it, else by patches that change nothing: an API server writes again what is not stored as it would store it. No\n" +
 			"value leaves the API server, and what is stored with the key already stays as it is. An interrupted migration goes on by the same\n" +
 			"command: what was written after it began, which a file in your folder for caches says, is left out.\n\n" +

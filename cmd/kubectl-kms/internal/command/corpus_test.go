@@ -122,9 +122,9 @@ func TestPeople(t *testing.T) {
 		"31-unicode-secret-name.yaml": refused("a name that KMS does not allow",
 			"kms.alibabacloud.com/secret.db: its value is not the name of a KMS secret: it has U+5E94 in it"),
 		"32-sixty-containers.yaml":        {why: "many containers", has: []string{"name: step-19", "name: app-39"}},
-		"33-anchors-and-merges.yaml":      {why: "merge keys that are overridden", says: []string{"is written anew"}},
-		"33b-aliases-only.yaml":           {why: "aliases", says: []string{"is written anew"}},
-		"33c-merge-without-override.yaml": {why: "merge keys", says: []string{"is written anew"}},
+		"33-anchors-and-merges.yaml":      {why: "merge keys that are overridden", says: []string{"is reformatted"}},
+		"33b-aliases-only.yaml":           {why: "aliases", says: []string{"is reformatted"}},
+		"33c-merge-without-override.yaml": {why: "merge keys", says: []string{"is reformatted"}},
 		"34-crlf-bom-and-document-markers.yaml": {why: "a directive, which kubectl does not read", inject: refuses, validate: unreadable,
 			says: []string{"document at line 1: "}},
 		"34b-crlf.yaml":       {why: "lines of Windows", has: []string{"# who it runs as", "name: kms-agent-init"}},
@@ -271,7 +271,7 @@ func added(t *testing.T, manifest string) bool {
 	if again, twice, said := inject(out); again != 0 || twice != out {
 		t.Errorf("injected again it is another, exit code %d: %s\n%s", again, said, twice)
 	}
-	anew := strings.Contains(said, "is written anew")
+	anew := strings.Contains(said, "is reformatted")
 	before, after := documents(t, manifest, anew), documents(t, out, anew)
 	if len(before) != len(after) {
 		t.Fatalf("%d documents became %d:\n%s", len(before), len(after), out)

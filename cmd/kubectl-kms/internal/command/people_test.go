@@ -163,7 +163,7 @@ func readFile(t *testing.T, name string) string {
 func TestInjectSays(t *testing.T) {
 	code, stdout, stderr := run(t, "", "inject", "-f", people+"33-anchors-and-merges.yaml", "--config", people+"operator.yaml")
 	if code != 0 || strings.Count(stdout, "mountPath: /var/run/kms/secrets\n") < 4 ||
-		!strings.Contains(stderr, "33-anchors-and-merges.yaml, document at line 8: is written anew: its aliases (*name) are written out") {
+		!strings.Contains(stderr, "33-anchors-and-merges.yaml, document at line 8: is reformatted: its aliases (*name) are replaced by their values") {
 		t.Errorf("%d %s\n%s", code, stderr, stdout)
 	}
 	code, stdout, stderr = run(t, "", "inject", "-f", people+"09a-templates-elsewhere.yaml", "--config", people+"operator.yaml")

@@ -62,7 +62,7 @@ func Inject(ctx context.Context, world World, documents []*manifest.Document, na
 			return err
 		}
 		if lost != "" {
-			fmt.Fprintf(notes, "Warning: %s, document at line %d: is written anew: %s\n", d.File, d.Line, lost)
+			fmt.Fprintf(notes, "Warning: %s, document at line %d: is reformatted: %s\n", d.File, d.Line, lost)
 		}
 	}
 	var text bytes.Buffer

@@ -111,14 +111,16 @@ func bundle(t *testing.T) []byte {
 	return pemOf(server.Certificate().Raw)
 }
 
-// expired is an authority of the past.
-func expired(t *testing.T) []byte {
+func expired(t *testing.T) []byte { return bundleUntil(t, time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC)) }
+
+// bundleUntil is a certificate authority's, until a time.
+func bundleUntil(t *testing.T, until time.Time) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: until}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -171,11 +173,13 @@ func (k *kube) diagnose(t *testing.T) Report {
 	return r
 }
 
+// last is the termination message of the init container.
+func last(k *kube, message string) {
+	k.pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1,
+		Message: message}}
+}
+
 func TestChain(t *testing.T) {
-	last := func(k *kube, message string) {
-		k.pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1,
-			Message: message}}
-	}
 	object := func(k *kube, path string) map[string]any { return k.Objects[path].(map[string]any) }
 	for name, c := range map[string]struct {
 		breakIt     func(*kube)

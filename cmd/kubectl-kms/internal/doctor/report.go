@@ -3,7 +3,6 @@ package doctor
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
@@ -87,11 +86,8 @@ func (r Report) Text(s screen.Screen) {
 		case Broken:
 			mark = s.Bad(marks[Broken])
 		}
-		first, rest, _ := strings.Cut(c.Says, "\n")
-		s.Printf("%s %-14s%s\n", mark, c.Link, first)
-		if rest != "" {
-			s.Indented(16, screen.Escape(rest))
-		}
+		s.Printf("%s %-14s", mark, c.Link)
+		s.Beside(16, screen.Escape(c.Says))
 		if c.State == Broken && c.Cure != "" {
 			s.Indented(16, s.Strong("→ ")+screen.Escape(c.Cure))
 		}

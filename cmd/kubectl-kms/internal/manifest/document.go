@@ -15,18 +15,18 @@ import (
 	k8syaml "sigs.k8s.io/yaml"
 )
 
-// A Document is one document of a file: of YAML, or a JSON object.
+// A Document is a YAML document or a JSON object in a file.
 type Document struct {
 	File string
 	Line int // in File, of the document's first line
 
 	begin     int    // line of the text's first byte
-	first     bool   // of its file
-	separator []byte // the line --- before it, if there is one
+	first     bool   // document of its file
+	separator []byte // the line --- before it, if any
 	text      []byte
 	json      bool
-	tree      *yaml.Node // of the text; nil for what only kubectl's reader can read
-	root      any        // what the text says, as JSON
+	tree      *yaml.Node // of the text; nil if only kubectl's reader can parse it
+	root      any        // the decoded text
 	added     []addition
 }
 
@@ -37,7 +37,7 @@ func (d *Document) read() error {
 	d.Line = d.begin + bytes.Count(d.text[:len(d.text)-len(bytes.TrimLeft(d.text, "\r\n"))], []byte("\n"))
 	err := d.parse()
 	if err == nil {
-		// kubectl's own reader decodes the text, so that the decision is on the object that kubectl would send.
+		// decoded by kubectl's reader, so that the decision is about the object that kubectl would send
 		d.root, err = d.meaning(d.text)
 	}
 	if err == nil {
@@ -49,7 +49,7 @@ func (d *Document) read() error {
 	return nil
 }
 
-// meaning decodes a text at the document's position.
+// meaning decodes a text of the document; errors name the file and the line.
 func (d *Document) meaning(text []byte) (any, error) {
 	if !d.json {
 		var err error
@@ -60,7 +60,7 @@ func (d *Document) meaning(text []byte) (any, error) {
 	return decode(text)
 }
 
-// nested refuses what kubectl refuses, too.
+// nested rejects a list in a list, as kubectl does.
 func (d *Document) nested() error {
 	root, _ := d.root.(map[string]any)
 	items, _ := root["items"].([]any)
@@ -74,7 +74,7 @@ func (d *Document) nested() error {
 	return nil
 }
 
-// decode keeps numbers as they are written: as float64 a large one would become another.
+// decode keeps numbers as text: float64 would change large ones.
 func decode(document []byte) (value any, err error) {
 	dec := json.NewDecoder(bytes.NewReader(document))
 	dec.UseNumber()
@@ -86,7 +86,7 @@ func decode(document []byte) (value any, err error) {
 type Object struct {
 	Document        *Document
 	Kind            string
-	Namespace, Name string // "" if the manifest does not say; that of a generateName is cart-<generated>
+	Namespace, Name string // "" if the manifest has none; for generateName: cart-, cart-<generated>
 	Labels          map[string]string
 	Annotations     map[string]string
 
@@ -94,7 +94,7 @@ type Object struct {
 	json  map[string]any
 }
 
-// Objects returns the object of the document, or the items of its List.
+// Objects returns the document's object, or the items if it is a List.
 func (d *Document) Objects() []Object {
 	root, ok := d.root.(map[string]any)
 	if !ok {
@@ -150,20 +150,20 @@ func (o Object) String() string {
 	return o.Kind + " " + o.Namespace + "/" + o.Name
 }
 
-// A Pod is a pod, or the template of pods, in an object.
+// A Pod is a pod or a pod template in an object.
 type Pod struct {
 	Object      Object
-	JSON        []byte // with the name that Knative gives to a container
+	JSON        []byte // with the container name that Knative would set
 	Annotations map[string]string
-	Above       []string // keys of the annotations that the object has, or a CronJob's template of Jobs, instead of the pod
+	Above       []string // keys of the annotations of the object, or of a CronJob's Job template, which do not reach the pod
 	Path        string   // in the object, such as spec.template; "" if it is the pod
-	Claims      []string // names of a StatefulSet's volumeClaimTemplates, which take the places of the pod's volumes
+	Claims      []string // names of a StatefulSet's volumeClaimTemplates, which replace the pod's volumes
 
 	place   path   // in the document
-	written []byte // as it is there, as JSON
+	written []byte // as JSON, unchanged
 }
 
-// Pod finds the object's pod by its shape, so that workloads of others, such as OpenKruise's CloneSet, have one too.
+// Pod finds the object's pod by its shape, which works for custom workloads, such as OpenKruise's CloneSet, too.
 func (o Object) Pod() (Pod, bool) {
 	at := path{"spec", "template"}
 	switch o.Kind {
@@ -181,7 +181,7 @@ func (o Object) Pod() (Pod, bool) {
 	}
 	written, err := json.Marshal(pod)
 	if err != nil {
-		return Pod{}, false // it was made of JSON
+		return Pod{}, false // it was decoded from JSON
 	}
 	text := written
 	if named, renamed := o.named(pod); renamed {
@@ -197,7 +197,7 @@ func (o Object) Pod() (Pod, bool) {
 	return found, true
 }
 
-// named returns the pod with the name that Knative gives to its only container, if its author leaves it out.
+// named returns the pod of a Knative Service with the name that Knative sets for its only container, if the manifest has none.
 // https://github.com/knative/specs/blob/main/specs/serving/knative-api-specification-1.0.md
 func (o Object) named(pod map[string]any) (named map[string]any, renamed bool) {
 	spec, _ := pod["spec"].(map[string]any)
@@ -225,17 +225,17 @@ func (o Object) claims() (names []string) {
 	return names
 }
 
-// annotations is the way to an object's, or a template's.
+// annotations is the path to the annotations of an object or a template.
 var annotations = path{"metadata", "annotations"}
 
-// A Stray is a set of annotations in an object in which no pod was found.
+// A Stray is a map of annotations in an object without a pod.
 type Stray struct {
 	Path        string // in the object, such as spec.jobTargetRef.template.metadata.annotations
 	Annotations map[string]string
-	Line        int // in the file, of the first of those with the prefix
+	Line        int // in the file, of the first with the prefix
 }
 
-// Strays returns the annotations, anywhere in the object, of which at least one has a prefix.
+// Strays returns all maps of annotations in the object in which a key has the prefix.
 func (o Object) Strays(prefix string) []Stray {
 	var found []Stray
 	var look func(value any, at path)
@@ -260,12 +260,12 @@ func (o Object) Strays(prefix string) []Stray {
 	return found
 }
 
-// AnnotationLine returns the line, in its file, of one of the pod's annotations, or of the document.
+// AnnotationLine returns the line of one of the pod's annotations in the file, or of the document if it is not there.
 func (p Pod) AnnotationLine(key string) int {
 	return p.Object.Document.line(key, slices.Concat(p.place, annotations))
 }
 
-// AboveLine returns the line, in its file, of one of the annotations above the pod, or of the document.
+// AboveLine returns the line of an annotation of Above in the file, or of the document if it is not there.
 func (p Pod) AboveLine(key string) int {
 	var above []path
 	for n := len(p.Object.place); n < len(p.place); n++ {
@@ -274,7 +274,7 @@ func (p Pod) AboveLine(key string) int {
 	return p.Object.Document.line(key, above...)
 }
 
-// line returns the line of a key in the first mapping that has it.
+// line returns the line of a key in the first of the mappings that has it.
 func (d *Document) line(key string, mappings ...path) int {
 	for _, place := range mappings {
 		if mapping := place.node(d.tree); mapping != nil {
@@ -289,7 +289,7 @@ func (d *Document) line(key string, mappings ...path) int {
 // strange matches texts that JSON allows and YAML does not: an escaped slash, half of a surrogate pair, and control characters.
 var strange = regexp.MustCompile(`\\(?:u[dD][89a-fA-F]|.)|[\x7f-\x{84}\x{86}-\x{9f}\x{fffe}\x{ffff}]`)
 
-// familiar is JSON that YAML's reader reads, in which everything is where it was.
+// familiar returns JSON that the YAML reader accepts, with every value at its old position.
 func familiar(text []byte) []byte {
 	return strange.ReplaceAllFunc(text, func(s []byte) []byte {
 		switch {
@@ -304,7 +304,7 @@ func familiar(text []byte) []byte {
 	})
 }
 
-// parse reads where in the text what is, and refuses what kubectl would lose.
+// parse finds the positions of the text's nodes, and rejects what kubectl would drop.
 func (d *Document) parse() error {
 	text := d.text
 	if d.json {
@@ -313,16 +313,16 @@ func (d *Document) parse() error {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var tree, more yaml.Node
 	if err := dec.Decode(&tree); err != nil {
-		return nil //nolint:nilerr // the reader of its meaning says what is wrong
+		return nil //nolint:nilerr // meaning reports the error
 	}
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
-		return errors.New("another document follows without a separator, and kubectl passes over it; write a line --- between them")
+		return errors.New("another document follows without a separator, and kubectl ignores it; write a line --- between them")
 	}
 	d.tree = &tree
 	return d.repeated(&tree)
 }
 
-// repeated refuses keys that are there twice: kubectl takes the last of them. One that is merged (<<) may be written besides.
+// repeated rejects duplicate keys, of which kubectl takes the last. A key may override a merged one (<<).
 func (d *Document) repeated(n *yaml.Node) error {
 	if n.Kind == yaml.MappingNode {
 		lines := map[string]int{}
@@ -342,7 +342,7 @@ func (d *Document) repeated(n *yaml.Node) error {
 	return nil
 }
 
-// Template returns the pod, or the template of pods, in a decoded object.
+// Template returns the pod or the pod template in a decoded object.
 func Template(object map[string]any) (pod []byte, ok bool) {
 	p, ok := (&Document{}).object(nil, object).Pod()
 	return p.JSON, ok

@@ -14,20 +14,20 @@ import (
 	k8syaml "sigs.k8s.io/yaml"
 )
 
-// An operation is an RFC 6902 add, the only one that the injector knows.
+// An operation is an RFC 6902 add, the only operation in the injector's patches.
 type operation struct {
 	Op    string          `json:"op"`
 	Path  string          `json:"path"`
 	Value json.RawMessage `json:"value"`
 }
 
-// An addition is an operation on a document.
+// An addition is an operation with its path in the document.
 type addition struct {
 	at    path
 	value json.RawMessage
 }
 
-// Add applies the additions of an RFC 6902 patch to the pod: the document says it from then on, and Save has its text say it.
+// Add applies an RFC 6902 patch of additions to the pod in the decoded document. Save writes them into the text.
 func (p Pod) Add(patch []byte) error {
 	d := p.Object.Document
 	pod, err := p.patched(patch)
@@ -45,7 +45,7 @@ func (p Pod) Add(patch []byte) error {
 	return nil
 }
 
-// patched applies the patch with an independent implementation, to which the edited text is compared.
+// patched applies the patch with an independent library; the edited text must decode to its result.
 func (p Pod) patched(patch []byte) (any, error) {
 	decoded, err := jsonpatch.DecodePatch(patch)
 	if err != nil {
@@ -58,9 +58,8 @@ func (p Pod) patched(patch []byte) (any, error) {
 	return decode(pod)
 }
 
-// Save writes what was added into the document's text: between what the author wrote, all of which stays. Where what is added to is
-// shared by aliases of YAML, or stands in a way that nothing can be put into, the document is written anew, and lost says what that
-// costs.
+// Save inserts the additions into the document's text and keeps everything that the author wrote. If a YAML alias shares the value that is
+// added to, or the text has no place for an insertion, Save encodes the whole document, and lost says what the text loses by that.
 func (d *Document) Save() (lost string, err error) {
 	if len(d.added) == 0 {
 		return "", nil
@@ -75,22 +74,22 @@ func (d *Document) Save() (lost string, err error) {
 			}
 		}
 	}
-	d.tree = nil // its nodes are no longer the text's
+	d.tree = nil // its positions are no longer those of the text
 	if d.json {
-		lost = "the order of its members and its indentation are not kept"
+		lost = "the order of its members and its indentation are lost"
 		d.text, err = json.MarshalIndent(d.root, "", "  ")
 		d.text = append(d.text, '\n')
 		return lost, err
 	}
 	if text, ok := d.anew(added); ok {
 		d.text = text
-		return "its aliases (*name) are written out, and its indentation and blank lines are not kept", nil
+		return "its aliases (*name) are replaced by their values, and its indentation and blank lines are lost", nil
 	}
 	d.text, err = k8syaml.Marshal(d.root)
-	return "its comments, order and indentation are not kept", err
+	return "its comments, order and indentation are lost", err
 }
 
-// anew returns the document without aliases, with what is added, by the encoder.
+// anew encodes the document with the additions, and without aliases.
 func (d *Document) anew(added []addition) ([]byte, bool) {
 	var tree yaml.Node
 	if yaml.Unmarshal(d.text, &tree) != nil {
@@ -117,7 +116,7 @@ func encode(n *yaml.Node, indent int, compact bool) ([]byte, error) {
 	return out.Bytes(), enc.Close()
 }
 
-// grown adds to a tree. Nodes that are new have no line; replaced are those that others have taken the place of.
+// grown applies an addition to a tree. New nodes have no line; replaced collects the nodes that new ones replace.
 func grown(tree *yaml.Node, added []addition) (_ *yaml.Node, replaced map[*yaml.Node]*yaml.Node, ok bool) {
 	replaced = map[*yaml.Node]*yaml.Node{}
 	for _, a := range added {
@@ -159,7 +158,7 @@ func (a addition) add(tree *yaml.Node, replaced map[*yaml.Node]*yaml.Node) bool 
 	return true
 }
 
-// expanded returns a tree in which what aliases stand for, and what is merged (<<), is written out.
+// expanded returns the tree with aliases and merge keys (<<) replaced by their values.
 func expanded(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return expanded(n.Alias)
@@ -192,12 +191,12 @@ func expanded(n *yaml.Node) *yaml.Node {
 	return &out
 }
 
-// harmless are strings that no version of YAML takes for anything else.
+// harmless matches strings that are strings without quotes in every version of YAML.
 var harmless = regexp.MustCompile(`^([A-Za-z/]([A-Za-z0-9_./:-]*[A-Za-z0-9_./-])?|[0-9]+(m|Ki|Mi|Gi))$`)
 
 var words11 = []string{"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
-// plain has JSON written as a person writes YAML.
+// plain changes the style of nodes from JSON to that of hand-written YAML.
 func plain(n *yaml.Node) {
 	n.Style &^= yaml.FlowStyle
 	n.Line = 0
@@ -214,7 +213,7 @@ func plain(n *yaml.Node) {
 	}
 }
 
-// compact reports whether the author writes the dash of a list below its key's first letter, as kubectl does.
+// compact reports whether the author puts a list's dashes into the column of its key, as kubectl does.
 func compact(n *yaml.Node) bool {
 	if n.Kind == yaml.MappingNode {
 		for i := 0; i < len(n.Content); i += 2 {
@@ -226,7 +225,7 @@ func compact(n *yaml.Node) bool {
 	return slices.ContainsFunc(n.Content, compact)
 }
 
-// says reports whether a text means what the document says.
+// says reports whether a text decodes to the document's content.
 func (d *Document) says(text []byte) bool {
 	got, err := d.meaning(text)
 	return err == nil && reflect.DeepEqual(got, d.root)

@@ -11,22 +11,22 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A cut is a part of a text and what takes its place; most are empty, and what takes their place is new.
+// A cut is a range of the text and its replacement. Most ranges are empty: they are insertions.
 type cut struct {
 	from, to int
 	by       string
 }
 
-// An editor puts the new nodes of a tree into the text that its other nodes are from. It knows positions only, and nothing of what it
-// writes is taken on trust: the text is read again and compared.
+// An editor inserts the new nodes of a tree into the text from which the other nodes were parsed. It works with positions only; its caller
+// parses the edited text again and compares the result.
 type editor struct {
 	text     []byte
-	lines    []int // offsets of their beginnings, and of the end
+	lines    []int // offset of each, and of the end
 	eol      string
 	json     bool
 	step     int // columns by which the author indents
 	compact  bool
-	blank    bool // blank lines belong to what is above them, as in a text that keeps them (|+)
+	blank    bool // blank lines belong to the value above them: a block scalar that keeps them (|+)
 	replaced map[*yaml.Node]*yaml.Node
 	cuts     []cut
 }
@@ -58,7 +58,7 @@ func splice(d *Document, tree *yaml.Node, replaced map[*yaml.Node]*yaml.Node, bl
 // linebreak matches YAML's line breaks.
 var linebreak = regexp.MustCompile("\r\n|[\r\n\u0085\u2028\u2029]")
 
-// offset is where a node begins.
+// offset returns the offset of a node.
 func (e *editor) offset(n *yaml.Node) int {
 	if n.Line < 1 || n.Line > len(e.lines) {
 		return len(e.text)
@@ -74,7 +74,7 @@ func (e *editor) offset(n *yaml.Node) int {
 	return at
 }
 
-// lineOf returns the index of the line in which an offset is.
+// lineOf returns the index of the line that contains an offset.
 func (e *editor) lineOf(at int) int {
 	i, found := slices.BinarySearch(e.lines, at)
 	if found {
@@ -83,7 +83,7 @@ func (e *editor) lineOf(at int) int {
 	return i - 1
 }
 
-// walk looks for what is new in a node that is not. Nothing of the node is at limit or behind it.
+// walk inserts the new nodes below an old one, which ends at limit or before.
 func (e *editor) walk(n *yaml.Node, limit int) {
 	stride := 1
 	if n.Kind == yaml.MappingNode {
@@ -125,7 +125,7 @@ func (e *editor) walk(n *yaml.Node, limit int) {
 
 func flow(n *yaml.Node) bool { return n.Style&yaml.FlowStyle != 0 }
 
-// old returns the last node in a node that is not new.
+// old returns the last node below a node that is not new.
 func old(n *yaml.Node) *yaml.Node {
 	for _, child := range slices.Backward(n.Content) {
 		if child.Line > 0 {
@@ -135,7 +135,7 @@ func old(n *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// insert writes new entries of a mapping or sequence before one that is there, or at its end.
+// insert inserts new entries of a mapping or sequence before an old entry, or at the end.
 func (e *editor) insert(n *yaml.Node, fresh []*yaml.Node, before *yaml.Node, limit int) {
 	entries := &yaml.Node{Kind: n.Kind, Content: fresh}
 	if flow(n) {
@@ -148,7 +148,7 @@ func (e *editor) insert(n *yaml.Node, fresh []*yaml.Node, before *yaml.Node, lim
 	indent := e.indent(n)
 	at := e.tail(limit, indent)
 	text := e.block(entries, indent)
-	if at > 0 && !strings.HasSuffix(string(e.text[:at]), "\n") { // the last line has no end
+	if at > 0 && !strings.HasSuffix(string(e.text[:at]), "\n") { // the last line has no line break
 		text = e.eol + strings.TrimSuffix(text, e.eol)
 	}
 	e.cuts = append(e.cuts, cut{at, at, text})
@@ -167,10 +167,11 @@ func (e *editor) indent(n *yaml.Node) int {
 	return utf8.RuneCount(e.text[e.lines[e.lineOf(at)]:at])
 }
 
-// aside matches lines that are no content: blank ones, comments, dashes whose item begins below, and the end of a document.
+// aside matches lines without content: blank lines, comments, dashes whose item begins below, and the document's end.
 var aside = regexp.MustCompile(`^( *)(#.*|-[ \t]*(#.*)?|\.\.\.([ \t].*)?)?[ \t]*$`)
 
-// tail is where what ends at limit or before can go on: below its last line, and above comments that are indented no more than it.
+// tail returns the offset for new entries of a node that ends at limit or before: below its last line, above comments that are not
+// indented more than it.
 func (e *editor) tail(limit, indent int) int {
 	line := e.lineOf(limit)
 	if limit == len(e.text) && limit > e.lines[line] {
@@ -189,7 +190,7 @@ func (e *editor) tail(limit, indent int) int {
 	return 0
 }
 
-// block returns a node in block style, every line of it at an indent.
+// block returns a node in block style, with every line indented.
 func (e *editor) block(n *yaml.Node, indent int) string {
 	text, err := encode(n, e.step, e.compact)
 	if err != nil {
@@ -202,7 +203,7 @@ func (e *editor) block(n *yaml.Node, indent int) string {
 	return out.String()
 }
 
-// replace writes a value in the place of null or of an empty list: on lines of its own.
+// replace replaces null or an empty list by a value on lines of its own.
 func (e *editor) replace(n, key, value, was *yaml.Node) {
 	if was == nil {
 		return
@@ -235,7 +236,7 @@ func (e *editor) replace(n, key, value, was *yaml.Node) {
 	e.cuts = append(e.cuts, cut{from, to, ""}, cut{at, at, text})
 }
 
-// insertFlow writes new entries between brackets.
+// insertFlow inserts new entries between brackets.
 func (e *editor) insertFlow(n, entries, before *yaml.Node) {
 	entries.Style = yaml.FlowStyle
 	bare := func(prefix, indent string) string {
@@ -319,7 +320,7 @@ func (e *editor) end(n *yaml.Node) (at int, commented bool) {
 	return 0, false
 }
 
-// inline returns a node between brackets: of JSON in JSON, with lines where there is an indent.
+// inline returns a node in flow style, in JSON for JSON, and on several lines if there is an indent.
 func (e *editor) inline(n *yaml.Node, prefix, indent string) string {
 	if !e.json {
 		n.Style |= yaml.FlowStyle
@@ -340,7 +341,7 @@ func (e *editor) inline(n *yaml.Node, prefix, indent string) string {
 	return out.String()
 }
 
-// toJSON writes a node that was read from JSON, in its order.
+// toJSON encodes a node that was decoded from JSON, and keeps its order.
 func toJSON(n *yaml.Node) []byte {
 	switch n.Kind {
 	case yaml.MappingNode, yaml.SequenceNode:
@@ -366,11 +367,11 @@ func toJSON(n *yaml.Node) []byte {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(n.Value) // strings have no way to fail
+	_ = enc.Encode(n.Value) // encoding a string cannot fail
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 }
 
-// step is by how many columns the author indents, 2 if nothing shows it.
+// step returns the number of columns by which the author indents, 2 if the text does not show it.
 func step(n *yaml.Node) int {
 	if n.Kind == yaml.MappingNode && !flow(n) {
 		for i := 0; i+1 < len(n.Content); i += 2 {

@@ -7,10 +7,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// A path is a way into a document: names of members, and indices of elements.
+// A path leads to a value in a document by names of members and indices of elements.
 type path []any
 
-// in follows the path through decoded JSON; nil if it leads nowhere.
+// in returns the value at the path in decoded JSON, nil if there is none.
 func (p path) in(value any) any {
 	for _, step := range p {
 		switch step := step.(type) {
@@ -28,7 +28,7 @@ func (p path) in(value any) any {
 	return value
 }
 
-// replace puts something else in the path's place, and returns the whole.
+// replace replaces the value at the path, and returns the whole.
 func (p path) replace(whole, by any) any {
 	if len(p) == 0 {
 		return by
@@ -44,7 +44,7 @@ func (p path) replace(whole, by any) any {
 	return whole
 }
 
-// node follows the path through a YAML tree; nil if it leads nowhere.
+// node returns the node at the path in a YAML tree, nil if there is none.
 func (p path) node(n *yaml.Node) *yaml.Node {
 	if n == nil {
 		return nil
@@ -83,8 +83,7 @@ func member(mapping *yaml.Node, key string) int {
 	return -1
 }
 
-// parsePointer takes a JSON pointer apart. Which of its numbers are indices depends on what they point into: pods have no member
-// whose name is a number on the way to anything that is added.
+// parsePointer splits a JSON pointer. It takes every number for an index: no addition is below a member whose name is a number.
 func parsePointer(pointer string) path {
 	var p path
 	for step := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
@@ -112,7 +111,7 @@ func (p path) pointer() string {
 	return b.String()
 }
 
-// dotted returns the path as people write it.
+// dotted returns the path in the form spec.containers[0].name.
 func (p path) dotted() string {
 	var b strings.Builder
 	for _, step := range p {

@@ -14,21 +14,21 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Stdin is the name of the file that is standard input.
+// Stdin is the file name that means standard input.
 const Stdin = "-"
 
-// A Source is where manifests are, as kubectl's flags -f, -k and -R say it.
+// A Source names manifests, as kubectl's flags -f, -k and -R do.
 type Source struct {
 	Files     []string // files and folders; Stdin is In
 	Kustomize string   // folder
-	Recursive bool     // folders in folders too
+	Recursive bool     // includes subfolders
 	In        io.Reader
 }
 
-// Read reads all documents in their order. An error says which file it is about.
+// Read reads all documents in order. Its errors name the file.
 func (s Source) Read() ([]*Document, error) {
 	if (len(s.Files) == 0) == (s.Kustomize == "") {
-		return nil, errors.New("say which manifests: -f with files or folders (- is standard input), or -k with the folder of a kustomization")
+		return nil, errors.New("name the manifests: -f with files or folders (- is standard input), or -k with the folder of a kustomization")
 	}
 	if s.Kustomize != "" {
 		return s.build()
@@ -50,13 +50,13 @@ func (s Source) Read() ([]*Document, error) {
 	return all, nil
 }
 
-// expand lists the files that a name stands for, by kubectl's rules.
+// expand lists the files of a file or folder, by kubectl's rules.
 func (s Source) expand(name string) ([]string, error) {
 	if name == Stdin {
 		return []string{name}, nil
 	}
 	if strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://") {
-		return nil, fmt.Errorf("%s: addresses are not read; download it and pipe it: curl -fsSL %s | kubectl kms … -f -", name, name)
+		return nil, fmt.Errorf("%s: URLs are not read; download it and pipe it: curl -fsSL %s | kubectl kms … -f -", name, name)
 	}
 	visitors, err := resource.ExpandPathsToFileVisitors(nil, name, s.Recursive, resource.FileExtensions, nil)
 	if err != nil {
@@ -90,7 +90,7 @@ func (s Source) file(name string) ([]*Document, error) {
 	return split(name, text)
 }
 
-// build makes the objects of a kustomization as kubectl does.
+// build builds a kustomization, as kubectl does.
 func (s Source) build() ([]*Document, error) {
 	infos, err := resource.NewLocalBuilder().Unstructured().
 		FilenameParam(false, &resource.FilenameOptions{Kustomize: s.Kustomize}).Do().Infos()
@@ -111,8 +111,8 @@ func (s Source) build() ([]*Document, error) {
 	return split(s.Kustomize, text.Bytes())
 }
 
-// split takes a file apart into what kubectl reads as documents: at the lines ---, and JSON, of which one object may follow the other
-// without anything in between. Together the documents are the file, byte for byte.
+// split splits a file into documents as kubectl does: at the lines ---, and between JSON objects, which need no separator. The documents
+// together are the file, byte for byte.
 func split(file string, text []byte) ([]*Document, error) {
 	s := splitter{file: file}
 	part, separator, line, begin := []byte(nil), []byte(nil), 1, 1
@@ -139,7 +139,7 @@ type splitter struct {
 	documents []*Document
 }
 
-// part adds the documents between two separators: JSON objects, as far as there are any, and what is no JSON as one of YAML.
+// part adds the documents between two separators: leading JSON objects, and the rest as one YAML document.
 func (s *splitter) part(separator, text []byte, line int) error {
 	for len(text) > 0 || len(separator) > 0 {
 		one := text
@@ -163,7 +163,7 @@ func (s *splitter) part(separator, text []byte, line int) error {
 	return nil
 }
 
-// Write writes documents one after the other, as they were read.
+// Write writes documents in order, as they were read.
 func Write(w io.Writer, documents []*Document) error {
 	var out bytes.Buffer
 	for i, d := range documents {

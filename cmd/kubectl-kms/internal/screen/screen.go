@@ -62,13 +62,17 @@ func (s Screen) Rewrite(line string) {
 // Field writes a name and its text, whose further lines stand below its first.
 func (s Screen) Field(name, text string) {
 	const indent = 10
-	for i, line := range s.wrap(Escape(text), indent) {
+	s.Printf("%-*s", indent, name+":")
+	s.Beside(indent, Escape(text))
+}
+
+// Beside writes text behind what the line has, and its further lines at the indent.
+func (s Screen) Beside(indent int, text Text) {
+	for i, line := range s.wrap(text, indent) {
 		if i > 0 {
-			name = ""
-		} else {
-			name += ":"
+			s.Printf("%*s", indent, "")
 		}
-		s.Printf("%-*s%s\n", indent, name, line)
+		s.Printf("%s\n", line)
 	}
 }
 

@@ -43,9 +43,9 @@ type Link struct{ Name, Program string }
 // partial ends the name of a directory that is being filled or removed.
 const partial = ".partial"
 
-// Ensure returns the directory with the module's programs. It compiles them unless the cache has them from the
-// same sources, flags and Go version. Two runs at once wait for each other. A run that compiles also removes programs that were not
-// used for a month.
+// Ensure returns the directory of the module's programs. It compiles them unless the cache has them, built from the same sources,
+// flags and Go version. Concurrent runs wait for each other. A run that compiles also removes programs that were not used for a
+// month.
 func (m Module) Ensure(ctx context.Context, cache string, log *progress.Printer) (string, error) {
 	key, err := m.key(ctx)
 	if err != nil {
@@ -73,7 +73,7 @@ func (m Module) Ensure(ctx context.Context, cache string, log *progress.Printer)
 	return dir, nil
 }
 
-// Cached says whether Ensure has nothing to compile.
+// Cached reports whether the cache has the module's programs.
 func (m Module) Cached(ctx context.Context, cache string) (bool, error) {
 	key, err := m.key(ctx)
 	return err == nil && exists(filepath.Join(cache, m.Name+"-"+key)), err
@@ -81,7 +81,7 @@ func (m Module) Cached(ctx context.Context, cache string) (bool, error) {
 
 // compileInto builds beside dir and renames, so that dir is complete or absent, also after a power cut of the build.
 func (m Module) compileInto(ctx context.Context, dir string, log *progress.Printer) error {
-	// Only the holder of the lock builds into this name: what lies there is of a run that was killed.
+	// Only the holder of the lock uses this name: an existing directory is from a killed run.
 	work := dir + partial
 	if err := os.RemoveAll(work); err != nil {
 		return err
@@ -133,8 +133,8 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
-// goCommand runs the Go tool in the module's own directory, away from the caller's flags and work space: the same sources
-// must give the same programs to every user.
+// goCommand runs the Go tool in the module's directory, without the caller's flags and workspace: equal sources give every
+// user equal programs.
 func (m Module) goCommand(ctx context.Context, cgo bool, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = m.Dir

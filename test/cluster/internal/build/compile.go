@@ -18,8 +18,8 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/cluster/internal/progress"
 )
 
-// compile runs one go build and reports how far it is: go build -v names each package as it begins with it, and none that the build
-// cache has.
+// compile runs one go build and reports its progress: go build -v prints each package when its compilation starts, and none from
+// the build cache.
 func (m Module) compile(ctx context.Context, step Step, into string, log *progress.Printer) error {
 	report := log.Begin("%s: looking at the sources", m.Name)
 	began := time.Now()

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// speedShows is how long a build must have gone on before it says anything of the machine: the first packages are small.
+// speedShows is the time before which the speed is not representative, because the first packages are small.
 const speedShows = 15 * time.Second
 
-// An estimate tells how long a build goes on, from how fast it has been. Compiling takes time in proportion to the size of the
-// sources, roughly: a prediction is some tenths wrong at the beginning and gets better.
+// An estimate predicts the remaining time of a build from its speed so far. The time to compile is roughly proportional to the size
+// of the sources: early predictions are wrong by some ten percent.
 type estimate struct {
 	sizes       map[string]int64 // of the sources of the packages that are to be compiled, in bytes
 	total, done int64
@@ -25,7 +25,7 @@ func newEstimate(sizes map[string]int64) *estimate {
 	return e
 }
 
-// begin notes that a package is compiled now, so that the one before it is done, or nearly.
+// begin records that the compilation of a package starts, which means that the previous one is almost done.
 func (e *estimate) begin(name string) {
 	e.done += e.sizes[e.current]
 	e.begun++

@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// key names a build by all that decides its bytes: the sources of the module's own directory, the steps, and the Go
-// version that the module selects on this architecture. What it depends on is pinned by go.mod and go.sum.
+// key identifies a build by its inputs: the sources in the module's directory, which pin the dependencies by go.mod and go.sum,
+// the steps, the Go version that the module selects, and the architecture.
 func (m Module) key(ctx context.Context) (string, error) {
 	out, err := m.goCommand(ctx, false, "env", "GOVERSION", "GOARCH").Output()
 	if err != nil {

@@ -1,10 +1,10 @@
 //go:build linux
 
-// Package node is the machine that the cluster runs on: private namespaces, and a PID 1 that keeps its programs running.
+// Package node runs the cluster's node: private namespaces, and a PID 1 that supervises the node's programs.
 package node
 
-// Inside its namespaces every cluster looks the same, whatever directory its state is in, so that configurations need
-// no paths of the machine and unix sockets stay below the 107 bytes that Linux allows for their names.
+// Paths inside the namespaces do not depend on the state directory, so configurations contain no paths of the machine, and
+// names of Unix sockets stay below Linux's limit of 107 bytes.
 const (
 	stateDir      = "/run/cluster"
 	kubernetesDir = "/run/programs/kubernetes"

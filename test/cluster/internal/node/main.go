@@ -26,8 +26,8 @@ const readyTimeout = 10 * time.Minute
 
 // Main is PID 1 of the node. It is called in the process that Start made, and does not return.
 //
-// Until the starter detaches, Main ends when the starter does, so that a `cluster up` that is killed leaves no half of a
-// cluster. Afterwards it ends by SIGKILL or SIGTERM only, and the kernel ends every process of the node with it.
+// Until the starter detaches, Main ends with the starter, so that a killed `cluster up` leaves no partial cluster. Afterwards
+// only SIGKILL or SIGTERM ends it, and with it the kernel ends every process of the node.
 func Main() {
 	control := os.NewFile(controlFD, "control")
 	listener, err := inherit(listenerFD)

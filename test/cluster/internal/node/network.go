@@ -65,8 +65,8 @@ func setUpNetwork() error {
 	return nil
 }
 
-// environment is what the node's programs get, and nothing of the user's: a proxy meant for the Internet must not end up
-// between the API server and a webhook.
+// environment is the environment of the node's programs. It excludes the user's, whose proxy must not be used between the API
+// server and a webhook.
 func environment() []string {
 	return []string{
 		"PATH=" + kubernetesDir + ":" + containerdDir + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

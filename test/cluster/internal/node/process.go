@@ -20,7 +20,7 @@ import (
 // recordFile, in the state directory, says which process is the node's PID 1.
 const recordFile = "node.json"
 
-// Process identifies one process: its number is given to another process some day, its number and time of birth are not.
+// A Process identifies a process by its ID and start time, because the kernel reuses IDs.
 type Process struct {
 	PID   int
 	Start string // clock ticks from boot to its start: field 22 of /proc/PID/stat

@@ -26,7 +26,7 @@ type Starting struct {
 }
 
 // Start runs this same program again as PID 1 of new mount, PID, network, host name and IPC namespaces, in a session of its
-// own. listener becomes the machine's door to the API server.
+// own. It forwards the connections of listener to the API server.
 func Start(cfg Config, listener *net.TCPListener) (*Starting, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {

@@ -24,7 +24,7 @@ const (
 	steady       = 30 * time.Second
 )
 
-// hopeless is how many ends of one component, some fifteen seconds of them, make the start of a cluster fail.
+// hopeless is the number of exits of one component, in some fifteen seconds, after which the start of the cluster fails.
 const hopeless = 8
 
 // supervisor keeps components running.
@@ -104,8 +104,8 @@ func (s *supervisor) lastLine(c component) string {
 	return string(data[bytes.LastIndexByte(data, '\n')+1:])
 }
 
-// reaper waits for every child of PID 1: the components, and whatever their children leave behind. It is the only one who
-// waits, since wait(2) for any child would take the end of a component away from exec.Cmd.Wait.
+// reaper waits for every child of PID 1: the components, and orphans of their children. Nothing else calls wait, because waiting
+// for any child would steal the exit status of a component from exec.Cmd.Wait.
 type reaper struct {
 	mu    sync.Mutex // held from fork to registration, so that no process is reaped before its waiter is registered
 	ended map[int]chan<- syscall.WaitStatus
@@ -123,7 +123,7 @@ func newReaper() *reaper {
 	return r
 }
 
-// start starts cmd, which must have files for its standard streams, and returns where its end will be told.
+// start starts cmd, whose standard streams must be files, and returns a channel for its exit.
 func (r *reaper) start(cmd *exec.Cmd) (<-chan syscall.WaitStatus, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

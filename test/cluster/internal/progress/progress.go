@@ -1,4 +1,4 @@
-// Package progress tells the person at the terminal what a long command is doing, a line per step with the time so far.
+// Package progress prints the steps of a long command, one line each, with the elapsed time.
 package progress
 
 import (
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A running step is heard of at least this often, so that a long build does not look like a hung one.
+// A running step prints at least this often, so that a long build does not look stuck.
 const (
 	heartbeatTerminal = time.Second
 	heartbeatPlain    = 10 * time.Second
