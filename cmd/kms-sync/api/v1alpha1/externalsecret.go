@@ -154,7 +154,7 @@ type Target struct {
 	Template *Template `json:"template,omitempty"`
 }
 
-// CreationPolicy says to whom a Secret belongs.
+// CreationPolicy says whether the Secret is made, and whether it goes with the object.
 type CreationPolicy string
 
 // The creation policies.
