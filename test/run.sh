@@ -98,7 +98,7 @@ case ${1:-all} in
 all)
   lint
   unit
-  fuzz
+  FUZZTIME=${FUZZTIME:-20s} fuzz # a minute by itself; ten each night: .github/workflows/fuzz.yml
   faults
   e2e
   summary
