@@ -38,7 +38,7 @@ func (a *Agent) loadReport() {
 			before.Notifications[i].Failure = "the agent ended before it told the target"
 		}
 	}
-	for _, target := range a.targets {
+	for _, target := range a.notifier.Targets() {
 		if !slices.ContainsFunc(before.Notifications, func(n status.Notification) bool { return n.Target == target }) {
 			before.Notifications = append(before.Notifications, status.Notification{Target: target})
 		}

@@ -141,9 +141,10 @@ func (r Adviser) find(catalogue []advice, code string, err error, service string
 			fill.Replace("check that pods reach {host} on port 443: DNS, network policies, security groups, the VPC endpoint, a proxy")
 	}
 	for _, a := range catalogue {
-		prefix, cut := strings.CutSuffix(a.code, "*")
-		if code == a.code || cut && strings.HasPrefix(code, prefix) {
-			return fill.Replace(a.cause), fill.Replace(a.cure)
+		for known := range strings.SplitSeq(a.codes, ", ") {
+			if prefix, cut := strings.CutSuffix(known, "*"); code == known || cut && strings.HasPrefix(code, prefix) {
+				return fill.Replace(a.cause), fill.Replace(a.cure)
+			}
 		}
 	}
 	return "", ""

@@ -26,9 +26,19 @@ func codes() string {
 		{"The node's metadata service, with `identity: node-role`", nodeAdvice},
 	} {
 		fmt.Fprintf(&b, "\n### %s\n\n| code | why | fix |\n|---|---|---|\n", of.call)
-		for _, entry := range of.catalogue {
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", entry.code, entry.cause, entry.cure)
+		for _, entry := range each(of.catalogue) {
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", entry.codes, entry.cause, entry.cure)
 		}
 	}
 	return b.String() + "\n"
+}
+
+// each is a catalogue with an entry for each code.
+func each(catalogue []advice) (entries []advice) {
+	for _, entry := range catalogue {
+		for code := range strings.SplitSeq(entry.codes, ", ") {
+			entries = append(entries, advice{code, entry.cause, entry.cure})
+		}
+	}
+	return entries
 }

@@ -74,8 +74,8 @@ func (e *Error) Retryable() bool {
 			e.Code == "InternalError" || e.Code == "InternalFailure" ||
 			strings.HasPrefix(e.Code, "HTTP 5") || e.Code == "HTTP 429"
 	}
-	var certificate *tls.CertificateVerificationError
-	return !errors.As(e.Err, &certificate)
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](e.Err)
+	return !untrusted
 }
 
 // TokenError says that the pod's ServiceAccount token could not be read.

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/kms-agent-injector/kms-agent-injector/agent/httpapi"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
@@ -20,13 +22,13 @@ import (
 
 func TestRation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := ration{every: callEvery, burst: callBurst}
+		s := New(Config{TTL: time.Hour})
 		begun := time.Now()
 		var mu sync.Mutex
 		var given []time.Duration
 		refused := 0
 		ask := func() {
-			err := r.take(t.Context())
+			err := s.turn(t.Context())
 			mu.Lock()
 			defer mu.Unlock()
 			var e *httpapi.Error
@@ -68,7 +70,7 @@ func TestRation(t *testing.T) {
 		}
 		ended, end := context.WithCancel(t.Context())
 		end()
-		if err := r.take(ended); !errors.Is(err, context.Canceled) {
+		if err := s.turn(ended); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	})
@@ -105,7 +107,8 @@ func TestRationedReadsGetTheValueInHand(t *testing.T) {
 	p := startPod(t)
 	s := p.source(Config{TTL: time.Nanosecond, Size: 10, Stale: true})
 	wantStatus(t, s, "app/db", 200, "")
-	s.ration.next = time.Now().Add(time.Hour)
+	s.calls.SetBurst(1)
+	s.calls.SetLimit(rate.Every(time.Hour))
 	wantStatus(t, s, "app/db", 200, "")
 	wantStatus(t, s, "app/key", http.StatusTooManyRequests, httpapi.CodeTooManyCalls)
 }

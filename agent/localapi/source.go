@@ -10,8 +10,9 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/cache"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
@@ -19,7 +20,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 )
 
 const (
@@ -46,15 +46,15 @@ type Config struct {
 // Source is an httpapi.Source: what the pod's role may read, from a cache.
 type Source struct {
 	Config
-	ration ration
-	cache  *cache.Cache[httpapi.Request, *httpapi.Secret]
+	calls *rate.Limiter // to KMS
+	cache *cache.Cache[httpapi.Request, *httpapi.Secret]
 }
 
 // New returns a Source with an empty cache.
 func New(cfg Config) *Source {
-	s := &Source{Config: cfg}
-	if cfg.TTL > 0 { // else to ask KMS for every read is what was wanted
-		s.ration = ration{every: callEvery, burst: callBurst}
+	s := &Source{Config: cfg, calls: rate.NewLimiter(rate.Every(callEvery), callBurst)}
+	if cfg.TTL == 0 { // to ask KMS for every read is what was wanted
+		s.calls.SetLimit(rate.Inf)
 	}
 	s.cache = cache.New(cache.Config[httpapi.Request, *httpapi.Secret]{
 		Fetch: s.fetch, Timeout: fetchLimit, TTL: cfg.TTL, Size: cfg.Size, Bytes: mostBytes(),
@@ -117,7 +117,7 @@ func keyOf(r httpapi.Request) httpapi.Request {
 }
 
 func (s *Source) fetch(ctx context.Context, r httpapi.Request) (*httpapi.Secret, error) {
-	if err := s.ration.take(ctx); err != nil {
+	if err := s.turn(ctx); err != nil {
 		return nil, err
 	}
 	secret, err := s.Read(ctx, kms.Ref{Name: r.SecretID, VersionID: r.VersionID, VersionStage: r.VersionStage})
@@ -191,43 +191,24 @@ const (
 	callWait = 2 * time.Second
 )
 
-// ration is a token bucket. The zero ration gives without limit.
-type ration struct {
-	every time.Duration
-	burst int
-
-	mu   sync.Mutex
-	next time.Time // when the next call would be due if they came evenly
-}
-
-// take returns when a call may be made. Its error is an *httpapi.Error, or ctx's.
-func (r *ration) take(ctx context.Context) error {
-	if r.every == 0 {
-		return nil
+// turn returns when a call may be made. Its error is an *httpapi.Error, or ctx's.
+func (s *Source) turn(ctx context.Context) error {
+	soon, cancel := context.WithTimeout(ctx, callWait+callEvery/2) // the last turn in time comes before the end
+	defer cancel()
+	if err := s.calls.Wait(soon); err == nil || ctx.Err() != nil {
+		return err
 	}
-	r.mu.Lock()
-	now := time.Now()
-	if earliest := now.Add(-r.every * time.Duration(r.burst-1)); r.next.Before(earliest) {
-		r.next = earliest
+	wait := time.Duration((1 - s.calls.Tokens()) * float64(callEvery))
+	return &httpapi.Error{
+		Status: http.StatusTooManyRequests, Code: httpapi.CodeTooManyCalls, RetryAfter: max(wait-callWait, time.Millisecond),
+		Message: fmt.Sprintf("the requests to this agent cause more than %d calls to KMS a second", time.Second/callEvery),
+		Recommend: "ask again later; ask for secrets without refreshNow and without versions that do not exist, " +
+			"so that the answer comes from the cache",
 	}
-	wait := r.next.Sub(now)
-	if wait > callWait {
-		r.mu.Unlock()
-		return &httpapi.Error{
-			Status: http.StatusTooManyRequests, Code: httpapi.CodeTooManyCalls, RetryAfter: wait - callWait,
-			Message: fmt.Sprintf("the requests to this agent cause more than %d calls to KMS a second", time.Second/r.every),
-			Recommend: "ask again later; ask for secrets without refreshNow and without versions that do not exist, " +
-				"so that the answer comes from the cache",
-		}
-	}
-	r.next = r.next.Add(r.every)
-	r.mu.Unlock()
-	pause.Sleep(ctx, wait)
-	return ctx.Err()
 }
 
 // rationed reports whether the agent itself has refused a call.
 func rationed(err error) bool {
-	var e *httpapi.Error
-	return errors.As(err, &e)
+	_, ours := errors.AsType[*httpapi.Error](err)
+	return ours
 }
