@@ -162,8 +162,8 @@ func (e *lateError) Error() string {
 // Passing reports whether a restart may succeed after err ended Init or Run, without any other change: STS or KMS was unreachable,
 // failed or throttled until the time was over, or the agent was told to end.
 func Passing(err error) bool {
-	var late *lateError
-	return errors.As(err, &late) || errors.Is(err, context.Canceled)
+	_, late := errors.AsType[*lateError](err)
+	return late || errors.Is(err, context.Canceled)
 }
 
 // start writes the first files. It fetches the secrets that r lacks.

@@ -26,14 +26,15 @@ func (e *RenderError) Error() string { return e.Err.Error() }
 func (e *RenderError) Unwrap() error { return e.Err }
 
 // Each returns the errors that are joined in err.
-func Each(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, Each(e)...)
+func Each(err error) (all []error) {
+	switch err := err.(type) {
+	case nil:
+	case interface{ Unwrap() []error }:
+		for _, e := range err.Unwrap() {
+			all = append(all, Each(e)...)
+		}
+	default:
+		all = append(all, err)
 	}
 	return all
 }

@@ -114,8 +114,7 @@ func failure(ctx context.Context, ref Ref, err error) error {
 		return ctx.Err()
 	}
 	e := &Error{Ref: ref, Err: err}
-	var body *openapi.BodyError
-	if errors.As(err, &body) {
+	if body, ok := errors.AsType[*openapi.BodyError](err); ok {
 		e.Status, e.Err = body.Status, body.Err
 	}
 	return e

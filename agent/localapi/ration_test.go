@@ -79,11 +79,13 @@ func TestRation(t *testing.T) {
 // One container with the token must not use up the quota that all agents of the account share.
 func TestTheLocalAPICausesFewCalls(t *testing.T) {
 	for name, ask := range map[string]func(i int) httpapi.Request{
-		"refreshNow":             func(int) httpapi.Request { return httpapi.Request{SecretID: "app/db", RefreshNow: true} },
-		"an unknown version":     func(int) httpapi.Request { return httpapi.Request{SecretID: "app/db", VersionID: "v9"} },
-		"versions that are not":  func(i int) httpapi.Request { return httpapi.Request{SecretID: "app/db", VersionID: fmt.Sprint("v", i)} },
-		"secrets that are not":   func(i int) httpapi.Request { return httpapi.Request{SecretID: fmt.Sprint("app/", i)} },
-		"refreshNow of one gone": func(int) httpapi.Request { return httpapi.Request{SecretID: "app/none", RefreshNow: true} },
+		"refreshNow":         func(int) httpapi.Request { return httpapi.Request{Ref: kms.Ref{Name: "app/db"}, RefreshNow: true} },
+		"an unknown version": func(int) httpapi.Request { return httpapi.Request{Ref: kms.Ref{Name: "app/db", VersionID: "v9"}} },
+		"versions that are not": func(i int) httpapi.Request {
+			return httpapi.Request{Ref: kms.Ref{Name: "app/db", VersionID: fmt.Sprint("v", i)}}
+		},
+		"secrets that are not":   func(i int) httpapi.Request { return httpapi.Request{Ref: kms.Ref{Name: fmt.Sprint("app/", i)}} },
+		"refreshNow of one gone": func(int) httpapi.Request { return httpapi.Request{Ref: kms.Ref{Name: "app/none"}, RefreshNow: true} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startPod(t)
@@ -131,7 +133,7 @@ func TestTheLocalAPIKeepsABoundedNumberOfBytes(t *testing.T) {
 	if grown, most := heap()-before, 64<<20/4; grown > most || grown < most/2 {
 		t.Errorf("%d bytes of at most %d", grown, most)
 	}
-	if secret, err := s.Get(t.Context(), httpapi.Request{SecretID: "app/999"}); err != nil || len(secret.Data) != 30_000 {
+	if secret, err := s.Get(t.Context(), httpapi.Request{Ref: kms.Ref{Name: "app/999"}}); err != nil || len(secret.Data) != 30_000 {
 		t.Errorf("the last one: %v, %v", secret, err)
 	}
 	debug.SetMemoryLimit(math.MaxInt64) // as without a limit

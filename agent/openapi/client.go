@@ -191,17 +191,16 @@ func (c *Client) Send(req *http.Request) (Answer, error) {
 	if err != nil {
 		// A connection that died silently would fail the next attempts too: over HTTP/2 a time-out leaves it open.
 		client.CloseIdleConnections()
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err
 		}
-		var network net.Error
-		var way *net.OpError // there was none to the host
-		untrusted := new(tls.CertificateVerificationError)
+		network, _ := errors.AsType[net.Error](err)
+		_, unreached := errors.AsType[*net.OpError](err)
+		_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 		switch {
-		case wrongCA != nil && errors.As(err, &untrusted):
+		case wrongCA != nil && untrusted:
 			err = &CAError{wrongCA, err}
-		case errors.As(err, &network) && network.Timeout() && !errors.As(err, &way) && req.Context().Err() == nil:
+		case network != nil && network.Timeout() && !unreached && req.Context().Err() == nil:
 			err = &SilenceError{req.URL.Host, c.settings.Timeout}
 		}
 		return Answer{}, err
