@@ -17,10 +17,9 @@ import (
 
 // An Adviser explains errors. Its fields are what the advice names.
 type Adviser struct {
-	Role string // in words: a role's ARN, mostly
-	Host string // of KMS
-	// Authorities are where the agent has the authorities of KMS and STS from; nil if the webhook did not inject it.
-	Authorities *Authorities
+	Role        string       // in words: a role's ARN, mostly
+	Host        string       // of KMS
+	Authorities *Authorities // where the agent has the authorities of KMS and STS from; nil if the webhook did not inject it
 }
 
 // Authorities are the ConfigMaps with the certificate authorities of KMS and STS, and the keys after a slash; "": none.

@@ -27,14 +27,15 @@ func (e *RenderError) Unwrap() error { return e.Err }
 
 // Each returns the errors that are joined in err.
 func Each(err error) (all []error) {
-	switch err := err.(type) {
-	case nil:
-	case interface{ Unwrap() []error }:
-		for _, e := range err.Unwrap() {
-			all = append(all, Each(e)...)
-		}
-	default:
-		all = append(all, err)
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	for _, e := range joined.Unwrap() {
+		all = append(all, Each(e)...)
 	}
 	return all
 }

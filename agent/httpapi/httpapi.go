@@ -36,9 +36,8 @@ type Source interface {
 
 // Error is an answer other than 200, in the form of KMS's own errors.
 type Error struct {
-	Status int `json:"-"` // of HTTP
-	// RetryAfter is when the same request makes sense again, in whole seconds; 0: not said.
-	RetryAfter time.Duration `json:"-"`
+	Status     int           `json:"-"` // of HTTP
+	RetryAfter time.Duration `json:"-"` // when the same request makes sense again, in whole seconds; 0: not said
 	Code       string        // KMS's, or one of those below
 	Message    string
 	RequestID  string `json:"RequestId"`           // KMS's; empty if the agent itself refuses

@@ -29,13 +29,12 @@ const (
 // Error is a refusal by KMS, or a failure to reach it. It never holds a value, a token or an answer that was not
 // understood.
 type Error struct {
-	Ref       Ref
-	Status    int    // of HTTP; 0 if there was no answer
-	Code      string // KMS's error code; empty if Err says what went wrong
-	Message   string
-	RequestID string
-	// RetryAfter is how long KMS, or something in between, asked to be left alone; 0 if it did not say.
-	RetryAfter time.Duration
+	Ref        Ref
+	Status     int    // of HTTP; 0 if there was no answer
+	Code       string // KMS's error code; empty if Err says what went wrong
+	Message    string
+	RequestID  string
+	RetryAfter time.Duration // how long KMS, or something in between, asked to be left alone; 0 if it did not say
 	Err        error
 }
 

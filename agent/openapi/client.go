@@ -25,12 +25,9 @@ const maxAnswer = 1 << 20
 
 // Settings say how a Client connects.
 type Settings struct {
-	// Roots are what the host may be certified by; nil: the system's.
-	Roots *x509.CertPool
-	// CAFile is a PEM file with more of them, read again when it changes; optional.
-	CAFile string
-	// CALate says that CAFile may come, or become right, later.
-	CALate bool
+	Roots  *x509.CertPool // what the host may be certified by; nil: the system's
+	CAFile string         // a PEM file with more of them, read again when it changes; optional
+	CALate bool           // says that CAFile may come, or become right, later
 
 	ConnectTimeout time.Duration // 0: 3s
 	Timeout        time.Duration // of a whole request; 0: 10s

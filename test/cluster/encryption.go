@@ -11,14 +11,10 @@ import (
 
 // Encryption is how the API server stores resources in etcd.
 type Encryption struct {
-	// Provider is aescbc, secretbox or identity, which leaves values as they are.
-	Provider string
-	// Keys are names; the first one's key writes, all read. The key of a name is always the same.
-	Keys []string
-	// Identity has plaintext read too.
-	Identity bool
-	// Reload has the API server read a change within a minute or two, instead of at its next start. It cannot change later.
-	Reload bool
+	Provider string   // aescbc, secretbox or identity, which leaves values as they are
+	Keys     []string // names; the first one's key writes, all read. The key of a name is always the same.
+	Identity bool     // has plaintext read too
+	Reload   bool     // has the API server read a change within a minute or two, instead of at its next start. It cannot change later.
 }
 
 // encryptionFile is in the directory of configurations.

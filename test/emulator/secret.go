@@ -56,8 +56,7 @@ type Secret struct {
 
 // Version is one value of a secret.
 type Version struct {
-	// ID is unique within the secret. Default: v1, v2 and so on.
-	ID string `yaml:"id" json:"id,omitempty"`
+	ID string `yaml:"id" json:"id,omitempty"` // unique within the secret. Default: v1, v2 and so on.
 	// Stages are labels of which each sits on one version. Default: ACSCurrent for the last version and
 	// ACSPrevious for the one before.
 	Stages []string `yaml:"stages" json:"stages,omitempty"`

@@ -15,8 +15,7 @@ import (
 // Need is something a command cannot work without, and the package that brings it.
 type Need struct {
 	Package string
-	// File is a program's name, looked up on PATH and in the sbin directories, or the absolute path or glob of a file.
-	File string
+	File    string // a program's name, looked up on PATH and in the sbin directories, or the absolute path or glob of a file
 }
 
 // Present says whether the machine has it already.

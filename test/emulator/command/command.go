@@ -22,12 +22,10 @@ type Streams struct {
 
 // subcommand does one thing.
 type subcommand struct {
-	name string
-	// operands as the usage shows them: [optional] and repeated... ones last.
-	operands string
+	name     string
+	operands string // as the usage shows them: [optional] and repeated... ones last.
 	about    string
-	// setup declares the flags and returns what to do once they are parsed.
-	setup func(*flag.FlagSet) runner
+	setup    func(*flag.FlagSet) runner // declares the flags and returns what to do once they are parsed
 }
 
 type runner func(ctx context.Context, s Streams, operands []string) error
