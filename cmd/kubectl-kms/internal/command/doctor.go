@@ -46,30 +46,19 @@ func (sh *shell) doctor() *cobra.Command {
 	}
 	outputFlag(cmd, &output, "text", "json", "yaml")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		report, err := sh.examine(cmd, args[0], output)
+		report, err := sh.examine(cmd, args[0])
 		if err != nil {
 			return err
 		}
-		if output == "text" {
-			report.Text(sh.screen())
-		} else if err := sh.encode(report, output); err != nil {
+		if err := sh.show(report, output, report.Text); err != nil {
 			return err
 		}
-		switch {
-		case report.Broken():
-			return errWrong
-		case report.Unseen():
-			return errUnsure
-		}
-		return nil
+		return verdict(report.Broken(), report.Unseen())
 	}
 	return cmd
 }
 
-func (sh *shell) examine(cmd *cobra.Command, target, output string) (doctor.Report, error) {
-	if err := oneOf(output, "text", "json", "yaml"); err != nil {
-		return doctor.Report{}, err
-	}
+func (sh *shell) examine(cmd *cobra.Command, target string) (doctor.Report, error) {
 	client, err := sh.client()
 	if err != nil {
 		return doctor.Report{}, err
