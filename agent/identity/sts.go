@@ -125,7 +125,7 @@ func (s STS) exchange(
 		about.Err = err
 		return Credentials{}, &about
 	case answer.Status != http.StatusOK:
-		return Credentials{}, about.refused(answer.Body, secrets)
+		return Credentials{}, about.refused(answer.Refusal(), secrets)
 	}
 	var doc struct {
 		Credentials struct {

@@ -3,7 +3,6 @@ package kms
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -76,21 +75,10 @@ func (e *Error) Class() Class {
 	return Permanent
 }
 
-// errorDocument is KMS's answer to a refused call.
-type errorDocument struct{ Code, Message, RequestID string }
-
-// readJSON reads the error document of the OpenAPI.
-func readJSON(body []byte) (doc errorDocument) {
-	if json.Unmarshal(body, &doc) != nil {
-		return errorDocument{}
-	}
-	return doc
-}
-
 // refusal returns the error for an answer other than 200. A body that is not KMS's error document is left out: it is a
 // proxy's, and may hold anything. So is a message about a signature: the gateway quotes the request there, with the session
 // token.
-func refusal(ref Ref, answer openapi.Answer, doc errorDocument, token string) *Error {
+func refusal(ref Ref, answer openapi.Answer, doc openapi.Refusal, token string) *Error {
 	e := &Error{
 		Ref: ref, Status: answer.Status, Code: doc.Code, Message: doc.Message, RequestID: doc.RequestID,
 		RetryAfter: retryAfter(answer.Header, time.Now()),

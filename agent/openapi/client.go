@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,17 @@ type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
+}
+
+// A Refusal is the error document of an answer other than 200; empty if the body is none.
+type Refusal struct{ Code, Message, RequestID string }
+
+// Refusal reads the answer's error document.
+func (a Answer) Refusal() (r Refusal) {
+	if json.Unmarshal(a.Body, &r) != nil {
+		return Refusal{}
+	}
+	return r
 }
 
 // BodyError reports an answer that ended early or is too long.
