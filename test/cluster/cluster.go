@@ -29,15 +29,12 @@ type Options struct {
 	Dir string
 	// Version is the minor version of Kubernetes, such as 1.35; test/cluster/kubernetes has a module file for each that can be
 	// built. The default is the environment variable K8S_VERSION, and without it the newest.
-	Version string
-	// Images are tarballs, of OCI layouts or written by `docker save`, that the node gets before Up returns.
-	Images []string
-	// Encryption is how the API server stores resources in etcd, which Encrypt changes later. Nil is as they are, for good.
-	Encryption *Encryption
+	Version    string
+	Images     []string    // tarballs, of OCI layouts or written by `docker save`, that the node gets before Up returns
+	Encryption *Encryption // how the API server stores resources in etcd, which Encrypt changes later. Nil is as they are, for good.
 	// StorageVersionMigration has the cluster serve and carry out StorageVersionMigrations, from Kubernetes 1.35 on.
 	StorageVersionMigration bool
-	// Output receives a line per step. Nil is silence.
-	Output io.Writer
+	Output                  io.Writer // receives a line per step. Nil is silence.
 }
 
 // Cluster is a running cluster.

@@ -46,12 +46,10 @@ type JWKS struct {
 
 // Role is a RAM role. Its ARN is acs:ram::<account>:role/<name>.
 type Role struct {
-	Account string `yaml:"account" json:"account,omitempty"`
-	Name    string `yaml:"name" json:"name"`
-	// TrustPolicy is the JSON text that says who may assume the role.
-	TrustPolicy string `yaml:"trustPolicy" json:"trustPolicy"`
-	// Policies are the JSON texts of the permission policies attached to the role.
-	Policies []string `yaml:"policies" json:"policies,omitempty"`
+	Account     string   `yaml:"account" json:"account,omitempty"`
+	Name        string   `yaml:"name" json:"name"`
+	TrustPolicy string   `yaml:"trustPolicy" json:"trustPolicy"`     // the JSON text that says who may assume the role
+	Policies    []string `yaml:"policies" json:"policies,omitempty"` // the JSON texts of the permission policies attached to the role
 	// MaxSessionDuration in seconds, 3600 to 43200. Default: 3600.
 	MaxSessionDuration int `yaml:"maxSessionDuration" json:"maxSessionDuration,omitempty"`
 }
