@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -67,15 +66,13 @@ func (sh *shell) examine(cmd *cobra.Command, target string) (doctor.Report, erro
 	if err != nil {
 		return doctor.Report{}, err
 	}
-	d := doctor.Doctor{Client: client, Asker: injected.Asker{Kube: client.Kube, REST: rest}, Flags: sh.kube}
-	world, _, err := sh.world(cmd.Context(), &manifestFlags{})
-	if outage := new(unavailableError); errors.As(err, &outage) {
-		world, d.Blind, err = outage.instead, outage, nil
-	}
+	world, _, blind, err := sh.world(cmd.Context(), &manifestFlags{})
 	if err != nil {
 		return doctor.Report{}, err
 	}
-	d.Policy = world.Injector.Policy()
+	d := doctor.Doctor{
+		Client: client, Asker: injected.Asker{Kube: client.Kube, REST: rest}, Flags: sh.kube, Policy: world.Injector.Policy(), Blind: blind,
+	}
 	d.Decide = func(ctx context.Context, namespace string, pod []byte) (injector.Decision, error) {
 		return world.Pod(ctx, namespace, pod)
 	}

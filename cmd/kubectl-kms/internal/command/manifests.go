@@ -69,11 +69,12 @@ func (sh *shell) inject() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		world, _, err := sh.world(cmd.Context(), f)
-		if outage := new(unavailableError); errors.As(err, &outage) {
-			return fmt.Errorf("%w; without a cluster, give its document with --config", err)
-		} else if err != nil {
+		world, _, blind, err := sh.world(cmd.Context(), f)
+		switch {
+		case err != nil:
 			return err
+		case blind != nil:
+			return fmt.Errorf("%w; without a cluster, give its document with --config", blind)
 		}
 		return decide.Inject(cmd.Context(), world, documents, sh.namespace(), sh.Out, sh.Err)
 	}
@@ -155,15 +156,15 @@ func (sh *shell) check(cmd *cobra.Command, f *manifestFlags) (decide.Report, err
 	if err != nil {
 		return decide.Report{}, err
 	}
-	world, policy, err := sh.world(cmd.Context(), f)
-	if outage := new(unavailableError); errors.As(err, &outage) {
-		if !f.offline {
-			fmt.Fprintf(sh.Err, "Note: checked without the administrator's policy: %v\n", outage)
-		}
-		world, policy, err = outage.instead, "none", nil
-	}
+	world, policy, blind, err := sh.world(cmd.Context(), f)
 	if err != nil {
 		return decide.Report{}, err
+	}
+	if blind != nil {
+		policy = "none"
+		if !f.offline {
+			fmt.Fprintf(sh.Err, "Note: checked without the administrator's policy: %v\n", blind)
+		}
 	}
 	report, err := decide.Validate(cmd.Context(), world, documents, sh.namespace())
 	report.Policy = policy
