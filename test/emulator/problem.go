@@ -70,7 +70,8 @@ var (
 	// The status is UNVERIFIED.
 	missingAccessKey    = problemf(http.StatusBadRequest, "MissingAccessKeyId", "AccessKeyId is mandatory for this action.")
 	incompleteSignature = problemf(http.StatusBadRequest, "IncompleteSignature", "The request signature does not conform to Aliyun standards.")
-	badTimestamp        = problemf(http.StatusBadRequest, "InvalidTimeStamp.Format", "Specified time stamp or date value is not well formatted.")
+	badTimestamp        = problemf(http.StatusBadRequest, "InvalidTimeStamp.Format",
+		"Specified time stamp or date value is not well formatted.")
 	expiredTimestamp    = problemf(http.StatusBadRequest, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
 	usedNonce           = problemf(http.StatusBadRequest, "SignatureNonceUsed", "Specified signature nonce was used already.")
 	unknownAccessKey    = problemf(http.StatusNotFound, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
