@@ -72,12 +72,12 @@ var (
 	incompleteSignature = problemf(http.StatusBadRequest, "IncompleteSignature", "The request signature does not conform to Aliyun standards.")
 	badTimestamp        = problemf(http.StatusBadRequest, "InvalidTimeStamp.Format",
 		"Specified time stamp or date value is not well formatted.")
-	expiredTimestamp    = problemf(http.StatusBadRequest, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
-	usedNonce           = problemf(http.StatusBadRequest, "SignatureNonceUsed", "Specified signature nonce was used already.")
-	unknownAccessKey    = problemf(http.StatusNotFound, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
-	missingToken        = problemf(http.StatusBadRequest, "MissingSecurityToken", "SecurityToken is mandatory for this action.")
-	malformedToken      = problemf(http.StatusBadRequest, "InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed.")
-	mismatchedToken     = problemf(http.StatusBadRequest, "InvalidSecurityToken.MismatchWithAccessKey",
+	expiredTimestamp = problemf(http.StatusBadRequest, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
+	usedNonce        = problemf(http.StatusBadRequest, "SignatureNonceUsed", "Specified signature nonce was used already.")
+	unknownAccessKey = problemf(http.StatusNotFound, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
+	missingToken     = problemf(http.StatusBadRequest, "MissingSecurityToken", "SecurityToken is mandatory for this action.")
+	malformedToken   = problemf(http.StatusBadRequest, "InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed.")
+	mismatchedToken  = problemf(http.StatusBadRequest, "InvalidSecurityToken.MismatchWithAccessKey",
 		"Specified SecurityToken mismatch with the AccessKey.")
 	// The gateway's table says 400, the pages of some products 403.
 	expiredToken = problemf(http.StatusBadRequest, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
