@@ -51,7 +51,6 @@ type Agent struct {
 	metrics    *metrics.Agent
 	notifier   *notify.Notifier
 	tell       func(context.Context, notify.Change)
-	targets    []string // of tell
 	report     report
 	startLimit time.Duration
 	log        *slog.Logger
@@ -66,12 +65,12 @@ func New(doc agentconfig.Config, src *source.Source, m *metrics.Agent, log *slog
 			Namespace: doc.Namespace, KMS: doc.KMS.CAConfigMap, STS: doc.STS.CAConfigMap,
 		}},
 	}
-	a.notifier = notify.New(log, a.notified)
-	router, err := notify.NewRouter(a.notifier, doc)
-	if err != nil {
+	var err error
+	if a.notifier, err = notify.New(log, doc, a.notified); err != nil {
 		return nil, err
 	}
-	if a.tell, a.targets = router.Tell, router.Targets(); len(a.targets) > 0 {
+	a.tell = a.notifier.Tell
+	if len(a.notifier.Targets()) > 0 {
 		m.Notified(a.notifier.Counts)
 	}
 	if doc.API != nil {
@@ -163,8 +162,8 @@ func (e *lateError) Error() string {
 // Passing reports whether a restart may succeed after err ended Init or Run, without any other change: STS or KMS was unreachable,
 // failed or throttled until the time was over, or the agent was told to end.
 func Passing(err error) bool {
-	var late *lateError
-	return errors.As(err, &late) || errors.Is(err, context.Canceled)
+	_, late := errors.AsType[*lateError](err)
+	return late || errors.Is(err, context.Canceled)
 }
 
 // start writes the first files. It fetches the secrets that r lacks.

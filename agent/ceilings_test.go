@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/test/written"
 )
 
@@ -67,7 +68,7 @@ func TestExchangeEvery(t *testing.T) {
 				exchanges, begun := 0, time.Now()
 				source := identity.NewSource(identity.Provider{Get: func(context.Context) (identity.Credentials, error) {
 					exchanges++
-					return identity.Credentials{AccessKeyID: "STS.id", Expires: time.Now().Add(session)}, nil
+					return identity.Credentials{Credentials: openapi.Credentials{AccessKeyID: "STS.id"}, Expires: time.Now().Add(session)}, nil
 				}}, nil, nil)
 				for exchanges < 300 {
 					if _, err := source.Credentials(t.Context()); err != nil {

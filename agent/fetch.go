@@ -98,11 +98,10 @@ func (a *Agent) fetch(ctx context.Context, got values) error {
 // ask fetches one secret.
 func (a *Agent) ask(ctx context.Context, ref kms.Ref) (value, error) {
 	secret, err := a.source.Read(ctx, ref)
-	var refusal *kms.Error
-	switch {
-	case err == nil:
+	if err == nil {
 		return a.fetched(ref, secret), nil
-	case errors.As(err, &refusal) && refusal.Class() == kms.NotFound:
+	}
+	if refusal, ok := errors.AsType[*kms.Error](err); ok && refusal.Class() == kms.NotFound {
 		return value{absent: refusal}, nil
 	}
 	return value{}, a.needed(ref, err)
@@ -115,8 +114,7 @@ func (a *Agent) fetched(ref kms.Ref, secret kms.Secret) value {
 
 // needed adds to an error the files that need the secret.
 func (a *Agent) needed(ref kms.Ref, err error) error {
-	var refusal *kms.Error
-	if !errors.As(err, &refusal) {
+	if _, refused := errors.AsType[*kms.Error](err); !refused {
 		return err
 	}
 	var labels []string

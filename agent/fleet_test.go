@@ -18,6 +18,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
@@ -87,7 +88,7 @@ func (c *account) session() (identity.Credentials, error) {
 	default:
 		count(&c.granted, minute)
 	}
-	return identity.Credentials{AccessKeyID: "STS.id", Expires: time.Now().Add(time.Hour)}, nil
+	return identity.Credentials{Credentials: openapi.Credentials{AccessKeyID: "STS.id"}, Expires: time.Now().Add(time.Hour)}, nil
 }
 
 func (c *account) secret() (kms.Secret, error) {

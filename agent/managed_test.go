@@ -3,7 +3,6 @@ package agent
 import (
 	"testing"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
@@ -39,7 +38,7 @@ func TestManagedSecrets(t *testing.T) {
 	}
 	for ref, v := range held.Values {
 		if s := v.secret; s.NextRotation.IsZero() || s.Answer.AutomaticRotation != "Enabled" || s.Answer.ExtendedConfig == "" ||
-			lasts(kms.Ref{Name: ref.Name, VersionID: "v1"}, v) {
+			len(values{{Name: ref.Name, VersionID: "v1"}: v}.lasting()) > 0 {
 			t.Errorf("%s of type %s: %+v", ref, s.Type, s.Answer)
 		}
 	}

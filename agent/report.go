@@ -38,7 +38,7 @@ func (a *Agent) loadReport() {
 			before.Notifications[i].Failure = "the agent ended before it told the target"
 		}
 	}
-	for _, target := range a.targets {
+	for _, target := range a.notifier.Targets() {
 		if !slices.ContainsFunc(before.Notifications, func(n status.Notification) bool { return n.Target == target }) {
 			before.Notifications = append(before.Notifications, status.Notification{Target: target})
 		}
@@ -158,8 +158,7 @@ func (s snapshot) secrets(before []status.Secret) []status.Secret {
 // secrets that it asked KMS for.
 func (a *Agent) Probe(ctx context.Context) (problems []status.Problem, asked []string) {
 	got, refs := values{}, a.refs()
-	err := a.fetch(ctx, got)
-	problems = a.problems(err)
+	problems = a.Problems(a.fetch(ctx, got))
 	// A failure of KMS ends a refresh at its first secret; that of the others is what a person wants to know.
 	session := !slices.ContainsFunc(problems, func(p status.Problem) bool { return p.Link != status.KMS })
 	for _, ref := range refs {
@@ -170,7 +169,7 @@ func (a *Agent) Probe(ctx context.Context) (problems []status.Problem, asked []s
 			if err == nil {
 				got[ref] = v
 			}
-			problems = append(problems, a.problems(err)...)
+			problems = append(problems, a.Problems(err)...)
 			given, met = err == nil, err != nil
 		}
 		if given || met {
@@ -178,15 +177,8 @@ func (a *Agent) Probe(ctx context.Context) (problems []status.Problem, asked []s
 		}
 	}
 	if len(problems) == 0 {
-		_, err = a.render(got) // says which absent secret the pod cannot do without
-		problems = a.problems(err)
+		_, err := a.render(got) // says which absent secret the pod cannot do without
+		problems = a.Problems(err)
 	}
 	return problems, asked
-}
-
-func (a *Agent) problems(err error) []status.Problem {
-	if err == nil {
-		return nil
-	}
-	return a.Problems(err)
 }

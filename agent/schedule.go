@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
@@ -105,17 +104,12 @@ func (s *schedule) until(held snapshot, from, now time.Time) time.Duration {
 	return due.Sub(now)
 }
 
-// lasts reports whether a value can never be another: a version of a generic secret keeps its value, and was asked for by
-// its identifier. A version of a managed secret may still get its value from a rotation under way.
-func lasts(ref kms.Ref, v value) bool {
-	return ref.VersionID != "" && v.absent == nil && v.secret.Type == "Generic"
-}
-
-// lasting returns the secrets that need no further fetch.
+// lasting returns the secrets that need no further fetch, since their values can never be others: a version of a generic secret keeps
+// its value, and was asked for by its identifier. A version of a managed secret may still get its value from a rotation under way.
 func (v values) lasting() values {
 	kept := values{}
 	for ref, v := range v {
-		if lasts(ref, v) {
+		if ref.VersionID != "" && v.absent == nil && v.secret.Type == "Generic" {
 			kept[ref] = v
 		}
 	}

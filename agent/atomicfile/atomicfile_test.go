@@ -5,10 +5,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/iotest"
 )
 
-// A writer that fails leaves the file as it was, and nothing beside it; nor does what a writer that was killed left stand in the way.
+// A source that fails leaves the file as it was, and nothing beside it; nor does what a writer that was killed left stand in the way.
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path+".next", []byte("half of a longer text"), 0o400); err != nil {
@@ -20,12 +22,11 @@ func TestWrite(t *testing.T) {
 		err  error
 		want string
 	}{{"one", nil, "one"}, {"two", failed, "one"}, {"three", nil, "three"}} {
-		err := Write(path, 0o444, func(w io.Writer) error {
-			if _, err := io.WriteString(w, c.text); err != nil {
-				return err
-			}
-			return c.err
-		})
+		content := io.Reader(strings.NewReader(c.text))
+		if c.err != nil {
+			content = io.MultiReader(content, iotest.ErrReader(c.err))
+		}
+		err := Write(path, 0o444, content)
 		data, readErr := os.ReadFile(path)
 		if !errors.Is(err, c.err) || string(data) != c.want || readErr != nil {
 			t.Errorf("%s: %v, %q, %v", c.text, err, data, readErr)

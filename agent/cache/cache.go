@@ -2,9 +2,10 @@
 package cache
 
 import (
-	"container/list"
+	"cmp"
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,9 +47,9 @@ type Cache[K comparable, V any] struct {
 	cfg Config[K, V]
 
 	mu       sync.Mutex
-	entries  map[K]*list.Element // of *entry
-	used     list.List           // most recently used first
-	bytes    int                 // of all entries
+	entries  map[K]*entry[V]
+	uses     uint64 // of entries
+	bytes    int    // of all entries
 	refusals map[K]refusal
 	flights  map[K]*flight[V]
 	launched uint64
@@ -59,9 +60,9 @@ type Cache[K comparable, V any] struct {
 // Stats count what Get found: Hits needed no fetch.
 type Stats struct{ Hits, Misses uint64 }
 
-type entry[K comparable, V any] struct {
-	key   K
+type entry[V any] struct {
 	value V
+	used  uint64 // the number of its last use
 	bytes int
 	due   time.Time // from then on it is to be fetched again
 	asked time.Time // when the last fetch that Refresh caused began
@@ -77,7 +78,7 @@ type refusal struct {
 func New[K comparable, V any](cfg Config[K, V]) *Cache[K, V] {
 	cfg.Size = max(cfg.Size, 1)
 	return &Cache[K, V]{
-		cfg: cfg, entries: map[K]*list.Element{}, flights: map[K]*flight[V]{},
+		cfg: cfg, entries: map[K]*entry[V]{}, flights: map[K]*flight[V]{},
 		refusals: map[K]refusal{}, watchers: map[K]map[chan struct{}]struct{}{},
 	}
 }
@@ -163,13 +164,11 @@ func (c *Cache[K, V]) Stats() Stats {
 }
 
 // lookup is called with mu held.
-func (c *Cache[K, V]) lookup(key K) (*entry[K, V], bool) {
-	element, ok := c.entries[key]
-	if !ok {
-		return nil, false
+func (c *Cache[K, V]) lookup(key K) (e *entry[V], ok bool) {
+	if e, ok = c.entries[key]; ok {
+		c.uses++
+		e.used = c.uses
 	}
-	c.used.MoveToFront(element)
-	e, ok := element.Value.(*entry[K, V])
 	return e, ok
 }
 
@@ -181,13 +180,14 @@ func (c *Cache[K, V]) store(key K, value V) {
 	}
 	c.forget(key)
 	if bytes := c.cfg.Weigh(value); c.cfg.Bytes == 0 || bytes <= c.cfg.Bytes {
-		c.entries[key] = c.used.PushFront(&entry[K, V]{key: key, value: value, bytes: bytes, due: time.Now().Add(c.cfg.TTL)})
+		c.uses++
+		c.entries[key] = &entry[V]{value: value, used: c.uses, bytes: bytes, due: time.Now().Add(c.cfg.TTL)}
 		c.bytes += bytes
 	}
-	for c.used.Len() > c.cfg.Size || c.cfg.Bytes > 0 && c.bytes > c.cfg.Bytes {
-		if oldest, ok := c.used.Back().Value.(*entry[K, V]); ok {
-			c.forget(oldest.key)
-		}
+	for len(c.entries) > c.cfg.Size || c.cfg.Bytes > 0 && c.bytes > c.cfg.Bytes {
+		c.forget(slices.MinFunc(slices.Collect(maps.Keys(c.entries)), func(a, b K) int {
+			return cmp.Compare(c.entries[a].used, c.entries[b].used)
+		}))
 	}
 	for wake := range c.watchers[key] {
 		select {
@@ -199,10 +199,8 @@ func (c *Cache[K, V]) store(key K, value V) {
 
 // forget is called with mu held.
 func (c *Cache[K, V]) forget(key K) {
-	if element, ok := c.entries[key]; ok {
-		if e, ok := c.used.Remove(element).(*entry[K, V]); ok {
-			c.bytes -= e.bytes
-		}
+	if e, ok := c.entries[key]; ok {
+		c.bytes -= e.bytes
 		delete(c.entries, key)
 	}
 }

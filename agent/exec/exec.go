@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -131,11 +130,7 @@ func Install(path string) error {
 	if there, err := os.Stat(path); err == nil && there.Size() == info.Size() {
 		return nil // a copy gets its name last
 	}
-	err = atomicfile.Write(path, 0o555, func(w io.Writer) error {
-		_, err := io.Copy(w, program)
-		return err
-	})
-	if err != nil {
+	if err := atomicfile.Write(path, 0o555, program); err != nil {
 		return fmt.Errorf("copy the agent's program to %s: %w", path, err)
 	}
 	return nil

@@ -5,7 +5,7 @@ import "github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 // advice is one entry of the catalogue: why a refusal happens, and what to do about it. In both, {role}, {caller},
 // {provider}, {subject}, {issuer}, {audience}, {trust}, {secret}, {resource} and {host} are filled in from the refusal.
 type advice struct {
-	code  string // exact, or the beginning if it ends in *
+	codes string // with commas between them; exact, or the beginning if it ends in *
 	cause string
 	cure  string
 }
@@ -14,6 +14,17 @@ const (
 	longSession = "STS gives no session of {role} for as long as the administrator asks by sts.sessionDuration: " +
 		"the role's MaxSessionDuration is less"
 	shortenSession = "set MaxSessionDuration of {role} in RAM to at least as much, or have the administrator shorten sts.sessionDuration"
+	sitOut         = "nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
+		"look at the status page of "
+)
+
+// What both actions of STS answer.
+var (
+	stsThrottled = advice{"Throttling*",
+		"STS is asked too often in this account",
+		"nothing for a while: the agent tries again; if it persists, roll pods out more slowly"}
+	stsOutage   = advice{"ServiceUnavailable*, Internal*", "STS is out of order", sitOut + "STS"}
+	stsDuration = advice{"InvalidParameter.DurationSeconds", longSession, shortenSession}
 )
 
 // stsAdvice is about AssumeRoleWithOIDC; the codes are from its API reference. The first match counts.
@@ -40,18 +51,7 @@ var stsAdvice = []advice{
 	{"EntityNotExist*",
 		"the role {role} or the OIDC provider {provider} does not exist",
 		"check both names in RAM; the provider exists once RRSA is enabled for the cluster"},
-	{"Throttling*",
-		"STS is asked too often in this account",
-		"nothing for a while: the agent tries again; if it persists, roll pods out more slowly"},
-	{"ServiceUnavailable*",
-		"STS is out of order",
-		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
-			"look at the status page of STS"},
-	{"Internal*",
-		"STS is out of order",
-		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
-			"look at the status page of STS"},
-	{"InvalidParameter.DurationSeconds", longSession, shortenSession},
+	stsThrottled, stsOutage, stsDuration,
 	{"InvalidParameter*",
 		"STS does not accept a parameter; the role is {role}, the provider {provider}",
 		"check both ARNs"},
@@ -79,18 +79,7 @@ var chainAdvice = []advice{
 	{"InvalidTimeStamp*",
 		"the clock of the node differs from that of STS by more than 15 minutes",
 		"set the node's clock"},
-	{"Throttling*",
-		"STS is asked too often in this account",
-		"nothing for a while: the agent tries again; if it persists, roll pods out more slowly"},
-	{"ServiceUnavailable*",
-		"STS is out of order",
-		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
-			"look at the status page of STS"},
-	{"Internal*",
-		"STS is out of order",
-		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
-			"look at the status page of STS"},
-	{"InvalidParameter.DurationSeconds", longSession, shortenSession},
+	stsThrottled, stsOutage, stsDuration,
 	{"InvalidParameter*",
 		"STS does not accept a parameter; the role is {role}",
 		"check the role's ARN, and rolesessionname in the Secret: 2 to 64 letters, digits and .@_-"},
@@ -138,18 +127,6 @@ var kmsAdvice = []advice{
 		"KMS computes another signature for the request to {host}; something in between changes it",
 		"check for a proxy that rewrites requests, and that the endpoint is the name that KMS answers to; " +
 			"with the identity access-key, that id and secret in the Secret are of one access key"},
-	{"ServiceUnavailable*",
-		"KMS is out of order",
-		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
-			"look at the status page of KMS"},
-	{"InternalFailure*",
-		"KMS is out of order",
-		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
-			"look at the status page of KMS"},
-	{"Rejected.Unavailable",
-		"KMS is out of order",
-		"nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
-			"look at the status page of KMS"},
-	{"Throttling*", "KMS is asked too often in this account and region", "nothing for a while: the agent tries again"},
-	{"Rejected.Throttling", "KMS is asked too often in this account and region", "nothing for a while: the agent tries again"},
+	{"ServiceUnavailable*, InternalFailure*, Rejected.Unavailable", "KMS is out of order", sitOut + "KMS"},
+	{"Throttling*, Rejected.Throttling", "KMS is asked too often in this account and region", "nothing for a while: the agent tries again"},
 }

@@ -17,10 +17,9 @@ import (
 
 // An Adviser explains errors. Its fields are what the advice names.
 type Adviser struct {
-	Role string // in words: a role's ARN, mostly
-	Host string // of KMS
-	// Authorities are where the agent has the authorities of KMS and STS from; nil if the webhook did not inject it.
-	Authorities *Authorities
+	Role        string       // in words: a role's ARN, mostly
+	Host        string       // of KMS
+	Authorities *Authorities // where the agent has the authorities of KMS and STS from; nil if the webhook did not inject it
 }
 
 // Authorities are the ConfigMaps with the certificate authorities of KMS and STS, and the keys after a slash; "": none.
@@ -42,15 +41,13 @@ func (r Adviser) Problems(err error) []status.Problem {
 	for _, e := range Each(err) {
 		p := status.Problem{Link: status.Files, Says: e.Error()}
 		p.Cause, p.Cure = r.Advise(e)
-		var token *identity.TokenError
-		var sts *identity.Error
-		var gateway *kms.Error
-		switch {
-		case errors.As(e, &token):
+		_, token := errors.AsType[*identity.TokenError](e)
+		switch gateway, sts := of(e); {
+		case token:
 			p.Link = status.Token
-		case errors.As(e, &sts):
+		case sts != nil:
 			p.Link, p.Code = linkOf(sts), sts.Code
-		case errors.As(e, &gateway):
+		case gateway != nil:
 			p.Link, p.Secret, p.Code = status.KMS, gateway.Ref.Name, gateway.Code
 		}
 		problems = append(problems, p)
@@ -78,28 +75,27 @@ func linkOf(e *identity.Error) status.Link {
 
 // Advise says why one error happened and what to change; both are empty if that is not known.
 func (r Adviser) Advise(err error) (cause, cure string) {
-	var sts *identity.Error
-	var token *identity.TokenError
-	var gateway *kms.Error
-	var key *kms.KeyError
-	var made *RenderError
+	gateway, sts := of(err)
+	_, token := errors.AsType[*identity.TokenError](err)
+	_, key := errors.AsType[*kms.KeyError](err)
+	made, unmade := errors.AsType[*RenderError](err)
 	switch {
-	case errors.As(err, &sts) && sts.Action == identity.GetNodeRole && sts.Err != nil:
+	case sts != nil && sts.Action == identity.GetNodeRole && sts.Err != nil:
 		return "the metadata service could not be reached, or something else answered in its place",
 			"only ECS instances have one; check that network policies let the pod reach " + sts.Host + " on port 80, or use the identity rrsa"
-	case errors.As(err, &sts) && sts.Action == identity.GetNodeRole:
+	case sts != nil && sts.Action == identity.GetNodeRole:
 		return r.find(nodeAdvice, sts.Code, nil, "", strings.NewReplacer("{host}", sts.Host))
-	case errors.As(err, &sts) && sts.Action == identity.AssumeRole:
+	case sts != nil && sts.Action == identity.AssumeRole:
 		return r.find(chainAdvice, sts.Code, sts.Err, "STS", strings.NewReplacer(
 			"{role}", sts.RoleARN, "{caller}", sts.Caller, "{host}", sts.Host))
-	case errors.As(err, &sts):
+	case sts != nil:
 		return r.find(stsAdvice, sts.Code, sts.Err, "STS", strings.NewReplacer(
 			"{role}", sts.RoleARN, "{provider}", sts.ProviderARN, "{host}", sts.Host, "{subject}", known(sts.Subject),
 			"{issuer}", known(sts.Issuer), "{audience}", known(strings.Join(sts.Audience, ", ")), "{trust}", trustStatement(sts)))
-	case errors.As(err, &token) && errors.Is(err, fs.ErrPermission):
+	case token && errors.Is(err, fs.ErrPermission):
 		return "the agent's user may not read the token",
 			"the pod's fsGroup or the agent's user must be able to read the volume rrsa-oidc-token"
-	case errors.As(err, &token):
+	case token:
 		return "the projected ServiceAccount token is not there",
 			"the volume rrsa-oidc-token must be mounted in the agent's containers; the webhook does it, unless the pod brings its own"
 	case errors.Is(err, kms.ErrPassword):
@@ -108,17 +104,17 @@ func (r Adviser) Advise(err error) (cause, cure string) {
 	case errors.Is(err, kms.ErrExpired):
 		return "client keys are valid for a limited time, and KMS keeps no copy that could be renewed",
 			"create another client key of the same application access point in the KMS console, and put it and its password into the Secret"
-	case errors.As(err, &key):
+	case key:
 		return "the Secret that the annotation identity names does not hold a client key",
 			"it needs two keys: clientKey, the JSON file that the KMS console gives out, and password"
-	case errors.As(err, &made):
+	case unmade:
 		return "the secret's value is not, or no longer, as the annotation " + made.Annotation + " says",
 			"correct keys, format or template of " + made.Annotation + ", or write the secret again as they need it"
 	case errors.Is(err, syscall.ENOSPC):
 		return "the volume is full; what was in it before stays as it was",
 			"have the administrator raise agent.volumeSize, the size of the volumes in memory, or ask for fewer files; " +
 				"the agent's program is copied to the node's disk"
-	case errors.As(err, &gateway):
+	case gateway != nil:
 		return r.find(kmsAdvice, gateway.Code, gateway.Err, "KMS", strings.NewReplacer(
 			"{role}", cmp.Or(gateway.Ref.RoleARN, r.Role), "{secret}", gateway.Ref.String(),
 			"{resource}", resource(gateway.Ref.Name), "{host}", r.Host))
@@ -128,9 +124,9 @@ func (r Adviser) Advise(err error) (cause, cure string) {
 
 // find looks a code up; without one, the call failed on the way.
 func (r Adviser) find(catalogue []advice, code string, err error, service string, fill *strings.Replacer) (cause, cure string) {
-	var certificate *tls.CertificateVerificationError
+	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
-	case errors.As(err, &certificate):
+	case distrusted:
 		return r.distrust(service, err)
 	case code == "" && TimedOut(err):
 		return service + " did not answer in time",
@@ -141,9 +137,10 @@ func (r Adviser) find(catalogue []advice, code string, err error, service string
 			fill.Replace("check that pods reach {host} on port 443: DNS, network policies, security groups, the VPC endpoint, a proxy")
 	}
 	for _, a := range catalogue {
-		prefix, cut := strings.CutSuffix(a.code, "*")
-		if code == a.code || cut && strings.HasPrefix(code, prefix) {
-			return fill.Replace(a.cause), fill.Replace(a.cure)
+		for known := range strings.SplitSeq(a.codes, ", ") {
+			if prefix, cut := strings.CutSuffix(known, "*"); code == known || cut && strings.HasPrefix(code, prefix) {
+				return fill.Replace(a.cause), fill.Replace(a.cure)
+			}
 		}
 	}
 	return "", ""

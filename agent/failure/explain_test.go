@@ -21,17 +21,17 @@ import (
 // Every entry of the catalogue is reached by its code, and nothing is left to fill in.
 func TestCatalogue(t *testing.T) {
 	a := Adviser{Role: "ROLE", Host: "HOST"}
-	for _, entry := range append(stsAdvice, kmsAdvice...) {
-		code := strings.Replace(entry.code, "*", ".Suffix", 1)
+	for _, entry := range each(append(stsAdvice, kmsAdvice...)) {
+		code := strings.Replace(entry.codes, "*", ".Suffix", 1)
 		sts := a.Explain(&identity.Error{RoleARN: "ROLE", ProviderARN: "PROVIDER", Code: code})
 		gateway := a.Explain(fmt.Errorf("file f: %w", &kms.Error{Ref: kms.Ref{Name: "SECRET"}, Code: code}))
 		begin, _, _ := strings.Cut(entry.cure, "{")
 		if !strings.Contains(sts+gateway, begin) {
-			t.Errorf("%s: not advised:\n%s\n%s", entry.code, sts, gateway)
+			t.Errorf("%s: not advised:\n%s\n%s", entry.codes, sts, gateway)
 		}
 		for _, text := range []string{sts, gateway} {
 			if strings.ContainsAny(strings.ReplaceAll(text, `{"`, ""), "{") {
-				t.Errorf("%s: something is not filled in:\n%s", entry.code, text)
+				t.Errorf("%s: something is not filled in:\n%s", entry.codes, text)
 			}
 		}
 	}
@@ -39,12 +39,12 @@ func TestCatalogue(t *testing.T) {
 
 func TestCatalogueOfOtherIdentities(t *testing.T) {
 	for action, catalogue := range map[identity.Action][]advice{identity.AssumeRole: chainAdvice, identity.GetNodeRole: nodeAdvice} {
-		for _, entry := range catalogue {
-			code := strings.Replace(entry.code, "*", ".Suffix", 1)
+		for _, entry := range each(catalogue) {
+			code := strings.Replace(entry.codes, "*", ".Suffix", 1)
 			text := Adviser{}.Explain(&identity.Error{Action: action, Host: "HOST", RoleARN: "ROLE", Caller: "CALLER", Code: code})
 			begin, _, _ := strings.Cut(entry.cure, "{")
 			if !strings.Contains(text, begin) || strings.Contains(text, "{") {
-				t.Errorf("%s %s: not advised, or not filled in:\n%s", action, entry.code, text)
+				t.Errorf("%s %s: not advised, or not filled in:\n%s", action, entry.codes, text)
 			}
 		}
 	}

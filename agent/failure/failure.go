@@ -26,37 +26,42 @@ func (e *RenderError) Error() string { return e.Err.Error() }
 func (e *RenderError) Unwrap() error { return e.Err }
 
 // Each returns the errors that are joined in err.
-func Each(err error) []error {
+func Each(err error) (all []error) {
+	if err == nil {
+		return nil
+	}
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
 	}
-	var all []error
 	for _, e := range joined.Unwrap() {
 		all = append(all, Each(e)...)
 	}
 	return all
 }
 
+// of returns the refusals of KMS and of STS that are in an error, nil for none.
+func of(err error) (gateway *kms.Error, sts *identity.Error) {
+	gateway, _ = errors.AsType[*kms.Error](err)
+	sts, _ = errors.AsType[*identity.Error](err)
+	return gateway, sts
+}
+
 // Transient reports whether a retry may succeed without any other change, for every error in err.
 func Transient(err error) bool {
 	return !slices.ContainsFunc(Each(err), func(err error) bool {
-		var sts *identity.Error
-		var gateway *kms.Error
-		passes := errors.As(err, &sts) && sts.Retryable() || errors.As(err, &gateway) && gateway.Class() == kms.Retryable
-		return !passes
+		gateway, sts := of(err)
+		return !(sts != nil && sts.Retryable() || gateway != nil && gateway.Class() == kms.Retryable)
 	})
 }
 
 // Throttled reports whether something in err says that there are too many calls.
 func Throttled(err error) bool {
 	return slices.ContainsFunc(Each(err), func(err error) bool {
-		var gateway *kms.Error
-		var sts *identity.Error
-		switch {
-		case errors.As(err, &gateway):
+		switch gateway, sts := of(err); {
+		case gateway != nil:
 			return gateway.Status == 429 || gateway.Code == "Rejected.Throttling" || strings.HasPrefix(gateway.Code, "Throttling")
-		case errors.As(err, &sts):
+		case sts != nil:
 			return sts.Code == "HTTP 429" || strings.HasPrefix(sts.Code, "Throttling")
 		}
 		return false
@@ -65,14 +70,14 @@ func Throttled(err error) bool {
 
 // Refused reports whether KMS answered about this one secret, so that asking for others makes sense.
 func Refused(err error) bool {
-	var e *kms.Error
-	return errors.As(err, &e) && e.Code != "" && e.Class() == kms.Permanent
+	e, _ := of(err)
+	return e != nil && e.Code != "" && e.Class() == kms.Permanent
 }
 
 // Absent reports whether KMS has no such secret, or no such version of it.
 func Absent(err error) bool {
-	var e *kms.Error
-	return errors.As(err, &e) && e.Class() == kms.NotFound
+	e, _ := of(err)
+	return e != nil && e.Class() == kms.NotFound
 }
 
 // TimedOut reports whether there was no answer in time.
@@ -92,14 +97,12 @@ func RetryAfter(err error) time.Duration {
 
 // Code returns the label of an outcome in metrics: the cloud's own code, if there is one.
 func Code(err error) string {
-	var gateway *kms.Error
-	var sts *identity.Error
-	switch {
+	switch gateway, sts := of(err); {
 	case err == nil:
 		return metrics.OK
-	case errors.As(err, &gateway) && gateway.Code != "":
+	case gateway != nil && gateway.Code != "":
 		return gateway.Code
-	case errors.As(err, &sts) && sts.Code != "":
+	case sts != nil && sts.Code != "":
 		return sts.Code
 	case TimedOut(err):
 		return "Timeout"

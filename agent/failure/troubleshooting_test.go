@@ -73,9 +73,19 @@ func codes(in func(english string) string) string {
 		{"The node's metadata service, with `identity: node-role`", nodeAdvice},
 	} {
 		fmt.Fprintf(&b, "\n### %s\n\n| %s | %s | %s |\n|---|---|---|\n", in(of.call), in("code"), in("why"), in("fix"))
-		for _, entry := range of.catalogue {
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", entry.code, in(entry.cause), in(entry.cure))
+		for _, entry := range each(of.catalogue) {
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", entry.codes, in(entry.cause), in(entry.cure))
 		}
 	}
 	return b.String() + "\n"
+}
+
+// each is a catalogue with an entry for each code.
+func each(catalogue []advice) (entries []advice) {
+	for _, entry := range catalogue {
+		for code := range strings.SplitSeq(entry.codes, ", ") {
+			entries = append(entries, advice{code, entry.cause, entry.cure})
+		}
+	}
+	return entries
 }

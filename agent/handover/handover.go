@@ -3,9 +3,9 @@
 package handover
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -27,10 +27,7 @@ func Write(directory, name string, what any) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(filepath.Join(directory, name), 0o600, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
+	return atomicfile.Write(filepath.Join(directory, name), 0o600, bytes.NewReader(data))
 }
 
 // Read fills what, a pointer, with what Write was given; its error is fs.ErrNotExist if there is nothing. After an error what is

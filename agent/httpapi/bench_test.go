@@ -12,15 +12,18 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/cache"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 )
 
 // cached is a Source as agents have it.
-type cached struct{ *cache.Cache[Request, *Secret] }
+type cached struct {
+	*cache.Cache[Request, *kms.Secret]
+}
 
 func newCached() cached {
-	return cached{cache.New(cache.Config[Request, *Secret]{
-		Fetch:   func(context.Context, Request) (*Secret, error) { return dbSecret, nil },
-		Version: func(s *Secret) string { return s.VersionID }, TTL: time.Hour, Size: 1000,
+	return cached{cache.New(cache.Config[Request, *kms.Secret]{
+		Fetch:   func(context.Context, Request) (*kms.Secret, error) { return dbSecret, nil },
+		Version: func(s *kms.Secret) string { return s.VersionID }, TTL: time.Hour, Size: 1000,
 	})}
 }
 

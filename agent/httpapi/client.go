@@ -26,9 +26,7 @@ const maxAnswer = 1 << 20
 // Get returns the value of a secret, decoded if it is binary, whatever the agent's response type is; of Vault's, the keys
 // and values as JSON. What the agent refuses is an *Error.
 func (c Client) Get(ctx context.Context, r Request) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
-	defer cancel()
-	query := url.Values{"secretId": {r.SecretID}}
+	query := url.Values{"secretId": {r.Name}}
 	for name, value := range map[string]string{"versionId": r.VersionID, "versionStage": r.VersionStage} {
 		if value != "" {
 			query.Set(name, value)
@@ -37,24 +35,14 @@ func (c Client) Get(ctx context.Context, r Request) ([]byte, error) {
 	if r.RefreshNow {
 		query.Set("refreshNow", "true")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+queryPath+"?"+query.Encode(), http.NoBody)
+	status, body, err := c.ask(ctx, queryPath+"?"+query.Encode())
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("X-KMS-Token", c.Token)
-	res, err := c.do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if err != nil {
-		return nil, fmt.Errorf("read the agent's answer: %w", err)
-	}
-	if res.StatusCode != http.StatusOK {
-		refusal := &Error{Status: res.StatusCode}
+	if status != http.StatusOK {
+		refusal := &Error{Status: status}
 		if json.Unmarshal(body, refusal) != nil || refusal.Code == "" {
-			return nil, fmt.Errorf("what answers on %s is not an agent (HTTP %d)", c.Address, res.StatusCode)
+			return nil, fmt.Errorf("what answers on %s is not an agent (HTTP %d)", c.Address, status)
 		}
 		return nil, refusal
 	}
@@ -63,33 +51,33 @@ func (c Client) Get(ctx context.Context, r Request) ([]byte, error) {
 
 // Ping returns nil if an agent answers. It needs no token.
 func (c Client) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/ping", http.NoBody)
-	if err != nil {
-		return err
+	status, _, err := c.ask(ctx, "/ping")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("what answers on %s is not a healthy agent (HTTP %d)", c.Address, status)
 	}
-	res, err := c.do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("what answers on %s is not a healthy agent (HTTP %d)", c.Address, res.StatusCode)
-	}
-	return nil
+	return err
 }
 
-func (c Client) do(req *http.Request) (*http.Response, error) {
+func (c Client) ask(ctx context.Context, path string) (status int, body []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("X-KMS-Token", c.Token)
 	res, err := c.http().Do(req)
 	if err != nil {
-		var wrapped *url.Error // repeats the URL
-		if errors.As(err, &wrapped) {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok { // repeats the URL
 			err = wrapped.Err
 		}
-		return nil, fmt.Errorf("no agent answers on %s: does one run in this pod, with its local API on? %w", c.Address, err)
+		return 0, nil, fmt.Errorf("no agent answers on %s: does one run in this pod, with its local API on? %w", c.Address, err)
 	}
-	return res, nil
+	defer res.Body.Close()
+	if body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer)); err != nil {
+		err = fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return res.StatusCode, body, err
 }
 
 // http returns a client that sends to Address and nowhere else, whatever proxy the environment names.

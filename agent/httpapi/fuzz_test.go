@@ -37,8 +37,8 @@ func FuzzRequest(f *testing.F) {
 			t.Errorf("%d", w.Code)
 		}
 		for _, asked := range source.asked {
-			if !strings.HasPrefix(asked.SecretID, "app/") {
-				t.Errorf("the source was asked for %q", asked.SecretID)
+			if !strings.HasPrefix(asked.Name, "app/") {
+				t.Errorf("the source was asked for %q", asked.Name)
 			}
 		}
 	})

@@ -7,93 +7,37 @@ package httpapi
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// A Request names a version of a secret. It is comparable, so that a cache can have it as its key.
+// A Request asks for a version of a secret. It is comparable, so that a cache can have it as its key.
 type Request struct {
-	SecretID     string // name, or ARN for another account's
-	VersionID    string // empty: the version at VersionStage
-	VersionStage string // empty: ACSCurrent
-	RefreshNow   bool   // ask KMS, whatever is cached
+	kms.Ref
+	RefreshNow bool // ask KMS, whatever is cached
 }
-
-func (r Request) String() string {
-	var b strings.Builder
-	b.WriteString(r.SecretID)
-	if r.VersionID != "" {
-		b.WriteString(" version " + r.VersionID)
-	}
-	if r.VersionStage != "" {
-		b.WriteString(" stage " + r.VersionStage)
-	}
-	return b.String()
-}
-
-// A Secret is what KMS's GetSecretValue answers, as it is on the wire.
-type Secret struct {
-	RequestID  string `json:"RequestId"`
-	ARN        string `json:"-"` // not KMS's; empty if it is not known
-	Name       string `json:"SecretName"`
-	Type       string `json:"SecretType"`     // Generic, Rds, RAMCredentials, ECS, …
-	Data       string `json:"SecretData"`     // base64 if DataType is binary
-	DataType   string `json:"SecretDataType"` // text or binary
-	VersionID  string `json:"VersionId"`
-	Stages     Stages `json:"VersionStages"`
-	CreateTime string `json:",omitempty"` // RFC 3339
-
-	// Only managed secrets have these.
-	AutomaticRotation string `json:",omitempty"`
-	RotationInterval  string `json:",omitempty"`
-	LastRotationDate  string `json:",omitempty"`
-	NextRotationDate  string `json:",omitempty"`
-	ExtendedConfig    string `json:",omitempty"`
-}
-
-// Stages are the stages of a version.
-type Stages []string
-
-// MarshalJSON implements json.Marshaler, as KMS nests lists.
-func (s Stages) MarshalJSON() ([]byte, error) {
-	return json.Marshal(map[string][]string{"VersionStage": s.list()})
-}
-
-// list is never nil, which would be null in JSON.
-func (s Stages) list() []string { return append([]string{}, s...) }
-
-// String hides the value from every %v.
-func (s *Secret) String() string { return fmt.Sprintf("secret %s version %s", s.Name, s.VersionID) }
-
-// GoString hides the value from %#v.
-func (s *Secret) GoString() string { return s.String() }
-
-// LogValue hides the value from slog.
-func (s *Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // A Source has the secrets. It is safe for concurrent use, and a Secret that it has handed out does not change.
 type Source interface {
 	// Get returns a secret. Its error is an *Error, which becomes the answer; context.DeadlineExceeded, which becomes 504;
 	// or anything else, which becomes 500 and is logged.
-	Get(ctx context.Context, r Request) (*Secret, error)
+	Get(ctx context.Context, r Request) (*kms.Secret, error)
 	// Watch sends the secret as it is, and again each time that it has another version, until ctx ends. A receiver that
 	// is slow misses versions, but never the last one.
-	Watch(ctx context.Context, r Request) <-chan *Secret
+	Watch(ctx context.Context, r Request) <-chan *kms.Secret
 }
 
 // Error is an answer other than 200, in the form of KMS's own errors.
 type Error struct {
-	Status int `json:"-"` // of HTTP
-	// RetryAfter is when the same request makes sense again, in whole seconds; 0: not said.
-	RetryAfter time.Duration `json:"-"`
+	Status     int           `json:"-"` // of HTTP
+	RetryAfter time.Duration `json:"-"` // when the same request makes sense again, in whole seconds; 0: not said
 	Code       string        // KMS's, or one of those below
 	Message    string
 	RequestID  string `json:"RequestId"`           // KMS's; empty if the agent itself refuses
@@ -135,7 +79,7 @@ var (
 
 // parse reads the parameters of r. With an id, which the path gave, there is no secretId among them.
 func parse(r *http.Request, id string, known []string) (Request, *Error) {
-	request := Request{SecretID: id}
+	request := Request{Ref: kms.Ref{Name: id}}
 	seen := make([]string, 0, 4)
 	for rest := r.URL.RawQuery; rest != ""; {
 		var pair string
@@ -157,7 +101,7 @@ func parse(r *http.Request, id string, known []string) (Request, *Error) {
 		}
 		switch key {
 		case "secretId":
-			request.SecretID = value
+			request.Name = value
 		case "versionId":
 			request.VersionID = value
 		case "versionStage":
@@ -172,7 +116,7 @@ func parse(r *http.Request, id string, known []string) (Request, *Error) {
 			}
 		}
 	}
-	if request.SecretID == "" {
+	if request.Name == "" {
 		return Request{}, &Error{
 			Status: http.StatusBadRequest, Code: CodeMissingParameter,
 			Message: "missing secretId: say which secret, as in " + queryPath + "?secretId=app/db",
@@ -185,27 +129,7 @@ func invalid(format string, args ...any) *Error {
 	return &Error{Status: http.StatusBadRequest, Code: CodeInvalidParameter, Message: fmt.Sprintf(format, args...)}
 }
 
-// allowList are the secrets that may be asked for: names, ARNs, and patterns as config.MatchesSecret has them.
-type allowList struct {
-	exact    map[string]struct{}
-	patterns []string
-}
-
-func newAllowList(entries []string) allowList {
-	a := allowList{exact: map[string]struct{}{}}
-	for _, entry := range entries {
-		if strings.Contains(entry, "*") {
-			a.patterns = append(a.patterns, entry)
-		} else {
-			a.exact[entry] = struct{}{}
-		}
-	}
-	return a
-}
-
-func (a allowList) allows(id string) bool {
-	if _, ok := a.exact[id]; ok {
-		return true
-	}
-	return slices.ContainsFunc(a.patterns, func(pattern string) bool { return config.MatchesSecret(pattern, id) })
+// allows reports whether a secret may be asked for.
+func allows(list []string, id string) bool {
+	return slices.ContainsFunc(list, func(pattern string) bool { return config.MatchesSecret(pattern, id) })
 }

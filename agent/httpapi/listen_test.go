@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 )
 
 func TestListenRefuses(t *testing.T) {
@@ -94,7 +96,7 @@ func TestUnixSocket(t *testing.T) {
 		t.Errorf("%v, %v; every user of the volume must be able to connect", info.Mode(), err)
 	}
 	stop := serve(t, Config{Source: newOrigin()}, listener)
-	value, err := Client{Address: path, Token: testToken}.Get(t.Context(), Request{SecretID: "app/db"})
+	value, err := Client{Address: path, Token: testToken}.Get(t.Context(), Request{Ref: kms.Ref{Name: "app/db"}})
 	if err != nil || string(value) != sentinel {
 		t.Errorf("%q, %v", value, err)
 	}

@@ -32,13 +32,13 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		WriteTimeout:      answerLimit,
 		IdleTimeout:       answerLimit,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelError),
+		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelError),
 		ConnContext: func(inner context.Context, c net.Conn) context.Context {
 			return context.WithValue(inner, connectionKey{}, c)
 		},
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(&limited{Listener: listener, most: s.maxConn, closing: ctx.Done()}) }()
+	go func() { ended <- server.Serve(&limited{Listener: listener, most: s.cfg.MaxConn, closing: ctx.Done()}) }()
 	select {
 	case err := <-ended:
 		return err

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 )
 
 // client is one connection.
@@ -177,7 +179,7 @@ type slow struct {
 	asked, answer chan struct{}
 }
 
-func (s slow) Get(ctx context.Context, r Request) (*Secret, error) {
+func (s slow) Get(ctx context.Context, r Request) (*kms.Secret, error) {
 	close(s.asked)
 	select {
 	case <-s.answer:
@@ -229,7 +231,7 @@ func TestClientThatHasStoppedSendingGetsNoEmptyAnswer(t *testing.T) {
 // broken is a Source with a bug.
 type broken struct{ *origin }
 
-func (broken) Get(context.Context, Request) (*Secret, error) { panic("a bug") }
+func (broken) Get(context.Context, Request) (*kms.Secret, error) { panic("a bug") }
 
 func TestBugIsInTheLogAndEndsNothing(t *testing.T) {
 	var log journal

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type Config struct {
 	PathPrefix   string   // of requests that name the secret in their path; empty: /v1/
 	MaxConn      int      // connections at a time; 0: 800
 	ResponseType ResponseType
+	ARNPrefix    string        // of the account's secrets, for ShapeAWS: acs:kms:<region>:<account>:secret/; empty: not known
 	Heartbeat    time.Duration // between the comments that keep a watch open; 0: 15s
 	Log          *slog.Logger  // nil: slog.Default
 }
@@ -43,45 +45,32 @@ const (
 
 // Server answers requests. It is an http.Handler; MaxConn is kept by Serve.
 type Server struct {
-	source     Source
-	token      []byte
-	allow      allowList
-	headers    []string // canonical
-	prefix     string
+	cfg        Config // complete
 	watchPath  string
-	maxConn    int
-	shape      ResponseType
-	heartbeat  time.Duration
 	writeLimit time.Duration
-	log        *slog.Logger
 }
 
 // New checks cfg and returns a Server for it.
 func New(cfg Config) (*Server, error) {
-	prefix := cmp.Or(cfg.PathPrefix, DefaultPathPrefix)
-	headers := cfg.Headers
-	if len(headers) == 0 {
-		headers = DefaultHeaders()
+	cfg.PathPrefix, cfg.MaxConn = cmp.Or(cfg.PathPrefix, DefaultPathPrefix), cmp.Or(cfg.MaxConn, DefaultMaxConn)
+	cfg.Heartbeat, cfg.Log = cmp.Or(cfg.Heartbeat, 15*time.Second), cmp.Or(cfg.Log, slog.Default())
+	if len(cfg.Headers) == 0 {
+		cfg.Headers = DefaultHeaders()
 	}
-	var canonical []string
-	for _, h := range headers {
-		canonical = append(canonical, textproto.CanonicalMIMEHeaderKey(h))
+	cfg.Headers = slices.Clone(cfg.Headers)
+	for i, h := range cfg.Headers {
+		cfg.Headers[i] = textproto.CanonicalMIMEHeaderKey(h)
 	}
 	switch {
 	case cfg.Token == "":
 		return nil, errors.New("the local API needs a token: " +
 			"without one, an attacker who makes a process of this pod send a request reads its secrets")
-	case !strings.HasPrefix(prefix, "/") || !strings.HasSuffix(prefix, "/"):
-		return nil, fmt.Errorf("path prefix %q: it must begin and end with /, as /v1/ does", prefix)
+	case !strings.HasPrefix(cfg.PathPrefix, "/") || !strings.HasSuffix(cfg.PathPrefix, "/"):
+		return nil, fmt.Errorf("path prefix %q: it must begin and end with /, as /v1/ does", cfg.PathPrefix)
 	case cfg.ResponseType < ShapeKMS || cfg.ResponseType > ShapeVault:
 		return nil, fmt.Errorf("response type %d: it is 0 (KMS), 1 (AWS Secrets Manager) or 2 (HashiCorp Vault KV)", cfg.ResponseType)
 	}
-	return &Server{
-		source: cfg.Source, token: []byte(cfg.Token), allow: newAllowList(cfg.Allow), headers: canonical,
-		prefix: prefix, watchPath: prefix + "watch", maxConn: cmp.Or(cfg.MaxConn, DefaultMaxConn),
-		shape: cfg.ResponseType, heartbeat: cmp.Or(cfg.Heartbeat, 15*time.Second), writeLimit: 10 * time.Second,
-		log: cmp.Or(cfg.Log, slog.Default()),
-	}, nil
+	return &Server{cfg: cfg, watchPath: cfg.PathPrefix + "watch", writeLimit: 10 * time.Second}, nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -110,12 +99,12 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
 		return s.get(w, r, "", queryParameters)
 	case path == s.watchPath:
 		return s.watch(w, r)
-	case strings.HasPrefix(path, s.prefix) && path != s.prefix:
-		return s.get(w, r, path[len(s.prefix):], pathParameters)
+	case strings.HasPrefix(path, s.cfg.PathPrefix) && path != s.cfg.PathPrefix:
+		return s.get(w, r, path[len(s.cfg.PathPrefix):], pathParameters)
 	}
 	return &Error{
 		Status: http.StatusNotFound, Code: CodePath,
-		Message: "there is only " + queryPath + "?secretId=…, " + s.prefix + "<secretId>, " + s.watchPath + "?secretId=… and /ping",
+		Message: "there is only " + queryPath + "?secretId=…, " + s.cfg.PathPrefix + "<secretId>, " + s.watchPath + "?secretId=… and /ping",
 	}
 }
 
@@ -127,7 +116,7 @@ func (s *Server) admit(r *http.Request, ping bool) *Error {
 	connection := connectionOf(r)
 	if connection.over && !ping {
 		return &Error{Status: http.StatusTooManyRequests, Code: CodeTooManyConnections, Message: fmt.Sprintf(
-			"connection limit exceeded: there are more than %d; keep connections open and use them again, or raise MaxConn", s.maxConn)}
+			"connection limit exceeded: there are more than %d; keep connections open and use them again, or raise MaxConn", s.cfg.MaxConn)}
 	}
 	if ping {
 		return nil
@@ -137,9 +126,9 @@ func (s *Server) admit(r *http.Request, ping bool) *Error {
 			return &Error{Status: http.StatusBadRequest, Code: CodeForwarded, Message: "a forwarded request (" + name + ") gets no secret"}
 		}
 	}
-	for _, name := range s.headers {
+	for _, name := range s.cfg.Headers {
 		for _, value := range r.Header[name] {
-			if subtle.ConstantTimeCompare([]byte(value), s.token) == 1 {
+			if subtle.ConstantTimeCompare([]byte(value), []byte(s.cfg.Token)) == 1 {
 				connection.trust()
 				return nil
 			}
@@ -147,17 +136,17 @@ func (s *Server) admit(r *http.Request, ping bool) *Error {
 	}
 	return &Error{
 		Status: http.StatusForbidden, Code: CodeBadToken,
-		Message: "bad token: send what is in the token file, without a line break, in the header " + strings.Join(s.headers, " or "),
+		Message: "bad token: send what is in the token file, without a line break, in the header " + strings.Join(s.cfg.Headers, " or "),
 	}
 }
 
 func (s *Server) permit(r Request) *Error {
-	if s.allow.allows(r.SecretID) {
+	if allows(s.cfg.Allow, r.Name) {
 		return nil
 	}
 	return &Error{
 		Status: http.StatusForbidden, Code: CodeNotAllowed,
-		Message: "this agent does not serve the secret " + r.SecretID,
+		Message: "this agent does not serve the secret " + r.Name,
 		Recommend: "declare the secret in the pod, or add a pattern for it to the annotation kms.alibabacloud.com/api-allow; " +
 			"capitals count, and a name and its ARN are two",
 	}
@@ -171,11 +160,12 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, id string, known []
 	if refusal != nil {
 		return refusal
 	}
-	secret, err := s.source.Get(r.Context(), request)
+	secret, err := s.cfg.Source.Get(r.Context(), request)
 	if err != nil {
 		return err
 	}
-	body, err := s.shape.body(secret)
+	// Answers are encoded for each request: kept beside the values they would double the size of a cache.
+	body, err := encode(s.document(request, secret))
 	if err != nil {
 		return err
 	}
@@ -194,10 +184,10 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, context.DeadlineExceeded):
 		refusal = &Error{Status: http.StatusGatewayTimeout, Code: CodeTimeout, Message: "KMS did not answer in time"}
 	default:
-		s.log.Error("request failed", logkey.Path, r.URL.Path, logkey.Error, err)
+		s.cfg.Log.Error("request failed", logkey.Path, r.URL.Path, logkey.Error, err)
 		refusal = &Error{Status: http.StatusInternalServerError, Code: CodeInternal, Message: "the agent's log says what went wrong"}
 	}
-	s.log.Debug("request refused", logkey.Path, r.URL.Path, logkey.Status, refusal.Status, logkey.Code, refusal.Code)
+	s.cfg.Log.Debug("request refused", logkey.Path, r.URL.Path, logkey.Status, refusal.Status, logkey.Code, refusal.Code)
 	if refusal.Code == CodeTooManyConnections {
 		w.Header().Set("Connection", "close") // or it would stay one too many
 	}
@@ -206,7 +196,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	body, err := encode(refusal)
 	if err != nil {
-		s.log.Error("answer could not be encoded", logkey.Error, err)
+		s.cfg.Log.Error("answer could not be encoded", logkey.Error, err)
 	}
 	write(w, refusal.Status, body)
 }

@@ -12,26 +12,28 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 )
 
 const sentinel = "sentinel-value"
 
-var dbSecret = &Secret{
-	RequestID: "req-1", Name: "app/db", Type: "Generic", Data: sentinel, DataType: "text",
-	VersionID: "v1", Stages: []string{"ACSCurrent"}, CreateTime: "2024-05-01T08:00:00Z",
+var dbSecret = &kms.Secret{
+	Name: "app/db", Type: "Generic", Data: []byte(sentinel), VersionID: "v1", Stages: []string{"ACSCurrent"},
+	Answer: kms.Answer{RequestID: "req-1", CreateTime: "2024-05-01T08:00:00Z"},
 }
 
 // origin is a Source that answers by the secret's name and remembers what it was asked.
 type origin struct {
 	mu      sync.Mutex
 	asked   []Request
-	answers map[string]any // *Secret or error
-	changes chan *Secret
+	answers map[string]any // *kms.Secret or error
+	changes chan *kms.Secret
 }
 
 func newOrigin() *origin {
 	return &origin{
-		changes: make(chan *Secret),
+		changes: make(chan *kms.Secret),
 		answers: map[string]any{
 			"app/db":                          dbSecret,
 			"a+b":                             dbSecret,
@@ -47,12 +49,12 @@ func newOrigin() *origin {
 	}
 }
 
-func (o *origin) Get(_ context.Context, r Request) (*Secret, error) {
+func (o *origin) Get(_ context.Context, r Request) (*kms.Secret, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.asked = append(o.asked, r)
-	switch answer := o.answers[r.SecretID].(type) {
-	case *Secret:
+	switch answer := o.answers[r.Name].(type) {
+	case *kms.Secret:
 		return answer, nil
 	case error:
 		return nil, answer
@@ -60,7 +62,7 @@ func (o *origin) Get(_ context.Context, r Request) (*Secret, error) {
 	return nil, errors.New("the test has no such secret")
 }
 
-func (o *origin) Watch(context.Context, Request) <-chan *Secret { return o.changes }
+func (o *origin) Watch(context.Context, Request) <-chan *kms.Secret { return o.changes }
 
 func (o *origin) last() Request {
 	o.mu.Lock()
@@ -163,25 +165,25 @@ func TestStatuses(t *testing.T) {
 		code   string
 		asked  Request
 	}{
-		"by query":          {path: "/secretsmanager/get?secretId=app/db", status: 200, asked: Request{SecretID: "app/db"}},
-		"by query, escaped": {path: "/secretsmanager/get?secretId=app%2Fdb", status: 200, asked: Request{SecretID: "app/db"}},
+		"by query":          {path: "/secretsmanager/get?secretId=app/db", status: 200, asked: Request{Ref: kms.Ref{Name: "app/db"}}},
+		"by query, escaped": {path: "/secretsmanager/get?secretId=app%2Fdb", status: 200, asked: Request{Ref: kms.Ref{Name: "app/db"}}},
 		"by query, all": {path: "/secretsmanager/get?secretId=app/db&versionId=v1&versionStage=ACSPrevious&refreshNow=TRUE",
-			status: 200, asked: Request{"app/db", "v1", "ACSPrevious", true}},
-		"refreshNow=0":     {path: "/secretsmanager/get?secretId=app/db&refreshNow=0", status: 200, asked: Request{SecretID: "app/db"}},
-		"refreshNow=1":     {path: "/v1/app/db?refreshNow=1", status: 200, asked: Request{SecretID: "app/db", RefreshNow: true}},
-		"plus is plus":     {path: "/secretsmanager/get?secretId=a+b", status: 200, asked: Request{SecretID: "a+b"}},
-		"escaped plus":     {path: "/secretsmanager/get?secretId=a%2Bb", status: 200, asked: Request{SecretID: "a+b"}},
-		"by path":          {path: "/v1/app/db", status: 200, asked: Request{SecretID: "app/db"}},
-		"by path, version": {path: "/v1/app/db?versionId=v1", status: 200, asked: Request{SecretID: "app/db", VersionID: "v1"}},
-		"by path, escaped": {path: "/v1/app%2Fdb", status: 200, asked: Request{SecretID: "app/db"}},
+			status: 200, asked: Request{kms.Ref{Name: "app/db", VersionID: "v1", VersionStage: "ACSPrevious"}, true}},
+		"refreshNow=0":     {path: "/secretsmanager/get?secretId=app/db&refreshNow=0", status: 200, asked: Request{Ref: kms.Ref{Name: "app/db"}}},
+		"refreshNow=1":     {path: "/v1/app/db?refreshNow=1", status: 200, asked: Request{Ref: kms.Ref{Name: "app/db"}, RefreshNow: true}},
+		"plus is plus":     {path: "/secretsmanager/get?secretId=a+b", status: 200, asked: Request{Ref: kms.Ref{Name: "a+b"}}},
+		"escaped plus":     {path: "/secretsmanager/get?secretId=a%2Bb", status: 200, asked: Request{Ref: kms.Ref{Name: "a+b"}}},
+		"by path":          {path: "/v1/app/db", status: 200, asked: Request{Ref: kms.Ref{Name: "app/db"}}},
+		"by path, version": {path: "/v1/app/db?versionId=v1", status: 200, asked: Request{Ref: kms.Ref{Name: "app/db", VersionID: "v1"}}},
+		"by path, escaped": {path: "/v1/app%2Fdb", status: 200, asked: Request{Ref: kms.Ref{Name: "app/db"}}},
 		"ARN": {path: "/v1/acs:kms:cn-hangzhou:1:secret/x", status: 200,
-			asked: Request{SecretID: "acs:kms:cn-hangzhou:1:secret/x"}},
+			asked: Request{Ref: kms.Ref{Name: "acs:kms:cn-hangzhou:1:secret/x"}}},
 		"odd characters": {path: "/v1/app/with%20space%20and%20/slashes/%252F", status: 200,
-			asked: Request{SecretID: "app/with space and /slashes/%2F"}},
+			asked: Request{Ref: kms.Ref{Name: "app/with space and /slashes/%2F"}}},
 		"the other header": {path: "/v1/app/db", header: map[string]string{"X-Vault-Token": testToken}, status: 200,
-			asked: Request{SecretID: "app/db"}},
+			asked: Request{Ref: kms.Ref{Name: "app/db"}}},
 		"one header is right": {path: "/v1/app/db", header: map[string]string{"X-KMS-Token": "x", "X-Vault-Token": testToken}, status: 200,
-			asked: Request{SecretID: "app/db"}},
+			asked: Request{Ref: kms.Ref{Name: "app/db"}}},
 		"no token": {path: "/v1/app/db", header: noToken, status: 403, code: CodeBadToken},
 		"wrong token": {path: "/v1/app/db", header: map[string]string{"X-KMS-Token": testToken + "x"}, status: 403,
 			code: CodeBadToken},
@@ -215,11 +217,11 @@ func TestStatuses(t *testing.T) {
 		"unknown without token":  {path: "/x", header: noToken, status: 403, code: CodeBadToken},
 		"prefix alone":           {path: "/v1/", status: 404, code: CodePath},
 		"root":                   {path: "/", status: 404, code: CodePath},
-		"KMS said no":            {path: "/v1/app/denied", status: 403, code: "Forbidden.NoPermission", asked: Request{SecretID: "app/denied"}},
-		"KMS has none":           {path: "/v1/app/gone", status: 404, code: "Forbidden.ResourceNotFound", asked: Request{SecretID: "app/gone"}},
-		"KMS cannot be reached":  {path: "/v1/app/unreachable", status: 502, code: CodeConnection, asked: Request{SecretID: "app/unreachable"}},
-		"KMS takes too long":     {path: "/v1/app/slow", status: 504, code: CodeTimeout, asked: Request{SecretID: "app/slow"}},
-		"a bug":                  {path: "/v1/app/bug", status: 500, code: CodeInternal, asked: Request{SecretID: "app/bug"}},
+		"KMS said no":            {path: "/v1/app/denied", status: 403, code: "Forbidden.NoPermission", asked: Request{Ref: kms.Ref{Name: "app/denied"}}},
+		"KMS has none":           {path: "/v1/app/gone", status: 404, code: "Forbidden.ResourceNotFound", asked: Request{Ref: kms.Ref{Name: "app/gone"}}},
+		"KMS cannot be reached":  {path: "/v1/app/unreachable", status: 502, code: CodeConnection, asked: Request{Ref: kms.Ref{Name: "app/unreachable"}}},
+		"KMS takes too long":     {path: "/v1/app/slow", status: 504, code: CodeTimeout, asked: Request{Ref: kms.Ref{Name: "app/slow"}}},
+		"a bug":                  {path: "/v1/app/bug", status: 500, code: CodeInternal, asked: Request{Ref: kms.Ref{Name: "app/bug"}}},
 		"ping":                   {path: "/ping", header: noToken, status: 200},
 		"forwarded ping":         {path: "/ping", header: map[string]string{"X-Forwarded-For": "10.0.0.1"}, status: 200},
 		"POST ping":              {method: "POST", path: "/ping", header: noToken, status: 405, code: CodeMethod},
@@ -228,7 +230,7 @@ func TestStatuses(t *testing.T) {
 		"watch not allowed":      {path: "/v1/watch?secretId=other/db", status: 403, code: CodeNotAllowed},
 		"watch without token":    {path: "/v1/watch?secretId=app/db", header: noToken, status: 403, code: CodeBadToken},
 		"watch of what is denied": {path: "/v1/watch?secretId=app/denied", status: 403, code: "Forbidden.NoPermission",
-			asked: Request{SecretID: "app/denied"}},
+			asked: Request{Ref: kms.Ref{Name: "app/denied"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			source, log := newOrigin(), &journal{}

@@ -2,10 +2,13 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 )
 
 // ResponseType is the shape of an answer, numbered as in the KMS Agent's config.toml.
@@ -17,6 +20,24 @@ const (
 	ShapeAWS   ResponseType = 1 // AWS Secrets Manager GetSecretValue
 	ShapeVault ResponseType = 2 // HashiCorp Vault, KV version 2
 )
+
+type kmsShape struct {
+	RequestID      string `json:"RequestId"`
+	SecretName     string
+	SecretType     string
+	SecretData     string // base64 if SecretDataType is binary
+	SecretDataType string // text or binary
+	VersionID      string `json:"VersionId"`
+	VersionStages  struct{ VersionStage []string }
+	CreateTime     string `json:",omitempty"`
+
+	// Only managed secrets have these.
+	AutomaticRotation string `json:",omitempty"`
+	RotationInterval  string `json:",omitempty"`
+	LastRotationDate  string `json:",omitempty"`
+	NextRotationDate  string `json:",omitempty"`
+	ExtendedConfig    string `json:",omitempty"`
+}
 
 type awsShape struct {
 	ARN           string `json:",omitempty"`
@@ -52,25 +73,52 @@ type vaultMetadata struct {
 	Version        int               `json:"version"` // 3 of v3; 0 if KMS's version is not a number
 }
 
-func (t ResponseType) document(s *Secret) any {
-	switch t {
+// document returns the answer to a request.
+func (s *Server) document(r Request, secret *kms.Secret) any {
+	data, stages, more := string(secret.Data), append([]string{}, secret.Stages...), secret.Answer // never null in JSON
+	if secret.Binary {
+		data = base64.StdEncoding.EncodeToString(secret.Data)
+	}
+	switch s.cfg.ResponseType {
 	case ShapeAWS:
-		out := &awsShape{ARN: s.ARN, Name: s.Name, VersionID: s.VersionID, VersionStages: s.Stages.list(), CreatedDate: epoch(s.CreateTime)}
-		if s.DataType == "binary" {
-			out.SecretBinary = &s.Data
+		out := &awsShape{
+			ARN: s.arn(r, secret), Name: secret.Name, VersionID: secret.VersionID, VersionStages: stages, CreatedDate: epoch(more.CreateTime),
+		}
+		if secret.Binary {
+			out.SecretBinary = &data
 		} else {
-			out.SecretString = &s.Data
+			out.SecretString = &data
 		}
 		return out
 	case ShapeVault:
-		number, _ := strconv.Atoi(strings.TrimPrefix(s.VersionID, "v"))
-		return &vaultShape{RequestID: s.RequestID, Data: vaultData{Data: keyed(s), Metadata: vaultMetadata{
-			CreatedTime: s.CreateTime, Version: number,
-			CustomMetadata: map[string]string{"SecretType": s.Type, "VersionId": s.VersionID, "VersionStages": strings.Join(s.Stages, ",")},
+		number, _ := strconv.Atoi(strings.TrimPrefix(secret.VersionID, "v"))
+		return &vaultShape{RequestID: more.RequestID, Data: vaultData{Data: keyed(data, secret.Binary), Metadata: vaultMetadata{
+			CreatedTime: more.CreateTime, Version: number, CustomMetadata: map[string]string{
+				"SecretType": secret.Type, "VersionId": secret.VersionID, "VersionStages": strings.Join(stages, ","),
+			},
 		}}}
-	default:
-		return s
 	}
+	out := &kmsShape{
+		RequestID: more.RequestID, SecretName: secret.Name, SecretType: secret.Type, SecretData: data, SecretDataType: "text",
+		VersionID: secret.VersionID, CreateTime: more.CreateTime, AutomaticRotation: more.AutomaticRotation,
+		RotationInterval: more.RotationInterval, LastRotationDate: more.LastRotationDate, NextRotationDate: more.NextRotationDate,
+		ExtendedConfig: more.ExtendedConfig,
+	}
+	if out.VersionStages.VersionStage = stages; secret.Binary {
+		out.SecretDataType = "binary"
+	}
+	return out
+}
+
+// arn returns a secret's ARN, which KMS does not tell; "" if it is not known.
+func (s *Server) arn(r Request, secret *kms.Secret) string {
+	switch {
+	case strings.HasPrefix(r.Name, "acs:"):
+		return r.Name
+	case s.cfg.ARNPrefix != "":
+		return s.cfg.ARNPrefix + secret.Name
+	}
+	return ""
 }
 
 // epoch is empty for a time that is not there.
@@ -83,19 +131,16 @@ func epoch(created string) json.Number {
 }
 
 // keyed returns the value as keys and values, the only form that KV has.
-func keyed(s *Secret) json.RawMessage {
-	if text := strings.TrimSpace(s.Data); s.DataType != "binary" && strings.HasPrefix(text, "{") && json.Valid([]byte(text)) {
+func keyed(data string, binary bool) json.RawMessage {
+	if text := strings.TrimSpace(data); !binary && strings.HasPrefix(text, "{") && json.Valid([]byte(text)) {
 		return json.RawMessage(text)
 	}
-	value, err := json.Marshal(map[string]string{"value": s.Data})
+	value, err := json.Marshal(map[string]string{"value": data})
 	if err != nil {
 		return json.RawMessage("{}") // a string always encodes
 	}
 	return value
 }
-
-// body encodes s as an answer. It does so for each request, since answers beside the values would double the size of a cache.
-func (t ResponseType) body(s *Secret) ([]byte, error) { return encode(t.document(s)) }
 
 // encode writes JSON without the line break at the end and without the escapes for HTML, as the services do.
 func encode(document any) ([]byte, error) {

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -62,11 +61,7 @@ func ReadToken(path string) (string, error) {
 // that the volume it lies in is mounted in the chosen containers only.
 func WriteToken(path string) (string, error) {
 	token := rand.Text()
-	err := atomicfile.Write(path, 0o444, func(w io.Writer) error {
-		_, err := io.WriteString(w, token)
-		return err
-	})
-	if err != nil {
+	if err := atomicfile.Write(path, 0o444, strings.NewReader(token)); err != nil {
 		return "", fmt.Errorf("write the token %s: %w", path, err)
 	}
 	return token, nil

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 )
 
 // watch sends a server-sent event for each change of the secret's version. Its id is the version, so that a client that
@@ -18,7 +20,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 	if refusal != nil {
 		return refusal
 	}
-	current, err := s.source.Get(r.Context(), request) // so that a mistake is answered as such
+	current, err := s.cfg.Source.Get(r.Context(), request) // so that a mistake is answered as such
 	if err != nil {
 		return err
 	}
@@ -26,15 +28,15 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 	if id := r.Header.Get("Last-Event-ID"); id != "" {
 		seen = id
 	}
-	changes := s.source.Watch(r.Context(), request)
+	changes := s.cfg.Source.Watch(r.Context(), request)
 
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header["Cache-Control"] = noStore
 	stream := stream{w, http.NewResponseController(w), s.writeLimit}
-	beat := time.NewTicker(s.heartbeat)
+	beat := time.NewTicker(s.cfg.Heartbeat)
 	defer beat.Stop()
-	ok := stream.control.SetReadDeadline(time.Time{}) == nil && stream.send(": watching "+request.SecretID+"\n\n")
+	ok := stream.control.SetReadDeadline(time.Time{}) == nil && stream.send(": watching "+request.Name+"\n\n")
 	for ok {
 		select {
 		case <-r.Context().Done():
@@ -57,7 +59,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func event(s *Secret) string {
+func event(s *kms.Secret) string {
 	data, err := json.Marshal(struct {
 		SecretName    string
 		VersionID     string `json:"VersionId"`

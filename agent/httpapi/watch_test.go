@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 )
 
 // listen opens a watch; next returns the next line that is not empty, and false at the end.
@@ -49,8 +51,8 @@ func wantLines(t *testing.T, next func() (string, bool), want ...string) {
 	}
 }
 
-func version(v string) *Secret {
-	return &Secret{Name: dbSecret.Name, Data: sentinel, VersionID: v, Stages: dbSecret.Stages}
+func version(v string) *kms.Secret {
+	return &kms.Secret{Name: dbSecret.Name, Data: []byte(sentinel), VersionID: v, Stages: dbSecret.Stages}
 }
 
 func TestWatch(t *testing.T) {

@@ -2,10 +2,11 @@ package identity
 
 import (
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 )
 
 // Action is the call that failed.
@@ -74,8 +75,8 @@ func (e *Error) Retryable() bool {
 			e.Code == "InternalError" || e.Code == "InternalFailure" ||
 			strings.HasPrefix(e.Code, "HTTP 5") || e.Code == "HTTP 429"
 	}
-	var certificate *tls.CertificateVerificationError
-	return !errors.As(e.Err, &certificate)
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](e.Err)
+	return !untrusted
 }
 
 // TokenError says that the pod's ServiceAccount token could not be read.
@@ -94,9 +95,8 @@ var errNotSTS = errors.New("the answer was cut off or is not one of STS")
 
 // refused returns the Error for an answer other than 200. A body that is not STS's error document is left out: it is a proxy's,
 // and may hold anything.
-func (e Error) refused(body []byte, secrets []string) *Error {
-	var doc struct{ Code, Message, RequestID string }
-	if json.Unmarshal(body, &doc) != nil || doc.Code == "" {
+func (e Error) refused(doc openapi.Refusal, secrets []string) *Error {
+	if doc.Code == "" {
 		e.Err = errors.New("the answer is neither credentials nor an STS error")
 		return &e
 	}

@@ -32,21 +32,16 @@ const (
 	longestRefusal = 30 * time.Second
 )
 
-// Credentials are an STS session or an access key. The three strings belong together: they are only ever handed out as a
-// set.
+// Credentials are an STS session or an access key, which has no SecurityToken.
 type Credentials struct {
-	AccessKeyID     string
-	AccessKeySecret string
-	SecurityToken   string // empty for an access key
+	openapi.Credentials
 	// Expires is when the session ends, by this machine's clock at the time of the request. An access key does not end:
 	// zero.
 	Expires time.Time
 }
 
 // Signing returns what signs a call.
-func (c Credentials) Signing() openapi.Credentials {
-	return openapi.Credentials{AccessKeyID: c.AccessKeyID, AccessKeySecret: c.AccessKeySecret, SecurityToken: c.SecurityToken}
-}
+func (c Credentials) Signing() openapi.Credentials { return c.Credentials }
 
 // valid reports whether these are credentials and have not expired.
 func (c Credentials) valid(now time.Time) bool {
@@ -119,13 +114,12 @@ func (s *Source) Credentials(ctx context.Context) (Credentials, error) {
 	})
 	select {
 	case r := <-flight:
-		if r.Err != nil {
-			return Credentials{}, r.Err
-		}
-		return r.Val.(Credentials), nil
+		return r.Val.(Credentials), r.Err
 	case <-ctx.Done():
-		if c, ok := s.valid(); ok {
-			return c, nil
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.current.valid(time.Now()) {
+			return s.current, nil
 		}
 		return Credentials{}, ctx.Err()
 	}
@@ -155,22 +149,18 @@ func (s *Source) fresh() (Credentials, bool) {
 	return s.current, s.current.valid(now) && (s.refreshAt.IsZero() || now.Before(s.refreshAt))
 }
 
-// valid returns the credentials in hand if they have not expired.
-func (s *Source) valid() (Credentials, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.current, s.current.valid(time.Now())
-}
-
 func (s *Source) refresh(ctx context.Context) (Credentials, error) {
 	// A caller may arrive between the end of one flight and the start of the next.
 	if c, ok := s.fresh(); ok {
 		return c, nil
 	}
-	if err := s.refusal(); err != nil {
-		return Credentials{}, err
-	}
 	start := time.Now()
+	s.mu.Lock()
+	refused, due := s.refused, s.refreshAt
+	s.mu.Unlock()
+	if refused != nil && start.Before(due) {
+		return Credentials{}, refused
+	}
 	c, err := s.provider.Get(ctx)
 	s.observe(err)
 
@@ -198,24 +188,13 @@ func (s *Source) refresh(ctx context.Context) (Credentials, error) {
 	return c, nil
 }
 
-// refusal returns the last one, if it is too early to ask again.
-func (s *Source) refusal() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.refused != nil && time.Now().Before(s.refreshAt) {
-		return s.refused
-	}
-	return nil
-}
-
 // note is called with mu held. What may pass has pauses elsewhere, and the file of the token can be right at any moment.
 func (s *Source) note(err error, now time.Time) {
-	var e *Error
-	if s.refused = nil; !errors.As(err, &e) || e.Code == "" || e.Retryable() {
-		return
+	s.refused = nil
+	if e, ok := errors.AsType[*Error](err); ok && e.Code != "" && !e.Retryable() {
+		s.refused, s.refreshAt = err, now.Add(pause.NearlyUpTo(pause.Doubled(firstRefusal, s.refusals, longestRefusal)))
+		s.refusals++
 	}
-	s.refused, s.refreshAt = err, now.Add(pause.NearlyUpTo(pause.Doubled(firstRefusal, s.refusals, longestRefusal)))
-	s.refusals++
 }
 
 // retryPause follows what is left of the credentials' life. A fleet whose sessions all fell due in an outage then comes back over

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -29,7 +30,7 @@ func (s *sts) assume(context.Context) (Credentials, error) {
 	if s.fail.Load() {
 		return Credentials{}, errors.New("STS is away")
 	}
-	return Credentials{SecurityToken: fmt.Sprint("token-", n), Expires: start.Add(s.life)}, nil
+	return Credentials{Credentials: openapi.Credentials{SecurityToken: fmt.Sprint("token-", n)}, Expires: start.Add(s.life)}, nil
 }
 
 func get(t *testing.T, s *Source) Credentials {
@@ -154,7 +155,7 @@ func TestRefusalsAreNotAskedForAgainAtOnce(t *testing.T) {
 		refusal, calls := error(&Error{Action: AssumeRoleWithOIDC, Code: "AuthenticationFail.NoPermission"}), 0
 		source := sourceOf(func() (Credentials, error) {
 			calls++
-			return Credentials{AccessKeyID: "key", Expires: time.Now().Add(time.Hour)}, refusal
+			return Credentials{Credentials: openapi.Credentials{AccessKeyID: "key"}, Expires: time.Now().Add(time.Hour)}, refusal
 		})
 		poll := func(d time.Duration) {
 			t.Helper()
@@ -216,7 +217,7 @@ func TestInvalidate(t *testing.T) {
 }
 
 func TestPrintingHidesSecrets(t *testing.T) {
-	c := Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel-secret", SecurityToken: "sentinel-token"}
+	c := Credentials{Credentials: openapi.Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel-secret", SecurityToken: "sentinel-token"}}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
 		for _, v := range []any{c, &c} {
 			if s := fmt.Sprintf(format, v); strings.Contains(s, "sentinel") {

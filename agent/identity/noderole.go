@@ -13,6 +13,7 @@ import (
 
 	"github.com/aliyun/credentials-go/credentials/providers"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -98,7 +99,9 @@ func (n *NodeRole) fetch(context.Context) (creds Credentials, err error) {
 	if err != nil {
 		return Credentials{}, about.withNode(err)
 	}
-	return Credentials{got.AccessKeyId, got.AccessKeySecret, got.SecurityToken, start.Add(nodeSession)}, nil
+	return Credentials{openapi.Credentials{
+		AccessKeyID: got.AccessKeyId, AccessKeySecret: got.AccessKeySecret, SecurityToken: got.SecurityToken,
+	}, start.Add(nodeSession)}, nil
 }
 
 // metadataStatus finds the status in what the SDK says when the metadata service answered with another than 200. The body follows.
@@ -107,8 +110,7 @@ var metadataStatus = regexp.MustCompile(`(?:httpStatus: |^get role name failed: 
 // withNode returns the Error for what the SDK's provider returned.
 func (e Error) withNode(cause error) *Error {
 	text := cause.Error()
-	var transport *url.Error
-	if errors.As(cause, &transport) {
+	if transport, ok := errors.AsType[*url.Error](cause); ok {
 		text = transport.Err.Error()
 	}
 	status := metadataStatus.FindStringSubmatch(text)

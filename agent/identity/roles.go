@@ -65,8 +65,7 @@ func (r *Roles) assume(ctx context.Context, sts STS, arn string) (Credentials, e
 			return Credentials{}, err
 		}
 		got, err := sts.assumeRole(ctx, r.client, with, r.caller, arn)
-		var refusal *Error
-		if !again || !errors.As(err, &refusal) || !refusal.sessionRejected() {
+		if refusal, ok := errors.AsType[*Error](err); !again || !ok || !refusal.sessionRejected() {
 			return got, err
 		}
 		r.first.Invalidate(with)

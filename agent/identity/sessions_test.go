@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/handover"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
@@ -31,7 +32,7 @@ func process(t *testing.T, directory, identity string, life time.Duration, calls
 	kept.Open(store(directory), slog.New(slog.NewTextHandler(&log, nil)))
 	return NewSource(Provider{ID: identity, Get: func(context.Context) (Credentials, error) {
 		*calls++
-		return Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel", SecurityToken: "sentinel", Expires: time.Now().Add(life)}, nil
+		return Credentials{Credentials: openapi.Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel", SecurityToken: "sentinel"}, Expires: time.Now().Add(life)}, nil
 	}}, kept, nil), &log
 }
 

@@ -101,8 +101,7 @@ func (s *STS) client() (*openapi.Client, error) {
 // assumeRole gets a session of a role with other credentials, whose owner is the caller.
 func (s STS) assumeRole(ctx context.Context, client *openapi.Client, with Credentials, caller, role string) (Credentials, error) {
 	about := Error{Action: AssumeRole, Host: s.host(), RoleARN: role, Caller: caller}
-	creds := with.Signing()
-	return s.exchange(ctx, client, &creds, about, map[string]string{}, with.AccessKeySecret, with.SecurityToken)
+	return s.exchange(ctx, client, &with.Credentials, about, map[string]string{}, with.AccessKeySecret, with.SecurityToken)
 }
 
 // exchange asks STS once, for a session that expires by this machine's clock: STS's may differ. No secret of the request and
@@ -118,19 +117,21 @@ func (s STS) exchange(
 	start := time.Now()
 	defer client.CloseIdleConnections() // the next exchange is most of an hour away
 	answer, err := client.Call(ctx, creds, openapi.Action{Host: s.host(), Version: "2015-04-01", Name: string(about.Action), Form: form})
-	var cut *openapi.BodyError
+	if _, cut := errors.AsType[*openapi.BodyError](err); cut {
+		err = errNotSTS
+	}
 	switch {
-	case errors.As(err, &cut):
-		about.Err = errNotSTS
-		return Credentials{}, &about
 	case err != nil:
 		about.Err = err
 		return Credentials{}, &about
 	case answer.Status != http.StatusOK:
-		return Credentials{}, about.refused(answer.Body, secrets)
+		return Credentials{}, about.refused(answer.Refusal(), secrets)
 	}
 	var doc struct {
-		Credentials struct{ AccessKeyID, AccessKeySecret, SecurityToken, Expiration string }
+		Credentials struct {
+			openapi.Credentials
+			Expiration string
+		}
 	}
 	given := &doc.Credentials
 	if json.Unmarshal(answer.Body, &doc) != nil ||
@@ -138,7 +139,7 @@ func (s STS) exchange(
 		about.Err = errNotSTS
 		return Credentials{}, &about
 	}
-	return Credentials{given.AccessKeyID, given.AccessKeySecret, given.SecurityToken, start.Add(s.Duration)}, nil
+	return Credentials{given.Credentials, start.Add(s.Duration)}, nil
 }
 
 // RRSA is the identity of a ServiceAccount: which role to assume, and where.
@@ -216,7 +217,7 @@ func NewAccessKey(cfg AccessKey) (Provider, error) {
 	if err != nil {
 		return Provider{}, err
 	}
-	key := Credentials{AccessKeyID: cfg.ID, AccessKeySecret: cfg.Secret}
+	key := Credentials{Credentials: openapi.Credentials{AccessKeyID: cfg.ID, AccessKeySecret: cfg.Secret}}
 	if cfg.RoleARN == "" {
 		return Provider{ID: fingerprint("access-key", cfg.ID), Get: func(context.Context) (Credentials, error) { return key, nil }}, nil
 	}

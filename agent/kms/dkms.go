@@ -10,6 +10,8 @@ import (
 
 	credential "github.com/aliyun/alibabacloud-dkms-gcs-go-sdk/openapi-credential"
 	dkmsutil "github.com/aliyun/alibabacloud-dkms-gcs-go-sdk/openapi-util"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 )
 
 // This file has what is defended against in alibabacloud-dkms-gcs-go-sdk v0.5.1, which opens client keys, signs, and encodes
@@ -87,16 +89,16 @@ func serialize(ref Ref) ([]byte, error) {
 }
 
 // readProtobuf reads an instance's error document.
-func readProtobuf(body []byte) errorDocument {
+func readProtobuf(body []byte) openapi.Refusal {
 	doc, err := dkmsutil.GetErrMessage(body)
 	if err != nil {
-		return errorDocument{}
+		return openapi.Refusal{}
 	}
 	text := func(name string) string {
 		s, _ := doc[name].(string)
 		return s
 	}
-	return errorDocument{Code: text("Code"), Message: text("Message"), RequestID: text("RequestId")}
+	return openapi.Refusal{Code: text("Code"), Message: text("Message"), RequestID: text("RequestId")}
 }
 
 // decodeProtobuf reads an instance's answer.

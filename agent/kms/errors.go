@@ -3,7 +3,6 @@ package kms
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -29,13 +28,12 @@ const (
 // Error is a refusal by KMS, or a failure to reach it. It never holds a value, a token or an answer that was not
 // understood.
 type Error struct {
-	Ref       Ref
-	Status    int    // of HTTP; 0 if there was no answer
-	Code      string // KMS's error code; empty if Err says what went wrong
-	Message   string
-	RequestID string
-	// RetryAfter is how long KMS, or something in between, asked to be left alone; 0 if it did not say.
-	RetryAfter time.Duration
+	Ref        Ref
+	Status     int    // of HTTP; 0 if there was no answer
+	Code       string // KMS's error code; empty if Err says what went wrong
+	Message    string
+	RequestID  string
+	RetryAfter time.Duration // how long KMS, or something in between, asked to be left alone; 0 if it did not say
 	Err        error
 }
 
@@ -77,21 +75,10 @@ func (e *Error) Class() Class {
 	return Permanent
 }
 
-// errorDocument is KMS's answer to a refused call.
-type errorDocument struct{ Code, Message, RequestID string }
-
-// readJSON reads the error document of the OpenAPI.
-func readJSON(body []byte) (doc errorDocument) {
-	if json.Unmarshal(body, &doc) != nil {
-		return errorDocument{}
-	}
-	return doc
-}
-
 // refusal returns the error for an answer other than 200. A body that is not KMS's error document is left out: it is a
 // proxy's, and may hold anything. So is a message about a signature: the gateway quotes the request there, with the session
 // token.
-func refusal(ref Ref, answer openapi.Answer, doc errorDocument, token string) *Error {
+func refusal(ref Ref, answer openapi.Answer, doc openapi.Refusal, token string) *Error {
 	e := &Error{
 		Ref: ref, Status: answer.Status, Code: doc.Code, Message: doc.Message, RequestID: doc.RequestID,
 		RetryAfter: retryAfter(answer.Header, time.Now()),
@@ -114,8 +101,7 @@ func failure(ctx context.Context, ref Ref, err error) error {
 		return ctx.Err()
 	}
 	e := &Error{Ref: ref, Err: err}
-	var body *openapi.BodyError
-	if errors.As(err, &body) {
+	if body, ok := errors.AsType[*openapi.BodyError](err); ok {
 		e.Status, e.Err = body.Status, body.Err
 	}
 	return e

@@ -24,11 +24,9 @@ type Config struct {
 	// Endpoint is the host[:port] of the shared gateway, kms[-vpc].<region>.aliyuncs.com, or of a KMS instance,
 	// <id>.cryptoservice.kms.aliyuncs.com. It is part of what is signed; always over TLS.
 	Endpoint string
-	// Roots are what the gateway may be certified by; nil: the system's. KMS instances have a private CA.
-	Roots *x509.CertPool
-	// CAFile is a PEM file with more of them, read again when it changes; optional.
-	CAFile string
-	CALate bool // CAFile may come, or become right, later
+	Roots    *x509.CertPool // what the gateway may be certified by; nil: the system's. KMS instances have a private CA.
+	CAFile   string         // a PEM file with more of them, read again when it changes; optional
+	CALate   bool           // CAFile may come, or become right, later
 
 	ConnectTimeout time.Duration // 0: 3s
 	Timeout        time.Duration // of a whole call; 0: 10s
@@ -126,7 +124,7 @@ func (c *Client) Do(ctx context.Context, creds Credentials, action string, query
 		return nil, failure(ctx, ref, err)
 	}
 	if answer.Status != http.StatusOK {
-		return nil, refusal(ref, answer, readJSON(answer.Body), creds.SecurityToken)
+		return nil, refusal(ref, answer, answer.Refusal(), creds.SecurityToken)
 	}
 	return answer.Body, nil
 }

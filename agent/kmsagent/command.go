@@ -53,10 +53,10 @@ func Run(ctx context.Context, cfg Config, tokenFile string, getenv func(string) 
 		Source: localapi.New(localapi.Config{
 			Read: src.Read, Who: failure.Adviser{Role: src.Role, Host: host},
 			TTL: time.Duration(cfg.Cache.TTLSeconds) * time.Second, Size: cfg.Cache.CacheSize,
-			Stale: cfg.Server.IgnoreTransientErrors, Region: cfg.KMS.Region, Log: log,
+			Stale: cfg.Server.IgnoreTransientErrors, Log: log,
 		}),
 		Token: token, Allow: []string{"*"}, Headers: cfg.Server.SSRFHeaders, PathPrefix: cfg.Server.PathPrefix,
-		MaxConn: cfg.Server.MaxConn, ResponseType: cfg.Server.ResponseType, Log: log,
+		MaxConn: cfg.Server.MaxConn, ResponseType: cfg.Server.ResponseType, ARNPrefix: cfg.KMS.arnPrefix(src.Role), Log: log,
 	})
 	if err != nil {
 		return err
@@ -135,14 +135,13 @@ func getSecret(ctx context.Context, args []string, getenv func(string) string, s
 	if flags.Parse(args) != nil || flags.NArg() != 1 {
 		return &Usage{"get [--version-id=ID] [--version-stage=STAGE] [--refresh-now] <secretId>"}
 	}
-	r.SecretID = flags.Arg(0)
+	r.Name = flags.Arg(0)
 	token, err := clientToken(getenv)
 	if err != nil {
 		return err
 	}
 	value, err := httpapi.Client{Address: address(getenv), Token: token}.Get(ctx, r)
-	var refusal *httpapi.Error
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*httpapi.Error](err); ok {
 		err = fmt.Errorf("get %s: %w", r, refusal)
 		if refusal.Recommend != "" {
 			err = fmt.Errorf("%w\n  %s", err, refusal.Recommend)

@@ -143,3 +143,13 @@ func (k KMS) host(vpc bool) string {
 	}
 	return "kms." + k.Region + ".aliyuncs.com"
 }
+
+// arnPrefix is that of the ARNs of the secrets in a role's account; "" if the region is not known.
+func (k KMS) arnPrefix(role string) string {
+	account, isRole := strings.CutPrefix(role, "acs:ram::")
+	if !isRole || k.Region == "" {
+		return ""
+	}
+	account, _, _ = strings.Cut(account, ":")
+	return "acs:kms:" + k.Region + ":" + account + ":secret/"
+}

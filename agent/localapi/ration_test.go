@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/kms-agent-injector/kms-agent-injector/agent/httpapi"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
@@ -20,13 +22,13 @@ import (
 
 func TestRation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := ration{every: callEvery, burst: callBurst}
+		s := New(Config{TTL: time.Hour})
 		begun := time.Now()
 		var mu sync.Mutex
 		var given []time.Duration
 		refused := 0
 		ask := func() {
-			err := r.take(t.Context())
+			err := s.turn(t.Context())
 			mu.Lock()
 			defer mu.Unlock()
 			var e *httpapi.Error
@@ -68,7 +70,7 @@ func TestRation(t *testing.T) {
 		}
 		ended, end := context.WithCancel(t.Context())
 		end()
-		if err := r.take(ended); !errors.Is(err, context.Canceled) {
+		if err := s.turn(ended); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 	})
@@ -77,11 +79,13 @@ func TestRation(t *testing.T) {
 // One container with the token must not use up the quota that all agents of the account share.
 func TestTheLocalAPICausesFewCalls(t *testing.T) {
 	for name, ask := range map[string]func(i int) httpapi.Request{
-		"refreshNow":             func(int) httpapi.Request { return httpapi.Request{SecretID: "app/db", RefreshNow: true} },
-		"an unknown version":     func(int) httpapi.Request { return httpapi.Request{SecretID: "app/db", VersionID: "v9"} },
-		"versions that are not":  func(i int) httpapi.Request { return httpapi.Request{SecretID: "app/db", VersionID: fmt.Sprint("v", i)} },
-		"secrets that are not":   func(i int) httpapi.Request { return httpapi.Request{SecretID: fmt.Sprint("app/", i)} },
-		"refreshNow of one gone": func(int) httpapi.Request { return httpapi.Request{SecretID: "app/none", RefreshNow: true} },
+		"refreshNow":         func(int) httpapi.Request { return httpapi.Request{Ref: kms.Ref{Name: "app/db"}, RefreshNow: true} },
+		"an unknown version": func(int) httpapi.Request { return httpapi.Request{Ref: kms.Ref{Name: "app/db", VersionID: "v9"}} },
+		"versions that are not": func(i int) httpapi.Request {
+			return httpapi.Request{Ref: kms.Ref{Name: "app/db", VersionID: fmt.Sprint("v", i)}}
+		},
+		"secrets that are not":   func(i int) httpapi.Request { return httpapi.Request{Ref: kms.Ref{Name: fmt.Sprint("app/", i)}} },
+		"refreshNow of one gone": func(int) httpapi.Request { return httpapi.Request{Ref: kms.Ref{Name: "app/none"}, RefreshNow: true} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := startPod(t)
@@ -105,7 +109,8 @@ func TestRationedReadsGetTheValueInHand(t *testing.T) {
 	p := startPod(t)
 	s := p.source(Config{TTL: time.Nanosecond, Size: 10, Stale: true})
 	wantStatus(t, s, "app/db", 200, "")
-	s.ration.next = time.Now().Add(time.Hour)
+	s.calls.SetBurst(1)
+	s.calls.SetLimit(rate.Every(time.Hour))
 	wantStatus(t, s, "app/db", 200, "")
 	wantStatus(t, s, "app/key", http.StatusTooManyRequests, httpapi.CodeTooManyCalls)
 }
@@ -128,7 +133,7 @@ func TestTheLocalAPIKeepsABoundedNumberOfBytes(t *testing.T) {
 	if grown, most := heap()-before, 64<<20/4; grown > most || grown < most/2 {
 		t.Errorf("%d bytes of at most %d", grown, most)
 	}
-	if secret, err := s.Get(t.Context(), httpapi.Request{SecretID: "app/999"}); err != nil || len(secret.Data) != 30_000 {
+	if secret, err := s.Get(t.Context(), httpapi.Request{Ref: kms.Ref{Name: "app/999"}}); err != nil || len(secret.Data) != 30_000 {
 		t.Errorf("the last one: %v, %v", secret, err)
 	}
 	debug.SetMemoryLimit(math.MaxInt64) // as without a limit

@@ -3,15 +3,14 @@ package localapi
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/cache"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
@@ -19,7 +18,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
-	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 )
 
 const (
@@ -38,31 +36,29 @@ type Config struct {
 	TTL   time.Duration   // 0: every read asks KMS
 	Size  int             // the most values that are kept, which have no more than a share of the agent's memory limit together
 	Stale bool            // serve a value on while KMS or STS cannot be reached
-	// Region of the KMS, for the ARN in AWS's shape, which KMS does not tell; empty: no ARN
-	Region string
-	Log    *slog.Logger
+	Log   *slog.Logger
 }
 
 // Source is an httpapi.Source: what the pod's role may read, from a cache.
 type Source struct {
 	Config
-	ration ration
-	cache  *cache.Cache[httpapi.Request, *httpapi.Secret]
+	calls *rate.Limiter // to KMS
+	cache *cache.Cache[kms.Ref, *kms.Secret]
 }
 
 // New returns a Source with an empty cache.
 func New(cfg Config) *Source {
-	s := &Source{Config: cfg}
-	if cfg.TTL > 0 { // else to ask KMS for every read is what was wanted
-		s.ration = ration{every: callEvery, burst: callBurst}
+	s := &Source{Config: cfg, calls: rate.NewLimiter(rate.Every(callEvery), callBurst)}
+	if cfg.TTL == 0 { // to ask KMS for every read is what was wanted
+		s.calls.SetLimit(rate.Inf)
 	}
-	s.cache = cache.New(cache.Config[httpapi.Request, *httpapi.Secret]{
+	s.cache = cache.New(cache.Config[kms.Ref, *kms.Secret]{
 		Fetch: s.fetch, Timeout: fetchLimit, TTL: cfg.TTL, Size: cfg.Size, Bytes: mostBytes(),
-		Weigh:   func(v *httpapi.Secret) int { return len(v.Data) + len(v.ExtendedConfig) + ownBytes },
+		Weigh:   func(v *kms.Secret) int { return len(v.Data) + len(v.Answer.ExtendedConfig) + ownBytes },
 		Lasting: func(err error) bool { return failure.Absent(err) || failure.Refused(err) },
-		Version: func(v *httpapi.Secret) string { return v.VersionID },
-		Stale: func(r httpapi.Request, _ error) {
-			s.Log.Info("serving the value in hand", logkey.Secret, r.String())
+		Version: func(v *kms.Secret) string { return v.VersionID },
+		Stale: func(ref kms.Ref, _ error) {
+			s.Log.Info("serving the value in hand", logkey.Secret, ref.String())
 		},
 		Transient: func(err error) bool {
 			return cfg.Stale && (failure.TimedOut(err) || rationed(err) || failure.Transient(err))
@@ -78,12 +74,12 @@ func mostBytes() int {
 }
 
 // Get implements httpapi.Source.
-func (s *Source) Get(ctx context.Context, r httpapi.Request) (*httpapi.Secret, error) {
+func (s *Source) Get(ctx context.Context, r httpapi.Request) (*kms.Secret, error) {
 	read := s.cache.Get
 	if r.RefreshNow {
 		read = s.cache.Refresh
 	}
-	secret, err := read(ctx, keyOf(r))
+	secret, err := read(ctx, keyOf(r.Ref))
 	if err != nil {
 		return nil, s.refusal(err)
 	}
@@ -91,15 +87,12 @@ func (s *Source) Get(ctx context.Context, r httpapi.Request) (*httpapi.Secret, e
 }
 
 // Watch implements httpapi.Source.
-func (s *Source) Watch(ctx context.Context, r httpapi.Request) <-chan *httpapi.Secret {
-	return s.cache.Watch(ctx, keyOf(r))
+func (s *Source) Watch(ctx context.Context, r httpapi.Request) <-chan *kms.Secret {
+	return s.cache.Watch(ctx, keyOf(r.Ref))
 }
 
 // Put takes over what a refresh of the files fetched, so that the API does not fetch it again.
-func (s *Source) Put(ref kms.Ref, secret kms.Secret) {
-	r := keyOf(httpapi.Request{SecretID: ref.Name, VersionID: ref.VersionID, VersionStage: ref.VersionStage})
-	s.cache.Put(r, s.answer(r, secret))
-}
+func (s *Source) Put(ref kms.Ref, secret kms.Secret) { s.cache.Put(keyOf(ref), &secret) }
 
 // Counts returns the reads that needed no request to KMS, and those that did.
 func (s *Source) Counts() (hits, misses uint64) {
@@ -107,48 +100,25 @@ func (s *Source) Counts() (hits, misses uint64) {
 	return stats.Hits, stats.Misses
 }
 
-// keyOf returns the normalized request, which is the key of the cache.
-func keyOf(r httpapi.Request) httpapi.Request {
-	r.RefreshNow = false
-	if r.VersionID == "" && r.VersionStage == "ACSCurrent" {
-		r.VersionStage = ""
+// keyOf returns the key of the cache, the same for requests that KMS answers alike.
+func keyOf(ref kms.Ref) kms.Ref {
+	if ref.VersionID == "" && ref.VersionStage == "ACSCurrent" {
+		ref.VersionStage = ""
 	}
-	return r
+	return ref
 }
 
-func (s *Source) fetch(ctx context.Context, r httpapi.Request) (*httpapi.Secret, error) {
-	if err := s.ration.take(ctx); err != nil {
+func (s *Source) fetch(ctx context.Context, ref kms.Ref) (*kms.Secret, error) {
+	if err := s.turn(ctx); err != nil {
 		return nil, err
 	}
-	secret, err := s.Read(ctx, kms.Ref{Name: r.SecretID, VersionID: r.VersionID, VersionStage: r.VersionStage})
+	secret, err := s.Read(ctx, ref)
 	if err != nil {
-		s.Log.Warn("fetch for the local API failed", logkey.Secret, r.String(), logkey.Error, s.Who.Explain(err))
+		s.Log.Warn("fetch for the local API failed", logkey.Secret, ref.String(), logkey.Error, s.Who.Explain(err))
 		return nil, err
 	}
-	s.Log.Debug("fetched for the local API", logkey.Secret, r.String(), logkey.Version, secret.VersionID)
-	return s.answer(r, secret), nil
-}
-
-func (s *Source) answer(r httpapi.Request, secret kms.Secret) *httpapi.Secret {
-	data, kind := string(secret.Data), "text"
-	if secret.Binary {
-		data, kind = base64.StdEncoding.EncodeToString(secret.Data), "binary"
-	}
-	answer := &httpapi.Secret{
-		RequestID: secret.Answer.RequestID, Name: secret.Name, Type: secret.Type, Data: data, DataType: kind,
-		VersionID: secret.VersionID, Stages: secret.Stages, CreateTime: secret.Answer.CreateTime,
-		AutomaticRotation: secret.Answer.AutomaticRotation, RotationInterval: secret.Answer.RotationInterval,
-		LastRotationDate: secret.Answer.LastRotationDate, NextRotationDate: secret.Answer.NextRotationDate,
-		ExtendedConfig: secret.Answer.ExtendedConfig,
-	}
-	account, isRole := strings.CutPrefix(s.Who.Role, "acs:ram::")
-	switch account, _, _ = strings.Cut(account, ":"); {
-	case strings.HasPrefix(r.SecretID, "acs:"):
-		answer.ARN = r.SecretID
-	case isRole && s.Region != "":
-		answer.ARN = "acs:kms:" + s.Region + ":" + account + ":secret/" + secret.Name
-	}
-	return answer
+	s.Log.Debug("fetched for the local API", logkey.Secret, ref.String(), logkey.Version, secret.VersionID)
+	return &secret, nil
 }
 
 // refusal returns the local API's answer for an error.
@@ -191,43 +161,24 @@ const (
 	callWait = 2 * time.Second
 )
 
-// ration is a token bucket. The zero ration gives without limit.
-type ration struct {
-	every time.Duration
-	burst int
-
-	mu   sync.Mutex
-	next time.Time // when the next call would be due if they came evenly
-}
-
-// take returns when a call may be made. Its error is an *httpapi.Error, or ctx's.
-func (r *ration) take(ctx context.Context) error {
-	if r.every == 0 {
-		return nil
+// turn returns when a call may be made. Its error is an *httpapi.Error, or ctx's.
+func (s *Source) turn(ctx context.Context) error {
+	soon, cancel := context.WithTimeout(ctx, callWait+callEvery/2) // the last turn in time comes before the end
+	defer cancel()
+	if err := s.calls.Wait(soon); err == nil || ctx.Err() != nil {
+		return err
 	}
-	r.mu.Lock()
-	now := time.Now()
-	if earliest := now.Add(-r.every * time.Duration(r.burst-1)); r.next.Before(earliest) {
-		r.next = earliest
+	wait := time.Duration((1 - s.calls.Tokens()) * float64(callEvery))
+	return &httpapi.Error{
+		Status: http.StatusTooManyRequests, Code: httpapi.CodeTooManyCalls, RetryAfter: max(wait-callWait, time.Millisecond),
+		Message: fmt.Sprintf("the requests to this agent cause more than %d calls to KMS a second", time.Second/callEvery),
+		Recommend: "ask again later; ask for secrets without refreshNow and without versions that do not exist, " +
+			"so that the answer comes from the cache",
 	}
-	wait := r.next.Sub(now)
-	if wait > callWait {
-		r.mu.Unlock()
-		return &httpapi.Error{
-			Status: http.StatusTooManyRequests, Code: httpapi.CodeTooManyCalls, RetryAfter: wait - callWait,
-			Message: fmt.Sprintf("the requests to this agent cause more than %d calls to KMS a second", time.Second/r.every),
-			Recommend: "ask again later; ask for secrets without refreshNow and without versions that do not exist, " +
-				"so that the answer comes from the cache",
-		}
-	}
-	r.next = r.next.Add(r.every)
-	r.mu.Unlock()
-	pause.Sleep(ctx, wait)
-	return ctx.Err()
 }
 
 // rationed reports whether the agent itself has refused a call.
 func rationed(err error) bool {
-	var e *httpapi.Error
-	return errors.As(err, &e)
+	_, ours := errors.AsType[*httpapi.Error](err)
+	return ours
 }

@@ -17,11 +17,11 @@ var _ httpapi.Source = (*Source)(nil)
 // wantStatus reads a secret: status 200 is a value, any other an error.
 func wantStatus(t *testing.T, s *Source, id string, status int, code string) {
 	t.Helper()
-	secret, err := s.Get(t.Context(), httpapi.Request{SecretID: id})
+	secret, err := s.Get(t.Context(), httpapi.Request{Ref: kms.Ref{Name: id}})
 	var refusal *httpapi.Error
 	switch {
 	case status == 200:
-		if err != nil || secret.Data == "" {
+		if err != nil || len(secret.Data) == 0 {
 			t.Errorf("%s: %v, %v", id, secret, err)
 		}
 	case !errors.As(err, &refusal) || refusal.Status != status || refusal.Code != code || refusal.Message == "":
@@ -57,7 +57,7 @@ func TestSecretsInAnOutage(t *testing.T) {
 			wantStatus(t, kept, "app/db", c.had, c.code)
 			wantStatus(t, kept, "app/key", c.never, c.code)
 			wantStatus(t, strict, "app/db", c.never, c.code)
-			if _, err := kept.Get(t.Context(), httpapi.Request{SecretID: "app/db", RefreshNow: true}); err == nil {
+			if _, err := kept.Get(t.Context(), httpapi.Request{Ref: kms.Ref{Name: "app/db"}, RefreshNow: true}); err == nil {
 				t.Error("refreshNow hides the failure")
 			}
 		})
@@ -99,8 +99,8 @@ func TestSecretsTakeOverWhatIsFetched(t *testing.T) {
 	s.Put(kms.Ref{Name: "app/key", VersionStage: "ACSCurrent"},
 		kms.Secret{Name: "app/key", VersionID: "v1", Data: []byte("\x00\xff"), Binary: true})
 	for _, stage := range []string{"", "ACSCurrent"} {
-		secret, err := s.Get(t.Context(), httpapi.Request{SecretID: "app/key", VersionStage: stage})
-		if err != nil || secret.Data != "AP8=" || secret.DataType != "binary" {
+		secret, err := s.Get(t.Context(), httpapi.Request{Ref: kms.Ref{Name: "app/key", VersionStage: stage}})
+		if err != nil || string(secret.Data) != "\x00\xff" || !secret.Binary {
 			t.Errorf("%v, %v", secret, err)
 		}
 	}
@@ -110,7 +110,7 @@ func TestSecretsTakeOverWhatIsFetched(t *testing.T) {
 	if calls := p.Calls(); len(calls) != 0 {
 		t.Errorf("calls: %v", calls)
 	}
-	changes := s.Watch(t.Context(), httpapi.Request{SecretID: "app/key"})
+	changes := s.Watch(t.Context(), httpapi.Request{Ref: kms.Ref{Name: "app/key"}})
 	if first := <-changes; first.VersionID != "v1" {
 		t.Error(first)
 	}

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -23,9 +24,10 @@ const OK = "OK"
 
 // Agent holds an agent's metrics. It is safe for concurrent use.
 type Agent struct {
+	mu sync.Mutex // of all that is below
+
 	lastSuccess, age, interval, refreshes, kmsRequests, stsRequests, hits, misses, files, notifications *family
 
-	mu       sync.Mutex
 	fetched  map[string]time.Time
 	cache    func() (hits, misses uint64)
 	notified func() (delivered, failed uint64)
@@ -33,8 +35,6 @@ type Agent struct {
 
 // New returns metrics that stand at zero.
 func New() *Agent {
-	counter := func(name, help string, labels ...string) *family { return newFamily("counter", name, help, labels...) }
-	gauge := func(name, help string, labels ...string) *family { return newFamily("gauge", name, help, labels...) }
 	return &Agent{
 		lastSuccess: gauge("kms_agent_secret_last_success_timestamp_seconds", "When KMS last gave the secret's value.", "secret"),
 		age:         gauge("kms_agent_secret_age_seconds", "How long ago KMS last gave the secret's value.", "secret"),
@@ -51,15 +51,20 @@ func New() *Agent {
 	}
 }
 
-// Fetched notes that KMS gave the value of a secret.
-func (a *Agent) Fetched(secret string, at time.Time) {
+// note changes what is held.
+func (a *Agent) note(change func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.fetched[secret] = at
+	change()
 }
 
+// Fetched notes that KMS gave the value of a secret.
+func (a *Agent) Fetched(secret string, at time.Time) { a.note(func() { a.fetched[secret] = at }) }
+
 // RefreshEvery notes how often the pod's secrets are fetched anew.
-func (a *Agent) RefreshEvery(interval time.Duration) { a.interval.set(interval.Seconds()) }
+func (a *Agent) RefreshEvery(interval time.Duration) {
+	a.note(func() { a.interval.set(interval.Seconds()) })
+}
 
 // Refreshed counts a refresh by the code of its error, or OK.
 func (a *Agent) Refreshed(ok bool, code string) {
@@ -67,36 +72,28 @@ func (a *Agent) Refreshed(ok bool, code string) {
 	if ok {
 		result = "success"
 	}
-	a.refreshes.add(1, result, code)
+	a.note(func() { a.refreshes.add(1, result, code) })
 }
 
 // KMSRequest counts a request to KMS by the code of its error, or OK.
-func (a *Agent) KMSRequest(code string) { a.kmsRequests.add(1, code) }
+func (a *Agent) KMSRequest(code string) { a.note(func() { a.kmsRequests.add(1, code) }) }
 
 // STSRequest counts a request to STS by the code of its error, or OK.
-func (a *Agent) STSRequest(code string) { a.stsRequests.add(1, code) }
+func (a *Agent) STSRequest(code string) { a.note(func() { a.stsRequests.add(1, code) }) }
 
 // FilesWritten counts files.
-func (a *Agent) FilesWritten(n int) { a.files.add(float64(n)) }
+func (a *Agent) FilesWritten(n int) { a.note(func() { a.files.add(float64(n)) }) }
 
 // Cache says where the counts of the local API's cache come from.
-func (a *Agent) Cache(counts func() (hits, misses uint64)) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.cache = counts
-}
+func (a *Agent) Cache(counts func() (hits, misses uint64)) { a.note(func() { a.cache = counts }) }
 
 // Notified says where the counts of notifications come from.
 func (a *Agent) Notified(counts func() (delivered, failed uint64)) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.notified = counts
+	a.note(func() { a.notified = counts })
 }
 
-// collect computes the values that depend on the time of the scrape.
-func (a *Agent) collect(now time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// write writes all families, with the values that depend on the time of the scrape.
+func (a *Agent) write(b *bytes.Buffer, now time.Time) {
 	for secret, at := range a.fetched {
 		a.lastSuccess.set(float64(at.UnixMilli())/1000, secret)
 		a.age.set(now.Sub(at).Round(time.Millisecond).Seconds(), secret)
@@ -111,6 +108,11 @@ func (a *Agent) collect(now time.Time) {
 		a.notifications.set(float64(delivered), "success")
 		a.notifications.set(float64(failed), "failure")
 	}
+	for _, f := range []*family{
+		a.lastSuccess, a.age, a.interval, a.refreshes, a.kmsRequests, a.stsRequests, a.hits, a.misses, a.files, a.notifications,
+	} {
+		f.write(b)
+	}
 }
 
 // Handler serves /metrics, and /readyz, which is 200 while ready returns nil and else 503 with its error.
@@ -118,12 +120,7 @@ func (a *Agent) Handler(ready func() error) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		var text bytes.Buffer
-		a.collect(time.Now())
-		for _, f := range []*family{
-			a.lastSuccess, a.age, a.interval, a.refreshes, a.kmsRequests, a.stsRequests, a.hits, a.misses, a.files, a.notifications,
-		} {
-			f.write(&text)
-		}
+		a.note(func() { a.write(&text, time.Now()) })
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_, _ = w.Write(text.Bytes()) // a scraper that has gone away needs no answer
 	})
@@ -157,12 +154,18 @@ type family struct {
 	name, help string
 	kind       string // counter or gauge
 	labels     []string
-
-	mu     sync.Mutex
-	values map[string]float64 // by the labels as they are written
+	values     map[string]float64 // by the labels as they are written
 }
 
-func newFamily(kind, name, help string, labels ...string) *family {
+func counter(name, help string, labels ...string) *family {
+	return newFamily("counter", name, help, labels)
+}
+
+func gauge(name, help string, labels ...string) *family {
+	return newFamily("gauge", name, help, labels)
+}
+
+func newFamily(kind, name, help string, labels []string) *family {
 	f := &family{name: name, help: help, kind: kind, labels: labels, values: map[string]float64{}}
 	if len(labels) == 0 {
 		f.values[""] = 0 // so that it is there from the start
@@ -170,19 +173,8 @@ func newFamily(kind, name, help string, labels ...string) *family {
 	return f
 }
 
-func (f *family) add(by float64, labels ...string) {
-	key := f.key(labels)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.values[key] += by
-}
-
-func (f *family) set(to float64, labels ...string) {
-	key := f.key(labels)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.values[key] = to
-}
+func (f *family) add(by float64, labels ...string) { f.values[f.key(labels)] += by }
+func (f *family) set(to float64, labels ...string) { f.values[f.key(labels)] = to }
 
 var escaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
 
@@ -199,15 +191,8 @@ func (f *family) key(labels []string) string {
 
 // write writes the family in the text format 0.0.4, sorted.
 func (f *family) write(b *bytes.Buffer) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	b.WriteString("# HELP " + f.name + " " + f.help + "\n# TYPE " + f.name + " " + f.kind + "\n")
-	keys := make([]string, 0, len(f.values))
-	for key := range f.values {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(f.values)) {
 		b.WriteString(f.name + key + " " + strconv.FormatFloat(f.values[key], 'g', -1, 64) + "\n")
 	}
 }

@@ -59,12 +59,15 @@ next:
 	}
 }
 
-// Notifier delivers changes. Its zero value is not usable; its methods may be called at the same time.
+// Notifier delivers the changes of files to the targets that a pod names for them. Its methods may be called at the same time.
 type Notifier struct {
 	log    *slog.Logger
 	client *http.Client
 	proc   string
 	noted  func(target config.Target, change Change, attempts int, err error)
+
+	pod   config.Target            // is notified of all files that have no target of their own; zero: there is none
+	files map[string]config.Target // by path
 
 	group     sync.WaitGroup
 	mu        sync.Mutex
@@ -73,15 +76,67 @@ type Notifier struct {
 	failed    atomic.Uint64
 }
 
-// New returns a Notifier that writes what it does to log. Noted hears of each change before the first attempt, and after each with
-// the number of attempts and the last one's error.
-func New(log *slog.Logger, noted func(target config.Target, change Change, attempts int, err error)) *Notifier {
-	return &Notifier{log: log, client: newClient(), proc: "/proc", noted: noted, pending: map[config.Target]*Change{}}
+// New returns the Notifier of a configuration. Noted is called with each change before the first attempt, and after each with the
+// number of attempts and the last one's error.
+func New(log *slog.Logger, doc agentconfig.Config, noted func(target config.Target, change Change, attempts int, err error)) (
+	n *Notifier, err error,
+) {
+	n = &Notifier{
+		log: log, client: newClient(), proc: "/proc", noted: noted,
+		files: map[string]config.Target{}, pending: map[config.Target]*Change{},
+	}
+	if doc.OnChange != "" {
+		if n.pod, err = config.ParseOnChange(doc.OnChange); err != nil {
+			return nil, fmt.Errorf("onChange: %w", err)
+		}
+	}
+	for _, f := range doc.Files {
+		if f.OnChange != "" {
+			if n.files[f.Path], err = config.ParseOnChange(f.OnChange); err != nil {
+				return nil, fmt.Errorf("file %s: onChange: %w", f.Path, err)
+			}
+		}
+	}
+	return n, nil
 }
 
-// Notify tells target, in the background until ctx ends, and returns at once. A change that comes before the one before
-// is delivered is delivered with it, so that a target hears of the newest and never of an older one after it.
-func (n *Notifier) Notify(ctx context.Context, target config.Target, change Change) {
+// Targets returns all targets of notifications, as the configuration writes them.
+func (n *Notifier) Targets() []string {
+	var all []string
+	if n.pod != (config.Target{}) {
+		all = append(all, n.pod.String())
+	}
+	for _, target := range n.files {
+		all = append(all, target.String())
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// Tell notifies each target, once, of its files of a change. It returns at once.
+func (n *Notifier) Tell(ctx context.Context, change Change) {
+	parts := map[config.Target]*Change{}
+	for _, f := range change.Files {
+		target, own := n.files[f.Path]
+		if !own {
+			target = n.pod
+		}
+		if target == (config.Target{}) {
+			continue
+		}
+		if parts[target] == nil {
+			parts[target] = &Change{At: change.At}
+		}
+		parts[target].Files = append(parts[target].Files, f)
+	}
+	for target, part := range parts {
+		n.notify(ctx, target, *part)
+	}
+}
+
+// notify delivers in the background until ctx ends. A change that comes before the one before is delivered is delivered with it, so
+// that a target is notified of the newest and never of an older one after it.
+func (n *Notifier) notify(ctx context.Context, target config.Target, change Change) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	waiting, busy := n.pending[target]
@@ -103,80 +158,59 @@ func (n *Notifier) Wait() { n.group.Wait() }
 // Counts returns how many attempts have succeeded and failed.
 func (n *Notifier) Counts() (delivered, failed uint64) { return n.delivered.Load(), n.failed.Load() }
 
-// serve delivers until nothing is left for the target.
+// serve delivers until nothing is left for the target, or ctx ends.
 func (n *Notifier) serve(ctx context.Context, target config.Target) {
 	var change Change
-	for failures := 0; ; {
-		switch {
-		case n.take(target, &change):
-			failures = 0 // something new is worth as many attempts again
-			n.noted(target, change, 0, nil)
-		case failures == 0 && n.idle(target):
+	for tried := 0; ctx.Err() == nil; {
+		switch added, left := n.next(target, &change); {
+		case !left:
 			return
-		case failures == 0:
-			continue
+		case added:
+			tried = 0 // something new is worth as many attempts again
+			n.noted(target, change, 0, nil)
 		}
 		err := n.deliver(ctx, target, change)
 		if ctx.Err() != nil {
-			n.forget(target)
-			return
+			break
 		}
-		if err == nil {
+		tried++
+		n.noted(target, change, tried, err)
+		switch {
+		case err == nil:
 			n.delivered.Add(1)
-			n.noted(target, change, failures+1, nil)
 			n.log.Info("notified", logkey.Target, target.String(), logkey.Files, len(change.Files))
-			change, failures = Change{}, 0
-			continue
-		}
-		n.failed.Add(1)
-		failures++
-		n.noted(target, change, failures, err)
-		if failures == attempts {
+			change = Change{}
+		case tried == attempts:
+			n.failed.Add(1)
 			n.log.Error("notification failed; giving up until the next change",
-				logkey.Target, target.String(), logkey.Attempts, failures, logkey.Error, err)
-			change, failures = Change{}, 0
-			continue
-		}
-		wait := pause.UpTo(pause.Doubled(firstPause, failures-1, largest))
-		n.log.Warn("notification failed; trying again",
-			logkey.Target, target.String(), logkey.Attempt, failures, logkey.In, wait.String(), logkey.Error, err)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			n.forget(target)
-			return
+				logkey.Target, target.String(), logkey.Attempts, tried, logkey.Error, err)
+			change = Change{}
+		default:
+			n.failed.Add(1)
+			wait := pause.UpTo(pause.Doubled(firstPause, tried-1, largest))
+			n.log.Warn("notification failed; trying again",
+				logkey.Target, target.String(), logkey.Attempt, tried, logkey.In, wait.String(), logkey.Error, err)
+			pause.Sleep(ctx, wait)
 		}
 	}
-}
-
-// take moves what is pending into change.
-func (n *Notifier) take(target config.Target, change *Change) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	waiting := n.pending[target]
-	if waiting == nil {
-		return false
-	}
-	change.merge(*waiting)
-	n.pending[target] = nil
-	return true
-}
-
-// idle ends the service of a target, unless something came in.
-func (n *Notifier) idle(target config.Target) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.pending[target] != nil {
-		return false
-	}
-	delete(n.pending, target)
-	return true
-}
-
-func (n *Notifier) forget(target config.Target) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.pending, target)
+}
+
+// next adds to a change what came in since, if anything did. If nothing is left to deliver the target's service ends.
+func (n *Notifier) next(target config.Target, change *Change) (added, left bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if waiting := n.pending[target]; waiting != nil {
+		change.merge(*waiting)
+		n.pending[target] = nil
+		return true, true
+	}
+	if change.At.IsZero() {
+		delete(n.pending, target)
+	}
+	return false, !change.At.IsZero()
 }
 
 func (n *Notifier) deliver(ctx context.Context, target config.Target, change Change) error {
@@ -184,65 +218,6 @@ func (n *Notifier) deliver(ctx context.Context, target config.Target, change Cha
 		return n.post(ctx, target.URL, change)
 	}
 	return n.send(signals[target.Signal], target.Process)
-}
-
-// A Router knows which target hears of which files.
-type Router struct {
-	notifier *Notifier
-	pod      config.Target            // hears of all files that have no target of their own; zero: there is none
-	files    map[string]config.Target // by path
-}
-
-// NewRouter returns the Router of a document.
-func NewRouter(n *Notifier, doc agentconfig.Config) (r Router, err error) {
-	r = Router{notifier: n, files: map[string]config.Target{}}
-	if doc.OnChange != "" {
-		if r.pod, err = config.ParseOnChange(doc.OnChange); err != nil {
-			return r, fmt.Errorf("onChange: %w", err)
-		}
-	}
-	for _, f := range doc.Files {
-		if f.OnChange != "" {
-			if r.files[f.Path], err = config.ParseOnChange(f.OnChange); err != nil {
-				return r, fmt.Errorf("file %s: onChange: %w", f.Path, err)
-			}
-		}
-	}
-	return r, nil
-}
-
-// Targets returns all targets of notifications, as the configuration writes them.
-func (r Router) Targets() []string {
-	var all []string
-	if r.pod != (config.Target{}) {
-		all = append(all, r.pod.String())
-	}
-	for _, target := range r.files {
-		all = append(all, target.String())
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// Tell tells each target, once, of its files of a change. It returns at once.
-func (r Router) Tell(ctx context.Context, change Change) {
-	parts := map[config.Target]*Change{}
-	for _, f := range change.Files {
-		target, own := r.files[f.Path]
-		if !own {
-			target = r.pod
-		}
-		if target == (config.Target{}) {
-			continue
-		}
-		if parts[target] == nil {
-			parts[target] = &Change{At: change.At}
-		}
-		parts[target].Files = append(parts[target].Files, f)
-	}
-	for target, part := range parts {
-		r.notifier.Notify(ctx, target, *part)
-	}
 }
 
 // newClient returns a client that stays in the pod: no proxy, no redirects, loopback only, whatever the target is. It keeps no

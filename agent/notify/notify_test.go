@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
 // receiver is a program that receives notifications.
@@ -55,7 +56,8 @@ func (r *receiver) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 func quiet() *Notifier {
-	return New(slog.New(slog.DiscardHandler), func(config.Target, Change, int, error) {})
+	n, _ := New(slog.New(slog.DiscardHandler), agentconfig.Config{}, func(config.Target, Change, int, error) {})
+	return n
 }
 
 func target(t *testing.T, text string) config.Target {
@@ -73,7 +75,7 @@ func TestPost(t *testing.T) {
 	defer server.Close()
 	n := quiet()
 	want := Change{At: time.Unix(1e9, 0).UTC(), Files: []File{{Path: "db.env", Secret: "app/db", Version: "v2", PreviousVersion: "v1"}}}
-	n.Notify(t.Context(), target(t, server.URL+"/-/reload"), want)
+	n.notify(t.Context(), target(t, server.URL+"/-/reload"), want)
 	n.Wait()
 	if got := r.heard(); len(got) != 1 || !reflect.DeepEqual(got[0], want) {
 		t.Errorf("heard %+v", got)
@@ -130,12 +132,12 @@ func TestRetriesEndAndTheNextChangeIsTried(t *testing.T) {
 		n.client.Transport = r
 		to := target(t, "http://127.0.0.1:1/")
 		begun := time.Now()
-		n.Notify(t.Context(), to, change("v2", "v1", "a"))
+		n.notify(t.Context(), to, change("v2", "v1", "a"))
 		n.Wait()
 		if took := time.Since(begun); len(r.heard()) != attempts || took > 31*time.Second {
 			t.Errorf("%d attempts in %s", len(r.heard()), took)
 		}
-		n.Notify(t.Context(), to, change("v3", "v2", "a"))
+		n.notify(t.Context(), to, change("v3", "v2", "a"))
 		n.Wait()
 		if delivered, failed := n.Counts(); delivered != 1 || failed != attempts+2 {
 			t.Errorf("%d delivered, %d failed", delivered, failed)
@@ -155,10 +157,10 @@ func TestChangesCoalesce(t *testing.T) {
 		n := quiet()
 		n.client.Transport = r
 		to := target(t, "http://127.0.0.1:1/")
-		n.Notify(t.Context(), to, change("v2", "v1", "a"))
+		n.notify(t.Context(), to, change("v2", "v1", "a"))
 		synctest.Wait() // the first attempt has failed
-		n.Notify(t.Context(), to, change("v3", "v2", "a", "b"))
-		n.Notify(t.Context(), to, change("v4", "v3", "a"))
+		n.notify(t.Context(), to, change("v3", "v2", "a", "b"))
+		n.notify(t.Context(), to, change("v4", "v3", "a"))
 		n.Wait()
 		if got := versions(r.heard()); got != "v1>v2 v1>v4 v2>v3" {
 			t.Errorf("heard %s", got)
@@ -182,8 +184,8 @@ func TestASlowTargetHoldsUpNobody(t *testing.T) {
 			return quick.RoundTrip(request)
 		})
 		ctx, cancel := context.WithCancel(t.Context())
-		n.Notify(ctx, target(t, "http://127.0.0.1:1/slow"), change("v2", "v1", "a"))
-		n.Notify(ctx, target(t, "http://127.0.0.1:1/quick"), change("v2", "v1", "b"))
+		n.notify(ctx, target(t, "http://127.0.0.1:1/slow"), change("v2", "v1", "a"))
+		n.notify(ctx, target(t, "http://127.0.0.1:1/quick"), change("v2", "v1", "b"))
 		synctest.Wait()
 		if len(quick.heard()) != 1 {
 			t.Errorf("%d calls", len(quick.heard()))
@@ -210,7 +212,7 @@ func TestManyChangesAtOnce(t *testing.T) {
 	for _, path := range []string{"/a", "/b", "/c"} {
 		to := target(t, server.URL+path)
 		for range 50 {
-			group.Go(func() { n.Notify(t.Context(), to, change("v2", "v1", path)) })
+			group.Go(func() { n.notify(t.Context(), to, change("v2", "v1", path)) })
 		}
 	}
 	group.Wait()

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -15,14 +16,14 @@ func TestEachTargetIsToldOnce(t *testing.T) {
 	defer podServer.Close()
 	defer webServer.Close()
 	own := webServer.URL + "/"
-	r, err := NewRouter(quiet(), agentconfig.Config{
+	r, err := New(slog.New(slog.DiscardHandler), agentconfig.Config{
 		OnChange: podServer.URL + "/", Files: []agentconfig.File{{Path: "a", OnChange: own}, {Path: "b"}, {Path: "c", OnChange: own}},
-	})
+	}, func(config.Target, Change, int, error) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Tell(t.Context(), change("v2", "v1", "a", "b", "c", "d"))
-	r.notifier.Wait()
+	r.Wait()
 	for _, want := range []struct {
 		*receiver
 		paths string
@@ -42,7 +43,7 @@ func TestEachTargetIsToldOnce(t *testing.T) {
 	}
 	r.pod = config.Target{}
 	r.Tell(t.Context(), change("v3", "v2", "b", "c"))
-	r.notifier.Wait()
+	r.Wait()
 	if heard := web.heard(); len(pod.heard()) != 1 || len(heard) != 2 || len(heard[1].Files) != 1 {
 		t.Errorf("got a notification of a file without a target, or missed one: %v", heard)
 	}

@@ -76,7 +76,7 @@ func TestSignalGoesToTheEldest(t *testing.T) {
 	_, lines := program(t, name)
 	n := quiet()
 	for range 3 {
-		n.Notify(t.Context(), target(t, "signal:HUP:"+name), Change{})
+		n.notify(t.Context(), target(t, "signal:HUP:"+name), Change{})
 		n.Wait()
 		if line := next(t, lines); line != "parent hangup" {
 			t.Errorf("printed %q", line)

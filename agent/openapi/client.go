@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,12 +26,9 @@ const maxAnswer = 1 << 20
 
 // Settings say how a Client connects.
 type Settings struct {
-	// Roots are what the host may be certified by; nil: the system's.
-	Roots *x509.CertPool
-	// CAFile is a PEM file with more of them, read again when it changes; optional.
-	CAFile string
-	// CALate says that CAFile may come, or become right, later.
-	CALate bool
+	Roots  *x509.CertPool // what the host may be certified by; nil: the system's
+	CAFile string         // a PEM file with more of them, read again when it changes; optional
+	CALate bool           // says that CAFile may come, or become right, later
 
 	ConnectTimeout time.Duration // 0: 3s
 	Timeout        time.Duration // of a whole request; 0: 10s
@@ -42,6 +40,17 @@ type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
+}
+
+// A Refusal is the error document of an answer other than 200; empty if the body is none.
+type Refusal struct{ Code, Message, RequestID string }
+
+// Refusal reads the answer's error document.
+func (a Answer) Refusal() (r Refusal) {
+	if json.Unmarshal(a.Body, &r) != nil {
+		return Refusal{}
+	}
+	return r
 }
 
 // BodyError reports an answer that ended early or is too long.
@@ -191,17 +200,16 @@ func (c *Client) Send(req *http.Request) (Answer, error) {
 	if err != nil {
 		// A connection that died silently would fail the next attempts too: over HTTP/2 a time-out leaves it open.
 		client.CloseIdleConnections()
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err
 		}
-		var network net.Error
-		var way *net.OpError // there was none to the host
-		untrusted := new(tls.CertificateVerificationError)
+		network, _ := errors.AsType[net.Error](err)
+		_, unreached := errors.AsType[*net.OpError](err)
+		_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 		switch {
-		case wrongCA != nil && errors.As(err, &untrusted):
+		case wrongCA != nil && untrusted:
 			err = &CAError{wrongCA, err}
-		case errors.As(err, &network) && network.Timeout() && !errors.As(err, &way) && req.Context().Err() == nil:
+		case network != nil && network.Timeout() && !unreached && req.Context().Err() == nil:
 			err = &SilenceError{req.URL.Host, c.settings.Timeout}
 		}
 		return Answer{}, err

@@ -98,17 +98,9 @@ func propertiesLine(key, value string) (string, error) {
 }
 
 func propertiesRune(out *strings.Builder, r rune) {
-	switch {
-	case r == '\\':
-		out.WriteString(`\\`)
-	case r == '\n':
-		out.WriteString(`\n`)
-	case r == '\r':
-		out.WriteString(`\r`)
-	case r == '\t':
-		out.WriteString(`\t`)
-	case r == '\f':
-		out.WriteString(`\f`)
+	switch i := strings.IndexRune("\\\n\r\t\f", r); {
+	case i >= 0:
+		out.WriteString(`\` + `\nrtf`[i:i+1])
 	case ' ' <= r && r <= '~':
 		out.WriteRune(r)
 	default:

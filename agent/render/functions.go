@@ -37,14 +37,14 @@ var functions = map[string]function{
 	"trim":      {1, 1, text(plain(strings.TrimSpace))},
 	"upper":     {1, 1, text(plain(strings.ToUpper))},
 	"lower":     {1, 1, text(plain(strings.ToLower))},
-	"replace":   {3, 3, replace},   // OLD NEW TEXT: all of them
-	"split":     {2, 2, split},     // SEP TEXT: an object with the parts as _0, _1, …
-	"splitList": {2, 2, splitList}, // SEP TEXT: a list of the parts
-	"join":      {2, 2, join},      // SEP LIST: a text
-	"printf":    {1, many, printf}, // FORMAT VALUE…: %s, %v and %d write a value, %q quotes it, %% is a percent sign
-	"hasKey":    {2, 2, hasKey},    // OBJECT KEY: whether it exists
-	"index":     {2, many, index},  // VALUE KEY…: a key or an item; for keys that are no identifiers: index .db "api-key"
-	"len":       {1, 1, length},    // VALUE: bytes, items or keys
+	"replace":   {3, 3, onTexts(replace)},   // OLD NEW TEXT: all of them
+	"split":     {2, 2, onTexts(split)},     // SEP TEXT: an object with the parts as _0, _1, …
+	"splitList": {2, 2, onTexts(splitList)}, // SEP TEXT: a list of the parts
+	"join":      {2, 2, join},               // SEP LIST: a text
+	"printf":    {1, many, printf},          // FORMAT VALUE…: %s, %v and %d write a value, %q quotes it, %% is a percent sign
+	"hasKey":    {2, 2, hasKey},             // OBJECT KEY: whether it exists
+	"index":     {2, many, index},           // VALUE KEY…: a key or an item; for keys that are no identifiers: index .db "api-key"
+	"len":       {1, 1, length},             // VALUE: bytes, items or keys
 	"not":       {1, 1, func(a []any) (any, error) { return !truth(a[0]), nil }},
 	"and":       {1, many, nil}, // evaluate their arguments themselves
 	"or":        {1, many, nil},

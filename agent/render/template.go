@@ -95,46 +95,47 @@ func (t *template) at(n parse.Node, err error) error {
 func (t *template) check(n parse.Node) error {
 	switch n := n.(type) {
 	case *parse.ListNode:
-		return t.checkList(n)
+		if n == nil { // no else
+			return nil
+		}
+		for _, child := range n.Nodes {
+			if err := t.check(child); err != nil {
+				return err
+			}
+		}
 	case *parse.ActionNode:
-		return t.checkPipe(n.Pipe)
+		return t.check(n.Pipe)
 	case *parse.IfNode:
 		return t.checkBranch(&n.BranchNode)
 	case *parse.WithNode:
 		return t.checkBranch(&n.BranchNode)
 	case *parse.RangeNode:
 		return t.checkBranch(&n.BranchNode)
+	case *parse.PipeNode:
+		for i, command := range n.Cmds {
+			if err := t.checkCommand(command, i > 0); err != nil {
+				return err
+			}
+		}
+	case *parse.ChainNode:
+		return t.check(n.Node)
+	case *parse.IdentifierNode:
+		if err := checkCall(n.Ident, 0); err != nil {
+			return t.at(n, err)
+		}
+	case *parse.NumberNode:
+		if !json.Valid([]byte(n.Text)) { // Go also takes characters, and other ways to write numbers
+			return t.at(n, errors.New("write numbers as JSON does, for example 10 or 1.5"))
+		}
 	case *parse.TemplateNode:
 		return t.at(n, errNested)
 	}
 	return nil
 }
 
-func (t *template) checkList(list *parse.ListNode) error {
-	if list == nil { // no else
-		return nil
-	}
-	for _, n := range list.Nodes {
-		if err := t.check(n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (t *template) checkBranch(b *parse.BranchNode) error {
-	if err := t.checkPipe(b.Pipe); err != nil {
-		return err
-	}
-	if err := t.checkList(b.List); err != nil {
-		return err
-	}
-	return t.checkList(b.ElseList)
-}
-
-func (t *template) checkPipe(pipe *parse.PipeNode) error {
-	for i, command := range pipe.Cmds {
-		if err := t.checkCommand(command, i > 0); err != nil {
+	for _, part := range []parse.Node{b.Pipe, b.List, b.ElseList} {
+		if err := t.check(part); err != nil {
 			return err
 		}
 	}
@@ -156,33 +157,12 @@ func (t *template) checkCommand(command *parse.CommandNode, piped bool) error {
 		return t.at(command, fmt.Errorf("%s is not a function and takes no arguments", arguments[0]))
 	}
 	for _, argument := range arguments {
-		if err := t.checkArgument(argument); err != nil {
+		if err := t.check(argument); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-func (t *template) checkArgument(n parse.Node) error {
-	switch n := n.(type) {
-	case *parse.PipeNode:
-		return t.checkPipe(n)
-	case *parse.ChainNode:
-		return t.checkArgument(n.Node)
-	case *parse.IdentifierNode:
-		if err := checkCall(n.Ident, 0); err != nil {
-			return t.at(n, err)
-		}
-	case *parse.NumberNode:
-		if !isNumber(n.Text) {
-			return t.at(n, errors.New("write numbers as JSON does, for example 10 or 1.5"))
-		}
-	}
-	return nil
-}
-
-// isNumber reports whether text, which Go takes for a number or character, is also one in JSON.
-func isNumber(text string) bool { return json.Valid([]byte(text)) }
 
 // MaxActions is how many bytes of actions, which are between {{ and }}, a template may have, and all templates of a pod together: their
 // parser takes up to a hundred times as much memory.

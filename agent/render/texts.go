@@ -39,35 +39,27 @@ func count(v any) (int, error) {
 	return int(n), nil
 }
 
-func replace(a []any) (any, error) {
-	s, err := texts(a)
-	if err != nil {
-		return nil, err
-	}
+func replace(s []string) (any, error) {
 	if strings.Count(s[2], s[0])*len(s[1])+len(s[2]) > maxOutput {
 		return nil, errLarge
 	}
 	return strings.ReplaceAll(s[2], s[0], s[1]), nil
 }
 
-func splitList(a []any) (any, error) {
-	s, err := texts(a)
-	if err != nil {
-		return nil, err
-	}
+func splitList(s []string) (any, error) {
 	const most = 10_000 // parts take more memory than the text
 	if strings.Count(s[1], s[0]) >= most {
 		return nil, fmt.Errorf("there are more than %d parts", most)
 	}
 	list := []any{}
-	for _, part := range strings.Split(s[1], s[0]) {
+	for part := range strings.SplitSeq(s[1], s[0]) {
 		list = append(list, part)
 	}
 	return list, nil
 }
 
-func split(a []any) (any, error) {
-	list, err := splitList(a)
+func split(s []string) (any, error) {
+	list, err := splitList(s)
 	if err != nil {
 		return nil, err
 	}
@@ -157,15 +149,20 @@ func verbText(verb byte, v any) (string, error) {
 	return s, nil
 }
 
-// text returns a function of one value's text.
-func text(f func(string) (string, error)) func([]any) (any, error) {
+// onTexts returns a function of its arguments' texts.
+func onTexts(f func([]string) (any, error)) func([]any) (any, error) {
 	return func(a []any) (any, error) {
-		s, err := scalar(a[0])
+		s, err := texts(a)
 		if err != nil {
 			return nil, err
 		}
 		return f(s)
 	}
+}
+
+// text returns a function of one value's text.
+func text(f func(string) (string, error)) func([]any) (any, error) {
+	return onTexts(func(s []string) (any, error) { return f(s[0]) })
 }
 
 func plain(f func(string) string) func(string) (string, error) {

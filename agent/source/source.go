@@ -208,8 +208,7 @@ func (s *Source) call(ref kms.Ref, call func() error) error {
 		return err
 	}
 	err := call()
-	var refusal *kms.Error
-	if err == nil || errors.As(err, &refusal) {
+	if _, refused := errors.AsType[*kms.Error](err); err == nil || refused {
 		s.count(err)
 	}
 	s.note(err)
@@ -252,8 +251,7 @@ func (g *gateway) as(ctx context.Context, role string, call func(kms.Credentials
 			return err
 		}
 		err = call(creds.Signing())
-		var refusal *kms.Error
-		if !again || !errors.As(err, &refusal) || refusal.Class() != kms.CredentialsRejected {
+		if refusal, ok := errors.AsType[*kms.Error](err); !again || !ok || refusal.Class() != kms.CredentialsRejected {
 			return err
 		}
 		source.Invalidate(creds)

@@ -63,8 +63,7 @@ func (t *throttle) refuse(ref kms.Ref) error {
 	if !time.Now().Before(t.until) {
 		return nil
 	}
-	var refusal *kms.Error
-	if errors.As(t.last, &refusal) {
+	if refusal, ok := errors.AsType[*kms.Error](t.last); ok {
 		about := *refusal
 		about.Ref = ref
 		return &about
@@ -85,8 +84,7 @@ func (t *throttle) note(err error) {
 	default:
 		// All agents that are refused at that moment get the same answer: the jitter comes on top of it.
 		t.until = time.Now().Add(asked + pause.UpTo(pause.Doubled(firstPause, t.refusals, LongestPause)))
-		var sts *identity.Error
-		if t.refusals > 0 && errors.As(err, &sts) {
+		if _, sts := errors.AsType[*identity.Error](err); sts && t.refusals > 0 {
 			t.until = nextMinute(time.Now().Add(asked), t.refusals)
 		}
 		t.refusals++
@@ -151,8 +149,7 @@ func (t *throttle) save() {
 		return
 	}
 	p := savedPause{Until: t.until, Refusals: t.refusals}
-	var refusal *kms.Error
-	if errors.As(t.last, &refusal) {
+	if refusal, ok := errors.AsType[*kms.Error](t.last); ok {
 		about := *refusal
 		if about.Err != nil { // an interface, which cannot be decoded again
 			about.Message, about.Err = about.Err.Error(), nil

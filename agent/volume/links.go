@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"errors"
 	"io/fs"
 	"path"
 	"slices"
@@ -12,17 +11,11 @@ import (
 func (d *Dir) linkNames(names []string) error {
 	for _, name := range names {
 		target := path.Join(dataLink, name)
-		switch got, err := d.root.Readlink(name); {
-		case err == nil && got == target:
+		if got, err := d.root.Readlink(name); err == nil && got == target {
 			continue
-		case errors.Is(err, fs.ErrNotExist):
-			if err := d.do(func() error { return d.root.Symlink(target, name) }); err != nil {
-				return err
-			}
-		default:
-			if err := d.replaceLink(name, target, nameLink); err != nil {
-				return err
-			}
+		}
+		if err := d.replaceLink(name, target, nameLink); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -39,35 +32,31 @@ func (d *Dir) replaceLink(name, target, temporary string) error {
 // unlinkOthers removes the names at the top that lead through ..data and are not of the set. Anything else there is not ours
 // and stays.
 func (d *Dir) unlinkOthers(names []string) error {
-	entries, err := fs.ReadDir(d.root.FS(), ".")
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		name := e.Name()
-		if target, err := d.root.Readlink(name); err != nil || target != path.Join(dataLink, name) || slices.Contains(names, name) {
-			continue
-		}
-		if err := d.do(func() error { return d.root.Remove(name) }); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.remove(func(e fs.DirEntry) bool {
+		target, err := d.root.Readlink(e.Name())
+		return err == nil && target == path.Join(dataLink, e.Name()) && !slices.Contains(names, e.Name())
+	})
 }
 
 // sweep removes all sets but one, and temporary links.
 func (d *Dir) sweep(keep string) error {
+	return d.remove(func(e fs.DirEntry) bool {
+		set := e.IsDir() && strings.HasPrefix(e.Name(), "..") && e.Name() != keep
+		return set || e.Name() == nextLink || e.Name() == nameLink
+	})
+}
+
+// remove removes what is to go of what is at the top.
+func (d *Dir) remove(goes func(fs.DirEntry) bool) error {
 	entries, err := fs.ReadDir(d.root.FS(), ".")
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		name := e.Name()
-		set := e.IsDir() && strings.HasPrefix(name, "..") && name != keep
-		if !set && name != nextLink && name != nameLink {
+		if !goes(e) {
 			continue
 		}
-		if err := d.do(func() error { return d.root.RemoveAll(name) }); err != nil {
+		if err := d.do(func() error { return d.root.RemoveAll(e.Name()) }); err != nil {
 			return err
 		}
 	}

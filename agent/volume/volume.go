@@ -42,8 +42,7 @@ type File struct {
 // Dir is a directory with one writer.
 type Dir struct {
 	root *os.Root
-	// step is called before each change to the file system. Tests crash or fail there.
-	step func() error
+	step func() error // called before each change to the file system. Tests crash or fail there.
 }
 
 // Open opens an existing directory. Nothing outside it is ever touched, whatever links are in it.

@@ -76,41 +76,37 @@ func fail(err error) {
 
 // run returns an error only if it could not log it itself.
 func run(ctx context.Context, args []string) (int, error) {
-	if len(args) > 0 && kmsagent.Commands()[args[0]] != nil {
-		return runKMSAgent(ctx, args[0], args[1:])
+	name := ""
+	if len(args) > 0 {
+		name = args[0]
 	}
-	if len(args) > 0 && args[0] == commandStatus {
+	wait := len(args) == 2 && name == agentconfig.CommandReady && args[1] == agentconfig.FlagWait
+	switch {
+	case kmsagent.Commands()[name] != nil:
+		return runKMSAgent(ctx, name, args[1:])
+	case name == commandStatus:
 		code, err := printStatus(ctx, args[1:], os.Stdout)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "kms-agent:", err) // not the container's last words: it goes on
 		}
 		return code, nil
-	}
-	if len(args) > 0 && slices.Contains([]string{"help", "--help", "-h"}, args[0]) {
+	case slices.Contains([]string{"help", "--help", "-h"}, name):
 		fmt.Print(usage)
 		return 0, nil
-	}
-	wait := len(args) == 2 && args[0] == agentconfig.CommandReady && args[1] == agentconfig.FlagWait
-	if len(args) != 1 && !wait {
+	case len(args) != 1 && !wait:
 		return exitMisuse, errors.New("say what to do: " + commands)
-	}
-	switch args[0] {
-	case "version", "--version":
+	case name == "version", name == "--version":
 		info, _ := debug.ReadBuildInfo()
 		fmt.Println("kms-agent", info.Main.Version, info.GoVersion)
 		return 0, nil
-	case agentconfig.CommandInit, agentconfig.CommandRun, agentconfig.CommandReady:
-	default:
-		return exitMisuse, fmt.Errorf("%q is not a command: it is %s", args[0], commands)
+	case !slices.Contains([]string{agentconfig.CommandInit, agentconfig.CommandRun, agentconfig.CommandReady}, name):
+		return exitMisuse, fmt.Errorf("%q is not a command: it is %s", name, commands)
 	}
-	if err := refuseLeaks(os.Getenv); err != nil {
-		return exitMisuse, err
-	}
-	doc, err := agentconfig.Read([]byte(os.Getenv(agentconfig.Env)))
+	doc, err := configured()
 	if err != nil {
 		return exitMisuse, err
 	}
-	if args[0] == agentconfig.CommandReady {
+	if name == agentconfig.CommandReady {
 		look := agent.Ready
 		if wait {
 			look = agent.WaitReady
@@ -129,21 +125,29 @@ func run(ctx context.Context, args []string) (int, error) {
 		return exitMisuse, err
 	}
 	work := a.Init
-	if args[0] == agentconfig.CommandRun {
+	if name == agentconfig.CommandRun {
 		work = a.Run
 	}
 	if err := work(ctx); err != nil {
-		log.Error("exiting", logkey.Command, args[0], logkey.Error, a.Explain(err))
+		log.Error("exiting", logkey.Command, name, logkey.Error, a.Explain(err))
 		terminated(terminationLog, status.Text(a.Problems(err)))
 		if agent.Passing(err) {
 			return exitAgain, nil
 		}
 		return exitFailed, nil
 	}
-	if args[0] == agentconfig.CommandInit {
+	if name == agentconfig.CommandInit {
 		initialized(doc, terminationLog)
 	}
 	return 0, nil
+}
+
+// configured returns what this pod's agent is told.
+func configured() (agentconfig.Config, error) {
+	if err := refuseLeaks(os.Getenv); err != nil {
+		return agentconfig.Config{}, err
+	}
+	return agentconfig.Read([]byte(os.Getenv(agentconfig.Env)))
 }
 
 // open returns the agent of this pod.

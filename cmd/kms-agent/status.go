@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -27,10 +26,7 @@ func printStatus(ctx context.Context, args []string, out io.Writer) (int, error)
 	if len(args) > 0 && !slices.Equal(args, []string{"--probe"}) {
 		return exitMisuse, errors.New("kms-agent status takes --probe and nothing else")
 	}
-	if err := refuseLeaks(os.Getenv); err != nil {
-		return exitMisuse, err
-	}
-	doc, err := agentconfig.Read([]byte(os.Getenv(agentconfig.Env)))
+	doc, err := configured()
 	if err != nil {
 		return exitMisuse, err
 	}

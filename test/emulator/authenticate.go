@@ -25,7 +25,7 @@ func (e *Emulator) authenticate(c *call) (session, *problem) {
 	case c.params.Get("Signature") != "":
 		return e.authenticateRPC(c)
 	}
-	return session{}, missingAccessKey()
+	return session{}, missingAccessKey
 }
 
 // authenticateACS3 checks a signature of the V3 style, in the headers.
@@ -33,7 +33,7 @@ func (e *Emulator) authenticateACS3(c *call) (session, *problem) {
 	header := c.request.Header
 	auth, err := acs3.ParseAuthorization(header.Get("Authorization"))
 	if err != nil {
-		return session{}, incompleteSignature()
+		return session{}, incompleteSignature
 	}
 	for _, name := range []string{"x-acs-date", "x-acs-content-sha256"} {
 		if header.Get(name) == "" {
@@ -59,7 +59,7 @@ func (e *Emulator) authenticateACS3(c *call) (session, *problem) {
 // authenticateRPC checks a signature of the RPC style, among the parameters.
 func (e *Emulator) authenticateRPC(c *call) (session, *problem) {
 	if c.params.Get("SignatureMethod") != rpc.Method || c.params.Get("SignatureVersion") != rpc.Version {
-		return session{}, incompleteSignature()
+		return session{}, incompleteSignature
 	}
 	for _, name := range []string{"AccessKeyId", "Timestamp", "SignatureNonce"} {
 		if c.params.Get(name) == "" {
@@ -74,7 +74,7 @@ func (e *Emulator) authenticateRPC(c *call) (session, *problem) {
 		return session{}, p
 	}
 	toSign := rpc.StringToSign(c.request.Method, c.params)
-	if !rpc.Equal(rpc.Sign(caller.secret, toSign), c.params.Get("Signature")) {
+	if !acs3.Equal(rpc.Sign(caller.secret, toSign), c.params.Get("Signature")) {
 		return session{}, wrongSignature(toSign, "")
 	}
 	return e.admit(c, caller, c.params.Get("SignatureNonce"))
@@ -87,7 +87,7 @@ func (e *Emulator) caller(accessKeyID, token string) (session, *problem) {
 	case !ok:
 		return e.sessions.find(accessKeyID, token)
 	case token != "":
-		return session{}, mismatchedToken()
+		return session{}, mismatchedToken
 	}
 	return user, nil
 }
@@ -95,11 +95,11 @@ func (e *Emulator) caller(accessKeyID, token string) (session, *problem) {
 // admit lets the bearer of a right signature in, unless its session is over or the request is a copy.
 func (e *Emulator) admit(c *call, caller session, nonce string) (session, *problem) {
 	if caller.ended(c.now) {
-		return session{}, expiredToken()
+		return session{}, expiredToken
 	}
 	// Only a well signed request uses up its nonce; anyone could burn another's otherwise. It may have none.
 	if nonce != "" && !e.nonces.use(caller.accessKeyID+" "+nonce, c.now) {
-		return session{}, usedNonce()
+		return session{}, usedNonce
 	}
 	return caller, nil
 }
@@ -107,10 +107,10 @@ func (e *Emulator) admit(c *call, caller session, nonce string) (session, *probl
 func checkDate(date string, now time.Time) *problem {
 	t, err := time.Parse(timeFormat, date)
 	if err != nil {
-		return badTimestamp()
+		return badTimestamp
 	}
 	if now.Sub(t).Abs() > maxSkew {
-		return expiredTimestamp()
+		return expiredTimestamp
 	}
 	return nil
 }

@@ -21,23 +21,19 @@ const maxBody = 1 << 20
 
 // call is one request to the cloud, read.
 type call struct {
-	id      string
-	request *http.Request
-	body    []byte
-	host    string
-	service service
-	region  string
-	action  string
-	version string
-	params  url.Values
-	// instance is the ID of the KMS instance that was called, if it was one's gateway.
-	instance string
-	// protobuf is set if the call and its answer are in the instance gateway's own format, not the OpenAPI's.
-	protobuf bool
-	// now is the time of the call's arrival by the cloud's clock.
-	now time.Time
-	// caller is whose the signature is; zero for unsigned operations.
-	caller session
+	id       string
+	request  *http.Request
+	body     []byte
+	host     string
+	service  service
+	region   string
+	action   string
+	version  string
+	params   url.Values
+	instance string    // the ID of the KMS instance that was called, if it was one's gateway
+	protobuf bool      // set if the call and its answer are in the instance gateway's own format, not the OpenAPI's
+	now      time.Time // the time of the call's arrival by the cloud's clock
+	caller   session   // whose the signature is; zero for unsigned operations
 }
 
 // newCall reads a request in either style: action and version in x-acs- headers (V3), or as parameters (RPC).
@@ -46,10 +42,10 @@ func (e *Emulator) newCall(w http.ResponseWriter, r *http.Request, instance stri
 	c := &call{id: requestID(), request: r, host: hostname(r.Host), now: e.clock(), instance: instance}
 	var err error
 	if c.body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
-		return c, unreadableRequest()
+		return c, unreadableRequest
 	}
 	if c.params, err = url.ParseQuery(r.URL.RawQuery); err != nil {
-		return c, unreadableRequest()
+		return c, unreadableRequest
 	}
 	switch media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media {
 	case protobufType:
@@ -57,7 +53,7 @@ func (e *Emulator) newCall(w http.ResponseWriter, r *http.Request, instance stri
 	case "application/x-www-form-urlencoded":
 		form, err := url.ParseQuery(string(c.body))
 		if err != nil {
-			return c, unreadableRequest()
+			return c, unreadableRequest
 		}
 		for name, values := range form {
 			c.params[name] = append(c.params[name], values...)
@@ -86,7 +82,7 @@ func (e *Emulator) newCall(w http.ResponseWriter, r *http.Request, instance stri
 // operation finds what the call asks for.
 func (c *call) operation() (operation, *problem) {
 	if !allowedMethod(c.request.Method) {
-		return operation{}, unsupportedMethod()
+		return operation{}, unsupportedMethod
 	}
 	op, ok := operations[c.service][c.action]
 	if c.instance != "" && c.action != "GetSecretValue" {
@@ -95,9 +91,9 @@ func (c *call) operation() (operation, *problem) {
 	}
 	switch {
 	case !ok || c.request.URL.Path != "/" && c.request.URL.Path != "":
-		return operation{}, invalidAction()
+		return operation{}, invalidAction
 	case c.version != versions[c.service]:
-		return operation{}, invalidVersion()
+		return operation{}, invalidVersion
 	}
 	return op, nil
 }

@@ -14,14 +14,10 @@ const CodeOK = "OK"
 
 // Call is what calls are counted by.
 type Call struct {
-	// Action as in GetSecretValue.
-	Action string `json:"action"`
-	// Secret is the short name of the secret asked for; of several, as in "a,b".
-	Secret string `json:"secret,omitempty"`
-	// Role is the ARN of the role to assume, or of the role of the caller.
-	Role string `json:"role,omitempty"`
-	// Code is the error code answered, OK for success, or Hang or Cut for those faults.
-	Code string `json:"code"`
+	Action string `json:"action"`           // as in GetSecretValue
+	Secret string `json:"secret,omitempty"` // the short name of the secret asked for; of several, as in "a,b"
+	Role   string `json:"role,omitempty"`   // the ARN of the role to assume, or of the role of the caller
+	Code   string `json:"code"`             // the error code answered, OK for success, or Hang or Cut for those faults
 }
 
 // CallCount is how many calls were alike.

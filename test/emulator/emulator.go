@@ -113,8 +113,7 @@ func unique[T any](kind, arn string, taken map[string]T) error {
 
 // operation is one API of one service.
 type operation struct {
-	// signed operations are refused without the signature of a session.
-	signed bool
+	signed bool // refused without the signature of a session
 	serve  func(*Emulator, context.Context, *call) (any, *problem)
 }
 

@@ -26,33 +26,26 @@ const (
 // Fault makes calls go wrong. It strikes the calls that match Action and Secret; of several faults that match, the one
 // added first strikes alone.
 type Fault struct {
-	// ID is given when the fault is added.
-	ID string `json:"id,omitempty"`
+	ID string `json:"id,omitempty"` // given when the fault is added
 	// Action to strike, as in GetSecretValue; * stands for any characters, as in *GetSecretValue for both of KMS's. Default: all.
 	Action string `json:"action,omitempty"`
 	// Secret to strike, by its short name, also a call that asks for others too. Default: all calls, those of STS too.
 	Secret string `json:"secret,omitempty"`
-	// Count is how many calls it strikes before it is gone. Default: all, until it is removed.
-	Count int `json:"count,omitempty"`
+	Count  int    `json:"count,omitempty"` // how many calls it strikes before it is gone. Default: all, until it is removed.
 
 	// Status and Code are answered instead of the truth. Given one, the other has a default: the code's usual status,
 	// else 400; for a status of 500 and above ServiceUnavailableTemporary, else Throttling.User.
-	Status int    `json:"status,omitempty"`
-	Code   string `json:"code,omitempty"`
-	// Message goes with Code. Default: a text that names the fault.
-	Message string `json:"message,omitempty"`
-	// Body is sent as it is instead of an error document, with Status (default 200).
-	Body string `json:"body,omitempty"`
-	// RetryAfter is sent as the header of that name, in whole seconds.
-	RetryAfter Duration `json:"retryAfter,omitempty"`
-	// Latency is added before the answer.
-	Latency Duration `json:"latency,omitempty"`
+	Status     int      `json:"status,omitempty"`
+	Code       string   `json:"code,omitempty"`
+	Message    string   `json:"message,omitempty"`    // goes with Code. Default: a text that names the fault.
+	Body       string   `json:"body,omitempty"`       // sent as it is instead of an error document, with Status (default 200)
+	RetryAfter Duration `json:"retryAfter,omitempty"` // sent as the header of that name, in whole seconds
+	Latency    Duration `json:"latency,omitempty"`    // added before the answer
 	// Hang sends nothing, or half of the body, until the client gives up or the fault is removed: "headers" or "body".
 	Hang string `json:"hang,omitempty"`
 	// Cut closes the connection instead of sending anything, or after half of the body: "headers" or "body".
-	Cut string `json:"cut,omitempty"`
-	// MaxQPS lets so many calls pass in any second and answers the others as the service throttles.
-	MaxQPS int `json:"maxQPS,omitempty"`
+	Cut    string `json:"cut,omitempty"`
+	MaxQPS int    `json:"maxQPS,omitempty"` // lets so many calls pass in any second and answers the others as the service throttles
 	// ClockSkew is how far the cloud's clock is ahead of the caller's for the call; negative for behind.
 	ClockSkew Duration `json:"clockSkew,omitempty"`
 }

@@ -65,7 +65,7 @@ func (e *Emulator) secretValue(c *call, r secretRequest) (any, *problem) {
 	// A region's endpoint knows that region's secrets only. Whether RAM or KMS is asked first about a secret that
 	// does not exist is UNVERIFIED.
 	if !ok || s.Region != c.region {
-		return nil, noResource()
+		return nil, noResource
 	}
 	for _, action := range c.actions() {
 		if p := e.authorize(c.caller, action, &s); p != nil {
@@ -101,7 +101,7 @@ func (s *Secret) version(id, stage string) (Version, *problem) {
 	if s.managed() {
 		id = "" // documented: ignored
 		if stage != "" && stage != stageCurrent && stage != stagePrevious {
-			return Version{}, badKMSParameter()
+			return Version{}, badKMSParameter
 		}
 	}
 	if id == "" && stage == "" {
@@ -111,7 +111,7 @@ func (s *Secret) version(id, stage string) (Version, *problem) {
 		return (id == "" || v.ID == id) && (stage == "" || slices.Contains(v.Stages, stage))
 	})
 	if i < 0 {
-		return Version{}, noResource()
+		return Version{}, noResource
 	}
 	return s.Versions[i], nil
 }
@@ -164,7 +164,7 @@ func boolean(text string) (bool, *problem) {
 	case "true":
 		return true, nil
 	}
-	return false, badKMSParameter()
+	return false, badKMSParameter
 }
 
 func date(t time.Time) string {
@@ -174,9 +174,10 @@ func date(t time.Time) string {
 	return stamp(t)
 }
 
-func noResource() *problem {
-	return problemf(http.StatusNotFound, "Forbidden.ResourceNotFound", "Resource not found.")
-}
+var (
+	noResource      = problemf(http.StatusNotFound, "Forbidden.ResourceNotFound", "Resource not found.")
+	badKMSParameter = problemf(http.StatusBadRequest, "InvalidParameter", "The specified parameter is not valid.")
+)
 
 func noPermission(caller session, action string, decision policy.Decision, policyType string) *problem {
 	p := problemf(http.StatusForbidden, "Forbidden.NoPermission", "This operation is forbidden by permission system.")
@@ -186,10 +187,6 @@ func noPermission(caller session, action string, decision policy.Decision, polic
 
 func missingKMSParameter(name string) *problem {
 	return problemf(http.StatusBadRequest, "MissingParameter", "The parameter  %s  needed but no provided.", name)
-}
-
-func badKMSParameter() *problem {
-	return problemf(http.StatusBadRequest, "InvalidParameter", "The specified parameter is not valid.")
 }
 
 const (
@@ -221,13 +218,13 @@ func (e *Emulator) batchGetSecretValue(_ context.Context, c *call) (any, *proble
 	}
 	list := c.batch()
 	if len(list) == 0 || len(list) > maxBatch {
-		return nil, badKMSParameter()
+		return nil, badKMSParameter
 	}
 	a := batchAnswer{RequestID: c.id, SecretValues: []any{}, Errors: []batchError{}}
 	seen := map[string]bool{}
 	for _, r := range list {
 		if r.SecretName == "" || seen[r.arn(c)] {
-			return nil, badKMSParameter()
+			return nil, badKMSParameter
 		}
 		seen[r.arn(c)] = true
 		value, p := e.secretValue(c, r)

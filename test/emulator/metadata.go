@@ -53,28 +53,19 @@ func (m *metadata) valid(token string, now time.Time) bool {
 func (e *Emulator) Metadata() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &call{id: requestID(), request: r, host: hostname(r.Host), now: e.clock()}
-		serve := e.metadataOperation(c)
+		serve := func() answer { return plain(c, http.StatusNotFound, "404 - Not Found") }
+		role, credentials := strings.CutPrefix(r.URL.Path, nodeCredentials)
+		switch {
+		case r.URL.IsAbs() && r.URL.Hostname() != metadataHost:
+		case r.Method == http.MethodPut && r.URL.Path == "/latest/api/token":
+			c.action, serve = "GetMetadataToken", func() answer { return e.giveMetadataToken(c) }
+		case r.Method == http.MethodGet && credentials && role == "":
+			c.action, serve = "GetNodeRole", func() answer { return e.showNodeRole(c) }
+		case r.Method == http.MethodGet && credentials:
+			c.action, serve = "GetNodeCredentials", func() answer { return e.giveNodeCredentials(c, role) }
+		}
 		e.finish(w, r, c, serve)
 	})
-}
-
-func (e *Emulator) metadataOperation(c *call) func() answer {
-	r := c.request
-	role, credentials := strings.CutPrefix(r.URL.Path, nodeCredentials)
-	var serve func() answer
-	switch {
-	case r.URL.IsAbs() && r.URL.Hostname() != metadataHost:
-	case r.Method == http.MethodPut && r.URL.Path == "/latest/api/token":
-		c.action, serve = "GetMetadataToken", func() answer { return e.giveMetadataToken(c) }
-	case r.Method == http.MethodGet && credentials && role == "":
-		c.action, serve = "GetNodeRole", func() answer { return e.showNodeRole(c) }
-	case r.Method == http.MethodGet && credentials:
-		c.action, serve = "GetNodeCredentials", func() answer { return e.giveNodeCredentials(c, role) }
-	}
-	if serve == nil {
-		return func() answer { return plain(c, http.StatusNotFound, "404 - Not Found") }
-	}
-	return serve
 }
 
 func (e *Emulator) giveMetadataToken(c *call) answer {

@@ -59,56 +59,36 @@ func problemf(status int, code, format string, args ...any) *problem {
 	return &problem{status: status, code: code, message: fmt.Sprintf(format, args...)}
 }
 
-// Refusals of the gateway that stands before all services.
-func invalidAction() *problem {
-	return problemf(http.StatusNotFound, "InvalidAction.NotFound", "Specified api is not found, please check your url and method.")
-}
-
-// invalidVersion: the status is UNVERIFIED.
-func invalidVersion() *problem {
-	return problemf(http.StatusBadRequest, "InvalidVersion", "Specified parameter Version is not valid.")
-}
-
-func unsupportedMethod() *problem {
-	return problemf(http.StatusForbidden, "UnsupportedHTTPMethod", "This http method is not supported.")
-}
-
-// unreadableRequest: code and status are UNVERIFIED.
-func unreadableRequest() *problem {
-	return problemf(http.StatusBadRequest, "InvalidParameter", "The request's query or body cannot be read.")
-}
+var (
+	// Refusals of the gateway that stands before all services.
+	invalidAction = problemf(http.StatusNotFound, "InvalidAction.NotFound", "Specified api is not found, please check your url and method.")
+	// The status is UNVERIFIED.
+	invalidVersion    = problemf(http.StatusBadRequest, "InvalidVersion", "Specified parameter Version is not valid.")
+	unsupportedMethod = problemf(http.StatusForbidden, "UnsupportedHTTPMethod", "This http method is not supported.")
+	// Code and status are UNVERIFIED.
+	unreadableRequest = problemf(http.StatusBadRequest, "InvalidParameter", "The request's query or body cannot be read.")
+	// The status is UNVERIFIED.
+	missingAccessKey    = problemf(http.StatusBadRequest, "MissingAccessKeyId", "AccessKeyId is mandatory for this action.")
+	incompleteSignature = problemf(http.StatusBadRequest, "IncompleteSignature", "The request signature does not conform to Aliyun standards.")
+	badTimestamp        = problemf(http.StatusBadRequest, "InvalidTimeStamp.Format",
+		"Specified time stamp or date value is not well formatted.")
+	expiredTimestamp = problemf(http.StatusBadRequest, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
+	usedNonce        = problemf(http.StatusBadRequest, "SignatureNonceUsed", "Specified signature nonce was used already.")
+	unknownAccessKey = problemf(http.StatusNotFound, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
+	missingToken     = problemf(http.StatusBadRequest, "MissingSecurityToken", "SecurityToken is mandatory for this action.")
+	malformedToken   = problemf(http.StatusBadRequest, "InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed.")
+	mismatchedToken  = problemf(http.StatusBadRequest, "InvalidSecurityToken.MismatchWithAccessKey",
+		"Specified SecurityToken mismatch with the AccessKey.")
+	// The gateway's table says 400, the pages of some products 403.
+	expiredToken = problemf(http.StatusBadRequest, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
+)
 
 // Refusals of the signature (ACS3) and of the session token that goes with it.
-
-// missingAccessKey: the status is UNVERIFIED.
-func missingAccessKey() *problem {
-	return problemf(http.StatusBadRequest, "MissingAccessKeyId", "AccessKeyId is mandatory for this action.")
-}
-
-func incompleteSignature() *problem {
-	return problemf(http.StatusBadRequest, "IncompleteSignature", "The request signature does not conform to Aliyun standards.")
-}
 
 // missingHeader: that the gateway uses this code for a missing x-acs- header is UNVERIFIED.
 func missingHeader(name string) *problem {
 	return problemf(http.StatusBadRequest, "MissingParameter",
 		"The input parameter %q that is mandatory for processing this request is not supplied.", name)
-}
-
-func badTimestamp() *problem {
-	return problemf(http.StatusBadRequest, "InvalidTimeStamp.Format", "Specified time stamp or date value is not well formatted.")
-}
-
-func expiredTimestamp() *problem {
-	return problemf(http.StatusBadRequest, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
-}
-
-func usedNonce() *problem {
-	return problemf(http.StatusBadRequest, "SignatureNonceUsed", "Specified signature nonce was used already.")
-}
-
-func unknownAccessKey() *problem {
-	return problemf(http.StatusNotFound, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
 }
 
 // wrongSignature quotes what the gateway hashed, as the real one does. That text holds the session token: clients must
@@ -117,22 +97,4 @@ func wrongSignature(stringToSign, canonicalRequest string) *problem {
 	return problemf(http.StatusBadRequest, "SignatureDoesNotMatch",
 		"Specified signature does not match our calculation. server StringToSign is [%s] server CanonicalRequest is [%s]",
 		stringToSign, canonicalRequest)
-}
-
-func missingToken() *problem {
-	return problemf(http.StatusBadRequest, "MissingSecurityToken", "SecurityToken is mandatory for this action.")
-}
-
-func malformedToken() *problem {
-	return problemf(http.StatusBadRequest, "InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed.")
-}
-
-func mismatchedToken() *problem {
-	return problemf(http.StatusBadRequest, "InvalidSecurityToken.MismatchWithAccessKey",
-		"Specified SecurityToken mismatch with the AccessKey.")
-}
-
-// expiredToken: the gateway's table says 400, the pages of some products 403.
-func expiredToken() *problem {
-	return problemf(http.StatusBadRequest, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
 }

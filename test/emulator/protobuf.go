@@ -22,7 +22,7 @@ func (e *Emulator) readProtobuf(c *call) *problem {
 	c.action, c.version = header.Get("x-kms-apiname"), header.Get("x-kms-apiversion")
 	switch {
 	case c.instance == "": // the shared gateway does not know it
-		return invalidAction()
+		return invalidAction
 	case c.action != "GetSecretValue":
 		return problemf(http.StatusBadRequest, "InvalidApiName", "The API name is invalid.")
 	case c.version != clientKeyVersion:
@@ -35,7 +35,7 @@ func (e *Emulator) readProtobuf(c *call) *problem {
 		var f field
 		var ok bool
 		if f, rest, ok = readField(rest); !ok {
-			return unreadableRequest()
+			return unreadableRequest
 		}
 		switch {
 		case names[f.number] != "" && f.kind == lengthDelimited:

@@ -31,17 +31,13 @@ var secretName = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{1,192}$`)
 
 // Secret is a KMS secret. Its ARN is acs:kms:<region>:<account>:secret/<name>.
 type Secret struct {
-	Account string `yaml:"account" json:"account,omitempty"`
-	Region  string `yaml:"region" json:"region,omitempty"`
-	Name    string `yaml:"name" json:"name"`
-	// Type is Generic (default), Rds, RAMCredentials, ECS, PolarDB or Redis.
-	Type string `yaml:"type" json:"type,omitempty"`
-	// Tags are what conditions on kms:tag/<key> look at; at most 20.
-	Tags map[string]string `yaml:"tags" json:"tags,omitempty"`
-	// Value of the only version, v1, for a secret that lists none.
-	Value `yaml:",inline"`
-	// Versions in the order of their creation.
-	Versions []Version `yaml:"versions" json:"versions,omitempty"`
+	Account  string            `yaml:"account" json:"account,omitempty"`
+	Region   string            `yaml:"region" json:"region,omitempty"`
+	Name     string            `yaml:"name" json:"name"`
+	Type     string            `yaml:"type" json:"type,omitempty"` // Generic (default), Rds, RAMCredentials, ECS, PolarDB or Redis
+	Tags     map[string]string `yaml:"tags" json:"tags,omitempty"` // what conditions on kms:tag/<key> look at; at most 20
+	Value    `yaml:",inline"`  // of the only version, v1, for a secret that lists none
+	Versions []Version         `yaml:"versions" json:"versions,omitempty"` // in the order of their creation
 	// ExtendedConfig is JSON text, answered for managed secrets when FetchExtendedConfig is set.
 	ExtendedConfig string `yaml:"extendedConfig" json:"extendedConfig,omitempty"`
 	// AutomaticRotation of a managed secret: Enabled, Disabled (default) or Invalid.
@@ -56,8 +52,7 @@ type Secret struct {
 
 // Version is one value of a secret.
 type Version struct {
-	// ID is unique within the secret. Default: v1, v2 and so on.
-	ID string `yaml:"id" json:"id,omitempty"`
+	ID string `yaml:"id" json:"id,omitempty"` // unique within the secret. Default: v1, v2 and so on.
 	// Stages are labels of which each sits on one version. Default: ACSCurrent for the last version and
 	// ACSPrevious for the one before.
 	Stages []string `yaml:"stages" json:"stages,omitempty"`

@@ -29,9 +29,8 @@ type session struct {
 	roleName    string
 	name        string
 	account     string
-	expires     time.Time // zero for keys, which do not end
-	// narrowed is the Policy parameter of the request: the session may do what the role and it both allow.
-	narrowed *policy.Document
+	expires     time.Time        // zero for keys, which do not end
+	narrowed    *policy.Document // the Policy parameter of the request: the session may do what the role and it both allow
 
 	user  string       // ARN of the RAM user whose access key it is
 	point *accessPoint // whose client key it is
@@ -97,15 +96,15 @@ func (s *sessions) find(accessKeyID, token string) (session, *problem) {
 	found, ok := s.byKey[accessKeyID]
 	switch {
 	case !ok:
-		return session{}, unknownAccessKey()
+		return session{}, unknownAccessKey
 	case token == "":
-		return session{}, missingToken()
+		return session{}, missingToken
 	case token == found.token:
 		return found, nil
 	case s.byToken[token] != "":
-		return session{}, mismatchedToken()
+		return session{}, mismatchedToken
 	default:
-		return session{}, malformedToken()
+		return session{}, malformedToken
 	}
 }
 
@@ -181,7 +180,7 @@ func checkSessionParameters(c *call) (narrowed *policy.Document, p *problem) {
 	name := c.params.Get("RoleSessionName")
 	switch {
 	case name == "":
-		return nil, missingSessionName()
+		return nil, missingSessionName
 	case !roleSessionName.MatchString(name):
 		return nil, badSTSParameter("RoleSessionName", "The parameter RoleSessionName is wrongly formed.")
 	case !anyRoleARN.MatchString(c.params.Get("RoleArn")):
@@ -212,9 +211,7 @@ func duration(text string, maximum int) (int, *problem) {
 	return seconds, nil
 }
 
-func missingSessionName() *problem {
-	return problemf(http.StatusBadRequest, "MissingRoleSessionName", "RoleSessionName is mandatory for this action.")
-}
+var missingSessionName = problemf(http.StatusBadRequest, "MissingRoleSessionName", "RoleSessionName is mandatory for this action.")
 
 // id returns a number like those of RAM, made of the ARN so that it is the same in every run.
 func (r role) id() string {

@@ -14,8 +14,7 @@ type strike struct {
 	fault     Fault
 	throttled bool
 	skew      time.Duration
-	// removed lets a hanging call go.
-	removed <-chan struct{}
+	removed   <-chan struct{} // lets a hanging call go
 }
 
 // strike picks the fault for a call and counts it.

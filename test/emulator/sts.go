@@ -70,7 +70,7 @@ func (e *Emulator) trusting(ctx context.Context, c *call) (role, oidc.Claims, *p
 	providerARN := c.params.Get("OIDCProviderArn")
 	provider, ok := e.ram.provider(providerARN)
 	if !ok {
-		return role{}, oidc.Claims{}, noOIDCProvider()
+		return role{}, oidc.Claims{}, noOIDCProvider
 	}
 	claims, err := provider.Verify(ctx, c.params.Get("OIDCToken"), c.now)
 	if err != nil {
@@ -106,9 +106,9 @@ func checkAssumeParameters(c *call) (narrowed *policy.Document, p *problem) {
 	token := len(c.params.Get("OIDCToken"))
 	switch {
 	case !anyProviderARN.MatchString(c.params.Get("OIDCProviderArn")):
-		return nil, badProviderARN()
+		return nil, badProviderARN
 	case token < minTokenLength || token > maxTokenLength:
-		return nil, invalidToken()
+		return nil, invalidToken
 	}
 	return narrowed, nil
 }
@@ -129,23 +129,17 @@ func refusedToken(err error, provider oidc.Provider) *problem {
 		return problemf(http.StatusUnauthorized, prefix+"IssuerConfigurationBroken",
 			"Get public keys from OIDC Provider failed, the issuer is %s.", provider.Issuer)
 	default:
-		return invalidToken()
+		return invalidToken
 	}
 }
 
-// invalidToken: the code is known from the SDKs' tests, message and status are UNVERIFIED.
-func invalidToken() *problem {
-	return problemf(http.StatusUnauthorized, "AuthenticationFail.OIDCToken.Invalid", "The OIDC Token is invalid.")
-}
-
-// noOIDCProvider, badProviderARN and notTrusted: the status is UNVERIFIED.
-func noOIDCProvider() *problem {
-	return problemf(http.StatusForbidden, "AuthenticationFail.NoPermission", "No such OIDC Provider registered.")
-}
-
-func badProviderARN() *problem {
-	return problemf(http.StatusForbidden, "AuthenticationFail.NoPermission", "Parameter OIDCProviderArn is not valid")
-}
+var (
+	// The code is known from the SDKs' tests, message and status are UNVERIFIED.
+	invalidToken = problemf(http.StatusUnauthorized, "AuthenticationFail.OIDCToken.Invalid", "The OIDC Token is invalid.")
+	// The status of the next two, and of notTrusted, is UNVERIFIED.
+	noOIDCProvider = problemf(http.StatusForbidden, "AuthenticationFail.NoPermission", "No such OIDC Provider registered.")
+	badProviderARN = problemf(http.StatusForbidden, "AuthenticationFail.NoPermission", "Parameter OIDCProviderArn is not valid")
+)
 
 func notTrusted(r role, subject string, decision policy.Decision) *problem {
 	p := problemf(http.StatusForbidden, "AuthenticationFail.NoPermission", "There is no permission")

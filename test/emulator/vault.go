@@ -26,12 +26,6 @@ func (v *vault) get(arn string) (Secret, bool) {
 	return s, ok
 }
 
-func (v *vault) put(s Secret) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.secrets[s.arn()] = s
-}
-
 func (v *vault) change(arn string, f func(*Secret) error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -52,7 +46,9 @@ func (e *Emulator) PutSecret(s Secret) error {
 	if err := s.complete(e.defaults, e.clock()); err != nil {
 		return err
 	}
-	e.vault.put(s)
+	e.vault.mu.Lock()
+	defer e.vault.mu.Unlock()
+	e.vault.secrets[s.arn()] = s
 	return nil
 }
 

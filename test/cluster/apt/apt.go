@@ -15,8 +15,7 @@ import (
 // A Need is a file that a command requires, and the package that has it.
 type Need struct {
 	Package string
-	// File is a program's name, looked up on PATH and in the sbin directories, or the absolute path or glob of a file.
-	File string
+	File    string // a program's name, looked up on PATH and in the sbin directories, or the absolute path or glob of a file
 }
 
 // Present reports whether the machine has the file.

@@ -122,32 +122,12 @@ func canonicalPath(escaped string) string {
 }
 
 func canonicalQuery(query url.Values) string {
-	names := make([]string, 0, len(query))
-	for name := range query {
-		names = append(names, name)
+	for _, values := range query {
+		slices.Sort(values)
 	}
-	slices.Sort(names)
-	var pairs []string
-	for _, name := range names {
-		values := slices.Sorted(slices.Values(query[name]))
-		for _, value := range values {
-			pairs = append(pairs, Escape(name)+"="+Escape(value))
-		}
-	}
-	return strings.Join(pairs, "&")
+	return strings.ReplaceAll(query.Encode(), "+", "%20")
 }
 
 // Escape percent-encodes all but the unreserved characters of RFC 3986, as both generations of Alibaba Cloud's
-// signatures ask. Neither function of net/url does exactly that.
-func Escape(s string) string {
-	const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~"
-	var b strings.Builder
-	for _, c := range []byte(s) {
-		if strings.IndexByte(unreserved, c) >= 0 {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	return b.String()
-}
+// signatures ask.
+func Escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }

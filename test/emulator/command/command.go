@@ -18,19 +18,25 @@ import (
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
+
+	cloud control.Client // of commands that control one
 }
 
 // subcommand does one thing.
 type subcommand struct {
-	name string
-	// operands as the usage shows them: [optional] and repeated... ones last.
-	operands string
+	name     string
+	operands string // as the usage shows them: [optional] and repeated... ones last.
 	about    string
-	// setup declares the flags and returns what to do once they are parsed.
-	setup func(*flag.FlagSet) runner
+	controls bool                       // a running emulator, which a flag names
+	setup    func(*flag.FlagSet) runner // declares the flags and returns what to do once they are parsed
 }
 
 type runner func(ctx context.Context, s Streams, operands []string) error
+
+// plain is the setup of a command without flags of its own.
+func plain(run runner) func(*flag.FlagSet) runner {
+	return func(*flag.FlagSet) runner { return run }
+}
 
 const about = `kms-emulator answers as Alibaba Cloud's STS and KMS do.
 
@@ -86,6 +92,9 @@ func (c subcommand) run(ctx context.Context, s Streams, args []string) error {
 		flags.PrintDefaults()
 	}
 	run := c.setup(flags)
+	if c.controls {
+		flags.StringVar(&s.cloud.URL, "control", "http://127.0.0.1:8090", "`address` of the control API")
+	}
 	// Operands may stand before the flags, as people write them; package flag wants them behind.
 	var operands []string
 	for {
@@ -110,10 +119,4 @@ func (c subcommand) run(ctx context.Context, s Streams, args []string) error {
 		return fmt.Errorf("%s: want %s", c.name, cmp.Or(c.operands, "no operands"))
 	}
 	return run(ctx, s, operands)
-}
-
-// controlFlag declares where the emulator to control is.
-func controlFlag(flags *flag.FlagSet) func() control.Client {
-	url := flags.String("control", "http://127.0.0.1:8090", "`address` of the control API")
-	return func() control.Client { return control.Client{URL: *url} }
 }

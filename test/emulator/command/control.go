@@ -20,31 +20,32 @@ import (
 // controlCommands talk to the control API of a running emulator: its image has no shell and no curl, so that
 // "kubectl exec deploy/kms-emulator -- /kms-emulator rotate NAME --value=…" is all that is needed.
 func controlCommands() []subcommand {
-	return []subcommand{
+	commands := []subcommand{
 		{name: "put-secret", operands: "NAME", about: "create or replace a secret", setup: putSecretCommand},
 		{name: "rotate", operands: "NAME", about: "give a secret a new version", setup: rotateCommand},
-		{name: "tag", operands: "NAME [key=value]...", about: "replace a secret's tags", setup: tagCommand},
-		{name: "delete-secret", operands: "NAME", about: "delete a secret at once", setup: deleteSecretCommand},
+		{name: "tag", operands: "NAME [key=value]...", about: "replace a secret's tags", setup: plain(tag)},
+		{name: "delete-secret", operands: "NAME", about: "delete a secret at once", setup: plain(deleteSecret)},
 		{name: "secrets", about: "list the secrets, without values", setup: secretsCommand},
-		{name: "put-role", about: "create or replace a role, given as JSON in the input", setup: putRoleCommand},
-		{name: "expire-sessions", about: "end all sessions that STS gave out", setup: expireCommand},
+		{name: "put-role", about: "create or replace a role, given as JSON in the input", setup: plain(putRole)},
+		{name: "expire-sessions", about: "end all sessions that STS gave out", setup: plain(expire)},
 		{name: "calls", about: "show how often what was called", setup: callsCommand},
 		{name: "fault", about: "make calls go wrong", setup: faultCommand},
-		{name: "faults", about: "list the faults that still strike", setup: faultsCommand},
-		{name: "remove-fault", operands: "ID", about: "remove a fault", setup: removeFaultCommand},
-		{name: "reset", about: "remove all faults and count calls anew", setup: resetCommand},
+		{name: "faults", about: "list the faults that still strike", setup: plain(faults)},
+		{name: "remove-fault", operands: "ID", about: "remove a fault", setup: plain(removeFault)},
+		{name: "reset", about: "remove all faults and count calls anew", setup: plain(reset)},
 	}
+	for i := range commands {
+		commands[i].controls = true
+	}
+	return commands
 }
 
-func expireCommand(flags *flag.FlagSet) runner {
-	client := controlFlag(flags)
-	return func(ctx context.Context, _ Streams, _ []string) error { return client().ExpireSessions(ctx) }
-}
+func expire(ctx context.Context, s Streams, _ []string) error { return s.cloud.ExpireSessions(ctx) }
 
 func callsCommand(flags *flag.FlagSet) runner {
-	client, output := controlFlag(flags), outputFlag(flags)
+	output := outputFlag(flags)
 	return func(ctx context.Context, s Streams, _ []string) error {
-		counts, err := client().Calls(ctx)
+		counts, err := s.cloud.Calls(ctx)
 		if err != nil {
 			return err
 		}
@@ -58,7 +59,6 @@ func callsCommand(flags *flag.FlagSet) runner {
 }
 
 func faultCommand(flags *flag.FlagSet) runner {
-	client := controlFlag(flags)
 	var f emulator.Fault
 	flags.StringVar(&f.Action, "action", "", "strike this `action` only, as in GetSecretValue, or *GetSecretValue for BatchGetSecretValue too")
 	flags.StringVar(&f.Secret, "secret", "", "strike calls for this secret's `name` only")
@@ -74,7 +74,7 @@ func faultCommand(flags *flag.FlagSet) runner {
 	flags.IntVar(&f.MaxQPS, "max-qps", 0, "throttle above so many calls a second")
 	flags.Var(durationFlag{&f.ClockSkew}, "clock-skew", "the cloud's clock is so far ahead, as in 20m or -20m")
 	return func(ctx context.Context, s Streams, _ []string) error {
-		id, err := client().AddFault(ctx, f)
+		id, err := s.cloud.AddFault(ctx, f)
 		if err != nil {
 			return err
 		}
@@ -83,36 +83,27 @@ func faultCommand(flags *flag.FlagSet) runner {
 	}
 }
 
-func faultsCommand(flags *flag.FlagSet) runner {
-	client := controlFlag(flags)
-	return func(ctx context.Context, s Streams, _ []string) error {
-		list, err := client().Faults(ctx)
+func faults(ctx context.Context, s Streams, _ []string) error {
+	list, err := s.cloud.Faults(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range list {
+		text, err := json.Marshal(f)
 		if err != nil {
 			return err
 		}
-		for _, f := range list {
-			text, err := json.Marshal(f)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(s.Out, string(text))
-		}
-		return nil
+		fmt.Fprintln(s.Out, string(text))
 	}
+	return nil
 }
 
-func removeFaultCommand(flags *flag.FlagSet) runner {
-	client := controlFlag(flags)
-	return func(ctx context.Context, _ Streams, operands []string) error {
-		return client().RemoveFault(ctx, operands[0])
-	}
+func removeFault(ctx context.Context, s Streams, operands []string) error {
+	return s.cloud.RemoveFault(ctx, operands[0])
 }
 
-func resetCommand(flags *flag.FlagSet) runner {
-	client := controlFlag(flags)
-	return func(ctx context.Context, _ Streams, _ []string) error {
-		return errors.Join(client().ClearFaults(ctx), client().ResetCalls(ctx))
-	}
+func reset(ctx context.Context, s Streams, _ []string) error {
+	return errors.Join(s.cloud.ClearFaults(ctx), s.cloud.ResetCalls(ctx))
 }
 
 // outputFlag declares the form of a list and returns what prints it: rows under a header, or JSON.

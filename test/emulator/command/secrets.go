@@ -17,7 +17,7 @@ import (
 )
 
 func putSecretCommand(flags *flag.FlagSet) runner {
-	client, value := controlFlag(flags), valueFlags(flags)
+	value := valueFlags(flags)
 	tags := tagsFlag{}
 	flags.Var(tags, "tag", "`key=value`; may be given several times")
 	kind := flags.String("type", "", "Generic (default), Rds, RAMCredentials, ECS, PolarDB or Redis")
@@ -28,7 +28,7 @@ func putSecretCommand(flags *flag.FlagSet) runner {
 			return err
 		}
 		secret := emulator.Secret{Name: operands[0], Region: *region, Type: *kind, Tags: tags, Value: v}
-		if err := client().PutSecret(ctx, secret); err != nil {
+		if err := s.cloud.PutSecret(ctx, secret); err != nil {
 			return err
 		}
 		fmt.Fprintf(s.Out, "secret %s put\n", operands[0])
@@ -37,14 +37,14 @@ func putSecretCommand(flags *flag.FlagSet) runner {
 }
 
 func rotateCommand(flags *flag.FlagSet) runner {
-	client, value := controlFlag(flags), valueFlags(flags)
+	value := valueFlags(flags)
 	id := flags.String("version-id", "", "default: v and a number")
 	return func(ctx context.Context, s Streams, operands []string) error {
 		v, err := value(s.In)
 		if err != nil {
 			return err
 		}
-		if err := client().Rotate(ctx, operands[0], emulator.Version{ID: *id, Value: v}); err != nil {
+		if err := s.cloud.Rotate(ctx, operands[0], emulator.Version{ID: *id, Value: v}); err != nil {
 			return err
 		}
 		fmt.Fprintf(s.Out, "secret %s rotated\n", operands[0])
@@ -52,38 +52,32 @@ func rotateCommand(flags *flag.FlagSet) runner {
 	}
 }
 
-func tagCommand(flags *flag.FlagSet) runner {
-	client := controlFlag(flags)
-	return func(ctx context.Context, s Streams, operands []string) error {
-		tags := tagsFlag{}
-		for _, pair := range operands[1:] {
-			if err := tags.Set(pair); err != nil {
-				return err
-			}
-		}
-		if err := client().TagSecret(ctx, operands[0], tags); err != nil {
+func tag(ctx context.Context, s Streams, operands []string) error {
+	tags := tagsFlag{}
+	for _, pair := range operands[1:] {
+		if err := tags.Set(pair); err != nil {
 			return err
 		}
-		fmt.Fprintf(s.Out, "secret %s tagged %s\n", operands[0], tags)
-		return nil
 	}
+	if err := s.cloud.TagSecret(ctx, operands[0], tags); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Out, "secret %s tagged %s\n", operands[0], tags)
+	return nil
 }
 
-func deleteSecretCommand(flags *flag.FlagSet) runner {
-	client := controlFlag(flags)
-	return func(ctx context.Context, s Streams, operands []string) error {
-		if err := client().DeleteSecret(ctx, operands[0]); err != nil {
-			return err
-		}
-		fmt.Fprintf(s.Out, "secret %s deleted\n", operands[0])
-		return nil
+func deleteSecret(ctx context.Context, s Streams, operands []string) error {
+	if err := s.cloud.DeleteSecret(ctx, operands[0]); err != nil {
+		return err
 	}
+	fmt.Fprintf(s.Out, "secret %s deleted\n", operands[0])
+	return nil
 }
 
 func secretsCommand(flags *flag.FlagSet) runner {
-	client, output := controlFlag(flags), outputFlag(flags)
+	output := outputFlag(flags)
 	return func(ctx context.Context, s Streams, _ []string) error {
-		list, err := client().Secrets(ctx)
+		list, err := s.cloud.Secrets(ctx)
 		if err != nil {
 			return err
 		}
@@ -100,21 +94,18 @@ func secretsCommand(flags *flag.FlagSet) runner {
 }
 
 // putRoleCommand reads the role from the input, because policies do not fit on a command line.
-func putRoleCommand(flags *flag.FlagSet) runner {
-	client := controlFlag(flags)
-	return func(ctx context.Context, s Streams, _ []string) error {
-		dec := json.NewDecoder(s.In)
-		dec.DisallowUnknownFields()
-		var role emulator.Role
-		if err := dec.Decode(&role); err != nil {
-			return fmt.Errorf("read role from the input: %w", err)
-		}
-		if err := client().PutRole(ctx, role); err != nil {
-			return err
-		}
-		fmt.Fprintf(s.Out, "role %s put\n", role.Name)
-		return nil
+func putRole(ctx context.Context, s Streams, _ []string) error {
+	dec := json.NewDecoder(s.In)
+	dec.DisallowUnknownFields()
+	var role emulator.Role
+	if err := dec.Decode(&role); err != nil {
+		return fmt.Errorf("read role from the input: %w", err)
 	}
+	if err := s.cloud.PutRole(ctx, role); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Out, "role %s put\n", role.Name)
+	return nil
 }
 
 // valueFlags declare how a secret's value is given, and return what reads it.

@@ -64,44 +64,47 @@ func serve(ctx context.Context, s Streams, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	cloudListener, err := net.Listen("tcp", o.listen)
-	if err != nil {
-		return fmt.Errorf("listen for STS and KMS: %w", err)
-	}
-	controlListener, err := net.Listen("tcp", o.controlListen)
-	if err != nil {
-		_ = cloudListener.Close()
-		return fmt.Errorf("listen for the control API: %w", err)
-	}
-	var metadataListener net.Listener
-	if o.metadataListen != "" {
-		if metadataListener, err = net.Listen("tcp", o.metadataListen); err != nil {
-			_, _ = cloudListener.Close(), controlListener.Close()
-			return fmt.Errorf("listen for the metadata service: %w", err)
-		}
-	}
-	metadataAddress := ""
-	if metadataListener != nil {
-		metadataAddress = metadataListener.Addr().String()
-	}
-	log.Info("serving", "address", cloudListener.Addr().String(), "control", controlListener.Addr().String(),
-		"metadata", metadataAddress, "roles", len(cloud.Roles()), "secrets", len(cloud.Secrets()))
-
 	// One server for each listener: a server that serves both TLS and plain text races on its HTTP/2 set-up.
+	servers := []struct {
+		name, address string
+		handler       http.Handler
+		tls           *tls.Config
+		listener      net.Listener
+	}{
+		{name: "STS and KMS", address: o.listen, handler: cloud, tls: &tls.Config{GetCertificate: certificates}},
+		{name: "the control API", address: o.controlListen, handler: control.Handler(cloud)},
+		{name: "the metadata service", address: o.metadataListen, handler: cloud.Metadata()},
+	}
+	addresses := make([]string, len(servers))
+	for i := range servers {
+		s := &servers[i]
+		if s.address == "" { // there need be no metadata service
+			continue
+		}
+		if s.listener, err = net.Listen("tcp", s.address); err != nil {
+			return fmt.Errorf("listen for %s: %w", s.name, err) // the other listeners end with the process
+		}
+		addresses[i] = s.listener.Addr().String()
+	}
+	log.Info("serving", "address", addresses[0], "control", addresses[1], "metadata", addresses[2],
+		"roles", len(cloud.Roles()), "secrets", len(cloud.Secrets()))
+
 	group, ctx := errgroup.WithContext(ctx)
-	run := func(h http.Handler, listener net.Listener, tlsConfig *tls.Config) {
+	for _, s := range servers {
+		if s.listener == nil {
+			continue
+		}
 		server := &http.Server{
-			Handler:           h,
-			TLSConfig:         tlsConfig,
+			Handler:           s.handler,
+			TLSConfig:         s.tls,
 			ReadHeaderTimeout: headerTimeout,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		}
-		group.Go(func() error {
-			var err error
-			if tlsConfig != nil {
-				err = server.ServeTLS(listener, "", "")
+		group.Go(func() (err error) {
+			if s.tls != nil {
+				err = server.ServeTLS(s.listener, "", "")
 			} else {
-				err = server.Serve(listener)
+				err = server.Serve(s.listener)
 			}
 			if !errors.Is(err, http.ErrServerClosed) {
 				return err
@@ -118,11 +121,6 @@ func serve(ctx context.Context, s Streams, o serveOptions) error {
 			}
 			return nil
 		})
-	}
-	run(cloud, cloudListener, &tls.Config{GetCertificate: certificates})
-	run(control.Handler(cloud), controlListener, nil)
-	if metadataListener != nil {
-		run(cloud.Metadata(), metadataListener, nil)
 	}
 	return group.Wait()
 }

@@ -15,10 +15,8 @@ import (
 
 // Client controls an emulator from another process. Its methods do what those of emulator.Emulator do.
 type Client struct {
-	// URL of the control API, as in http://127.0.0.1:8090.
-	URL string
-	// HTTP client to use. Default: http.DefaultClient.
-	HTTP *http.Client
+	URL  string       // of the control API, as in http://127.0.0.1:8090
+	HTTP *http.Client // client to use. Default: http.DefaultClient.
 }
 
 func (c Client) PutSecret(ctx context.Context, s emulator.Secret) error {

@@ -32,10 +32,8 @@ const (
 // Server is a running emulator. Its methods control it; see emulator.Emulator.
 type Server struct {
 	*emulator.Emulator
-	// Addr is host:port, the endpoint of STS and KMS, over TLS.
-	Addr string
-	// Issuer signs tokens for the provider of Config.
-	Issuer *Issuer
+	Addr   string  // host:port, the endpoint of STS and KMS, over TLS
+	Issuer *Issuer // signs tokens for the provider of Config
 }
 
 // Config returns a cloud with one OIDC provider, of the issuer, and one role, with the policies of Alibaba Cloud's own

@@ -14,9 +14,8 @@ import (
 
 // An Issuer signs tokens as a cluster's API server does for its ServiceAccounts.
 type Issuer struct {
-	URL string
-	// Clock tells the time of issue. Default: time.Now.
-	Clock func() time.Time
+	URL   string
+	Clock func() time.Time // tells the time of issue. Default: time.Now.
 
 	key jose.JSONWebKey
 }

@@ -41,15 +41,12 @@ func (s *Static) Keys(_ context.Context, keyID string) ([]jose.JSONWebKey, error
 
 // RemoteConfig says where an issuer's keys are.
 type RemoteConfig struct {
-	// Issuer's discovery document, <issuer>/.well-known/openid-configuration, names the keys' address.
-	Issuer string
+	Issuer string // whose discovery document, <issuer>/.well-known/openid-configuration, names the keys' address
 	// URL of the keys. Given, the discovery document is not asked: the address in a cluster's own often cannot be
 	// reached from inside.
-	URL string
-	// CAFile is a PEM file with the certificate authorities to trust. Default: the system's.
-	CAFile string
-	// TokenFile holds the bearer token to send, read again for each fetch. Default: none is sent.
-	TokenFile string
+	URL       string
+	CAFile    string // a PEM file with the certificate authorities to trust. Default: the system's.
+	TokenFile string // holds the bearer token to send, read again for each fetch. Default: none is sent.
 }
 
 // Remote fetches an issuer's keys when they are first needed, and again when a token names a key it does not know.

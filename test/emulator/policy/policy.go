@@ -37,18 +37,12 @@ func (d Decision) String() string {
 
 // Request is what a policy is asked about.
 type Request struct {
-	// Action is service:name, as in kms:GetSecretValue.
-	Action string
-	// Resource is the ARN acted upon. Trust policies have none.
-	Resource string
-	// Federated is the ARN of the OIDC provider that vouches for the caller. Permission policies have none.
-	Federated string
-	// RAM are the ARNs by which a trust policy may name the caller: its user or role, and its account's root.
-	RAM []string
-	// Service is the cloud service that asks for itself, as in ecs.aliyuncs.com.
-	Service string
-	// Context holds the values of condition keys, as in kms:tag/env or oidc:sub.
-	Context map[string][]string
+	Action    string              // service:name, as in kms:GetSecretValue
+	Resource  string              // the ARN acted upon. Trust policies have none.
+	Federated string              // the ARN of the OIDC provider that vouches for the caller. Permission policies have none.
+	RAM       []string            // the ARNs by which a trust policy may name the caller: its user or role, and its account's root
+	Service   string              // the cloud service that asks for itself, as in ecs.aliyuncs.com
+	Context   map[string][]string // holds the values of condition keys, as in kms:tag/env or oidc:sub
 }
 
 // Document is a parsed policy.

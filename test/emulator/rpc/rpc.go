@@ -42,6 +42,3 @@ func Sign(secret, stringToSign string) string {
 	mac.Write([]byte(stringToSign))
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
-
-// Equal compares two signatures in constant time.
-func Equal(a, b string) bool { return hmac.Equal([]byte(a), []byte(b)) }

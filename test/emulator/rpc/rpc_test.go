@@ -19,7 +19,7 @@ func TestDocumentedExample(t *testing.T) {
 	if toSign != want {
 		t.Errorf("got %s", toSign)
 	}
-	if got := Sign("testsecret", toSign); !Equal(got, "OLeaidS1JvxuMvnyHOwuJ+uX5qY=") {
+	if got := Sign("testsecret", toSign); got != "OLeaidS1JvxuMvnyHOwuJ+uX5qY=" {
 		t.Errorf("got %s", got)
 	}
 }

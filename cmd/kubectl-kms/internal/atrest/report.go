@@ -332,15 +332,7 @@ func (r Report) Text(s screen.Screen) {
 	}
 	s.Printf("\n")
 	for _, f := range r.Findings {
-		mark := s.Faint("?")
-		switch f.State {
-		case Good:
-			mark = s.Good("✓")
-		case Broken:
-			mark = s.Bad("✗")
-		}
-		s.Printf("%s ", mark)
-		s.Printf("%s\n", f.Says)
+		s.Printf("%s %s\n", s.Mark(f.State), f.Says)
 		if f.Cure != "" {
 			s.Indented(2, s.Strong("→ ")+screen.Escape(f.Cure))
 		}

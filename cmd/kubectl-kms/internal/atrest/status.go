@@ -174,7 +174,7 @@ func (r *Report) writes(servers fleet, resource string) string {
 			continue
 		}
 		r.unknown("%s: the key with which %s writes is not known: it has written none since its start at %s or since it reloaded its "+
-			"configuration; --probe has it write one", resource, s.address, s.since())
+			"configuration; --probe has it write one", resource, s.address, moment(s.last.started).Format(time.RFC3339))
 		by[""] = append(by[""], s.address)
 	}
 	if len(by) == 1 {
@@ -214,10 +214,6 @@ func (s *server) writes(resource string) string {
 		as = one
 	}
 	return as
-}
-
-func (s *server) since() string {
-	return time.Unix(int64(s.last.started), 0).UTC().Format(time.RFC3339)
 }
 
 // others lists other encrypted resources, by the counters alone.

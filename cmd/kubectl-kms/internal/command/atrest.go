@@ -114,9 +114,6 @@ func (sh *shell) atRestStatus() *cobra.Command {
 	flags.BoolVar(&probe, "probe", false, "have each API server create and delete an empty Secret, in the namespace of -n")
 	outputFlag(cmd, &output, "table", "json", "yaml")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := oneOf(output, "table", "json", "yaml"); err != nil {
-			return err
-		}
 		cluster, resources, err := sh.atRestCluster(f)
 		if err != nil {
 			return err
@@ -129,18 +126,10 @@ func (sh *shell) atRestStatus() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if output == "table" {
-			report.Text(sh.screen())
-		} else if err := sh.encode(report, output); err != nil {
+		if err := sh.show(report, output, report.Text); err != nil {
 			return err
 		}
-		switch report.State() {
-		case atrest.Broken:
-			return errWrong
-		case atrest.Unknown:
-			return errUnsure
-		}
-		return nil
+		return verdict(report.State() == atrest.Broken, report.State() == atrest.Unknown)
 	}
 	return cmd
 }

@@ -2,7 +2,6 @@ package command
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -46,30 +45,19 @@ func (sh *shell) doctor() *cobra.Command {
 	}
 	outputFlag(cmd, &output, "text", "json", "yaml")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		report, err := sh.examine(cmd, args[0], output)
+		report, err := sh.examine(cmd, args[0])
 		if err != nil {
 			return err
 		}
-		if output == "text" {
-			report.Text(sh.screen())
-		} else if err := sh.encode(report, output); err != nil {
+		if err := sh.show(report, output, report.Text); err != nil {
 			return err
 		}
-		switch {
-		case report.Broken():
-			return errWrong
-		case report.Unseen():
-			return errUnsure
-		}
-		return nil
+		return verdict(report.Broken(), report.Unseen())
 	}
 	return cmd
 }
 
-func (sh *shell) examine(cmd *cobra.Command, target, output string) (doctor.Report, error) {
-	if err := oneOf(output, "text", "json", "yaml"); err != nil {
-		return doctor.Report{}, err
-	}
+func (sh *shell) examine(cmd *cobra.Command, target string) (doctor.Report, error) {
 	client, err := sh.client()
 	if err != nil {
 		return doctor.Report{}, err
@@ -78,15 +66,13 @@ func (sh *shell) examine(cmd *cobra.Command, target, output string) (doctor.Repo
 	if err != nil {
 		return doctor.Report{}, err
 	}
-	d := doctor.Doctor{Client: client, Asker: injected.Asker{Kube: client.Kube, REST: rest}, Flags: sh.kube}
-	world, _, err := sh.world(cmd.Context(), &manifestFlags{})
-	if outage := new(unavailableError); errors.As(err, &outage) {
-		world, d.Blind, err = outage.instead, outage, nil
-	}
+	world, _, blind, err := sh.world(cmd.Context(), &manifestFlags{})
 	if err != nil {
 		return doctor.Report{}, err
 	}
-	d.Policy = world.Injector.Policy()
+	d := doctor.Doctor{
+		Client: client, Asker: injected.Asker{Kube: client.Kube, REST: rest}, Flags: sh.kube, Policy: world.Injector.Policy(), Blind: blind,
+	}
 	d.Decide = func(ctx context.Context, namespace string, pod []byte) (injector.Decision, error) {
 		return world.Pod(ctx, namespace, pod)
 	}

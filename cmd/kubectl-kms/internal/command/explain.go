@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/explain"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
@@ -35,25 +36,14 @@ func (sh *shell) explain() *cobra.Command {
 			return known, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			if err := oneOf(output, "text", "json"); err != nil {
-				return err
-			}
 			if len(args) == 0 {
-				if output == "json" {
-					return sh.encode(podconfig.Annotations(), output)
-				}
-				explain.Overview(sh.screen())
-				return nil
+				return sh.show(podconfig.Annotations(), output, explain.Overview)
 			}
 			a, err := podconfig.Describe(args[0])
 			if err != nil {
 				return err
 			}
-			if output == "json" {
-				return sh.encode(a, output)
-			}
-			explain.Page(sh.screen(), a)
-			return nil
+			return sh.show(a, output, func(s screen.Screen) { explain.Page(s, a) })
 		},
 	}
 	outputFlag(cmd, &output, "text", "json")

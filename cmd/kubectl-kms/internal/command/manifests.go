@@ -69,11 +69,12 @@ func (sh *shell) inject() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		world, _, err := sh.world(cmd.Context(), f)
-		if outage := new(unavailableError); errors.As(err, &outage) {
-			return fmt.Errorf("%w; without a cluster, give its document with --config", err)
-		} else if err != nil {
+		world, _, blind, err := sh.world(cmd.Context(), f)
+		switch {
+		case err != nil:
 			return err
+		case blind != nil:
+			return fmt.Errorf("%w; without a cluster, give its document with --config", blind)
 		}
 		return decide.Inject(cmd.Context(), world, documents, sh.namespace(), sh.Out, sh.Err)
 	}
@@ -110,76 +111,60 @@ func (sh *shell) validate() *cobra.Command {
 		if f.config != "" && len(f.source.Files) == 0 && f.source.Kustomize == "" {
 			return sh.checkConfiguration(f.config, output)
 		}
-		report, err := sh.check(cmd, f, output)
+		report, err := sh.check(cmd, f)
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			if err := sh.encode(report, output); err != nil {
-				return err
-			}
-		} else {
-			report.Text(sh.screen())
+		if err := sh.show(report, output, report.Text); err != nil {
+			return err
 		}
-		if report.Mistakes() > 0 {
-			return errWrong
-		}
-		return nil
+		return verdict(report.Mistakes() > 0, false)
 	}
 	return cmd
 }
 
 // checkConfiguration says what is wrong with the webhook's configuration in a file.
 func (sh *shell) checkConfiguration(file, output string) error {
-	if err := oneOf(output, "text", "json"); err != nil {
-		return err
-	}
 	document, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
 	_, wrong := sh.configured(file, document)
-	switch {
-	case output == "json":
-		report := decide.Report{Policy: file, Findings: []decide.Finding{}}
-		var mistakes config.Mistakes
-		if !errors.As(wrong, &mistakes) && wrong != nil {
-			mistakes = config.Mistakes{{Problem: wrong.Error()}}
-		}
-		for _, m := range mistakes {
-			report.Findings = append(report.Findings, decide.Finding{Severity: decide.Mistake, File: file, Where: m.Where, Problem: m.Problem})
-		}
-		if err := sh.encode(report, output); err != nil {
-			return err
-		}
-	case wrong != nil:
-		sh.screen().Printf("%s: %s\n", screen.Line(file), wrong)
-	default:
-		sh.screen().Printf("%s: no mistakes\n", screen.Line(file))
+	report := decide.Report{Policy: file, Findings: []decide.Finding{}}
+	mistakes, several := errors.AsType[config.Mistakes](wrong)
+	if wrong != nil && !several {
+		mistakes = config.Mistakes{{Problem: wrong.Error()}}
 	}
-	if wrong != nil {
-		return errWrong
+	for _, m := range mistakes {
+		report.Findings = append(report.Findings, decide.Finding{Severity: decide.Mistake, File: file, Where: m.Where, Problem: m.Problem})
 	}
-	return nil
+	err = sh.show(report, output, func(s screen.Screen) {
+		if wrong != nil {
+			s.Printf("%s: %s\n", screen.Line(file), wrong)
+		} else {
+			s.Printf("%s: no mistakes\n", screen.Line(file))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return verdict(wrong != nil, false)
 }
 
-func (sh *shell) check(cmd *cobra.Command, f *manifestFlags, output string) (decide.Report, error) {
-	if err := oneOf(output, "text", "json"); err != nil {
-		return decide.Report{}, err
-	}
+func (sh *shell) check(cmd *cobra.Command, f *manifestFlags) (decide.Report, error) {
 	documents, err := f.source.Read()
 	if err != nil {
 		return decide.Report{}, err
 	}
-	world, policy, err := sh.world(cmd.Context(), f)
-	if outage := new(unavailableError); errors.As(err, &outage) {
-		if !f.offline {
-			fmt.Fprintf(sh.Err, "Note: checked without the administrator's policy: %v\n", outage)
-		}
-		world, policy, err = outage.instead, "none", nil
-	}
+	world, policy, blind, err := sh.world(cmd.Context(), f)
 	if err != nil {
 		return decide.Report{}, err
+	}
+	if blind != nil {
+		policy = "none"
+		if !f.offline {
+			fmt.Fprintf(sh.Err, "Note: checked without the administrator's policy: %v\n", blind)
+		}
 	}
 	report, err := decide.Validate(cmd.Context(), world, documents, sh.namespace())
 	report.Policy = policy

@@ -50,9 +50,6 @@ func (sh *shell) status() *cobra.Command {
 	flags.StringVarP(&selector, "selector", "l", "", "labels that the pods have")
 	outputFlag(cmd, &output, "table", "wide", "json", "yaml")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := oneOf(output, "table", "wide", "json", "yaml"); err != nil {
-			return err
-		}
 		if len(args) > 0 && (everywhere || selector != "") {
 			return errors.New("name pods, or choose them with -A and -l, not both")
 		}
@@ -87,18 +84,12 @@ func (sh *shell) status() *cobra.Command {
 		if len(found) == 0 && len(args) == 0 {
 			fmt.Fprintf(sh.Err, "No pods that ask for the agent found in %s.\n", within(namespace))
 		}
-		if output == "table" || output == "wide" {
-			status.Table(sh.screen(), found, everywhere, output == "wide", time.Now())
-		} else if err := sh.encode(found, output); err != nil {
+		table := func(s screen.Screen) { status.Table(s, found, everywhere, output == "wide", time.Now()) }
+		if err := sh.show(found, output, table); err != nil {
 			return err
 		}
-		switch wrong, unseen := status.Verdict(found); {
-		case wrong:
-			return errWrong
-		case unseen || blind:
-			return errUnsure
-		}
-		return nil
+		wrong, unseen := status.Verdict(found)
+		return verdict(wrong, unseen || blind)
 	}
 	return cmd
 }

@@ -20,66 +20,47 @@ import (
 // patience is for one answer of the API server.
 const patience = 15 * time.Second
 
-// An unavailableError says why the webhook's configuration is not there, and has the world without it.
-type unavailableError struct {
-	err     error
-	instead decide.World
-}
-
-func (e *unavailableError) Error() string { return e.err.Error() }
-func (e *unavailableError) Unwrap() error { return e.err }
-
-// world is what decisions are made in, and where its policy is from. The error may be an unavailableError.
-func (sh *shell) world(ctx context.Context, f *manifestFlags) (decide.World, string, error) {
+// world is what decisions are made in, and where its policy is from. Blind says why the webhook's configuration is not there; the world is
+// then without it.
+func (sh *shell) world(ctx context.Context, f *manifestFlags) (world decide.World, policy string, blind, err error) {
 	if f.roleARN != "" && !config.IsRoleARN(f.roleARN) {
-		return decide.World{}, "", fmt.Errorf("--role-arn: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", f.roleARN)
+		return world, "", nil, fmt.Errorf("--role-arn: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", f.roleARN)
 	}
-	world, policy, err := sh.anywhere(ctx, f)
-	world.RoleARN = f.roleARN
-	if outage := new(unavailableError); errors.As(err, &outage) {
-		outage.instead.RoleARN = f.roleARN
-	}
-	return world, policy, err
-}
-
-func (sh *shell) anywhere(ctx context.Context, f *manifestFlags) (decide.World, string, error) {
+	world = decide.World{Cluster: decide.Offline{}, RoleARN: f.roleARN}
 	if f.config != "" {
 		document, err := os.ReadFile(f.config)
 		if err != nil {
-			return decide.World{}, "", err
+			return world, "", nil, err
 		}
-		in, err := sh.configured(f.config, document)
-		if err != nil {
-			return decide.World{}, "", fmt.Errorf("%s: %w", f.config, err)
+		if world.Injector, err = sh.configured(f.config, document); err != nil {
+			return world, "", nil, fmt.Errorf("%s: %w", f.config, err)
 		}
-		return decide.World{Injector: in, Cluster: decide.Offline{}}, f.config, nil
+		return world, f.config, nil, nil
 	}
-	anything, err := sh.anything()
-	if err != nil {
-		return decide.World{}, "", err
+	if world.Injector, err = sh.anything(); err != nil {
+		return world, "", nil, err
 	}
-	nowhere := decide.World{Injector: anything, Cluster: decide.Offline{}}
 	if f.offline {
-		return decide.World{}, "", &unavailableError{fmt.Errorf("--offline"), nowhere}
+		return world, "", errors.New("--offline"), nil
 	}
 	client, err := sh.client()
 	if err != nil {
-		return decide.World{}, "", &unavailableError{err, nowhere}
+		return world, "", err, nil
 	}
-	policy, version, err := client.Policy(ctx)
+	configuration, version, err := client.Policy(ctx)
 	var native bool
 	if err == nil {
 		native, err = injector.NativeBeside(version)
 	}
 	if err != nil {
-		instead := nowhere
 		if _, asked := client.Kube.Discovery().ServerVersion(); asked == nil { // it answers, but has or shows no document
-			instead.Cluster = client
+			world.Cluster = client
 		}
-		return decide.World{}, "", &unavailableError{err, instead}
+		return world, "", err, nil
 	}
-	in, err := injector.New(policy, sh.version)
-	return decide.World{Injector: in, PlainSidecars: !native, Cluster: client}, "the cluster's", err
+	world.PlainSidecars, world.Cluster = !native, client
+	world.Injector, err = injector.New(configuration, sh.version)
+	return world, "the cluster's", nil, err
 }
 
 // configured returns the injector of a webhook's configuration in a file. The error is a mistake in it.

@@ -88,9 +88,8 @@ func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
 
 // settings checks the webhook's configuration.
 func (e *examination) settings() {
-	var invalid *cluster.InvalidError
-	switch {
-	case errors.As(e.Blind, &invalid):
+	switch invalid, ok := errors.AsType[*cluster.InvalidError](e.Blind); {
+	case ok:
 		e.add(Settings, Broken, fmt.Sprintf("the webhook does not take its configuration, %v; replicas that run keep the last one that was "+
 			"right, and one that starts ends with this error", invalid),
 			fmt.Sprintf("correct config.yaml in ConfigMap %s, or have the release correct it", invalid.ConfigMap))

@@ -19,8 +19,6 @@ const (
 	Unneeded State = "skipped" // it has no part in this, or an earlier link is broken
 )
 
-var marks = map[State]string{Good: "✓", Broken: "✗", Unseen: "?", Unneeded: "–"}
-
 // The links of the chain, in its order. That of KMS is there once for each secret.
 const (
 	Namespace   = "namespace"
@@ -79,14 +77,7 @@ func (r *Report) add(link string, state State, says, cure string) {
 func (r Report) Text(s screen.Screen) {
 	s.Printf("%s\n\n", s.Strong(r.Subject))
 	for _, c := range r.Checks {
-		mark := s.Faint(marks[c.State])
-		switch c.State {
-		case Good:
-			mark = s.Good(marks[Good])
-		case Broken:
-			mark = s.Bad(marks[Broken])
-		}
-		s.Printf("%s %-14s", mark, c.Link)
+		s.Printf("%s %-14s", s.Mark(string(c.State)), c.Link)
 		s.Beside(16, screen.Escape(c.Says))
 		if c.State == Broken && c.Cure != "" {
 			s.Indented(16, s.Strong("→ ")+screen.Escape(c.Cure))

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/cli-runtime/pkg/resource"
@@ -57,71 +58,58 @@ func (d Doctor) find(ctx context.Context, namespace, target string) (subject, er
 	if err != nil {
 		return subject{}, err
 	}
-	if kind, _ := found[0]["kind"].(string); kind == "Pod" {
+	if found[0].GetKind() == "Pod" {
 		return d.ofPod(namespace, found[0])
 	}
 	return d.ofWorkload(ctx, namespace, found[0])
 }
 
 // get asks for types or for type/name as kubectl get does, so that every name of a type is known.
-func (d Doctor) get(namespace, what string) ([]map[string]any, error) {
+func (d Doctor) get(namespace, what string) ([]*unstructured.Unstructured, error) {
 	b := resource.NewBuilder(d.Flags).Unstructured().NamespaceParam(namespace).DefaultNamespace().ContinueOnError().Flatten().
 		ResourceTypeOrNameArgs(!strings.Contains(what, "/"), what)
 	infos, err := b.Do().Infos()
 	if err != nil {
 		return nil, err
 	}
-	var out []map[string]any
+	var out []*unstructured.Unstructured
 	for _, info := range infos {
-		text, err := json.Marshal(info.Object)
-		if err != nil {
-			return nil, err
+		if o, ok := info.Object.(*unstructured.Unstructured); ok {
+			out = append(out, o)
 		}
-		var o map[string]any
-		if err := json.Unmarshal(text, &o); err != nil {
-			return nil, err
-		}
-		out = append(out, o)
 	}
 	return out, nil
 }
 
-func nameOf(o map[string]any) string {
-	meta, _ := o["metadata"].(map[string]any)
-	name, _ := meta["name"].(string)
-	return name
-}
-
 // longest returns the workload with the longest name that is the target or what the target begins with.
-func longest(all []map[string]any, target string) map[string]any {
-	var best map[string]any
+func longest(all []*unstructured.Unstructured, target string) (best *unstructured.Unstructured) {
 	for _, o := range all {
-		name := nameOf(o)
-		if (name == target || strings.HasPrefix(target, name+"-")) && len(name) > len(nameOf(best)) {
+		name := o.GetName()
+		if (name == target || strings.HasPrefix(target, name+"-")) && (best == nil || len(name) > len(best.GetName())) {
 			best = o
 		}
 	}
 	return best
 }
 
-func (d Doctor) ofPod(namespace string, o map[string]any) (subject, error) {
-	text, err := json.Marshal(o)
+func (d Doctor) ofPod(namespace string, o *unstructured.Unstructured) (subject, error) {
+	text, err := json.Marshal(o.Object)
 	if err != nil {
 		return subject{}, err
 	}
-	s := subject{title: "Pod " + namespace + "/" + nameOf(o), namespace: namespace, template: text, pod: &corev1.Pod{}}
+	s := subject{title: "Pod " + namespace + "/" + o.GetName(), namespace: namespace, template: text, pod: &corev1.Pod{}}
 	return s, json.Unmarshal(text, s.pod)
 }
 
-func (d Doctor) ofWorkload(ctx context.Context, namespace string, o map[string]any) (subject, error) {
-	template, ok := manifest.Template(o)
-	kind, _ := o["kind"].(string)
-	s := subject{title: kind + " " + namespace + "/" + nameOf(o), namespace: namespace, template: template, workload: true}
+func (d Doctor) ofWorkload(ctx context.Context, namespace string, o *unstructured.Unstructured) (subject, error) {
+	template, ok := manifest.Template(o.Object)
+	kind, name := o.GetKind(), o.GetName()
+	s := subject{title: kind + " " + namespace + "/" + name, namespace: namespace, template: template, workload: true}
 	if !ok {
 		return s, fmt.Errorf("%s makes no pods", s.title)
 	}
 	var err error
-	if s.all, err = d.podsOf(ctx, namespace, kind, nameOf(o), template); err != nil {
+	if s.all, err = d.podsOf(ctx, namespace, kind, name, template); err != nil {
 		return s, err
 	}
 	for i := range s.all {
@@ -129,7 +117,7 @@ func (d Doctor) ofWorkload(ctx context.Context, namespace string, o map[string]a
 			s.pod = &s.all[i]
 		}
 	}
-	if s.refusal, s.missing, err = d.refused(ctx, namespace, kind, nameOf(o), s.pod); err != nil {
+	if s.refusal, s.missing, err = d.refused(ctx, namespace, kind, name, s.pod); err != nil {
 		return s, err
 	}
 	if s.pod != nil {

@@ -79,6 +79,10 @@ func (p Pod) Secrets() []string {
 	for _, v := range p.Agent.Env {
 		names = append(names, v.Secret)
 	}
+	return once(names)
+}
+
+func once(names []string) []string {
 	slices.Sort(names)
 	return slices.Compact(names)
 }
@@ -174,6 +178,5 @@ func Declared(spec podconfig.Spec) []string {
 	for _, v := range spec.Env {
 		names = append(names, v.Secret)
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	return once(names)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -248,4 +249,18 @@ func TestAnnotationLine(t *testing.T) {
 	if !json.Valid(pod.JSON) {
 		t.Error("the pod is no JSON")
 	}
+}
+
+// pointer returns the path as a JSON pointer.
+func (p path) pointer() string {
+	var b strings.Builder
+	for _, step := range p {
+		switch step := step.(type) {
+		case string:
+			b.WriteString("/" + strings.ReplaceAll(strings.ReplaceAll(step, "~", "~0"), "/", "~1"))
+		case int:
+			b.WriteString("/" + strconv.Itoa(step))
+		}
+	}
+	return b.String()
 }

@@ -97,20 +97,6 @@ func parsePointer(pointer string) path {
 	return p
 }
 
-// pointer returns the path as a JSON pointer.
-func (p path) pointer() string {
-	var b strings.Builder
-	for _, step := range p {
-		switch step := step.(type) {
-		case string:
-			b.WriteString("/" + strings.ReplaceAll(strings.ReplaceAll(step, "~", "~0"), "/", "~1"))
-		case int:
-			b.WriteString("/" + strconv.Itoa(step))
-		}
-	}
-	return b.String()
-}
-
 // dotted returns the path in the form spec.containers[0].name.
 func (p path) dotted() string {
 	var b strings.Builder

@@ -88,6 +88,19 @@ func (s Screen) Bad(text string) Text { return s.in("31", text) }
 // Faint is grey.
 func (s Screen) Faint(text string) Text { return s.in("2", text) }
 
+// Mark returns the mark of something that was looked at: ok, broken, unknown or skipped.
+func (s Screen) Mark(state string) Text {
+	switch state {
+	case "ok":
+		return s.Good("✓")
+	case "broken":
+		return s.Bad("✗")
+	case "skipped":
+		return s.Faint("–")
+	}
+	return s.Faint("?")
+}
+
 func (s Screen) in(colour, text string) Text {
 	if !s.colour {
 		return Escape(text)

@@ -11,7 +11,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -37,10 +36,7 @@ func NewAuthority(name string) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("generate the key of %s: %w", name, err)
 	}
-	template, err := certificate(pkix.Name{CommonName: name})
-	if err != nil {
-		return nil, err
-	}
+	template := certificate(pkix.Name{CommonName: name})
 	template.IsCA, template.BasicConstraintsValid = true, true
 	template.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -61,10 +57,7 @@ func (a *Authority) Issue(user string, groups []string, hosts ...string) (Pair, 
 	if err != nil {
 		return Pair{}, fmt.Errorf("generate the key of %s: %w", user, err)
 	}
-	template, err := certificate(pkix.Name{CommonName: user, Organization: groups})
-	if err != nil {
-		return Pair{}, err
-	}
+	template := certificate(pkix.Name{CommonName: user, Organization: groups})
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	for _, host := range hosts {
@@ -116,13 +109,9 @@ func Write(dir string, files map[string][]byte) error {
 	return nil
 }
 
-func certificate(subject pkix.Name) (*x509.Certificate, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, fmt.Errorf("choose a serial number: %w", err)
-	}
+func certificate(subject pkix.Name) *x509.Certificate {
 	now := time.Now()
-	return &x509.Certificate{SerialNumber: serial, Subject: subject, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(lifetime)}, nil
+	return &x509.Certificate{Subject: subject, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(lifetime)}
 }
 
 func privatePEM(key crypto.Signer) ([]byte, error) {
