@@ -41,7 +41,7 @@ const (
 // encoded is the encoded addition to pods of a shape.
 type encoded struct {
 	agents  []encodedAgent
-	volumes []encodedVolume
+	volumes []named
 }
 
 type encodedAgent struct {
@@ -50,12 +50,8 @@ type encodedAgent struct {
 	parts [3][]byte // between them are the document and, if the third is not nil, the role
 }
 
-type encodedVariable struct {
-	name string
-	text value
-}
-
-type encodedVolume struct {
+// named is an encoded value with its name.
+type named struct {
 	name string
 	text []byte
 }
@@ -88,7 +84,7 @@ func (in *Injector) encoded(r *request, a *permissions, resources corev1.Resourc
 		e.agents = append(e.agents, agent)
 	}
 	for _, v := range in.volumes(r, a) {
-		e.volumes = append(e.volumes, encodedVolume{v.Name, encodeValue(v)})
+		e.volumes = append(e.volumes, named{v.Name, encodeValue(v)})
 	}
 	if usual {
 		if in.shapeCount.Add(1) > maxShapes {
@@ -100,12 +96,12 @@ func (in *Injector) encoded(r *request, a *permissions, resources corev1.Resourc
 	return e
 }
 
-// text returns the container of a pod, from the document and the role as JSON strings.
-func (a *encodedAgent) text(document, role []byte) value {
+// text returns the container of a pod, in pieces, from the document and the role as JSON strings.
+func (a *encodedAgent) text(document, role []byte) [][]byte {
 	if a.parts[2] == nil {
-		return value{a.parts[0], document, a.parts[1]}
+		return [][]byte{a.parts[0], document, a.parts[1]}
 	}
-	return value{a.parts[0], document, a.parts[1], role, a.parts[2]}
+	return [][]byte{a.parts[0], document, a.parts[1], role, a.parts[2]}
 }
 
 func quoted(s string) []byte {

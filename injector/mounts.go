@@ -17,6 +17,7 @@ const mountPathAnnotation = podconfig.Prefix + "mount-path"
 // A mountPoint is one of our volumes in a container that reads the files.
 type mountPoint struct {
 	corev1.VolumeMount
+	text       []byte // of the VolumeMount in JSON
 	annotation string // that asks for it, or chooses it
 	cure       string // what to change if another volume is mounted there
 }
@@ -26,29 +27,27 @@ func (r *request) mountPoints(container string) []mountPoint {
 	if known, found := r.points[volume]; found {
 		return known
 	}
+	spec := &r.Spec
+	var all []mountPoint
+	add := func(mount corev1.VolumeMount, annotation, cure string) {
+		all = append(all, mountPoint{mount, encodeValue(mount), annotation, cure})
+	}
+	const move = "move or remove that mount"
+	add(corev1.VolumeMount{Name: volume, MountPath: spec.MountPath, ReadOnly: true}, mountPathAnnotation,
+		"choose another "+mountPathAnnotation+", or move that mount")
+	if spec.API != nil {
+		add(apiMount(true), podconfig.Prefix+"api", move)
+	}
+	if len(spec.Env) > 0 {
+		add(programMount(true), variablesAnnotation(spec), move)
+	}
+	if spec.AppIdentity {
+		add(tokenMount(), podconfig.Prefix+"app-identity", move)
+	}
 	if r.points == nil {
 		r.points = map[string][]mountPoint{}
 	}
-	r.points[volume] = r.mountPointsWith(volume)
-	return r.points[volume]
-}
-
-func (r *request) mountPointsWith(volume string) []mountPoint {
-	spec := &r.Spec
-	const move = "move or remove that mount"
-	all := []mountPoint{{
-		corev1.VolumeMount{Name: volume, MountPath: spec.MountPath, ReadOnly: true},
-		mountPathAnnotation, "choose another " + mountPathAnnotation + ", or move that mount",
-	}}
-	if spec.API != nil {
-		all = append(all, mountPoint{apiMount(true), podconfig.Prefix + "api", move})
-	}
-	if len(spec.Env) > 0 {
-		all = append(all, mountPoint{programMount(true), variablesAnnotation(spec), move})
-	}
-	if spec.AppIdentity {
-		all = append(all, mountPoint{tokenMount(), podconfig.Prefix + "app-identity", move})
-	}
+	r.points[volume] = all
 	return all
 }
 

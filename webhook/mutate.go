@@ -110,7 +110,10 @@ func audit(d *injector.Decision) map[string]string {
 		api = d.Spec.API.Allow
 	}
 	for key, list := range map[string][]string{"secrets": secrets, "second-roles": roles, "api-allow": api} {
-		if text, err := json.Marshal(list); err == nil && list != nil {
+		if list == nil {
+			continue
+		}
+		if text, err := json.Marshal(list); err == nil {
 			said[key] = string(text)
 		}
 	}

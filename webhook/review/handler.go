@@ -93,13 +93,12 @@ var unread = map[string]int{BadReview: http.StatusBadRequest, Busy: http.StatusS
 func (h *Handler[T]) answer(w http.ResponseWriter, r *http.Request, lease *share.Lease) (req *Request[T], v Verdict) {
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
-	req = &Request[T]{}
 	err := h.readBody(w, r, lease, body)
 	switch {
 	case errors.Is(err, share.ErrBusy):
-		return req, Failed(Busy, err)
+		return &Request[T]{}, Failed(Busy, err)
 	case err != nil:
-		return req, Failed(BadReview, err)
+		return &Request[T]{}, Failed(BadReview, err)
 	}
 	if req, err = decodeReview[T](body.Bytes()); err != nil {
 		return req, Failed(BadReview, err)
