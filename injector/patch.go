@@ -1,7 +1,6 @@
 package injector
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -25,25 +24,31 @@ func (p *patch) add(path string, value ...[]byte) {
 		before = '['
 	}
 	p.text = append(append(append(append(p.text, before), `{"op":"add","path":"`...), path...), `","value":`...)
+	p.write(value)
+	p.text, p.growth = append(p.text, '}'), ""
+}
+
+func (p *patch) write(value [][]byte) {
 	for _, piece := range value {
 		p.text = append(p.text, piece...)
 	}
-	p.text, p.growth = append(p.text, '}'), ""
 }
 
 // grow appends a value to the array at a pointer, which exists unless the pod lacks it (or has it as null). The values of an array that
 // the pod lacks follow one another.
 func (p *patch) grow(pointer string, exists bool, value ...[]byte) {
-	switch {
-	case exists:
+	if exists {
 		p.add(pointer+"/-", value...)
-	case p.growth == pointer:
-		p.text = append(p.text[:len(p.text)-len("]}")], ',')
-		p.text = append(append(p.text, slices.Concat(value...)...), "]}"...)
-	default:
-		p.add(pointer, []byte{'['}, slices.Concat(value...), []byte{']'})
-		p.growth = pointer
+		return
 	}
+	separator := ","
+	if p.growth != pointer {
+		p.add(pointer, []byte("[]"))
+		p.growth, separator = pointer, ""
+	}
+	p.text = append(p.text[:len(p.text)-len("]}")], separator...)
+	p.write(value)
+	p.text = append(p.text, "]}"...)
 }
 
 // insert puts a value into the array at a pointer, at an index.
