@@ -56,29 +56,9 @@ func (s *scope) set(now any) {
 // excludes reports whether nothing is injected in a namespace, whatever its label config.NamespaceLabel says.
 func (s *scope) excludes(name string, of map[string]string) bool {
 	selector := s.selector.Load()
-	return selector != nil && !(*selector).Matches(optedIn{name, of})
-}
-
-// optedIn are the labels of a namespace as they would be if it had opted in. Its name is one in any case.
-type optedIn struct {
-	name   string
-	labels labels.Set
-}
-
-func (o optedIn) Has(label string) bool { _, has := o.Lookup(label); return has }
-func (o optedIn) Get(label string) string {
-	value, _ := o.Lookup(label)
-	return value
-}
-
-func (o optedIn) Lookup(label string) (string, bool) {
-	switch label {
-	case podconfig.NamespaceLabel:
-		return podconfig.NamespaceLabelValue, true
-	case corev1.LabelMetadataName:
-		return o.name, true
-	}
-	return o.labels.Lookup(label)
+	return selector != nil && !(*selector).Matches(labels.Merge(of, labels.Set{
+		podconfig.NamespaceLabel: podconfig.NamespaceLabelValue, corev1.LabelMetadataName: name,
+	}))
 }
 
 // inScope reports whether pods of a namespace are injected, with the namespace's labels. What the cache does not show is looked up
