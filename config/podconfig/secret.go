@@ -47,7 +47,7 @@ func (p *parser) secret(file, value string) (Secret, []error) {
 		return s, append(errorsOf(config.CheckSecretName(s.Name)), errorsOf(config.CheckFilePath(file))...)
 	}
 	if fields, plain := plainFields(value); plain {
-		return p.longSecret(s, fields)
+		return parseLongSecret(s, fields)
 	}
 	node, err := p.parseYAML(value)
 	if err != nil && !strings.ContainsAny(value, "\n{") {
@@ -57,7 +57,7 @@ func (p *parser) secret(file, value string) (Secret, []error) {
 	case err != nil:
 		return s, []error{err}
 	case node.Kind == yaml.MappingNode:
-		return p.longSecret(s, node.Content)
+		return parseLongSecret(s, node.Content)
 	case node.Kind == yaml.SequenceNode:
 		return s, []error{errors.New("a list is not a secret; write a name, or a mapping with name: …")}
 	}
