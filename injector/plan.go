@@ -81,8 +81,8 @@ func (in *Injector) patch(r *request, gets *encoded, document string) []byte {
 		}
 	}
 	for _, name := range in.policy.Agent.ImagePullSecrets {
-		if !slices.Contains(pod.ImagePullSecrets, Reference{name}) {
-			p.grow("/spec/imagePullSecrets", pod.ImagePullSecrets != nil, encodeValue(corev1.LocalObjectReference{Name: name}))
+		if secret := (corev1.LocalObjectReference{Name: name}); !slices.Contains(pod.ImagePullSecrets, secret) {
+			p.grow("/spec/imagePullSecrets", pod.ImagePullSecrets != nil, encodeValue(secret))
 		}
 	}
 	// An injected pod keeps the version that injected it; a pod that arrives with the annotation and nothing else does not.
