@@ -70,10 +70,8 @@ func (in *Injector) allowed(spec *podconfig.Spec, namespace string) (m config.Mi
 func (in *Injector) outOfBounds(spec *podconfig.Spec, namespace string) (m config.Mistakes) {
 	floor := time.Duration(*in.policy.Agent.MinRefreshInterval)
 	if spec.RefreshInterval != 0 && in.refreshInterval(spec) < floor {
-		m = append(m, config.Mistake{Where: podconfig.Prefix + "refresh-interval", Problem: fmt.Sprintf(
-			"%s is shorter than the administrator of this cluster allows in namespace %s, %s (agent.minRefreshInterval); write %s or more, or 0 "+
-				"for never",
-			spec.RefreshInterval, namespace, floor, floor)})
+		m.Add(podconfig.Prefix+"refresh-interval", "%s is shorter than the administrator of this cluster allows in namespace %s, %s "+
+			"(agent.minRefreshInterval); write %s or more, or 0 for never", spec.RefreshInterval, namespace, floor, floor)
 	}
 	most := *in.policy.Agent.MaxSecrets
 	if most == 0 {
@@ -90,10 +88,8 @@ func (in *Injector) outOfBounds(spec *podconfig.Spec, namespace string) (m confi
 		asked[version{name: v.Secret}] = struct{}{}
 	}
 	if len(asked) > most {
-		m = append(m, config.Mistake{Where: podconfig.Prefix + "*", Problem: fmt.Sprintf(
-			"the pod asks for %d secrets; the administrator of this cluster allows %d in namespace %s (agent.maxSecrets); put values that belong "+
-				"together into one secret, or ask for a higher limit",
-			len(asked), most, namespace)})
+		m.Add(podconfig.Prefix+"*", "the pod asks for %d secrets; the administrator of this cluster allows %d in namespace %s "+
+			"(agent.maxSecrets); put values that belong together into one secret, or ask for a higher limit", len(asked), most, namespace)
 	}
 	return m
 }

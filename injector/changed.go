@@ -86,10 +86,9 @@ func unasked(pod Pod) []string {
 	if _, marked := pod.Metadata.Annotations[podconfig.InjectedAnnotation]; !marked || !injected(&pod.Spec) {
 		return nil
 	}
-	return []string{podconfig.Prefix + "inject: does not ask for the agent any more, which is in this pod already and stays; to be without " +
-		"it, " +
-		"remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName +
-		" from the manifest, or have the webhook that changes the annotation called before this one, by the name of its configuration"}
+	return []string{podconfig.Prefix + "inject: does not ask for the agent any more, which is in this pod already and stays; to be " +
+		"without it, remove the containers " + agentconfig.InitContainerName + " and " + agentconfig.ContainerName + " from the " +
+		"manifest, or have the webhook that changes the annotation called before this one, by the name of its configuration"}
 }
 
 // free are the members of a container that may have any value.

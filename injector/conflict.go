@@ -23,8 +23,7 @@ func tooMany(pod *PodSpec) (m config.Mistakes) {
 		n, most int
 	}{{"containers", len(pod.InitContainers) + len(pod.Containers), mostContainers}, {"volumes", len(pod.Volumes), mostVolumes}} {
 		if list.n > list.most {
-			m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",
-				Problem: fmt.Sprintf("the pod has %d %s; at most %d are possible", list.n, list.what, list.most)})
+			m.Add(podconfig.Prefix+"inject", "the pod has %d %s; at most %d are possible", list.n, list.what, list.most)
 		}
 	}
 	return m
@@ -35,13 +34,12 @@ func (in *Injector) invalid(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
 	if pod.windows() {
-		m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",
-			Problem: "the pod is for Windows nodes, on which there is no agent, so that it would start without its secrets; set it to \"false\", " +
-				"or run the pod on Linux nodes"})
+		m.Add(podconfig.Prefix+"inject", "the pod is for Windows nodes, on which there is no agent, so that it would start without its "+
+			"secrets; set it to \"false\", or run the pod on Linux nodes")
 	}
 	if r.Spec.Mode == podconfig.ModeSingle && !in.native(r) {
-		m = append(m, config.Mistake{Where: podconfig.Prefix + "mode",
-			Problem: "single needs native sidecars, which this cluster does not have, or its administrator has switched off; use sidecar or init"})
+		m.Add(podconfig.Prefix+"mode", "single needs native sidecars, which this cluster does not have, or its administrator has "+
+			"switched off; use sidecar or init")
 	}
 	for c := range pod.each {
 		if ours(c.Name) && !c.hasEnv(agentconfig.Env) {
@@ -49,9 +47,8 @@ func (in *Injector) invalid(r *request) config.Mistakes {
 		}
 	}
 	if host := in.kmsHost(&r.Spec); r.Spec.Identity.Kind == config.ClientKey && !config.InstanceGateway(host) {
-		m = append(m, config.Mistake{Where: podconfig.Prefix + "identity", Problem: fmt.Sprintf(
-			"a client key is good for the gateway of its KMS instance only, which %s is not; add %sendpoint: <instance "+
-				"id>.cryptoservice.kms.aliyuncs.com", host, podconfig.Prefix)})
+		m.Add(podconfig.Prefix+"identity", "a client key is good for the gateway of its KMS instance only, which %s is not; add "+
+			"%sendpoint: <instance id>.cryptoservice.kms.aliyuncs.com", host, podconfig.Prefix)
 	}
 	return slices.Concat(m, in.apiConflicts(r), notifyConflicts(r), in.namesInUse(r))
 }
@@ -67,32 +64,31 @@ func (in *Injector) namesInUse(r *request) config.Mistakes {
 	if r.Spec.API != nil {
 		inMemory = append(inMemory, agentconfig.APIVolume)
 	}
-	for _, name := range inMemory {
-		if v, exists := pod.volume(name); exists && (v.EmptyDir == nil || v.EmptyDir.Medium != "Memory") {
-			m = append(m, config.Mistake{Where: "volume " + name,
-				Problem: "would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}"})
+	check := func(name string, right func(Volume) bool, problem string) {
+		if v, exists := pod.volume(name); exists && !right(v) {
+			m.Add("volume "+name, "%s", problem)
 		}
 	}
-	authorities := in.authorities()
-	if v, exists := pod.volume(agentconfig.CAVolume); exists && len(authorities) > 0 && !v.has(authorities) {
-		m = append(m, config.Mistake{Where: "volume " + agentconfig.CAVolume,
-			Problem: "has the name of the volume with the certificate authorities of KMS and STS but does not hold them; give it another name, or " +
-				"leave it to the webhook"})
+	for _, name := range inMemory {
+		check(name, func(v Volume) bool { return v.EmptyDir != nil && v.EmptyDir.Medium == "Memory" },
+			"would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}")
 	}
-	if v, exists := pod.volume(agentconfig.ProgramVolume); exists && len(r.Spec.Env) > 0 && !in.hasProgram(pod, v) {
-		m = append(m, config.Mistake{Where: "volume " + agentconfig.ProgramVolume,
-			Problem: "has the name of the volume with the agent's program but does not hold it; give it another name"})
+	if authorities := in.authorities(); len(authorities) > 0 {
+		check(agentconfig.CAVolume, func(v Volume) bool { return v.has(authorities) }, "has the name of the volume with the certificate "+
+			"authorities of KMS and STS but does not hold them; give it another name, or leave it to the webhook")
 	}
-	identity := r.Spec.Identity
-	if v, exists := pod.volume(agentconfig.ClientKeyVolume); exists && identity.Kind == config.ClientKey &&
-		(v.Secret == nil || v.Secret.SecretName != identity.Secret) {
-		m = append(m, config.Mistake{Where: "volume " + agentconfig.ClientKeyVolume, Problem: fmt.Sprintf(
-			"has the name of the client key's volume but is not the Secret %s; give it another name", identity.Secret)})
+	if len(r.Spec.Env) > 0 {
+		check(agentconfig.ProgramVolume, func(v Volume) bool { return in.hasProgram(pod, v) },
+			"has the name of the volume with the agent's program but does not hold it; give it another name")
 	}
-	if v, exists := pod.volume(agentconfig.TokenVolume); exists && identity.Kind == config.RRSA && !v.projects(tokenAudience, tokenFile) {
-		m = append(m, config.Mistake{Where: "volume " + agentconfig.TokenVolume, Problem: fmt.Sprintf(
-			"has the name of the RRSA token's volume but not that token; give it another name, or project serviceAccountToken: {audience: %s, "+
-				"path: %s}", tokenAudience, tokenFile)})
+	switch identity := r.Spec.Identity; identity.Kind {
+	case config.ClientKey:
+		check(agentconfig.ClientKeyVolume, func(v Volume) bool { return v.Secret != nil && v.Secret.SecretName == identity.Secret },
+			"has the name of the client key's volume but is not the Secret "+identity.Secret+"; give it another name")
+	case config.RRSA:
+		check(agentconfig.TokenVolume, func(v Volume) bool { return v.projects(tokenAudience, tokenFile) },
+			"has the name of the RRSA token's volume but not that token; give it another name, or project serviceAccountToken: {audience: "+
+				tokenAudience+", path: "+tokenFile+"}")
 	}
 	return m
 }
@@ -105,9 +101,8 @@ func (in *Injector) claimed(r *request, a *permissions) config.Mistakes {
 	var m config.Mistakes
 	for _, v := range in.volumes(r, a) {
 		if slices.Contains(r.Claims, v.Name) {
-			m = append(m, config.Mistake{Where: "volumeClaimTemplates " + v.Name,
-				Problem: "has the name of a volume that the webhook adds, and the StatefulSet would put its claim there instead; give the claim " +
-					"another name"})
+			m.Add("volumeClaimTemplates "+v.Name, "has the name of a volume that the webhook adds, and the StatefulSet would put its claim "+
+				"there instead; give the claim another name")
 		}
 	}
 	return m
@@ -156,8 +151,7 @@ func warnRole(r *request, readers []Container) []string {
 func warnProfile(pod *PodSpec) []string {
 	if profile := pod.SecurityContext.AppArmor; profile.Type == "Localhost" {
 		return []string{fmt.Sprintf("the AppArmor profile %s is stated for the pod, so that the agent has it too and may be kept from the "+
-			"network or from writing files; "+
-			"state it in the securityContext of the application's containers", profile.Profile)}
+			"network or from writing files; state it in the securityContext of the application's containers", profile.Profile)}
 	}
 	return nil
 }
@@ -185,7 +179,7 @@ func warnLate(r *request, readers []Container, a *permissions) []string {
 func private(r *request) config.Mistakes {
 	var m config.Mistakes
 	refuse := func(c *Container, volume, what string) {
-		m = append(m, config.Mistake{Where: "container " + c.Name, Problem: "mounts the volume " + volume + ", " + what})
+		m.Add("container "+c.Name, "%s", "mounts the volume "+volume+", "+what)
 	}
 	_, brought := r.Pod.Spec.volume(agentconfig.TokenVolume)
 	for c := range r.Pod.Spec.each {

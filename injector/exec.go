@@ -2,7 +2,9 @@ package injector
 
 import (
 	"fmt"
+	"iter"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -87,9 +89,8 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; "+
 				"write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
-			refuse(c, "runs before the agent has the variables; move it after "+agentconfig.InitContainerName+" (remove "+
-				""+podconfig.Prefix+"init-position: "+
-				"last)")
+			refuse(c, "runs before the agent has the variables; move it after "+agentconfig.InitContainerName+" (remove "+positionAnnotation+
+				": last)")
 		default:
 			if p, misplaced := r.misplaced(c); misplaced {
 				refuse(c, fmt.Sprintf("mounts the volume %s, but not all of it at %s, where the wrapper of its command looks; mount it there, leave "+
@@ -161,36 +162,22 @@ func warnReferences(r *request, readers []Container) []string {
 	}
 	names := slices.Sorted(maps.Keys(named))
 	return []string{fmt.Sprintf("%s stays as it is written in %s: Kubernetes replaces only variables of the pod's spec, and env.<NAME> is "+
-		"set as the container starts; "+
-		"have the program read the variable, or start it by a shell: command: [sh, -c, 'exec …'] with $%s in place of %s",
+		"set as the container starts; have the program read the variable, or start it by a shell: command: "+
+		"[sh, -c, 'exec …'] with $%s in place of %s",
 		some(names), some(where), strings.Trim(names[0], "$()"), names[0])}
 }
 
 // references is for range, over the names in a text that Kubernetes would replace: NAME of $(NAME), but not of $$(NAME).
 // https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
-func references(text string) func(yield func(string) bool) {
+func references(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for {
-			_, rest, found := strings.Cut(text, "$")
-			if !found {
+		for at := reference.FindStringSubmatchIndex(text); at != nil; at = reference.FindStringSubmatchIndex(text) {
+			if at[2] >= 0 && !yield(text[at[2]:at[3]]) {
 				return
 			}
-			text = rest
-			if escaped, ok := strings.CutPrefix(rest, "$"); ok {
-				text = escaped
-				continue
-			}
-			inner, ok := strings.CutPrefix(rest, "(")
-			if !ok {
-				continue
-			}
-			name, behind, closed := strings.Cut(inner, ")")
-			if !closed {
-				return
-			}
-			if text = behind; !yield(name) {
-				return
-			}
+			text = text[at[1]:]
 		}
 	}
 }
+
+var reference = regexp.MustCompile(`\$\$|\$\(([^)]*)\)`)

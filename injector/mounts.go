@@ -59,9 +59,8 @@ func (r *request) mountPoints(container string) []mountPoint {
 func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []string) {
 	for _, p := range r.mountPoints("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
-			m = append(m, config.Mistake{Where: mountPathAnnotation, Problem: fmt.Sprintf(
-				"%s and %s, where the volume %s is, would be inside each other; choose another %s", r.Spec.MountPath, p.MountPath, p.Name,
-				mountPathAnnotation)})
+			m.Add(mountPathAnnotation, "%s and %s, where the volume %s is, would be inside each other; choose another %s",
+				r.Spec.MountPath, p.MountPath, p.Name, mountPathAnnotation)
 		}
 	}
 	for _, c := range readers {
@@ -102,7 +101,7 @@ func (r *request) conflict(c Container, p mountPoint) (m config.Mistakes, warnin
 		switch problem := r.unfit(linked); problem {
 		case "":
 		case propagates:
-			m = append(m, config.Mistake{Where: p.annotation, Problem: inside(linked, problem+image)})
+			m.Add(p.annotation, "%s", inside(linked, problem+image))
 		default:
 			warnings = append(warnings, p.annotation+": "+inside(linked, problem+image))
 		}

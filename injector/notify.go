@@ -36,8 +36,8 @@ func notifyConflicts(r *request) config.Mistakes {
 	pod := &r.Pod.Spec
 	if pod.HostNetwork {
 		refuse(notifiers(&r.Spec, false), "the pod is on the node's network (hostNetwork), where 127.0.0.1 is the node's and the port may be "+
-			"another pod's or the kubelet's; "+
-			"notify by signal:<SIG>:<process> with shareProcessNamespace: true, or have the application look at its files")
+			"another pod's or the kubelet's; notify by signal:<SIG>:<process> with shareProcessNamespace: true, or have the "+
+			"application look at its files")
 	}
 	if pod.SharePIDs {
 		return m

@@ -118,10 +118,8 @@ func warnMesh(r *request, a *permissions) []string {
 				as = fmt.Sprintf(", or run the containers with the files, and so the agent, as the proxy's user, %d", *user)
 			}
 			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, a plain container, which starts after all init "+
-				"containers, %s"+
-				"run the proxy as a native sidecar (annotation %s: \"true\") and set %s: last, or keep port 443, at which KMS and STS are, out of "+
-				"the mesh "+
-				"(annotation %s: \"443\")%s", m.proxy, lost, m.native, positionAnnotation, m.exclude, as)}
+				"containers, %srun the proxy as a native sidecar (annotation %s: \"true\") and set %s: last, or keep port 443, at which "+
+				"KMS and STS are, out of the mesh (annotation %s: \"443\")%s", m.proxy, lost, m.native, positionAnnotation, m.exclude, as)}
 		}
 	}
 	return nil

@@ -176,9 +176,8 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 			continue
 		}
 		if c.Name == "" {
-			mistakes = config.Mistakes{{Where: "containers",
-				Problem: "one of the pod's containers has no name, by which it is told whether it gets the files, and without which Kubernetes " +
-					"refuses it; give each a name"}}
+			mistakes = config.Mistakes{{Where: "containers", Problem: "one of the pod's containers has no name, by which it is told " +
+				"whether it gets the files, and without which Kubernetes refuses it; give each a name"}}
 			continue
 		}
 		names = append(names, c.Name)
@@ -199,8 +198,7 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 		return some(asked)
 	}
 	if missing := unknown(r.Spec.Containers); missing != "" && (len(found) == 0 || mistyped(r.Spec.Containers, names)) {
-		mistakes = append(mistakes, config.Mistake{Where: podconfig.Prefix + "containers", Problem: fmt.Sprintf(
-			"there is no container %s in the pod; its containers are %s", missing, some(names))})
+		mistakes.Add(podconfig.Prefix+"containers", "there is no container %s in the pod; its containers are %s", missing, some(names))
 	}
 	mistakes = append(mistakes, foreignContainers(&r.Spec, names, in)...)
 	// Not a mistake: the container may be one that another webhook adds later.
@@ -216,11 +214,9 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 	switch {
 	case len(found) > 0 || len(mistakes) > 0:
 	case len(late) > 0:
-		mistakes = append(mistakes, config.Mistake{Where: podconfig.Prefix + "inject",
-			Problem: "the agent is in the pod, but no container mounts its files" + cure})
+		mistakes.Add(podconfig.Prefix+"inject", "the agent is in the pod, but no container mounts its files"+cure)
 	default:
-		mistakes = append(mistakes, config.Mistake{Where: podconfig.Prefix + "skip-containers", Problem: fmt.Sprintf(
-			"leaves no container that gets the files; the pod's containers are %s", some(names))})
+		mistakes.Add(podconfig.Prefix+"skip-containers", "leaves no container that gets the files; the pod's containers are %s", some(names))
 	}
 	return found, warnings, mistakes
 }

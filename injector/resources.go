@@ -45,14 +45,13 @@ func (in *Injector) resources(r *request) (corev1.ResourceRequirements, config.M
 	} {
 		wished, err := parseResources(list.wishes)
 		if err != nil {
-			mistakes = append(mistakes, config.Mistake{Where: list.annotation, Problem: err.Error()})
+			mistakes.Add(list.annotation, "%s", err.Error())
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(wished)) {
 			amount, ceiling := wished[name], in.ceilings[name]
 			if _, capped := in.ceilings[name]; capped && amount.Cmp(ceiling) > 0 {
-				mistakes = append(mistakes, config.Mistake{Where: list.annotation, Problem: fmt.Sprintf(
-					"%s=%s is more than the administrator allows, %s", name, amount.String(), ceiling.String())})
+				mistakes.Add(list.annotation, "%s=%s is more than the administrator allows, %s", name, amount.String(), ceiling.String())
 			}
 		}
 		*list.to = maps.Clone(list.defaults)
@@ -64,23 +63,20 @@ func (in *Injector) resources(r *request) (corev1.ResourceRequirements, config.M
 	for _, name := range slices.Sorted(maps.Keys(merged.Limits)) {
 		request, limit := merged.Requests[name], merged.Limits[name]
 		if name == corev1.ResourceMemory && limit.Cmp(leastMemory) < 0 {
-			mistakes = append(mistakes, config.Mistake{Where: limitsAnnotation, Problem: fmt.Sprintf(
-				"memory=%s is less than the agent needs, with the second process that kubectl kms status starts beside it; write memory=%s or more",
-				limit.String(), config.LeastMemory)})
+			mistakes.Add(limitsAnnotation, "memory=%s is less than the agent needs, with the second process that kubectl kms status starts "+
+				"beside it; write memory=%s or more", limit.String(), config.LeastMemory)
 			continue
 		}
 		if request.Cmp(limit) <= 0 {
 			continue
 		}
-		problem := config.Mistake{Where: requestsAnnotation, Problem: fmt.Sprintf(
-			"%s=%s is more than the limit of the agent's containers, %s; lower it, or raise the limit with %s", name, request.String(),
-			limit.String(), limitsAnnotation)}
-		if _, own := spec.AgentRequests[string(name)]; !own {
-			problem = config.Mistake{Where: limitsAnnotation, Problem: fmt.Sprintf(
-				"%s=%s is less than the request of the agent's containers, %s; raise it, or lower the request with %s", name, limit.String(),
-				request.String(), requestsAnnotation)}
+		if _, own := spec.AgentRequests[string(name)]; own {
+			mistakes.Add(requestsAnnotation, "%s=%s is more than the limit of the agent's containers, %s; lower it, or raise the limit with %s",
+				name, request.String(), limit.String(), limitsAnnotation)
+		} else {
+			mistakes.Add(limitsAnnotation, "%s=%s is less than the request of the agent's containers, %s; raise it, or lower the request with %s",
+				name, limit.String(), request.String(), requestsAnnotation)
 		}
-		mistakes = append(mistakes, problem)
 	}
 	return merged, mistakes
 }

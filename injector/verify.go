@@ -75,8 +75,7 @@ func (in *Injector) verify(
 func (v *verification) container(c *Container, inits bool) {
 	where := "container " + c.Name
 	if c.Name == agentconfig.InitContainerName && !inits {
-		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: "is not an init container, as the one that this webhook makes" +
-			cure})
+		v.mistakes.Add(where, "is not an init container, as the one that this webhook makes"+cure)
 		return
 	}
 	port := v.metricsPort(c)
@@ -121,7 +120,7 @@ func (v *verification) container(c *Container, inits bool) {
 		problem += fmt.Sprintf("; its image is to be %s, or one that agent.earlierImages of the webhook's configuration allows",
 			v.in.policy.Agent.Image)
 	}
-	v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: problem + cure})
+	v.mistakes.Add(where, "%s", problem+cure)
 }
 
 // earlier reports whether an image is one that the agent's containers had before.
@@ -151,7 +150,7 @@ func (v *verification) metricsPort(c *Container) int {
 // document compares what an agent was told, and keeps what differs by the annotation that asks for it.
 func (v *verification) document(where string, metricsPort int, told string) bool {
 	problem := func(what string) {
-		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: agentconfig.Env + " " + what + cure})
+		v.mistakes.Add(where, "%s", agentconfig.Env+" "+what+cure)
 	}
 	if len(told) > maxDocument {
 		problem("is longer than a variable can be")
@@ -284,9 +283,8 @@ func (v *verification) refusals() config.Mistakes {
 		m.Add(podconfig.Prefix+annotation, "this annotation was written after the agent was injected, so the agent ignores it%s", cureLate)
 	}
 	if len(v.surplus) > 0 {
-		m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",
-			Problem: "the agent in this pod has more than the annotations ask for, " +
-				some(distinct(v.surplus)) + cureLate})
+		m.Add(podconfig.Prefix+"inject", "%s", "the agent in this pod has more than the annotations ask for, "+
+			some(distinct(v.surplus))+cureLate)
 	}
 	if len(m) > 0 || v.in.policy.Unknown {
 		return m
@@ -304,9 +302,8 @@ func (v *verification) warnings() (warnings []string) {
 	}
 	if len(v.proxied) > 0 {
 		warnings = append(warnings, "the agent's containers have the variables "+some(v.proxied)+": the agent calls KMS and STS through a "+
-			"proxy, "+
-			"which then has to let it through; to exclude the agent, have the webhook that adds them leave out the containers "+
-			""+agentconfig.InitContainerName+" and "+agentconfig.ContainerName)
+			"proxy, which then has to let it through; to exclude the agent, have the webhook that adds them leave out the containers "+
+			agentconfig.InitContainerName+" and "+agentconfig.ContainerName)
 	}
 	return warnings
 }

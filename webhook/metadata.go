@@ -237,7 +237,8 @@ func watchMetadata(config *rest.Config, configuration string) (cache.Cache, meta
 	}
 	scope := &scope{}
 	if configuration != "" {
-		if err := scope.follow(informers); err != nil {
+		kind := &admissionregistrationv1.MutatingWebhookConfiguration{}
+		if scope.followed, err = follow(informers, kind, scope.set); err != nil {
 			return fail(err)
 		}
 	}

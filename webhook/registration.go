@@ -1,7 +1,6 @@
 package webhook
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -12,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -68,7 +66,7 @@ func watchRegistration(config *rest.Config, name string, guard bool, log logr.Lo
 		return nil, fmt.Errorf("watch what calls the webhook: %w", err)
 	}
 	for _, o := range r.objects {
-		if err := r.follow(o); err != nil {
+		if o.synced, err = follow(r.informers, o.kind, func(now any) { r.set(o, calls(now)) }); err != nil {
 			return nil, fmt.Errorf("watch the %s %s: %w", o.resource, name, err)
 		}
 	}
@@ -88,22 +86,6 @@ func calls(object any) bool {
 		return slices.Contains(o.Spec.ValidationActions, admissionregistrationv1.Deny)
 	}
 	return false
-}
-
-func (r *registration) follow(o *registered) error {
-	informer, err := r.informers.GetInformer(context.Background(), o.kind, cache.BlockUntilSynced(false))
-	if err != nil {
-		return err
-	}
-	handler, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(now any) { r.set(o, calls(now)) }, UpdateFunc: func(_, now any) { r.set(o, calls(now)) },
-		DeleteFunc: func(any) { r.set(o, false) },
-	})
-	if err != nil {
-		return err
-	}
-	o.synced = handler.HasSynced
-	return nil
 }
 
 func (r *registration) set(o *registered, there bool) {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
@@ -23,21 +24,19 @@ type scope struct {
 	followed func() bool                     // whether selector has been set once; nil if no configuration is followed
 }
 
-// follow keeps the selector.
-func (s *scope) follow(informers cache.Cache) error {
-	informer, err := informers.GetInformer(context.Background(), &admissionregistrationv1.MutatingWebhookConfiguration{},
-		cache.BlockUntilSynced(false))
+// follow calls set with an object, nil without one, now and whenever it changes. Synced reports whether it has been called.
+func follow(informers cache.Cache, kind client.Object, set func(now any)) (synced func() bool, err error) {
+	informer, err := informers.GetInformer(context.Background(), kind, cache.BlockUntilSynced(false))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	handler, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-		AddFunc: s.set, UpdateFunc: func(_, now any) { s.set(now) }, DeleteFunc: func(any) { s.selector.Store(nil) },
+		AddFunc: set, UpdateFunc: func(_, now any) { set(now) }, DeleteFunc: func(any) { set(nil) },
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.followed = handler.HasSynced
-	return nil
+	return handler.HasSynced, nil
 }
 
 func (s *scope) set(now any) {

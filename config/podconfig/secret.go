@@ -72,9 +72,8 @@ const maxTokens = 3000
 func (p *parser) parseYAML(text string) (yaml.Node, error) {
 	if p.yaml += tokens(text); p.yaml > maxTokens {
 		return yaml.Node{}, fmt.Errorf("is too much YAML: the pod's annotations have %d commas, brackets, list items and lines in them up to "+
-			"here, and at most %d are allowed; "+
-			"write a long template with a line template: | and indented lines, which do not count if the fields before it are without quotes and "+
-			"comments", p.yaml, maxTokens)
+			"here, and at most %d are allowed; write a long template with a line template: | and indented lines, which do not "+
+			"count if the fields before it are without quotes and comments", p.yaml, maxTokens)
 	}
 	return parseYAML(text)
 }
