@@ -25,15 +25,6 @@ func distinct(names []string) []string {
 	return slices.Compact(names)
 }
 
-// by returns a list by the names of its items. What is written in a pod may be long.
-func by[T any](list []T, name func(T) string) map[string]T {
-	items := make(map[string]T, len(list))
-	for _, item := range list {
-		items[name(item)] = item
-	}
-	return items
-}
-
 // otherFileSets are secrets for containers that have other files already: the views are numbered, so that the agent may have been told
 // the same.
 func (r *request) otherFileSets() (annotations []string) {

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -180,9 +179,5 @@ func message(text string) string {
 	if len(text) <= maxEventMessage {
 		return text
 	}
-	end := maxEventMessage - len(more)
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + more
+	return strings.ToValidUTF8(text[:maxEventMessage-len(more)], "") + more
 }

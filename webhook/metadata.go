@@ -39,12 +39,6 @@ type metadata struct {
 	scope  *scope
 }
 
-func (m metadata) fromCache(
-	ctx context.Context, kind schema.GroupVersionKind, name types.NamespacedName,
-) (*metav1.PartialObjectMetadata, error) {
-	return get(ctx, m.cached, kind, name)
-}
-
 // fromServer returns nil for an object that does not exist. The error is an outage.
 func (m metadata) fromServer(
 	ctx context.Context, source string, kind schema.GroupVersionKind, name types.NamespacedName,
@@ -59,14 +53,17 @@ func (m metadata) fromServer(
 	return object, nil
 }
 
-// labels returns the labels of a namespace. The error is an outage: there is no request in a namespace that does not exist.
-func (m metadata) labels(ctx context.Context, source, namespace string) (map[string]string, error) {
+// labels returns the labels of a namespace: from the cache if they are enough, since there may be one that is younger than the cache. The
+// error is an outage: there is no request in a namespace that does not exist.
+func (m metadata) labels(
+	ctx context.Context, source, namespace string, enough func(labels map[string]string) bool,
+) (map[string]string, error) {
 	key := types.NamespacedName{Name: namespace}
-	ns, err := m.fromCache(ctx, namespaceKind, key)
-	if err == nil {
+	if ns, err := get(ctx, m.cached, namespaceKind, key); err == nil && enough(ns.Labels) {
 		return ns.Labels, nil
 	}
-	switch ns, err = m.fromServer(ctx, source, namespaceKind, key); {
+	ns, err := m.fromServer(ctx, source, namespaceKind, key)
+	switch {
 	case err != nil:
 		return nil, err
 	case ns == nil:
@@ -93,7 +90,7 @@ func (l lookup) ServiceAccountAnnotations(ctx context.Context, namespace, name s
 	if fresh {
 		account, err = l.fromServer(ctx, l.source, serviceAccountKind, key)
 	} else {
-		account, err = l.fromCache(ctx, serviceAccountKind, key)
+		account, err = get(ctx, l.cached, serviceAccountKind, key)
 	}
 	switch {
 	case err != nil:

@@ -2,14 +2,12 @@ package webhook
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -60,23 +58,11 @@ func (s *scope) excludes(name string, of map[string]string) bool {
 	}))
 }
 
-// inScope reports whether pods of a namespace are injected, with the namespace's labels. What the cache does not show is looked up
-// in the API server: there may be a label that is younger than the cache. The error is an outage.
+// inScope reports whether pods of a namespace are injected, with the namespace's labels. The error is an outage.
 func (m metadata) inScope(ctx context.Context, source, namespace string) (in bool, of map[string]string, err error) {
-	ns, err := m.fromCache(ctx, namespaceKind, types.NamespacedName{Name: namespace})
-	if err == nil && m.selects(namespace, ns.Labels) {
-		return true, ns.Labels, nil
+	selects := func(of map[string]string) bool {
+		return of[podconfig.NamespaceLabel] == podconfig.NamespaceLabelValue && !m.scope.excludes(namespace, of)
 	}
-	ns, err = m.fromServer(ctx, source, namespaceKind, types.NamespacedName{Name: namespace})
-	switch {
-	case err != nil:
-		return false, nil, err
-	case ns == nil:
-		return false, nil, fmt.Errorf("namespace %q does not exist", namespace)
-	}
-	return m.selects(namespace, ns.Labels), ns.Labels, nil
-}
-
-func (m metadata) selects(namespace string, of map[string]string) bool {
-	return of[podconfig.NamespaceLabel] == podconfig.NamespaceLabelValue && !m.scope.excludes(namespace, of)
+	of, err = m.labels(ctx, source, namespace, selects)
+	return err == nil && selects(of), of, err
 }
