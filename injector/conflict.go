@@ -53,6 +53,28 @@ func (in *Injector) invalid(r *request) config.Mistakes {
 	return slices.Concat(m, in.apiConflicts(r), notifyConflicts(r), in.namesInUse(r))
 }
 
+// apiConflicts reports the reasons why the local API cannot be where the pod wants it.
+func (in *Injector) apiConflicts(r *request) config.Mistakes {
+	api := r.Spec.API
+	if api == nil || api.Port == 0 {
+		return nil
+	}
+	var problem string
+	switch {
+	case r.Pod.Spec.HostNetwork:
+		return config.Mistakes{{Where: podconfig.Prefix + "api", Problem: fmt.Sprintf(
+			"the pod is on the node's network (hostNetwork), where every process of the node reaches 127.0.0.1:%d; add %sapi-socket: api.sock",
+			api.Port, podconfig.Prefix)}}
+	case api.Port == *in.policy.Agent.MetricsPort:
+		problem = fmt.Sprintf("%d is the port of the agents' metrics in this cluster", api.Port)
+	case r.listener(api.Port) != "":
+		problem = fmt.Sprintf("container %s listens on %d too", r.listener(api.Port), api.Port)
+	default:
+		return nil
+	}
+	return config.Mistakes{{Where: podconfig.Prefix + "api-port", Problem: problem + "; choose another port"}}
+}
+
 // namesInUse reports the names of our volumes that the pod uses for other volumes.
 func (in *Injector) namesInUse(r *request) config.Mistakes {
 	var m config.Mistakes

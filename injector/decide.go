@@ -100,18 +100,6 @@ func (in *Injector) Decide(ctx context.Context, req Request, cluster Cluster) (d
 	return d, err
 }
 
-// of returns the Injector for a namespace. A namespace that does not exist has no labels.
-func (in *Injector) of(ctx context.Context, namespace string, cluster Cluster) (*Injector, error) {
-	if !in.byLabels(namespace) {
-		return in.in(namespace, nil), nil
-	}
-	labels, err := cluster.NamespaceLabels(ctx, namespace)
-	if err != nil && !errors.Is(err, config.ErrNotFound) {
-		return nil, err
-	}
-	return in.in(namespace, labels), nil
-}
-
 // role returns the ARN that the pod assumes, "" for an identity that has its role from elsewhere, or why there is none.
 func (in *Injector) role(ctx context.Context, r *request, cluster Cluster) (arn string, none, outage error) {
 	if r.Spec.Identity.Kind != config.RRSA {

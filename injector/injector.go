@@ -6,6 +6,8 @@
 package injector
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -114,28 +116,26 @@ func selector(of clusterconfig.Selector) (labels.Selector, error) {
 	return metav1.LabelSelectorAsSelector(&same)
 }
 
-// in returns the Injector for a namespace: the document's first entry that matches it says what is different there.
-func (in *Injector) in(namespace string, of map[string]string) *Injector {
+// of returns the Injector for a namespace: the document's first entry that matches it says what is different there. A namespace that does
+// not exist has no labels.
+func (in *Injector) of(ctx context.Context, namespace string, cluster Cluster) (*Injector, error) {
+	var has labels.Set
 	for _, s := range in.overrides {
-		if s.HasName(namespace) && (s.selector == nil || s.selector.Matches(labels.Set(of))) {
-			return s.injector
+		if !s.HasName(namespace) {
+			continue
+		}
+		if s.selector != nil && has == nil {
+			found, err := cluster.NamespaceLabels(ctx, namespace)
+			if err != nil && !errors.Is(err, config.ErrNotFound) {
+				return nil, err
+			}
+			has = labels.Merge(found, nil)
+		}
+		if s.selector == nil || s.selector.Matches(has) {
+			return s.injector, nil
 		}
 	}
-	return in
-}
-
-// byLabels reports whether in needs a namespace's labels.
-func (in *Injector) byLabels(namespace string) bool {
-	for _, s := range in.overrides {
-		switch {
-		case !s.HasName(namespace):
-		case s.selector != nil:
-			return true
-		default:
-			return false // this one matches, whatever follows
-		}
-	}
-	return false
+	return in, nil
 }
 
 // nativeSince is the first API server beside which every kubelet must be 1.29 or newer, the first that runs native sidecars

@@ -206,44 +206,36 @@ func (v *verification) sameMode(place, rule, _, got string) bool {
 	return (rule == "files[].mode" || rule == "envMode") && slices.Contains([]string{"0400", "0440", "0444"}, got)
 }
 
+// askedBy are the annotations that places in the agent's document are about.
+var askedBy = map[string][]string{
+	"api.port": {"api-port", "api-socket", "api"}, "api.socket": {"api-socket", "api-port", "api"}, "api.allow": {"api-allow", "api"},
+	"kms.host": {"endpoint", "region"}, "refreshInterval": {"refresh-interval"}, "onChange": {"on-change"}, "logLevel": {"log-level"},
+	"logFormat": {"log-format"},
+}
+
 // asked returns the annotation of the pod's that a place in the agent's document is about, "" for none, and what it is called.
 func (v *verification) asked(place string) (annotation, what string) {
-	item := func(list string) string {
-		name, _, _ := strings.Cut(strings.TrimPrefix(place, list+"["), "]")
-		return name
-	}
+	_, item, _ := strings.Cut(place, "[")
+	item, _, _ = strings.Cut(item, "]")
 	top, _, _ := strings.Cut(place, ".")
 	switch {
 	case strings.HasPrefix(place, "files["):
-		name := item("files")
 		for _, s := range v.r.Spec.Secrets {
-			if s.Path == name {
-				return v.written("secret." + s.File), "the file " + name
+			if s.Path == item {
+				return v.written("secret." + s.File), "the file " + item
 			}
 		}
-		return "", "the file " + name
+		return "", "the file " + item
 	case place == "env":
 		return "", "environment variables"
 	case strings.HasPrefix(place, "env["):
-		name := item("env")
-		return v.written("env."+name, "env"), "the variable " + name
-	case top == "api":
-		switch place {
-		case "api.port":
-			return v.written("api-port", "api-socket", "api"), ""
-		case "api.socket":
-			return v.written("api-socket", "api-port", "api"), ""
-		case "api.allow":
-			return v.written("api-allow", "api"), ""
-		}
-		return v.written("api"), "the local API"
+		return v.written("env."+item, "env"), "the variable " + item
 	case top == "identity":
 		return v.written("identity"), ""
-	case place == "kms.host":
-		return v.written("endpoint", "region"), ""
+	case top == "api" && askedBy[place] == nil:
+		return v.written("api"), "the local API"
 	}
-	return v.written(map[string]string{"refreshInterval": "refresh-interval", "onChange": "on-change", "logLevel": "log-level",
-		"logFormat": "log-format"}[place]), ""
+	return v.written(askedBy[place]...), ""
 }
 
 // annotated reports whether a place in a container differs because of an annotation of the pod's, which is kept.
@@ -269,7 +261,7 @@ func (v *verification) annotated(place string) bool {
 // written returns the first of some annotations that the pod has.
 func (v *verification) written(names ...string) string {
 	for _, name := range names {
-		if _, found := v.r.Pod.Metadata.Annotations[podconfig.Prefix+name]; found && name != "" {
+		if _, found := v.r.Pod.Metadata.Annotations[podconfig.Prefix+name]; found {
 			return name
 		}
 	}

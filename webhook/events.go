@@ -136,8 +136,7 @@ var annotationKey = regexp.MustCompile(`^` + regexp.QuoteMeta(podconfig.Prefix) 
 
 // deniedFor names what has to be changed. How, the refusal says, which is in the events of the pod's creator.
 func deniedFor(v review.Verdict) string {
-	var mistakes config.Mistakes
-	errors.As(v.Err, &mistakes)
+	mistakes, _ := errors.AsType[config.Mistakes](v.Err)
 	var keys []string
 	for _, m := range mistakes {
 		if annotationKey.MatchString(m.Where) && !slices.Contains(keys, m.Where) && len(keys) < maxKeys {
