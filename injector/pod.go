@@ -61,13 +61,6 @@ type Resources struct {
 	Limits   map[string]jsontext.Value `json:"limits"`
 }
 
-// bounds reports whether the pod as a whole has an amount of a resource, which those of its containers must fit into.
-func (r Resources) bounds(name string) bool {
-	_, request := r.Requests[name]
-	_, limit := r.Limits[name]
-	return request || limit
-}
-
 // SecurityContext says which user the processes of a pod or a container run as.
 type SecurityContext struct {
 	RunAsUser    *int64              `json:"runAsUser"`

@@ -89,7 +89,9 @@ func (r *Resources) leave(list corev1.ResourceList) corev1.ResourceList {
 		return list
 	}
 	rest := maps.Clone(list)
-	maps.DeleteFunc(rest, func(name corev1.ResourceName, _ resource.Quantity) bool { return r.bounds(string(name)) })
+	maps.DeleteFunc(rest, func(name corev1.ResourceName, _ resource.Quantity) bool {
+		return r.Requests[string(name)] != nil || r.Limits[string(name)] != nil
+	})
 	return rest
 }
 
