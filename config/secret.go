@@ -53,10 +53,8 @@ type Key struct {
 
 // Check returns an error for a format that does not exist.
 func (f Format) Check() error {
-	for _, known := range formats {
-		if f == known {
-			return nil
-		}
+	if slices.Contains(formats, f) {
+		return nil
 	}
 	return fmt.Errorf("format %q is not known; use raw, json, env, properties, yaml or template", f)
 }

@@ -230,24 +230,16 @@ func empty(text string) bool {
 
 // tree returns a value of this program's own as a tree of JSON.
 func tree(v any) (object map[string]any) {
-	text, err := json.Marshal(v)
-	if err == nil {
-		err = json.Unmarshal(text, &object)
-	}
-	if err != nil {
-		panic(err) // nothing in it cannot be encoded
+	if err := json.Unmarshal(encodeValue(v), &object); err != nil {
+		panic(err) // it has been encoded just now
 	}
 	return object
 }
 
 // documentTree returns the agent's document with everything that it takes for granted.
 func documentTree(doc agentconfig.Config) map[string]any {
-	full := tree(doc)
-	for name, value := range agentDefaults {
-		if _, found := full[name]; !found {
-			full[name] = value
-		}
-	}
+	full := maps.Clone(agentDefaults)
+	maps.Copy(full, tree(doc))
 	return full
 }
 
