@@ -2,9 +2,7 @@ package injector
 
 import (
 	"fmt"
-	"iter"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -169,15 +167,29 @@ func warnReferences(r *request, readers []Container) []string {
 
 // references is for range, over the names in a text that Kubernetes would replace: NAME of $(NAME), but not of $$(NAME).
 // https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
-func references(text string) iter.Seq[string] {
+func references(text string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
-		for at := reference.FindStringSubmatchIndex(text); at != nil; at = reference.FindStringSubmatchIndex(text) {
-			if at[2] >= 0 && !yield(text[at[2]:at[3]]) {
+		for {
+			_, rest, found := strings.Cut(text, "$")
+			if !found {
 				return
 			}
-			text = text[at[1]:]
+			text = rest
+			if escaped, ok := strings.CutPrefix(rest, "$"); ok {
+				text = escaped
+				continue
+			}
+			inner, ok := strings.CutPrefix(rest, "(")
+			if !ok {
+				continue
+			}
+			name, behind, closed := strings.Cut(inner, ")")
+			if !closed {
+				return
+			}
+			if text = behind; !yield(name) {
+				return
+			}
 		}
 	}
 }
-
-var reference = regexp.MustCompile(`\$\$|\$\(([^)]*)\)`)

@@ -117,7 +117,7 @@ func serveAdmission(ctx context.Context, server *http.Server, listener net.Liste
 		_ = server.Shutdown(atMost)
 	})
 	connections := share.Limit(listener, max(plainConnections, int(memory()/memoryPerConnection)))
-	server.ConnState = connections.Track
+	server.ConnState, server.ConnContext = connections.Track, connections.Context
 	if err := server.ServeTLS(connections, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		stop()
 		return fmt.Errorf("serve admission on %s: %w", listener.Addr(), err)
