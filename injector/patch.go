@@ -3,7 +3,6 @@ package injector
 import (
 	"bytes"
 	"encoding/json"
-	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -56,15 +55,6 @@ func (p *patch) grow(pointer string, exists bool, value ...[]byte) {
 	p.text = append(p.text[:len(p.text)-len("]}")], separator...)
 	p.write(value)
 	p.text = append(p.text, "]}"...)
-}
-
-// insert puts a value into the array at a pointer, at an index.
-func (p *patch) insert(pointer string, exists bool, index int, value ...[]byte) {
-	if exists {
-		p.add(pointer+"/"+strconv.Itoa(index), value...)
-	} else {
-		p.grow(pointer, false, value...)
-	}
 }
 
 // encode returns nil for a patch without operations.

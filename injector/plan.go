@@ -121,7 +121,7 @@ func (in *Injector) growContainers(p *patch, r *request) {
 			pointer := list.pointer + "/" + strconv.Itoa(i)
 			if len(r.Spec.Env) > 0 && len(c.Command) > 0 && !c.wrapped() && !(list.inits && early(r, i)) {
 				for i, word := range words {
-					p.insert(pointer+"/command", true, i, word)
+					p.add(pointer+"/command/"+strconv.Itoa(i), word)
 				}
 			}
 			for _, place := range r.mountPoints(c.Name) {
@@ -160,8 +160,10 @@ func addAgents(p *patch, r *request, agents []encodedAgent, document string) {
 		case index(r.Pod.Spec.Containers, agent.name) >= 0: // also where a sidecar of today would be native
 		case agent.plain:
 			p.grow("/spec/containers", r.Pod.Spec.Containers != nil, agent.text(quotedDocument, role)...)
+		case existing == nil:
+			p.grow("/spec/initContainers", false, agent.text(quotedDocument, role)...)
 		default:
-			p.insert("/spec/initContainers", existing != nil, at, agent.text(quotedDocument, role)...)
+			p.add("/spec/initContainers/"+strconv.Itoa(at), agent.text(quotedDocument, role)...)
 			at, inserted = at+1, inserted+1
 		}
 	}

@@ -57,8 +57,8 @@ func admissionServer(o Options, a *admission, m *webhookMetrics, draining *atomi
 		DynamicRecordSizingDisabled: true, // the API server reads an answer whole: small records at first are only more system calls
 	}
 	if o.ClientCA != "" {
-		authorities, err := newClientCA(o.ClientCA, secure, o.Log)
-		if err != nil {
+		authorities := &clientCA{file: o.ClientCA, base: secure, log: o.Log}
+		if err := authorities.load(); err != nil {
 			return nil, err
 		}
 		secure = &tls.Config{GetConfigForClient: authorities.config, MinVersion: tls.VersionTLS12}
@@ -149,11 +149,6 @@ type clientCA struct {
 	read     []byte
 	current  *tls.Config // for what was read
 	reported string
-}
-
-func newClientCA(file string, base *tls.Config, log logr.Logger) (*clientCA, error) {
-	c := &clientCA{file: file, base: base, log: log}
-	return c, c.load()
 }
 
 // load makes current of what the file says now.

@@ -23,8 +23,6 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
-
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
 
 // The paths at which the API server calls.
@@ -77,8 +75,6 @@ type Certificate interface {
 	Run(context.Context) error
 	Ready() error
 }
-
-var _ Certificate = (*certificate.Source)(nil)
 
 // Run serves until ctx ends or a part fails. At the end it stops being ready, answers on for Options.Drain, finishes what it is
 // answering, and only then lets go of what the answers need.
