@@ -3,7 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
+	"sync"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // A Mistake is one thing that a person wrote wrong and what to write instead.
@@ -90,3 +94,94 @@ func (m Mistakes) Err() error {
 
 // ErrNotFound is the error of a look-up in the cluster for an object that does not exist.
 var ErrNotFound = errors.New("does not exist")
+
+// Nearest returns the candidate that is s but for capitals, else the one with the smallest edit distance to s, or "" when none is
+// near enough to be what a person meant: more than a third of the longer word would have to change.
+func Nearest(s string, candidates []string) string {
+	best, bestDistance := "", 0
+	for _, c := range candidates {
+		if strings.EqualFold(s, c) {
+			return c
+		}
+		near := max(len(s), len(c)) / 3
+		if max(len(s)-len(c), len(c)-len(s)) > near {
+			continue // as many insertions at least
+		}
+		d := distance(s, c)
+		if d > near {
+			continue
+		}
+		if best == "" || d < bestDistance {
+			best, bestDistance = c, d
+		}
+	}
+	return best
+}
+
+// distance counts the insertions, deletions and replacements of bytes, and swaps of neighbours, between a and b (optimal string
+// alignment).
+func distance(a, b string) int {
+	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		before, last, row = last, row, before
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := last[j]
+			if a[i] != b[j] {
+				replace++
+			}
+			row[j+1] = min(replace, last[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+	}
+	return row[len(b)]
+}
+
+// NotOneOf returns the error for a word that is not among those which are allowed. It suggests the nearest.
+func NotOneOf(value string, allowed []string) error {
+	err := fmt.Sprintf("%q is not one of %s", value, strings.Join(allowed, ", "))
+	if near := Nearest(value, allowed); near != "" {
+		err += fmt.Sprintf("; did you mean %q?", near)
+	}
+	return errors.New(err)
+}
+
+var (
+	unknownField = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^line ([0-9]+): field (\S+) not found in type \S+$`)
+	})
+	goType = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`into (\*?)(\w*config\.)?(\S+)$`) })
+)
+
+// YAMLError rewrites err for the author of the YAML, without the names of Go types. For an unknown field it suggests the nearest of
+// fields, if there are any.
+func YAMLError(err error, fields []string) error {
+	var types *yaml.TypeError
+	if !errors.As(err, &types) {
+		return fmt.Errorf("not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	var lines []string
+	for _, line := range types.Errors {
+		if m := unknownField().FindStringSubmatch(line); m != nil {
+			line = NoField(m[1], m[2], fields).Error()
+		}
+		lines = append(lines, goType().ReplaceAllString(line, "where $3 is expected"))
+	}
+	return errors.New(strings.Join(lines, "; "))
+}
+
+// NoField returns the error for a field that does not exist, on a line. It suggests the nearest of fields.
+func NoField(line, name string, fields []string) error {
+	problem := fmt.Sprintf("line %s: there is no field %q", line, name)
+	if near := Nearest(name, fields); near != "" {
+		problem += fmt.Sprintf("; did you mean %q?", near)
+	} else if len(fields) > 0 {
+		problem += "; the fields are " + strings.Join(fields, ", ")
+	}
+	return errors.New(problem)
+}

@@ -88,7 +88,7 @@ func (c *comparison) value(place, rule string, want any, dec *jsontext.Decoder) 
 func (c *comparison) object(place, rule string, want map[string]any, dec *jsontext.Decoder) error {
 	dot := func(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
 	seen := map[string]bool{}
-	err := members(dec, func(name string) error {
+	err := walk(dec, func(name string) error {
 		if expected, found := want[name]; found {
 			seen[name] = true
 			return c.value(dot(place, name), dot(rule, name), expected, dec)
@@ -112,7 +112,7 @@ func (c *comparison) list(place, rule string, want []any, dec *jsontext.Decoder)
 		return c.named(place, rule, key, want, dec)
 	}
 	n := 0
-	err := elements(dec, func() error {
+	err := walk(dec, func(string) error {
 		if n++; n > len(want) {
 			return dec.SkipValue()
 		}
@@ -126,9 +126,11 @@ func (c *comparison) list(place, rule string, want []any, dec *jsontext.Decoder)
 
 // named compares a list whose items have names: their order is free. An item that is there twice has to be right twice.
 func (c *comparison) named(place, rule, key string, want []any, dec *jsontext.Decoder) error {
-	expected := by(want, func(item any) string { return scalar(item.(map[string]any)[key]) })
-	seen := map[string]bool{}
-	err := elements(dec, func() error {
+	expected, seen := map[string]any{}, map[string]bool{}
+	for _, item := range want {
+		expected[scalar(item.(map[string]any)[key])] = item
+	}
+	err := walk(dec, func(string) error {
 		if len(c.surplus) >= maxPlaces { // there is no place for more
 			return dec.SkipValue()
 		}
@@ -156,35 +158,27 @@ func (c *comparison) named(place, rule, key string, want []any, dec *jsontext.De
 	return err
 }
 
-// members calls visit before each value of an object, which visit reads.
-func members(dec *jsontext.Decoder, visit func(name string) error) error {
-	if _, err := dec.ReadToken(); err != nil {
+// walk calls visit before each value of an object, with its name, or before each element of an array. Visit reads the value.
+func walk(dec *jsontext.Decoder, visit func(name string) error) error {
+	opening, err := dec.ReadToken()
+	if err != nil {
 		return err
 	}
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadToken()
-		if err == nil {
-			err = visit(name.String())
+	object := opening.Kind() == '{'
+	for kind := dec.PeekKind(); kind != '}' && kind != ']'; kind = dec.PeekKind() {
+		name := ""
+		if object {
+			key, err := dec.ReadToken()
+			if err != nil {
+				return err
+			}
+			name = key.String()
 		}
-		if err != nil {
+		if err := visit(name); err != nil {
 			return err
 		}
 	}
-	_, err := dec.ReadToken()
-	return err
-}
-
-// elements calls visit before each element of an array, which visit reads.
-func elements(dec *jsontext.Decoder, visit func() error) error {
-	if _, err := dec.ReadToken(); err != nil {
-		return err
-	}
-	for dec.PeekKind() != ']' {
-		if err := visit(); err != nil {
-			return err
-		}
-	}
-	_, err := dec.ReadToken()
+	_, err = dec.ReadToken()
 	return err
 }
 
@@ -207,7 +201,7 @@ func member(object jsontext.Value, key string) (value string) {
 	if dec.PeekKind() != '{' {
 		return ""
 	}
-	_ = members(dec, func(name string) error { // an error ends the search: invalid JSON has no such member
+	_ = walk(dec, func(name string) error { // an error ends the search: invalid JSON has no such member
 		if name != key {
 			return dec.SkipValue()
 		}
@@ -236,24 +230,16 @@ func empty(text string) bool {
 
 // tree returns a value of this program's own as a tree of JSON.
 func tree(v any) (object map[string]any) {
-	text, err := json.Marshal(v)
-	if err == nil {
-		err = json.Unmarshal(text, &object)
-	}
-	if err != nil {
-		panic(err) // nothing in it cannot be encoded
+	if err := json.Unmarshal(encodeValue(v), &object); err != nil {
+		panic(err) // it has been encoded just now
 	}
 	return object
 }
 
 // documentTree returns the agent's document with everything that it takes for granted.
 func documentTree(doc agentconfig.Config) map[string]any {
-	full := tree(doc)
-	for name, value := range agentDefaults {
-		if _, found := full[name]; !found {
-			full[name] = value
-		}
-	}
+	full := maps.Clone(agentDefaults)
+	maps.Copy(full, tree(doc))
 	return full
 }
 

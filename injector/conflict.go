@@ -3,6 +3,7 @@ package injector
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
@@ -23,8 +24,7 @@ func tooMany(pod *PodSpec) (m config.Mistakes) {
 		n, most int
 	}{{"containers", len(pod.InitContainers) + len(pod.Containers), mostContainers}, {"volumes", len(pod.Volumes), mostVolumes}} {
 		if list.n > list.most {
-			m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",
-				Problem: fmt.Sprintf("the pod has %d %s; at most %d are possible", list.n, list.what, list.most)})
+			m.Add(podconfig.Prefix+"inject", "the pod has %d %s; at most %d are possible", list.n, list.what, list.most)
 		}
 	}
 	return m
@@ -35,13 +35,12 @@ func (in *Injector) invalid(r *request) config.Mistakes {
 	var m config.Mistakes
 	pod := &r.Pod.Spec
 	if pod.windows() {
-		m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",
-			Problem: "the pod is for Windows nodes, on which there is no agent, so that it would start without its secrets; set it to \"false\", " +
-				"or run the pod on Linux nodes"})
+		m.Add(podconfig.Prefix+"inject", "the pod is for Windows nodes, on which there is no agent, so that it would start without its "+
+			"secrets; set it to \"false\", or run the pod on Linux nodes")
 	}
 	if r.Spec.Mode == podconfig.ModeSingle && !in.native(r) {
-		m = append(m, config.Mistake{Where: podconfig.Prefix + "mode",
-			Problem: "single needs native sidecars, which this cluster does not have, or its administrator has switched off; use sidecar or init"})
+		m.Add(podconfig.Prefix+"mode", "single needs native sidecars, which this cluster does not have, or its administrator has "+
+			"switched off; use sidecar or init")
 	}
 	for c := range pod.each {
 		if ours(c.Name) && !c.hasEnv(agentconfig.Env) {
@@ -49,11 +48,32 @@ func (in *Injector) invalid(r *request) config.Mistakes {
 		}
 	}
 	if host := in.kmsHost(&r.Spec); r.Spec.Identity.Kind == config.ClientKey && !config.InstanceGateway(host) {
-		m = append(m, config.Mistake{Where: podconfig.Prefix + "identity", Problem: fmt.Sprintf(
-			"a client key is good for the gateway of its KMS instance only, which %s is not; add %sendpoint: <instance "+
-				"id>.cryptoservice.kms.aliyuncs.com", host, podconfig.Prefix)})
+		m.Add(podconfig.Prefix+"identity", "a client key is good for the gateway of its KMS instance only, which %s is not; add "+
+			"%sendpoint: <instance id>.cryptoservice.kms.aliyuncs.com", host, podconfig.Prefix)
 	}
 	return slices.Concat(m, in.apiConflicts(r), notifyConflicts(r), in.namesInUse(r))
+}
+
+// apiConflicts reports the reasons why the local API cannot be where the pod wants it.
+func (in *Injector) apiConflicts(r *request) config.Mistakes {
+	api := r.Spec.API
+	if api == nil || api.Port == 0 {
+		return nil
+	}
+	var problem string
+	switch {
+	case r.Pod.Spec.HostNetwork:
+		return config.Mistakes{{Where: podconfig.Prefix + "api", Problem: fmt.Sprintf(
+			"the pod is on the node's network (hostNetwork), where every process of the node reaches 127.0.0.1:%d; add %sapi-socket: api.sock",
+			api.Port, podconfig.Prefix)}}
+	case api.Port == *in.policy.Agent.MetricsPort:
+		problem = fmt.Sprintf("%d is the port of the agents' metrics in this cluster", api.Port)
+	case r.listener(api.Port) != "":
+		problem = fmt.Sprintf("container %s listens on %d too", r.listener(api.Port), api.Port)
+	default:
+		return nil
+	}
+	return config.Mistakes{{Where: podconfig.Prefix + "api-port", Problem: problem + "; choose another port"}}
 }
 
 // namesInUse reports the names of our volumes that the pod uses for other volumes.
@@ -67,32 +87,31 @@ func (in *Injector) namesInUse(r *request) config.Mistakes {
 	if r.Spec.API != nil {
 		inMemory = append(inMemory, agentconfig.APIVolume)
 	}
-	for _, name := range inMemory {
-		if v, exists := pod.volume(name); exists && (v.EmptyDir == nil || v.EmptyDir.Medium != "Memory") {
-			m = append(m, config.Mistake{Where: "volume " + name,
-				Problem: "would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}"})
+	check := func(name string, right func(Volume) bool, problem string) {
+		if v, exists := pod.volume(name); exists && !right(v) {
+			m.Add("volume "+name, "%s", problem)
 		}
 	}
-	authorities := in.authorities()
-	if v, exists := pod.volume(agentconfig.CAVolume); exists && len(authorities) > 0 && !v.has(authorities) {
-		m = append(m, config.Mistake{Where: "volume " + agentconfig.CAVolume,
-			Problem: "has the name of the volume with the certificate authorities of KMS and STS but does not hold them; give it another name, or " +
-				"leave it to the webhook"})
+	for _, name := range inMemory {
+		check(name, func(v Volume) bool { return v.EmptyDir != nil && v.EmptyDir.Medium == "Memory" },
+			"would hold secrets but is not in memory; give it another name, or make it emptyDir: {medium: Memory}")
 	}
-	if v, exists := pod.volume(agentconfig.ProgramVolume); exists && len(r.Spec.Env) > 0 && !in.hasProgram(pod, v) {
-		m = append(m, config.Mistake{Where: "volume " + agentconfig.ProgramVolume,
-			Problem: "has the name of the volume with the agent's program but does not hold it; give it another name"})
+	if authorities := in.authorities(); len(authorities) > 0 {
+		check(agentconfig.CAVolume, func(v Volume) bool { return v.has(authorities) }, "has the name of the volume with the certificate "+
+			"authorities of KMS and STS but does not hold them; give it another name, or leave it to the webhook")
 	}
-	identity := r.Spec.Identity
-	if v, exists := pod.volume(agentconfig.ClientKeyVolume); exists && identity.Kind == config.ClientKey &&
-		(v.Secret == nil || v.Secret.SecretName != identity.Secret) {
-		m = append(m, config.Mistake{Where: "volume " + agentconfig.ClientKeyVolume, Problem: fmt.Sprintf(
-			"has the name of the client key's volume but is not the Secret %s; give it another name", identity.Secret)})
+	if len(r.Spec.Env) > 0 {
+		check(agentconfig.ProgramVolume, func(v Volume) bool { return in.hasProgram(pod, v) },
+			"has the name of the volume with the agent's program but does not hold it; give it another name")
 	}
-	if v, exists := pod.volume(agentconfig.TokenVolume); exists && identity.Kind == config.RRSA && !v.projects(tokenAudience, tokenFile) {
-		m = append(m, config.Mistake{Where: "volume " + agentconfig.TokenVolume, Problem: fmt.Sprintf(
-			"has the name of the RRSA token's volume but not that token; give it another name, or project serviceAccountToken: {audience: %s, "+
-				"path: %s}", tokenAudience, tokenFile)})
+	switch identity := r.Spec.Identity; identity.Kind {
+	case config.ClientKey:
+		check(agentconfig.ClientKeyVolume, func(v Volume) bool { return v.Secret != nil && v.Secret.SecretName == identity.Secret },
+			"has the name of the client key's volume but is not the Secret "+identity.Secret+"; give it another name")
+	case config.RRSA:
+		check(agentconfig.TokenVolume, func(v Volume) bool { return v.projects(tokenAudience, tokenFile) },
+			"has the name of the RRSA token's volume but not that token; give it another name, or project serviceAccountToken: {audience: "+
+				tokenAudience+", path: "+tokenFile+"}")
 	}
 	return m
 }
@@ -105,9 +124,8 @@ func (in *Injector) claimed(r *request, a *permissions) config.Mistakes {
 	var m config.Mistakes
 	for _, v := range in.volumes(r, a) {
 		if slices.Contains(r.Claims, v.Name) {
-			m = append(m, config.Mistake{Where: "volumeClaimTemplates " + v.Name,
-				Problem: "has the name of a volume that the webhook adds, and the StatefulSet would put its claim there instead; give the claim " +
-					"another name"})
+			m.Add("volumeClaimTemplates "+v.Name, "has the name of a volume that the webhook adds, and the StatefulSet would put its claim "+
+				"there instead; give the claim another name")
 		}
 	}
 	return m
@@ -172,8 +190,7 @@ func warnRole(r *request, readers []Container) []string {
 func warnProfile(pod *PodSpec) []string {
 	if profile := pod.SecurityContext.AppArmor; profile.Type == "Localhost" {
 		return []string{fmt.Sprintf("the AppArmor profile %s is stated for the pod, so that the agent has it too and may be kept from the "+
-			"network or from writing files; "+
-			"state it in the securityContext of the application's containers", profile.Profile)}
+			"network or from writing files; state it in the securityContext of the application's containers", profile.Profile)}
 	}
 	return nil
 }
@@ -193,4 +210,90 @@ func warnLate(r *request, readers []Container, a *permissions) []string {
 		}
 	}
 	return nil
+}
+
+// private reports mounts of volumes that only the agent's containers may have. The one with the ServiceAccount's token is the pod's
+// own where the pod brings it, as ack-pod-identity-webhook has it do, and where the agent is there already, another webhook may have
+// mounted it since.
+func private(r *request) config.Mistakes {
+	var m config.Mistakes
+	refuse := func(c *Container, volume, what string) {
+		m.Add("container "+c.Name, "%s", "mounts the volume "+volume+", "+what)
+	}
+	_, brought := r.Pod.Spec.volume(agentconfig.TokenVolume)
+	for c := range r.Pod.Spec.each {
+		if ours(c.Name) {
+			continue
+		}
+		if c.mounts(agentconfig.StateVolume) {
+			refuse(c, agentconfig.StateVolume, "in which the agent keeps all values of the pod for itself, also those that this container is not "+
+				"to have; remove the mount: the files are in "+agentconfig.SecretsVolume)
+		}
+		if c.mounts(agentconfig.ClientKeyVolume) && r.Spec.Identity.Kind == config.ClientKey {
+			refuse(c, agentconfig.ClientKeyVolume, "which has the client key of the agent; remove the mount, or mount the Secret by a volume of "+
+				"another name")
+		}
+		if c.mounts(agentconfig.TokenVolume) && r.Spec.Identity.Kind == config.RRSA && !r.Spec.AppIdentity && !brought && !injected(&r.Pod.Spec) {
+			refuse(c, agentconfig.TokenVolume, "which the webhook makes for the agent alone: its token is good for the role of the pod; to have "+
+				"the application use the role too, add "+podconfig.Prefix+"app-identity: \"true\"")
+		}
+	}
+	return m
+}
+
+// notifiers returns the annotations by which the agent notifies, by signal or else by HTTP.
+func notifiers(spec *podconfig.Spec, bySignal bool) []string {
+	var found []string
+	is := func(onChange string) bool {
+		return onChange != "" && strings.HasPrefix(onChange, "signal:") == bySignal
+	}
+	if is(spec.OnChange) {
+		found = append(found, podconfig.Prefix+"on-change")
+	}
+	for _, s := range spec.Secrets {
+		if is(s.OnChange) {
+			found = append(found, podconfig.Prefix+"secret."+s.File)
+		}
+	}
+	return found
+}
+
+// notifyConflicts reports notifications that would not reach the pod's own processes, or others too.
+func notifyConflicts(r *request) config.Mistakes {
+	var m config.Mistakes
+	refuse := func(annotations []string, problem string) {
+		for _, annotation := range annotations {
+			m.Add(annotation, "%s", problem)
+		}
+	}
+	pod := &r.Pod.Spec
+	if pod.HostNetwork {
+		refuse(notifiers(&r.Spec, false), "the pod is on the node's network (hostNetwork), where 127.0.0.1 is the node's and the port may be "+
+			"another pod's or the kubelet's; notify by signal:<SIG>:<process> with shareProcessNamespace: true, or have the "+
+			"application look at its files")
+	}
+	if pod.SharePIDs {
+		return m
+	}
+	byHTTP := ", or notify by http://127.0.0.1:<port>/<path>"
+	if pod.HostNetwork {
+		byHTTP = ""
+	}
+	if pod.HostPIDs {
+		refuse(notifiers(&r.Spec, true), "the pod has all processes of the node (hostPID), among which a signal could reach another pod's of "+
+			"the same name; set shareProcessNamespace: true in place of hostPID"+byHTTP)
+	} else {
+		refuse(notifiers(&r.Spec, true), "a signal reaches another container's process only with shareProcessNamespace: true in the pod's "+
+			"spec; set it"+byHTTP)
+	}
+	return m
+}
+
+// warnSignals is for signals that the kernel may not let through.
+func (a *permissions) warnSignals(spec *podconfig.Spec) []string {
+	if a.sameUser || len(notifiers(spec, true)) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("the agent runs as user %d and can signal the processes of that user only; state the same "+
+		"securityContext.runAsUser, not 0, for the containers", a.uid)}
 }

@@ -195,3 +195,33 @@ func (in *Injector) documentTooLong(spec *podconfig.Spec, length string) config.
 	}
 	return config.Mistakes{{Where: where, Problem: problem}}
 }
+
+// metricsPortName is the name by which a PodMonitor selects the port.
+const metricsPortName = "kms-metrics"
+
+// apiTokenEnv tells a command in the agent's container, and users of Alibaba Cloud's KMS Agent know it by that name.
+var apiTokenEnv = corev1.EnvVar{Name: "KMS_TOKEN", Value: "file://" + config.APITokenFile}
+
+func apiMount(readOnly bool) corev1.VolumeMount {
+	return corev1.VolumeMount{Name: agentconfig.APIVolume, MountPath: config.APITokenDir, ReadOnly: readOnly}
+}
+
+// metricsPort is where the pod's agent serves its metrics. In a pod on the node's network every agent of the node would want the
+// same port, and in one with a container that has it already one of the two would fail; such pods have no metrics.
+func (in *Injector) metricsPort(r *request) int {
+	port := *in.policy.Agent.MetricsPort
+	if port == 0 || r.Spec.Mode == podconfig.ModeInit || r.Pod.Spec.HostNetwork || r.listener(port) != "" {
+		return 0
+	}
+	return port
+}
+
+// listener returns the container of the pod's own that says it listens on a port: all of them share one network.
+func (r *request) listener(port int) string {
+	for c := range r.Pod.Spec.each {
+		if !ours(c.Name) && c.listens(port) {
+			return c.Name
+		}
+	}
+	return ""
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
@@ -99,18 +100,6 @@ func (in *Injector) Decide(ctx context.Context, req Request, cluster Cluster) (d
 	return d, err
 }
 
-// of returns the Injector for a namespace. A namespace that does not exist has no labels.
-func (in *Injector) of(ctx context.Context, namespace string, cluster Cluster) (*Injector, error) {
-	if !in.byLabels(namespace) {
-		return in.in(namespace, nil), nil
-	}
-	labels, err := cluster.NamespaceLabels(ctx, namespace)
-	if err != nil && !errors.Is(err, config.ErrNotFound) {
-		return nil, err
-	}
-	return in.in(namespace, labels), nil
-}
-
 // role returns the ARN that the pod assumes, "" for an identity that has its role from elsewhere, or why there is none.
 func (in *Injector) role(ctx context.Context, r *request, cluster Cluster) (arn string, none, outage error) {
 	if r.Spec.Identity.Kind != config.RRSA {
@@ -150,4 +139,68 @@ func possible(account rrsa.ServiceAccount) error {
 	}
 	return fmt.Errorf("ServiceAccount %s…, with which the pod runs, does not exist: a name has at most %d characters",
 		account.Name[:20], most)
+}
+
+// maxExpressions is how many bytes of JMESPath, besides plain names, the annotations of a pod may have: the parser takes up to two
+// hundred times as much memory.
+const maxExpressions = 16 << 10
+
+// Parse returns what a pod's annotations ask for, or all that is wrong with them. JMESPath expressions and templates are parsed as the
+// agent will parse them.
+func Parse(annotations map[string]string) (podconfig.Spec, config.Mistakes) {
+	spec, mistakes := podconfig.Parse(annotations)
+	check := func(annotation, field string, err error) {
+		if err != nil {
+			mistakes.Add(podconfig.Prefix+annotation, "%s%s", field, err)
+		}
+	}
+	var p expressions
+	for _, s := range spec.Secrets {
+		for _, key := range s.Keys {
+			check("secret."+s.File, "keys: "+key.Name+": ", p.key(key.Path))
+		}
+		if s.Template != "" {
+			check("secret."+s.File, "", p.template(s.Template))
+		}
+	}
+	for _, v := range spec.Env {
+		field := ""
+		if v.Annotation == "env" {
+			field = v.Name + ": "
+		}
+		if v.Key != "" {
+			check(v.Annotation, field, p.key(v.Key))
+		}
+	}
+	if len(mistakes) > 0 {
+		return podconfig.Spec{}, mistakes
+	}
+	return spec, nil
+}
+
+// expressions counts the bytes that are expensive to parse.
+type expressions struct{ keys, actions int }
+
+func (p *expressions) key(expression string) error {
+	if !config.Identifier(expression) {
+		p.keys += len(expression)
+	}
+	if p.keys > maxExpressions {
+		return fmt.Errorf("the pod's JMESPath expressions have more than %d bytes together", maxExpressions)
+	}
+	if err := render.CheckKey(expression); err != nil {
+		return fmt.Errorf("%q is not a JMESPath expression: %w", expression, err)
+	}
+	return nil
+}
+
+func (p *expressions) template(text string) error {
+	n, err := render.Actions(text)
+	if err != nil {
+		return err
+	}
+	if p.actions += n; p.actions > render.MaxActions {
+		return fmt.Errorf("the pod's templates have %d bytes between {{ and }}; at most %d are allowed", p.actions, render.MaxActions)
+	}
+	return render.CheckTemplate(text)
 }

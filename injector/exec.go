@@ -2,6 +2,7 @@ package injector
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -86,9 +87,8 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; "+
 				"write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
 		case i < len(r.Pod.Spec.InitContainers) && early(r, i):
-			refuse(c, "runs before the agent has the variables; move it after "+agentconfig.InitContainerName+" (remove "+
-				""+podconfig.Prefix+"init-position: "+
-				"last)")
+			refuse(c, "runs before the agent has the variables; move it after "+agentconfig.InitContainerName+" (remove "+positionAnnotation+
+				": last)")
 		default:
 			if p, misplaced := r.misplaced(c); misplaced {
 				refuse(c, fmt.Sprintf("mounts the volume %s, but not all of it at %s, where the wrapper of its command looks; mount it there, leave "+
@@ -114,4 +114,82 @@ func (r *request) misplaced(c Container) (mountPoint, bool) {
 // variablesAnnotation returns the first annotation that asks for a variable.
 func variablesAnnotation(spec *podconfig.Spec) string {
 	return podconfig.Prefix + spec.Env[0].Annotation
+}
+
+// warnReferences is for $(NAME) of a variable that the agent sets: Kubernetes replaces it by a variable of the pod's spec, or leaves it as
+// it is.
+func warnReferences(r *request, readers []Container) []string {
+	if len(r.Spec.Env) == 0 {
+		return nil
+	}
+	ours := make(map[string]bool, len(r.Spec.Env))
+	for _, v := range r.Spec.Env {
+		ours[v.Name] = true
+	}
+	var where []string
+	named := map[string]bool{}
+	for _, c := range readers {
+		missing := map[string]bool{} // what of ours the container's own variables lack
+		look := func(place string, texts ...string) {
+			found := false
+			for _, text := range texts {
+				for name := range references(text) {
+					if !ours[name] {
+						continue
+					}
+					if _, known := missing[name]; !known {
+						missing[name] = !c.hasEnv(name)
+					}
+					if missing[name] {
+						found, named["$("+name+")"] = true, true
+					}
+				}
+			}
+			if found {
+				where = append(where, place+" of "+c.Name)
+			}
+		}
+		look("command", c.Command...)
+		look("args", c.Args...)
+		for _, e := range c.Env {
+			look("variable "+e.Name, e.Value)
+		}
+	}
+	if len(where) == 0 {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(named))
+	return []string{fmt.Sprintf("%s stays as it is written in %s: Kubernetes replaces only variables of the pod's spec, and env.<NAME> is "+
+		"set as the container starts; have the program read the variable, or start it by a shell: command: "+
+		"[sh, -c, 'exec …'] with $%s in place of %s",
+		some(names), some(where), strings.Trim(names[0], "$()"), names[0])}
+}
+
+// references is for range, over the names in a text that Kubernetes would replace: NAME of $(NAME), but not of $$(NAME).
+// https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
+func references(text string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for {
+			_, rest, found := strings.Cut(text, "$")
+			if !found {
+				return
+			}
+			text = rest
+			if escaped, ok := strings.CutPrefix(rest, "$"); ok {
+				text = escaped
+				continue
+			}
+			inner, ok := strings.CutPrefix(rest, "(")
+			if !ok {
+				continue
+			}
+			name, behind, closed := strings.Cut(inner, ")")
+			if !closed {
+				return
+			}
+			if text = behind; !yield(name) {
+				return
+			}
+		}
+	}
 }

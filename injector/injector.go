@@ -1,12 +1,22 @@
+// Package injector decides what a pod needs to get its KMS secrets and says it as RFC 6902 add operations over the pod's own
+// JSON.
+//
+// Its rules: it only adds, so that what it does not know survives; what exists under one of its names stays, so that twice is
+// once; and equal input gives equal bytes. It reads no clock, no file and no network.
 package injector
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
@@ -77,3 +87,66 @@ func (in *Injector) parse() error {
 
 // Policy returns the document that New was given, or after In what it says about the namespace.
 func (in *Injector) Policy() clusterconfig.Config { return in.policy }
+
+// An override is an entry of the document's namespaces and the Injector for those that match it.
+type override struct {
+	clusterconfig.Namespace
+	selector labels.Selector // nil: by name alone
+	injector *Injector
+}
+
+func (in *Injector) override(ns clusterconfig.Namespace) (override, error) {
+	s := override{Namespace: ns, injector: &Injector{policy: in.policy.In(ns), version: in.version}}
+	if ns.Selector != nil {
+		var err error
+		if s.selector, err = selector(*ns.Selector); err != nil {
+			return override{}, fmt.Errorf("selector: %w", err)
+		}
+	}
+	return s, s.injector.parse()
+}
+
+func selector(of clusterconfig.Selector) (labels.Selector, error) {
+	same := metav1.LabelSelector{MatchLabels: of.MatchLabels}
+	for _, e := range of.MatchExpressions {
+		same.MatchExpressions = append(same.MatchExpressions, metav1.LabelSelectorRequirement{
+			Key: e.Key, Operator: metav1.LabelSelectorOperator(e.Operator), Values: e.Values,
+		})
+	}
+	return metav1.LabelSelectorAsSelector(&same)
+}
+
+// of returns the Injector for a namespace: the document's first entry that matches it says what is different there. A namespace that does
+// not exist has no labels.
+func (in *Injector) of(ctx context.Context, namespace string, cluster Cluster) (*Injector, error) {
+	var has labels.Set
+	for _, s := range in.overrides {
+		if !s.HasName(namespace) {
+			continue
+		}
+		if s.selector != nil && has == nil {
+			found, err := cluster.NamespaceLabels(ctx, namespace)
+			if err != nil && !errors.Is(err, config.ErrNotFound) {
+				return nil, err
+			}
+			has = labels.Merge(found, nil)
+		}
+		if s.selector == nil || s.selector.Matches(has) {
+			return s.injector, nil
+		}
+	}
+	return in, nil
+}
+
+// nativeSince is the first API server beside which every kubelet must be 1.29 or newer, the first that runs native sidecars
+// unasked: https://kubernetes.io/releases/version-skew-policy/#kubelet
+var nativeSince = version.MajorMinor(1, 32)
+
+// NativeBeside reports whether every kubelet that an API server may have beside it runs native sidecars.
+func NativeBeside(server string) (bool, error) {
+	v, err := version.ParseGeneric(server)
+	if err != nil {
+		return false, err
+	}
+	return v.AtLeast(nativeSince), nil
+}

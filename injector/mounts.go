@@ -1,7 +1,9 @@
 package injector
 
 import (
+	"encoding/binary"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
@@ -17,6 +20,7 @@ const mountPathAnnotation = podconfig.Prefix + "mount-path"
 // A mountPoint is one of our volumes in a container that reads the files.
 type mountPoint struct {
 	corev1.VolumeMount
+	text       []byte // of the VolumeMount in JSON
 	annotation string // that asks for it, or chooses it
 	cure       string // what to change if another volume is mounted there
 }
@@ -26,29 +30,27 @@ func (r *request) mountPoints(container string) []mountPoint {
 	if known, found := r.points[volume]; found {
 		return known
 	}
+	spec := &r.Spec
+	var all []mountPoint
+	add := func(mount corev1.VolumeMount, annotation, cure string) {
+		all = append(all, mountPoint{mount, encodeValue(mount), annotation, cure})
+	}
+	const move = "move or remove that mount"
+	add(corev1.VolumeMount{Name: volume, MountPath: spec.MountPath, ReadOnly: true}, mountPathAnnotation,
+		"choose another "+mountPathAnnotation+", or move that mount")
+	if spec.API != nil {
+		add(apiMount(true), podconfig.Prefix+"api", move)
+	}
+	if len(spec.Env) > 0 {
+		add(programMount(true), variablesAnnotation(spec), move)
+	}
+	if spec.AppIdentity {
+		add(tokenMount(), podconfig.Prefix+"app-identity", move)
+	}
 	if r.points == nil {
 		r.points = map[string][]mountPoint{}
 	}
-	r.points[volume] = r.mountPointsWith(volume)
-	return r.points[volume]
-}
-
-func (r *request) mountPointsWith(volume string) []mountPoint {
-	spec := &r.Spec
-	const move = "move or remove that mount"
-	all := []mountPoint{{
-		corev1.VolumeMount{Name: volume, MountPath: spec.MountPath, ReadOnly: true},
-		mountPathAnnotation, "choose another " + mountPathAnnotation + ", or move that mount",
-	}}
-	if spec.API != nil {
-		all = append(all, mountPoint{apiMount(true), podconfig.Prefix + "api", move})
-	}
-	if len(spec.Env) > 0 {
-		all = append(all, mountPoint{programMount(true), variablesAnnotation(spec), move})
-	}
-	if spec.AppIdentity {
-		all = append(all, mountPoint{tokenMount(), podconfig.Prefix + "app-identity", move})
-	}
+	r.points[volume] = all
 	return all
 }
 
@@ -57,9 +59,8 @@ func (r *request) mountPointsWith(volume string) []mountPoint {
 func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []string) {
 	for _, p := range r.mountPoints("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
-			m = append(m, config.Mistake{Where: mountPathAnnotation, Problem: fmt.Sprintf(
-				"%s and %s, where the volume %s is, would be inside each other; choose another %s", r.Spec.MountPath, p.MountPath, p.Name,
-				mountPathAnnotation)})
+			m.Add(mountPathAnnotation, "%s and %s, where the volume %s is, would be inside each other; choose another %s",
+				r.Spec.MountPath, p.MountPath, p.Name, mountPathAnnotation)
 		}
 	}
 	for _, c := range readers {
@@ -100,7 +101,7 @@ func (r *request) conflict(c Container, p mountPoint) (m config.Mistakes, warnin
 		switch problem := r.unfit(linked); problem {
 		case "":
 		case propagates:
-			m = append(m, config.Mistake{Where: p.annotation, Problem: inside(linked, problem+image)})
+			m.Add(p.annotation, "%s", inside(linked, problem+image))
 		default:
 			warnings = append(warnings, p.annotation+": "+inside(linked, problem+image))
 		}
@@ -201,4 +202,85 @@ func warnOwnMounts(r *request, readers []Container) []string {
 func below(path, top string) bool {
 	rest, found := strings.CutPrefix(path, top)
 	return found && (rest == "" || rest[0] == '/' || top == "/")
+}
+
+// A fileSet is a volume of its own for containers that see files which others do not. Containers that no secret names have
+// agentconfig.SecretsVolume. No mount uses subPath, which does not follow a refresh.
+type fileSet struct {
+	volume  string
+	dir     string // in the agent's containers
+	secrets []int  // by their place in the Spec
+}
+
+// fileSets returns the sets that the annotations ask for, and the set of each container, by its name. Their numbers depend on the names of
+// their containers alone, so that a container which another webhook adds later changes none.
+func fileSets(spec *podconfig.Spec) (all []fileSet, of map[string]int) {
+	if !slices.ContainsFunc(spec.Secrets, func(s podconfig.Secret) bool { return len(s.Containers) > 0 }) {
+		return nil, nil
+	}
+	secrets := map[string][]byte{} // that a container sees, by its name: each as a varint
+	for i, s := range spec.Secrets {
+		for _, name := range s.Containers {
+			secrets[name] = binary.AppendUvarint(secrets[name], uint64(i))
+		}
+	}
+	of = make(map[string]int, len(secrets))
+	numbers := map[string]int{} // by the secrets
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		seen := secrets[name]
+		i, found := numbers[string(seen)]
+		if !found {
+			i = len(all)
+			numbers[string(seen)] = i
+			v := fileSet{volume: fmt.Sprintf("%s-%d", agentconfig.SecretsVolume, i+1), dir: fmt.Sprintf("%s/%d", viewsDir, i+1)}
+			for len(seen) > 0 {
+				secret, n := binary.Uvarint(seen)
+				v.secrets, seen = append(v.secrets, int(secret)), seen[n:]
+			}
+			all = append(all, v)
+		}
+		of[name] = i
+	}
+	return all, of
+}
+
+// secretsVolume returns the volume with a container's files.
+func (r *request) secretsVolume(container string) string {
+	if i, found := r.fileSetOf[container]; found {
+		return r.fileSets[i].volume
+	}
+	return agentconfig.SecretsVolume
+}
+
+// dirs returns the directories into which the agent writes each secret's file; nil: all.
+func dirs(n int, all []fileSet) [][]string {
+	found := make([][]string, n)
+	for _, v := range all {
+		for _, secret := range v.secrets {
+			found[secret] = append(found[secret], v.dir)
+		}
+	}
+	return found
+}
+
+// foreignContainers reports containers that a secret names and that get no files.
+func foreignContainers(spec *podconfig.Spec, names []string, in map[string]bool) config.Mistakes {
+	var m config.Mistakes
+	for _, s := range spec.Secrets {
+		for _, name := range s.Containers {
+			switch {
+			case !in[name]:
+				m.Add(podconfig.Prefix+"secret."+s.File, "containers: there is no container %s in the pod; its containers are %s", short(name),
+					some(names))
+			case !selected(spec, name):
+				choice := "containers"
+				if len(spec.Containers) == 0 {
+					choice = "skip-containers"
+				}
+				m.Add(podconfig.Prefix+"secret."+s.File, "containers: container %s gets no files at all, by %s%s; change one of the two", short(name),
+					podconfig.Prefix, choice)
+			}
+		}
+	}
+	return m
 }

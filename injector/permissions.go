@@ -58,7 +58,7 @@ func (a *permissions) modeReaders(readers []Container) []Container {
 // readsAll reports whether a container's processes can read any file: root can, unless the capability for it is dropped.
 func (a *permissions) readsAll(c Container) bool {
 	user := a.userOf(c)
-	return user != nil && *user == 0 && c.SecurityContext.Capabilities.override()
+	return user != nil && *user == 0 && c.SecurityContext.override()
 }
 
 // user returns the user that all containers run as, if each states it.

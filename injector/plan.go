@@ -72,22 +72,22 @@ func (in *Injector) plan(r *request, d *Decision) config.Mistakes {
 
 func (in *Injector) patch(r *request, gets *encoded, document string) []byte {
 	pod := &r.Pod.Spec
-	var p patch
+	p := patch{text: make([]byte, 0, 4<<10+3*len(document))} // as long as most patches
 	in.growContainers(&p, r)
 	addAgents(&p, r, gets.agents, document)
 	for _, v := range gets.volumes {
 		if _, exists := pod.volume(v.name); !exists {
-			p.grow("/spec/volumes", pod.Volumes != nil, value{v.text})
+			p.grow("/spec/volumes", pod.Volumes != nil, v.text)
 		}
 	}
 	for _, name := range in.policy.Agent.ImagePullSecrets {
-		if !slices.Contains(pod.ImagePullSecrets, Reference{name}) {
-			p.grow("/spec/imagePullSecrets", pod.ImagePullSecrets != nil, value{encodeValue(corev1.LocalObjectReference{Name: name})})
+		if secret := (corev1.LocalObjectReference{Name: name}); !slices.Contains(pod.ImagePullSecrets, secret) {
+			p.grow("/spec/imagePullSecrets", pod.ImagePullSecrets != nil, encodeValue(secret))
 		}
 	}
 	// An injected pod keeps the version that injected it; a pod that arrives with the annotation and nothing else does not.
-	if _, marked := r.Pod.Metadata.Annotations[podconfig.InjectedAnnotation]; !marked || len(p) > 0 && !injected(pod) {
-		p.add(injectedPointer, value{quoted(in.version)})
+	if _, marked := r.Pod.Metadata.Annotations[podconfig.InjectedAnnotation]; !marked || len(p.text) > 0 && !injected(pod) {
+		p.add(injectedPointer, quoted(in.version))
 	}
 	return p.encode()
 }
@@ -97,27 +97,17 @@ func fetches(spec *podconfig.Spec) bool { return len(spec.Secrets) > 0 || len(sp
 
 // growContainers gives the readers their mounts, the wrapper of their command and, with app-identity, what the RRSA SDKs look for.
 func (in *Injector) growContainers(p *patch, r *request) {
-	var identity []encodedVariable
+	var identity []named
 	if r.Spec.AppIdentity {
 		for _, e := range in.identity(r) {
-			identity = append(identity, encodedVariable{e.Name, value{encodeValue(e)}})
+			identity = append(identity, named{e.Name, encodeValue(e)})
 		}
 	}
-	var words []value // of the wrapper
+	var words [][]byte // of the wrapper
 	if len(r.Spec.Env) > 0 {
 		for _, word := range wrapper(&r.Spec) {
-			words = append(words, value{quoted(word)})
+			words = append(words, quoted(word))
 		}
-	}
-	const ofEach = 4 // the two words of the command, volumeMounts, env
-	*p = make(patch, 0, 8+ofEach*(len(r.Pod.Spec.InitContainers)+len(r.Pod.Spec.Containers)))
-	mounts := map[string]value{}
-	mount := func(m corev1.VolumeMount) value {
-		key := m.Name + " " + m.MountPath
-		if mounts[key] == nil {
-			mounts[key] = value{encodeValue(m)}
-		}
-		return mounts[key]
 	}
 	for _, list := range []struct {
 		pointer    string
@@ -131,12 +121,12 @@ func (in *Injector) growContainers(p *patch, r *request) {
 			pointer := list.pointer + "/" + strconv.Itoa(i)
 			if len(r.Spec.Env) > 0 && len(c.Command) > 0 && !c.wrapped() && !(list.inits && early(r, i)) {
 				for i, word := range words {
-					p.insert(pointer+"/command", true, i, word)
+					p.add(pointer+"/command/"+strconv.Itoa(i), word)
 				}
 			}
 			for _, place := range r.mountPoints(c.Name) {
 				if !c.mounts(place.Name) {
-					p.grow(pointer+"/volumeMounts", c.VolumeMounts != nil, mount(place.VolumeMount))
+					p.grow(pointer+"/volumeMounts", c.VolumeMounts != nil, place.text)
 				}
 			}
 			for _, e := range identity {
@@ -169,9 +159,11 @@ func addAgents(p *patch, r *request, agents []encodedAgent, document string) {
 		switch {
 		case index(r.Pod.Spec.Containers, agent.name) >= 0: // also where a sidecar of today would be native
 		case agent.plain:
-			p.grow("/spec/containers", r.Pod.Spec.Containers != nil, agent.text(quotedDocument, role))
+			p.grow("/spec/containers", r.Pod.Spec.Containers != nil, agent.text(quotedDocument, role)...)
+		case existing == nil:
+			p.grow("/spec/initContainers", false, agent.text(quotedDocument, role)...)
 		default:
-			p.insert("/spec/initContainers", existing != nil, at, agent.text(quotedDocument, role))
+			p.add("/spec/initContainers/"+strconv.Itoa(at), agent.text(quotedDocument, role)...)
 			at, inserted = at+1, inserted+1
 		}
 	}
@@ -186,9 +178,8 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 			continue
 		}
 		if c.Name == "" {
-			mistakes = config.Mistakes{{Where: "containers",
-				Problem: "one of the pod's containers has no name, by which it is told whether it gets the files, and without which Kubernetes " +
-					"refuses it; give each a name"}}
+			mistakes = config.Mistakes{{Where: "containers", Problem: "one of the pod's containers has no name, by which it is told " +
+				"whether it gets the files, and without which Kubernetes refuses it; give each a name"}}
 			continue
 		}
 		names = append(names, c.Name)
@@ -209,8 +200,7 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 		return some(asked)
 	}
 	if missing := unknown(r.Spec.Containers); missing != "" && (len(found) == 0 || mistyped(r.Spec.Containers, names)) {
-		mistakes = append(mistakes, config.Mistake{Where: podconfig.Prefix + "containers", Problem: fmt.Sprintf(
-			"there is no container %s in the pod; its containers are %s", missing, some(names))})
+		mistakes.Add(podconfig.Prefix+"containers", "there is no container %s in the pod; its containers are %s", missing, some(names))
 	}
 	mistakes = append(mistakes, foreignContainers(&r.Spec, names, in)...)
 	// Not a mistake: the container may be one that another webhook adds later.
@@ -226,11 +216,9 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 	switch {
 	case len(found) > 0 || len(mistakes) > 0:
 	case len(late) > 0:
-		mistakes = append(mistakes, config.Mistake{Where: podconfig.Prefix + "inject",
-			Problem: "the agent is in the pod, but no container mounts its files" + cure})
+		mistakes.Add(podconfig.Prefix+"inject", "the agent is in the pod, but no container mounts its files"+cure)
 	default:
-		mistakes = append(mistakes, config.Mistake{Where: podconfig.Prefix + "skip-containers", Problem: fmt.Sprintf(
-			"leaves no container that gets the files; the pod's containers are %s", some(names))})
+		mistakes.Add(podconfig.Prefix+"skip-containers", "leaves no container that gets the files; the pod's containers are %s", some(names))
 	}
 	return found, warnings, mistakes
 }

@@ -1,10 +1,12 @@
 package injector
 
 import (
+	"bytes"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	corev1 "k8s.io/api/core/v1"
 
@@ -45,17 +47,12 @@ type PodSpec struct {
 	OS                 struct {
 		Name string `json:"name"`
 	} `json:"os"`
-	NodeSelector     map[string]string        `json:"nodeSelector"`
-	Resources        *Resources               `json:"resources"` // of all containers together
-	ImagePullSecrets []Reference              `json:"imagePullSecrets"`
-	Volumes          kubejson.List[Volume]    `json:"volumes"`
-	InitContainers   kubejson.List[Container] `json:"initContainers"`
-	Containers       kubejson.List[Container] `json:"containers"`
-}
-
-// Reference names an object of the pod's namespace.
-type Reference struct {
-	Name string `json:"name"`
+	NodeSelector     map[string]string             `json:"nodeSelector"`
+	Resources        *Resources                    `json:"resources"` // of all containers together
+	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets"`
+	Volumes          kubejson.List[Volume]         `json:"volumes"`
+	InitContainers   kubejson.List[Container]      `json:"initContainers"`
+	Containers       kubejson.List[Container]      `json:"containers"`
 }
 
 // Resources are the resources of the pod as a whole.
@@ -64,103 +61,63 @@ type Resources struct {
 	Limits   map[string]jsontext.Value `json:"limits"`
 }
 
-// bounds reports whether the pod as a whole has an amount of a resource, which those of its containers must fit into.
-func (r Resources) bounds(name string) bool {
-	_, request := r.Requests[name]
-	_, limit := r.Limits[name]
-	return request || limit
-}
-
 // SecurityContext says which user the processes of a pod or a container run as.
 type SecurityContext struct {
-	RunAsUser    *int64       `json:"runAsUser"`
-	RunAsGroup   *int64       `json:"runAsGroup"`
-	FSGroup      *int64       `json:"fsGroup"`      // of a pod only
-	Capabilities Capabilities `json:"capabilities"` // of a container only
-	Windows      *struct{}    `json:"windowsOptions"`
-	AppArmor     AppArmor     `json:"appArmorProfile"`
-}
-
-// AppArmor is the profile that a pod's or a container's processes are confined by.
-type AppArmor struct {
-	Type    string `json:"type"`
-	Profile string `json:"localhostProfile"`
-}
-
-// Capabilities are the changes to a container's default capabilities.
-type Capabilities struct {
-	Add  []string `json:"add"`
-	Drop []string `json:"drop"`
+	RunAsUser    *int64              `json:"runAsUser"`
+	RunAsGroup   *int64              `json:"runAsGroup"`
+	FSGroup      *int64              `json:"fsGroup"`      // of a pod only
+	Capabilities corev1.Capabilities `json:"capabilities"` // of a container only
+	Windows      *struct{}           `json:"windowsOptions"`
+	AppArmor     struct {
+		Type    string `json:"type"`
+		Profile string `json:"localhostProfile"`
+	} `json:"appArmorProfile"`
 }
 
 // override reports whether root keeps the capability of reading any file.
-func (c Capabilities) override() bool {
-	has := func(list []string) bool {
-		return slices.ContainsFunc(list, func(name string) bool {
-			name = strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+func (s SecurityContext) override() bool {
+	has := func(list []corev1.Capability) bool {
+		return slices.ContainsFunc(list, func(c corev1.Capability) bool {
+			name := strings.TrimPrefix(strings.ToUpper(string(c)), "CAP_")
 			return name == "ALL" || name == "DAC_OVERRIDE"
 		})
 	}
-	return has(c.Add) || !has(c.Drop)
+	return has(s.Capabilities.Add) || !has(s.Capabilities.Drop)
 }
 
 // Volume is a volume's name and as much of its source as tells whether a name of ours is used for something else, and whether
 // a directory can be made in it.
 type Volume struct {
-	Name        string           `json:"name"`
-	EmptyDir    *EmptyDir        `json:"emptyDir"`
-	ConfigMap   *struct{}        `json:"configMap"`
-	Secret      *SecretSource    `json:"secret"`
-	DownwardAPI *struct{}        `json:"downwardAPI"`
-	Projected   *ProjectedSource `json:"projected"`
-	Image       *ImageSource     `json:"image"`
+	Name     string `json:"name"`
+	EmptyDir *struct {
+		Medium string `json:"medium"`
+	} `json:"emptyDir"`
+	ConfigMap *struct{} `json:"configMap"`
+	Secret    *struct {
+		SecretName string `json:"secretName"`
+	} `json:"secret"`
+	DownwardAPI *struct{} `json:"downwardAPI"`
+	Projected   *struct {
+		Sources []Projection `json:"sources"`
+	} `json:"projected"`
+	Image *struct {
+		Reference string `json:"reference"`
+	} `json:"image"`
 
 	// Others are the other sources, and what else there is.
 	Others map[string]jsontext.Value `json:",embed"`
 }
 
-// ImageSource is a volume with the files of an image.
-type ImageSource struct {
-	Reference string `json:"reference"`
-}
-
-// EmptyDir is a volume of the pod's own.
-type EmptyDir struct {
-	Medium string `json:"medium"`
-}
-
-// SecretSource is a volume with a Secret's values.
-type SecretSource struct {
-	SecretName string `json:"secretName"`
-}
-
-// ProjectedSource is a volume that is made of several sources.
-type ProjectedSource struct {
-	Sources []Projection `json:"sources"`
-}
-
-// Projection is one of the sources.
+// Projection is one of the sources of a volume: a token of the pod's ServiceAccount, or some keys of a ConfigMap.
 type Projection struct {
-	Token     *TokenSource     `json:"serviceAccountToken"`
-	ConfigMap *ConfigMapSource `json:"configMap"`
-}
-
-// ConfigMapSource is some keys of a ConfigMap.
-type ConfigMapSource struct {
-	Name  string      `json:"name"`
-	Items []KeyToPath `json:"items"`
-}
-
-// KeyToPath is a key and the file that it becomes.
-type KeyToPath struct {
-	Key  string `json:"key"`
-	Path string `json:"path"`
-}
-
-// TokenSource is a token of the pod's ServiceAccount.
-type TokenSource struct {
-	Audience string `json:"audience"`
-	Path     string `json:"path"`
+	Token *struct {
+		Audience string `json:"audience"`
+		Path     string `json:"path"`
+	} `json:"serviceAccountToken"`
+	ConfigMap *struct {
+		Name  string             `json:"name"`
+		Items []corev1.KeyToPath `json:"items"`
+	} `json:"configMap"`
 }
 
 // projects reports whether the volume has a ServiceAccount's token for an audience in a file.
@@ -180,7 +137,7 @@ func (v Volume) projects(audience, file string) bool {
 func (v Volume) has(configMaps []corev1.VolumeProjection) bool {
 	return v.Projected != nil && slices.EqualFunc(v.Projected.Sources, configMaps, func(got Projection, want corev1.VolumeProjection) bool {
 		return got.Token == nil && got.ConfigMap != nil && got.ConfigMap.Name == want.ConfigMap.Name &&
-			slices.EqualFunc(got.ConfigMap.Items, want.ConfigMap.Items, func(got KeyToPath, want corev1.KeyToPath) bool {
+			slices.EqualFunc(got.ConfigMap.Items, want.ConfigMap.Items, func(got, want corev1.KeyToPath) bool {
 				return got.Key == want.Key && got.Path == want.Path
 			})
 	})
@@ -215,8 +172,10 @@ type Container struct {
 	SecurityContext SecurityContext `json:"securityContext"`
 	Resources       Amounts         `json:"resources"`
 	Env             []Setting       `json:"env"`
-	Ports           []Port          `json:"ports"`
-	VolumeMounts    []Mount         `json:"volumeMounts"`
+	Ports           []struct {
+		ContainerPort int `json:"containerPort"`
+	} `json:"ports"`
+	VolumeMounts []Mount `json:"volumeMounts"`
 
 	start, end int64  // in the document
 	text       []byte // all of it, where it has a name of the agent's containers
@@ -227,11 +186,6 @@ type Setting struct {
 	Name  string  `json:"name"`
 	Value string  `json:"value"`
 	From  skipped `json:"valueFrom"` // long, in many variables
-}
-
-// Port is one that a container says it listens on.
-type Port struct {
-	ContainerPort int `json:"containerPort"`
 }
 
 // Mount is a volume's place in a container.
@@ -249,7 +203,12 @@ func (c *Container) hasEnv(name string) bool {
 }
 
 func (c *Container) listens(port int) bool {
-	return slices.ContainsFunc(c.Ports, func(p Port) bool { return p.ContainerPort == port })
+	for _, p := range c.Ports {
+		if p.ContainerPort == port {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Container) mounts(volume string) bool {
@@ -303,4 +262,38 @@ func index(containers []Container, name string) int {
 		}
 	}
 	return -1
+}
+
+// DecodePod decodes a pod, or a pod template.
+func DecodePod(document []byte) (p Pod, err error) {
+	err = kubejson.Unmarshal(document, &p)
+	p.KeepTexts(document)
+	return p, err
+}
+
+// KeepTexts has a pod that was decoded, as a part of the document, keep the text of the agent's containers: parts of the document.
+func (p *Pod) KeepTexts(document []byte) {
+	for c := range p.Spec.each {
+		if ours(c.Name) {
+			c.text = bytes.TrimLeft(document[c.start:c.end], ", \t\r\n")
+		}
+	}
+}
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (c *Container) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	type plain Container
+	start := dec.InputOffset() // behind the element before
+	err := json.UnmarshalDecode(dec, (*plain)(c))
+	c.start, c.end = start, dec.InputOffset()
+	return err
+}
+
+// skipped is a value that is not decoded.
+type skipped struct{}
+
+// UnmarshalJSONFrom reads the value at once. It takes half the time in which the library skips a member that no field is for.
+func (*skipped) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	_, err := dec.ReadValue()
+	return err
 }

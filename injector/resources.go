@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -44,14 +45,13 @@ func (in *Injector) resources(r *request) (corev1.ResourceRequirements, config.M
 	} {
 		wished, err := parseResources(list.wishes)
 		if err != nil {
-			mistakes = append(mistakes, config.Mistake{Where: list.annotation, Problem: err.Error()})
+			mistakes.Add(list.annotation, "%s", err.Error())
 			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(wished)) {
 			amount, ceiling := wished[name], in.ceilings[name]
 			if _, capped := in.ceilings[name]; capped && amount.Cmp(ceiling) > 0 {
-				mistakes = append(mistakes, config.Mistake{Where: list.annotation, Problem: fmt.Sprintf(
-					"%s=%s is more than the administrator allows, %s", name, amount.String(), ceiling.String())})
+				mistakes.Add(list.annotation, "%s=%s is more than the administrator allows, %s", name, amount.String(), ceiling.String())
 			}
 		}
 		*list.to = maps.Clone(list.defaults)
@@ -63,23 +63,20 @@ func (in *Injector) resources(r *request) (corev1.ResourceRequirements, config.M
 	for _, name := range slices.Sorted(maps.Keys(merged.Limits)) {
 		request, limit := merged.Requests[name], merged.Limits[name]
 		if name == corev1.ResourceMemory && limit.Cmp(leastMemory) < 0 {
-			mistakes = append(mistakes, config.Mistake{Where: limitsAnnotation, Problem: fmt.Sprintf(
-				"memory=%s is less than the agent needs, with the second process that kubectl kms status starts beside it; write memory=%s or more",
-				limit.String(), config.LeastMemory)})
+			mistakes.Add(limitsAnnotation, "memory=%s is less than the agent needs, with the second process that kubectl kms status starts "+
+				"beside it; write memory=%s or more", limit.String(), config.LeastMemory)
 			continue
 		}
 		if request.Cmp(limit) <= 0 {
 			continue
 		}
-		problem := config.Mistake{Where: requestsAnnotation, Problem: fmt.Sprintf(
-			"%s=%s is more than the limit of the agent's containers, %s; lower it, or raise the limit with %s", name, request.String(),
-			limit.String(), limitsAnnotation)}
-		if _, own := spec.AgentRequests[string(name)]; !own {
-			problem = config.Mistake{Where: limitsAnnotation, Problem: fmt.Sprintf(
-				"%s=%s is less than the request of the agent's containers, %s; raise it, or lower the request with %s", name, limit.String(),
-				request.String(), requestsAnnotation)}
+		if _, own := spec.AgentRequests[string(name)]; own {
+			mistakes.Add(requestsAnnotation, "%s=%s is more than the limit of the agent's containers, %s; lower it, or raise the limit with %s",
+				name, request.String(), limit.String(), limitsAnnotation)
+		} else {
+			mistakes.Add(limitsAnnotation, "%s=%s is less than the request of the agent's containers, %s; raise it, or lower the request with %s",
+				name, limit.String(), request.String(), requestsAnnotation)
 		}
-		mistakes = append(mistakes, problem)
 	}
 	return merged, mistakes
 }
@@ -92,7 +89,9 @@ func (r *Resources) leave(list corev1.ResourceList) corev1.ResourceList {
 		return list
 	}
 	rest := maps.Clone(list)
-	maps.DeleteFunc(rest, func(name corev1.ResourceName, _ resource.Quantity) bool { return r.bounds(string(name)) })
+	maps.DeleteFunc(rest, func(name corev1.ResourceName, _ resource.Quantity) bool {
+		return r.Requests[string(name)] != nil || r.Limits[string(name)] != nil
+	})
 	return rest
 }
 
@@ -121,4 +120,82 @@ func parseResources(from map[string]string) (corev1.ResourceList, error) {
 		list[corev1.ResourceName(name)] = amount
 	}
 	return list, nil
+}
+
+// Amounts are the requests and limits of a container that count for its pod's QoS class.
+type Amounts struct {
+	Requests CPUAndMemory `json:"requests"`
+	Limits   CPUAndMemory `json:"limits"`
+}
+
+// CPUAndMemory are amounts of the two.
+type CPUAndMemory struct {
+	CPU    Amount `json:"cpu"`
+	Memory Amount `json:"memory"`
+}
+
+// An Amount is a quantity as it is written, a string or a number; "" for none.
+type Amount string
+
+// UnmarshalJSONFrom accepts anything: what is no quantity guarantees nothing.
+func (a *Amount) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if kind := dec.PeekKind(); kind == '{' || kind == '[' {
+		return dec.SkipValue()
+	}
+	token, err := dec.ReadToken()
+	if *a = ""; err == nil && token.Kind() != 'n' {
+		*a = Amount(token.String())
+	}
+	return err
+}
+
+// guaranteed reports whether a container requests all the cpu and memory that it may use. Where each does, init containers too, the
+// pod is of QoS class Guaranteed: https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/
+func (a Amounts) guaranteed() bool {
+	return guaranteed(a.Requests.CPU, a.Limits.CPU) && guaranteed(a.Requests.Memory, a.Limits.Memory)
+}
+
+// guaranteed: where a request is missing, as in a template, the limit will be it.
+func guaranteed(request, limit Amount) bool {
+	if limit == "" {
+		return false
+	}
+	most, err := quantity(string(limit))
+	if err != nil || most.Sign() <= 0 {
+		return false
+	}
+	if request == "" || request == limit {
+		return true
+	}
+	least, err := quantity(string(request))
+	return err == nil && least.Cmp(most) == 0
+}
+
+// warnClass is for a pod of class Guaranteed that is none with the agent, whose resources are given. A pod with resources of its own
+// has its class by these alone.
+func warnClass(pod *PodSpec, agent corev1.ResourceRequirements) []string {
+	if pod.Resources != nil {
+		return nil
+	}
+	for c := range pod.each {
+		if !c.Resources.guaranteed() && !ours(c.Name) {
+			return nil
+		}
+	}
+	amounts := func(list corev1.ResourceList) (a CPUAndMemory) {
+		if cpu, found := list[corev1.ResourceCPU]; found {
+			a.CPU = Amount(cpu.String())
+		}
+		if memory, found := list[corev1.ResourceMemory]; found {
+			a.Memory = Amount(memory.String())
+		}
+		return a
+	}
+	if (Amounts{amounts(agent.Requests), amounts(agent.Limits)}).guaranteed() {
+		return nil
+	}
+	const advice = ": cpu=50m,memory=64Mi"
+	return []string{"the pod is of QoS class Guaranteed without the agent and Burstable with it: the agent's containers request less cpu or " +
+		"memory than they may use; to keep the class, set both to the same amounts, for example " + requestsAnnotation + advice + " and " +
+		limitsAnnotation + advice}
 }

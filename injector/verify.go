@@ -75,8 +75,7 @@ func (in *Injector) verify(
 func (v *verification) container(c *Container, inits bool) {
 	where := "container " + c.Name
 	if c.Name == agentconfig.InitContainerName && !inits {
-		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: "is not an init container, as the one that this webhook makes" +
-			cure})
+		v.mistakes.Add(where, "is not an init container, as the one that this webhook makes"+cure)
 		return
 	}
 	port := v.metricsPort(c)
@@ -121,7 +120,7 @@ func (v *verification) container(c *Container, inits bool) {
 		problem += fmt.Sprintf("; its image is to be %s, or one that agent.earlierImages of the webhook's configuration allows",
 			v.in.policy.Agent.Image)
 	}
-	v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: problem + cure})
+	v.mistakes.Add(where, "%s", problem+cure)
 }
 
 // earlier reports whether an image is one that the agent's containers had before.
@@ -151,7 +150,7 @@ func (v *verification) metricsPort(c *Container) int {
 // document compares what an agent was told, and keeps what differs by the annotation that asks for it.
 func (v *verification) document(where string, metricsPort int, told string) bool {
 	problem := func(what string) {
-		v.mistakes = append(v.mistakes, config.Mistake{Where: where, Problem: agentconfig.Env + " " + what + cure})
+		v.mistakes.Add(where, "%s", agentconfig.Env+" "+what+cure)
 	}
 	if len(told) > maxDocument {
 		problem("is longer than a variable can be")
@@ -207,44 +206,36 @@ func (v *verification) sameMode(place, rule, _, got string) bool {
 	return (rule == "files[].mode" || rule == "envMode") && slices.Contains([]string{"0400", "0440", "0444"}, got)
 }
 
+// askedBy are the annotations that places in the agent's document are about.
+var askedBy = map[string][]string{
+	"api.port": {"api-port", "api-socket", "api"}, "api.socket": {"api-socket", "api-port", "api"}, "api.allow": {"api-allow", "api"},
+	"kms.host": {"endpoint", "region"}, "refreshInterval": {"refresh-interval"}, "onChange": {"on-change"}, "logLevel": {"log-level"},
+	"logFormat": {"log-format"},
+}
+
 // asked returns the annotation of the pod's that a place in the agent's document is about, "" for none, and what it is called.
 func (v *verification) asked(place string) (annotation, what string) {
-	item := func(list string) string {
-		name, _, _ := strings.Cut(strings.TrimPrefix(place, list+"["), "]")
-		return name
-	}
+	_, item, _ := strings.Cut(place, "[")
+	item, _, _ = strings.Cut(item, "]")
 	top, _, _ := strings.Cut(place, ".")
 	switch {
 	case strings.HasPrefix(place, "files["):
-		name := item("files")
 		for _, s := range v.r.Spec.Secrets {
-			if s.Path == name {
-				return v.written("secret." + s.File), "the file " + name
+			if s.Path == item {
+				return v.written("secret." + s.File), "the file " + item
 			}
 		}
-		return "", "the file " + name
+		return "", "the file " + item
 	case place == "env":
 		return "", "environment variables"
 	case strings.HasPrefix(place, "env["):
-		name := item("env")
-		return v.written("env."+name, "env"), "the variable " + name
-	case top == "api":
-		switch place {
-		case "api.port":
-			return v.written("api-port", "api-socket", "api"), ""
-		case "api.socket":
-			return v.written("api-socket", "api-port", "api"), ""
-		case "api.allow":
-			return v.written("api-allow", "api"), ""
-		}
-		return v.written("api"), "the local API"
+		return v.written("env."+item, "env"), "the variable " + item
 	case top == "identity":
 		return v.written("identity"), ""
-	case place == "kms.host":
-		return v.written("endpoint", "region"), ""
+	case top == "api" && askedBy[place] == nil:
+		return v.written("api"), "the local API"
 	}
-	return v.written(map[string]string{"refreshInterval": "refresh-interval", "onChange": "on-change", "logLevel": "log-level",
-		"logFormat": "log-format"}[place]), ""
+	return v.written(askedBy[place]...), ""
 }
 
 // annotated reports whether a place in a container differs because of an annotation of the pod's, which is kept.
@@ -270,7 +261,7 @@ func (v *verification) annotated(place string) bool {
 // written returns the first of some annotations that the pod has.
 func (v *verification) written(names ...string) string {
 	for _, name := range names {
-		if _, found := v.r.Pod.Metadata.Annotations[podconfig.Prefix+name]; found && name != "" {
+		if _, found := v.r.Pod.Metadata.Annotations[podconfig.Prefix+name]; found {
 			return name
 		}
 	}
@@ -284,9 +275,8 @@ func (v *verification) refusals() config.Mistakes {
 		m.Add(podconfig.Prefix+annotation, "this annotation was written after the agent was injected, so the agent ignores it%s", cureLate)
 	}
 	if len(v.surplus) > 0 {
-		m = append(m, config.Mistake{Where: podconfig.Prefix + "inject",
-			Problem: "the agent in this pod has more than the annotations ask for, " +
-				some(distinct(v.surplus)) + cureLate})
+		m.Add(podconfig.Prefix+"inject", "%s", "the agent in this pod has more than the annotations ask for, "+
+			some(distinct(v.surplus))+cureLate)
 	}
 	if len(m) > 0 || v.in.policy.Unknown {
 		return m
@@ -304,9 +294,8 @@ func (v *verification) warnings() (warnings []string) {
 	}
 	if len(v.proxied) > 0 {
 		warnings = append(warnings, "the agent's containers have the variables "+some(v.proxied)+": the agent calls KMS and STS through a "+
-			"proxy, "+
-			"which then has to let it through; to exclude the agent, have the webhook that adds them leave out the containers "+
-			""+agentconfig.InitContainerName+" and "+agentconfig.ContainerName)
+			"proxy, which then has to let it through; to exclude the agent, have the webhook that adds them leave out the containers "+
+			agentconfig.InitContainerName+" and "+agentconfig.ContainerName)
 	}
 	return warnings
 }

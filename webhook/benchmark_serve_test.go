@@ -28,8 +28,8 @@ import (
 // server. Each is a process of its own, so that the client's work counts for neither; they are asked in turns, so that what else
 // the machine does counts for both. The ratio is of CPU time; absolute times are the machine's.
 //
-// The worst case are small pods that come one at a time: net/http writes an answer of more than 4 kB, and an injection is 6, in two
-// pieces, each of which wakes a client that sleeps, and the bare server's answer is short.
+// The worst case are small pods that come one at a time: a request is a small part of what the network costs, and the bare server's answer
+// is short.
 func BenchmarkServe(b *testing.B) {
 	const turn = 200 // requests: long beside the resolution of a process's CPU time, short beside the machine's moods
 	peers := []*peer{startPeer(b, "bare"), startPeer(b, "injector")}

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -137,8 +136,7 @@ var annotationKey = regexp.MustCompile(`^` + regexp.QuoteMeta(podconfig.Prefix) 
 
 // deniedFor names what has to be changed. How, the refusal says, which is in the events of the pod's creator.
 func deniedFor(v review.Verdict) string {
-	var mistakes config.Mistakes
-	errors.As(v.Err, &mistakes)
+	mistakes, _ := errors.AsType[config.Mistakes](v.Err)
 	var keys []string
 	for _, m := range mistakes {
 		if annotationKey.MatchString(m.Where) && !slices.Contains(keys, m.Where) && len(keys) < maxKeys {
@@ -180,9 +178,5 @@ func message(text string) string {
 	if len(text) <= maxEventMessage {
 		return text
 	}
-	end := maxEventMessage - len(more)
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + more
+	return strings.ToValidUTF8(text[:maxEventMessage-len(more)], "") + more
 }

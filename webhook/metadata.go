@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
+	"golang.org/x/sync/singleflight"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
 var (
@@ -36,12 +39,6 @@ type metadata struct {
 	scope  *scope
 }
 
-func (m metadata) fromCache(
-	ctx context.Context, kind schema.GroupVersionKind, name types.NamespacedName,
-) (*metav1.PartialObjectMetadata, error) {
-	return get(ctx, m.cached, kind, name)
-}
-
 // fromServer returns nil for an object that does not exist. The error is an outage.
 func (m metadata) fromServer(
 	ctx context.Context, source string, kind schema.GroupVersionKind, name types.NamespacedName,
@@ -56,14 +53,17 @@ func (m metadata) fromServer(
 	return object, nil
 }
 
-// labels returns the labels of a namespace. The error is an outage: there is no request in a namespace that does not exist.
-func (m metadata) labels(ctx context.Context, source, namespace string) (map[string]string, error) {
+// labels returns the labels of a namespace: from the cache if they are enough, since there may be one that is younger than the cache. The
+// error is an outage: there is no request in a namespace that does not exist.
+func (m metadata) labels(
+	ctx context.Context, source, namespace string, enough func(labels map[string]string) bool,
+) (map[string]string, error) {
 	key := types.NamespacedName{Name: namespace}
-	ns, err := m.fromCache(ctx, namespaceKind, key)
-	if err == nil {
+	if ns, err := get(ctx, m.cached, namespaceKind, key); err == nil && enough(ns.Labels) {
 		return ns.Labels, nil
 	}
-	switch ns, err = m.fromServer(ctx, source, namespaceKind, key); {
+	ns, err := m.fromServer(ctx, source, namespaceKind, key)
+	switch {
 	case err != nil:
 		return nil, err
 	case ns == nil:
@@ -90,7 +90,7 @@ func (l lookup) ServiceAccountAnnotations(ctx context.Context, namespace, name s
 	if fresh {
 		account, err = l.fromServer(ctx, l.source, serviceAccountKind, key)
 	} else {
-		account, err = l.fromCache(ctx, serviceAccountKind, key)
+		account, err = get(ctx, l.cached, serviceAccountKind, key)
 	}
 	switch {
 	case err != nil:
@@ -110,6 +110,63 @@ func get(
 		return nil, err
 	}
 	return &object, nil
+}
+
+// liveTimeout bounds the one read past the cache, with the wait for it, well below the API server's timeout for a webhook (5 s).
+const liveTimeout = 2 * time.Second
+
+// Limits on reads past the cache, for one caller in total and for one namespace. A namespace's pods whose
+// ServiceAccount lacks a role use up the namespace's share, and an unknown caller uses up its own.
+const (
+	readsOfSource, burstOfSource       = 50, 200
+	readsOfNamespace, burstOfNamespace = 20, 100
+)
+
+// itself is the source of the webhook's own reads.
+const itself = ""
+
+// A live reads from the API server.
+type live struct {
+	reader              client.Reader
+	sources, namespaces *share.Rate
+	reads               singleflight.Group // that have not begun
+}
+
+func newLive(reader client.Reader) *live {
+	return &live{
+		reader: reader, sources: share.NewRate(readsOfSource, burstOfSource), namespaces: share.NewRate(readsOfNamespace, burstOfNamespace),
+	}
+}
+
+// get returns share.ErrBusy if a read could not begin in time. Requests for the same object that wait for a read to begin share it, so
+// that each gets an answer that is newer than the request.
+func (l *live) get(
+	ctx context.Context, source string, kind schema.GroupVersionKind, name types.NamespacedName,
+) (*metav1.PartialObjectMetadata, error) {
+	namespace := name.Namespace
+	if kind == namespaceKind {
+		namespace = name.Name
+	}
+	key := source + " " + kind.Kind + " " + name.String()
+	read := l.reads.DoChan(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), liveTimeout)
+		defer cancel()
+		if err := l.sources.Wait(ctx, source); err != nil {
+			return nil, err
+		}
+		if err := l.namespaces.Wait(ctx, source+" "+namespace); err != nil {
+			return nil, err
+		}
+		l.reads.Forget(key)
+		return get(ctx, l.reader, kind, name)
+	})
+	select {
+	case answer := <-read:
+		object, _ := answer.Val.(*metav1.PartialObjectMetadata)
+		return object, answer.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // slimAccount keeps of a ServiceAccount's metadata what role needs: the cache holds every one of the cluster.
@@ -169,13 +226,16 @@ func watchMetadata(config *rest.Config, configuration string) (cache.Cache, meta
 		watched[&admissionregistrationv1.MutatingWebhookConfiguration{}] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name",
 			configuration)}
 	}
-	informers, err := cache.New(config, cache.Options{HTTPClient: httpClient, Mapper: mapper, ByObject: watched})
+	informers, err := cache.New(config, cache.Options{
+		HTTPClient: httpClient, Mapper: mapper, ByObject: watched, DefaultUnsafeDisableDeepCopy: new(true), // nothing is written here
+	})
 	if err != nil {
 		return fail(err)
 	}
 	scope := &scope{}
 	if configuration != "" {
-		if err := scope.follow(informers); err != nil {
+		kind := &admissionregistrationv1.MutatingWebhookConfiguration{}
+		if scope.followed, err = follow(informers, kind, scope.set); err != nil {
 			return fail(err)
 		}
 	}

@@ -1,16 +1,20 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log"
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,8 +57,8 @@ func admissionServer(o Options, a *admission, m *webhookMetrics, draining *atomi
 		DynamicRecordSizingDisabled: true, // the API server reads an answer whole: small records at first are only more system calls
 	}
 	if o.ClientCA != "" {
-		authorities, err := newClientCA(o.ClientCA, secure, o.Log)
-		if err != nil {
+		authorities := &clientCA{file: o.ClientCA, base: secure, log: o.Log}
+		if err := authorities.load(); err != nil {
 			return nil, err
 		}
 		secure = &tls.Config{GetConfigForClient: authorities.config, MinVersion: tls.VersionTLS12}
@@ -113,7 +117,7 @@ func serveAdmission(ctx context.Context, server *http.Server, listener net.Liste
 		_ = server.Shutdown(atMost)
 	})
 	connections := share.Limit(listener, max(plainConnections, int(memory()/memoryPerConnection)))
-	server.ConnState = connections.Track
+	server.ConnState, server.ConnContext = connections.Track, connections.Context
 	if err := server.ServeTLS(connections, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		stop()
 		return fmt.Errorf("serve admission on %s: %w", listener.Addr(), err)
@@ -133,4 +137,54 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, log
 		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 	}
 	return nil
+}
+
+// clientCA asks clients for a certificate that an authority of a file has signed.
+type clientCA struct {
+	file string
+	base *tls.Config // without it
+	log  logr.Logger
+
+	mu       sync.Mutex
+	read     []byte
+	current  *tls.Config // for what was read
+	reported string
+}
+
+// load makes current of what the file says now.
+func (c *clientCA) load() error {
+	read, err := os.ReadFile(c.file)
+	if err != nil {
+		return fmt.Errorf("read the authorities of clients: %w", err)
+	}
+	if c.current != nil && bytes.Equal(read, c.read) {
+		return nil
+	}
+	authorities := x509.NewCertPool()
+	if !authorities.AppendCertsFromPEM(read) {
+		return fmt.Errorf("read the authorities of clients: %s has no certificate in PEM", c.file)
+	}
+	current := c.base.Clone()
+	current.NextProtos = []string{"http/1.1"}
+	current.ClientAuth = tls.RequireAndVerifyClientCert
+	current.ClientCAs = authorities
+	current.SessionTicketsDisabled = true // a session would outlive its authority
+	c.read, c.current = read, current
+	return nil
+}
+
+// config is for tls.Config.GetConfigForClient. The file is small beside a handshake's work, so that it is read for each. While it
+// cannot be read, or has no certificate, what it said last stays.
+func (c *clientCA) config(*tls.ClientHelloInfo) (*tls.Config, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	reason := ""
+	if err := c.load(); err != nil {
+		reason = err.Error()
+	}
+	if reason != "" && reason != c.reported {
+		c.log.Info("The authorities of clients stay as they were", "reason", reason)
+	}
+	c.reported = reason
+	return c.current, nil
 }

@@ -1,3 +1,8 @@
+// Package webhook answers the API server's admission requests: pods get what package injector plans for them, and workloads
+// whose pods would be refused are refused where a person sees it.
+//
+// A request ends in one of three ways: the author's mistake is a denial that says what to change, an outage of ours is error
+// 500, and so is a bug of ours, whose panic ends the request and nothing else. No pod, patch or token is logged.
 package webhook
 
 import (
@@ -18,8 +23,6 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
-
-	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
 
 // The paths at which the API server calls.
@@ -72,8 +75,6 @@ type Certificate interface {
 	Run(context.Context) error
 	Ready() error
 }
-
-var _ Certificate = (*certificate.Source)(nil)
 
 // Run serves until ctx ends or a part fails. At the end it stops being ready, answers on for Options.Drain, finishes what it is
 // answering, and only then lets go of what the answers need.

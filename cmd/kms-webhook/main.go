@@ -15,9 +15,15 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
+	"github.com/go-logr/zapr"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
@@ -138,4 +144,22 @@ func version() string {
 		return "devel"
 	}
 	return strings.Trim(cmp.Or(info.Main.Version, "devel"), "()")
+}
+
+// newLogger writes JSON lines to standard error. The libraries' loggers, which are global, become this one.
+func newLogger(level string) (logr.Logger, error) {
+	settings := zap.NewProductionConfig()
+	settings.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	var err error
+	if settings.Level, err = zap.ParseAtomicLevel(level); err != nil {
+		return logr.Logger{}, fmt.Errorf("--log-level: %w", err)
+	}
+	logger, err := settings.Build()
+	if err != nil {
+		return logr.Logger{}, fmt.Errorf("make a logger: %w", err)
+	}
+	log := zapr.NewLogger(logger)
+	klog.SetLogger(log)
+	ctrllog.SetLogger(log)
+	return log, nil
 }

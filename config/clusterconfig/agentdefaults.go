@@ -1,9 +1,9 @@
 package clusterconfig
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -63,22 +63,33 @@ const (
 	NativeNever  NativeSidecar = "never" // for virtual nodes that do not know them
 )
 
-func (a *AgentDefaults) fill() {
-	if a.Requests == nil {
-		a.Requests = map[string]string{"cpu": "10m", "memory": "24Mi"}
+// initial has the defaults of a cluster.
+func initial() AgentDefaults {
+	return AgentDefaults{
+		Requests:      map[string]string{"cpu": "10m", "memory": "24Mi"},
+		Limits:        map[string]string{"memory": "64Mi"},
+		VolumeSize:    "16Mi",
+		NativeSidecar: NativeAuto,
+		Mode:          config.Modes[0],
+
+		LateContainers:     new(false),
+		NarrowSessions:     "false",
+		MinRefreshInterval: new(config.Duration(config.ShortestRefresh)),
+		MaxSecrets:         new(0),
+		ImageVolume:        new(false),
+		MetricsPort:        new(0),
 	}
-	if a.Limits == nil {
-		a.Limits = map[string]string{"memory": "64Mi"}
+}
+
+// inherit returns own with the fields that it leaves out from base.
+func inherit[T any](own, base T) T {
+	to, from := reflect.ValueOf(&own).Elem(), reflect.ValueOf(base)
+	for i := range to.NumField() {
+		if to.Field(i).IsZero() {
+			to.Field(i).Set(from.Field(i))
+		}
 	}
-	a.VolumeSize = cmp.Or(a.VolumeSize, "16Mi")
-	a.NativeSidecar = cmp.Or(a.NativeSidecar, NativeAuto)
-	a.Mode = cmp.Or(a.Mode, config.Modes[0])
-	a.NarrowSessions = cmp.Or(a.NarrowSessions, "false")
-	a.MinRefreshInterval = cmp.Or(a.MinRefreshInterval, new(config.Duration(config.ShortestRefresh)))
-	a.MaxSecrets = cmp.Or(a.MaxSecrets, new(0))
-	a.LateContainers = cmp.Or(a.LateContainers, new(false))
-	a.ImageVolume = cmp.Or(a.ImageVolume, new(false))
-	a.MetricsPort = cmp.Or(a.MetricsPort, new(0))
+	return own
 }
 
 // over returns an entry's defaults with what they leave out from base, also within requests and limits.
@@ -92,33 +103,8 @@ func (a AgentDefaults) over(base AgentDefaults) AgentDefaults {
 		maps.Copy(merged, own)
 		return merged
 	}
-	pullSecrets := a.ImagePullSecrets
-	if pullSecrets == nil {
-		pullSecrets = base.ImagePullSecrets
-	}
-	earlier := a.EarlierImages
-	if earlier == nil {
-		earlier = base.EarlierImages
-	}
-	return AgentDefaults{
-		Image:            cmp.Or(a.Image, base.Image),
-		ImagePullPolicy:  cmp.Or(a.ImagePullPolicy, base.ImagePullPolicy),
-		ImagePullSecrets: pullSecrets,
-		Requests:         merge(a.Requests, base.Requests),
-		Limits:           merge(a.Limits, base.Limits),
-		MaxLimits:        merge(a.MaxLimits, base.MaxLimits),
-		VolumeSize:       cmp.Or(a.VolumeSize, base.VolumeSize),
-		NativeSidecar:    cmp.Or(a.NativeSidecar, base.NativeSidecar),
-		Mode:             cmp.Or(a.Mode, base.Mode),
-		NarrowSessions:   cmp.Or(a.NarrowSessions, base.NarrowSessions),
-		ImageVolume:      cmp.Or(a.ImageVolume, base.ImageVolume),
-		MetricsPort:      cmp.Or(a.MetricsPort, base.MetricsPort),
-		EarlierImages:    earlier,
-		LateContainers:   cmp.Or(a.LateContainers, base.LateContainers),
-
-		MinRefreshInterval: cmp.Or(a.MinRefreshInterval, base.MinRefreshInterval),
-		MaxSecrets:         cmp.Or(a.MaxSecrets, base.MaxSecrets),
-	}
+	a.Requests, a.Limits, a.MaxLimits = merge(a.Requests, base.Requests), merge(a.Limits, base.Limits), merge(a.MaxLimits, base.MaxLimits)
+	return inherit(a, base)
 }
 
 // AllowsImage reports whether a container of the agent's that is in a pod may have an image.
@@ -140,9 +126,12 @@ func repository(image string) string {
 
 // check finds what is wrong with what is there.
 func (a AgentDefaults) check(m *config.Mistakes, where string) {
-	if policies := []string{"", "Always", "IfNotPresent", "Never"}; !slices.Contains(policies, a.ImagePullPolicy) {
-		m.Add(where+".imagePullPolicy", "%s", config.NotOneOf(a.ImagePullPolicy, policies[1:]))
+	oneOf := func(field, value string, choices ...string) {
+		if value != "" && !slices.Contains(choices, value) {
+			m.Add(where+field, "%s", config.NotOneOf(value, choices))
+		}
 	}
+	oneOf(".imagePullPolicy", a.ImagePullPolicy, "Always", "IfNotPresent", "Never")
 	for i, name := range a.ImagePullSecrets {
 		if !config.IsHostName(name) {
 			m.Add(fmt.Sprintf("%s.imagePullSecrets[%d]", where, i), "%q does not name a Kubernetes Secret; write for example registry-credentials",
@@ -154,17 +143,9 @@ func (a AgentDefaults) check(m *config.Mistakes, where string) {
 			m.Add(fmt.Sprintf("%s.earlierImages[%d]", where, i), "%q is not an image; write for example registry.example.com/kms-agent:v1.*", image)
 		}
 	}
-	if choices := []string{"", string(NativeAuto), string(NativeAlways), string(NativeNever)}; !slices.Contains(choices,
-		string(a.NativeSidecar)) {
-		m.Add(where+".nativeSidecar", "%s", config.NotOneOf(string(a.NativeSidecar), choices[1:]))
-	}
-	if a.Mode != "" && !slices.Contains(config.Modes, a.Mode) {
-		m.Add(where+".mode", "%s", config.NotOneOf(a.Mode, config.Modes))
-	}
-	if choices := []string{"true", "false", string(NarrowRequired), string(NarrowPreferred)}; a.NarrowSessions != "" &&
-		!slices.Contains(choices, string(a.NarrowSessions)) {
-		m.Add(where+".narrowSessions", "%s", config.NotOneOf(string(a.NarrowSessions), choices))
-	}
+	oneOf(".nativeSidecar", string(a.NativeSidecar), string(NativeAuto), string(NativeAlways), string(NativeNever))
+	oneOf(".mode", a.Mode, config.Modes...)
+	oneOf(".narrowSessions", string(a.NarrowSessions), "true", "false", string(NarrowRequired), string(NarrowPreferred))
 	if a.MinRefreshInterval != nil && time.Duration(*a.MinRefreshInterval) < config.ShortestRefresh {
 		m.Add(where+".minRefreshInterval", "%s is shorter than %s, the shortest that any pod may have; write for example 1m",
 			time.Duration(*a.MinRefreshInterval), config.ShortestRefresh)

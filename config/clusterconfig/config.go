@@ -3,6 +3,9 @@ package clusterconfig
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -110,30 +113,18 @@ func (in *Config) fill() {
 	if in.OIDCProviderARN == "" && in.AccountID != "" && in.ClusterID != "" {
 		in.OIDCProviderARN = "acs:ram::" + in.AccountID + ":oidc-provider/ack-rrsa-" + in.ClusterID
 	}
-	if in.Network == "" {
-		in.Network = "vpc"
-	}
-	if in.KMS.Endpoint == "" {
-		in.KMS.Endpoint = in.KMSHost(in.Region)
-	}
-	if in.STS.Endpoint == "" {
-		in.STS.Endpoint = in.host("sts", in.Region)
-	}
+	in.Network = cmp.Or(in.Network, "vpc")
+	in.KMS.Endpoint = cmp.Or(in.KMS.Endpoint, in.KMSHost(in.Region))
+	in.STS.Endpoint = cmp.Or(in.STS.Endpoint, in.host("sts", in.Region))
 	for _, gateway := range []*Gateway{&in.KMS, &in.STS.Gateway} {
 		if ca := &gateway.CAConfigMap; ca.Name != "" && ca.Key == "" {
 			ca.Key = "ca.crt"
 		}
 	}
-	in.Agent.fill()
-	if in.Allow.PodRoles == nil {
-		in.Allow.PodRoles = new(true)
-	}
-	if in.Allow.Roles == nil {
-		in.Allow.Roles = []string{"acs:ram::" + in.AccountID + ":role/*"}
-	}
-	if in.Allow.Secrets == nil {
-		in.Allow.Secrets = []string{"*"}
-	}
+	in.Agent = inherit(in.Agent, initial())
+	in.Allow = inherit(in.Allow, Allow{
+		PodRoles: new(true), Roles: []string{"acs:ram::" + in.AccountID + ":role/*"}, Secrets: []string{"*"},
+	})
 }
 
 // KMSHost returns the host of the shared KMS gateway of a region on the administrator's network.
@@ -214,4 +205,49 @@ func yamlFields(t reflect.Type, names []string) []string {
 		names = yamlFields(field.Type, names)
 	}
 	return names
+}
+
+// Load is Read with the content of the CA files, which read returns by their names in the configuration.
+func Load(document []byte, read func(name string) ([]byte, error)) (Config, error) {
+	in, err := Read(document)
+	if err != nil {
+		return Config{}, err
+	}
+	for _, gateway := range []struct {
+		field string
+		*Gateway
+	}{{"kms.caFile", &in.KMS}, {"sts.caFile", &in.STS.Gateway}} {
+		if gateway.CAFile == "" {
+			continue
+		}
+		text, err := read(gateway.CAFile)
+		if err == nil {
+			gateway.CABundle, err = certificates(text)
+		}
+		if err != nil {
+			return Config{}, fmt.Errorf("%s: %s: %w", gateway.field, gateway.CAFile, err)
+		}
+	}
+	return in, nil
+}
+
+// certificates returns the certificates of a PEM file and nothing else of it: they end up in pods, where a private key that lies
+// beside them must not.
+func certificates(text []byte) (string, error) {
+	var out bytes.Buffer
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return "", err
+		}
+		if err := pem.Encode(&out, &pem.Block{Type: block.Type, Bytes: block.Bytes}); err != nil {
+			return "", err
+		}
+	}
+	if out.Len() == 0 {
+		return "", errors.New("has no certificate in PEM form")
+	}
+	return out.String(), nil
 }

@@ -1,7 +1,12 @@
 package podconfig
 
 import (
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
+
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 // Prefix is the prefix of all annotations and labels.
@@ -45,7 +50,8 @@ func rows() []row {
 
 func annotationRows() []row {
 	return []row{
-		{injectKey, "`\"true\"`, `\"false\"`", "–", "this pod is injected; `\"false\"` is an explicit no", "true", parseInject},
+		{injectKey, "`\"true\"`, `\"false\"`", "–", "this pod is injected; `\"false\"` is an explicit no", "true",
+			boolean(func(p *parser) *bool { return &p.Inject })},
 		{"secret.", "name or ARN of a KMS secret, or a YAML mapping", "–", "the KMS secret that the file `<file>` is made of", "app/prod/db",
 			parseSecretRow},
 		{"env.", "`<secret>` or `<secret>#<key>`, the key in JMESPath", "–",
@@ -55,14 +61,18 @@ func annotationRows() []row {
 			"environment variables as by `env.<NAME>`, for names that no annotation's key can hold: longer than 59 characters, or with a `_` last",
 			"\"{SPRING_SECURITY_OAUTH2_CLIENT_REGISTRATION_KEYCLOAK_CLIENT_SECRET: app/prod/login#secret}\"", parseVariables},
 		{"role-arn", "`acs:ram::<account>:role/<name>`", "from the ServiceAccount", "RAM role to assume", "acs:ram::1234567890123456:role/web",
-			parseRoleARN},
-		{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", "web", parseRoleName},
+			checked(func(p *parser) *string { return &p.RoleARN }, config.IsRoleARN,
+				"the ARN of a RAM role; write acs:ram::<account>:role/<name>")},
+		{"role-name", "name of a RAM role", "from the ServiceAccount", "RAM role of the cluster's own account to assume", "web",
+			checked(func(p *parser) *string { return &p.RoleName }, config.IsRoleName,
+				"the name of a RAM role; a name has letters, digits and . _ @ -, at most 64; for an ARN use role-arn")},
 		{"identity", "`rrsa`, `node-role`, `access-key:<Secret>`, `client-key:<Secret>`", "`rrsa`",
 			"identity of the agent towards Alibaba Cloud; the administrator must allow all but `rrsa`", "access-key:kms-credentials", parseIdentity},
 		{"token-expiration", "seconds, 600–43200", "`3600`", "lifetime of the projected ServiceAccount token", "7200", parseTokenExpiration},
 		{"mode", "`sidecar`, `init`, `single`", "the administrator's, `sidecar`",
 			"`sidecar`: init container, then refresh sidecar; `init`: init container only; `single`: one native sidecar gated by its postStart " +
-				"hook; with `restartPolicy: Never` it behaves as `sidecar`, because such a pod could otherwise never fail", "init", parseMode},
+				"hook; with `restartPolicy: Never` it behaves as `sidecar`, because such a pod could otherwise never fail", "init",
+			oneOf(func(p *parser) *Mode { return &p.Mode }, config.Modes...)},
 		{"containers", "comma list", "all that the pod has when it is injected",
 			"containers, init containers too, that get the files and variables; one that another webhook adds later gets them only if it is named " +
 				"here", "web,worker", list("containers", func(p *parser) *[]string { return &p.Containers })},
@@ -86,7 +96,8 @@ func annotationRows() []row {
 		{"app-identity", "`\"true\"`, `\"false\"`", "`\"false\"`", "RRSA environment variables and token in the application's containers too",
 			"true", boolean(func(p *parser) *bool { return &p.AppIdentity })},
 		{"init-position", "`first`, `last`", "`first`", "place among the pod's init containers; with `last` these run before there are files",
-			"last", parseInitPosition},
+			"last",
+			oneOf(func(p *parser) *string { return &p.initPosition }, "first", "last")},
 		{"agent-requests", "`cpu=10m,memory=16Mi`", "the administrator's", "resource requests of the injected containers", "cpu=20m,memory=32Mi",
 			quantities(func(p *parser) *map[string]string { return &p.AgentRequests })},
 		{"agent-limits", "`memory=64Mi`", "the administrator's",
@@ -96,9 +107,11 @@ func annotationRows() []row {
 			oneOf(func(p *parser) *string { return &p.LogLevel }, "debug", "info", "error")},
 		{"log-format", "`json`, `text`", "`json`", "of the agent", "text",
 			oneOf(func(p *parser) *string { return &p.LogFormat }, "json", "text")},
-		{"region", "for example `cn-hangzhou`", "the cluster's", "region of KMS, if the administrator allows it", "cn-shanghai", parseRegion},
+		{"region", "for example `cn-hangzhou`", "the cluster's", "region of KMS, if the administrator allows it", "cn-shanghai",
+			checked(func(p *parser) *string { return &p.Region }, config.IsRegion, "a region; write for example cn-hangzhou")},
 		{"endpoint", "host name", "the administrator's", "host of KMS, if the administrator allows it", "kms-vpc.cn-shanghai.aliyuncs.com",
-			parseEndpoint},
+			checked(func(p *parser) *string { return &p.Endpoint }, config.IsHostName,
+				"a host name in small letters without scheme and port; write for example kms-vpc.cn-hangzhou.aliyuncs.com")},
 	}
 }
 
@@ -111,4 +124,87 @@ func (r row) argument() string {
 		return "<NAME>"
 	}
 	return ""
+}
+
+// An Annotation is the documentation of one annotation: a row of the table that parses it.
+type Annotation struct {
+	Key     string  `json:"key"`     // with Prefix; <file> and <NAME> stand for what its author chooses
+	Value   string  `json:"value"`   // what may be written, in Markdown
+	Default string  `json:"default"` // in Markdown
+	Effect  string  `json:"effect"`  // in Markdown
+	Example string  `json:"example"` // the annotation as it is written in a manifest
+	Fields  []Field `json:"fields,omitempty"`
+}
+
+// A Field is one of the YAML mapping that an annotation's value may be.
+type Field struct {
+	Name    string `json:"name"`
+	Value   string `json:"value"`
+	Default string `json:"default"`
+	Effect  string `json:"effect"`
+}
+
+// Annotations returns the documentation of all pod annotations, in its order.
+func Annotations() []Annotation {
+	all := make([]Annotation, 0, len(rows()))
+	for _, r := range rows() {
+		all = append(all, r.describe(r.argument()))
+	}
+	return all
+}
+
+// Describe returns the documentation of one annotation, named with or without Prefix, and with or without what follows its dot. The
+// error suggests what was meant.
+func Describe(name string) (Annotation, error) {
+	key := strings.TrimPrefix(name, Prefix)
+	if r, _ := rowOf(key); r == nil || r.key != key {
+		key = strings.TrimSuffix(key, ".") + "."
+	}
+	if i := slices.IndexFunc(rows(), func(r row) bool { return r.key == key }); i >= 0 {
+		return rows()[i].describe(rows()[i].argument()), nil
+	}
+	key = strings.TrimPrefix(name, Prefix)
+	r, argument, err := find(key)
+	if err != nil {
+		return Annotation{}, err
+	}
+	return r.describe(argument), nil
+}
+
+func (r row) describe(argument string) Annotation {
+	a := Annotation{Key: Prefix + r.key + argument, Value: r.value, Default: r.initial, Effect: r.doc}
+	sample := map[string]string{"<file>": "db", "<NAME>": "DB_PASSWORD"}[argument]
+	if sample == "" {
+		sample = argument
+	}
+	value := r.example
+	if _, err := strconv.Atoi(value); err == nil || value == "true" { // YAML would read something else than a string
+		value = strconv.Quote(value)
+	}
+	a.Example = Prefix + r.key + sample + ": " + value
+	if r.key == "secret." {
+		a.Fields = secretFields
+		a.Example += "\n" + Prefix + "secret.db.env: |\n  name: app/prod/db\n  format: env\n  keys: {DB_USER: AccountName, DB_PASSWORD: " +
+			"AccountPassword}"
+	}
+	return a
+}
+
+// secretFields are the fields of the long form of secret.<file>.
+var secretFields = []Field{
+	{"name", "name or ARN of a KMS secret", "–", "the secret; required without `from`"},
+	{"versionId", "id of a version", "–",
+		"that version, which never changes; KMS ignores it for secrets of RDS, PolarDB, Redis/Tair, RAM and ECS"},
+	{"versionStage", "for example `ACSPrevious`", "`ACSCurrent`", "the version that bears this label"},
+	{"format", "`raw`, `json`, `env`, `properties`, `yaml`, `template`", "`raw`", "how the value becomes the file's content"},
+	{"from", "mapping of names to secrets", "–", "several secrets in one `template`, in place of `name`"},
+	{"keys", "mapping of names to JMESPath", "all keys", "picks and renames what is in the value"},
+	{"template", "text of a Go template", "–", "with format `template`: the file's content"},
+	{"path", "path below the mount path", "the name after `secret.`", "the file's place"},
+	{"mode", "four octal digits, in quotes", "`0400`, or what the readers need", "the file's permission bits"},
+	{"roleArn", "`acs:ram::<account>:role/<name>`", "none",
+		"second role, assumed from the pod's, that reads the secret: for another account's"},
+	{"onChange", "as `on-change`", "none", "what the agent notifies when this file changed"},
+	{"containers", "list of the pod's containers", "the pod's", "the others do not see the file"},
+	{"optional", "`true`, `false`", "`false`", "`true`: a secret that KMS does not have is left out"},
 }

@@ -1,6 +1,7 @@
 package podconfig
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,12 +13,12 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// longSecret is the YAML mapping form.
+// longSecret is the YAML mapping form: the Secret that it says, and what can only be looked at as a whole.
 type longSecret struct {
-	name, versionID, versionStage, format, path, mode, roleARN, onChange string
-	template                                                             *string
-	optional                                                             bool
-	from, keys, containers                                               *yaml.Node // nil: not there
+	Secret
+	format, path, mode     string
+	templated              bool       // template is there
+	from, keys, containers *yaml.Node // nil: not there
 }
 
 // longSecretFields are the names of secretFields.
@@ -28,8 +29,8 @@ var longSecretFields = sync.OnceValue(func() (names []string) {
 	return names
 })
 
-// readLongSecret takes keys and values of a mapping. yaml.v3 would do it, for as much time again as it took to parse the text.
-func readLongSecret(pairs []*yaml.Node) (long longSecret, errs []error) {
+// read takes keys and values of a mapping. yaml.v3 would do it, for as much time again as it took to parse the text.
+func (l *longSecret) read(pairs []*yaml.Node) (errs []error) {
 	seen := make([]string, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs) && len(errs) < maxErrors; i += 2 {
 		key, value := pairs[i], pairs[i+1]
@@ -37,73 +38,79 @@ func readLongSecret(pairs []*yaml.Node) (long longSecret, errs []error) {
 			value = value.Alias
 		}
 		if slices.Contains(seen, key.Value) {
-			errs = append(errs, fmt.Errorf("line %d: the field %q is there twice", key.Line, key.Value))
-			break // there may be thousands more
+			return append(errs, fmt.Errorf("line %d: the field %q is there twice", key.Line, key.Value)) // there may be thousands more
 		}
 		seen = append(seen, key.Value)
-		read, known := longFields[key.Value]
-		if !known {
+		if !slices.Contains(longSecretFields(), key.Value) {
 			errs = append(errs, config.NoField(strconv.Itoa(key.Line), key.Value, longSecretFields()))
 			continue
 		}
-		if err := read(&long, value); err != nil {
+		if err := l.field(key.Value, value); err != nil {
 			errs = append(errs, fmt.Errorf("line %d: %s %w", key.Line, key.Value, err))
 		}
 	}
-	return long, errs
+	return errs
 }
 
-// longFields read the fields' values.
-var longFields = map[string]func(*longSecret, *yaml.Node) error{
-	"name":         text(func(l *longSecret) *string { return &l.name }),
-	"versionId":    text(func(l *longSecret) *string { return &l.versionID }),
-	"versionStage": text(func(l *longSecret) *string { return &l.versionStage }),
-	"format":       text(func(l *longSecret) *string { return &l.format }),
-	"path":         text(func(l *longSecret) *string { return &l.path }),
-	"mode":         text(func(l *longSecret) *string { return &l.mode }),
-	"roleArn":      text(func(l *longSecret) *string { return &l.roleARN }),
-	"onChange":     text(func(l *longSecret) *string { return &l.onChange }),
-	"template": text(func(l *longSecret) *string {
-		l.template = new(string)
-		return l.template
-	}),
-	"optional": func(l *longSecret, value *yaml.Node) error {
-		if value.ShortTag() != nullTag && value.Decode(&l.optional) != nil {
+func (l *longSecret) field(name string, value *yaml.Node) error {
+	switch name {
+	case "name":
+		return text(value, &l.Name)
+	case "versionId":
+		return text(value, &l.VersionID)
+	case "versionStage":
+		return text(value, &l.VersionStage)
+	case "roleArn":
+		return text(value, &l.RoleARN)
+	case "onChange":
+		return text(value, &l.OnChange)
+	case "format":
+		return text(value, &l.format)
+	case "path":
+		return text(value, &l.path)
+	case "mode":
+		return text(value, &l.mode)
+	case "template":
+		l.templated = true
+		return text(value, &l.Template)
+	case "from":
+		l.from = value
+	case "keys":
+		l.keys = value
+	case "containers":
+		l.containers = value
+	case "optional":
+		if value.ShortTag() != nullTag && value.Decode(&l.Optional) != nil {
 			return errors.New("is neither true nor false")
 		}
-		return nil
-	},
-	"from":       func(l *longSecret, value *yaml.Node) error { l.from = value; return nil },
-	"keys":       func(l *longSecret, value *yaml.Node) error { l.keys = value; return nil },
-	"containers": func(l *longSecret, value *yaml.Node) error { l.containers = value; return nil },
+	}
+	return nil
 }
 
 const nullTag = "!!null"
 
-// text decodes a scalar as it is written: the ID of a version may look like a number.
-func text(field func(*longSecret) *string) func(*longSecret, *yaml.Node) error {
-	return func(l *longSecret, value *yaml.Node) error {
-		if value.Kind != yaml.ScalarNode {
-			return errors.New("is text, not a list or mapping")
-		}
-		switch value.ShortTag() {
-		case "!!binary":
-			return errors.New("is text; write it as it is")
-		case nullTag:
-		default:
-			*field(l) = value.Value
-		}
-		return nil
+// text reads a scalar as it is written: the ID of a version may look like a number.
+func text(value *yaml.Node, to *string) error {
+	if value.Kind != yaml.ScalarNode {
+		return errors.New("is text, not a list or mapping")
 	}
+	switch value.ShortTag() {
+	case "!!binary":
+		return errors.New("is text; write it as it is")
+	case nullTag:
+	default:
+		*to = value.Value
+	}
+	return nil
 }
 
-func (p *parser) longSecret(s Secret, pairs []*yaml.Node) (Secret, []error) {
-	long, errs := readLongSecret(pairs)
-	if len(errs) > 0 {
+func parseLongSecret(s Secret, pairs []*yaml.Node) (Secret, []error) {
+	long := longSecret{Secret: s}
+	if errs := long.read(pairs); len(errs) > 0 {
 		return s, errs
 	}
-	s.Name, s.VersionID, s.VersionStage, s.Optional = long.name, long.versionID, long.versionStage, long.optional
-	s.RoleARN, s.OnChange = long.roleARN, long.onChange
+	s = long.Secret
+	var errs []error
 	mistake := func(field string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s%w", field, err))
@@ -116,9 +123,7 @@ func (p *parser) longSecret(s Secret, pairs []*yaml.Node) (Secret, []error) {
 		s.Format = config.Format(long.format)
 		mistake("", s.Format.Check())
 	}
-	if long.path != "" {
-		s.Path = long.path
-	}
+	s.Path = cmp.Or(long.path, s.Path)
 	mistake("path: ", config.CheckFilePath(s.Path))
 	if long.mode != "" {
 		mode, err := parseFileMode(long.mode)
@@ -139,19 +144,16 @@ func (p *parser) longSecret(s Secret, pairs []*yaml.Node) (Secret, []error) {
 	mistake("", err)
 	s.Containers, err = parseContainers(long.containers)
 	mistake("", err)
-	if long.template != nil {
-		s.Template = *long.template
-	}
 	return s, append(errs, long.contradictions(s)...)
 }
 
 // contradictions are fields that do not go together.
 func (l longSecret) contradictions(s Secret) (errs []error) {
 	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	switch template := l.template != nil; {
-	case s.Format == config.Template && (!template || s.Template == ""):
+	switch {
+	case s.Format == config.Template && s.Template == "":
 		add("format template needs the text in the field template, for example template: \"password={{ .AccountPassword }}\"")
-	case s.Format != config.Template && template:
+	case s.Format != config.Template && l.templated:
 		add("template needs format: template")
 	}
 	if l.from != nil {

@@ -59,7 +59,7 @@ func annotationsText() string {
 	b.WriteString("# Annotations of pods\n\n[中文](zh/annotations.md)\n\nMade from the source by `go test ./config/podconfig -update`; changes are lost.\n\n" +
 		"On the pod, or on the pod template of a workload. `kubectl kms explain ANNOTATION` says the same in a terminal; how the long form of\n" +
 		"`secret.<file>` is used is in the page on [secret files](formats.md).\n" +
-		"In a namespace with injection `kubectl apply` refuses a wrong annotation and says what to write; elsewhere it warns.\n\n" + AnnotationTable())
+		"In a namespace with injection `kubectl apply` refuses a wrong annotation and says what to write; elsewhere it warns.\n\n" + annotationTable())
 	for _, a := range Annotations() {
 		fmt.Fprintf(&b, "\n## `%s`\n\n%s. Value: %s. Default: %s.\n\n```yaml\n%s\n```\n", strings.TrimPrefix(a.Key, Prefix),
 			strings.ToUpper(a.Effect[:1])+a.Effect[1:], a.Value, a.Default, strings.TrimSpace(a.Example))
@@ -69,6 +69,16 @@ func annotationsText() string {
 		for _, f := range a.Fields {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, f.Value, f.Default, f.Effect)
 		}
+	}
+	return b.String()
+}
+
+// annotationTable returns the documentation of the pod annotations: a table in Markdown, a row an annotation.
+func annotationTable() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| annotation `%s…` | value | default | effect |\n|---|---|---|---|\n", Prefix)
+	for _, r := range rows() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.key+r.argument(), r.value, r.initial, r.doc)
 	}
 	return b.String()
 }

@@ -1,8 +1,7 @@
 package podconfig
 
 import (
-	"maps"
-	"slices"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -47,10 +46,12 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// The documentation of the long form has the fields that are parsed, in whatever order.
+// The fields that are documented are those that are parsed.
 func TestSecretFields(t *testing.T) {
-	if parsed, documented := slices.Sorted(maps.Keys(longFields)),
-		slices.Sorted(slices.Values(longSecretFields())); !slices.Equal(parsed, documented) {
-		t.Errorf("parsed %v, documented %v", parsed, documented)
+	for _, name := range longSecretFields() {
+		var read longSecret
+		if err := read.field(name, &yaml.Node{Kind: yaml.ScalarNode, Value: "true"}); err != nil || reflect.ValueOf(read).IsZero() {
+			t.Errorf("%s is documented and not parsed: %v", name, err)
+		}
 	}
 }

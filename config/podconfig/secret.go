@@ -47,7 +47,7 @@ func (p *parser) secret(file, value string) (Secret, []error) {
 		return s, append(errorsOf(config.CheckSecretName(s.Name)), errorsOf(config.CheckFilePath(file))...)
 	}
 	if fields, plain := plainFields(value); plain {
-		return p.longSecret(s, fields)
+		return parseLongSecret(s, fields)
 	}
 	node, err := p.parseYAML(value)
 	if err != nil && !strings.ContainsAny(value, "\n{") {
@@ -57,7 +57,7 @@ func (p *parser) secret(file, value string) (Secret, []error) {
 	case err != nil:
 		return s, []error{err}
 	case node.Kind == yaml.MappingNode:
-		return p.longSecret(s, node.Content)
+		return parseLongSecret(s, node.Content)
 	case node.Kind == yaml.SequenceNode:
 		return s, []error{errors.New("a list is not a secret; write a name, or a mapping with name: …")}
 	}
@@ -72,9 +72,8 @@ const maxTokens = 3000
 func (p *parser) parseYAML(text string) (yaml.Node, error) {
 	if p.yaml += tokens(text); p.yaml > maxTokens {
 		return yaml.Node{}, fmt.Errorf("is too much YAML: the pod's annotations have %d commas, brackets, list items and lines in them up to "+
-			"here, and at most %d are allowed; "+
-			"write a long template with a line template: | and indented lines, which do not count if the fields before it are without quotes and "+
-			"comments", p.yaml, maxTokens)
+			"here, and at most %d are allowed; write a long template with a line template: | and indented lines, which do not "+
+			"count if the fields before it are without quotes and comments", p.yaml, maxTokens)
 	}
 	return parseYAML(text)
 }

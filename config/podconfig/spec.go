@@ -98,6 +98,7 @@ func Parse(annotations map[string]string) (Spec, config.Mistakes) {
 	for _, key := range keys {
 		p.annotation(key, annotations[Prefix+key])
 	}
+	p.InitLast = p.initPosition == "last"
 	p.sortVariables()
 	p.contradictions()
 	if p.apiOn {
@@ -119,9 +120,9 @@ type parser struct {
 	apiOn    bool
 	localAPI config.LocalAPI // is API if apiOn
 	mistakes config.Mistakes
+	yaml     int // tokens so far, which are expensive to parse
 
-	// Totals so far of the parts that are expensive to parse.
-	yaml int // tokens
+	initPosition string // is InitLast
 }
 
 // maxValue is how long an annotation may be, and maxAnnotations how long all of them together: that is Kubernetes' own limit, but it

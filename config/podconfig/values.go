@@ -13,10 +13,6 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-func parseInject(p *parser, _, value string) []error {
-	return boolean(func(p *parser) *bool { return &p.Inject })(p, "", value)
-}
-
 func parseSecretRow(p *parser, file, value string) []error {
 	s, errs := p.secret(file, value)
 	if len(errs) > 0 {
@@ -27,37 +23,12 @@ func parseSecretRow(p *parser, file, value string) []error {
 	return errs
 }
 
-func parseRoleARN(p *parser, _, value string) []error {
-	if !config.IsRoleARN(value) {
-		return []error{fmt.Errorf("%q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", value)}
-	}
-	p.RoleARN = value
-	return nil
-}
-
-func parseRoleName(p *parser, _, value string) []error {
-	if !config.IsRoleName(value) {
-		return []error{fmt.Errorf("%q is not the name of a RAM role; a name has letters, digits and . _ @ -, at most 64; for an ARN use role-arn",
-			value)}
-	}
-	p.RoleName = value
-	return nil
-}
-
 func parseTokenExpiration(p *parser, _, value string) []error {
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil || n < 600 || n > 43200 {
 		return []error{fmt.Errorf("%q is not a number of seconds from 600 to 43200", value)}
 	}
 	p.TokenExpiration = n
-	return nil
-}
-
-func parseMode(p *parser, _, value string) []error {
-	if !slices.Contains(config.Modes, value) {
-		return []error{config.NotOneOf(value, config.Modes)}
-	}
-	p.Mode = Mode(value)
 	return nil
 }
 
@@ -105,32 +76,6 @@ func parseRefreshInterval(p *parser, _, value string) []error {
 	return nil
 }
 
-func parseInitPosition(p *parser, _, value string) []error {
-	switch value {
-	case "first", "last":
-		p.InitLast = value == "last"
-		return nil
-	}
-	return []error{config.NotOneOf(value, []string{"first", "last"})}
-}
-
-func parseRegion(p *parser, _, value string) []error {
-	if !config.IsRegion(value) {
-		return []error{fmt.Errorf("%q is not a region; write for example cn-hangzhou", value)}
-	}
-	p.Region = value
-	return nil
-}
-
-func parseEndpoint(p *parser, _, value string) []error {
-	if !config.IsHostName(value) {
-		return []error{fmt.Errorf("%q is not a host name in small letters without scheme and port; write for example "+
-			"kms-vpc.cn-hangzhou.aliyuncs.com", value)}
-	}
-	p.Endpoint = value
-	return nil
-}
-
 func boolean(field func(*parser) *bool) func(*parser, string, string) []error {
 	return func(p *parser, _, value string) []error {
 		switch value {
@@ -142,10 +87,21 @@ func boolean(field func(*parser) *bool) func(*parser, string, string) []error {
 	}
 }
 
-func oneOf(field func(*parser) *string, allowed ...string) func(*parser, string, string) []error {
+func oneOf[T ~string](field func(*parser) *T, allowed ...string) func(*parser, string, string) []error {
 	return func(p *parser, _, value string) []error {
 		if !slices.Contains(allowed, value) {
 			return []error{config.NotOneOf(value, allowed)}
+		}
+		*field(p) = T(value)
+		return nil
+	}
+}
+
+// checked takes what a check accepts; otherwise says what to write.
+func checked(field func(*parser) *string, accepts func(string) bool, otherwise string) func(*parser, string, string) []error {
+	return func(p *parser, _, value string) []error {
+		if !accepts(value) {
+			return []error{fmt.Errorf("%q is not %s", value, otherwise)}
 		}
 		*field(p) = value
 		return nil
@@ -263,4 +219,49 @@ func parseAPIAllow(p *parser, _, value string) []error {
 		}
 	}
 	return nil
+}
+
+// parseVariable reads env.<NAME>: <secret> or <secret>#<key>.
+func parseVariable(p *parser, name, value string) []error {
+	return p.variable("env."+name, name, value)
+}
+
+// parseVariables reads env: a YAML mapping of names to what env.<NAME> has.
+func parseVariables(p *parser, _, value string) []error {
+	const want = "env must be a mapping of names to KMS secrets, for example {DB_PASSWORD: app/prod/db#AccountPassword}"
+	node, err := p.parseYAML(value)
+	if err != nil {
+		return []error{err}
+	}
+	var errs []error
+	err = pairs(&node, "env", want, func(name, value string) error {
+		if len(errs) < maxErrors {
+			for _, err := range p.variable("env", name, value) {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+		return nil
+	})
+	return append(errs, errorsOf(err)...)
+}
+
+func (p *parser) variable(annotation, name, value string) []error {
+	secret, key, keyed := strings.Cut(strings.TrimSpace(value), "#")
+	v := config.Variable{Name: name, Secret: secret, Key: key, Annotation: annotation}
+	errs := v.Check()
+	if keyed && key == "" {
+		errs = append(errs, fmt.Errorf("%q names no key after the #; write for example app/prod/db#AccountPassword", value))
+	}
+	p.Env = append(p.Env, v)
+	return errs
+}
+
+// sortVariables puts together what both forms ask for.
+func (p *parser) sortVariables() {
+	slices.SortStableFunc(p.Env, func(a, b config.Variable) int { return strings.Compare(a.Name, b.Name) })
+	for i := 1; i < len(p.Env); i++ {
+		if name := p.Env[i].Name; name == p.Env[i-1].Name {
+			p.mistakes.Add(Prefix+"env", "the variable %s is there twice, here and in %senv.%s; keep one of the two", name, Prefix, name)
+		}
+	}
 }

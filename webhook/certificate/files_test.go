@@ -36,7 +36,9 @@ func TestFilesWaitForTheirTrust(t *testing.T) {
 
 	next.write(t, dir, serverName)
 	eventually(t, "the files read again", func() error {
-		if f.newest.Load() == first {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.newest == first {
 			return errors.New("not yet")
 		}
 		return nil
@@ -78,8 +80,9 @@ func TestFilesHalfChanged(t *testing.T) {
 	}
 	read := func(when string, want, usable bool) {
 		t.Helper()
-		if changed, err := f.readFiles(); changed != want || (err == nil) != usable {
-			t.Errorf("%s: changed %v, %v", when, changed, err)
+		before := f.newest
+		if err := f.readFiles(); (f.newest != before) != want || (err == nil) != usable {
+			t.Errorf("%s: changed %v, %v", when, f.newest != before, err)
 		}
 	}
 	read("nothing is there", false, false)
@@ -89,16 +92,16 @@ func TestFilesHalfChanged(t *testing.T) {
 	put("tls.key", key)
 	read("both are there", true, true)
 	read("nothing has changed", false, true)
-	first := f.newest.Load()
+	first := f.newest
 	certificate, key = a.issue(t, serverName, time.Now())
 	put("tls.crt", certificate)
 	read("the key is the one before", false, false)
-	if f.newest.Load() != first {
+	if f.newest != first {
 		t.Error("the certificate before is no longer served")
 	}
 	put("tls.key", key)
 	read("both have changed", true, true)
-	if f.newest.Load() == first {
+	if f.newest == first {
 		t.Error("the certificate before is still served")
 	}
 }
@@ -168,7 +171,7 @@ func startFiles(t *testing.T, kube *fakekube.Server, dir string) *Source {
 
 func startSource(t *testing.T, s *Source) *Source {
 	t.Helper()
-	s.handover.settle = time.Second
+	s.settle = time.Second
 	start(t, s)
 	return s
 }

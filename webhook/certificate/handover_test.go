@@ -26,28 +26,29 @@ func TestHandover(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				authorities := map[string]authorityPair{"a": newAuthorityPair(t), "b": newAuthorityPair(t)}
-				h := newHandover(Options{Namespace: "kms", Service: "kms-webhook", Log: testr.New(t)}, &trusted{})
+				s := &Source{options: Options{Namespace: "kms", Service: "kms-webhook", Log: testr.New(t)}, settle: settleTime}
+				served := func() *tls.Certificate { c, _ := s.GetCertificate(nil); return c }
 				trust := func(names []string) {
 					var bundle []byte
 					for _, name := range names {
 						bundle = append(bundle, authorities[name].ca...)
 					}
-					h.trusted.remember([][]byte{bundle}, time.Now())
+					s.remember([][]byte{bundle}, time.Now())
 				}
 				trust(c.before)
-				first := authorities["a"].serving(t)
-				h.serve(first)
+				s.newest = authorities["a"].serving(t)
+				served()
 				<-time.After(time.Minute)
 
-				newest := authorities[c.newest].serving(t)
+				s.newest = authorities[c.newest].serving(t)
 				trust(c.after)
 				for began := time.Now(); time.Since(began) < 2*settleTime; <-time.After(time.Second) {
-					if since := time.Since(began); (h.serve(newest) == newest) != (since >= c.turns) {
-						t.Fatalf("%s after it came, the newer certificate is served: %v", since, h.served == newest)
+					if since := time.Since(began); (served() == s.newest) != (since >= c.turns) {
+						t.Fatalf("%s after it came, the newer certificate is served: %v", since, s.served == s.newest)
 					}
 				}
 				<-time.After(2 * time.Hour)
-				if h.serve(newest) != newest {
+				if served() != s.newest {
 					t.Error("the first certificate has expired and is still served")
 				}
 			})

@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,15 +19,23 @@ import (
 
 // A Source is the serving certificate of the process that listens. It follows a folder or a Secret that another program writes, and
 // changes nothing in the cluster. There may be no certificate at first.
+//
+// It serves the newest certificate when the configurations have trusted it, and it has been valid, for a while, and until then the one
+// before it, as long as they still trust that. So no request meets a certificate that it cannot verify.
 type Source struct {
-	from     string // what is read, for people
-	dir      string // "": the Secret
-	options  Options
-	watched  *watched
-	trusted  *trusted
-	handover *handover
-	newest   atomic.Pointer[tls.Certificate] // nil until there is one
-	reported atomic.Pointer[string]          // why there is none that can be used
+	from    string // what is read, for people
+	dir     string // "": the Secret
+	options Options
+	watched *watched
+	settle  time.Duration
+
+	mu       sync.Mutex
+	newest   *tls.Certificate // nil until there is one
+	served   *tls.Certificate
+	reported string    // why there is none that can be used
+	looked   bool      // whether bundles are known
+	bundles  [][]byte  // the caBundles by which the API server trusts the webhook
+	since    time.Time // when they changed; zero: before this process looked
 }
 
 // readInterval is how often files are read. The kernel could say when they change, but on a busy node it has no watches left
@@ -55,8 +62,7 @@ func newSource(from, dir string, o Options, objects []client.Object) (*Source, e
 	if err != nil {
 		return nil, fmt.Errorf("the serving certificate in %s: %w", from, err)
 	}
-	t := &trusted{configuration: o.Configuration}
-	return &Source{from: from, dir: dir, options: o, watched: w, trusted: t, handover: newHandover(o, t)}, nil
+	return &Source{from: from, dir: dir, options: o, watched: w, settle: settleTime}, nil
 }
 
 // Run follows the certificate, and what is trusted, until ctx ends.
@@ -78,7 +84,7 @@ func (s *Source) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.trusted.remember(seen, time.Now())
+	s.remember(seen, time.Now())
 	if s.dir != "" {
 		return nil
 	}
@@ -88,7 +94,7 @@ func (s *Source) look(ctx context.Context) error {
 		return fmt.Errorf("read the serving certificate: %w", err)
 	}
 	if err == nil {
-		_, err = s.take(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+		err = s.take(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 	}
 	s.report(err)
 	return nil
@@ -98,8 +104,7 @@ func (s *Source) followFiles(ctx context.Context) error {
 	tick := time.NewTicker(readInterval)
 	defer tick.Stop()
 	for {
-		_, err := s.readFiles()
-		s.report(err)
+		s.report(s.readFiles())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -108,29 +113,40 @@ func (s *Source) followFiles(ctx context.Context) error {
 	}
 }
 
-func (s *Source) readFiles() (changed bool, err error) {
+func (s *Source) readFiles() error {
 	certificate, err := os.ReadFile(filepath.Join(s.dir, corev1.TLSCertKey))
 	if err != nil {
-		return false, err
+		return err
 	}
 	key, err := os.ReadFile(filepath.Join(s.dir, corev1.TLSPrivateKeyKey))
 	if err != nil {
-		return false, err
+		return err
 	}
 	return s.take(certificate, key)
 }
 
 // take makes a pair the newest. What cannot be used, such as a certificate whose key is not there yet, changes nothing.
-func (s *Source) take(certificate, key []byte) (changed bool, err error) {
+func (s *Source) take(certificate, key []byte) error {
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
-		return false, err
+		return err
 	}
-	if old := s.newest.Load(); old != nil && slices.EqualFunc(old.Certificate, pair.Certificate, bytes.Equal) {
-		return false, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.newest == nil || !slices.EqualFunc(s.newest.Certificate, pair.Certificate, bytes.Equal) {
+		s.newest = &pair
 	}
-	s.newest.Store(&pair)
-	return true, nil
+	return nil
+}
+
+// remember keeps the bundles of all existing webhooks.
+func (s *Source) remember(bundles [][]byte, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.looked && !slices.EqualFunc(s.bundles, bundles, bytes.Equal) {
+		s.since = now
+	}
+	s.looked, s.bundles = true, bundles
 }
 
 // report logs why no newer certificate could be used, each time that the reason changes.
@@ -139,18 +155,26 @@ func (s *Source) report(err error) {
 	if err != nil {
 		reason = err.Error()
 	}
-	if old := s.reported.Swap(&reason); err != nil && (old == nil || *old != reason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && reason != s.reported {
 		s.options.Log.Info("Waiting for a serving certificate", "from", s.from, "reason", reason)
 	}
+	s.reported = reason
 }
 
 // GetCertificate is for tls.Config.
 func (s *Source) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	newest := s.newest.Load()
-	if newest == nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.newest == nil {
 		return nil, fmt.Errorf("no serving certificate has been read from tls.crt and tls.key in %s yet", s.from)
 	}
-	return s.handover.serve(newest), nil
+	if s.newest != s.served && s.due(time.Now()) {
+		s.served = s.newest
+		s.options.Log.Info("Serving a new certificate", "expires", s.newest.Leaf.NotAfter)
+	}
+	return s.served, nil
 }
 
 // Ready is nil while the API server could accept the certificate.
@@ -159,60 +183,46 @@ func (s *Source) Ready() error {
 	if err != nil {
 		return err
 	}
-	return s.handover.ready(c)
+	now := time.Now()
+	if err := current(c, now); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trust(c, now, 0)
 }
 
 // settleTime is how long after a webhook configuration's change every API server is taken to have seen it, and how far behind
 // this clock theirs may be.
 const settleTime = 10 * time.Second
 
-// A handover hands out the newest certificate when the configurations have trusted it, and it has been valid, for a while, and
-// until then the one before it, as long as they still trust that. So no request meets a certificate that it cannot verify.
-type handover struct {
-	trusted *trusted
-	name    string // DNS name by which the API server calls; "" is any
-	settle  time.Duration
-	log     logr.Logger
-
-	mu     sync.Mutex
-	served *tls.Certificate
-}
-
-func newHandover(o Options, t *trusted) *handover {
-	return &handover{trusted: t, name: o.serverName(), settle: settleTime, log: o.Log}
-}
-
-// serve returns the certificate to serve, given the newest there is.
-func (h *handover) serve(newest *tls.Certificate) *tls.Certificate {
-	now := time.Now()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if newest != h.served && h.due(newest, now) {
-		h.served = newest
-		h.log.Info("Serving a new certificate", "expires", newest.Leaf.NotAfter)
-	}
-	return h.served
-}
-
 // due says whether it is time to turn from what is served to the newest.
-func (h *handover) due(newest *tls.Certificate, now time.Time) bool {
-	if h.served == nil || current(h.served, now) != nil {
+func (s *Source) due(now time.Time) bool {
+	if s.served == nil || current(s.served, now) != nil {
 		return true
 	}
-	settle := h.settle
-	if h.trusted.trust(h.served, h.name, now, 0) != nil {
+	settle := s.settle
+	if s.trust(s.served, now, 0) != nil {
 		settle = 0 // nothing is lost by turning early
 	}
-	return h.trusted.trust(newest, h.name, now, settle) == nil
+	return s.trust(s.newest, now, settle) == nil
 }
 
-// ready is nil while the API server could accept a certificate.
-func (h *handover) ready(c *tls.Certificate) error {
-	now := time.Now()
-	if err := current(c, now); err != nil {
-		return err
+// trust is nil if every webhook that exists has trusted the certificate, and the certificate has been valid, for at least the given
+// time.
+func (s *Source) trust(serving *tls.Certificate, now time.Time, settled time.Duration) error {
+	if !s.looked {
+		return errors.New("the webhook configurations have not been read yet")
 	}
-	return h.trusted.trust(c, h.name, now, 0)
+	for _, bundle := range s.bundles {
+		if err := verify(bundle, serving, s.options.serverName(), now.Add(-settled)); err != nil {
+			return fmt.Errorf("a webhook configuration %s does not trust the serving certificate: %w", s.options.Configuration, err)
+		}
+	}
+	if now.Sub(s.since) < settled {
+		return errors.New("the webhook configurations have changed just now")
+	}
+	return nil
 }
 
 func current(c *tls.Certificate, now time.Time) error {

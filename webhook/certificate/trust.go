@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -98,44 +97,4 @@ func bundlesOf(configuration client.Object) (bundles [][]byte) {
 		}
 	}
 	return bundles
-}
-
-// trusted are the caBundles of the two webhook configurations, by which the API server trusts the webhook.
-type trusted struct {
-	configuration string
-	seen          atomic.Pointer[bundles]
-}
-
-// bundles are the caBundles of all existing webhooks, as last read.
-type bundles struct {
-	all   [][]byte
-	since time.Time // zero: since before this process looked
-}
-
-func (t *trusted) remember(all [][]byte, now time.Time) {
-	old := t.seen.Load()
-	switch {
-	case old == nil:
-		t.seen.Store(&bundles{all: all})
-	case !slices.EqualFunc(old.all, all, bytes.Equal):
-		t.seen.Store(&bundles{all: all, since: now})
-	}
-}
-
-// trust is nil if every webhook that exists has trusted the certificate, and the certificate has been valid, for at least the given
-// time.
-func (t *trusted) trust(serving *tls.Certificate, name string, now time.Time, settled time.Duration) error {
-	seen := t.seen.Load()
-	if seen == nil {
-		return errors.New("the webhook configurations have not been read yet")
-	}
-	for _, bundle := range seen.all {
-		if err := verify(bundle, serving, name, now.Add(-settled)); err != nil {
-			return fmt.Errorf("a webhook configuration %s does not trust the serving certificate: %w", t.configuration, err)
-		}
-	}
-	if now.Sub(seen.since) < settled {
-		return errors.New("the webhook configurations have changed just now")
-	}
-	return nil
 }

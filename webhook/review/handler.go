@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-logr/logr"
 
+	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
@@ -83,7 +84,13 @@ func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close") // so that the API server's next request goes to another replica
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(answer.Len()))
-	w.Write(answer.Bytes()) //nolint:errcheck // the API server has gone
+	// Net/http writes more than 4 kB in pieces, each of which would wake the client.
+	held := buffers.Get().(*bytes.Buffer)
+	defer release(held)
+	send := share.Hold(r.Context(), held)
+	w.Write(answer.Bytes())               //nolint:errcheck // the API server has gone
+	http.NewResponseController(w).Flush() //nolint:errcheck // a test's connection cannot
+	send()
 }
 
 // unread are the statuses of answers to what is not an AdmissionReview, or was not read.
@@ -93,13 +100,12 @@ var unread = map[string]int{BadReview: http.StatusBadRequest, Busy: http.StatusS
 func (h *Handler[T]) answer(w http.ResponseWriter, r *http.Request, lease *share.Lease) (req *Request[T], v Verdict) {
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
-	req = &Request[T]{}
 	err := h.readBody(w, r, lease, body)
 	switch {
 	case errors.Is(err, share.ErrBusy):
-		return req, Failed(Busy, err)
+		return &Request[T]{}, Failed(Busy, err)
 	case err != nil:
-		return req, Failed(BadReview, err)
+		return &Request[T]{}, Failed(BadReview, err)
 	}
 	if req, err = decodeReview[T](body.Bytes()); err != nil {
 		return req, Failed(BadReview, err)
@@ -180,4 +186,50 @@ func (h *Handler[T]) logVerdict(namespace string, v Verdict) {
 			verbose.Info("Allowed", "namespace", namespace, "result", v.Result, "reason", v.Reason)
 		}
 	}
+}
+
+// A Request is what an AdmissionReview of admission.k8s.io/v1 asks, with the object decoded as T. Of the bytes that came nothing is kept
+// but what T keeps.
+type Request[T any] struct {
+	UID       string `json:"uid"`
+	Operation string `json:"operation"`
+	Namespace string `json:"namespace"`
+	DryRun    bool   `json:"dryRun"`
+	Object    T      `json:"object"`
+	OldObject T      `json:"oldObject"`
+	Source    string `json:"-"` // address of the caller, without the port
+}
+
+// A textKeeper is an object that keeps parts of the text that it was decoded from, until the request is answered.
+type textKeeper interface{ KeepTexts(document []byte) }
+
+// maxNamespace is the length of a namespace's name at the most: a DNS label.
+const maxNamespace = 63
+
+// decodeReview decodes an AdmissionReview. The request is never nil.
+func decodeReview[T any](text []byte) (*Request[T], error) {
+	var review struct {
+		Request Request[T] `json:"request"`
+	}
+	req := &review.Request
+	err := kubejson.Limit(text)
+	if err == nil {
+		err = kubejson.Unmarshal(text, &review)
+	}
+	if err != nil {
+		return &Request[T]{}, fmt.Errorf("decode the AdmissionReview: %w", err)
+	}
+	if req.UID == "" {
+		return req, errors.New("the AdmissionReview has no request")
+	}
+	if len(req.Namespace) > maxNamespace {
+		req.Namespace = ""
+		return req, fmt.Errorf("the namespace of the AdmissionReview has more than %d characters", maxNamespace)
+	}
+	for _, object := range []any{&req.Object, &req.OldObject} {
+		if k, ok := object.(textKeeper); ok {
+			k.KeepTexts(text)
+		}
+	}
+	return req, nil
 }
