@@ -39,5 +39,12 @@ const (
 	AnnotationRefresh = "kms.alibabacloud.com/refresh"
 )
 
-// ConditionReady is the type of the condition that says whether an object is as its spec asks.
-const ConditionReady = "Ready"
+// Types of conditions.
+const (
+	// ConditionReady says whether an object is as its spec asks.
+	ConditionReady = "Ready"
+	// ConditionStale says whether the last good refresh is older than two intervals.
+	ConditionStale = "Stale"
+	// ConditionBorrowedIdentity says whether secrets are read as the controller itself, not as the namespace.
+	ConditionBorrowedIdentity = "BorrowedIdentity"
+)
