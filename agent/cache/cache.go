@@ -63,6 +63,7 @@ type entry[K comparable, V any] struct {
 	key   K
 	value V
 	bytes int
+	at    time.Time // when it came
 	due   time.Time // from then on it is to be fetched again
 	asked time.Time // when the last fetch that Refresh caused began
 }
@@ -148,6 +149,35 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (V, error) {
 	return f.wait(ctx)
 }
 
+// Kept returns the value that is kept, however old it is, and when it came.
+func (c *Cache[K, V]) Kept(key K) (value V, at time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.lookup(key); ok {
+		return e.value, e.at, true
+	}
+	return value, at, false
+}
+
+// UnderWay reports whether the value is being fetched.
+func (c *Cache[K, V]) UnderWay(key K) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flights[key] != nil
+}
+
+// Renew fetches the value whatever is kept, or waits for the fetch that is under way. A failure is an error, and what is kept stays as
+// it is.
+func (c *Cache[K, V]) Renew(ctx context.Context, key K) (V, error) {
+	c.mu.Lock()
+	f := c.flights[key]
+	if f == nil {
+		f = c.launch(key, true)
+	}
+	c.mu.Unlock()
+	return f.wait(ctx)
+}
+
 // Put keeps a value that came by another way, as if it had been fetched now.
 func (c *Cache[K, V]) Put(key K, value V) {
 	c.mu.Lock()
@@ -181,7 +211,8 @@ func (c *Cache[K, V]) store(key K, value V) {
 	}
 	c.forget(key)
 	if bytes := c.cfg.Weigh(value); c.cfg.Bytes == 0 || bytes <= c.cfg.Bytes {
-		c.entries[key] = c.used.PushFront(&entry[K, V]{key: key, value: value, bytes: bytes, due: time.Now().Add(c.cfg.TTL)})
+		now := time.Now()
+		c.entries[key] = c.used.PushFront(&entry[K, V]{key: key, value: value, bytes: bytes, at: now, due: now.Add(c.cfg.TTL)})
 		c.bytes += bytes
 	}
 	for c.used.Len() > c.cfg.Size || c.cfg.Bytes > 0 && c.bytes > c.cfg.Bytes {
