@@ -113,17 +113,16 @@ type round struct {
 	now        time.Time
 	askers     map[content.Ref]store.Asker
 	problems   []problem
-	interval   time.Duration // between refreshes; 0: only changes are a reason
 }
 
 // run is a round up to the decision whether something is to be read.
 func (r *round) run(ctx context.Context) (reconcile.Result, error) {
-	r.setInterval()
 	if mistakes := content.Check(r.es); len(mistakes) > 0 {
 		for _, m := range mistakes {
 			r.fail("", reasonInvalid, m.Field+": "+m.Problem)
 		}
-		return r.report(ctx, 0, false) // a change of the spec brings it back
+		r.es.Status.NextRefreshTime = nil // a change of the spec brings it back
+		return r.report(ctx, 0, false)
 	}
 	if err := r.resolve(ctx); err != nil {
 		return reconcile.Result{}, err
@@ -135,30 +134,53 @@ func (r *round) run(ctx context.Context) (reconcile.Result, error) {
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	why := r.due(state)
-	if why == notDue {
-		return r.again(), nil
+	due := when.Next(r.es, when.Facts{
+		Now: r.now, Polling: r.polling(), Stores: r.storeGenerations(), Missing: !state.Exists, Drifted: state.Exists && !state.Intact,
+	})
+	if wasRefused(r.es) {
+		due = when.Due{At: r.now, Why: when.Retry}
 	}
-	log.FromContext(ctx).V(1).Info("Refreshing", "because", string(why))
-	return r.refresh(ctx, why)
+	if !due.Is(r.now) {
+		return later(due), nil
+	}
+	log.FromContext(ctx).V(1).Info("Refreshing", "because", due.Why)
+	return r.refresh(ctx, due.Why)
 }
 
-// setInterval finds the time between two refreshes; 0: only changes are a reason.
-func (r *round) setInterval() {
-	r.interval = r.PollingInterval
-	if d, err := time.ParseDuration(r.es.Spec.RotationInterval); err == nil { // content.Check says what is wrong with it
-		r.interval = d
+// wasRefused reports whether the last round ended before any call, for want of an identity, which there is now.
+func wasRefused(es *v1alpha1.ExternalSecret) bool {
+	return meta.IsStatusConditionFalse(es.Status.Conditions, v1alpha1.ConditionReady) && es.Status.NextRefreshTime == nil
+}
+
+// polling is the interval of objects without one of their own; 0: none is read for the time that has passed.
+func (s *secrets) polling() time.Duration {
+	if s.DisablePolling {
+		return 0
 	}
-	if policy := r.es.Spec.RefreshPolicy; r.DisablePolling || policy == v1alpha1.RefreshOnChange || policy == v1alpha1.RefreshCreatedOnce {
-		r.interval = 0
+	return s.PollingInterval
+}
+
+// every is the interval of the object; 0: it is read only when something changes.
+func (r *round) every() time.Duration {
+	if policy := r.es.Spec.RefreshPolicy; policy == v1alpha1.RefreshOnChange || policy == v1alpha1.RefreshCreatedOnce {
+		return 0
 	}
+	return when.Every(r.es, r.polling())
+}
+
+// later comes back when the object is due, behind those that are new or changed.
+func later(due when.Due) reconcile.Result {
+	if due.Why == when.Never {
+		return reconcile.Result{}
+	}
+	return reconcile.Result{RequeueAfter: max(time.Until(due.At), time.Millisecond), Priority: new(handler.LowPriority)}
 }
 
 // resolve finds out who reads each secret. Refusals become failures; the error is an outage of the API server.
 func (r *round) resolve(ctx context.Context) error {
 	r.askers = map[content.Ref]store.Asker{}
 	for _, ref := range content.Refs(r.es) {
-		if ref.Store.Kind == clusterSecretStore && !r.ClusterStores {
+		if ref.Store.Kind == content.KindClusterSecretStore && !r.ClusterStores {
 			r.fail(ref.Name, reasonForbidden, "ClusterSecretStores are switched off by --process-cluster-secret-store=false; use a SecretStore")
 			continue
 		}
@@ -175,48 +197,6 @@ func (r *round) resolve(ctx context.Context) error {
 	return nil
 }
 
-// A reason for a refresh; each is logged.
-type because string
-
-const (
-	notDue    because = ""
-	isNew     because = "it was never synchronized"
-	isChanged because = "it or its store changed"
-	isAsked   because = "the annotation kms.alibabacloud.com/refresh changed"
-	isDrifted because = "the Secret is not as it was written"
-	isDue     because = "the interval is over"
-	isRetried because = "the last attempt failed"
-)
-
-// due decides by the status alone, so that a restart is no reason.
-func (r *round) due(state target.State) because {
-	status := r.es.Status
-	created := r.es.Spec.RefreshPolicy == v1alpha1.RefreshCreatedOnce && status.RefreshTime != nil && state.Exists
-	switch {
-	case status.RefreshTime == nil && status.NextRefreshTime == nil:
-		return isNew
-	case created:
-		return notDue
-	case status.ObservedGeneration != r.es.Generation || !maps.Equal(status.StoreGenerations, r.storeGenerations()):
-		return isChanged
-	case status.ObservedRefresh != r.es.Annotations[v1alpha1.AnnotationRefresh]:
-		return isAsked
-	case status.NextRefreshTime != nil && r.now.Before(status.NextRefreshTime.Time) && !r.ready():
-		return notDue
-	case !r.ready():
-		return isRetried
-	case !state.Intact:
-		return isDrifted
-	case status.NextRefreshTime != nil && !r.now.Before(status.NextRefreshTime.Time):
-		return isDue
-	}
-	return notDue
-}
-
-func (r *round) ready() bool {
-	return meta.IsStatusConditionTrue(r.es.Status.Conditions, v1alpha1.ConditionReady)
-}
-
 func (r *round) storeGenerations() map[string]int64 {
 	var generations map[string]int64
 	for _, asker := range r.askers {
@@ -230,18 +210,8 @@ func (r *round) storeGenerations() map[string]int64 {
 	return generations
 }
 
-// again comes back when the next refresh is due, behind objects that are new or changed.
-func (r *round) again() reconcile.Result {
-	if r.es.Status.NextRefreshTime == nil {
-		return reconcile.Result{}
-	}
-	return reconcile.Result{
-		RequeueAfter: max(time.Until(r.es.Status.NextRefreshTime.Time), time.Millisecond), Priority: new(handler.LowPriority),
-	}
-}
-
 // refresh reads everything that the object names, and writes the Secret if all of it is there.
-func (r *round) refresh(ctx context.Context, why because) (reconcile.Result, error) {
+func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result, error) {
 	values, err := r.read(ctx, why)
 	var wait *cloud.Wait
 	switch {
@@ -284,7 +254,7 @@ type value struct {
 const parallel = 4
 
 // read reads the distinct secrets. Its error is a *cloud.Wait, if some have to wait for the budget of calls, or the end of ctx.
-func (r *round) read(ctx context.Context, why because) (map[content.Ref]value, error) {
+func (r *round) read(ctx context.Context, why when.Reason) (map[content.Ref]value, error) {
 	var mu sync.Mutex
 	values := map[content.Ref]value{}
 	var group errgroup.Group
@@ -292,7 +262,7 @@ func (r *round) read(ctx context.Context, why because) (map[content.Ref]value, e
 	var waits *cloud.Wait
 	for ref, asker := range r.askers {
 		group.Go(func() error {
-			secret, err := r.cloud.Read(ctx, asker, ref.Ref, why.priority(), r.maxAge(why))
+			secret, err := r.cloud.Read(ctx, asker, ref.Ref, priority(why), r.maxAge(why))
 			mu.Lock()
 			defer mu.Unlock()
 			var wait *cloud.Wait
@@ -322,24 +292,24 @@ func (r *round) read(ctx context.Context, why because) (map[content.Ref]value, e
 
 // maxAge is how old an answer of KMS may be that another object has brought, so that there is one call an interval however many objects
 // want a secret. A Secret that was changed by others gets back what it had.
-func (r *round) maxAge(why because) time.Duration {
+func (r *round) maxAge(why when.Reason) time.Duration {
 	switch why {
-	case isDrifted:
-		return max(r.interval, r.PollingInterval)
-	case isDue:
-		return r.interval * 17 / 20 // two refreshes of one object are nine tenths of it apart, or more
+	case when.Repair:
+		return max(r.every(), r.PollingInterval)
+	case when.Interval, when.New:
+		return r.every() * 17 / 20 // two refreshes of one object are nine tenths of it apart, or more
 	}
 	return 0
 }
 
-func (b because) priority() cloud.Priority {
-	switch b {
-	case isNew:
-		return cloud.New
-	case isDue, isRetried:
-		return cloud.Due
+func priority(why when.Reason) cloud.Priority {
+	switch why {
+	case when.New:
+		return cloud.First
+	case when.Requested, when.Changed, when.Repair:
+		return cloud.Changed
 	}
-	return cloud.Changed
+	return cloud.Due
 }
 
 // gone carries out the deletionPolicy when KMS itself has said twice, an interval apart and nothing else in between, that it has none of
@@ -358,7 +328,7 @@ func (r *round) gone(ctx context.Context, values map[content.Ref]value) error {
 			h.gone = r.now
 		}
 	})
-	if !none || r.now.Sub(h.gone) < cmp.Or(r.interval, r.PollingInterval) {
+	if !none || !when.Confirmed(h.gone, r.now, cmp.Or(r.every(), r.PollingInterval)) {
 		return nil
 	}
 	outcome, err := r.writer.Gone(ctx, r.es)
@@ -383,22 +353,16 @@ func (r *round) fail(key, reason, message string) {
 func (r *round) succeeded(ctx context.Context, values map[content.Ref]value, outcome target.Outcome) (reconcile.Result, error) {
 	r.forget(r.es)
 	status := &r.es.Status
-	status.RefreshTime = &metav1.Time{Time: r.now}
+	status.RefreshTime = new(metav1.NewTime(r.now))
 	status.SecretName, status.SecretResourceVersion = outcome.SecretName, outcome.ResourceVersion
-	var rotations []time.Time
 	status.Secrets = nil
 	for _, ref := range content.Refs(r.es) {
 		secret := values[ref].secret
 		synced := v1alpha1.SyncedSecret{Key: ref.Name, VersionID: secret.VersionID}
 		if !secret.NextRotation.IsZero() {
-			synced.NextRotation = &metav1.Time{Time: secret.NextRotation}
-			rotations = append(rotations, secret.NextRotation)
+			synced.NextRotation = new(metav1.NewTime(secret.NextRotation))
 		}
 		status.Secrets = append(status.Secrets, synced)
-	}
-	status.NextRefreshTime = nil
-	if r.interval > 0 {
-		status.NextRefreshTime = &metav1.Time{Time: when.Next(r.now, r.interval, rotations)}
 	}
 	r.wrote(outcome)
 	return r.report(ctx, 0, outcome.Action != target.Unchanged)
@@ -424,10 +388,10 @@ func (r *round) retry(ctx context.Context, values map[content.Ref]value) (reconc
 		}
 	}
 	tried := r.remember(r.es, func(h *history) { h.failures++ })
-	wait := when.Retry(tried.failures, r.interval, asked)
+	wait := when.After(tried.failures, asked, r.every())
 	r.es.Status.NextRefreshTime = nil
 	if values != nil {
-		r.es.Status.NextRefreshTime = &metav1.Time{Time: r.now.Add(wait)}
+		r.es.Status.NextRefreshTime = when.Stamp(r.now.Add(wait))
 	}
 	for _, f := range r.problems {
 		for i := range r.es.Status.Secrets {
@@ -452,8 +416,16 @@ func (r *round) report(ctx context.Context, wait time.Duration, written bool) (r
 		r.events.Eventf(r.es, nil, kind, reason, "Sync", "%s", message)
 	}
 	r.es.Status.ObservedGeneration = r.es.Generation
+	next := when.Due{Why: when.Never}
+	if len(r.problems) == 0 {
+		next = when.Next(r.es, when.Facts{Now: r.now, Polling: r.polling(), Stores: r.es.Status.StoreGenerations})
+		r.es.Status.NextRefreshTime = nil
+		if next.Why != when.Never {
+			r.es.Status.NextRefreshTime = when.Stamp(next.At)
+		}
+	}
 	r.es.Status.DataSyncResults = syncResults(r.es.Status.DataSyncResults, r.problems, written, r.now)
-	setStale(r.es, r.interval, r.now)
+	setStale(r.es, r.every(), r.now)
 	r.setBorrowed()
 	if !equality.Semantic.DeepEqual(r.es.Status, r.before.Status) {
 		if err := r.client.Status().Patch(ctx, r.es, client.MergeFrom(r.before)); err != nil {
@@ -463,7 +435,7 @@ func (r *round) report(ctx context.Context, wait time.Duration, written bool) (r
 	if wait > 0 {
 		return reconcile.Result{RequeueAfter: wait, Priority: new(handler.LowPriority)}, nil
 	}
-	return r.again(), nil
+	return later(next), nil
 }
 
 // setBorrowed says which secrets the controller reads as itself.
