@@ -143,7 +143,7 @@ func TestSyncChecksValues(t *testing.T) {
 		"config.agent.image=registry.example.com/kms-agent:v1":  "agent",
 		"image.digest=latest,image.tag=v1":                      "digest",
 	} {
-		_, err := helm(t, "template", "kms-sync", syncChart, "--set", "command.region=cn-hangzhou", "--set", args)
+		_, err := helm(t, "template", "kms-sync", syncChart, "--set", "command.region=cn-hangzhou,command.aliuid=1,command.clusterId=c", "--set", args)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("--set %s: %v, want an error with %q", args, err, want)
 		}
@@ -170,7 +170,7 @@ func TestSyncDefinitions(t *testing.T) {
 			t.Errorf("helm uninstall would remove %s (%v)", filepath.Base(file), err)
 		}
 	}
-	text, err := helm(t, "template", "kms-sync", syncChart, "--set", "command.region=cn-hangzhou", "--show-only", "templates/crds.yaml")
+	text, err := helm(t, "template", "kms-sync", syncChart, "--set", "command.region=cn-hangzhou,command.aliuid=1,command.clusterId=c", "--show-only", "templates/crds.yaml")
 	if err != nil || strings.Count(text, "kind: CustomResourceDefinition\n") != len(made) {
 		t.Errorf("the chart does not bring all definitions: %v", err)
 	}

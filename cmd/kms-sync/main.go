@@ -32,7 +32,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	f := flags{getenv: os.Getenv}
+	var f flags
 	o, err := f.parse(args)
 	if err != nil {
 		return err

@@ -23,12 +23,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What the administrator allows, and where the services are. */}}
 {{- define "sync.config" -}}
-{{- $config := deepCopy .Values.config }}
-{{- $command := .Values.command }}
-{{- range $key, $value := dict "accountID" (include "sync.accountID" .) "clusterID" $command.clusterId "region" $command.region }}
-{{- if not (get $config $key) }}{{ $_ := set $config $key $value }}{{ end }}
-{{- end }}
-{{- with $command.kmsEndpoint }}
+{{- $c := .Values.command }}
+{{- $config := merge (dict "accountID" (include "sync.accountID" .) "clusterID" $c.clusterId "region" $c.region "nodeRole" $c.enableWorkerRole "crossNamespaceStores" $c.enableCrossNamespaceSecretStore) (deepCopy .Values.config) }}
+{{- with $c.kmsEndpoint }}
 {{- $_ := set $config "kms" (merge (dict "endpoint" .) ($config.kms | default dict)) }}
 {{- end }}
 {{- toYaml $config }}
@@ -48,6 +45,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $mistakes := list }}
 {{- if not .Values.command.region }}
 {{- $mistakes = append $mistakes "command.region is missing: the region of KMS, for example --set command.region=cn-hangzhou" }}
+{{- end }}
+{{- if not .Values.command.aliuid }}
+{{- $mistakes = append $mistakes "command.aliuid is missing: the id of the Alibaba Cloud account, for example --set command.aliuid=1234567890123456" }}
+{{- end }}
+{{- if not (or .Values.command.clusterId .Values.config.oidcProviderARN) }}
+{{- $mistakes = append $mistakes "command.clusterId is missing: the ACK cluster's id, for example --set command.clusterId=c0123456789abcdef" }}
 {{- end }}
 {{- range $service := list "kms" "sts" }}
 {{- $file := (get $.Values.config $service | default dict).caFile }}
