@@ -29,11 +29,12 @@ func AddToScheme(s *runtime.Scheme) error {
 // Finalizer is what ack-secret-manager puts on its objects, and kms-sync too, so that either can take over from the other.
 const Finalizer = "finalizer.ack.secrets-manager.alibabacloud.com"
 
-// Annotations of an ExternalSecret.
+// Annotations.
 const (
 	// AnnotationServiceAccount names the ServiceAccount of its namespace whose role reads the entries that have no secretStoreRef.
 	AnnotationServiceAccount = "kms.alibabacloud.com/service-account"
-	// AnnotationAdopt, "true", has a Secret that kms-sync did not make become its own.
+	// AnnotationAdopt, "true", on a Secret, has an ExternalSecret that names it take it over. It is not on the ExternalSecret, because the
+	// right to write ExternalSecrets is not the right to overwrite Secrets.
 	AnnotationAdopt = "kms.alibabacloud.com/adopt"
 	// AnnotationRefresh has the object be synchronized at once when its value changes.
 	AnnotationRefresh = "kms.alibabacloud.com/refresh"

@@ -254,7 +254,10 @@ type ExternalSecretStatus struct {
 	// SecretResourceVersion is that Secret's after it was written.
 	// +optional
 	SecretResourceVersion string `json:"secretResourceVersion,omitempty"`
-	// StoreGenerations are those of the stores that the last refresh used, by kind/namespace/name.
+	// ObservedRefresh is the value of the annotation kms.alibabacloud.com/refresh that the last attempt answered.
+	// +optional
+	ObservedRefresh string `json:"observedRefresh,omitempty"`
+	// StoreGenerations are those of the stores that the last attempt used, by kind/namespace/name.
 	// +optional
 	StoreGenerations map[string]int64 `json:"storeGenerations,omitempty"`
 	// Secrets are the secrets of KMS, and the versions that the Secret has.

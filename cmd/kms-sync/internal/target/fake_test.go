@@ -1,0 +1,264 @@
+package target
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/content"
+)
+
+const (
+	ns       = "shop"
+	stranger = "kubectl-edit"
+)
+
+// cluster is controller-runtime's API server for tests, which keeps managedFields by the API server's own code, with what Kubernetes
+// checks of Secrets besides: their type, immutability, UIDs, and keys that types want.
+type cluster struct {
+	client.WithWatch
+	t      *testing.T
+	writes atomic.Int32                               // of Secrets
+	before func(verb, name string)                    // a write of a Secret, when it is under way
+	breaks func(verb string, obj client.Object) error // instead of a call
+	after  func(verb string, s *corev1.Secret)        // what a mutating webhook does
+}
+
+func newCluster(t *testing.T, objects ...client.Object) *cluster {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scheme.AddKnownTypeWithName(crd.GroupVersionKind(), &metav1.PartialObjectMetadata{})
+	c := &cluster{t: t}
+	var uids atomic.Int32
+	objects = append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, crd.DeepCopy())
+	c.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.ExternalSecret{}).WithReturnManagedFields().
+		WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+		Create: func(ctx context.Context, in client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			obj.SetUID(types.UID(fmt.Sprint("uid-", uids.Add(1))))
+			return c.write(ctx, in, "create", obj, obj, func() error { return in.Create(ctx, obj, opts...) })
+		},
+		Update: func(ctx context.Context, in client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
+			return c.write(ctx, in, "update", obj, obj, func() error { return in.Update(ctx, obj, opts...) })
+		},
+		Patch: func(ctx context.Context, in client.WithWatch, obj client.Object, p client.Patch, opts ...client.PatchOption) error {
+			return c.write(ctx, in, "patch", obj, nil, func() error { return in.Patch(ctx, obj, p, opts...) })
+		},
+		Apply: func(ctx context.Context, in client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+			ac, ok := obj.(*corev1ac.SecretApplyConfiguration)
+			if !ok {
+				t.Fatalf("an apply of %T", obj)
+			}
+			s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: *ac.Name, Namespace: *ac.Namespace}}
+			return c.write(ctx, in, "apply", s, nil, func() error { return in.Apply(ctx, obj, opts...) })
+		},
+		Delete: func(ctx context.Context, in client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
+			var o client.DeleteOptions
+			o.ApplyOptions(opts)
+			if _, secret := obj.(*corev1.Secret); secret && (o.Preconditions == nil || o.Preconditions.UID == nil || o.Preconditions.ResourceVersion == nil) {
+				t.Errorf("Secret %s is deleted without preconditions", obj.GetName())
+			}
+			return c.write(ctx, in, "delete", obj, nil, func() error {
+				var now corev1.Secret
+				if err := in.Get(ctx, client.ObjectKeyFromObject(obj), &now); err == nil && o.Preconditions != nil && now.UID != *o.Preconditions.UID {
+					return apierrors.NewConflict(corev1.Resource("secrets"), obj.GetName(), fmt.Errorf("UID"))
+				}
+				return in.Delete(ctx, obj, opts...)
+			})
+		},
+		Get: func(ctx context.Context, in client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if c.breaks != nil {
+				if err := c.breaks("get", obj); err != nil {
+					return err
+				}
+			}
+			return in.Get(ctx, key, obj, opts...)
+		},
+	}).Build()
+	return c
+}
+
+var crd = func() *metav1.PartialObjectMetadata {
+	m := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: CRD}}
+	m.APIVersion, m.Kind = "apiextensions.k8s.io/v1", "CustomResourceDefinition"
+	return m
+}()
+
+type asStranger struct{}
+
+// write does what is done to a Secret, and undoes what Kubernetes would refuse.
+func (c *cluster) write(ctx context.Context, in client.WithWatch, verb string, obj, sent client.Object, do func() error) error {
+	s, ok := obj.(*corev1.Secret)
+	if !ok {
+		return do()
+	}
+	own := ctx.Value(asStranger{}) == nil
+	if own {
+		if c.before != nil {
+			before := c.before
+			c.before = nil
+			before(verb, s.Name)
+		}
+		if c.breaks != nil {
+			if err := c.breaks(verb, s); err != nil {
+				return err
+			}
+		}
+		c.writes.Add(1)
+	}
+	if sent, ok := sent.(*corev1.Secret); ok && own && c.after != nil {
+		c.after(verb, sent)
+	}
+	key := client.ObjectKeyFromObject(obj)
+	var old, now corev1.Secret
+	existed := in.Get(ctx, key, &old) == nil
+	if err := do(); err != nil {
+		return err
+	}
+	if in.Get(ctx, key, &now) != nil {
+		return nil
+	}
+	invalid := func(path, problem string) error {
+		return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Secret").GroupKind(), key.Name, field.ErrorList{
+			field.Invalid(field.NewPath(path), "hunter2 as it was sent", problem)})
+	}
+	var err error
+	switch {
+	case existed && old.Type != "" && now.Type != old.Type:
+		err = invalid("type", "field is immutable")
+	case existed && old.Immutable != nil && *old.Immutable && (now.Immutable == nil || !*now.Immutable || !maps.EqualFunc(old.Data, now.Data, bytes.Equal)):
+		err = invalid("data", "field is immutable when `immutable` is set")
+	case now.Type == corev1.SecretTypeTLS && (now.Data["tls.crt"] == nil || now.Data["tls.key"] == nil):
+		err = invalid("data[tls.crt]", "required")
+	}
+	if err != nil {
+		restore := now.DeepCopy()
+		if !existed {
+			return cmpErr(in.Delete(ctx, restore), err)
+		}
+		old.DeepCopyInto(restore)
+		restore.ResourceVersion = now.ResourceVersion
+		return cmpErr(in.Update(ctx, restore), err)
+	}
+	return nil
+}
+
+func cmpErr(undo, err error) error {
+	if undo != nil {
+		panic(undo)
+	}
+	return err
+}
+
+func (c *cluster) writer() *Writer { return &Writer{Client: c, Live: c} }
+
+func (c *cluster) secret(name string) *corev1.Secret {
+	c.t.Helper()
+	var s corev1.Secret
+	err := c.WithWatch.Get(context.Background(), client.ObjectKey{Namespace: ns, Name: name}, &s)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return &s
+}
+
+// make creates a Secret as a stranger, or as ack-secret-manager.
+func (c *cluster) make(name, manager string, data map[string]string, change func(*corev1.Secret)) *corev1.Secret {
+	c.t.Helper()
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}, Type: corev1.SecretTypeOpaque, Data: values(data)}
+	if change != nil {
+		change(s)
+	}
+	if err := c.Create(context.WithValue(context.Background(), asStranger{}, true), s, client.FieldOwner(manager)); err != nil {
+		c.t.Fatal(err)
+	}
+	return s
+}
+
+// edit changes a Secret as a stranger.
+func (c *cluster) edit(name string, change func(*corev1.Secret)) {
+	c.t.Helper()
+	s := c.secret(name)
+	change(s)
+	if err := c.Update(context.WithValue(context.Background(), asStranger{}, true), s, client.FieldOwner(stranger)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) remove(name string) {
+	c.t.Helper()
+	s := c.secret(name)
+	if err := c.WithWatch.Delete(context.WithValue(context.Background(), asStranger{}, true), s,
+		client.Preconditions{UID: &s.UID, ResourceVersion: &s.ResourceVersion}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// add creates an ExternalSecret; those that are added later are younger.
+func (c *cluster) add(name string, change func(*v1alpha1.ExternalSecret)) *v1alpha1.ExternalSecret {
+	c.t.Helper()
+	es := &v1alpha1.ExternalSecret{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, Finalizers: []string{v1alpha1.Finalizer}}}
+	es.CreationTimestamp = metav1.NewTime(time.Unix(1_700_000_000+age.Add(1), 0))
+	if change != nil {
+		change(es)
+	}
+	status := es.Status.DeepCopy()
+	if err := c.Create(context.Background(), es); err != nil {
+		c.t.Fatal(err)
+	}
+	es.Status = *status
+	if err := c.Status().Update(context.Background(), es); err != nil {
+		c.t.Fatal(err)
+	}
+	return es
+}
+
+var age atomic.Int64
+
+func values(data map[string]string) map[string][]byte {
+	all := map[string][]byte{}
+	for k, v := range data {
+		all[k] = []byte(v)
+	}
+	return all
+}
+
+func result(data map[string]string) content.Result {
+	return content.Result{Type: corev1.SecretTypeOpaque, Data: values(data)}
+}
+
+// text returns a Secret's data in a form to compare.
+func text(s *corev1.Secret) string {
+	if s == nil {
+		return "none"
+	}
+	var all []string
+	for _, k := range slices.Sorted(maps.Keys(s.Data)) {
+		all = append(all, k+"="+string(s.Data[k]))
+	}
+	return fmt.Sprint(all)
+}
