@@ -245,9 +245,6 @@ type ExternalSecretStatus struct {
 	// NextRefreshTime is when it is read again.
 	// +optional
 	NextRefreshTime *metav1.Time `json:"nextRefreshTime,omitempty"`
-	// ObservedRefresh is the value of the annotation kms.alibabacloud.com/refresh that the last attempt followed.
-	// +optional
-	ObservedRefresh string `json:"observedRefresh,omitempty"`
 	// SecretName is the Secret that was written last.
 	// +optional
 	SecretName string `json:"secretName,omitempty"`
