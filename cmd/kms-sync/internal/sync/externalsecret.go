@@ -42,6 +42,7 @@ type secrets struct {
 	writer   *target.Writer
 	events   events.EventRecorder
 	counters *counters
+	now      func() time.Time
 
 	mu     sync.Mutex
 	recent map[types.UID]history
@@ -70,7 +71,7 @@ func (s *secrets) Reconcile(ctx context.Context, req reconcile.Request) (reconci
 			return reconcile.Result{}, client.IgnoreNotFound(err)
 		}
 	}
-	r := round{secrets: s, es: &es, before: es.DeepCopy(), now: time.Now()}
+	r := round{secrets: s, es: &es, before: es.DeepCopy(), now: s.now()}
 	return r.run(ctx)
 }
 
@@ -109,7 +110,7 @@ func (s *secrets) forget(es *v1alpha1.ExternalSecret) {
 type round struct {
 	*secrets
 	es, before *v1alpha1.ExternalSecret
-	now        time.Time
+	now        time.Time // of the whole round
 	askers     map[content.Ref]store.Asker
 	problems   []problem
 }
@@ -140,7 +141,7 @@ func (r *round) run(ctx context.Context) (reconcile.Result, error) {
 		due = when.Due{At: r.now, Why: when.Retry}
 	}
 	if !due.Is(r.now) {
-		return later(due), nil
+		return r.later(due), nil
 	}
 	log.FromContext(ctx).V(1).Info("Refreshing", "because", due.Why)
 	return r.refresh(ctx, due.Why)
@@ -168,11 +169,11 @@ func (r *round) every() time.Duration {
 }
 
 // later comes back when the object is due, behind those that are new or changed.
-func later(due when.Due) reconcile.Result {
+func (r *round) later(due when.Due) reconcile.Result {
 	if due.Why == when.Never {
 		return reconcile.Result{}
 	}
-	return reconcile.Result{RequeueAfter: max(time.Until(due.At), time.Millisecond), Priority: new(handler.LowPriority)}
+	return reconcile.Result{RequeueAfter: max(due.At.Sub(r.now), time.Millisecond), Priority: new(handler.LowPriority)}
 }
 
 // resolve finds out who reads each secret. Refusals become failures; the error is an outage of the API server.
@@ -434,7 +435,7 @@ func (r *round) report(ctx context.Context, wait time.Duration, written bool) (r
 	if wait > 0 {
 		return reconcile.Result{RequeueAfter: wait, Priority: new(handler.LowPriority)}, nil
 	}
-	return later(next), nil
+	return r.later(next), nil
 }
 
 // setBorrowed says which secrets the controller reads as itself.

@@ -93,7 +93,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	err = addSecrets(mgr, o, &secrets{
-		Options: o, client: mgr.GetClient(), resolver: resolver, cloud: calls, events: recorder, counters: newCounters(registry),
+		Options: o, client: mgr.GetClient(), resolver: resolver, cloud: calls, events: recorder, counters: newCounters(registry), now: time.Now,
 		writer: &target.Writer{Client: mgr.GetClient(), Live: mgr.GetAPIReader()}, recent: map[types.UID]history{},
 	})
 	if err != nil {
