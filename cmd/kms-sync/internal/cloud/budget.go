@@ -1,6 +1,8 @@
 package cloud
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,9 +42,11 @@ type budget struct {
 
 	mu      sync.Mutex
 	waiting map[any]*waiter
+	queue   []*waiter     // in order
 	last    map[share]int // the round of the last one of each share
 	round   int           // of the one that went last
 	arrived uint64
+	swept   time.Time
 }
 
 // share is what takes turns.
@@ -53,9 +57,14 @@ type share struct {
 
 type waiter struct {
 	share
+	key         any
 	round, rank int // the rank is the round, or earlier for an urgent one
 	order       uint64
 	since, back time.Time // when it comes back
+}
+
+func compare(a, b *waiter) int {
+	return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.order, b.order))
 }
 
 func newBudget(limit rate.Limit, burst int, waited func(time.Duration)) *budget {
@@ -67,37 +76,43 @@ func (b *budget) take(key any, namespace string, p Priority) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	w := b.waiting[key]
-	if w == nil || p > w.priority {
-		since := now
-		if w != nil {
-			since = w.since
-		}
-		w = b.place(share{namespace, p}, since)
+	b.sweep(now)
+	w, since := b.waiting[key], now
+	if w != nil && p > w.priority {
+		since = w.since
+		b.leave(w)
+		w = nil
 	}
-	before, present := b.precede(w, now)
+	if w == nil {
+		w = b.turn(key, share{namespace, p}, since)
+	}
+	before, _ := slices.BinarySearchFunc(b.queue, w, compare)
 	tokens := b.limiter.TokensAt(now)
-	if float64(present)+1 <= tokens && b.limiter.AllowN(now, 1) {
+	present := 1.0
+	for i := 0; i < before && present <= tokens; i++ {
+		if b.queue[i].back.Sub(now) <= soon {
+			present++
+		}
+	}
+	if present <= tokens && b.limiter.AllowN(now, 1) {
 		b.round = max(b.round, w.round)
 		b.waited(now.Sub(w.since))
-		delete(b.waiting, key)
-		if len(b.waiting) == 0 {
-			clear(b.last)
-			b.round = 0
-		}
+		b.leave(w)
 		return 0
 	}
 	wait := max(time.Duration((float64(before)+1-tokens)/float64(b.limiter.Limit())*float64(time.Second)), time.Millisecond)
 	wait += pause.UpTo(wait / 20)
-	if w.back = now.Add(wait); b.waiting[key] != nil || len(b.waiting) < mostWaiting {
+	w.back = now.Add(wait)
+	if b.waiting[key] == nil && len(b.queue) < mostWaiting {
 		b.waiting[key] = w
+		b.queue = slices.Insert(b.queue, before, w)
 	}
 	return wait
 }
 
-// place is called with mu held. A share's next round is after its last, and not before the present one.
-func (b *budget) place(s share, since time.Time) *waiter {
-	w := &waiter{share: s, round: b.round, since: since, order: b.arrived}
+// turn is called with mu held. A share's next round is after its last, and not before the present one.
+func (b *budget) turn(key any, s share, since time.Time) *waiter {
+	w := &waiter{share: s, key: key, round: b.round, since: since, order: b.arrived}
 	if last, ok := b.last[s]; ok {
 		w.round = max(b.round, last+1)
 	}
@@ -107,22 +122,31 @@ func (b *budget) place(s share, since time.Time) *waiter {
 	return w
 }
 
-// precede is called with mu held. It counts the waiters before w, and those of them that are there now, and forgets those that have not
-// come back.
-func (b *budget) precede(w *waiter, now time.Time) (all, present int) {
-	for key, other := range b.waiting {
-		switch {
-		case other == w:
-		case now.Sub(other.back) > late:
-			delete(b.waiting, key)
-		case other.rank < w.rank || other.rank == w.rank && other.order < w.order:
-			all++
-			if other.back.Sub(now) <= soon {
-				present++
-			}
-		}
+// leave is called with mu held.
+func (b *budget) leave(w *waiter) {
+	delete(b.waiting, w.key)
+	if i, ok := slices.BinarySearchFunc(b.queue, w, compare); ok {
+		b.queue = slices.Delete(b.queue, i, i+1)
 	}
-	return all, present
+	if len(b.queue) == 0 {
+		clear(b.last)
+		b.round = 0
+	}
+}
+
+// sweep is called with mu held. It forgets those that have not come back.
+func (b *budget) sweep(now time.Time) {
+	if now.Sub(b.swept) < late/5 {
+		return
+	}
+	b.swept = now
+	b.queue = slices.DeleteFunc(b.queue, func(w *waiter) bool {
+		gone := now.Sub(w.back) > late
+		if gone {
+			delete(b.waiting, w.key)
+		}
+		return gone
+	})
 }
 
 // debit counts a call that is made without a turn.

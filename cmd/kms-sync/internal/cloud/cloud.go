@@ -42,9 +42,18 @@ type Settings struct {
 	InstancePerSecond float64 // calls to each other gateway; 0: 200
 	STSPerMinute      float64 // exchanges; 0: 100
 
+	// Dial returns the client of a gateway; nil: kms.New's.
+	Dial func(kms.Config) (Gateway, error)
+
 	// Count is called with the outcome of each call, and Waited with how long one waited for the budget. Service is kms or sts.
 	Count  func(service, code string)
 	Waited func(service string, d time.Duration)
+}
+
+// A Gateway reads secrets as kms.Client does.
+type Gateway interface {
+	GetSecretValue(ctx context.Context, creds kms.Credentials, ref kms.Ref) (kms.Secret, error)
+	CloseIdleConnections()
 }
 
 // Wait says that a call may not be made now.
@@ -98,7 +107,7 @@ type principal struct {
 
 // gateway is one of KMS.
 type gateway struct {
-	*kms.Client
+	Gateway
 	rest // while it does not answer
 }
 
@@ -112,6 +121,9 @@ type restKey struct {
 func New(s Settings) *Cloud {
 	s.SharedPerSecond, s.InstancePerSecond = cmp.Or(s.SharedPerSecond, 60), cmp.Or(s.InstancePerSecond, 200)
 	s.STSPerMinute = cmp.Or(s.STSPerMinute, 100)
+	if s.Dial == nil {
+		s.Dial = func(cfg kms.Config) (Gateway, error) { return kms.New(cfg) }
+	}
 	if s.Count == nil {
 		s.Count = func(string, string) {}
 	}
@@ -256,8 +268,8 @@ func (c *Cloud) gateway(host string) (*gateway, error) {
 	return c.gateways.get(host, func() (*gateway, error) {
 		settings := c.settings.KMS
 		settings.Endpoint = host
-		client, err := kms.New(settings)
-		return &gateway{Client: client}, err
+		client, err := c.settings.Dial(settings)
+		return &gateway{Gateway: client}, err
 	})
 }
 
