@@ -84,8 +84,11 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	registry := metrics.Registry
+	counted := newCounters(registry)
 	calls := cloud.New(cloud.Settings{
 		KMS: resolver.KMS, SharedPerSecond: o.KMSCallsPerSecond, STSPerMinute: o.STSCallsPerMinute,
+		Count:  func(service, code string) { counted.requests.WithLabelValues(service, code).Inc() },
+		Waited: func(service string, d time.Duration) { counted.waits.WithLabelValues(service).Observe(d.Seconds()) },
 	})
 	registry.MustRegister(objects{mgr.GetClient(), mgr.Elected()})
 	recorder := mgr.GetEventRecorder("kms-sync")
@@ -93,7 +96,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	err = addSecrets(mgr, o, &secrets{
-		Options: o, client: mgr.GetClient(), resolver: resolver, cloud: calls, events: recorder, counters: newCounters(registry), now: time.Now,
+		Options: o, client: mgr.GetClient(), resolver: resolver, cloud: calls, events: recorder, counters: counted, now: time.Now,
 		writer: &target.Writer{Client: mgr.GetClient(), Live: mgr.GetAPIReader()}, recent: map[types.UID]history{},
 	})
 	if err != nil {
