@@ -146,7 +146,7 @@ func object(name string, changes ...func(*v1alpha1.ExternalSecret)) *v1alpha1.Ex
 	return es
 }
 
-// One object from its creation to its end: read once an interval, whoever the controller is, followed and repaired.
+// One object from its creation to its end: read once an interval by whichever controller, followed and repaired.
 func TestLife(t *testing.T) {
 	w := newWorld(t, object("db"))
 	w.put("db", "first")
