@@ -76,8 +76,8 @@ func TestHostileTenant(t *testing.T) {
 		"another audience": {of: as(named(web(""), func(r *v1alpha1.ServiceAccountRef) {
 			r.Audiences = []string{"sts.aliyuncs.com", "https://kubernetes.default.svc"}
 		})), reason: store.Forbidden, says: "tokens are requested for sts.aliyuncs.com alone"},
-		"a ServiceAccount that does not exist": {of: as(named(web(""), func(r *v1alpha1.ServiceAccountRef) { r.Name = "nobody" })), reason: store.NotReady,
-			says: "ServiceAccount shop/nobody does not exist; create it"},
+		"a ServiceAccount that does not exist": {of: as(named(web(""), func(r *v1alpha1.ServiceAccountRef) { r.Name = "none" })), reason: store.NotReady,
+			says: "ServiceAccount shop/none does not exist; create it"},
 		"a path instead of a name":        {annotation: "../stranger/web", reason: store.NotReady, says: "does not exist"},
 		"a ServiceAccount without a role": {annotation: "plain", reason: store.NotReady, says: "no RAM role is set for ServiceAccount shop/plain, as which"},
 		"another namespace's access key": {of: keyed(v1alpha1.Auth{}, "stranger"), reason: store.Forbidden,
