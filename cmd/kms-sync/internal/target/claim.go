@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	// LabelSynced, "true", selects the Secrets that kms-sync writes.
+	// LabelSynced is the label, "true", of the Secrets that kms-sync writes.
 	LabelSynced = "kms.alibabacloud.com/synced"
-	// AnnotationOwner of a Secret is the namespace and name of the ExternalSecret whose Secret it is. A copy of the Secret in another
-	// namespace is not.
+	// AnnotationOwner is the annotation of a Secret with the namespace and name of the ExternalSecret whose Secret it is. A copy of the
+	// Secret in another namespace is not.
 	AnnotationOwner = "kms.alibabacloud.com/owner"
-	// AnnotationRecreate of a Secret, "true", agrees that it is deleted and made anew when its type changes.
+	// AnnotationRecreate is the annotation of a Secret that, "true", agrees that it is deleted and made anew when its type changes.
 	AnnotationRecreate = "kms.alibabacloud.com/recreate"
 
 	domain     = "kms.alibabacloud.com"
@@ -316,8 +316,8 @@ func checkPolicies(es *v1alpha1.ExternalSecret, r content.Result) error {
 	t := es.Spec.Target
 	switch {
 	case t.DeletionPolicy == v1alpha1.DeletionDelete && creation(es) != v1alpha1.CreateOwner:
-		return refuse(InvalidSpec, "target.deletionPolicy Delete deletes the Secret, and with creationPolicy %s it is not this ExternalSecret's: "+
-			"set creationPolicy Owner, or deletionPolicy Retain or Merge", creation(es))
+		return refuse(InvalidSpec, "target.deletionPolicy Delete deletes the Secret, which with creationPolicy %s is not this "+
+			"ExternalSecret's: set creationPolicy Owner, or deletionPolicy Retain or Merge", creation(es))
 	case creation(es) == v1alpha1.CreateMerge && t.Immutable:
 		return refuse(InvalidSpec, "target.immutable would make a Secret of others immutable: set creationPolicy Owner, or immutable false")
 	case creation(es) == v1alpha1.CreateMerge && len(r.Labels)+len(r.Annotations) > 0:

@@ -14,10 +14,13 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	k8stesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -35,11 +38,12 @@ const (
 // checks of Secrets besides: their type, immutability, UIDs, and keys that types want.
 type cluster struct {
 	client.WithWatch
-	t      *testing.T
-	writes atomic.Int32                               // of Secrets
-	before func(verb, name string)                    // a write of a Secret, when it is under way
-	breaks func(verb string, obj client.Object) error // instead of a call
-	after  func(verb string, s *corev1.Secret)        // what a mutating webhook does
+	t       *testing.T
+	tracker k8stesting.ObjectTracker
+	writes  atomic.Int32                               // of Secrets
+	before  func(verb, name string)                    // a write of a Secret, when it is under way
+	breaks  func(verb string, obj client.Object) error // instead of a call
+	after   func(verb string, s *corev1.Secret)        // what a mutating webhook does
 }
 
 func newCluster(t *testing.T, objects ...client.Object) *cluster {
@@ -52,9 +56,11 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 	scheme.AddKnownTypeWithName(crd.GroupVersionKind(), &metav1.PartialObjectMetadata{})
 	c := &cluster{t: t}
 	var uids atomic.Int32
+	c.tracker = k8stesting.NewFieldManagedObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder(),
+		managedfields.NewDeducedTypeConverter()) // data, labels and annotations are maps
 	objects = append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, crd.DeepCopy())
 	c.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.ExternalSecret{}).WithReturnManagedFields().
-		WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+		WithObjectTracker(c.tracker).WithGlobalResourceVersionCounter().WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
 		Create: func(ctx context.Context, in client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
 			obj.SetUID(types.UID(fmt.Sprint("uid-", uids.Add(1))))
 			return c.write(ctx, in, "create", obj, obj, func() error { return in.Create(ctx, obj, opts...) })
@@ -133,17 +139,14 @@ func (c *cluster) write(ctx context.Context, in client.WithWatch, verb string, o
 	key := client.ObjectKeyFromObject(obj)
 	var old, now corev1.Secret
 	existed := in.Get(ctx, key, &old) == nil
-	if err := do(); err != nil {
+	err := do()
+	if err != nil || in.Get(ctx, key, &now) != nil {
 		return err
-	}
-	if in.Get(ctx, key, &now) != nil {
-		return nil
 	}
 	invalid := func(path, problem string) error {
 		return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Secret").GroupKind(), key.Name, field.ErrorList{
 			field.Invalid(field.NewPath(path), "hunter2 as it was sent", problem)})
 	}
-	var err error
 	switch {
 	case existed && old.Type != "" && now.Type != old.Type:
 		err = invalid("type", "field is immutable")
@@ -152,21 +155,17 @@ func (c *cluster) write(ctx context.Context, in client.WithWatch, verb string, o
 	case now.Type == corev1.SecretTypeTLS && (now.Data["tls.crt"] == nil || now.Data["tls.key"] == nil):
 		err = invalid("data[tls.crt]", "required")
 	}
-	if err != nil {
-		restore := now.DeepCopy()
-		if !existed {
-			return cmpErr(in.Delete(ctx, restore), err)
-		}
-		old.DeepCopyInto(restore)
-		restore.ResourceVersion = now.ResourceVersion
-		return cmpErr(in.Update(ctx, restore), err)
+	if err == nil {
+		return nil
 	}
-	return nil
-}
-
-func cmpErr(undo, err error) error {
-	if undo != nil {
-		panic(undo)
+	secrets := corev1.SchemeGroupVersion.WithResource("secrets")
+	if undo := c.tracker.Delete(secrets, key.Namespace, key.Name); undo != nil {
+		c.t.Fatal(undo)
+	}
+	if existed {
+		if undo := c.tracker.Add(&old); undo != nil {
+			c.t.Fatal(undo)
+		}
 	}
 	return err
 }

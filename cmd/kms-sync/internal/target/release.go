@@ -111,7 +111,8 @@ func (w *Writer) delete(ctx context.Context, live *corev1.Secret) error {
 // disown removes the ExternalSecret's keys and marks, or, where Kubernetes does not let the keys go, the marks.
 func (w *Writer) disown(ctx context.Context, es *v1alpha1.ExternalSecret, live *corev1.Secret, c claim) error {
 	held := fieldsOf(live, Manager(es))
-	annotations := append(held.annotations, keysAnnotation(es))
+	annotations := held.annotations
+	annotations = append(annotations, keysAnnotation(es))
 	if c.owner {
 		annotations = append(annotations, AnnotationOwner)
 	}
@@ -204,7 +205,8 @@ func recordOf(es *v1alpha1.ExternalSecret, s *corev1.Secret) record {
 		}
 	}
 	c, held := claimed(es, s), fieldsOf(s, Manager(es))
-	add(s.Annotations[AnnotationOwner], s.Annotations[keysAnnotation(es)], s.Labels[LabelSynced], fmt.Sprint(s.Immutable != nil && *s.Immutable))
+	immutable := s.Immutable != nil && *s.Immutable
+	add(s.Annotations[AnnotationOwner], s.Annotations[keysAnnotation(es)], s.Labels[LabelSynced], fmt.Sprint(immutable))
 	own := c.present(s)
 	for _, k := range slices.Sorted(maps.Keys(own)) {
 		add(k, string(own[k]))

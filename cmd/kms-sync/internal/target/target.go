@@ -203,7 +203,7 @@ func (w *Writer) create(ctx context.Context, es *v1alpha1.ExternalSecret, r cont
 		return Outcome{}, err
 	}
 	labels, annotations := marks(es, r)
-	s := &corev1.Secret{Type: r.Type, Data: r.Data}
+	s := &corev1.Secret{Type: r.Type, Data: maps.Clone(r.Data)} // the answer is decoded into it
 	s.Namespace, s.Name, s.Labels, s.Annotations = es.Namespace, Name(es), labels, annotations
 	if es.Spec.Target.Immutable {
 		s.Immutable = new(true)
@@ -274,7 +274,8 @@ func (w *Writer) update(ctx context.Context, es *v1alpha1.ExternalSecret, r cont
 
 // recreate replaces a Secret by one of another type, which Kubernetes does not change, if the Secret itself has the annotation that
 // agrees.
-func (w *Writer) recreate(ctx context.Context, es *v1alpha1.ExternalSecret, r content.Result, live *corev1.Secret, c claim) (Outcome, error) {
+func (w *Writer) recreate(ctx context.Context, es *v1alpha1.ExternalSecret, r content.Result, live *corev1.Secret, c claim) (Outcome,
+	error) {
 	if !c.owner || c.adopts || len(c.foreign(live)) > 0 {
 		return Outcome{}, refuse(TypeChanged, "the Secret %s is of type %s, and Kubernetes does not change it to %s: set this type, or another "+
 			"target.name", live.Name, live.Type, r.Type)

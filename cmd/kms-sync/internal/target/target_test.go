@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -280,8 +281,13 @@ func TestHostileTenant(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCluster(t)
-			es := c.add("evil", tc.object) // and older than its neighbour
 			c.apply(c.add("neighbour", nil), map[string]string{"a": "1"})
+			es := c.add("evil", func(es *v1alpha1.ExternalSecret) {
+				es.CreationTimestamp = metav1.NewTime(time.Unix(1_600_000_000, 0)) // it is older, which does not help it
+				if tc.object != nil {
+					tc.object(es)
+				}
+			})
 			c.make("victim", "helm", tls, func(s *corev1.Secret) { s.Type = corev1.SecretTypeTLS })
 			c.make("token", "helm", tls, func(s *corev1.Secret) { s.Type = corev1.SecretTypeServiceAccountToken })
 			all := func() string {
