@@ -58,7 +58,8 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w := &world{
 		t: t, now: time.Now(), cloud: emulatortest.StartConfig(t, issuer, config), events: events.NewFakeRecorder(100),
 		kube: fake.NewClientBuilder().WithScheme(known).WithObjects(objects...).WithReturnManagedFields().
-			WithStatusSubresource(&v1alpha1.ExternalSecret{}, &v1alpha1.SecretStore{}, &v1alpha1.ClusterSecretStore{}).Build(),
+			WithStatusSubresource(&v1alpha1.ExternalSecret{}, &v1alpha1.SecretStore{}, &v1alpha1.ClusterSecretStore{}).
+			WithIndex(&v1alpha1.ExternalSecret{}, storeIndex, storesOf).Build(),
 	}
 	w.start()
 	return w
