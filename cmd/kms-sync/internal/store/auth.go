@@ -300,8 +300,8 @@ func (q *query) nodeRole(auth *v1alpha1.Auth, o origin) (Asker, error) {
 		if o.own {
 			where = "the annotation " + v1alpha1.AnnotationServiceAccount + ", or a store"
 		}
-		return Asker{}, refuse(NotReady, "no identity is configured; name a ServiceAccount of the namespace in %s (the role of kms-sync's node is "+
-			"used only if the administrator sets nodeRole)", where)
+		return Asker{}, refuse(NotReady, "no identity is configured; name a ServiceAccount of the namespace in %s (the role of kms-sync's node "+
+			"is used only if the administrator sets nodeRole)", where)
 	case !q.policy.serves(q.in):
 		return Asker{}, q.notServed("a store without credentials means the role of kms-sync's node")
 	}

@@ -59,7 +59,8 @@ func (r *Resolver) read(ctx context.Context, keys ...secretKey) (values [][]byte
 			case apierrors.IsNotFound(err):
 				return nil, refuse(NotReady, "the Secret %s does not exist; create it with the key %s", k.NamespacedName, k.key)
 			case apierrors.IsForbidden(err):
-				return nil, refuse(NotReady, "kms-sync may not read the Secret %s; the administrator must give it get on secrets there", k.NamespacedName)
+				return nil, refuse(NotReady, "kms-sync may not read the Secret %s; the administrator must give it get on secrets there",
+					k.NamespacedName)
 			case err != nil:
 				return nil, fmt.Errorf("read the Secret %s: %w", k.NamespacedName, err)
 			}
