@@ -73,6 +73,41 @@ func TestBudgetForgets(t *testing.T) {
 	})
 }
 
+// TestHangingGateway: the objects of a gateway that does not answer take the workers from no other for long.
+func TestHangingGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good, bad := &world{kms: map[time.Time]int{}, sts: map[time.Time]int{}}, &world{kms: map[time.Time]int{}, sts: map[time.Time]int{}, down: true}
+		c := New(Settings{Dial: func(cfg kms.Config) (Gateway, error) {
+			if strings.HasPrefix(cfg.Endpoint, "kst-hangs") {
+				return bad, nil
+			}
+			return good, nil
+		}})
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		var objects []*object
+		ctx, cancel := context.WithCancel(t.Context())
+		workers := make(chan struct{}, 4)
+		for i := range 200 {
+			o := &object{asker: good.asker(fmt.Sprint("ns-", i%2), "web"), refs: []kms.Ref{{Name: fmt.Sprint("app/", i)}}, due: time.Now()}
+			if i%2 == 1 {
+				o.asker.Endpoint = "kst-hangs.cryptoservice.kms.aliyuncs.com"
+			}
+			objects = append(objects, o)
+			all.Go(func() { o.run(ctx, c, workers, &mu) })
+		}
+		time.Sleep(20 * time.Minute)
+		cancel()
+		all.Wait()
+		time.Sleep(time.Minute)
+		for i, o := range objects {
+			if i%2 == 0 && (o.fresh.IsZero() || o.longest > 45*time.Second) {
+				t.Errorf("object %d was synchronized %s late", i, o.longest)
+			}
+		}
+	})
+}
+
 // TestUrgency: what waits and becomes urgent goes first, and equal calls wait as one.
 func TestUrgency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -36,9 +36,9 @@ const (
 
 // Settings say how a Cloud calls.
 type Settings struct {
-	KMS kms.Config // of all gateways but for Endpoint
+	KMS kms.Config // of all gateways; Endpoint is the default one
 
-	SharedPerSecond   float64 // calls to the shared gateway of a region; 0: 60
+	SharedPerSecond   float64 // calls to the shared gateway of a region, and to the default one; 0: 60
 	InstancePerSecond float64 // calls to each other gateway; 0: 200
 	STSPerMinute      float64 // exchanges; 0: 100
 
@@ -294,8 +294,11 @@ var shared = regexp.MustCompile(`^kms(?:-vpc)?\.([a-z0-9-]+)\.aliyuncs\.com$`)
 // budget returns that of a gateway. The two hosts of a region's shared gateway have one.
 func (c *Cloud) budget(host string) *budget {
 	limit := c.settings.InstancePerSecond
-	if m := shared.FindStringSubmatch(host); m != nil {
+	switch m := shared.FindStringSubmatch(host); {
+	case m != nil:
 		host, limit = m[1], c.settings.SharedPerSecond
+	case host == c.settings.KMS.Endpoint: // it stands for the region's
+		limit = c.settings.SharedPerSecond
 	}
 	b, _ := c.budgets.get(host, func() (*budget, error) { //nolint:errcheck // it has none
 		return newBudget(rate.Limit(limit), max(1, int(limit)), func(d time.Duration) { c.settings.Waited("kms", d) }), nil
