@@ -3,12 +3,14 @@
 package deploy_test
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -28,6 +30,24 @@ func renderSync(t *testing.T, args ...string) objects {
 		t.Fatal(err)
 	}
 	return decode(t, "kms-sync", []byte(text))
+}
+
+// What the chart gives, with the options that add objects, so that a reviewer sees each change of it.
+func TestSyncRendering(t *testing.T) {
+	text, err := helm(t, "template", "kms-sync", syncChart, "--namespace", "kms-sync", "--set", "crds.create=false,rrsa.enable=true",
+		"--set", "command.region=cn-hangzhou,command.aliuid=1234567890123456,command.clusterId=c0ffee,monitoring.serviceMonitor.enabled=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const golden = "testdata/kms-sync.yaml"
+	if *update {
+		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(read(t, golden), text); diff != "" {
+		t.Errorf("%s is not what the chart gives now; run make manifests:\n%s", golden, diff)
+	}
 }
 
 func TestSyncIsRestrictedAndAvailable(t *testing.T) {

@@ -126,7 +126,8 @@ var (
 	yamlWords = []string{"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
 )
 
-// EncodeYAML writes a document of Decode, or one of its like. It stops when a document becomes too large: what is nested is indented, and so may be much longer than as JSON.
+// EncodeYAML writes a document of Decode, or one of its like. It stops when a document becomes too large: what is nested is indented, and
+// so may be much longer than as JSON.
 func EncodeYAML(v any) ([]byte, error) {
 	var out bounded
 	encoder := yaml.NewEncoder(&out)

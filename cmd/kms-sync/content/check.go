@@ -50,7 +50,9 @@ type checker struct {
 	mistakes []Mistake
 }
 
-func (c *checker) add(field, problem string) { c.mistakes = append(c.mistakes, Mistake{field, problem}) }
+func (c *checker) add(field, problem string) {
+	c.mistakes = append(c.mistakes, Mistake{field, problem})
+}
 
 func (c *checker) oneOf(field, value string, allowed ...string) {
 	if value != "" && !slices.Contains(allowed, value) {
@@ -118,7 +120,7 @@ func (c *checker) source(at string, s *v1alpha1.DataSource, extract bool) {
 		c.entryName(at, s)
 	}
 	if s.VersionID != "" && s.VersionStage != "" {
-		c.add(at+".versionId", "and versionStage are both there; keep versionStage, which follows rotations, or versionId, which does not")
+		c.add(at+".versionId", "is there beside versionStage; keep versionStage, which follows rotations, or versionId, which does not")
 	}
 	const most = 64
 	for _, version := range [][2]string{{".versionId", s.VersionID}, {".versionStage", s.VersionStage}} {

@@ -46,6 +46,12 @@ var differences = []Difference{
 		Ours:     "numbers stay as they are written",
 	},
 	{
+		Field:    "data[].jmesPath, dataProcess[].extract",
+		Original: "YAML's other notations of numbers and dates are converted: `0644` becomes `420`, `2026-01-02` a time of day too",
+		Ours:     "they stay as they are written",
+		Why:      "it is what was stored",
+	},
+	{
 		Switch: "trailingNewline", on: func(c *Compat) *bool { return &c.TrailingNewline },
 		Field:    "dataProcess[].extract, data[].jmesPath",
 		Original: "what is no text in a YAML document gets a line end: `3306\\n`",
@@ -59,9 +65,10 @@ var differences = []Difference{
 	},
 	{
 		Switch: "missingTemplateKeys", on: func(c *Compat) *bool { return &c.MissingTemplateKeys },
-		Field:    "target.template",
-		Original: "a key that does not exist is written as `<no value>`; `jsonPath` and `mergeJson` return an empty text or their input when they fail",
-		Ours:     "each is an error, which names the keys there are",
+		Field: "target.template",
+		Original: "a key that does not exist is written as `<no value>`; `jsonPath` and `mergeJson` return an empty text or their input when they " +
+			"fail",
+		Ours: "each is an error, which names the keys there are",
 	},
 	{
 		Switch: "failedTemplates", on: func(c *Compat) *bool { return &c.FailedTemplates },
@@ -76,10 +83,11 @@ var differences = []Difference{
 		Why:      "they hand the controller's environment to every tenant",
 	},
 	{
-		Field:    "target.template",
-		Original: "`bcrypt`, `htpasswd`, `rand…`, `gen…`, `uuidv4`, `shuffle`, `now`, dates of now, `encryptAES` make a new value at each refresh",
-		Ours:     "an object with them is refused",
-		Why:      "the Secret would change at each refresh, and what watches it would restart pods",
+		Field: "target.template",
+		Original: "`bcrypt`, `htpasswd`, `rand…`, `gen…`, `uuidv4`, `shuffle`, `now`, dates of now, `encryptAES` make a new value at each " +
+			"refresh",
+		Ours: "an object with them is refused",
+		Why:  "the Secret would change at each refresh, and what watches it would restart pods",
 	},
 	{
 		Field:    "target.template",

@@ -111,7 +111,7 @@ func Render(es *v1alpha1.ExternalSecret, compat Compat, values Values) (Result, 
 		return Result{}, r.errs
 	}
 	result := Result{Type: typeOf(es), Data: r.data}
-	r.entry("", func() error { return r.template(&result) })
+	r.template(&result)
 	if len(r.errs) == 0 {
 		r.entry("", func() error { return checkContent(result) })
 	}
@@ -202,6 +202,9 @@ func (r *renderer) pick(doc document, objects []v1alpha1.JMESPathObject) (picked
 	found, failed := render.Search(doc.root, paths)
 	for i, object := range objects {
 		err := failed[i]
+		if err != nil && doc.line {
+			err = fmt.Errorf("path %q finds nothing in the secret, which is no JSON but one line of text", object.Path)
+		}
 		var text []byte
 		if err == nil {
 			text, err = r.compat.picked(found[i], doc.yaml)
@@ -230,8 +233,8 @@ func (r *renderer) extract(process *v1alpha1.DataProcess) error {
 	object, ok := doc.root.(map[string]any)
 	switch {
 	case !ok:
-		return fmt.Errorf("extract needs a JSON or YAML object, and this secret's value is not one (it is %s); take it whole, as an entry of "+
-			"data", render.Names(doc.root))
+		return errors.New("extract needs a JSON or YAML object, whose keys become keys, and this secret's value is a list or a single value; " +
+			"take it whole, as an entry of data")
 	case len(object) > maxKeys:
 		return fmt.Errorf("extract finds %d keys in it; at most %d are allowed", len(object), maxKeys)
 	}
@@ -243,6 +246,10 @@ func (r *renderer) extract(process *v1alpha1.DataProcess) error {
 		return err
 	}
 	for _, field := range fields {
+		if doc.line && keyProblem(field.name) != "" {
+			return errors.New("extract finds a key that Kubernetes does not allow, in a value that is no JSON but one line of text; take it " +
+				"whole, as an entry of data")
+		}
 		if err := r.put(field.name, field.value); err != nil {
 			return fmt.Errorf("%w; replaceRule renames keys, for example source: '[^-._a-zA-Z0-9]', target: _", err)
 		}
@@ -328,11 +335,14 @@ func join(errs []error) error {
 	return errors.New(strings.Join(texts, "; "))
 }
 
-// excerpt quotes a name, or the beginning of one that is too long to be read.
-func excerpt(name string) string {
-	const most = 64
-	if len(name) > most {
-		name = strings.ToValidUTF8(name[:most], "") + "…"
+// excerpt quotes a name.
+func excerpt(name string) string { return fmt.Sprintf("%q", clip(name)) }
+
+// clip leaves the beginning of a text that is too long to be read.
+func clip(text string) string {
+	const most = 80
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "…"
 	}
-	return fmt.Sprintf("%q", name)
+	return text
 }

@@ -22,6 +22,7 @@ import (
 type document struct {
 	root any
 	yaml bool // it is YAML, and no JSON
+	line bool // it is one line of YAML: a password with a colon in it is one, too, so that its key is in no error
 }
 
 // maxYAML bounds a document in YAML, in bytes: the parser takes up to two hundred times as much memory. KMS itself allows fewer.
@@ -33,14 +34,14 @@ func read(secret kms.Secret) (document, error) {
 		return document{}, errors.New("needs a text, and this secret is binary; take it whole, as an entry of data without jmesPath")
 	}
 	if root, err := render.Decode(secret.Data); err == nil {
-		return document{root, false}, nil
+		return document{root: root}, nil
 	}
 	root, err := readYAML(secret.Data)
 	if err != nil {
 		return document{}, fmt.Errorf("needs JSON or YAML, and this secret's value is not JSON, and as YAML it %w; take it whole, as an entry "+
 			"of data without jmesPath", err)
 	}
-	return document{root, true}, nil
+	return document{root, true, !bytes.Contains(bytes.TrimSpace(secret.Data), []byte("\n"))}, nil
 }
 
 func readYAML(text []byte) (any, error) {
@@ -51,7 +52,7 @@ func readYAML(text []byte) (any, error) {
 	if yaml.Unmarshal(text, &root) != nil { // the parser's error may quote the text
 		return nil, errors.New("cannot be parsed")
 	}
-	w := yamlWalk{left: maxYAML}
+	w := yamlWalk{left: 1000 + 4*len(text)}
 	return w.value(&root)
 }
 

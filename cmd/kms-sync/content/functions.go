@@ -24,10 +24,11 @@ var refusals = []struct{ names, reason string }{
 	{"getHostByName", "the result would be the network's; write the host's name"},
 	{"now date date_in_zone date_modify dateInZone dateModify htmlDate htmlDateInZone ago must_date_modify mustDateModify mustToDate toDate " +
 		"unixEpoch", "a Secret is made of secrets and not of the time, which would change it at each refresh"},
-	{"bcrypt htpasswd encryptAES", "it makes another text of the same value at each refresh, and what watches the Secret would restart; store its " +
-		"result in KMS"},
+	{"bcrypt htpasswd encryptAES", "it makes another text of the same value at each refresh, and what watches the Secret would restart; " +
+		"store its result in KMS"},
 	{"rand* shuffle uuidv4 gen*", "it makes another value at each refresh; make the value once and store it in KMS"},
 	{"derivePassword", "a call takes 32 MB of memory; store its result in KMS"},
+	{"buildCustomCert", "it is for the functions that make certificates, which are not available either"},
 	{"call", "there is nothing to call"},
 }
 
@@ -63,16 +64,30 @@ func (e *engine) table() template.FuncMap {
 		// Those of text/template that make texts.
 		"print": fmt.Sprint, "printf": fmt.Sprintf, "println": fmt.Sprintln,
 		"html": template.HTMLEscaper, "js": template.JSEscaper, "urlquery": template.URLQueryEscaper,
-		printCall: e.print, itemsCall: same, weighCall: same,
+		printCall: e.print, itemsCall: ranged, weighCall: same,
 	})
 	for name, function := range table {
 		table[name] = e.counted(name, function)
 	}
-	table[tickCall] = func(nodes int) (string, error) { return "", e.spend(8 * nodes) }
+	table[tickCall] = func(nodes int) (string, error) { return "", e.spend(stepsOfNode * nodes) }
 	return table
 }
 
+// stepsOfNode is the work of evaluating a node: a microsecond, in which a function handles so many bytes.
+const stepsOfNode = 32
+
 func same(v any) any { return v }
+
+// ranged is put after what is ranged over. The library's own error would have the value in it.
+func ranged(v any) (any, error) {
+	switch reflect.ValueOf(v).Kind() {
+	case reflect.String:
+		return nil, problem("range needs a list, an object or a number, and this is a text; toLines and splitList make lists of texts")
+	case reflect.Bool, reflect.Float64:
+		return nil, problem("range needs a list, an object or a number of times")
+	}
+	return v, nil
+}
 
 // print is put after each action that prints.
 func (e *engine) print(v any) (string, error) {
@@ -108,7 +123,7 @@ func (e *engine) counted(name string, function any) any {
 		}
 		defer func() {
 			if recover() != nil {
-				results = failed("function cannot be applied to these values")
+				results = failed("it cannot be applied to these values")
 			}
 		}()
 		if p := e.afford(name, flat(arguments, t.IsVariadic())); p != "" {
@@ -124,7 +139,7 @@ func (e *engine) counted(name string, function any) any {
 			if err, _ := results[1].Interface().(error); errors.As(err, &ours) {
 				return failed(ours)
 			}
-			return failed("function cannot be applied to these values")
+			return failed("it cannot be applied to these values")
 		}
 		if p := e.weigh(results[0], 1); p != "" {
 			return failed(p)
@@ -202,7 +217,7 @@ var factors = map[string]int{
 	"split": 32, "splitList": 16, "splitn": 16, "toLines": 16, "parseKeyValue": 32, "fromJson": 32, "mustFromJson": 32, "jsonPath": 32,
 	"mergeJson": 64, "toPrettyJson": 64, "mustToPrettyJson": 64, "deepCopy": 32, "mustDeepCopy": 32, "merge": 32, "mustMerge": 32,
 	"mergeOverwrite": 32, "mustMergeOverwrite": 32, "toStrings": 4, "chunk": 4, "mustChunk": 4, "regexFindAll": 16, "mustRegexFindAll": 16,
-	"regexSplit": 16, "mustRegexSplit": 16, "buildCustomCert": 64, "decryptAES": 4, "html": 6, "js": 6, "urlquery": 4, "urlParse": 8,
+	"regexSplit": 16, "mustRegexSplit": 16, "decryptAES": 4, "html": 6, "js": 6, "urlquery": 4, "urlParse": 8,
 	"regexQuoteMeta": 2, "sortAlpha": 16, "camelcase": 4, "snakecase": 8, "kebabcase": 8, "wrap": 4, "semver": 64, "semverCompare": 64,
 }
 
@@ -245,13 +260,15 @@ func result(name string, arguments []reflect.Value) (float64, problem) {
 		return a[2] * (1 + a[1]), ""
 	case name == "join" && len(a) == 2:
 		return a[0] * items(arguments[1]), ""
-	case strings.HasPrefix(strings.TrimPrefix(name, "mustR"), "egex") || strings.HasPrefix(name, "regex"):
+	case strings.HasPrefix(name, "regex") || strings.HasPrefix(name, "mustRegex"):
 		return search(name, arguments, a)
 	case name == "printf":
 		return format(arguments)
 	case name == "uniq" || name == "mustUniq":
 		n := items(arguments[0])
-		return n * n, ""
+		return 4 * n * n, ""
+	case slices.Contains([]string{"addf", "subf", "mulf", "divf"}, name):
+		return 256 * float64(len(a)*len(a)), "" // digits of a decimal, which each argument makes longer
 	case name == "without" || name == "mustWithout":
 		return items(arguments[0]) * float64(len(a)), ""
 	}
@@ -364,7 +381,8 @@ func (e *engine) jsonPath(text, path string) (string, error) {
 			}
 		}
 		if !ok {
-			return e.or("", problem(fmt.Sprintf("jsonPath: %s of %s does not exist; there it has %s", excerpt(part), excerpt(path), render.Names(value))))
+			return e.or("", problem(fmt.Sprintf("jsonPath: %s of %s does not exist; there it has %s", excerpt(part), excerpt(path),
+				render.Names(value))))
 		}
 		value = next
 	}

@@ -26,17 +26,16 @@ const (
 const reserved = "kms.alibabacloud.com/"
 
 // template puts the templates' results into the Secret.
-func (r *renderer) template(result *Result) error {
+func (r *renderer) template(result *Result) {
 	t := r.es.Spec.Target.Template
 	if t == nil {
-		return nil
+		return
 	}
 	e := newEngine(r.compat)
 	dot := make(map[string]any, len(r.data))
 	for key, value := range r.data {
 		dot[key] = string(value)
 	}
-	var errs []error
 	made := func(texts map[string]string, field string, check func(key, value string) error) map[string]string {
 		results := map[string]string{}
 		for _, key := range slices.Sorted(maps.Keys(texts)) {
@@ -47,7 +46,7 @@ func (r *renderer) template(result *Result) error {
 			if err == nil {
 				results[key] = text
 			} else if !r.compat.FailedTemplates {
-				errs = append(errs, fmt.Errorf("target.template.%s[%s]: %w", field, excerpt(key), err))
+				r.errs = append(r.errs, EntryError{Err: fmt.Errorf("target.template.%s[%s]: %w", field, excerpt(key), err)})
 			}
 		}
 		return results
@@ -55,16 +54,12 @@ func (r *renderer) template(result *Result) error {
 	data := made(t.Data, "data", func(key, _ string) error { return named(keyProblem(key)) })
 	result.Labels = made(t.Metadata.Labels, "metadata.labels", labelProblem)
 	result.Annotations = made(t.Metadata.Annotations, "metadata.annotations", annotationProblem)
-	if len(errs) > 0 {
-		return join(errs)
-	}
 	if len(t.Data) > 0 && t.MergePolicy != mergePolicyMerge {
 		result.Data = map[string][]byte{}
 	}
 	for key, text := range data {
 		result.Data[key] = []byte(text)
 	}
-	return nil
 }
 
 // The merge policies.
@@ -238,6 +233,7 @@ func parseError(err error) error {
 var (
 	executing = regexp.MustCompile(`(?s)^template: template:(\d+):\d+: executing ".*?" at <(.*?)>: (.*)$`)
 	noEntry   = regexp.MustCompile(`^map has no entry for key (".*")$`)
+	weighed   = regexp.MustCompile(`\(` + weighCall + ` ([^()]*)\)`)
 	calling   = regexp.MustCompile(`(?s)^error calling (\w+): `)
 )
 
@@ -256,10 +252,10 @@ func explain(err error, dot map[string]any) error {
 	case m == nil:
 		return problem("the template cannot be carried out")
 	}
-	source := strings.ReplaceAll(m[2], " | "+printCall, "")
-	at := fmt.Sprintf("line %s: %s", m[1], source)
-	if source == "" || strings.HasPrefix(source, internalCalls) {
-		at = "line " + m[1]
+	at := "line " + m[1]
+	source := weighed.ReplaceAllString(strings.ReplaceAll(m[2], " | "+printCall, ""), "$1")
+	if source != "" && !strings.Contains(source, internalCalls) {
+		at += ": " + clip(source)
 	}
 	reason := m[3]
 	absent, called := noEntry.FindStringSubmatch(reason), calling.FindStringSubmatch(reason)
@@ -267,8 +263,8 @@ func explain(err error, dot map[string]any) error {
 	case known:
 		return fmt.Errorf("%s: %w", at, ours)
 	case absent != nil:
-		return fmt.Errorf(`%s: key %s does not exist; what was read has %s; for one that may be absent: {{ get . %s | default "…" }}`, at,
-			absent[1], render.Names(dot), absent[1])
+		return fmt.Errorf(`%s: key %s does not exist; the keys that were read are %s; for one that may be absent: {{ get . %s | default "…" }}`,
+			at, absent[1], render.Names(dot), absent[1])
 	case called != nil:
 		return fmt.Errorf("%s: function %s cannot be applied to these values", at, called[1])
 	case slices.ContainsFunc(harmless, func(p string) bool { return strings.HasPrefix(reason, p) }):

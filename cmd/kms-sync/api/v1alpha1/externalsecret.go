@@ -155,7 +155,7 @@ type Target struct {
 	Template *Template `json:"template,omitempty"`
 }
 
-// CreationPolicy says to whom a Secret belongs.
+// CreationPolicy says which object a Secret belongs to.
 type CreationPolicy string
 
 // The creation policies.

@@ -173,7 +173,7 @@ type ClientKeyAuth struct {
 	// CA is the instance's certification authority, PEM in base64.
 	// +optional
 	CA string `json:"ca,omitempty"`
-	// IgnoreSSL is refused when it is true: the answer to an unverified connection may be anybody's.
+	// IgnoreSSL is refused when it is true: an unverified answer may come from any host in between.
 	// +optional
 	IgnoreSSL bool `json:"ignoreSSL,omitempty"`
 }

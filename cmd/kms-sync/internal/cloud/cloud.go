@@ -176,6 +176,11 @@ func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority
 	return got.copy()
 }
 
+// Explain says what failed, why, and what to change, for an error of Read.
+func Explain(a store.Asker, err error) string {
+	return failure.Adviser{Role: a.Who.String(), Host: a.Endpoint, Sync: true}.Explain(err)
+}
+
 func (a answer) copy() (kms.Secret, error) {
 	s := a.secret
 	s.Data = bytes.Clone(s.Data)

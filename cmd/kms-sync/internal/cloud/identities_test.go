@@ -25,6 +25,7 @@ import (
 // for it and their names.
 func TestIdentities(t *testing.T) {
 	const remote = "acs:ram::999:role/remote"
+	w := start(t)
 	for name, c := range map[string]struct {
 		of         *v1alpha1.KMS // of the SecretStore
 		cluster    *v1alpha1.KMS // of the ClusterSecretStore
@@ -105,13 +106,13 @@ func TestIdentities(t *testing.T) {
 			default:
 				ref = v1alpha1.SecretStoreRef{}
 			}
-			w := start(t, func(s *store.Settings) {
+			r := w.cluster(t, func(s *store.Settings) {
 				served(s)
 				s.Getenv = environment(c.env...)
 			}, objects...)
 			es := object("shop", "db")
 			es.Annotations[v1alpha1.AnnotationServiceAccount] = c.annotation
-			r, calls := w.resolver(t), cloud.New(cloud.Settings{KMS: w.kms})
+			calls := cloud.New(cloud.Settings{KMS: w.kms})
 			for range 3 { // from memory, but for the first
 				a, got, err := read(t.Context(), r, calls, es, ref)
 				if want := cmp.Or(c.value, "sentinel-value"); err != nil || string(got.Data) != want {
@@ -136,8 +137,8 @@ func TestIdentities(t *testing.T) {
 
 // TestClientKey: dedicatedKMSAuth, and what is refused of it.
 func TestClientKey(t *testing.T) {
-	w := start(t, nil)
-	r, calls := w.resolver(t), cloud.New(cloud.Settings{KMS: w.kms})
+	w := start(t)
+	r, calls := w.cluster(t, nil), cloud.New(cloud.Settings{KMS: w.kms})
 	for name, c := range map[string]struct {
 		change func(*v1alpha1.ClientKeyAuth)
 		says   string // empty: it reads
@@ -174,12 +175,12 @@ func TestClientKey(t *testing.T) {
 
 // TestAccessKeyChanges: an access key is read live, so that a new one counts, and a deleted one does too.
 func TestAccessKeyChanges(t *testing.T) {
-	w := start(t, nil, secretStore("shop", "kms", keyed(v1alpha1.Auth{}, "")), secret("shop", "later", nil))
+	w := start(t)
+	r, calls := w.cluster(t, nil, secretStore("shop", "kms", keyed(v1alpha1.Auth{}, ""))), cloud.New(cloud.Settings{KMS: w.kms})
 	var held client.Object = secret("shop", "key", map[string]string{"id": "LTAI5wrong", "secret": "wrong"})
 	if err := w.objects.Update(t.Context(), held); err != nil {
 		t.Fatal(err)
 	}
-	r, calls := w.resolver(t), cloud.New(cloud.Settings{KMS: w.kms})
 	es, ref := object("shop", "db"), v1alpha1.SecretStoreRef{Name: "kms"}
 	_, _, err := read(t.Context(), r, calls, es, ref)
 	var refusal *kms.Error
@@ -203,9 +204,10 @@ func TestAccessKeyChanges(t *testing.T) {
 
 // TestOneIdentitysTroubleIsItsOwn: a role that is revoked, an identity that is throttled, a session that ended.
 func TestOneIdentitysTroubleIsItsOwn(t *testing.T) {
-	w := start(t, served, secretStore("shop", "web", as(v1alpha1.Auth{ServiceAccountRef: web("")})),
+	w := start(t)
+	r := w.cluster(t, served, secretStore("shop", "web", as(v1alpha1.Auth{ServiceAccountRef: web("")})),
 		secretStore("shop", "sync", as(v1alpha1.Auth{RAMRoleARN: role("sync")})))
-	r, calls := w.resolver(t), cloud.New(cloud.Settings{KMS: w.kms})
+	calls := cloud.New(cloud.Settings{KMS: w.kms})
 	try := func(ctx context.Context, name string) error {
 		a, err := r.Resolve(ctx, object("shop", "db"), store.Entry{Key: "app/db", Store: v1alpha1.SecretStoreRef{Name: name}})
 		if err != nil {
@@ -235,9 +237,10 @@ func TestOneIdentitysTroubleIsItsOwn(t *testing.T) {
 
 // TestPausesHonourRetryAfter: a throttled identity rests as long as KMS asks; another one does not.
 func TestPausesHonourRetryAfter(t *testing.T) {
-	w := start(t, served, secretStore("shop", "web", as(v1alpha1.Auth{ServiceAccountRef: web("")})),
+	w := start(t)
+	r := w.cluster(t, served, secretStore("shop", "web", as(v1alpha1.Auth{ServiceAccountRef: web("")})),
 		secretStore("shop", "sync", as(v1alpha1.Auth{RAMRoleARN: role("sync")})))
-	r, calls := w.resolver(t), cloud.New(cloud.Settings{KMS: w.kms})
+	calls := cloud.New(cloud.Settings{KMS: w.kms})
 	if _, err := w.AddFault(emulator.Fault{
 		Action: "GetSecretValue", Count: 1, Code: "Rejected.Throttling", RetryAfter: emulator.Duration(2 * time.Minute),
 	}); err != nil {

@@ -74,7 +74,7 @@ type world struct {
 
 // start has the roles web of ServiceAccount shop/web, named of shop/named, sync of kms-sync's own, keyed of the access key, remote in
 // another account for web and keyed, and node. All may read app/db.
-func start(t *testing.T, change func(*store.Settings), objects ...client.Object) *world {
+func start(t *testing.T) *world {
 	t.Helper()
 	issuer := emulatortest.NewIssuer(t, emulatortest.IssuerURL)
 	config := emulatortest.Config(issuer)
@@ -106,6 +106,27 @@ func start(t *testing.T, change func(*store.Settings), objects ...client.Object)
 	roots := x509.NewCertPool()
 	roots.AddCert(front.Certificate())
 
+	w.kms = kms.Config{Endpoint: w.addr, Roots: roots}
+	w.settings = store.Settings{
+		STS: identity.STS{Endpoint: w.addr, Roots: roots}, KMS: w.kms, Getenv: func(string) string { return "" },
+		TokenFile: issuer.TokenFile(t, ours), Metadata: identity.NodeRole{Proxy: w.StartMetadata(t)},
+		Token: func(_ context.Context, namespace, name string) (string, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.tokens = append(w.tokens, namespace+"/"+name)
+			return issuer.Token(t, "system:serviceaccount:"+namespace+":"+name), nil
+		},
+	}
+	return w
+}
+
+// cluster returns a Resolver of a cluster with these objects, and forgets what was asked before.
+func (w *world) cluster(t *testing.T, change func(*store.Settings), objects ...client.Object) *store.Resolver {
+	t.Helper()
+	w.mu.Lock()
+	w.sessions, w.tokens = nil, nil
+	w.mu.Unlock()
+	w.ResetCalls()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -126,26 +147,20 @@ func start(t *testing.T, change func(*store.Settings), objects ...client.Object)
 		secret("shop", "client-key", map[string]string{"key": string(w.key.JSON), "password": w.key.Password + "\n"}),
 	}, objects...)...).Build()
 
-	policy := store.Config{Config: clusterconfig.Config{AccountID: emulatortest.Account, OIDCProviderARN: emulatortest.ProviderARN}}
-	policy.Allow = clusterconfig.Allow{
+	s := w.settings
+	s.Cached, s.Live = w.objects, w.objects
+	s.Config = store.Config{Config: clusterconfig.Config{AccountID: emulatortest.Account, OIDCProviderARN: emulatortest.ProviderARN}}
+	s.Config.Allow = clusterconfig.Allow{
 		Roles: []string{"acs:ram::*:role/*"}, Secrets: []string{"*"}, Endpoints: []string{"*.cryptoservice.kms.aliyuncs.com", w.instance},
 	}
-	w.kms = kms.Config{Endpoint: w.addr, Roots: roots}
-	w.settings = store.Settings{
-		Config: policy, Cached: w.objects, Live: w.objects,
-		Token: func(_ context.Context, namespace, name string) (string, error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.tokens = append(w.tokens, namespace+"/"+name)
-			return issuer.Token(t, "system:serviceaccount:"+namespace+":"+name), nil
-		},
-		STS: identity.STS{Endpoint: w.addr, Roots: roots}, KMS: w.kms, Getenv: func(string) string { return "" },
-		TokenFile: issuer.TokenFile(t, ours), Metadata: identity.NodeRole{Proxy: w.StartMetadata(t)},
-	}
 	if change != nil {
-		change(&w.settings)
+		change(&s)
 	}
-	return w
+	r, err := store.New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // serve notes which sessions are asked for.
@@ -169,15 +184,6 @@ func (w *world) asked() (list []string) {
 		list = append(list, name+" "+form.Get("RoleSessionName")+" "+form.Get("DurationSeconds"))
 	}
 	return list
-}
-
-func (w *world) resolver(t *testing.T) *store.Resolver {
-	t.Helper()
-	r, err := store.New(w.settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
 }
 
 // read reads app/db for an ExternalSecret, once more whenever it is to wait.

@@ -59,7 +59,8 @@ func (q *query) environment() (Asker, error) {
 	case id != "" && secret != "":
 		key = &accessKey{read: func(context.Context) (string, string, error) { return id, secret, nil }}
 	case id+secret != "":
-		return Asker{}, refuse(NotReady, "kms-sync's environment has only one of %s and %s; the administrator must set both", envKeyID, envKeySecret)
+		return Asker{}, refuse(NotReady, "kms-sync's environment has only one of %s and %s; the administrator must set both", envKeyID,
+			envKeySecret)
 	}
 	if !q.policy.serves(q.in) {
 		return Asker{}, q.notServed("the object names no ServiceAccount by the annotation " + v1alpha1.AnnotationServiceAccount +
@@ -136,7 +137,8 @@ func sessionDuration(text string) (time.Duration, error) {
 	}
 	seconds, err := strconv.Atoi(text)
 	if err != nil || seconds < 900 || seconds > 43200 {
-		return 0, refuse(NotReady, "roleSessionExpiration is %q; write seconds, 900 to 43200, and no more than the role's MaxSessionDuration", text)
+		return 0, refuse(NotReady, "roleSessionExpiration is %q; write seconds, 900 to 43200, and no more than the role's MaxSessionDuration",
+			text)
 	}
 	return time.Duration(seconds) * time.Second, nil
 }
@@ -152,11 +154,11 @@ func (q *query) referenced(
 	in := cmp.Or(ref.Namespace, o.namespace, q.in.name)
 	switch {
 	case o.namespace != "" && in != o.namespace:
-		return Asker{}, refuse(Forbidden, "serviceAccountRef names a ServiceAccount of namespace %s, and a SecretStore may only name those of its "+
-			"own; remove namespace", in)
+		return Asker{}, refuse(Forbidden, "serviceAccountRef names a ServiceAccount of namespace %s, and a SecretStore may only name those of "+
+			"its own; remove namespace", in)
 	case o.namespace == "" && in != q.in.name && !config.AnyMatches(q.Config.ClusterServiceAccounts, in+"/"+ref.Name):
-		return Asker{}, refuse(Forbidden, "the administrator of this cluster does not list ServiceAccount %s/%s in clusterServiceAccounts; remove "+
-			"serviceAccountRef.namespace, so that each namespace has a ServiceAccount %s of its own", in, ref.Name, ref.Name)
+		return Asker{}, refuse(Forbidden, "the administrator of this cluster does not list ServiceAccount %s/%s in clusterServiceAccounts; "+
+			"remove serviceAccountRef.namespace, so that each namespace has a ServiceAccount %s of its own", in, ref.Name, ref.Name)
 	}
 	a, err := q.serviceAccount(ctx, in, ref.Name, auth, duration)
 	return a, at("serviceAccountRef", err)
@@ -212,7 +214,8 @@ func (q *query) roleOf(ctx context.Context, key types.NamespacedName) (role stri
 // provider returns the OIDC provider.
 func (q *query) provider(auth *v1alpha1.Auth) (string, error) {
 	arn := cmp.Or(auth.OIDCProviderARN, q.Config.OIDCProviderARN)
-	if account, name, ok := strings.Cut(strings.TrimPrefix(arn, "acs:ram::"), ":oidc-provider/"); !ok || !config.IsAccount(account) || name == "" {
+	account, name, ok := strings.Cut(strings.TrimPrefix(arn, "acs:ram::"), ":oidc-provider/")
+	if !ok || !config.IsAccount(account) || name == "" {
 		return "", refuse(NotReady, "oidcProviderARN is %q; write acs:ram::<account>:oidc-provider/ack-rrsa-<cluster ID>, or have the "+
 			"administrator configure accountID and clusterID", arn)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -15,8 +16,9 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
 
-// Config is what the administrator allows: the webhook's configuration without agent, and what only kms-sync has. Allow, for a
-// namespace too, has the roles, secrets and endpoints; podRoles, regions and identities mean nothing here.
+// Config is what the administrator allows: the fields of the webhook's configuration that are not about pods, and what only kms-sync
+// has. In allow, for all and for some namespaces, these are roles, secrets and endpoints; the default of endpoints is Alibaba Cloud's
+// hosts of KMS.
 type Config struct {
 	clusterconfig.Config `yaml:",inline"`
 	// ControllerNamespaces are those that the controller's own identities serve: its ServiceAccount's role, the access key in its
@@ -51,7 +53,7 @@ type Namespaces struct {
 // The hosts that ack-secret-manager takes as kmsEndpoint.
 var gateways = []string{"kms.*.aliyuncs.com", "kms-vpc.*.aliyuncs.com", "*.cryptoservice.kms.aliyuncs.com"}
 
-// Read decodes and checks a YAML configuration, and fills in its defaults.
+// Read decodes and checks a YAML configuration, and fills in its defaults. CA files are not read.
 func Read(document []byte) (Config, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(document))
 	dec.KnownFields(true)
@@ -59,8 +61,8 @@ func Read(document []byte) (Config, error) {
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 		return Config{}, fmt.Errorf("the configuration of kms-sync: %w", config.YAMLError(err, nil))
 	}
-	if c.Agent.Image != "" {
-		return Config{}, errors.New("agent.image is the webhook's; remove agent from the configuration of kms-sync")
+	if err := c.aboutPods(); err != nil {
+		return Config{}, err
 	}
 	if c.Allow.Endpoints == nil {
 		c.Allow.Endpoints = gateways
@@ -71,6 +73,37 @@ func Read(document []byte) (Config, error) {
 	}
 	_, err := c.compile()
 	return c, err
+}
+
+// aboutPods returns an error for each field that only the webhook has.
+func (c Config) aboutPods() error {
+	var m config.Mistakes
+	check := func(where string, allow clusterconfig.Allow, agent clusterconfig.AgentDefaults) {
+		for _, f := range []struct {
+			name string
+			set  bool
+		}{
+			{"agent", !reflect.ValueOf(agent).IsZero()}, {"allow.podRoles", allow.PodRoles != nil},
+			{"allow.regions", allow.Regions != nil}, {"allow.identities", allow.Identities != nil},
+		} {
+			if f.set {
+				m.Add(where+f.name, "is about pods; remove it from the configuration of kms-sync")
+			}
+		}
+	}
+	check("", c.Allow, c.Agent)
+	for i, n := range c.Namespaces {
+		check(fmt.Sprintf("namespaces[%d].", i), n.Allow, n.Agent)
+	}
+	for _, g := range []struct {
+		name string
+		clusterconfig.Gateway
+	}{{"kms", c.KMS}, {"sts", c.STS.Gateway}} {
+		if g.CAConfigMap != (clusterconfig.ConfigMapKey{}) {
+			m.Add(g.name+".caConfigMap", "is in the namespaces of pods; mount the ConfigMap in kms-sync and write its path into %s.caFile", g.name)
+		}
+	}
+	return m.Err()
 }
 
 // policy is a Config with its selectors parsed.

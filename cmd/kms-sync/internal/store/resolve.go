@@ -118,7 +118,8 @@ func metadata(ctx context.Context, from client.Reader, kind string, key types.Na
 func (q *query) place(a *Asker, endpoint string) error {
 	if a.Who.Kind == ClientKey {
 		if endpoint != "" && endpoint != a.Endpoint {
-			return refuse(Invalid, "kmsEndpoint is %s, and the client key of %s is good for %s alone; remove kmsEndpoint", endpoint, a.Store, a.Endpoint)
+			return refuse(Invalid, "kmsEndpoint is %s, and the client key of %s is good for %s alone; remove kmsEndpoint", endpoint, a.Store,
+				a.Endpoint)
 		}
 		endpoint = a.Endpoint
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
@@ -106,7 +107,10 @@ func (q *query) clientKey(auth *v1alpha1.ClientKeyAuth, o origin) (Asker, error)
 	if err != nil {
 		return Asker{}, err
 	}
-	who := Who{Kind: ClientKey, Secrets: key.String() + ", " + password.String(), Instance: host + " " + auth.CA}
+	who := Who{
+		Kind: ClientKey, Secrets: key.String() + ", " + password.String(),
+		Instance: fmt.Sprintf("%s %x", host, sha256.Sum256([]byte(auth.CA))),
+	}
 	read := remembered(func() ([]byte, []byte, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 		defer cancel()

@@ -49,7 +49,7 @@ type Who struct {
 	// Session and RemoteSession are the names that the store gives sessions; empty: see Asker.
 	Session, RemoteSession string
 	Duration               time.Duration // of the first session; 0: an hour
-	Instance               string        // host, certification authority of a client key's instance
+	Instance               string        // of a client key: its host, and a hash of its certification authority
 }
 
 // String describes the identity in words.

@@ -27,7 +27,7 @@ func explained(key string, err error) problem {
 	if !errors.As(err, &by) {
 		return p
 	}
-	adviser := failure.Adviser{Role: by.asker.Who.String(), Host: by.asker.Endpoint}
+	adviser := failure.Adviser{Role: by.asker.Who.String(), Host: by.asker.Endpoint, Sync: true}
 	if cause, cure := adviser.Advise(by.err); cause != "" {
 		p.message += "; why: " + cause + "; fix: " + cure
 	}

@@ -60,11 +60,11 @@ func (s *secrets) Reconcile(ctx context.Context, req reconcile.Request) (reconci
 	if err := s.client.Get(ctx, req.NamespacedName, &es); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
+	if !es.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, s.release(ctx, &es) // in a namespace that is left out now, too: its finalizer is ours
+	}
 	if s.excludes(es.Namespace) {
 		return reconcile.Result{}, nil
-	}
-	if !es.DeletionTimestamp.IsZero() {
-		return reconcile.Result{}, s.release(ctx, &es)
 	}
 	if before := es.DeepCopy(); controllerutil.AddFinalizer(&es, v1alpha1.Finalizer) {
 		if err := s.client.Patch(ctx, &es, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
@@ -176,7 +176,7 @@ func (r *round) later(due when.Due) reconcile.Result {
 	return reconcile.Result{RequeueAfter: max(due.At.Sub(r.now), time.Millisecond), Priority: new(handler.LowPriority)}
 }
 
-// resolve finds out who reads each secret. Refusals become failures; the error is an outage of the API server.
+// resolve finds out who reads each secret. Refusals become problems; the error is an outage of the API server.
 func (r *round) resolve(ctx context.Context) error {
 	r.askers = map[content.Ref]store.Asker{}
 	for _, ref := range content.Refs(r.es) {
@@ -238,6 +238,9 @@ func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result,
 	case errors.As(err, &refused):
 		r.fail("", refused.Reason, refused.Message)
 		return r.retry(ctx, values)
+	case err != nil && ctx.Err() == nil:
+		r.fail("", reasonWrite, err.Error())
+		return r.retry(ctx, values)
 	case err != nil:
 		return reconcile.Result{}, err
 	}
@@ -247,7 +250,7 @@ func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result,
 // A value is what KMS answered for a Ref.
 type value struct {
 	secret kms.Secret
-	err    error // explained: it says the cause and the cure
+	err    error // an *askerError
 }
 
 // parallel is how many secrets of one object are read at a time.
@@ -269,7 +272,7 @@ func (r *round) read(ctx context.Context, why when.Reason) (map[content.Ref]valu
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
-			case errors.As(err, &wait):
+			case errors.As(err, &wait) && wait.Err == nil:
 				if waits == nil || wait.After > waits.After {
 					waits = wait
 				}
@@ -298,9 +301,14 @@ func (r *round) maxAge(why when.Reason) time.Duration {
 		return max(r.every(), r.PollingInterval)
 	case when.Interval, when.New:
 		return r.every() * 17 / 20 // two refreshes of one object are nine tenths of it apart, or more
+	case when.Requested:
+		return 0
 	}
-	return 0
+	return justNow
 }
+
+// justNow is the age of what is as good as read now, where a store of a thousand objects changed, or an outage ended for them.
+const justNow = 10 * time.Second
 
 func priority(why when.Reason) cloud.Priority {
 	switch why {
@@ -344,7 +352,7 @@ func (r *round) gone(ctx context.Context, values map[content.Ref]value) error {
 	return nil
 }
 
-// fail adds a failure.
+// fail adds a problem.
 func (r *round) fail(key, reason, message string) {
 	r.problems = append(r.problems, problem{key, reason, message})
 }
@@ -385,6 +393,10 @@ func (r *round) retry(ctx context.Context, values map[content.Ref]value) (reconc
 		var hint interface{ RetryAfterHint() time.Duration }
 		if errors.As(v.err, &hint) {
 			asked = max(asked, hint.RetryAfterHint())
+		}
+		var wait *cloud.Wait
+		if errors.As(v.err, &wait) {
+			asked = max(asked, wait.After)
 		}
 	}
 	tried := r.remember(r.es, func(h *history) { h.failures++ })

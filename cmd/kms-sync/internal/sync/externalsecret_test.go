@@ -58,7 +58,8 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w := &world{
 		t: t, now: time.Now(), cloud: emulatortest.StartConfig(t, issuer, config), events: events.NewFakeRecorder(100),
 		kube: fake.NewClientBuilder().WithScheme(known).WithObjects(objects...).WithReturnManagedFields().
-			WithStatusSubresource(&v1alpha1.ExternalSecret{}, &v1alpha1.SecretStore{}, &v1alpha1.ClusterSecretStore{}).Build(),
+			WithStatusSubresource(&v1alpha1.ExternalSecret{}, &v1alpha1.SecretStore{}, &v1alpha1.ClusterSecretStore{}).
+			WithIndex(&v1alpha1.ExternalSecret{}, storeIndex, storesOf).Build(),
 	}
 	w.start()
 	return w
@@ -146,7 +147,7 @@ func object(name string, changes ...func(*v1alpha1.ExternalSecret)) *v1alpha1.Ex
 	return es
 }
 
-// One object from its creation to its end: read once an interval, whoever the controller is, followed and repaired.
+// One object from its creation to its end: read once an interval by whichever controller, followed and repaired.
 func TestLife(t *testing.T) {
 	w := newWorld(t, object("db"))
 	w.put("db", "first")

@@ -9,12 +9,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/target"
 )
 
 // counters are what happens; what is, objects has.
 type counters struct {
 	refreshes *prometheus.CounterVec
 	writes    *prometheus.CounterVec
+	requests  *prometheus.CounterVec
+	waits     *prometheus.HistogramVec
 }
 
 // newCounters registers the counters. Each begins at zero: a series that appears with its first event would hide it from increase().
@@ -26,11 +29,25 @@ func newCounters(registry prometheus.Registerer) *counters {
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kms_sync_secret_writes_total", Help: "Secrets that were written, by what was done.",
 		}, []string{"action"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kms_sync_cloud_requests_total", Help: "Calls of KMS and STS, by the error code that they were answered with.",
+		}, []string{"service", "code"}),
+		waits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "kms_sync_budget_wait_seconds", Help: "How long calls waited for the budget of their service.",
+			Buckets: []float64{.1, .5, 1, 5, 15, 60, 300, 900},
+		}, []string{"service"}),
+	}
+	for _, action := range []target.Action{target.Created, target.Updated, target.Adopted, target.Deleted} {
+		c.writes.WithLabelValues(string(action))
+	}
+	for _, service := range []string{"kms", "sts"} {
+		c.requests.WithLabelValues(service, "")
+		c.waits.WithLabelValues(service)
 	}
 	for _, result := range append([]string{reasonSynced}, urgency...) {
 		c.refreshes.WithLabelValues(result)
 	}
-	registry.MustRegister(c.refreshes, c.writes)
+	registry.MustRegister(c.refreshes, c.writes, c.requests, c.waits)
 	return c
 }
 
@@ -84,5 +101,14 @@ func (o objects) Collect(to chan<- prometheus.Metric) {
 		if es.Status.RefreshTime != nil {
 			gauge(successMetric, float64(es.Status.RefreshTime.Unix()), es)
 		}
+	}
+}
+
+// Describe sends what metrics there are.
+func Describe(to chan<- *prometheus.Desc) {
+	objects{}.Describe(to)
+	c := newCounters(prometheus.NewRegistry())
+	for _, collector := range []prometheus.Collector{c.refreshes, c.writes, c.requests, c.waits} {
+		collector.Describe(to)
 	}
 }

@@ -84,16 +84,19 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	registry := metrics.Registry
+	counted := newCounters(registry)
 	calls := cloud.New(cloud.Settings{
 		KMS: resolver.KMS, SharedPerSecond: o.KMSCallsPerSecond, STSPerMinute: o.STSCallsPerMinute,
+		Count:  func(service, code string) { counted.requests.WithLabelValues(service, code).Inc() },
+		Waited: func(service string, d time.Duration) { counted.waits.WithLabelValues(service).Observe(d.Seconds()) },
 	})
 	registry.MustRegister(objects{mgr.GetClient(), mgr.Elected()})
 	recorder := mgr.GetEventRecorder("kms-sync")
-	if err := index(ctx, mgr); err != nil {
-		return err
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ExternalSecret{}, storeIndex, storesOf); err != nil {
+		return fmt.Errorf("index the stores of ExternalSecrets: %w", err)
 	}
 	err = addSecrets(mgr, o, &secrets{
-		Options: o, client: mgr.GetClient(), resolver: resolver, cloud: calls, events: recorder, counters: newCounters(registry), now: time.Now,
+		Options: o, client: mgr.GetClient(), resolver: resolver, cloud: calls, events: recorder, counters: counted, now: time.Now,
 		writer: &target.Writer{Client: mgr.GetClient(), Live: mgr.GetAPIReader()}, recent: map[types.UID]history{},
 	})
 	if err != nil {
@@ -159,17 +162,16 @@ const storeIndex = "stores"
 
 func storeKey(kind, namespace, name string) string { return kind + "/" + namespace + "/" + name }
 
-func index(ctx context.Context, mgr manager.Manager) error {
-	return mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ExternalSecret{}, storeIndex, func(object client.Object) []string {
-		var keys []string
-		for _, ref := range content.Refs(object.(*v1alpha1.ExternalSecret)) {
-			if ref.Store.Name != "" {
-				keys = append(keys, storeKey(ref.Store.Kind, ref.Store.Namespace, ref.Store.Name))
-			}
+// storesOf returns the keys of the stores that an ExternalSecret names.
+func storesOf(object client.Object) []string {
+	var keys []string
+	for _, ref := range content.Refs(object.(*v1alpha1.ExternalSecret)) {
+		if ref.Store.Name != "" {
+			keys = append(keys, storeKey(ref.Store.Kind, ref.Store.Namespace, ref.Store.Name))
 		}
-		slices.Sort(keys)
-		return slices.Compact(keys)
-	})
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 // addSecrets has an object looked at when it changes, or its Secret, its stores, or a ServiceAccount of a namespace in which it waits for

@@ -22,7 +22,7 @@ const (
 	reasonThrottled   = "Throttled"
 	reasonUnreachable = "Unreachable"
 	reasonContent     = "InvalidContent" // what KMS has cannot become what the object asks for
-	reasonWaiting     = "Waiting"        // for the budget of calls
+	reasonWrite       = "WriteFailed"    // the API server does not take the Secret now
 )
 
 // A problem is why an object is not as its spec asks.

@@ -65,6 +65,7 @@ func (s *stores) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 		return reconcile.Result{}, err
 	case user == nil:
 		ready, reason, message = metav1.ConditionUnknown, reasonUnused, "no ExternalSecret uses the store; who reads depends on its namespace"
+		again = checkSoon
 	default:
 		err = s.check(ctx, object, user)
 		var wait *cloud.Wait

@@ -63,7 +63,8 @@ func New(accounts corev1.ServiceAccountsGetter) *Tokens {
 			return request(ctx, accounts, account)
 		},
 		TTL: life * 4 / 5, Timeout: timeout, Size: most, Weigh: func(token) int { return 0 },
-		Transient: never, Lasting: apierrors.IsNotFound, Stale: func(types.NamespacedName, error) {}, Version: func(t token) string { return t.text },
+		Transient: never, Lasting: apierrors.IsNotFound, Stale: func(types.NamespacedName, error) {},
+		Version: func(t token) string { return t.text },
 	})}
 }
 
