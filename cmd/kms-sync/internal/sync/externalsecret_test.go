@@ -87,7 +87,7 @@ func (w *world) start() {
 	w.secrets = &secrets{
 		Options: Options{PollingInterval: 2 * time.Minute, ClusterStores: true}, client: w.kube, resolver: resolver,
 		cloud: cloud.New(cloud.Settings{KMS: resolver.KMS}), events: w.events, counters: newCounters(prometheus.NewRegistry()),
-		writer: &target.Writer{Client: w.kube, Live: w.kube}, now: func() time.Time { return w.now }, recent: map[types.UID]history{},
+		writer: &target.Writer{Client: w.kube, Cached: w.kube, Live: w.kube}, now: func() time.Time { return w.now }, recent: map[types.UID]history{},
 	}
 }
 

@@ -97,7 +97,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	err = addSecrets(mgr, o, &secrets{
 		Options: o, client: mgr.GetClient(), resolver: resolver, cloud: calls, events: recorder, counters: counted, now: time.Now,
-		writer: &target.Writer{Client: mgr.GetClient(), Live: mgr.GetAPIReader()}, recent: map[types.UID]history{},
+		writer: &target.Writer{Client: mgr.GetClient(), Cached: mgr.GetCache(), Live: mgr.GetAPIReader()}, recent: map[types.UID]history{},
 	})
 	if err != nil {
 		return err

@@ -98,6 +98,7 @@ func Claimants(secret metav1.Object) []client.ObjectKey {
 // claim is what of a Secret is an ExternalSecret's.
 type claim struct {
 	owner    bool     // the Secret itself is
+	listed   bool     // it has a list of keys, maybe an empty one
 	keys     []string // those that were written, there or not
 	adopts   bool     // the marks are to be set
 	original bool     // of ack-secret-manager, which made it
@@ -106,14 +107,15 @@ type claim struct {
 // claimed returns what the annotations of a Secret say.
 func claimed(es *v1alpha1.ExternalSecret, live metav1.Object) claim {
 	c := claim{owner: live.GetAnnotations()[AnnotationOwner] == identity(es)}
-	if keys, ok := strings.CutPrefix(live.GetAnnotations()[keysAnnotation(es)], identity(es)+":"); ok && keys != "" {
+	keys, ok := strings.CutPrefix(live.GetAnnotations()[keysAnnotation(es)], identity(es)+":")
+	if c.listed = ok; keys != "" && ok {
 		c.keys = strings.Split(keys, ",")
 	}
 	return c
 }
 
 // any reports whether something of the Secret is the ExternalSecret's.
-func (c claim) any() bool { return c.owner || len(c.keys) > 0 }
+func (c claim) any() bool { return c.owner || c.listed }
 
 // foreign returns the keys of a Secret that are not the claim's.
 func (c claim) foreign(live *corev1.Secret) []string {
@@ -187,7 +189,7 @@ func (w *Writer) adopt(ctx context.Context, es *v1alpha1.ExternalSecret, live *c
 	owner, claims := live.Annotations[AnnotationOwner]
 	if namespace, name, _ := strings.Cut(owner, "/"); claims && namespace == es.Namespace {
 		var other v1alpha1.ExternalSecret
-		switch err := w.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &other); {
+		switch err := w.Cached.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &other); {
 		case err == nil:
 			return conflict(live.Name, owner)
 		case !apierrors.IsNotFound(err):
@@ -239,7 +241,7 @@ func originals(es *v1alpha1.ExternalSecret, live *corev1.Secret) bool {
 // older refuses a Secret that nobody has yet if an older ExternalSecret wants it too, so that two of them do not take turns.
 func (w *Writer) older(ctx context.Context, es *v1alpha1.ExternalSecret) error {
 	var all v1alpha1.ExternalSecretList
-	if err := w.Client.List(ctx, &all, client.InNamespace(es.Namespace)); err != nil {
+	if err := w.Cached.List(ctx, &all, client.InNamespace(es.Namespace)); err != nil {
 		return fmt.Errorf("list the ExternalSecrets that want the Secret %s: %w", Name(es), err)
 	}
 	for _, other := range all.Items {

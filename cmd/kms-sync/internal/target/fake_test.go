@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	k8stesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -48,7 +47,7 @@ type cluster struct {
 
 func newCluster(t *testing.T, objects ...client.Object) *cluster {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +169,7 @@ func (c *cluster) write(ctx context.Context, in client.WithWatch, verb string, o
 	return err
 }
 
-func (c *cluster) writer() *Writer { return &Writer{Client: c, Live: c} }
+func (c *cluster) writer() *Writer { return &Writer{Client: c, Cached: c, Live: c} }
 
 func (c *cluster) secret(name string) *corev1.Secret {
 	c.t.Helper()
@@ -234,6 +233,16 @@ func (c *cluster) add(name string, change func(*v1alpha1.ExternalSecret)) *v1alp
 		c.t.Fatal(err)
 	}
 	return es
+}
+
+// save writes an object's spec.
+func (c *cluster) save(es *v1alpha1.ExternalSecret) {
+	c.t.Helper()
+	status := es.Status.DeepCopy()
+	if err := c.Update(context.Background(), es); err != nil {
+		c.t.Fatal(err)
+	}
+	es.Status = *status
 }
 
 var age atomic.Int64

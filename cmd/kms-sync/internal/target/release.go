@@ -60,7 +60,7 @@ func (w *Writer) ending(ctx context.Context, namespace string) (bool, error) {
 func (w *Writer) releaseAll(ctx context.Context, es *v1alpha1.ExternalSecret, except string) error {
 	var labelled metav1.PartialObjectMetadataList
 	labelled.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
-	if err := w.Client.List(ctx, &labelled, client.InNamespace(es.Namespace), client.MatchingLabels{LabelSynced: "true"}); err != nil {
+	if err := w.Cached.List(ctx, &labelled, client.InNamespace(es.Namespace), client.MatchingLabels{LabelSynced: "true"}); err != nil {
 		return fmt.Errorf("list the Secrets of the ExternalSecret: %w", err)
 	}
 	names := []string{Name(es), es.Status.SecretName} // the cache may not have the latest
@@ -172,7 +172,7 @@ func (w *Writer) Current(ctx context.Context, es *v1alpha1.ExternalSecret) (Stat
 	key := client.ObjectKey{Namespace: es.Namespace, Name: Name(es)}
 	var m metav1.PartialObjectMetadata
 	m.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	switch err := w.Client.Get(ctx, key, &m); {
+	switch err := w.Cached.Get(ctx, key, &m); {
 	case err == nil && es.Status.SecretName == key.Name && m.ResourceVersion == es.Status.SecretResourceVersion:
 		return State{Exists: true, Intact: claimed(es, &m).any(), ResourceVersion: m.ResourceVersion}, nil
 	case client.IgnoreNotFound(err) != nil:

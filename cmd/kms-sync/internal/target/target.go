@@ -33,8 +33,11 @@ import (
 
 // Writer writes Secrets. Its methods may be called concurrently.
 type Writer struct {
-	// Client writes, and reads ExternalSecrets and the metadata of labelled Secrets, usually from the manager's cache.
+	// Client writes.
 	Client client.Client
+	// Cached reads ExternalSecrets, and the metadata of labelled Secrets: the manager's cache. The manager's client is not, because what it
+	// reads of Secrets it reads from the API server.
+	Cached client.Reader
 	// Live reads Secrets, and the metadata of namespaces and of the custom resource definition, from the API server.
 	Live client.Reader
 
@@ -229,6 +232,14 @@ func (w *Writer) update(ctx context.Context, es *v1alpha1.ExternalSecret, r cont
 	if !c.adopts && stale.none() && wants == immutable && contains(live.Labels, labels) && contains(live.Annotations, annotations) &&
 		includes(live.Data, r.Data) {
 		return w.done(es, r, live, Unchanged)
+	}
+	if len(r.Data) == 0 {
+		// An apply without data gives up the map itself, and empties what others have in it.
+		patch := removal(live, stale.keys, nil, nil).with("replace", annotationPath(keysAnnotation(es)), keysValue(es, nil)).raw()
+		if err := w.Client.Patch(ctx, live, patch, client.FieldOwner(Manager(es))); err != nil {
+			return Outcome{}, err
+		}
+		return w.done(es, r, live, Updated)
 	}
 	entries, err := takeOver(live, es, c.original)
 	if err != nil {
