@@ -253,7 +253,7 @@ func TestMixedStores(t *testing.T) {
 	var all sync.WaitGroup
 	for worker := range 16 {
 		all.Go(func() {
-			for range 50 {
+			for range 30 {
 				i := rand.N(len(stores))
 				var err error
 				var got kms.Secret
