@@ -113,10 +113,11 @@ func (q *query) clientKey(auth *v1alpha1.ClientKeyAuth, o origin) (Asker, error)
 		Kind: ClientKey, Secrets: key.String() + ", " + password.String(),
 		Instance: fmt.Sprintf("%s %x", host, sha256.Sum256([]byte(auth.CA))),
 	}
+	r := q.Resolver // an identity outlives the resolution
 	read := remembered(func() ([]byte, []byte, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 		defer cancel()
-		values, err := q.read(ctx, key, password)
+		values, err := r.read(ctx, key, password)
 		if err != nil {
 			return nil, nil, at(o.where, err)
 		}
