@@ -241,16 +241,17 @@ func originals(es *v1alpha1.ExternalSecret, live *corev1.Secret) bool {
 // older refuses a Secret that nobody has yet if an older ExternalSecret wants it too, so that two of them do not take turns.
 func (w *Writer) older(ctx context.Context, es *v1alpha1.ExternalSecret) error {
 	var all v1alpha1.ExternalSecretList
-	if err := w.Cached.List(ctx, &all, client.InNamespace(es.Namespace)); err != nil {
+	if err := w.Cached.List(ctx, &all, client.InNamespace(es.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list the ExternalSecrets that want the Secret %s: %w", Name(es), err)
 	}
-	for _, other := range all.Items {
-		if other.Name == es.Name || Name(&other) != Name(es) || other.DeletionTimestamp != nil || creation(&other) == v1alpha1.CreateMerge {
+	for i := range all.Items {
+		other := &all.Items[i]
+		if other.Name == es.Name || Name(other) != Name(es) || other.DeletionTimestamp != nil || creation(other) == v1alpha1.CreateMerge {
 			continue
 		}
 		age := other.CreationTimestamp.Compare(es.CreationTimestamp.Time)
 		if age < 0 || age == 0 && other.Name < es.Name {
-			return conflict(Name(es), identity(&other))
+			return conflict(Name(es), identity(other))
 		}
 	}
 	return nil
