@@ -35,7 +35,7 @@ func renderSync(t *testing.T, args ...string) objects {
 // What the chart gives, with the options that add objects, so that a reviewer sees each change of it.
 func TestSyncRendering(t *testing.T) {
 	text, err := helm(t, "template", "kms-sync", syncChart, "--namespace", "kms-sync", "--set", "crds.create=false,rrsa.enable=true",
-		"--set", "command.region=cn-hangzhou,command.aliuid=1234567890123456,command.clusterId=c0ffee,monitoring.serviceMonitor.enabled=true")
+		"--set", "command.region=cn-hangzhou,command.aliuid=1234567890123456,command.clusterId=c0ffee,monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,5 +30,5 @@ func codes() string {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", entry.code, entry.cause, entry.cure)
 		}
 	}
-	return inPod.Replace(b.String()) + "\n"
+	return inPod().Replace(b.String()) + "\n"
 }

@@ -40,8 +40,8 @@ func TestSync(t *testing.T) {
 	served := namespace(t)
 	c.helm(t, "install", "--set", "config.controllerNamespaces[0].names={"+served+"}")
 
-	kept := ""
-	t.Run("ServiceAccount", func(t *testing.T) { kept = c.testServiceAccount(t) })
+	kept := namespace(t)
+	t.Run("ServiceAccount", func(t *testing.T) { testSyncOfServiceAccount(t, kept) })
 	t.Run("types", testSyncTypes)
 	t.Run("restart", c.testRestart)
 	t.Run("authorisations", func(t *testing.T) { c.testAuthorisations(t, served) })
@@ -139,10 +139,8 @@ func externalSecret(ns, name, serviceAccount, spec string) string {
 		name, ns, annotations, block(spec, "  "))
 }
 
-// testServiceAccount follows one object from its creation: rotated, its Secret changed and deleted by others, and another object deleted.
-// It returns the namespace.
-func (c controller) testServiceAccount(t *testing.T) string {
-	ns := namespace(t)
+// testSyncOfServiceAccount follows one object from its creation: rotated, its Secret changed and deleted by others, and another object deleted.
+func testSyncOfServiceAccount(t *testing.T, ns string) {
 	password, gone := secretName("password"), secretName("gone")
 	first, second := "synced-"+rand.Text(), "synced-"+rand.Text()
 	put(t, password, first)
@@ -173,7 +171,6 @@ func (c controller) testServiceAccount(t *testing.T) string {
 	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.conditions[?(@.type=='Ready')].reason}=NotFound", "externalsecret/missing",
 		"--timeout=30s")
 	kubectl(t, "-n", ns, "delete", "externalsecret", "missing", "--timeout=30s")
-	return ns
 }
 
 // testSyncTypes makes the Secrets that things other than pods read.
@@ -256,7 +253,7 @@ func (c controller) testAuthorisations(t *testing.T, served string) {
 	}
 	stranger := namespace(t)
 	for name, args := range ways {
-		c.helm(t, "upgrade", append([]string{"--set", "config.controllerNamespaces[0].names={" + served + "}"}, args...)...)
+		c.helm(t, "upgrade", append([]string{"--set", "replicaCount=1", "--set", "config.controllerNamespaces[0].names={" + served + "}"}, args...)...)
 		secret, want := secretName(name), "synced-"+rand.Text()
 		put(t, secret, want)
 		apply(t, externalSecret(served, name, "", "data:\n- {key: "+secret+", name: x}\n"))

@@ -66,8 +66,8 @@ var differences = []Difference{
 	{
 		Switch: "missingTemplateKeys", on: func(c *Compat) *bool { return &c.MissingTemplateKeys },
 		Field: "target.template",
-		Original: "a key that does not exist is written as `<no value>`; `jsonPath` and `mergeJson` return an empty text or their input when they " +
-			"fail",
+		Original: "a key that does not exist is written as `<no value>`; `jsonPath` and `mergeJson` return an empty text or their input when " +
+			"they fail",
 		Ours: "each is an error, which names the keys there are",
 	},
 	{

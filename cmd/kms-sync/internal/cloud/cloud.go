@@ -36,9 +36,9 @@ const (
 
 // Settings say how a Cloud calls.
 type Settings struct {
-	KMS kms.Config // of all gateways but for Endpoint
+	KMS kms.Config // of all gateways; Endpoint is the default one
 
-	SharedPerSecond   float64 // calls to the shared gateway of a region; 0: 60
+	SharedPerSecond   float64 // calls to the shared gateway of a region, and to the default one; 0: 60
 	InstancePerSecond float64 // calls to each other gateway; 0: 200
 	STSPerMinute      float64 // exchanges; 0: 100
 
@@ -56,7 +56,8 @@ type Gateway interface {
 	CloseIdleConnections()
 }
 
-// Wait says that a call may not be made now.
+// Wait says that a call may not be made now. A caller with several comes back after the shortest of them, since each keeps its turn
+// for some seconds only, and then takes what was read since it first asked: its maxAge is longer by the time that it waited.
 type Wait struct {
 	After time.Duration
 	Why   string
@@ -102,7 +103,7 @@ type answer struct {
 // principal is an identity with its credentials: one of the two.
 type principal struct {
 	source   *identity.Source
-	instance *kms.ClientKeyClient
+	instance store.Instance
 }
 
 // gateway is one of KMS.
@@ -206,11 +207,20 @@ type turn struct {
 
 type turnKey struct{}
 
+// exchange is what waits for the budget of STS: an identity may have two.
+type exchange struct {
+	who      store.Who
+	provider string
+}
+
 func (c *Cloud) credentials(ctx context.Context, a store.Asker, p Priority) (*principal, error) {
 	who, err := c.identities.get(a.Who, func() (*principal, error) {
 		if a.Instance != nil {
 			instance, err := a.Instance()
-			return &principal{instance: instance}, err
+			if err != nil {
+				return nil, err
+			}
+			return &principal{instance: instance}, nil
 		}
 		source, err := a.Open(func(p identity.Provider) identity.Provider { return c.paced(a.Who, p) })
 		return &principal{source: source}, err
@@ -231,7 +241,7 @@ func (c *Cloud) paced(who store.Who, p identity.Provider) identity.Provider {
 			return identity.Credentials{}, err
 		}
 		by, _ := ctx.Value(turnKey{}).(turn)
-		if wait := c.sts.take(id, by.namespace, by.priority); wait > 0 {
+		if wait := c.sts.take(exchange{who, id}, by.namespace, by.priority); wait > 0 {
 			return identity.Credentials{}, &Wait{After: wait, Why: "the budget of calls to STS is used up"}
 		}
 		creds, err := get(ctx)
@@ -284,8 +294,11 @@ var shared = regexp.MustCompile(`^kms(?:-vpc)?\.([a-z0-9-]+)\.aliyuncs\.com$`)
 // budget returns that of a gateway. The two hosts of a region's shared gateway have one.
 func (c *Cloud) budget(host string) *budget {
 	limit := c.settings.InstancePerSecond
-	if m := shared.FindStringSubmatch(host); m != nil {
+	switch m := shared.FindStringSubmatch(host); {
+	case m != nil:
 		host, limit = m[1], c.settings.SharedPerSecond
+	case host == c.settings.KMS.Endpoint: // it stands for the region's
+		limit = c.settings.SharedPerSecond
 	}
 	b, _ := c.budgets.get(host, func() (*budget, error) { //nolint:errcheck // it has none
 		return newBudget(rate.Limit(limit), max(1, int(limit)), func(d time.Duration) { c.settings.Waited("kms", d) }), nil

@@ -249,7 +249,7 @@ func TestMixedStores(t *testing.T) {
 		}
 		stores[i] = ref
 	}
-	calls := cloud.New(cloud.Settings{KMS: w.kms, InstancePerSecond: 1000, STSPerMinute: 400})
+	calls := cloud.New(cloud.Settings{KMS: w.kms, InstancePerSecond: 1000, SharedPerSecond: 1000, STSPerMinute: 400})
 	var all sync.WaitGroup
 	for worker := range 16 {
 		all.Go(func() {

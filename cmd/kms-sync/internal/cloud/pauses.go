@@ -15,6 +15,8 @@ const (
 	// firstPause is the longest pause after the first refusal that asks for fewer calls; each further one doubles it.
 	firstPause   = 5 * time.Second
 	longestPause = 5 * time.Minute
+	// longestRejection is that after sessions and access keys that are not taken, which may be replaced at any time.
+	longestRejection = 30 * time.Second
 	// enough calls in a row without an answer are an outage: the next ones are made after firstOutage, doubled to longestOutage.
 	enough        = 5
 	firstOutage   = time.Second
@@ -47,13 +49,16 @@ func (r *rest) throttled(err error) {
 	rejected := errors.As(err, &refusal) && refusal.Class() == kms.CredentialsRejected
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	asked := min(failure.RetryAfter(err), longestPause)
+	asked, limit := min(failure.RetryAfter(err), longestPause), longestPause
+	if rejected {
+		limit = longestRejection
+	}
 	switch {
 	case err == nil:
 		r.times, r.last = 0, nil
 	case !failure.Throttled(err) && asked == 0 && !rejected, time.Now().Before(r.until): // or one of several that were under way together
 	default:
-		r.until = time.Now().Add(asked + pause.UpTo(pause.Doubled(firstPause, r.times, longestPause)))
+		r.until = time.Now().Add(asked + pause.UpTo(pause.Doubled(firstPause, r.times, limit)))
 		r.times++
 		r.last = err
 	}

@@ -21,24 +21,40 @@ type used[V any] struct {
 	last  time.Time
 }
 
+// get returns what is kept, or what open makes. Of several that are made at the same time for one key, the first is kept for all.
 func (r *recent[K, V]) get(key K, open func() (V, error)) (V, error) {
+	if value, ok := r.find(key); ok {
+		return value, nil
+	}
+	made, err := open()
+	if err != nil {
+		return made, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	if e, ok := r.entries[key]; ok {
+		r.dropped(made)
 		e.last = now
 		return e.value, nil
-	}
-	value, err := open()
-	if err != nil {
-		return value, err
 	}
 	if r.entries == nil {
 		r.entries = map[K]*used[V]{}
 	}
 	r.sweep(now)
-	r.entries[key] = &used[V]{value, now}
-	return value, nil
+	r.entries[key] = &used[V]{made, now}
+	return made, nil
+}
+
+func (r *recent[K, V]) find(key K) (value V, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e, ok := r.entries[key]
+	if ok {
+		e.last = time.Now()
+		value = e.value
+	}
+	return value, ok
 }
 
 // sweep is called with mu held, before one is added.
@@ -65,8 +81,12 @@ func (r *recent[K, V]) sweep(now time.Time) {
 }
 
 func (r *recent[K, V]) forget(key K) {
-	if r.drop != nil {
-		r.drop(r.entries[key].value)
-	}
+	r.dropped(r.entries[key].value)
 	delete(r.entries, key)
+}
+
+func (r *recent[K, V]) dropped(value V) {
+	if r.drop != nil {
+		r.drop(value)
+	}
 }

@@ -281,7 +281,7 @@ func (q *query) accessKey(auth *v1alpha1.Auth, key *accessKey, duration time.Dur
 			}
 			c, err := p.Get(ctx)
 			if who.Role == "" {
-				c.Expires = time.Now().Add(10 * accessKeyLife) // as long as the Secrets cannot be read
+				c.Expires = time.Now().Add(2 * accessKeyLife) // if the Secrets can no longer be read
 			}
 			return c, err
 		}
@@ -300,8 +300,8 @@ func (q *query) nodeRole(auth *v1alpha1.Auth, o origin) (Asker, error) {
 		if o.own {
 			where = "the annotation " + v1alpha1.AnnotationServiceAccount + ", or a store"
 		}
-		return Asker{}, refuse(NotReady, "no identity is configured; name a ServiceAccount of the namespace in %s (the role of kms-sync's node is "+
-			"used only if the administrator sets nodeRole)", where)
+		return Asker{}, refuse(NotReady, "no identity is configured; name a ServiceAccount of the namespace in %s (the role of kms-sync's node "+
+			"is used only if the administrator sets nodeRole)", where)
 	case !q.policy.serves(q.in):
 		return Asker{}, q.notServed("a store without credentials means the role of kms-sync's node")
 	}
@@ -336,13 +336,18 @@ func (q *query) opened(who Who, session string, first func(identity.STS) (identi
 		if err != nil {
 			return nil, err
 		}
-		turn := paced(second)
-		second.Get = func(ctx context.Context) (identity.Credentials, error) {
-			if _, err := source.Credentials(ctx); err != nil { // each exchange has a turn of its own, one after the other
-				return identity.Credentials{}, err
-			}
-			return turn.Get(ctx)
-		}
-		return identity.NewSource(second, nil, nil), nil
+		return identity.NewSource(After(source, paced(second)), nil, nil), nil
 	}}
+}
+
+// After returns a Provider that waits for the turn of its own exchange only when first has its credentials.
+func After(first *identity.Source, second identity.Provider) identity.Provider {
+	get := second.Get
+	second.Get = func(ctx context.Context) (identity.Credentials, error) {
+		if _, err := first.Credentials(ctx); err != nil {
+			return identity.Credentials{}, err
+		}
+		return get(ctx)
+	}
+	return second
 }

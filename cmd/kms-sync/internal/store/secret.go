@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -59,7 +60,8 @@ func (r *Resolver) read(ctx context.Context, keys ...secretKey) (values [][]byte
 			case apierrors.IsNotFound(err):
 				return nil, refuse(NotReady, "the Secret %s does not exist; create it with the key %s", k.NamespacedName, k.key)
 			case apierrors.IsForbidden(err):
-				return nil, refuse(NotReady, "kms-sync may not read the Secret %s; the administrator must give it get on secrets there", k.NamespacedName)
+				return nil, refuse(NotReady, "kms-sync may not read the Secret %s; the administrator must give it get on secrets there",
+					k.NamespacedName)
 			case err != nil:
 				return nil, fmt.Errorf("read the Secret %s: %w", k.NamespacedName, err)
 			}
@@ -120,9 +122,24 @@ func (q *query) clientKey(auth *v1alpha1.ClientKeyAuth, o origin) (Asker, error)
 		}
 		return values[0], values[1], nil
 	})
-	return Asker{Who: who, Endpoint: host, Instance: func() (*kms.ClientKeyClient, error) {
-		return kms.NewClientKey(settings, kms.ClientKey{Name: "in " + key.String(), Read: read})
+	return Asker{Who: who, Endpoint: host, Instance: func() (Instance, error) {
+		c, err := kms.NewClientKey(settings, kms.ClientKey{Name: "in " + key.String(), Read: read})
+		return &instance{c, read}, err
 	}}, nil
+}
+
+// instance is a client that does not outlive its client key: kms.ClientKeyClient keeps one that can no longer be read.
+type instance struct {
+	*kms.ClientKeyClient
+	read func() (key, password []byte, err error)
+}
+
+func (i *instance) GetSecretValue(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
+	var gone *Refusal
+	if _, _, err := i.read(); errors.As(err, &gone) {
+		return kms.Secret{}, gone
+	}
+	return i.ClientKeyClient.GetSecretValue(ctx, ref)
 }
 
 // readTimeout bounds a reading of Secrets that no reconciliation waits for.

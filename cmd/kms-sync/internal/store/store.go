@@ -6,6 +6,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -97,7 +98,13 @@ type Asker struct {
 	// caused it: the objects of one ServiceAccount share it.
 	Open func(paced func(identity.Provider) identity.Provider) (*identity.Source, error)
 	// Instance returns the client of a client key's instance. It is nil for all others.
-	Instance func() (*kms.ClientKeyClient, error)
+	Instance func() (Instance, error)
+}
+
+// An Instance reads secrets as a client key.
+type Instance interface {
+	GetSecretValue(ctx context.Context, ref kms.Ref) (kms.Secret, error)
+	CloseIdleConnections()
 }
 
 // A Refusal says why an entry cannot be read, and what to change.

@@ -85,6 +85,7 @@ func decode(document []byte) (value any, err error) {
 // An Object is a Kubernetes object in a document.
 type Object struct {
 	Document        *Document
+	APIVersion      string
 	Kind            string
 	Namespace, Name string // "" if the manifest does not say; that of a generateName is cart-<generated>
 	Labels          map[string]string
@@ -120,6 +121,7 @@ func (d *Document) Objects() []Object {
 
 func (d *Document) object(place path, o map[string]any) Object {
 	out := Object{Document: d, place: place, json: o}
+	out.APIVersion, _ = o["apiVersion"].(string)
 	out.Kind, _ = o["kind"].(string)
 	meta, _ := o["metadata"].(map[string]any)
 	out.Namespace, _ = meta["namespace"].(string)
@@ -148,6 +150,33 @@ func (o Object) String() string {
 		return o.Kind + " " + o.Name
 	}
 	return o.Kind + " " + o.Namespace + "/" + o.Name
+}
+
+// JSON returns the object.
+func (o Object) JSON() []byte {
+	text, err := json.Marshal(o.json)
+	if err != nil {
+		return nil // it was made of JSON
+	}
+	return text
+}
+
+// Line returns the line, in its file, of a field as kubectl shows it, such as spec.data[0].name, or of what the field would be in.
+func (o Object) Line(field string) int {
+	at := parseDotted(field)
+	for n := len(at); n > 0; n-- {
+		switch last := at[n-1].(type) {
+		case string:
+			if mapping := slices.Concat(o.place, at[:n-1]); mapping.has(o.Document.tree, last) {
+				return o.Document.line(last, mapping)
+			}
+		case int:
+			if item := slices.Concat(o.place, at[:n]).node(o.Document.tree); item != nil {
+				return o.Document.begin + item.Line - 1
+			}
+		}
+	}
+	return o.Document.Line
 }
 
 // A Pod is a pod, or the template of pods, in an object.

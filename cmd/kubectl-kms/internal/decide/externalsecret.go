@@ -1,0 +1,49 @@
+package decide
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	kubejson "k8s.io/apimachinery/pkg/runtime/serializer/json"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/content"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
+)
+
+// synced reports whether an object is one of kms-sync's. External Secrets Operator has kinds of the same names in another group.
+func synced(o manifest.Object) bool {
+	return strings.HasPrefix(o.APIVersion, v1alpha1.GroupVersion.Group+"/")
+}
+
+// externalSecret holds an ExternalSecret to what kms-sync holds it to. The API server removes fields that it does not know; here they are
+// mistakes.
+func (r *Report) externalSecret(o manifest.Object, namespace string) {
+	r.ExternalSecrets++
+	es, err := decodeExternalSecret(o.JSON())
+	if strict, ok := runtime.AsStrictDecodingError(err); ok {
+		for _, problem := range strict.Errors() {
+			field, _ := strings.CutPrefix(problem.Error(), `unknown field "`)
+			field = strings.TrimSuffix(field, `"`)
+			r.add(o, o.Line(field), namespace, Mistake, field, "is no field of an ExternalSecret; the API server removes it")
+		}
+	} else if err != nil {
+		r.add(o, o.Document.Line, namespace, Mistake, "", "Kubernetes would not read it: "+err.Error())
+		return
+	}
+	for _, m := range content.Check(es) {
+		r.add(o, o.Line(m.Field), namespace, Mistake, m.Field, m.Problem)
+	}
+}
+
+// decodeExternalSecret returns the object also beside an error about unknown fields.
+func decodeExternalSecret(document []byte) (*v1alpha1.ExternalSecret, error) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, err
+	}
+	strict := kubejson.NewSerializerWithOptions(kubejson.DefaultMetaFactory, scheme, scheme, kubejson.SerializerOptions{Strict: true})
+	es := &v1alpha1.ExternalSecret{}
+	_, _, err := strict.Decode(document, nil, es)
+	return es, err
+}
