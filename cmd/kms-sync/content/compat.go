@@ -73,7 +73,7 @@ var differences = []Difference{
 	{
 		Switch: "failedTemplates", on: func(c *Compat) *bool { return &c.FailedTemplates },
 		Field:    "target.template",
-		Original: "a template that fails is left out, as is a key with a name that Kubernetes does not allow, and the rest is written",
+		Original: "a template that fails is left out, and the rest is written",
 		Ours:     "it is an error; nothing is written",
 	},
 	{
@@ -138,9 +138,9 @@ var differences = []Difference{
 		Why:      "the quota of KMS is everybody's",
 	},
 	{
-		Field:    "target.template.metadata",
-		Original: "names and values that Kubernetes does not allow are left out, or fail when the Secret is written",
-		Ours:     "an error that names the label or annotation",
+		Field:    "target.template.data, target.template.metadata",
+		Original: "names that Kubernetes does not allow are left out; such values fail when the Secret is written",
+		Ours:     "an error that names the key, label or annotation",
 		Why:      "nothing could be written",
 	},
 }

@@ -63,10 +63,10 @@ func Validate(ctx context.Context, world World, documents []*manifest.Document, 
 	for _, document := range documents {
 		for _, o := range document.Objects() {
 			in := namespaceOf(o, namespace)
-			if synced(o) {
-				if o.Kind == "ExternalSecret" {
-					r.externalSecret(o, in)
-				}
+			if IsExternalSecret(o) {
+				r.externalSecret(o, in)
+			}
+			if IsSynced(o) {
 				continue
 			}
 			pod, ok := o.Pod()

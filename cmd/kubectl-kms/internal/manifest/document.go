@@ -161,6 +161,12 @@ func (o Object) JSON() []byte {
 	return text
 }
 
+// Owned reports whether a controller made the object, as Deployments make ReplicaSets.
+func (o Object) Owned() bool {
+	owners, _ := path{"metadata", "ownerReferences"}.in(o.json).([]any)
+	return len(owners) > 0
+}
+
 // Line returns the line, in its file, of a field as kubectl shows it, such as spec.data[0].name, or of what the field would be in.
 func (o Object) Line(field string) int {
 	at := parseDotted(field)
