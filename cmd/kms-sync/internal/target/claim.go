@@ -28,8 +28,7 @@ const (
 	// AnnotationRecreate is the annotation of a Secret that, "true", agrees that it is deleted and made anew when its type changes.
 	AnnotationRecreate = "kms.alibabacloud.com/recreate"
 
-	domain     = "kms.alibabacloud.com"
-	keysPrefix = "keys." + domain + "/"
+	keysPrefix = "keys.kms.alibabacloud.com/"
 )
 
 // identity returns the ExternalSecret's name as annotations have it. UIDs are others after a restore.
@@ -299,16 +298,10 @@ func check(es *v1alpha1.ExternalSecret, r content.Result) error {
 			return refuse(DangerousType, "type %s is refused, %s: set another type", t, reason)
 		}
 	}
-	for name := range r.Annotations {
-		if name == corev1.ServiceAccountNameKey || name == corev1.ServiceAccountUIDKey {
-			return refuse(DangerousType, "the annotation %s is refused: Kubernetes gives a Secret with it a ServiceAccount's token; remove it from "+
-				"target.template.metadata.annotations", name)
-		}
-	}
 	for field, names := range map[string]map[string]string{"labels": r.Labels, "annotations": r.Annotations} {
 		for name := range names {
-			if prefix, _, _ := strings.Cut(name, "/"); prefix == domain || strings.HasSuffix(prefix, "."+domain) {
-				return refuse(InvalidSpec, "%s is kms-sync's own: remove it from target.template.metadata.%s", name, field)
+			if problem := content.Reserved(name); problem != "" {
+				return refuse(DangerousType, "target.template.metadata.%s[%s]: %s", field, name, problem)
 			}
 		}
 	}
