@@ -197,6 +197,7 @@ func (c *checker) target() {
 		string(v1alpha1.CreateMerge))
 	c.oneOf("spec.target.deletionPolicy", string(target.DeletionPolicy), string(v1alpha1.DeletionRetain), string(v1alpha1.DeletionDelete),
 		string(v1alpha1.DeletionMerge))
+	c.policies()
 	t := target.Template
 	if t == nil {
 		return
@@ -206,6 +207,26 @@ func (c *checker) target() {
 		c.add("spec.target.template.templateFrom", "is not carried out yet; write the templates into target.template.data")
 	}
 	checkTemplates(t, c.add)
+}
+
+// policies refuses those that contradict each other.
+func (c *checker) policies() {
+	target := &c.es.Spec.Target
+	owner := target.CreationPolicy == "" || target.CreationPolicy == v1alpha1.CreateOwner
+	if target.DeletionPolicy == v1alpha1.DeletionDelete && !owner {
+		c.add("spec.target.deletionPolicy", fmt.Sprintf("Delete deletes the Secret, which with creationPolicy %s is not the ExternalSecret's; set "+
+			"creationPolicy Owner, or deletionPolicy Retain or Merge", target.CreationPolicy))
+	}
+	if target.CreationPolicy != v1alpha1.CreateMerge {
+		return
+	}
+	if target.Immutable {
+		c.add("spec.target.immutable", "would make a Secret of others immutable, to which creationPolicy Merge adds keys; set creationPolicy Owner")
+	}
+	if t := target.Template; t != nil && len(t.Metadata.Labels)+len(t.Metadata.Annotations) > 0 {
+		c.add("spec.target.template.metadata", "would change the labels and annotations of a Secret of others, to which creationPolicy Merge adds "+
+			"keys; set creationPolicy Owner")
+	}
 }
 
 // secretType checks the type, and its required keys as far as the keys are known.

@@ -22,9 +22,6 @@ const (
 	maxWork     = 4 << 20  // nodes evaluated and bytes handled on the way
 )
 
-// reserved is the prefix of the labels and annotations that are kms-sync's own.
-const reserved = "kms.alibabacloud.com/"
-
 // template puts the templates' results into the Secret.
 func (r *renderer) template(result *Result) {
 	t := r.es.Spec.Target.Template
@@ -94,8 +91,8 @@ func annotationProblem(key, value string) error {
 }
 
 func metadataProblem(key string) error {
-	if strings.HasPrefix(strings.ToLower(key), reserved) {
-		return errors.New("names that begin with " + reserved + " are kms-sync's own; choose another prefix")
+	if problem := Reserved(key); problem != "" {
+		return errors.New(problem)
 	}
 	if problems := validation.IsQualifiedName(strings.ToLower(key)); len(problems) > 0 {
 		return errors.New("the name is not allowed by Kubernetes: " + problems[0])

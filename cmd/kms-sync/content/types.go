@@ -41,6 +41,21 @@ func typeProblem(t corev1.SecretType) string {
 	return ""
 }
 
+// domain is that of the labels and annotations that kms-sync marks Secrets with.
+const domain = "kms.alibabacloud.com"
+
+// Reserved says why no template may give a Secret the label or annotation of a name; "" means it may.
+func Reserved(name string) string {
+	prefix, _, _ := strings.Cut(strings.ToLower(name), "/")
+	switch {
+	case name == corev1.ServiceAccountNameKey || name == corev1.ServiceAccountUIDKey:
+		return "Kubernetes gives a Secret with it a ServiceAccount's token; remove it"
+	case prefix == domain || strings.HasSuffix(prefix, "."+domain):
+		return "names of " + domain + " are kms-sync's own; choose another prefix"
+	}
+	return ""
+}
+
 // missing returns the keys that a type needs and has does not report.
 func missing(t corev1.SecretType, has func(string) bool) []string {
 	var all []string

@@ -143,6 +143,14 @@ func (r *round) run(ctx context.Context) (reconcile.Result, error) {
 	if !due.Is(r.now) {
 		return r.later(due), nil
 	}
+	var refused *target.Refused
+	switch err := r.writer.May(ctx, r.es); {
+	case errors.As(err, &refused): // whatever KMS has
+		r.fail("", refused.Reason, refused.Message)
+		return r.retry(ctx, nil)
+	case err != nil:
+		return reconcile.Result{}, err
+	}
 	log.FromContext(ctx).V(1).Info("Refreshing", "because", due.Why)
 	return r.refresh(ctx, due.Why)
 }

@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -36,12 +35,14 @@ type world struct {
 	cloud  *emulatortest.Server
 	now    time.Time
 	events *events.FakeRecorder
+	// patience is how long a call may take; 0: as long as in production.
+	patience time.Duration
 	*secrets
 }
 
 func newWorld(t *testing.T, objects ...client.Object) *world {
 	known := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(known); err != nil {
 			t.Fatal(err)
 		}
@@ -80,6 +81,7 @@ func (w *world) start() {
 		},
 	}
 	settings.STS.Roots, settings.KMS.Roots = emulatortest.Roots(), emulatortest.Roots()
+	settings.STS.ConnectTimeout, settings.STS.Timeout, settings.KMS.Timeout = w.patience, w.patience, w.patience
 	resolver, err := store.New(settings)
 	if err != nil {
 		w.t.Fatal(err)

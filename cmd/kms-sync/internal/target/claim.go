@@ -28,8 +28,7 @@ const (
 	// AnnotationRecreate is the annotation of a Secret that, "true", agrees that it is deleted and made anew when its type changes.
 	AnnotationRecreate = "kms.alibabacloud.com/recreate"
 
-	domain     = "kms.alibabacloud.com"
-	keysPrefix = "keys." + domain + "/"
+	keysPrefix = "keys.kms.alibabacloud.com/"
 )
 
 // identity returns the ExternalSecret's name as annotations have it. UIDs are others after a restore.
@@ -241,16 +240,17 @@ func originals(es *v1alpha1.ExternalSecret, live *corev1.Secret) bool {
 // older refuses a Secret that nobody has yet if an older ExternalSecret wants it too, so that two of them do not take turns.
 func (w *Writer) older(ctx context.Context, es *v1alpha1.ExternalSecret) error {
 	var all v1alpha1.ExternalSecretList
-	if err := w.Cached.List(ctx, &all, client.InNamespace(es.Namespace)); err != nil {
+	if err := w.Cached.List(ctx, &all, client.InNamespace(es.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("list the ExternalSecrets that want the Secret %s: %w", Name(es), err)
 	}
-	for _, other := range all.Items {
-		if other.Name == es.Name || Name(&other) != Name(es) || other.DeletionTimestamp != nil || creation(&other) == v1alpha1.CreateMerge {
+	for i := range all.Items {
+		other := &all.Items[i]
+		if other.Name == es.Name || Name(other) != Name(es) || other.DeletionTimestamp != nil || creation(other) == v1alpha1.CreateMerge {
 			continue
 		}
 		age := other.CreationTimestamp.Compare(es.CreationTimestamp.Time)
 		if age < 0 || age == 0 && other.Name < es.Name {
-			return conflict(Name(es), identity(&other))
+			return conflict(Name(es), identity(other))
 		}
 	}
 	return nil
@@ -298,16 +298,10 @@ func check(es *v1alpha1.ExternalSecret, r content.Result) error {
 			return refuse(DangerousType, "type %s is refused, %s: set another type", t, reason)
 		}
 	}
-	for name := range r.Annotations {
-		if name == corev1.ServiceAccountNameKey || name == corev1.ServiceAccountUIDKey {
-			return refuse(DangerousType, "the annotation %s is refused: Kubernetes gives a Secret with it a ServiceAccount's token; remove it from "+
-				"target.template.metadata.annotations", name)
-		}
-	}
 	for field, names := range map[string]map[string]string{"labels": r.Labels, "annotations": r.Annotations} {
 		for name := range names {
-			if prefix, _, _ := strings.Cut(name, "/"); prefix == domain || strings.HasSuffix(prefix, "."+domain) {
-				return refuse(InvalidSpec, "%s is kms-sync's own: remove it from target.template.metadata.%s", name, field)
+			if problem := content.Reserved(name); problem != "" {
+				return refuse(DangerousType, "target.template.metadata.%s[%s]: %s", field, name, problem)
 			}
 		}
 	}

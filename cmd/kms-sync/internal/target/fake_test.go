@@ -3,6 +3,7 @@ package target
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	k8stesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -33,8 +35,11 @@ const (
 	stranger = "kubectl-edit"
 )
 
+var kubeconfig = flag.String("real", "", "the kubeconfig of an API server with kms-sync's custom resource definitions and without controllers "+
+	"to run the tests on; its namespace shop is emptied each time")
+
 // cluster is controller-runtime's API server for tests, which keeps managedFields by the API server's own code, with what Kubernetes
-// checks of Secrets besides: their type, immutability, UIDs, and keys that types want.
+// checks of Secrets besides: their type, immutability, UIDs, and keys that types want. With the flag -real it is a real one.
 type cluster struct {
 	client.WithWatch
 	t       *testing.T
@@ -45,23 +50,20 @@ type cluster struct {
 	after   func(verb string, s *corev1.Secret)        // what a mutating webhook does
 }
 
-func newCluster(t *testing.T, objects ...client.Object) *cluster {
+func newCluster(t *testing.T) *cluster {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
 	}
-	scheme.AddKnownTypeWithName(crd.GroupVersionKind(), &metav1.PartialObjectMetadata{})
 	c := &cluster{t: t}
 	var uids atomic.Int32
-	c.tracker = k8stesting.NewFieldManagedObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder(),
-		managedfields.NewDeducedTypeConverter()) // data, labels and annotations are maps
-	objects = append(objects, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}, crd.DeepCopy())
-	c.WithWatch = fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.ExternalSecret{}).WithReturnManagedFields().
-		WithObjectTracker(c.tracker).WithGlobalResourceVersionCounter().WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+	c.WithWatch = interceptor.NewClient(c.server(scheme), interceptor.Funcs{
 		Create: func(ctx context.Context, in client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
-			obj.SetUID(types.UID(fmt.Sprint("uid-", uids.Add(1))))
+			if c.tracker != nil {
+				obj.SetUID(types.UID(fmt.Sprint("uid-", uids.Add(1))))
+			}
 			return c.write(ctx, in, "create", obj, obj, func() error { return in.Create(ctx, obj, opts...) })
 		},
 		Update: func(ctx context.Context, in client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
@@ -100,8 +102,45 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 			}
 			return in.Get(ctx, key, obj, opts...)
 		},
-	}).Build()
+	})
 	return c
+}
+
+// server returns the API server for tests, or the real one, emptied.
+func (c *cluster) server(scheme *runtime.Scheme) client.WithWatch {
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}
+	if *kubeconfig == "" {
+		scheme.AddKnownTypeWithName(crd.GroupVersionKind(), &metav1.PartialObjectMetadata{})
+		c.tracker = k8stesting.NewFieldManagedObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder(),
+			managedfields.NewDeducedTypeConverter()) // data, labels and annotations are maps
+		return fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&v1alpha1.ExternalSecret{}).WithReturnManagedFields().
+			WithObjectTracker(c.tracker).WithGlobalResourceVersionCounter().WithObjects(namespace, crd.DeepCopy()).Build()
+	}
+	check := func(err error) {
+		c.t.Helper()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
+	check(err)
+	config.QPS = -1
+	real, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
+	check(err)
+	ctx := context.Background()
+	if err := real.Create(ctx, namespace); !apierrors.IsAlreadyExists(err) {
+		check(err)
+	}
+	check(real.DeleteAllOf(ctx, &corev1.Secret{}, client.InNamespace(ns)))
+	var all v1alpha1.ExternalSecretList
+	check(real.List(ctx, &all, client.InNamespace(ns)))
+	for i := range all.Items {
+		es := &all.Items[i]
+		es.Finalizers = nil
+		check(real.Update(ctx, es))
+		check(client.IgnoreNotFound(real.Delete(ctx, es)))
+	}
+	return real
 }
 
 var crd = func() *metav1.PartialObjectMetadata {
@@ -139,7 +178,7 @@ func (c *cluster) write(ctx context.Context, in client.WithWatch, verb string, o
 	var old, now corev1.Secret
 	existed := in.Get(ctx, key, &old) == nil
 	err := do()
-	if err != nil || in.Get(ctx, key, &now) != nil {
+	if err != nil || c.tracker == nil || in.Get(ctx, key, &now) != nil {
 		return err
 	}
 	invalid := func(path, problem string) error {
@@ -151,8 +190,10 @@ func (c *cluster) write(ctx context.Context, in client.WithWatch, verb string, o
 		err = invalid("type", "field is immutable")
 	case existed && old.Immutable != nil && *old.Immutable && (now.Immutable == nil || !*now.Immutable || !maps.EqualFunc(old.Data, now.Data, bytes.Equal)):
 		err = invalid("data", "field is immutable when `immutable` is set")
-	case now.Type == corev1.SecretTypeTLS && (now.Data["tls.crt"] == nil || now.Data["tls.key"] == nil):
+	case now.Type == corev1.SecretTypeTLS && now.Data["tls.crt"] == nil:
 		err = invalid("data[tls.crt]", "required")
+	case now.Type == corev1.SecretTypeTLS && now.Data["tls.key"] == nil:
+		err = invalid("data[tls.key]", "required")
 	}
 	if err == nil {
 		return nil

@@ -60,12 +60,13 @@ func (w *Writer) ending(ctx context.Context, namespace string) (bool, error) {
 func (w *Writer) releaseAll(ctx context.Context, es *v1alpha1.ExternalSecret, except string) error {
 	var labelled metav1.PartialObjectMetadataList
 	labelled.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("SecretList"))
-	if err := w.Cached.List(ctx, &labelled, client.InNamespace(es.Namespace), client.MatchingLabels{LabelSynced: "true"}); err != nil {
+	which := []client.ListOption{client.InNamespace(es.Namespace), client.MatchingLabels{LabelSynced: "true"}, client.UnsafeDisableDeepCopy}
+	if err := w.Cached.List(ctx, &labelled, which...); err != nil {
 		return fmt.Errorf("list the Secrets of the ExternalSecret: %w", err)
 	}
 	names := []string{Name(es), es.Status.SecretName} // the cache may not have the latest
-	for _, s := range labelled.Items {
-		if claimed(es, &s).any() {
+	for i := range labelled.Items {
+		if s := &labelled.Items[i]; claimed(es, s).any() {
 			names = append(names, s.Name)
 		}
 	}

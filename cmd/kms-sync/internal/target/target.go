@@ -68,7 +68,7 @@ const (
 const (
 	NotOwned      = "NotOwned"      // the Secret, or a key of it, is not the ExternalSecret's
 	Conflict      = "Conflict"      // it is another ExternalSecret's
-	DangerousType = "DangerousType" // Kubernetes would give the Secret powers that its author may not have
+	DangerousType = "DangerousType" // Kubernetes, or kms-sync, would give the Secret powers that its author may not have
 	TypeChanged   = "TypeChanged"   // Kubernetes keeps a Secret's type
 	Immutable     = "Immutable"     // Kubernetes keeps an immutable Secret's data
 	Missing       = "SecretMissing" // creationPolicy Merge without a Secret
