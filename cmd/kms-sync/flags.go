@@ -30,9 +30,9 @@ var withoutEffect = map[string]struct {
 	"max-concurrent-secret-pulls":     {ignored{}, "--kms-calls-per-second counts calls"},
 	"max-concurrent-kms-secret-pulls": {ignored{}, "--kms-calls-per-second counts calls"},
 	"max-concurrent-oos-secret-pulls": {ignored{}, "OOS is not asked yet"},
-	"cleanup-secret-on-failure":       {ignoredBool{}, "no failure deletes a Secret; target.deletionPolicy is about the end of a secret in KMS"},
+	"cleanup-secret-on-failure":       {ignoredBool{}, "no failure deletes a Secret; target.deletionPolicy is for secrets that are gone"},
 	"process-cluster-external-secret": {ignoredBool{}, "ClusterExternalSecrets are not carried out yet"},
-	"enable-cross-namespace-auth-ref": {ignoredBool{}, "sharedSecrets and clusterServiceAccounts of --config list what stores may name elsewhere"},
+	"enable-cross-namespace-auth-ref": {ignoredBool{}, "sharedSecrets and clusterServiceAccounts of --config list what stores may name"},
 }
 
 // flags are the command line.
@@ -51,7 +51,7 @@ func (f *flags) parse(args []string) (sync.Options, error) {
 	cluster := set.String("cluster-id", "", "id of the ACK cluster")
 	account := set.String("uid", "", "id of the Alibaba Cloud account")
 	o.Getenv = os.Getenv
-	set.DurationVar(&o.PollingInterval, "polling-interval", 120*time.Second, "time between two refreshes of an object without rotationInterval")
+	set.DurationVar(&o.PollingInterval, "polling-interval", 120*time.Second, "time between refreshes of an object without rotationInterval")
 	set.BoolVar(&o.DisablePolling, "disable-polling", false, "refresh objects only when they change")
 	set.IntVar(&o.Workers, "reconcile-count", 10, "how many objects are worked on at a time")
 	nodeRole := set.Bool("enable-worker-role", false, "let the namespaces that the controller serves read as its node's role")
@@ -98,7 +98,9 @@ func (f *flags) parse(args []string) (sync.Options, error) {
 	if o.Compat, err = content.ParseCompat(switches); err != nil {
 		return o, err
 	}
-	document := map[string]any{"region": *region, "clusterID": *cluster, "accountID": *account, "nodeRole": *nodeRole, "crossNamespaceStores": *crossStores}
+	document := map[string]any{
+		"region": *region, "clusterID": *cluster, "accountID": *account, "nodeRole": *nodeRole, "crossNamespaceStores": *crossStores,
+	}
 	compatible := o.Config.Compat
 	o.Config, err = configure(*config, document, *endpoint)
 	o.Config.Compat = compatible

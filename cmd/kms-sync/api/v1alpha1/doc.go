@@ -21,7 +21,8 @@ var GroupVersion = schema.GroupVersion{Group: "alibabacloud.com", Version: "v1al
 
 // AddToScheme makes the kinds known to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &ExternalSecret{}, &ExternalSecretList{}, &SecretStore{}, &SecretStoreList{}, &ClusterSecretStore{}, &ClusterSecretStoreList{})
+	s.AddKnownTypes(GroupVersion, &ExternalSecret{}, &ExternalSecretList{}, &SecretStore{}, &SecretStoreList{}, &ClusterSecretStore{},
+		&ClusterSecretStoreList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

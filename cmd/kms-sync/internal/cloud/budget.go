@@ -14,10 +14,11 @@ import (
 const (
 	// mostWaiting are remembered in a budget; whoever comes then is not, and comes back later.
 	mostWaiting = 20000
-	// late is how long after its time a waiter keeps its turn.
-	late = 5 * time.Second
-	// soon is when a waiter that is not there yet still precedes one that is.
+	// soon and late are how long before and after its time a waiter precedes one that is there.
 	soon = time.Second
+	late = 5 * time.Second
+	// gone is how long after its time a waiter still finds its place.
+	gone = time.Minute
 )
 
 // A Priority says how urgent a call is. Up to ten calls of a namespace that are more urgent go before those of all namespaces that
@@ -90,7 +91,7 @@ func (b *budget) take(key any, namespace string, p Priority) time.Duration {
 	tokens := b.limiter.TokensAt(now)
 	present := 1.0
 	for i := 0; i < before && present <= tokens; i++ {
-		if b.queue[i].back.Sub(now) <= soon {
+		if away := b.queue[i].back.Sub(now); -late <= away && away <= soon {
 			present++
 		}
 	}
@@ -136,16 +137,16 @@ func (b *budget) leave(w *waiter) {
 
 // sweep is called with mu held. It forgets those that have not come back.
 func (b *budget) sweep(now time.Time) {
-	if now.Sub(b.swept) < late/5 {
+	if now.Sub(b.swept) < late {
 		return
 	}
 	b.swept = now
 	b.queue = slices.DeleteFunc(b.queue, func(w *waiter) bool {
-		gone := now.Sub(w.back) > late
-		if gone {
+		forget := now.Sub(w.back) > gone
+		if forget {
 			delete(b.waiting, w.key)
 		}
-		return gone
+		return forget
 	})
 }
 

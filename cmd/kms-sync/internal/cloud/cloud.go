@@ -56,8 +56,8 @@ type Gateway interface {
 	CloseIdleConnections()
 }
 
-// Wait says that a call may not be made now. A caller with several comes back after the shortest of them, since each keeps its turn
-// for some seconds only, and then takes what was read since it first asked: its maxAge is longer by the time that it waited.
+// Wait says that a call may not be made now. A caller with several comes back after the shortest of them, so that each is called in
+// its turn, and then takes what was read since it first asked: its maxAge is longer by the time that it waited.
 type Wait struct {
 	After time.Duration
 	Why   string
@@ -308,10 +308,10 @@ func (c *Cloud) budget(host string) *budget {
 
 // fetch makes the call that was admitted.
 func (c *Cloud) fetch(ctx context.Context, key valueKey) (answer, error) {
-	gone := func() (*principal, error) {
+	lost := func() (*principal, error) {
 		return nil, &Wait{After: time.Second, Why: "more identities are in use than are kept"}
 	}
-	who, err := c.identities.get(key.who, gone)
+	who, err := c.identities.get(key.who, lost)
 	if err != nil {
 		return answer{}, err
 	}

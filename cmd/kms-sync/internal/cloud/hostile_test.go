@@ -64,7 +64,7 @@ func TestHostileTenant(t *testing.T) {
 			config: func(c *store.Config) { c.Allow.Roles = []string{role("*")} }, reason: store.Forbidden, says: "remoteRamRoleARN: the administrator"},
 		"a ServiceAccount's role that is not allowed": {annotation: "web", config: func(c *store.Config) {
 			c.Namespaces = []clusterconfig.Namespace{{Names: []string{"shop"}, Allow: clusterconfig.Allow{Roles: []string{role("other")}}}}
-		}, reason: store.NotReady, says: "does not allow the role " + role("web")},
+		}, reason: store.Forbidden, says: "ServiceAccount shop/web: the administrator of this cluster does not allow the role " + role("web")},
 		"a secret that is not allowed": {annotation: "web", config: func(c *store.Config) { c.Allow.Secrets = []string{"shop/*"} }, reason: store.Forbidden,
 			says: "does not allow the secret app/db in namespace shop; allowed: shop/*"},
 
@@ -253,7 +253,7 @@ func TestMixedStores(t *testing.T) {
 	var all sync.WaitGroup
 	for worker := range 16 {
 		all.Go(func() {
-			for range 50 {
+			for range 30 {
 				i := rand.N(len(stores))
 				var err error
 				var got kms.Secret

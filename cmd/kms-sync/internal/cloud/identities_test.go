@@ -85,8 +85,16 @@ func TestIdentities(t *testing.T) {
 			who: store.Environment, sessions: []string{"keyed seed 1800"},
 		},
 		"environment: RRSA": {
-			env: []string{"ALICLOUD_ROLE_ARN", role("sync"), "ALICLOUD_OIDC_PROVIDER_ARN", emulatortest.ProviderARN, "ALICLOUD_ROLE_SESSION_NAME", "seed"},
+			env: []string{"ALICLOUD_ROLE_ARN", role("sync"), "ALICLOUD_OIDC_PROVIDER_ARN", emulatortest.ProviderARN, "ALICLOUD_ROLE_SESSION_NAME", "seed",
+				"ALICLOUD_OIDC_TOKEN_FILE", w.settings.TokenFile},
 			who: store.Controller, sessions: []string{"sync seed 3600"},
+		},
+		"oidcTokenFilePath": {
+			of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), OIDCTokenFilePath: w.settings.TokenFile}), who: store.Controller, sessions: []string{"sync shop.kms 3600"},
+		},
+		"ramRoleARN, remote role": {
+			of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), RemoteRAMRoleARN: remote, RemoteRAMRoleSessionName: "prod.other.db"}), who: store.Controller,
+			sessions: []string{"sync shop.kms 3600", "remote shop.kms 3600"}, value: "sentinel-remote",
 		},
 		"environment: remote role": {
 			env: []string{"ACCESS_KEY_ID", keyID, "SECRET_ACCESS_KEY", keyText, "ALICLOUD_REMOTE_ROLE_ARN", remote, "ALICLOUD_REMOTE_ROLE_SESSION_NAME", "afar"},

@@ -39,6 +39,15 @@ type origin struct {
 	own       bool   // in the controller's environment
 }
 
+// borrowed returns the name of a session of the controller's own identities. The store of a namespace does not choose it: ActionTrail
+// would say that another namespace read the secret.
+func (o origin) borrowed(name string) string {
+	if o.namespace != "" {
+		return o.session
+	}
+	return cmp.Or(name, o.session)
+}
+
 // accessKey is one in Secrets or in the environment.
 type accessKey struct {
 	name string // of the Secrets; empty: the environment
@@ -46,7 +55,7 @@ type accessKey struct {
 }
 
 // environment returns the identity of the controller's environment.
-func (q *query) environment() (Asker, error) {
+func (q *query) environment(ctx context.Context) (Asker, error) {
 	env := func(name string) string { return strings.TrimSpace(q.Getenv(name)) }
 	auth := &v1alpha1.Auth{
 		RAMRoleARN: env(envRole), RAMRoleSessionName: env(envSession), RoleSessionExpiration: env(envExpiration),
@@ -66,7 +75,7 @@ func (q *query) environment() (Asker, error) {
 		return Asker{}, q.notServed("the object names no ServiceAccount by the annotation " + v1alpha1.AnnotationServiceAccount +
 			" and no store, so that kms-sync's own identity would read the secret")
 	}
-	return q.identity(context.Background(), auth, key, origin{session: identity.SessionName("kms-sync"), own: true})
+	return q.identity(ctx, auth, key, origin{session: identity.SessionName("kms-sync"), own: true})
 }
 
 // notServed is the refusal of the controller's own identities.
@@ -94,8 +103,9 @@ func (q *query) keyOf(auth *v1alpha1.Auth, o origin) (*accessKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	r := q.Resolver // an identity outlives the resolution
 	return &accessKey{name: first.String() + ", " + second.String(), read: func(ctx context.Context) (string, string, error) {
-		values, err := q.read(ctx, first, second)
+		values, err := r.read(ctx, first, second)
 		if err != nil {
 			return "", "", at(o.where, err)
 		}
@@ -115,7 +125,7 @@ func (q *query) identity(ctx context.Context, auth *v1alpha1.Auth, key *accessKe
 			return Asker{}, err
 		}
 	}
-	if auth.OIDCTokenFilePath != "" && auth.OIDCTokenFilePath != q.TokenFile {
+	if auth.OIDCTokenFilePath != "" && auth.OIDCTokenFilePath != q.TokenFile && !o.own {
 		return Asker{}, refuse(Forbidden, "oidcTokenFilePath is %s, a file of kms-sync's pod, of which only %s is a token for STS; remove it",
 			auth.OIDCTokenFilePath, q.TokenFile)
 	}
@@ -180,9 +190,10 @@ func (q *query) serviceAccount(
 		Kind: ServiceAccount, Namespace: in, Name: name, Role: role, Provider: provider, Duration: duration,
 		Remote: auth.RemoteRAMRoleARN, RemoteSession: auth.RemoteRAMRoleSessionName,
 	}
+	token := q.Token
 	return q.opened(who, identity.SessionName(in, name, q.object.Name), func(sts identity.STS) (identity.Provider, error) {
 		return identity.NewRRSA(identity.RRSA{RoleARN: role, ProviderARN: provider, STS: sts,
-			Token: func(ctx context.Context) (string, error) { return q.Token(ctx, in, name) }})
+			Token: func(ctx context.Context) (string, error) { return token(ctx, in, name) }})
 	}), nil
 }
 
@@ -203,10 +214,11 @@ func (q *query) roleOf(ctx context.Context, key types.NamespacedName) (role stri
 			return "", fmt.Errorf("read ServiceAccount %s: %w", key, err)
 		}
 		account.Annotations = object.Annotations
-		if role, err = rrsa.Role(rrsa.Named{}, rrsa.Policy{AccountID: q.Config.AccountID, Roles: q.allow.Roles}, account); err == nil {
+		if role, err = rrsa.Role(rrsa.Named{}, rrsa.Policy{AccountID: q.Config.AccountID, Roles: []string{"*"}}, account); err != nil {
+			refusal = refuse(NotReady, "%v", err)
+		} else if refusal = q.role("ServiceAccount "+key.String(), role); refusal == nil {
 			return role, nil
 		}
-		refusal = refuse(NotReady, "%v", err)
 	}
 	return "", refusal
 }
@@ -236,17 +248,16 @@ func (q *query) controller(auth *v1alpha1.Auth, duration time.Duration, o origin
 	if err != nil {
 		return Asker{}, err
 	}
-	// The store of a namespace does not name sessions of an identity that is not the namespace's.
-	session := o.session
-	if o.namespace == "" {
-		session = cmp.Or(auth.RAMRoleSessionName, session)
+	session, file := o.borrowed(auth.RAMRoleSessionName), q.TokenFile
+	if o.own {
+		file = cmp.Or(auth.OIDCTokenFilePath, file)
 	}
 	who := Who{
 		Kind: Controller, Role: auth.RAMRoleARN, Provider: provider, Session: session, Duration: duration,
-		Remote: auth.RemoteRAMRoleARN, RemoteSession: cmp.Or(auth.RemoteRAMRoleSessionName, session),
+		Remote: auth.RemoteRAMRoleARN, RemoteSession: o.borrowed(cmp.Or(auth.RemoteRAMRoleSessionName, session)),
 	}
 	return q.opened(who, session, func(sts identity.STS) (identity.Provider, error) {
-		return identity.NewRRSA(identity.RRSA{RoleARN: who.Role, ProviderARN: provider, STS: sts, Token: identity.TokenFile(q.TokenFile)})
+		return identity.NewRRSA(identity.RRSA{RoleARN: who.Role, ProviderARN: provider, STS: sts, Token: identity.TokenFile(file)})
 	}), nil
 }
 
@@ -305,7 +316,7 @@ func (q *query) nodeRole(auth *v1alpha1.Auth, o origin) (Asker, error) {
 	case !q.policy.serves(q.in):
 		return Asker{}, q.notServed("a store without credentials means the role of kms-sync's node")
 	}
-	who := Who{Kind: NodeRole, Remote: auth.RemoteRAMRoleARN, RemoteSession: cmp.Or(auth.RemoteRAMRoleSessionName, o.session)}
+	who := Who{Kind: NodeRole, Remote: auth.RemoteRAMRoleARN, RemoteSession: o.borrowed(auth.RemoteRAMRoleSessionName)}
 	return q.opened(who, o.session, func(identity.STS) (identity.Provider, error) { return identity.NewNodeRole(q.Metadata), nil }), nil
 }
 

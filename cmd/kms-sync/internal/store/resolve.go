@@ -142,7 +142,7 @@ func (q *query) asker(ctx context.Context, ref v1alpha1.SecretStoreRef) (Asker, 
 		a, err := q.serviceAccount(ctx, q.in.name, name, &v1alpha1.Auth{}, 0)
 		return a, at("annotation "+v1alpha1.AnnotationServiceAccount, err)
 	}
-	a, err := q.environment()
+	a, err := q.environment(ctx)
 	return a, at("no secretStoreRef", err)
 }
 

@@ -86,7 +86,7 @@ func (q *query) clientKey(auth *v1alpha1.ClientKeyAuth, o origin) (Asker, error)
 	settings.Endpoint = host
 	switch {
 	case auth.IgnoreSSL:
-		return Asker{}, refuse(NotReady, "ignoreSSL is true, and the answer to an unverified connection may be anybody's; remove it, and write "+
+		return Asker{}, refuse(NotReady, "ignoreSSL is true, so that any host could answer in the instance's place; remove it, and write "+
 			"the instance's CA certificate, which the KMS console gives out, into ca, in base64")
 	case auth.Protocol != "" && !strings.EqualFold(auth.Protocol, "https"):
 		return Asker{}, refuse(NotReady, "protocol is %q; only https keeps the secrets: remove it", auth.Protocol)
@@ -113,10 +113,11 @@ func (q *query) clientKey(auth *v1alpha1.ClientKeyAuth, o origin) (Asker, error)
 		Kind: ClientKey, Secrets: key.String() + ", " + password.String(),
 		Instance: fmt.Sprintf("%s %x", host, sha256.Sum256([]byte(auth.CA))),
 	}
+	r := q.Resolver // an identity outlives the resolution
 	read := remembered(func() ([]byte, []byte, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
 		defer cancel()
-		values, err := q.read(ctx, key, password)
+		values, err := r.read(ctx, key, password)
 		if err != nil {
 			return nil, nil, at(o.where, err)
 		}

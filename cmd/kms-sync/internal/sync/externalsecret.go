@@ -230,7 +230,8 @@ func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result,
 	}
 	r.es.Status.ObservedRefresh = r.es.Annotations[v1alpha1.AnnotationRefresh]
 	r.es.Status.StoreGenerations = r.storeGenerations()
-	result, mistakes := content.Render(r.es, r.Compat, func(ref content.Ref) (kms.Secret, error) { return values[ref].secret, values[ref].err })
+	read := func(ref content.Ref) (kms.Secret, error) { return values[ref].secret, values[ref].err }
+	result, mistakes := content.Render(r.es, r.Compat, read)
 	for _, m := range mistakes {
 		r.problems = append(r.problems, explained(m.Key, m.Err))
 	}
@@ -426,7 +427,8 @@ func (r *round) retry(ctx context.Context, values map[content.Ref]value) (reconc
 // report writes the status. Failures are reported as they are, none is a success. It comes back after wait, 0: when the next refresh is
 // due.
 func (r *round) report(ctx context.Context, wait time.Duration, written bool) (reconcile.Result, error) {
-	status, reason, message, kind := metav1.ConditionTrue, reasonSynced, "the Secret "+r.es.Status.SecretName+" is as KMS has it", corev1.EventTypeNormal
+	status, kind := metav1.ConditionTrue, corev1.EventTypeNormal
+	reason, message := reasonSynced, "the Secret "+r.es.Status.SecretName+" is as KMS has it"
 	if len(r.problems) > 0 {
 		status, kind = metav1.ConditionFalse, corev1.EventTypeWarning
 		reason, message = summary(r.problems)
@@ -468,5 +470,5 @@ func (r *round) setBorrowed() {
 	}
 	slices.Sort(whose)
 	setFlag(r.es, v1alpha1.ConditionBorrowedIdentity, len(whose) > 0, "ControllerIdentity", strings.Join(whose, "; ")+
-		": name a ServiceAccount by the annotation "+v1alpha1.AnnotationServiceAccount+", or a store with serviceAccountRef, to read as the namespace")
+		": name a ServiceAccount by the annotation "+v1alpha1.AnnotationServiceAccount+", or a store with serviceAccountRef")
 }

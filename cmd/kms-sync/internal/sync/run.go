@@ -181,9 +181,10 @@ func addSecrets(mgr manager.Manager, o Options, s *secrets) error {
 	account.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ServiceAccount"))
 	secret := &metav1.PartialObjectMetadata{}
 	secret.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	asked := predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
 	changed := builder.WithPredicates(predicate.GenerationChangedPredicate{})
 	b := ctrl.NewControllerManagedBy(mgr).
-		For(&v1alpha1.ExternalSecret{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
+		For(&v1alpha1.ExternalSecret{}, builder.WithPredicates(asked)).
 		WatchesMetadata(secret, handler.EnqueueRequestsFromMapFunc(claimants)).
 		WatchesMetadata(account, handler.EnqueueRequestsFromMapFunc(s.waiting), builder.WithPredicates(predicate.AnnotationChangedPredicate{})).
 		Watches(&v1alpha1.SecretStore{}, handler.EnqueueRequestsFromMapFunc(s.users(content.KindSecretStore)), changed).
@@ -209,7 +210,8 @@ func claimants(_ context.Context, secret client.Object) []reconcile.Request {
 // users are the ExternalSecrets that name a store of a kind.
 func (s *secrets) users(kind string) handler.MapFunc {
 	return func(ctx context.Context, object client.Object) []reconcile.Request {
-		return s.list(ctx, client.MatchingFields{storeIndex: storeKey(kind, object.GetNamespace(), object.GetName())}, func(*v1alpha1.ExternalSecret) bool { return true })
+		key := storeKey(kind, object.GetNamespace(), object.GetName())
+		return s.list(ctx, client.MatchingFields{storeIndex: key}, func(*v1alpha1.ExternalSecret) bool { return true })
 	}
 }
 

@@ -105,7 +105,8 @@ func syncResults(before []v1alpha1.DataSyncResult, problems []problem, written b
 	if len(problems) > 0 {
 		results = nil
 		for _, f := range problems {
-			results = append(results, v1alpha1.DataSyncResult{ExternalSecretKey: cmp.Or(f.key, "update_operation"), Status: resultFailed, Reason: f.message})
+			key := cmp.Or(f.key, "update_operation")
+			results = append(results, v1alpha1.DataSyncResult{ExternalSecretKey: key, Status: resultFailed, Reason: f.message})
 		}
 	}
 	for i := range results {
