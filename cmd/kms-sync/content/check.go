@@ -71,8 +71,8 @@ func (c *checker) metadata() {
 	if account, ok := c.es.Annotations[v1alpha1.AnnotationServiceAccount]; ok {
 		c.object("metadata.annotations["+v1alpha1.AnnotationServiceAccount+"]", account)
 	}
-	if adopt, ok := c.es.Annotations[v1alpha1.AnnotationAdopt]; ok {
-		c.oneOf("metadata.annotations["+v1alpha1.AnnotationAdopt+"]", adopt, "true", "false")
+	if _, ok := c.es.Annotations[v1alpha1.AnnotationAdopt]; ok {
+		c.add("metadata.annotations["+v1alpha1.AnnotationAdopt+"]", "an ExternalSecret cannot agree for a Secret; annotate the Secret with it, if you may")
 	}
 }
 
