@@ -19,13 +19,16 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-const syncChart = "chart/kms-sync"
+const (
+	syncChart    = "chart/kms-sync"
+	requiredSync = "command.region=cn-hangzhou,command.aliuid=1234567890123456,command.clusterId=c0ffee"
+)
 
 // renderSync renders kms-sync's chart, without the custom resource definitions, into the namespace kms-sync.
 func renderSync(t *testing.T, args ...string) objects {
 	t.Helper()
 	text, err := helm(t, slices.Concat([]string{"template", "kms-sync", syncChart, "--namespace", "kms-sync",
-		"--set", "crds.create=false,command.region=cn-hangzhou,command.aliuid=1234567890123456,command.clusterId=c0ffee"}, args)...)
+		"--set", "crds.create=false", "--set", requiredSync}, args)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +38,8 @@ func renderSync(t *testing.T, args ...string) objects {
 // What the chart gives, with the options that add objects, so that a reviewer sees each change of it.
 func TestSyncRendering(t *testing.T) {
 	text, err := helm(t, "template", "kms-sync", syncChart, "--namespace", "kms-sync", "--set", "crds.create=false,rrsa.enable=true",
-		"--set", "command.region=cn-hangzhou,command.aliuid=1234567890123456,command.clusterId=c0ffee,monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true")
+		"--set", requiredSync, "--set", "monitoring.serviceMonitor.enabled=true",
+		"--set", "monitoring.prometheusRule.enabled=true")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +147,8 @@ func TestSyncTakesValuesOfTheOriginal(t *testing.T) {
 			env[e.Name] = e.ValueFrom.SecretKeyRef.Name + "/" + e.ValueFrom.SecretKeyRef.Key
 		}
 	}
-	if env["ALICLOUD_ROLE_ARN"] != "alibaba-credentials/rolearn" || env["ALICLOUD_OIDC_PROVIDER_ARN"] != "alibaba-credentials/oidcproviderarn" {
+	if env["ALICLOUD_ROLE_ARN"] != "alibaba-credentials/rolearn" ||
+		env["ALICLOUD_OIDC_PROVIDER_ARN"] != "alibaba-credentials/oidcproviderarn" {
 		t.Errorf("the environment is %v", env)
 	}
 	token := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Projected != nil })
@@ -163,7 +168,7 @@ func TestSyncChecksValues(t *testing.T) {
 		"config.agent.image=registry.example.com/kms-agent:v1":  "agent",
 		"image.digest=latest,image.tag=v1":                      "digest",
 	} {
-		_, err := helm(t, "template", "kms-sync", syncChart, "--set", "command.region=cn-hangzhou,command.aliuid=1,command.clusterId=c", "--set", args)
+		_, err := helm(t, "template", "kms-sync", syncChart, "--set", requiredSync, "--set", args)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("--set %s: %v, want an error with %q", args, err, want)
 		}
@@ -190,7 +195,7 @@ func TestSyncDefinitions(t *testing.T) {
 			t.Errorf("helm uninstall would remove %s (%v)", filepath.Base(file), err)
 		}
 	}
-	text, err := helm(t, "template", "kms-sync", syncChart, "--set", "command.region=cn-hangzhou,command.aliuid=1,command.clusterId=c", "--show-only", "templates/crds.yaml")
+	text, err := helm(t, "template", "kms-sync", syncChart, "--set", requiredSync, "--show-only", "templates/crds.yaml")
 	if err != nil || strings.Count(text, "kind: CustomResourceDefinition\n") != len(made) {
 		t.Errorf("the chart does not bring all definitions: %v", err)
 	}

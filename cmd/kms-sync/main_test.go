@@ -34,8 +34,8 @@ func TestDifferencesAreDocumented(t *testing.T) {
 	const begin, end = "<!-- differences -->\n", "<!-- end -->\n"
 	before, rest, _ := strings.Cut(string(text), begin)
 	_, after, found := strings.Cut(rest, end)
-	want := before + begin + content.Table() + "| `ClusterSecretStore` `conditions[].namespaceRegexes` | expressions match parts of names: `prod` admits `preprod` | " +
-		"they are for whole names | `compat." + unanchored + "` |\n" + end + after
+	want := before + begin + content.Table() + "| `ClusterSecretStore` `conditions[].namespaceRegexes` " +
+		"| expressions match parts of names: `prod` admits `preprod` | they are for whole names | `compat." + unanchored + "` |\n" + end + after
 	if !found {
 		t.Fatalf("%s has no place for the table", page)
 	}
@@ -72,8 +72,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 // The command line of ack-secret-manager 0.6.7 is accepted as its chart writes it, and the page names what has no effect.
 func TestFlagsOfTheOriginal(t *testing.T) {
 	var f flags
-	o, err := f.parse(strings.Fields("--backend=alicloud-kms --region=cn-hangzhou --kms-endpoint=kms.cn-hangzhou.aliyuncs.com --polling-interval=300s " +
-		"--disable-polling=false --reconcile-period=5s --reconcile-count=1 --token-rotation-period=120s --max-concurrent-kms-secret-pulls=10 " +
+	o, err := f.parse(strings.Fields("--backend=alicloud-kms --region=cn-hangzhou --kms-endpoint=kms.cn-hangzhou.aliyuncs.com " +
+		"--polling-interval=300s --disable-polling=false --reconcile-period=5s --reconcile-count=1 --token-rotation-period=120s --max-concurrent-kms-secret-pulls=10 " +
 		"--max-concurrent-oos-secret-pulls=10 --max-concurrent-secret-pulls 10 --enable-worker-role=true --cleanup-secret-on-failure " +
 		"--process-cluster-secret-store=true --process-cluster-external-secret=true --enable-cross-namespace-secret-store=true " +
 		"--enable-cross-namespace-auth-ref=false --cluster-id=c0ffee --uid=1234567890123456 --exclude-namespaces=kube-system,other"))
@@ -101,7 +101,8 @@ func TestFlagsOfTheOriginal(t *testing.T) {
 
 func TestConfiguration(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.yaml")
-	text := "{accountID: '1', clusterID: c, region: cn-beijing, kms: {caFile: ca.pem}, allow: {secrets: [prod/*]}, controllerNamespaces: [{names: [shop]}]}"
+	text := "{accountID: '1', clusterID: c, region: cn-beijing, kms: {caFile: ca.pem}, allow: {secrets: [prod/*]}, " +
+		"controllerNamespaces: [{names: [shop]}]}"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

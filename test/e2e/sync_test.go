@@ -29,8 +29,10 @@ func TestSync(t *testing.T) {
 	c := controller{system: system, values: syncValues(t)}
 	t.Cleanup(func() {
 		for _, args := range [][]string{
-			{"delete", "crd", "externalsecrets.alibabacloud.com", "secretstores.alibabacloud.com", "clustersecretstores.alibabacloud.com", "--ignore-not-found", "--wait=false"},
-			{"delete", "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding", "-l", "app.kubernetes.io/name=kms-sync"},
+			{"delete", "crd", "externalsecrets.alibabacloud.com", "secretstores.alibabacloud.com", "clustersecretstores.alibabacloud.com",
+				"--ignore-not-found", "--wait=false"},
+			{"delete", "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding",
+				"-l", "app.kubernetes.io/name=kms-sync"},
 		} {
 			if out, err := tryKubectlAnyway(args...); err != nil && !t.Failed() {
 				t.Errorf("remove kms-sync: %v\n%s", err, out)
@@ -89,7 +91,8 @@ func syncValues(t *testing.T) string {
 // helm installs or upgrades the chart and waits until the new pods are ready.
 func (c controller) helm(t *testing.T, action string, args ...string) {
 	t.Helper()
-	helm(t, slices.Concat([]string{action, "kms-sync", "deploy/chart/kms-sync", "--namespace", c.system, "--wait", "--timeout=3m", "--values", c.values,
+	helm(t, slices.Concat([]string{action, "kms-sync", "deploy/chart/kms-sync", "--namespace", c.system, "--wait", "--timeout=3m",
+		"--values", c.values,
 		"--set-file", `caFiles.emulator-ca\.pem=` + filepath.Join(installDir(), "webhook", "emulator-ca.pem")}, args)...)
 }
 
@@ -139,7 +142,7 @@ func externalSecret(ns, name, serviceAccount, spec string) string {
 		name, ns, annotations, block(spec, "  "))
 }
 
-// testSyncOfServiceAccount follows one object from its creation: rotated, its Secret changed and deleted by others, and another object deleted.
+// testSyncOfServiceAccount follows one object from its creation: rotated, its Secret changed and deleted by others; and deletes another.
 func testSyncOfServiceAccount(t *testing.T, ns string) {
 	password, gone := secretName("password"), secretName("gone")
 	first, second := "synced-"+rand.Text(), "synced-"+rand.Text()
@@ -253,7 +256,7 @@ func (c controller) testAuthorisations(t *testing.T, served string) {
 	}
 	stranger := namespace(t)
 	for name, args := range ways {
-		c.helm(t, "upgrade", append([]string{"--set", "replicaCount=1", "--set", "config.controllerNamespaces[0].names={" + served + "}"}, args...)...)
+		c.helm(t, "upgrade", append(args, "--set", "replicaCount=1", "--set", "config.controllerNamespaces[0].names={"+served+"}")...)
 		secret, want := secretName(name), "synced-"+rand.Text()
 		put(t, secret, want)
 		apply(t, externalSecret(served, name, "", "data:\n- {key: "+secret+", name: x}\n"))

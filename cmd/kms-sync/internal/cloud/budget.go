@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// mostWaiting are remembered in a budget; whoever comes then is not, and comes back later.
+	// mostWaiting are remembered in a budget; a call that comes then is not, and is tried again later.
 	mostWaiting = 20000
 	// soon and late are how long before and after its time a waiter precedes one that is there.
 	soon = time.Second

@@ -50,7 +50,8 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	crd := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: target.CRD}}
 	crd.APIVersion, crd.Kind = "apiextensions.k8s.io/v1", "CustomResourceDefinition"
 	known.AddKnownTypeWithName(crd.GroupVersionKind(), &metav1.PartialObjectMetadata{})
-	objects = append(objects, crd, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: shop}}, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: shop}}
+	objects = append(objects, crd, ns, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{
 		Namespace: shop, Name: "app", Annotations: map[string]string{"ack.alibabacloud.com/role-arn": emulatortest.RoleARN},
 	}}, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "without-role"}})
 	issuer := emulatortest.NewIssuer(t, emulatortest.IssuerURL)
@@ -89,7 +90,8 @@ func (w *world) start() {
 	w.secrets = &secrets{
 		Options: Options{PollingInterval: 2 * time.Minute, ClusterStores: true}, client: w.kube, resolver: resolver,
 		cloud: cloud.New(cloud.Settings{KMS: resolver.KMS}), events: w.events, counters: newCounters(prometheus.NewRegistry()),
-		writer: &target.Writer{Client: w.kube, Cached: w.kube, Live: w.kube}, now: func() time.Time { return w.now }, recent: map[types.UID]history{},
+		writer: &target.Writer{Client: w.kube, Cached: w.kube, Live: w.kube}, recent: map[types.UID]history{},
+		now: func() time.Time { return w.now },
 	}
 }
 
@@ -197,6 +199,9 @@ func TestLife(t *testing.T) {
 
 // Each obstacle has a reason and a cure, and leaves the Secret as it was; what a person has to change is said once.
 func TestObstacles(t *testing.T) {
+	key := func(name string) func(*v1alpha1.ExternalSecret) {
+		return func(es *v1alpha1.ExternalSecret) { es.Spec.Data[0].Key = name }
+	}
 	by := func(account string) func(*v1alpha1.ExternalSecret) {
 		return func(es *v1alpha1.ExternalSecret) { es.Annotations[v1alpha1.AnnotationServiceAccount] = account }
 	}
@@ -206,23 +211,27 @@ func TestObstacles(t *testing.T) {
 		fault        *emulator.Fault
 		reason, says string
 	}{
-		{name: "missing in KMS", change: func(es *v1alpha1.ExternalSecret) { es.Spec.Data[0].Key = "absent" }, reason: "NotFound", says: "check the name"},
-		{name: "not permitted", change: func(es *v1alpha1.ExternalSecret) { es.Spec.Data[0].Key = "other" }, reason: "Forbidden", says: "kms:GetSecretValue"},
+		{name: "missing in KMS", change: key("absent"), reason: "NotFound", says: "check the name"},
+		{name: "not permitted", change: key("other"), reason: "Forbidden", says: "kms:GetSecretValue"},
 		{name: "no role", change: by("without-role"), reason: "StoreNotReady", says: "ack.alibabacloud.com/role-arn"},
 		{name: "no ServiceAccount", change: by("absent"), reason: "StoreNotReady", says: "absent"},
-		{name: "no identity", change: func(es *v1alpha1.ExternalSecret) { es.Annotations = nil }, reason: "Forbidden", says: "controllerNamespaces"},
+		{name: "no identity", change: func(es *v1alpha1.ExternalSecret) { es.Annotations = nil }, reason: "Forbidden",
+			says: "controllerNamespaces"},
 		{name: "no store", change: func(es *v1alpha1.ExternalSecret) {
 			es.Spec.Data[0].SecretStoreRef = &v1alpha1.SecretStoreRef{Name: "absent"}
 		}, reason: "StoreNotReady", says: "SecretStore shop/absent does not exist"},
 		{name: "invalid", change: func(es *v1alpha1.ExternalSecret) { es.Spec.Provider = "oos" }, reason: "InvalidSpec", says: "spec.provider"},
-		{name: "a stranger's Secret", change: func(es *v1alpha1.ExternalSecret) { es.Spec.Target.Name = "stranger" }, reason: "NotOwned", says: "adopt"},
+		{name: "a stranger's Secret", change: func(es *v1alpha1.ExternalSecret) { es.Spec.Target.Name = "stranger" }, reason: "NotOwned",
+			says: "adopt"},
 		{name: "KMS is away", fault: &emulator.Fault{Action: "GetSecretValue", Status: 503}, reason: "Unreachable", says: "KMS is out of order"},
-		{name: "KMS throttles", fault: &emulator.Fault{Action: "GetSecretValue", Code: "Rejected.Throttling", Status: 429}, reason: "Throttled", says: "KMS"},
+		{name: "KMS throttles", fault: &emulator.Fault{Action: "GetSecretValue", Code: "Rejected.Throttling", Status: 429},
+			reason: "Throttled", says: "KMS"},
 		{name: "STS refuses", fault: &emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 403, Code: "AuthenticationFail.NoPermission"},
 			reason: "Forbidden", says: "trust policy"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			stranger := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "stranger"}, Data: map[string][]byte{"value": []byte("own")}}
+			stranger := &corev1.Secret{Data: map[string][]byte{"value": []byte("own")}}
+			stranger.Namespace, stranger.Name = shop, "stranger"
 			es := object("db")
 			if tt.change != nil {
 				tt.change(es)

@@ -41,7 +41,8 @@ func TestStores(t *testing.T) {
 		"without-role": {Status: metav1.ConditionFalse, Reason: "StoreNotReady", Message: "ack.alibabacloud.com/role-arn"},
 		"absent":       {Status: metav1.ConditionFalse, Reason: "StoreNotReady", Message: "absent"},
 	} {
-		of := &v1alpha1.SecretStore{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "store"}, Spec: v1alpha1.SecretStoreSpec{KMS: keys(account)}}
+		of := &v1alpha1.SecretStore{Spec: v1alpha1.SecretStoreSpec{KMS: keys(account)}}
+		of.Namespace, of.Name = shop, "store"
 		w := newWorld(t, of)
 		got := w.check(content.KindSecretStore, of, &of.Status)
 		if got.Status != want.Status || got.Reason != want.Reason || !strings.Contains(got.Message, want.Message) {
@@ -78,7 +79,8 @@ func TestClusterSecretStore(t *testing.T) {
 	if err := w.kube.Update(t.Context(), of); err != nil {
 		t.Fatal(err)
 	}
-	if got := w.check(content.KindClusterSecretStore, of, &of.Status); got.Reason != "StoreNotReady" || !strings.Contains(got.Message, "namespaceRegexes[0]") {
+	got := w.check(content.KindClusterSecretStore, of, &of.Status)
+	if got.Reason != "StoreNotReady" || !strings.Contains(got.Message, "namespaceRegexes[0]") {
 		t.Errorf("with a condition that is wrong: %+v", got)
 	}
 }

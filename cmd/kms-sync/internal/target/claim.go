@@ -237,7 +237,7 @@ func originals(es *v1alpha1.ExternalSecret, live *corev1.Secret) bool {
 	return slices.ContainsFunc(es.Status.DataSyncResults, func(r v1alpha1.DataSyncResult) bool { return r.Status == "Succeeded" })
 }
 
-// older refuses a Secret that nobody has yet if an older ExternalSecret wants it too, so that two of them do not take turns.
+// older refuses a Secret that no ExternalSecret has yet if an older ExternalSecret wants it too, so that two of them do not take turns.
 func (w *Writer) older(ctx context.Context, es *v1alpha1.ExternalSecret) error {
 	var all v1alpha1.ExternalSecretList
 	if err := w.Cached.List(ctx, &all, client.InNamespace(es.Namespace), client.UnsafeDisableDeepCopy); err != nil {

@@ -161,7 +161,7 @@ func (w *Writer) Gone(ctx context.Context, es *v1alpha1.ExternalSecret) (Outcome
 // State is how a Secret is, compared with what was written.
 type State struct {
 	Exists bool
-	// Intact is whether it is as it was written. After a restart a Secret that anybody has changed since the status was written is not,
+	// Intact is whether it is as it was written. After a restart a Secret that was changed in any way since the status was written is not,
 	// even if it was another's field: what was written is known by a keyed sum in memory, and by no hash that a reader could use.
 	Intact          bool
 	ResourceVersion string

@@ -3,7 +3,7 @@
 // What is not an ExternalSecret's own is never changed: neither a Secret, nor a key, nor one that another ExternalSecret made. The rules:
 //
 //   - A Secret is an ExternalSecret's own if an annotation of the Secret says so; a key is its own if a second annotation lists it.
-//     Whoever may write the Secret may write them. Labels and fields of the ExternalSecret prove nothing.
+//     A user who may write the Secret may write them. Labels and fields of the ExternalSecret prove nothing.
 //   - A Secret without these annotations is adopted if ack-secret-manager made it for this ExternalSecret (see originals), or if it has
 //     the annotation kms.alibabacloud.com/adopt: "true" itself. On the ExternalSecret the annotation would let everybody that may
 //     create ExternalSecrets overwrite any Secret of the namespace.
@@ -76,7 +76,7 @@ const (
 	Rejected      = "Rejected"      // the API server refuses the Secret
 )
 
-// Refused is an error that stays until somebody changes something. Its message says what.
+// Refused is an error that stays until something is changed. Its message says what.
 type Refused struct{ Reason, Message string }
 
 func (r *Refused) Error() string { return r.Message }

@@ -193,7 +193,7 @@ func TestAdoption(t *testing.T) {
 		"it never synced": {func(es *v1alpha1.ExternalSecret) {
 			es.Status.DataSyncResults = []v1alpha1.DataSyncResult{{Status: "Failed"}}
 		}, originalManager, nil, NotOwned},
-		"somebody else made it":     {succeeded, "helm", nil, NotOwned},
+		"another program made it":   {succeeded, "helm", nil, NotOwned},
 		"the status is of kms-sync": {func(es *v1alpha1.ExternalSecret) { succeeded(es); es.Status.SecretName = "mine" }, originalManager, nil, NotOwned},
 		"its own annotation":        {nil, "helm", consent, "[foreign=x old=x password=new]"},
 		"the annotation on the ExternalSecret": {func(es *v1alpha1.ExternalSecret) {
