@@ -175,7 +175,7 @@ func (w *Writer) try(ctx context.Context, es *v1alpha1.ExternalSecret, r content
 		return w.recreate(ctx, es, r, live, c)
 	}
 	if live.Immutable != nil && *live.Immutable {
-		if es.Spec.Target.Immutable && c.owner {
+		if es.Spec.Target.Immutable && c.owner && !c.adopts {
 			r.Data = c.present(live) // it is written once
 		} else if !c.same(live, r.Data) {
 			return Outcome{}, refuse(Immutable, "the Secret %s is immutable and has other data: delete it, and it is made anew", live.Name)
@@ -259,7 +259,7 @@ func (w *Writer) update(ctx context.Context, es *v1alpha1.ExternalSecret, r cont
 	if c.owner {
 		ac.WithType(live.Type)
 	}
-	if wants {
+	if wants && (immutable || len(others) == 0) { // else it is when they are removed
 		ac.WithImmutable(true)
 	}
 	if err := w.Client.Apply(ctx, ac, client.FieldOwner(Manager(es)), client.ForceOwnership); err != nil {
@@ -271,8 +271,11 @@ func (w *Writer) update(ctx context.Context, es *v1alpha1.ExternalSecret, r cont
 	}
 	if len(others) > 0 {
 		keys := keysValue(es, slices.Collect(maps.Keys(r.Data)))
-		patch := removal(after, others, nil, nil).with("replace", annotationPath(keysAnnotation(es)), keys).raw()
-		if err := w.Client.Patch(ctx, after, patch, client.FieldOwner(Manager(es))); err != nil {
+		patch := removal(after, others, nil, nil).with("replace", annotationPath(keysAnnotation(es)), keys)
+		if wants {
+			patch = patch.with("add", "/immutable", true)
+		}
+		if err := w.Client.Patch(ctx, after, patch.raw(), client.FieldOwner(Manager(es))); err != nil {
 			return Outcome{}, err
 		}
 	}

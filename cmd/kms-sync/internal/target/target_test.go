@@ -134,6 +134,16 @@ func TestKeysOfARestore(t *testing.T) {
 	if got := c.secret("db").Annotations[keysAnnotation(es)]; got != "shop/db:password" {
 		t.Error(got)
 	}
+	// A key that the restore holds too goes before the Secret becomes immutable.
+	c.remove("db")
+	c.make("db", "velero-server", nil, func(s *corev1.Secret) {
+		s.Labels, s.Annotations, s.Data = backup.Labels, backup.Annotations, backup.Data
+	})
+	es.Spec.Target.Immutable = true
+	c.apply(es, map[string]string{"password": "hunter4"})
+	if s := c.secret("db"); text(s) != "[password=hunter4]" || s.Immutable == nil || !*s.Immutable {
+		t.Error(text(s), s.Immutable)
+	}
 }
 
 func TestTemplateMetadata(t *testing.T) {
@@ -553,6 +563,16 @@ func TestImmutable(t *testing.T) {
 	}
 	if err := c.writer().Release(t.Context(), es); err != nil || c.secret("db") != nil {
 		t.Error(err)
+	}
+	// One that is immutable already is adopted if it is as it is to be.
+	c.make("db", "helm", map[string]string{"a": "1"}, func(s *corev1.Secret) {
+		s.Immutable, s.Annotations = new(true), map[string]string{v1alpha1.AnnotationAdopt: "true"}
+	})
+	if _, err := c.writer().Apply(t.Context(), es, result(map[string]string{"a": "2"})); reason(err) != Immutable {
+		t.Error(err)
+	}
+	if out := c.apply(es, map[string]string{"a": "1"}); out.Action != Adopted {
+		t.Error(out)
 	}
 }
 
