@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/cache"
@@ -78,6 +79,7 @@ func (w *Wait) Unwrap() error { return w.Err }
 type Cloud struct {
 	settings Settings
 	values   *cache.Cache[valueKey, answer]
+	reads    singleflight.Group // by valueKey
 	sts      *budget
 	stsRest  rest // while STS does not answer
 
@@ -165,16 +167,19 @@ func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority
 	if ok && (got.err == nil && unchanging(ref, got.secret) || age <= maxAge && (got.err == nil || age <= refusalLife)) {
 		return got.copy()
 	}
-	if !c.values.UnderWay(key) {
-		if err := c.admit(ctx, a, key, p); err != nil {
-			return kms.Secret{}, err
+	// All that want it at the same time have one place in the budget, too.
+	read, err, _ := c.reads.Do(fmt.Sprintf("%#v", key), func() (any, error) {
+		if !c.values.UnderWay(key) {
+			if err := c.admit(ctx, a, key, p); err != nil {
+				return answer{}, err
+			}
 		}
-	}
-	got, err := c.values.Renew(ctx, key)
+		return c.values.Renew(ctx, key)
+	})
 	if err != nil {
 		return kms.Secret{}, err
 	}
-	return got.copy()
+	return read.(answer).copy()
 }
 
 // Explain says what failed, why, and what to change, for an error of Read.

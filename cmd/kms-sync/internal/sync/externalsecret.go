@@ -282,7 +282,7 @@ func (r *round) read(ctx context.Context, why when.Reason) (map[content.Ref]valu
 			case ctx.Err() != nil:
 				return ctx.Err()
 			case errors.As(err, &wait) && wait.Err == nil:
-				if waits == nil || wait.After > waits.After {
+				if waits == nil || wait.After < waits.After { // what has its turn first is read first; the others keep their place
 					waits = wait
 				}
 			case err != nil:
