@@ -102,7 +102,7 @@ func (b *budget) take(key any, namespace string, p Priority) time.Duration {
 		return 0
 	}
 	wait := max(time.Duration((float64(before)+1-tokens)/float64(b.limiter.Limit())*float64(time.Second)), time.Millisecond)
-	wait += pause.UpTo(wait / 20)
+	wait += pause.UpTo(min(wait/20, soon))
 	w.back = now.Add(wait)
 	if b.waiting[key] == nil && len(b.queue) < mostWaiting {
 		b.waiting[key] = w

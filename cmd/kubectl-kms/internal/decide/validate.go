@@ -63,10 +63,10 @@ func Validate(ctx context.Context, world World, documents []*manifest.Document, 
 	for _, document := range documents {
 		for _, o := range document.Objects() {
 			in := namespaceOf(o, namespace)
-			if IsExternalSecret(o) {
+			if o.IsExternalSecret() {
 				r.externalSecret(o, in)
 			}
-			if IsSynced(o) {
+			if o.IsSynced() {
 				continue
 			}
 			pod, ok := o.Pod()

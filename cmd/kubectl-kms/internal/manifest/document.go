@@ -152,39 +152,6 @@ func (o Object) String() string {
 	return o.Kind + " " + o.Namespace + "/" + o.Name
 }
 
-// JSON returns the object.
-func (o Object) JSON() []byte {
-	text, err := json.Marshal(o.json)
-	if err != nil {
-		return nil // it was made of JSON
-	}
-	return text
-}
-
-// Owned reports whether a controller made the object, as Deployments make ReplicaSets.
-func (o Object) Owned() bool {
-	owners, _ := path{"metadata", "ownerReferences"}.in(o.json).([]any)
-	return len(owners) > 0
-}
-
-// Line returns the line, in its file, of a field as kubectl shows it, such as spec.data[0].name, or of what the field would be in.
-func (o Object) Line(field string) int {
-	at := parseDotted(field)
-	for n := len(at); n > 0; n-- {
-		switch last := at[n-1].(type) {
-		case string:
-			if mapping := slices.Concat(o.place, at[:n-1]); mapping.has(o.Document.tree, last) {
-				return o.Document.line(last, mapping)
-			}
-		case int:
-			if item := slices.Concat(o.place, at[:n]).node(o.Document.tree); item != nil {
-				return o.Document.begin + item.Line - 1
-			}
-		}
-	}
-	return o.Document.Line
-}
-
 // A Pod is a pod, or the template of pods, in an object.
 type Pod struct {
 	Object      Object

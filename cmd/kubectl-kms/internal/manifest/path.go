@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -111,27 +110,6 @@ func (p path) pointer() string {
 		}
 	}
 	return b.String()
-}
-
-// has reports whether the mapping at the path has a key.
-func (p path) has(tree *yaml.Node, key string) bool {
-	mapping := p.node(tree)
-	return mapping != nil && member(mapping, key) >= 0
-}
-
-var dottedStep = regexp.MustCompile(`\[([0-9]+)\]|\["?(.*?)"?\]|([^.\[]+)`)
-
-// parseDotted takes a path apart as people write it: spec.data[0].name, data["tls.crt"], annotations[example.com/a].
-func parseDotted(dotted string) path {
-	var p path
-	for _, m := range dottedStep.FindAllStringSubmatch(dotted, -1) {
-		if i, err := strconv.Atoi(m[1]); err == nil {
-			p = append(p, i)
-		} else {
-			p = append(p, m[2]+m[3])
-		}
-	}
-	return p
 }
 
 // dotted returns the path as people write it.

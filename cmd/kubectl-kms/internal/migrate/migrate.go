@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
-	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/decide"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
@@ -45,10 +44,10 @@ func Plans(documents []*manifest.Document, namespace string) ([]Plan, error) {
 	}
 	var plans []Plan
 	for _, o := range objects {
-		if !decide.IsExternalSecret(o) {
+		if !o.IsExternalSecret() {
 			continue
 		}
-		es, _, err := decide.ExternalSecret(o)
+		es, _, err := o.ExternalSecret()
 		if err != nil {
 			return nil, fmt.Errorf("%s, line %d: %s: %w", o.Document.File, o.Document.Line, o, err)
 		}
@@ -85,7 +84,7 @@ func planFor(es *v1alpha1.ExternalSecret, objects []manifest.Object, namespace s
 	keys, reasons := sourcesOf(es)
 	p.Stays = reasons
 	for _, o := range objects {
-		if cmp.Or(o.Namespace, namespace) != p.Namespace || decide.IsSynced(o) || o.Kind == "Secret" || o.Owned() {
+		if cmp.Or(o.Namespace, namespace) != p.Namespace || o.IsSynced() || o.Kind == "Secret" || o.Owned() {
 			continue
 		}
 		pod, ok := o.Pod()
