@@ -72,8 +72,8 @@ func (c *checker) metadata() {
 		c.object("metadata.annotations["+v1alpha1.AnnotationServiceAccount+"]", account)
 	}
 	if _, ok := c.es.Annotations[v1alpha1.AnnotationAdopt]; ok {
-		c.add("metadata.annotations["+v1alpha1.AnnotationAdopt+"]",
-			"an ExternalSecret cannot agree for a Secret; annotate the Secret with it, if you may")
+		c.add("metadata.annotations["+v1alpha1.AnnotationAdopt+"]", "an ExternalSecret cannot agree for a Secret; annotate the Secret with it, "+
+			"if you may")
 	}
 }
 
@@ -222,8 +222,8 @@ func (c *checker) policies() {
 		return
 	}
 	if target.Immutable {
-		c.add("spec.target.immutable",
-			"would make a Secret of others immutable, to which creationPolicy Merge adds keys; set creationPolicy Owner")
+		c.add("spec.target.immutable", "would make a Secret of others immutable, to which creationPolicy Merge adds keys; "+
+			"set creationPolicy Owner")
 	}
 	if t := target.Template; t != nil && len(t.Metadata.Labels)+len(t.Metadata.Annotations) > 0 {
 		c.add("spec.target.template.metadata", "would change the labels and annotations of a Secret of others, to which creationPolicy Merge "+

@@ -51,12 +51,7 @@ type cluster struct {
 }
 
 func newCluster(t *testing.T) *cluster {
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
-	}
+	scheme := newScheme()
 	c := &cluster{t: t}
 	var uids atomic.Int32
 	c.WithWatch = interceptor.NewClient(c.server(scheme), interceptor.Funcs{
@@ -104,6 +99,16 @@ func newCluster(t *testing.T) *cluster {
 		},
 	})
 	return c
+}
+
+func newScheme() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			panic(err)
+		}
+	}
+	return scheme
 }
 
 // server returns the API server for tests, or the real one, emptied.
