@@ -43,6 +43,9 @@ bench: ## Benchmarks, as ratios within one run.
 bench-start: ## Compare the start of injected pods with control pods of the same shape, and list 100 of them, on the test cluster.
 	go test -tags e2e -count=1 -timeout 60m -v -run '^(TestStartCost|TestStatusOfManyPods)$$' ./test/e2e -start-rounds 20 -status-pods 100
 
+proof-sync: ## Kill kms-sync's writer of Secrets 200 times at random calls; what strangers wrote stays, and no Secret is ever short.
+	go test -count=1 -run '^TestKilled$$' ./cmd/kms-sync/internal/target -kills 200
+
 cluster-up: ## Start the test cluster: a real one-node Kubernetes, built from source at the first time.
 	@go run -C test/cluster ./cmd/cluster up
 
@@ -71,4 +74,4 @@ release: ## Make everything that the tag of this commit is published as, in dist
 release-check: ## Check the configuration of releases.
 	@test/tools/run.sh goreleaser check
 
-.PHONY: bench-start fleet chart-values licenses vulncheck release release-check manifests faults help demo demo-cluster test test-unit test-e2e lint fuzz bench cluster-up cluster-down images
+.PHONY: proof-sync bench-start fleet chart-values licenses vulncheck release release-check manifests faults help demo demo-cluster test test-unit test-e2e lint fuzz bench cluster-up cluster-down images

@@ -10,12 +10,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-const alertsFile = "chart/kms-agent-injector/monitoring/alerts.yaml"
+const (
+	alertsFile     = "chart/kms-agent-injector/monitoring/alerts.yaml"
+	syncAlertsFile = "chart/kms-sync/monitoring/alerts.yaml"
+)
 
-func readAlerts(t *testing.T) []monitoringv1.Rule {
+func readAlerts(t *testing.T, path string) []monitoringv1.Rule {
 	t.Helper()
 	var file monitoringv1.PrometheusRuleSpec
-	if err := yaml.UnmarshalStrict([]byte(read(t, alertsFile)), &file); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(read(t, path)), &file); err != nil {
 		t.Fatal(err)
 	}
 	var rules []monitoringv1.Rule
@@ -41,7 +44,7 @@ func TestAlertsHaveRunbooks(t *testing.T) {
 		name, text, _ := strings.Cut(section, "\n")
 		runbooks[name] = text
 	}
-	for _, rule := range readAlerts(t) {
+	for _, rule := range append(readAlerts(t, alertsFile), readAlerts(t, syncAlertsFile)...) {
 		text, found := runbooks[rule.Alert]
 		delete(runbooks, rule.Alert)
 		if !found {
@@ -72,7 +75,7 @@ func TestAlertsHaveRunbooks(t *testing.T) {
 // Each alert is made to fire by the tests that promtool runs.
 func TestAlertsAreTested(t *testing.T) {
 	tests := read(t, "testdata/alerts.yaml")
-	for _, rule := range readAlerts(t) {
+	for _, rule := range append(readAlerts(t, alertsFile), readAlerts(t, syncAlertsFile)...) {
 		fires := regexp.MustCompile(`- alertname: ` + rule.Alert + `\n +eval_time: \S+\n +exp_alerts:\n +- exp_labels:`)
 		rests := regexp.MustCompile(`- \{alertname: ` + rule.Alert + `, eval_time: \S+\}`)
 		if !fires.MatchString(tests) || !rests.MatchString(tests) {

@@ -22,7 +22,7 @@ import (
 // Each alert fires when it should and rests when it should, by Prometheus's own judgement.
 func TestAlerts(t *testing.T) {
 	for _, args := range [][]string{
-		{"check", "rules", "--lint=all", "--lint-fatal", alertsFile},
+		{"check", "rules", "--lint=all", "--lint-fatal", alertsFile, syncAlertsFile},
 		{"test", "rules", "testdata/alerts.yaml"},
 	} {
 		out, err := exec.CommandContext(t.Context(), "../test/tools/run.sh", append([]string{"promtool"}, args...)...).CombinedOutput()
@@ -62,7 +62,7 @@ func TestMonitoring(t *testing.T) {
 	for _, group := range rule.Spec.Groups {
 		inRule = append(inRule, group.Rules...)
 	}
-	if want := readAlerts(t); !reflect.DeepEqual(inRule, want) {
+	if want := readAlerts(t, alertsFile); !reflect.DeepEqual(inRule, want) {
 		t.Errorf("the PrometheusRule has\n%+v\nthe file has\n%+v", inRule, want)
 	}
 	for _, meta := range []labels.Set{webhook.Labels, agents.Labels, rule.Labels} {

@@ -14,10 +14,10 @@ import (
 )
 
 // pack runs package.sh and returns its folder.
-func pack(t *testing.T, version, registry, webhook, agent string) (string, error) {
+func pack(t *testing.T, version, registry, webhook, agent, sync string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
-	out, err := exec.CommandContext(t.Context(), "./package.sh", version, registry, webhook, agent, dir).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "./package.sh", version, registry, webhook, agent, sync, dir).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w\n%s", err, out)
 	}
@@ -28,7 +28,8 @@ func pack(t *testing.T, version, registry, webhook, agent string) (string, error
 func TestChartAndManifestsOfAVersion(t *testing.T) {
 	const registry = "registry.example.com/team"
 	agent, webhook := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("b", 64)
-	dir, err := pack(t, "v1.2.3-rc.1", registry, webhook, agent)
+	sync := "sha256:" + strings.Repeat("c", 64)
+	dir, err := pack(t, "v1.2.3-rc.1", registry, webhook, agent, sync)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +73,11 @@ func TestChartAndManifestsOfAVersion(t *testing.T) {
 		inChart(name)
 	}
 
+	other, err := exec.CommandContext(t.Context(), "tar", "-xOf", filepath.Join(dir, "kms-sync-1.2.3-rc.1.tgz"), "kms-sync/values.yaml").Output()
+	if err != nil || !strings.Contains(string(other), "  registry: \""+registry+"\"\n") || !strings.Contains(string(other), "  digest: \""+sync+"\"\n") {
+		t.Errorf("the chart of kms-sync does not name the version's image: %v\n%s", err, other)
+	}
+
 	manifests := filepath.Join(dir, "kms-agent-injector")
 	for _, folder := range []string{".", "cert-manager"} {
 		for file, image := range map[string]string{"deployment.yaml": "kms-webhook:v1.2.3-rc.1@" + webhook,
@@ -97,8 +103,8 @@ func TestChartAndManifestsOfAVersion(t *testing.T) {
 
 func TestNoDigestNoRelease(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("a", 64)
-	for _, digests := range [][2]string{{"", digest}, {digest, ""}, {digest, "latest"}, {"sha256:abc", digest}} {
-		if dir, err := pack(t, "v1.2.3", "", digests[0], digests[1]); err == nil {
+	for _, digests := range [][3]string{{"", digest, digest}, {digest, "", digest}, {digest, digest, "latest"}, {"sha256:abc", digest, digest}} {
+		if dir, err := pack(t, "v1.2.3", "", digests[0], digests[1], digests[2]); err == nil {
 			found, _ := filepath.Glob(dir + "/*")
 			t.Errorf("%q: made %v", digests, found)
 		}

@@ -61,7 +61,7 @@ unit() {
 # An input that fails is left in the package's testdata/fuzz, where the unit tests try it every time.
 fuzz() {
   local time=${FUZZTIME:-60s}
-  check "Fuzz what strangers write: annotations, pods, AdmissionReviews, templates; $time each, three at a time"
+  check "Fuzz what strangers write: annotations, pods, AdmissionReviews, ExternalSecrets, templates, values; $time each, three at a time"
   xargs -P 3 -L 1 test/fuzz.sh <<EOF
 ./config/podconfig FuzzParse $time
 ./agent/render FuzzTemplate $time
@@ -70,6 +70,9 @@ fuzz() {
 ./injector FuzzProperties $time
 ./injector FuzzDecodePod $time
 ./webhook FuzzReview $time
+./cmd/kms-sync/content FuzzSpec $time
+./cmd/kms-sync/content FuzzTemplate $time
+./cmd/kms-sync/content FuzzYAML $time
 EOF
 }
 

@@ -2,10 +2,9 @@
 package cache
 
 import (
-	"cmp"
+	"container/list"
 	"context"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -47,9 +46,9 @@ type Cache[K comparable, V any] struct {
 	cfg Config[K, V]
 
 	mu       sync.Mutex
-	entries  map[K]*entry[V]
-	uses     uint64 // of entries
-	bytes    int    // of all entries
+	entries  map[K]*list.Element // of *entry
+	used     list.List           // most recently used first
+	bytes    int                 // of all entries
 	refusals map[K]refusal
 	flights  map[K]*flight[V]
 	launched uint64
@@ -60,10 +59,11 @@ type Cache[K comparable, V any] struct {
 // Stats count what Get found: Hits needed no fetch.
 type Stats struct{ Hits, Misses uint64 }
 
-type entry[V any] struct {
+type entry[K comparable, V any] struct {
+	key   K
 	value V
-	used  uint64 // the number of its last use
 	bytes int
+	at    time.Time // when it came
 	due   time.Time // from then on it is to be fetched again
 	asked time.Time // when the last fetch that Refresh caused began
 }
@@ -78,7 +78,7 @@ type refusal struct {
 func New[K comparable, V any](cfg Config[K, V]) *Cache[K, V] {
 	cfg.Size = max(cfg.Size, 1)
 	return &Cache[K, V]{
-		cfg: cfg, entries: map[K]*entry[V]{}, flights: map[K]*flight[V]{},
+		cfg: cfg, entries: map[K]*list.Element{}, flights: map[K]*flight[V]{},
 		refusals: map[K]refusal{}, watchers: map[K]map[chan struct{}]struct{}{},
 	}
 }
@@ -149,6 +149,35 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (V, error) {
 	return f.wait(ctx)
 }
 
+// Kept returns the value that is kept, however old it is, and when it came.
+func (c *Cache[K, V]) Kept(key K) (value V, at time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.lookup(key); ok {
+		return e.value, e.at, true
+	}
+	return value, at, false
+}
+
+// UnderWay reports whether the value is being fetched.
+func (c *Cache[K, V]) UnderWay(key K) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flights[key] != nil
+}
+
+// Renew fetches the value whatever is kept, or waits for the fetch that is under way. A failure is an error, and what is kept stays as
+// it is.
+func (c *Cache[K, V]) Renew(ctx context.Context, key K) (V, error) {
+	c.mu.Lock()
+	f := c.flights[key]
+	if f == nil {
+		f = c.launch(key, true)
+	}
+	c.mu.Unlock()
+	return f.wait(ctx)
+}
+
 // Put keeps a value that came by another way, as if it had been fetched now.
 func (c *Cache[K, V]) Put(key K, value V) {
 	c.mu.Lock()
@@ -164,11 +193,13 @@ func (c *Cache[K, V]) Stats() Stats {
 }
 
 // lookup is called with mu held.
-func (c *Cache[K, V]) lookup(key K) (e *entry[V], ok bool) {
-	if e, ok = c.entries[key]; ok {
-		c.uses++
-		e.used = c.uses
+func (c *Cache[K, V]) lookup(key K) (*entry[K, V], bool) {
+	element, ok := c.entries[key]
+	if !ok {
+		return nil, false
 	}
+	c.used.MoveToFront(element)
+	e, ok := element.Value.(*entry[K, V])
 	return e, ok
 }
 
@@ -180,14 +211,14 @@ func (c *Cache[K, V]) store(key K, value V) {
 	}
 	c.forget(key)
 	if bytes := c.cfg.Weigh(value); c.cfg.Bytes == 0 || bytes <= c.cfg.Bytes {
-		c.uses++
-		c.entries[key] = &entry[V]{value: value, used: c.uses, bytes: bytes, due: time.Now().Add(c.cfg.TTL)}
+		now := time.Now()
+		c.entries[key] = c.used.PushFront(&entry[K, V]{key: key, value: value, bytes: bytes, at: now, due: now.Add(c.cfg.TTL)})
 		c.bytes += bytes
 	}
-	for len(c.entries) > c.cfg.Size || c.cfg.Bytes > 0 && c.bytes > c.cfg.Bytes {
-		c.forget(slices.MinFunc(slices.Collect(maps.Keys(c.entries)), func(a, b K) int {
-			return cmp.Compare(c.entries[a].used, c.entries[b].used)
-		}))
+	for c.used.Len() > c.cfg.Size || c.cfg.Bytes > 0 && c.bytes > c.cfg.Bytes {
+		if oldest, ok := c.used.Back().Value.(*entry[K, V]); ok {
+			c.forget(oldest.key)
+		}
 	}
 	for wake := range c.watchers[key] {
 		select {
@@ -199,8 +230,10 @@ func (c *Cache[K, V]) store(key K, value V) {
 
 // forget is called with mu held.
 func (c *Cache[K, V]) forget(key K) {
-	if e, ok := c.entries[key]; ok {
-		c.bytes -= e.bytes
+	if element, ok := c.entries[key]; ok {
+		if e, ok := c.used.Remove(element).(*entry[K, V]); ok {
+			c.bytes -= e.bytes
+		}
 		delete(c.entries, key)
 	}
 }

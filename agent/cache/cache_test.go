@@ -321,3 +321,52 @@ func TestConcurrentUse(t *testing.T) {
 	cancel()
 	watchers.Wait()
 }
+
+func TestRenew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fetched, fails := 0, false
+		c := New(Config[string, int]{
+			Fetch: func(context.Context, string) (int, error) {
+				time.Sleep(time.Second)
+				if fails {
+					return 0, errors.New("away")
+				}
+				fetched++
+				return fetched, nil
+			},
+			Timeout: time.Minute, TTL: time.Hour, Size: 2, Weigh: func(int) int { return 1 },
+			Transient: func(error) bool { return true }, Lasting: func(error) bool { return false }, Stale: func(string, error) {},
+		})
+		if _, _, ok := c.Kept("a"); ok || c.UnderWay("a") {
+			t.Error("an empty cache has a value")
+		}
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				if got, err := c.Renew(t.Context(), "a"); err != nil || got != 1 {
+					t.Errorf("got %d, %v", got, err)
+				}
+			})
+		}
+		time.Sleep(time.Millisecond)
+		if !c.UnderWay("a") {
+			t.Error("no fetch is under way")
+		}
+		all.Wait()
+		came := time.Now()
+		time.Sleep(time.Minute)
+		if got, at, ok := c.Kept("a"); !ok || got != 1 || !at.Equal(came) {
+			t.Errorf("kept %d of %s, %t", got, at, ok)
+		}
+		if got, err := c.Renew(t.Context(), "a"); err != nil || got != 2 {
+			t.Errorf("renewed: %d, %v", got, err)
+		}
+		fails = true
+		if _, err := c.Renew(t.Context(), "a"); err == nil {
+			t.Error("a failure is no error")
+		}
+		if got, _, ok := c.Kept("a"); !ok || got != 2 {
+			t.Errorf("after a failure %d is kept, %t", got, ok)
+		}
+	})
+}

@@ -3,7 +3,8 @@ package failure
 import "github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 
 // advice is one entry of the catalogue: why a refusal happens, and what to do about it. In both, {role}, {caller},
-// {provider}, {subject}, {issuer}, {audience}, {trust}, {secret}, {resource} and {host} are filled in from the refusal.
+// {provider}, {subject}, {issuer}, {audience}, {trust}, {secret}, {resource} and {host} are filled in from the refusal,
+// and the words of words.go.
 type advice struct {
 	codes string // with commas between them; exact, or the beginning if it ends in *
 	cause string
@@ -11,34 +12,31 @@ type advice struct {
 }
 
 const (
-	longSession = "STS gives no session of {role} for as long as the administrator asks by sts.sessionDuration: " +
+	longSession = "STS gives no session of {role} for as long as {asked}: " +
 		"the role's MaxSessionDuration is less"
-	shortenSession = "set MaxSessionDuration of {role} in RAM to at least as much, or have the administrator shorten sts.sessionDuration"
-	sitOut         = "nothing in the cluster: the agent tries again, files stay as they are and pods stay ready; do not restart pods; " +
-		"look at the status page of "
+	shortenSession = "set MaxSessionDuration of {role} in RAM to at least as much, or {shorter}"
+	sitOut         = "{patience}; look at the status page of "
 )
 
 // What both actions of STS answer.
 var (
-	stsThrottled = advice{"Throttling*",
-		"STS is asked too often in this account",
-		"nothing for a while: the agent tries again; if it persists, roll pods out more slowly"}
-	stsOutage   = advice{"ServiceUnavailable*, Internal*", "STS is out of order", sitOut + "STS"}
-	stsDuration = advice{"InvalidParameter.DurationSeconds", longSession, shortenSession}
+	stsThrottled = advice{"Throttling*", "STS is asked too often in this account", "nothing for a while: {again}; {slower}"}
+	stsOutage    = advice{"ServiceUnavailable*, Internal*", "STS is out of order", sitOut + "STS"}
+	stsDuration  = advice{"InvalidParameter.DurationSeconds", longSession, shortenSession}
 )
 
 // stsAdvice is about AssumeRoleWithOIDC; the codes are from its API reference. The first match counts.
 var stsAdvice = []advice{
 	{"AuthenticationFail.NoPermission",
-		"the trust policy of {role} does not let this pod in, or the OIDC provider {provider} does not exist",
+		"the trust policy of {role} does not let {this} in, or the OIDC provider {provider} does not exist",
 		"the trust policy must allow oidc:sub {subject}, oidc:iss {issuer}, oidc:aud {audience}; this statement does: {trust}. " +
-			"Or give the pod a ServiceAccount that the role trusts, or the ServiceAccount another role"},
+			"Or {another}"},
 	{"AuthenticationFail.OIDCToken.Expired",
-		"the pod's ServiceAccount token has expired; the kubelet renews it, unless the node's clock is wrong",
-		"check the clock and the kubelet of the node, then delete the pod"},
+		"{expired}",
+		"{clocks}"},
 	{"AuthenticationFail.OIDCToken.AudienceNotMatch",
 		"the token is for the audience {audience}, which the OIDC provider {provider} does not list",
-		"the audience of the volume rrsa-oidc-token and the provider's client ID must both be sts.aliyuncs.com"},
+		"{audiences}"},
 	{"AuthenticationFail.OIDCToken.IssuerNotMatch",
 		"the token is issued by {issuer}, which is not the issuer of {provider}",
 		"check that the administrator's cluster ID is this cluster's, so that {provider} is this cluster's provider"},
@@ -66,13 +64,13 @@ var chainAdvice = []advice{
 			"and the trust policy of {role} has its ARN, or the root of its account, as Principal.RAM"},
 	{"EntityNotExist.Role*",
 		"the role {role} does not exist",
-		"create it, or correct roleArn in the annotation, or rolearn in the Secret that the annotation identity names"},
+		"create it, or correct {roleField}"},
 	{"InvalidAccessKeyId*",
 		"{caller} does not exist any more, or is disabled",
-		"put a valid one into the Secret that the annotation identity names, under id and secret, and restart the pod"},
+		"{newKey}"},
 	{"SignatureDoesNotMatch",
 		"the secret is not that of {caller}",
-		"id and secret in the Secret that the annotation identity names must be of one access key; then restart the pod"},
+		"{onePair}"},
 	{"InvalidSecurityToken*",
 		"STS does not accept the session of {caller}, twice",
 		"check the node's clock, and that the sessions of {caller} were not revoked"},
@@ -82,28 +80,27 @@ var chainAdvice = []advice{
 	stsThrottled, stsOutage, stsDuration,
 	{"InvalidParameter*",
 		"STS does not accept a parameter; the role is {role}",
-		"check the role's ARN, and rolesessionname in the Secret: 2 to 64 letters, digits and .@_-"},
+		"check the role's ARN, and {sessionField}: 2 to 64 letters, digits and .@_-"},
 }
 
 // nodeAdvice is about the metadata service of the node.
 var nodeAdvice = []advice{
 	{"HTTP 404",
 		"the node has no RAM role, or not the one that was asked for",
-		"attach a RAM role to the cluster's nodes, or use the identity rrsa, which gives this pod a role of its own"},
+		"attach a RAM role to the cluster's nodes, or {own}"},
 	{"HTTP 403",
-		"the metadata service does not give the node's role to this pod",
-		"check what the cluster puts between pods and {host}, or use the identity rrsa"},
+		"the metadata service does not give the node's role to {here}",
+		"check what the cluster puts between {places} and {host}, or {rrsa}"},
 	{identity.CodeMetadataDisabled,
-		"the environment forbids the agent to ask for the node's role",
-		"the webhook sets ALIBABA_CLOUD_ECS_METADATA_DISABLED with the identity rrsa; " +
-			"ask for node-role by the annotation identity, not by hand"},
+		"the environment forbids {program} to ask for the node's role",
+		"{disabled}"},
 }
 
 // kmsAdvice is about GetSecretValue; the codes are from its API reference and the gateway's.
 var kmsAdvice = []advice{
 	{"Forbidden.ResourceNotFound",
 		"{host} has no secret {secret}, or not in that version",
-		"check the name (capitals count), the version or stage, and the region; or set optional: true if the pod can do without"},
+		"check the name (capitals count), the version or stage, and the region{optional}"},
 	{"Forbidden.KeyNotFound",
 		"the key that encrypts {secret} does not exist any more",
 		"restore the key in KMS, or write the secret anew under another"},
@@ -116,7 +113,7 @@ var kmsAdvice = []advice{
 		"enable it in the KMS console"},
 	{"InvalidAccessKeyId*",
 		"KMS does not know the access key of {role}: it has been deleted or disabled",
-		"with the identity access-key, put a valid one into the Secret that the annotation names, and restart the pod"},
+		"{newKeyOfKMS}"},
 	{"InvalidSecurityToken*",
 		"KMS does not accept the session that STS gave to {role}, twice",
 		"check the node's clock, and that the role's sessions were not revoked"},
@@ -126,7 +123,7 @@ var kmsAdvice = []advice{
 	{"Signature*",
 		"KMS computes another signature for the request to {host}; something in between changes it",
 		"check for a proxy that rewrites requests, and that the endpoint is the name that KMS answers to; " +
-			"with the identity access-key, that id and secret in the Secret are of one access key"},
+			"{onePairOfKMS}"},
 	{"ServiceUnavailable*, InternalFailure*, Rejected.Unavailable", "KMS is out of order", sitOut + "KMS"},
-	{"Throttling*, Rejected.Throttling", "KMS is asked too often in this account and region", "nothing for a while: the agent tries again"},
+	{"Throttling*, Rejected.Throttling", "KMS is asked too often in this account and region", "nothing for a while: {again}"},
 }

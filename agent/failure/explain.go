@@ -20,6 +20,7 @@ type Adviser struct {
 	Role        string       // in words: a role's ARN, mostly
 	Host        string       // of KMS
 	Authorities *Authorities // where the agent has the authorities of KMS and STS from; nil if the webhook did not inject it
+	Sync        bool         // kms-sync failed, and not an agent in a pod
 }
 
 // Authorities are the ConfigMaps with the certificate authorities of KMS and STS, and the keys after a slash; "": none.
@@ -75,6 +76,11 @@ func linkOf(e *identity.Error) status.Link {
 
 // Advise says why one error happened and what to change; both are empty if that is not known.
 func (r Adviser) Advise(err error) (cause, cure string) {
+	cause, cure = r.advise(err)
+	return r.words().Replace(cause), r.words().Replace(cure)
+}
+
+func (r Adviser) advise(err error) (cause, cure string) {
 	gateway, sts := of(err)
 	_, token := errors.AsType[*identity.TokenError](err)
 	_, key := errors.AsType[*kms.KeyError](err)
@@ -82,7 +88,7 @@ func (r Adviser) Advise(err error) (cause, cure string) {
 	switch {
 	case sts != nil && sts.Action == identity.GetNodeRole && sts.Err != nil:
 		return "the metadata service could not be reached, or something else answered in its place",
-			"only ECS instances have one; check that network policies let the pod reach " + sts.Host + " on port 80, or use the identity rrsa"
+			"only ECS instances have one; check that network policies let {places} reach " + sts.Host + " on port 80, or {rrsa}"
 	case sts != nil && sts.Action == identity.GetNodeRole:
 		return r.find(nodeAdvice, sts.Code, nil, "", strings.NewReplacer("{host}", sts.Host))
 	case sts != nil && sts.Action == identity.AssumeRole:
@@ -93,20 +99,20 @@ func (r Adviser) Advise(err error) (cause, cure string) {
 			"{role}", sts.RoleARN, "{provider}", sts.ProviderARN, "{host}", sts.Host, "{subject}", known(sts.Subject),
 			"{issuer}", known(sts.Issuer), "{audience}", known(strings.Join(sts.Audience, ", ")), "{trust}", trustStatement(sts)))
 	case token && errors.Is(err, fs.ErrPermission):
-		return "the agent's user may not read the token",
-			"the pod's fsGroup or the agent's user must be able to read the volume rrsa-oidc-token"
+		return "{program}'s user may not read the token",
+			"{unreadable}"
 	case token:
 		return "the projected ServiceAccount token is not there",
-			"the volume rrsa-oidc-token must be mounted in the agent's containers; the webhook does it, unless the pod brings its own"
+			"{unmounted}"
 	case errors.Is(err, kms.ErrPassword):
-		return "the file password beside the client key is another key's",
-			"clientKey and password in the Secret that the annotation identity names must be of one client key"
+		return "{passwordOf} is another key's",
+			"{clientKey} must be of one client key"
 	case errors.Is(err, kms.ErrExpired):
 		return "client keys are valid for a limited time, and KMS keeps no copy that could be renewed",
 			"create another client key of the same application access point in the KMS console, and put it and its password into the Secret"
 	case key:
-		return "the Secret that the annotation identity names does not hold a client key",
-			"it needs two keys: clientKey, the JSON file that the KMS console gives out, and password"
+		return "{clientKeyIn} does not hold a client key",
+			"{clientKeyForm}"
 	case unmade:
 		return "the secret's value is not, or no longer, as the annotation " + made.Annotation + " says",
 			"correct keys, format or template of " + made.Annotation + ", or write the secret again as they need it"
@@ -130,11 +136,11 @@ func (r Adviser) find(catalogue []advice, code string, err error, service string
 		return r.distrust(service, err)
 	case code == "" && TimedOut(err):
 		return service + " did not answer in time",
-			fill.Replace("if it does not pass by itself, look at the status page of " + service + ", and check the way from the pods to {host}; " +
-				"files stay as they are: restarting pods helps nothing")
+			fill.Replace("if it does not pass by itself, look at the status page of " + service + ", and check the way from " +
+				"{places} to {host}; {still}")
 	case code == "" && err != nil:
 		return service + " could not be reached, or something in between answered",
-			fill.Replace("check that pods reach {host} on port 443: DNS, network policies, security groups, the VPC endpoint, a proxy")
+			fill.Replace("check that {places} reach {host} on port 443: DNS, network policies, security groups, the VPC endpoint, a proxy")
 	}
 	for _, a := range catalogue {
 		for known := range strings.SplitSeq(a.codes, ", ") {
@@ -148,7 +154,11 @@ func (r Adviser) find(catalogue []advice, code string, err error, service string
 
 // distrust is about a certificate of a service that the agent does not accept.
 func (r Adviser) distrust(service string, err error) (cause, cure string) {
-	cause = "the certificate of " + service + " is not signed by an authority that the agent trusts"
+	cause = "the certificate of " + service + " is not signed by an authority that {program} trusts"
+	if r.Sync {
+		return cause, "if " + service + " has a private authority, a KMS instance's for example, name it: ca of dedicatedKMSAuth, or have the " +
+			"administrator configure kms.caFile or sts.caFile"
+	}
 	if r.Authorities == nil {
 		return cause, "if " + service + " has a private authority, name its PEM file in the environment variable SSL_CERT_FILE"
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -46,6 +48,35 @@ func TestCatalogueOfOtherIdentities(t *testing.T) {
 			if !strings.Contains(text, begin) || strings.Contains(text, "{") {
 				t.Errorf("%s %s: not advised, or not filled in:\n%s", action, entry.codes, text)
 			}
+		}
+	}
+}
+
+// What kms-sync says is not about pods, agents and annotations.
+func TestWordsOfSync(t *testing.T) {
+	a := Adviser{Role: "ROLE", Host: "HOST", Sync: true}
+	errs := []error{
+		&identity.TokenError{Path: "PATH", Err: fs.ErrNotExist}, &identity.TokenError{Path: "PATH", Err: fs.ErrPermission},
+		&kms.KeyError{File: "FILE", Err: kms.ErrPassword}, &kms.KeyError{File: "FILE", Err: errors.New("no JSON")},
+		&kms.Error{Err: &tls.CertificateVerificationError{Err: errors.New("unknown authority")}}, &kms.Error{Err: errors.New("no such host")},
+		&identity.Error{Action: identity.GetNodeRole, Err: errors.New("no connection")}, &kms.Error{Err: os.ErrDeadlineExceeded},
+	}
+	for action, catalogue := range map[identity.Action][]advice{
+		identity.AssumeRoleWithOIDC: stsAdvice, identity.AssumeRole: chainAdvice, identity.GetNodeRole: nodeAdvice,
+	} {
+		for _, entry := range each(catalogue) {
+			errs = append(errs, &identity.Error{Action: action, RoleARN: "ROLE", Code: strings.TrimSuffix(entry.codes, "*")})
+		}
+	}
+	for _, entry := range each(kmsAdvice) {
+		errs = append(errs, &kms.Error{Ref: kms.Ref{Name: "SECRET"}, Code: strings.TrimSuffix(entry.codes, "*")})
+	}
+	foreign := regexp.MustCompile(`\b(agent|files|annotation identity|rrsa|webhook|kubelet|optional)\b|(^|[^'][^s] )\bpods?( |$|[,.;])`)
+	for _, err := range errs {
+		cause, cure := a.Advise(err)
+		text := strings.ReplaceAll(cause+"\n"+cure, `{"`, "")
+		if cause == "" || cure == "" || strings.Contains(text, "{") || foreign.MatchString(text) {
+			t.Errorf("%v:\n%s", err, text)
 		}
 	}
 }

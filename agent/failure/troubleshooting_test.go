@@ -74,7 +74,7 @@ func codes(in func(english string) string) string {
 	} {
 		fmt.Fprintf(&b, "\n### %s\n\n| %s | %s | %s |\n|---|---|---|\n", in(of.call), in("code"), in("why"), in("fix"))
 		for _, entry := range each(of.catalogue) {
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", entry.codes, in(entry.cause), in(entry.cure))
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", entry.codes, in(inPod().Replace(entry.cause)), in(inPod().Replace(entry.cure)))
 		}
 	}
 	return b.String() + "\n"

@@ -43,15 +43,28 @@ func (r *Roles) Source(arn string) *Source {
 	defer r.mu.Unlock()
 	s, ok := r.second[arn]
 	if !ok {
-		sts := r.sts
-		sts.Policy = r.policies[arn]
-		s = NewSource(Provider{
-			ID:  sts.fingerprint("role", r.first.provider.ID, arn),
-			Get: func(ctx context.Context) (Credentials, error) { return r.assume(ctx, sts, arn) },
-		}, r.first.sessions, r.first.observe)
+		s = NewSource(r.provider(arn), r.first.sessions, r.first.observe)
 		r.second[arn] = s
 	}
 	return s
+}
+
+func (r *Roles) provider(arn string) Provider {
+	sts := r.sts
+	sts.Policy = r.policies[arn]
+	return Provider{
+		ID:  sts.fingerprint("role", r.first.provider.ID, arn),
+		Get: func(ctx context.Context) (Credentials, error) { return r.assume(ctx, sts, arn) },
+	}
+}
+
+// NewRole returns the Provider of one role that first can assume. Caller names first in errors.
+func NewRole(first *Source, caller string, sts STS, arn string) (Provider, error) {
+	r, err := NewRoles(first, caller, sts, map[string]string{arn: sts.Policy})
+	if err != nil {
+		return Provider{}, err
+	}
+	return r.provider(arn), nil
 }
 
 // assume gets a session of the role with the first credentials, and once more with new ones if STS does not accept those

@@ -61,24 +61,42 @@ var tokens = strings.NewReplacer("received: ", "found ", "identifier, lbracket, 
 
 // pick evaluates the keys' paths, and reports all that are missing at once.
 func pick(doc any, keys []config.Key) ([]field, error) {
-	picked := make([]field, 0, len(keys))
-	var errs []error
-	left := budget{bytes: maxOutput, steps: maxStepsOfFile}
-	left.values, left.text = measure(doc)
+	paths := make([]string, 0, len(keys))
 	for _, key := range keys {
-		value, err := search(key.Path, doc, &left)
-		switch {
-		case errors.Is(err, errLarge): // so would the others be
-			return nil, fmt.Errorf("key %s: path %q: %w", key.Name, key.Path, err)
-		case err != nil:
-			errs = append(errs, fmt.Errorf("key %s: path %q: %w", key.Name, key.Path, err))
-		case value == nil:
-			errs = append(errs, fmt.Errorf("key %s: path %q is not in the secret, or is null; the secret has %s",
-				key.Name, key.Path, available(doc)))
+		paths = append(paths, key.Path)
+	}
+	values, errs := Search(doc, paths)
+	picked := make([]field, 0, len(keys))
+	for i, key := range keys {
+		if errs[i] != nil {
+			errs[i] = fmt.Errorf("key %s: %w", key.Name, errs[i])
 		}
-		picked = append(picked, field{key.Name, value})
+		if errors.Is(errs[i], errLarge) { // so would the others be
+			return nil, errs[i]
+		}
+		picked = append(picked, field{key.Name, values[i]})
 	}
 	return picked, errors.Join(errs...)
+}
+
+// Search evaluates JMESPath expressions on a document of Decode, or one of its like. Together they do as much work, and pick as many
+// bytes, as those of a file may. An expression that finds nothing, or null, is an error; errs[i] is about paths[i].
+func Search(doc any, paths []string) (values []any, errs []error) {
+	doc = numbers(doc)
+	left := budget{bytes: maxOutput, steps: maxStepsOfFile}
+	left.values, left.text = measure(doc)
+	values, errs = make([]any, len(paths)), make([]error, len(paths))
+	for i, path := range paths {
+		value, err := search(path, doc, &left)
+		switch {
+		case err != nil:
+			errs[i] = fmt.Errorf("path %q: %w", path, err)
+		case value == nil:
+			errs[i] = fmt.Errorf("path %q is not in the secret, or is null; the secret has %s", path, Names(doc))
+		}
+		values[i] = value
+	}
+	return values, errs
 }
 
 // budget is the work that the expressions of a file may still do on its document.
@@ -144,8 +162,8 @@ func weigh(v any, left int) int {
 
 var errCannotApply = errors.New("the expression cannot be applied to this secret: it expects another type, or has no result")
 
-// available lists the names, never the values, at the top of a document.
-func available(doc any) string {
+// Names lists the names, never the values, at the top of a document.
+func Names(doc any) string {
 	switch doc := doc.(type) {
 	case map[string]any:
 		if len(doc) == 0 {
@@ -173,12 +191,12 @@ var errNotJSON = errors.New("needs a value that is a JSON object, and this secre
 
 // decode reads a JSON value for JMESPath. Its errors hold nothing of the value.
 func decode(value []byte) (any, error) {
-	doc, err := decodeExact(value)
+	doc, err := Decode(value)
 	return numbers(doc), err
 }
 
-// decodeExact leaves all numbers as they are written.
-func decodeExact(value []byte) (any, error) {
+// Decode reads a JSON value. Numbers are json.Number, as they are written; errors hold nothing of the value.
+func Decode(value []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(value))
 	dec.UseNumber()
 	var doc any

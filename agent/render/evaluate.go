@@ -291,7 +291,7 @@ func (e *evaluation) walk(n parse.Node, value any, keys []string) (any, error) {
 			return nil, e.at(n, fmt.Errorf("%s has no keys, it is %s", before(keys, i), kind(value)))
 		}
 		if value, ok = object[key]; !ok {
-			return nil, e.at(n, fmt.Errorf("key %q does not exist; %s has %s", key, before(keys, i), available(object)))
+			return nil, e.at(n, fmt.Errorf("key %q does not exist; %s has %s", key, before(keys, i), Names(object)))
 		}
 	}
 	return value, nil

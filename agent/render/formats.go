@@ -118,8 +118,9 @@ var (
 	yamlWords = []string{"true", "false", "yes", "no", "on", "off", "y", "n", "null"}
 )
 
-// encodeYAML stops when a document becomes too large: what is nested is indented, and so may be much longer than as JSON.
-func encodeYAML(v any) ([]byte, error) {
+// EncodeYAML writes a document of Decode, or one of its like. It stops when a document becomes too large: what is nested is indented, and
+// so may be much longer than as JSON.
+func EncodeYAML(v any) ([]byte, error) {
 	var out bounded
 	encoder := yaml.NewEncoder(&out)
 	if err := errors.Join(encoder.Encode(yamlNode(v)), encoder.Close()); err != nil {

@@ -151,7 +151,7 @@ func fromJSON(a []any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	value, err := decodeExact([]byte(s))
+	value, err := Decode([]byte(s))
 	if err != nil {
 		return nil, errors.New("the value is not JSON")
 	}
@@ -187,12 +187,12 @@ func index(a []any) (any, error) {
 				value, ok = in[key]
 			}
 			if !ok {
-				return nil, fmt.Errorf("that key does not exist; the object has %s", available(in))
+				return nil, fmt.Errorf("that key does not exist; the object has %s", Names(in))
 			}
 		case []any:
 			i, err := count(by)
 			if err != nil || i >= len(in) {
-				return nil, fmt.Errorf("that item does not exist; it is %s, counted from 0", available(in))
+				return nil, fmt.Errorf("that item does not exist; it is %s, counted from 0", Names(in))
 			}
 			value = in[i]
 		default:

@@ -76,7 +76,7 @@ func renderOne(format config.Format, keys []config.Key, value []byte, binary boo
 	case config.JSON:
 		return encodeJSON(whole(doc, picked))
 	case config.YAML:
-		return encodeYAML(whole(doc, picked))
+		return EncodeYAML(whole(doc, picked))
 	case config.Env, config.Properties:
 		if picked == nil {
 			if picked, err = fields(doc); err != nil {

@@ -44,7 +44,7 @@ func renderTemplate(text string, inputs []Input) ([]byte, error) {
 
 func (in Input) value() any {
 	if !in.Binary {
-		switch doc, _ := decodeExact(in.Data); doc.(type) {
+		switch doc, _ := Decode(in.Data); doc.(type) {
 		case map[string]any, []any:
 			return doc
 		}

@@ -105,8 +105,13 @@ func Read(document []byte) (Config, error) {
 	if err := dec.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
 		return Config{}, config.YAMLError(err, yamlFields(reflect.TypeFor[Config](), nil))
 	}
+	return in, in.Complete()
+}
+
+// Complete fills in the defaults of a document that was decoded elsewhere, and checks it. Its error is as that of Read.
+func (in *Config) Complete() error {
 	in.fill()
-	return in, in.check()
+	return in.check()
 }
 
 func (in *Config) fill() {

@@ -24,7 +24,7 @@ func TestCanonical(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	s := testSettings(t)
-	if want := []string{"kms-agent", "kms-emulator", "kms-webhook"}; !slices.Equal(s.images, want) {
+	if want := []string{"kms-agent", "kms-emulator", "kms-sync", "kms-webhook"}; !slices.Equal(s.images, want) {
 		t.Errorf("without names: %v, want %v", s.images, want)
 	}
 	s = testSettings(t, "--registry=registry.example.com", "--repository=team", "--tag=v1", "kms-agent")

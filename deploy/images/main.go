@@ -36,6 +36,7 @@ const devTag = "dev"
 var descriptions = map[string]string{
 	"kms-webhook":  "Admission webhook that gives annotated pods their KMS secrets",
 	"kms-agent":    "Fetches and refreshes a pod's KMS secrets",
+	"kms-sync":     "Makes Secrets of KMS secrets, by the custom resources of ack-secret-manager",
 	"kms-emulator": "Answers as Alibaba Cloud's STS and KMS do, for tests only",
 }
 

@@ -22,6 +22,7 @@ const (
 type ServiceAccount struct {
 	Namespace, Name string
 	Annotations     map[string]string
+	Use             string // what it is for, a clause of a sentence; empty: "with which the pod runs"
 }
 
 // A Policy is what the administrator allows in the pod's namespace.
@@ -72,8 +73,8 @@ func name(pod Named, policy Policy, sa ServiceAccount) (arn, from string, err er
 		}
 		return ofAccount(role), sa.annotation(RoleNameAnnotation), nil
 	}
-	return "", "", fmt.Errorf("no RAM role is set for ServiceAccount %s/%s, with which the pod runs%s; name one that trusts this cluster's "+
-		"OIDC provider: %s", sa.Namespace, sa.Name, sa.mistyped(), sa.annotate(ofAccount("<role>")))
+	return "", "", fmt.Errorf("no RAM role is set for ServiceAccount %s/%s, %s%s; name one that trusts this cluster's "+
+		"OIDC provider: %s", sa.Namespace, sa.Name, cmp.Or(sa.Use, "with which the pod runs"), sa.mistyped(), sa.annotate(ofAccount("<role>")))
 }
 
 // mistyped says which of the annotations was meant to be one of ours, "" for none.

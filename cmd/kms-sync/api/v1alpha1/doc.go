@@ -21,7 +21,8 @@ var GroupVersion = schema.GroupVersion{Group: "alibabacloud.com", Version: "v1al
 
 // AddToScheme makes the kinds known to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &ExternalSecret{}, &ExternalSecretList{}, &SecretStore{}, &SecretStoreList{}, &ClusterSecretStore{}, &ClusterSecretStoreList{})
+	s.AddKnownTypes(GroupVersion, &ExternalSecret{}, &ExternalSecretList{}, &SecretStore{}, &SecretStoreList{}, &ClusterSecretStore{},
+		&ClusterSecretStoreList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }
@@ -29,15 +30,23 @@ func AddToScheme(s *runtime.Scheme) error {
 // Finalizer is what ack-secret-manager puts on its objects, and kms-sync too, so that either can take over from the other.
 const Finalizer = "finalizer.ack.secrets-manager.alibabacloud.com"
 
-// Annotations of an ExternalSecret.
+// Annotations.
 const (
 	// AnnotationServiceAccount names the ServiceAccount of its namespace whose role reads the entries that have no secretStoreRef.
 	AnnotationServiceAccount = "kms.alibabacloud.com/service-account"
-	// AnnotationAdopt, "true", has a Secret that kms-sync did not make become its own.
+	// AnnotationAdopt, "true", on a Secret, has an ExternalSecret that names it take it over. It is not on the ExternalSecret, because the
+	// right to write ExternalSecrets is not the right to overwrite Secrets.
 	AnnotationAdopt = "kms.alibabacloud.com/adopt"
 	// AnnotationRefresh has the object be synchronized at once when its value changes.
 	AnnotationRefresh = "kms.alibabacloud.com/refresh"
 )
 
-// ConditionReady is the type of the condition that says whether an object is as its spec asks.
-const ConditionReady = "Ready"
+// Types of conditions.
+const (
+	// ConditionReady says whether an object is as its spec asks.
+	ConditionReady = "Ready"
+	// ConditionStale says whether the last good refresh is older than two intervals.
+	ConditionStale = "Stale"
+	// ConditionBorrowedIdentity says whether secrets are read as the controller itself, not as the namespace.
+	ConditionBorrowedIdentity = "BorrowedIdentity"
+)

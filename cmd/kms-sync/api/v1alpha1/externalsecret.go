@@ -9,6 +9,7 @@ import (
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:resource:path=externalsecrets
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
@@ -250,7 +251,10 @@ type ExternalSecretStatus struct {
 	// SecretResourceVersion is that Secret's after it was written.
 	// +optional
 	SecretResourceVersion string `json:"secretResourceVersion,omitempty"`
-	// StoreGenerations are those of the stores that the last refresh used, by kind/namespace/name.
+	// ObservedRefresh is the value of the annotation kms.alibabacloud.com/refresh that the last attempt answered.
+	// +optional
+	ObservedRefresh string `json:"observedRefresh,omitempty"`
+	// StoreGenerations are those of the stores that the last attempt used, by kind/namespace/name.
 	// +optional
 	StoreGenerations map[string]int64 `json:"storeGenerations,omitempty"`
 	// Secrets are the secrets of KMS, and the versions that the Secret has.

@@ -82,7 +82,7 @@ func (sh *shell) root() *cobra.Command {
 		Short: "Alibaba Cloud KMS secrets for pods: look before, look after, find what is broken",
 		Long: "Shows what kms-agent-injector does to pods and why.\n\n" +
 			"inject, validate and explain are for before a pod is made; status and doctor for after. at-rest is about the Secrets that remain\n" +
-			"in etcd.",
+			"in etcd, migrate about those that need not.",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl kms"},
 		Version:       sh.version,
 		SilenceErrors: true, SilenceUsage: true,
@@ -96,7 +96,8 @@ func (sh *shell) root() *cobra.Command {
 	sh.kube.AddFlags(flags)
 	offer(root, "namespace", sh.completeNamespaces)
 	flags.StringVar(&sh.webhookNamespace, "webhook-namespace", "", "namespace of kms-webhook (default: where its webhook configuration says)")
-	root.AddCommand(sh.inject(), sh.validate(), sh.explain(), sh.status(), sh.doctor(), sh.atRest(), sh.versions())
+	root.AddCommand(sh.inject(), sh.validate(), sh.explain(), sh.status(), sh.doctor(), sh.atRest(), sh.migrate(),
+		sh.versions())
 	return root
 }
 

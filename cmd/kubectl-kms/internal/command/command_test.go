@@ -108,6 +108,64 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+const externalSecret = `apiVersion: alibabacloud.com/v1alpha1
+kind: ExternalSecret
+metadata:
+  name: db
+  namespace: shop
+  annotations:
+    kms.alibabacloud.com/service-account: shop
+spec:
+  data:
+  - key: app/db
+    name: db
+    jmesPath:
+    - {path: "a[", objectAlias: user}
+  - key: app/prod/token
+  target:
+    template:
+      data:
+        tls.crt: '{{ env "HOME" }}'
+`
+
+// ExternalSecrets are held to what kms-sync holds them to.
+func TestValidateExternalSecret(t *testing.T) {
+	for name, c := range map[string]struct {
+		manifest string
+		code     int
+		says     []string
+	}{
+		"right": {strings.NewReplacer("a[", "a", "/token", "/token\n    name: token", "env \"HOME\"", ".user").Replace(externalSecret), 0,
+			[]string{"0 pods looked at, 0 asking for injection, 1 ExternalSecret (policy: none): 0 mistakes, 0 warnings\n"}},
+		"all mistakes, with their lines": {externalSecret, 1, []string{
+			"-:13: mistake: ExternalSecret shop/db: spec.data[0].jmesPath[0].path: expected *",
+			"-:14: mistake: ExternalSecret shop/db: spec.data[1].name: is missing",
+			`-:18: mistake: ExternalSecret shop/db: spec.target.template.data["tls.crt"]: line 1: function env is not available`,
+			"3 mistakes",
+		}},
+		"unknown fields": {strings.NewReplacer("key: app/db", "key: app/db\n    versionid: v1").Replace(externalSecret), 1, []string{
+			"-:11: mistake: ExternalSecret shop/db: spec.data[0].versionid: is no field of an ExternalSecret; the API server removes it",
+			"-:14: mistake: ExternalSecret shop/db: spec.data[0].jmesPath[0].path: expected *",
+		}},
+		"another type": {strings.ReplaceAll(externalSecret, "name: db\n    jmes", "name: 5\n    jmes"), 1,
+			[]string{"-:1: mistake: ExternalSecret shop/db: Kubernetes would not read it: "}},
+		"External Secrets Operator's": {strings.ReplaceAll(externalSecret, "alibabacloud.com/v1alpha1", "external-secrets.io/v1"), 1,
+			[]string{"0 pods looked at, 0 asking for injection (policy: none)"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := run(t, c.manifest, "validate", "-f", "-", "--offline")
+			for _, says := range c.says {
+				if !strings.Contains(stdout, says) {
+					t.Errorf("does not say %q:\n%s%s", says, stdout, stderr)
+				}
+			}
+			if code != c.code {
+				t.Errorf("exit code %d, want %d:\n%s%s", code, c.code, stdout, stderr)
+			}
+		})
+	}
+}
+
 func TestValidateJSON(t *testing.T) {
 	code, stdout, _ := run(t, account+strings.ReplaceAll(deployment, "secret.db: app/prod/db", "mode: sidecr"), "validate", "-f", "-",
 		"--offline", "-o", "json")

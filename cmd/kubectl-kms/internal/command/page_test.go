@@ -25,7 +25,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	// Every command is in the table.
-	for _, name := range []string{"inject", "validate", "explain", "status", "doctor", "at-rest status", "at-rest migrate"} {
+	for _, name := range []string{"inject", "validate", "explain", "status", "doctor", "at-rest status", "at-rest migrate", "migrate"} {
 		if !strings.Contains(string(text), "| `kubectl kms "+name) {
 			t.Errorf("the page does not show kubectl kms %s", name)
 		}

@@ -41,6 +41,8 @@ type Report struct {
 	Asking   int       `json:"asking"`
 	Policy   string    `json:"policy"` // whose policy they were held to
 	Findings []Finding `json:"findings"`
+
+	ExternalSecrets int `json:"externalSecrets,omitempty"` // that were looked at
 }
 
 // Mistakes counts the findings for which a pod would be refused.
@@ -54,13 +56,19 @@ func (r Report) Mistakes() int {
 	return n
 }
 
-// Validate reports what is wrong with the pods of the documents before a cluster does. The error is an outage.
+// Validate reports what is wrong with the pods and the ExternalSecrets of the documents before a cluster does. The error is an outage.
 func Validate(ctx context.Context, world World, documents []*manifest.Document, namespace string) (Report, error) {
 	world = world.With(documents, namespace)
 	r := Report{Findings: []Finding{}}
 	for _, document := range documents {
 		for _, o := range document.Objects() {
 			in := namespaceOf(o, namespace)
+			if o.IsExternalSecret() {
+				r.externalSecret(o, in)
+			}
+			if o.IsSynced() {
+				continue
+			}
 			pod, ok := o.Pod()
 			if !ok {
 				r.strays(o, in)
@@ -146,8 +154,12 @@ func (r Report) Text(s screen.Screen) {
 		s.Printf("%s\n", f.Problem)
 	}
 	mistakes := r.Mistakes()
-	s.Printf("%s looked at, %d asking for injection (policy: %s): %s, %s\n",
-		count(r.Pods, "pod"), r.Asking, r.Policy, count(mistakes, "mistake"), count(len(r.Findings)-mistakes, "warning"))
+	asking := fmt.Sprintf("%d asking for injection", r.Asking)
+	if r.ExternalSecrets > 0 {
+		asking += ", " + count(r.ExternalSecrets, "ExternalSecret")
+	}
+	s.Printf("%s looked at, %s (policy: %s): %s, %s\n",
+		count(r.Pods, "pod"), asking, r.Policy, count(mistakes, "mistake"), count(len(r.Findings)-mistakes, "warning"))
 }
 
 func namespaceOf(o manifest.Object, defaultNamespace string) string {

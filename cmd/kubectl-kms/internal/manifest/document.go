@@ -85,6 +85,7 @@ func decode(document []byte) (value any, err error) {
 // An Object is a Kubernetes object in a document.
 type Object struct {
 	Document        *Document
+	APIVersion      string
 	Kind            string
 	Namespace, Name string // "" if the manifest has none; for generateName: cart-, cart-<generated>
 	Labels          map[string]string
@@ -120,6 +121,7 @@ func (d *Document) Objects() []Object {
 
 func (d *Document) object(place path, o map[string]any) Object {
 	out := Object{Document: d, place: place, json: o}
+	out.APIVersion, _ = o["apiVersion"].(string)
 	out.Kind, _ = o["kind"].(string)
 	meta, _ := o["metadata"].(map[string]any)
 	out.Namespace, _ = meta["namespace"].(string)

@@ -1,0 +1,205 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/store"
+)
+
+func TestRecent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		made, dropped := 0, []string{}
+		r := recent[string, string]{most: 3, idle: time.Hour, drop: func(s string) { dropped = append(dropped, s) }}
+		get := func(key string) {
+			if got, err := r.get(key, func() (string, error) { made++; return key, nil }); err != nil || got != key {
+				t.Errorf("got %s, %v", got, err)
+			}
+			time.Sleep(time.Second)
+		}
+		for _, key := range []string{"a", "b", "c", "a", "d"} {
+			get(key)
+		}
+		if made != 4 || fmt.Sprint(dropped) != "[b]" {
+			t.Errorf("%d made, dropped %v: want the least recently used", made, dropped)
+		}
+		time.Sleep(2 * time.Hour)
+		get("e")
+		if len(r.entries) != 1 || len(dropped) != 4 {
+			t.Errorf("%d kept, dropped %v: want what is not used for an hour", len(r.entries), dropped)
+		}
+		if _, err := r.get("f", func() (string, error) { return "", errors.New("no") }); err == nil || len(r.entries) != 1 {
+			t.Errorf("%v, %d kept", err, len(r.entries))
+		}
+	})
+}
+
+// TestSlowOpening: one identity that takes long to open holds up no other.
+func TestSlowOpening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := recent[int, int]{most: 10}
+		go r.get(1, func() (int, error) { time.Sleep(time.Hour); return 1, nil })
+		time.Sleep(time.Second)
+		begun := time.Now()
+		if got, err := r.get(2, func() (int, error) { return 2, nil }); got != 2 || err != nil || time.Since(begun) > 0 {
+			t.Errorf("got %d, %v after %s", got, err, time.Since(begun))
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+// TestBudgetForgets: those that do not come back hold up no other for long, and too many of them are not remembered.
+func TestBudgetForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(10, 10, func(time.Duration) {})
+		for i := range mostWaiting + 1000 {
+			b.take(i, fmt.Sprint("ns-", i%7), Due)
+		}
+		if len(b.queue) != mostWaiting || len(b.waiting) != mostWaiting {
+			t.Errorf("%d wait, %d are remembered", len(b.queue), len(b.waiting))
+		}
+		time.Sleep(time.Hour) // none of them comes
+		if wait := b.take("late", "ns-1", Due); wait > 0 || len(b.queue) != 0 || len(b.waiting) != 0 || len(b.last) != 0 {
+			t.Errorf("wait %s behind %d", wait, len(b.queue))
+		}
+	})
+}
+
+// TestHangingGateway: the objects of a gateway that does not answer take the workers from no other for long.
+func TestHangingGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good, bad := &world{kms: map[time.Time]int{}, sts: map[time.Time]int{}}, &world{kms: map[time.Time]int{}, sts: map[time.Time]int{}, down: true}
+		c := New(Settings{Dial: func(cfg kms.Config) (Gateway, error) {
+			if strings.HasPrefix(cfg.Endpoint, "kst-hangs") {
+				return bad, nil
+			}
+			return good, nil
+		}})
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		var objects []*object
+		ctx, cancel := context.WithCancel(t.Context())
+		workers := make(chan struct{}, 4)
+		for i := range 200 {
+			o := &object{asker: good.asker(fmt.Sprint("ns-", i%2), "web"), refs: []kms.Ref{{Name: fmt.Sprint("app/", i)}}, due: time.Now()}
+			if i%2 == 1 {
+				o.asker.Endpoint = "kst-hangs.cryptoservice.kms.aliyuncs.com"
+			}
+			objects = append(objects, o)
+			all.Go(func() { o.run(ctx, c, workers, &mu) })
+		}
+		time.Sleep(20 * time.Minute)
+		cancel()
+		all.Wait()
+		time.Sleep(time.Minute)
+		for i, o := range objects {
+			if i%2 == 0 && (o.fresh.IsZero() || o.longest > 45*time.Second) {
+				t.Errorf("object %d was synchronized %s late", i, o.longest)
+			}
+		}
+	})
+}
+
+// TestUrgency: what waits and becomes urgent goes first, and equal calls wait as one.
+func TestUrgency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(1, 1, func(time.Duration) {})
+		for i := range 30 {
+			b.take(i, fmt.Sprint("ns-", i), Due)
+		}
+		before := b.take(29, "ns-29", Due)
+		if after := b.take(29, "ns-29", First); after > before/4 || len(b.queue) != 29 {
+			t.Errorf("wait %s, then %s, among %d", before, after, len(b.queue))
+		}
+	})
+}
+
+// TestMemory: values take no more than their bound.
+func TestMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{kms: map[time.Time]int{}, sts: map[time.Time]int{}}
+		c, a := New(Settings{Dial: func(kms.Config) (Gateway, error) { return large{w}, nil }, SharedPerSecond: 400}), w.asker("shop", "web")
+		const secrets = 3000 // of 30 kB
+		for round := range 2 {
+			for i := range secrets {
+				for {
+					_, err := c.Read(t.Context(), a, kms.Ref{Name: fmt.Sprint(i)}, Due, time.Hour)
+					var wait *Wait
+					if err == nil {
+						break
+					}
+					if !errors.As(err, &wait) {
+						t.Fatal(err)
+					}
+					time.Sleep(wait.After)
+				}
+			}
+			if round == 0 {
+				w.calls = 0
+			}
+		}
+		if w.calls < secrets {
+			t.Errorf("%d calls for %d secrets that do not all fit", w.calls, secrets)
+		}
+	})
+}
+
+// large has values of 30 kB.
+type large struct{ *world }
+
+func (l large) GetSecretValue(ctx context.Context, creds kms.Credentials, ref kms.Ref) (kms.Secret, error) {
+	s, err := l.world.GetSecretValue(ctx, creds, ref)
+	s.Data = []byte(strings.Repeat("x", 30<<10))
+	return s, err
+}
+
+// TestRemoteRoles: a second role waits for its own turn, and both get one in the end when STS's budget is used up.
+func TestRemoteRoles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{kms: map[time.Time]int{}, sts: map[time.Time]int{}}
+		c := w.cloud()
+		var all sync.WaitGroup
+		for i := range 300 {
+			a := w.asker(fmt.Sprint("ns-", i), "web")
+			a.Who.Remote = "acs:ram::2:role/remote"
+			open := a.Open
+			a.Open = func(paced func(identity.Provider) identity.Provider) (*identity.Source, error) {
+				first, err := open(paced)
+				if err != nil {
+					return nil, err
+				}
+				return identity.NewSource(store.After(first, paced(w.provider("remote"))), nil, nil), nil
+			}
+			all.Go(func() {
+				begun := time.Now()
+				for {
+					_, err := c.Read(t.Context(), a, kms.Ref{Name: "app/db"}, Due, time.Hour)
+					var wait *Wait
+					switch {
+					case err == nil:
+						if took := time.Since(begun); took > 6*time.Minute {
+							t.Errorf("600 exchanges at 100 a minute took %s", took)
+						}
+						return
+					case !errors.As(err, &wait):
+						t.Error(err)
+						return
+					}
+					time.Sleep(wait.After)
+				}
+			})
+		}
+		all.Wait()
+		if n := peak(w.sts); n > 200 || w.refused > 0 {
+			t.Errorf("%d exchanges a minute", n)
+		}
+	})
+}

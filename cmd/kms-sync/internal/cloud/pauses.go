@@ -1,0 +1,95 @@
+package cloud
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/failure"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
+)
+
+const (
+	// firstPause is the longest pause after the first refusal that asks for fewer calls; each further one doubles it.
+	firstPause   = 5 * time.Second
+	longestPause = 5 * time.Minute
+	// longestRejection is that after sessions and access keys that are not taken, which may be replaced at any time.
+	longestRejection = 30 * time.Second
+	// enough calls in a row without an answer are an outage: the next ones are made after firstOutage, doubled to longestOutage.
+	enough        = 5
+	firstOutage   = time.Second
+	longestOutage = 30 * time.Second
+)
+
+// A rest is a time without calls, and why. It is safe for concurrent use.
+type rest struct {
+	mu    sync.Mutex
+	until time.Time
+	times int // in a row
+	last  error
+}
+
+// wait returns a *Wait until the rest is over.
+func (r *rest) wait(why string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left := time.Until(r.until)
+	if left <= 0 {
+		return nil
+	}
+	return &Wait{After: left + pause.UpTo(time.Second), Why: why, Err: r.last}
+}
+
+// throttled notes the outcome of a call of one identity. It rests when the cloud asks for fewer calls, and when it does not take the
+// identity's sessions, which would cost an exchange for each call.
+func (r *rest) throttled(err error) {
+	var refusal *kms.Error
+	rejected := errors.As(err, &refusal) && refusal.Class() == kms.CredentialsRejected
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	asked, limit := min(failure.RetryAfter(err), longestPause), longestPause
+	if rejected {
+		limit = longestRejection
+	}
+	switch {
+	case err == nil:
+		r.times, r.last = 0, nil
+	case !failure.Throttled(err) && asked == 0 && !rejected, time.Now().Before(r.until): // or one of several that were under way together
+	default:
+		r.until = time.Now().Add(asked + pause.UpTo(pause.Doubled(firstPause, r.times, limit)))
+		r.times++
+		r.last = err
+	}
+}
+
+// answered notes the outcome of a call of any identity.
+func (r *rest) answered(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !unanswered(err) {
+		r.times, r.last = 0, nil
+		return
+	}
+	r.times++
+	r.last = err
+	if r.times >= enough && !time.Now().Before(r.until) {
+		r.until = time.Now().Add(pause.NearlyUpTo(pause.Doubled(firstOutage, (r.times-enough)/enough, longestOutage)))
+	}
+}
+
+// unanswered reports whether a service is out of order or out of reach.
+func unanswered(err error) bool {
+	var gateway *kms.Error
+	var sts *identity.Error
+	switch {
+	case failure.Throttled(err):
+		return false
+	case errors.As(err, &gateway):
+		return gateway.Class() == kms.Retryable
+	case errors.As(err, &sts):
+		return sts.Retryable()
+	}
+	return false
+}

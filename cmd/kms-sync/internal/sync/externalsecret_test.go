@@ -1,0 +1,292 @@
+package sync
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/cloud"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/store"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/target"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
+)
+
+const shop = "shop"
+
+// world is a cluster, a cloud and a controller, which a test can start anew, at a time that the test sets.
+type world struct {
+	t      *testing.T
+	kube   client.WithWatch
+	cloud  *emulatortest.Server
+	now    time.Time
+	events *events.FakeRecorder
+	// patience is how long a call may take; 0: as long as in production.
+	patience time.Duration
+	*secrets
+}
+
+func newWorld(t *testing.T, objects ...client.Object) *world {
+	known := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(known); err != nil {
+			t.Fatal(err)
+		}
+	}
+	crd := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Name: target.CRD}}
+	crd.APIVersion, crd.Kind = "apiextensions.k8s.io/v1", "CustomResourceDefinition"
+	known.AddKnownTypeWithName(crd.GroupVersionKind(), &metav1.PartialObjectMetadata{})
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: shop}}
+	objects = append(objects, crd, ns, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{
+		Namespace: shop, Name: "app", Annotations: map[string]string{"ack.alibabacloud.com/role-arn": emulatortest.RoleARN},
+	}}, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "without-role"}})
+	issuer := emulatortest.NewIssuer(t, emulatortest.IssuerURL)
+	config := emulatortest.Config(issuer)
+	config.Roles[0].TrustPolicy = strings.ReplaceAll(config.Roles[0].TrustPolicy, emulatortest.Subject, "system:serviceaccount:shop:app")
+	w := &world{
+		t: t, now: time.Now(), cloud: emulatortest.StartConfig(t, issuer, config), events: events.NewFakeRecorder(100),
+		kube: fake.NewClientBuilder().WithScheme(known).WithObjects(objects...).WithReturnManagedFields().
+			WithStatusSubresource(&v1alpha1.ExternalSecret{}, &v1alpha1.SecretStore{}, &v1alpha1.ClusterSecretStore{}).
+			WithIndex(&v1alpha1.ExternalSecret{}, storeIndex, storesOf).Build(),
+	}
+	w.start()
+	return w
+}
+
+// start starts a controller that knows nothing of the one before.
+func (w *world) start() {
+	w.t.Helper()
+	config, err := store.Read(fmt.Appendf(nil, "accountID: %q\nclusterID: c0ffee\nregion: cn-hangzhou\n", emulatortest.Account))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	config.KMS.Endpoint, config.STS.Endpoint = w.cloud.Addr, w.cloud.Addr
+	settings := store.Settings{
+		Config: config, Cached: w.kube, Live: w.kube, Getenv: func(string) string { return "" },
+		Token: func(_ context.Context, namespace, name string) (string, error) {
+			return w.cloud.Issuer.Token(w.t, "system:serviceaccount:"+namespace+":"+name), nil
+		},
+	}
+	settings.STS.Roots, settings.KMS.Roots = emulatortest.Roots(), emulatortest.Roots()
+	settings.STS.ConnectTimeout, settings.STS.Timeout, settings.KMS.Timeout = w.patience, w.patience, w.patience
+	resolver, err := store.New(settings)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.secrets = &secrets{
+		Options: Options{PollingInterval: 2 * time.Minute, ClusterStores: true}, client: w.kube, resolver: resolver,
+		cloud: cloud.New(cloud.Settings{KMS: resolver.KMS}), events: w.events, counters: newCounters(prometheus.NewRegistry()),
+		writer: &target.Writer{Client: w.kube, Cached: w.kube, Live: w.kube}, recent: map[types.UID]history{},
+		now: func() time.Time { return w.now },
+	}
+}
+
+// put creates a secret in KMS that the role may read.
+func (w *world) put(name, value string) {
+	w.t.Helper()
+	w.cloud.Put(w.t, emulator.Secret{Name: name, Value: emulator.Value{Text: value}, Tags: map[string]string{"env": "dev"}})
+}
+
+// reconcile looks at an object once, and returns it.
+func (w *world) reconcile(name string) (*v1alpha1.ExternalSecret, reconcile.Result) {
+	w.t.Helper()
+	key := types.NamespacedName{Namespace: shop, Name: name}
+	result, err := w.Reconcile(w.t.Context(), reconcile.Request{NamespacedName: key})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var es v1alpha1.ExternalSecret
+	if err := w.kube.Get(w.t.Context(), key, &es); err != nil {
+		return nil, result
+	}
+	return &es, result
+}
+
+// secret returns the data of a Secret, nil if there is none.
+func (w *world) secret(name string) map[string][]byte {
+	w.t.Helper()
+	var s corev1.Secret
+	if err := w.kube.Get(w.t.Context(), types.NamespacedName{Namespace: shop, Name: name}, &s); err != nil {
+		return nil
+	}
+	return s.Data
+}
+
+func (w *world) calls() int { return w.cloud.Calls().Sum(emulator.Call{Action: "GetSecretValue"}) }
+
+// ready returns the condition Ready of an object.
+func ready(es *v1alpha1.ExternalSecret) metav1.Condition {
+	if c := meta.FindStatusCondition(es.Status.Conditions, v1alpha1.ConditionReady); c != nil {
+		return *c
+	}
+	return metav1.Condition{}
+}
+
+// object reads the secret of its own name as the ServiceAccount app.
+func object(name string, changes ...func(*v1alpha1.ExternalSecret)) *v1alpha1.ExternalSecret {
+	es := &v1alpha1.ExternalSecret{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: shop, Name: name, UID: types.UID("uid-of-" + name), Generation: 1,
+			Annotations: map[string]string{v1alpha1.AnnotationServiceAccount: "app"},
+		},
+		Spec: v1alpha1.ExternalSecretSpec{Data: []v1alpha1.DataSource{{Key: name, Name: "value"}}},
+	}
+	for _, change := range changes {
+		change(es)
+	}
+	return es
+}
+
+// One object from its creation to its end: read once an interval by whichever controller, followed and repaired.
+func TestLife(t *testing.T) {
+	w := newWorld(t, object("db"))
+	w.put("db", "first")
+	es, result := w.reconcile("db")
+	if c := ready(es); c.Status != metav1.ConditionTrue || c.Reason != "Synced" || c.ObservedGeneration != 1 {
+		t.Fatalf("after the first round: %+v", c)
+	}
+	if got := w.secret("db"); string(got["value"]) != "first" || es.Status.SecretName != "db" || es.Status.Secrets[0].VersionID == "" {
+		t.Errorf("the Secret has %d keys; the status is %+v", len(got), es.Status)
+	}
+	if result.RequeueAfter < 100*time.Second || result.RequeueAfter > 140*time.Second {
+		t.Errorf("comes back after %s", result.RequeueAfter)
+	}
+
+	w.start()
+	if w.reconcile("db"); w.calls() != 1 {
+		t.Errorf("a restart made %d calls", w.calls()-1)
+	}
+
+	if err := w.cloud.Rotate("db", emulator.Version{Value: emulator.Value{Text: "second"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(3 * time.Minute)
+	if w.reconcile("db"); string(w.secret("db")["value"]) != "second" {
+		t.Error("the Secret does not follow the rotation")
+	}
+
+	w.now = w.now.Add(30 * time.Second)
+	before := w.calls()
+	changed := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "db"}}
+	if err := w.kube.Patch(t.Context(), changed, client.RawPatch(types.MergePatchType, []byte(`{"data":{"value":"eA=="}}`))); err != nil {
+		t.Fatal(err)
+	}
+	if w.reconcile("db"); string(w.secret("db")["value"]) != "second" || w.calls() != before {
+		t.Errorf("the change of the Secret is not repaired, or by %d calls", w.calls()-before)
+	}
+
+	if err := w.kube.Delete(t.Context(), es); err != nil {
+		t.Fatal(err)
+	}
+	if es, _ := w.reconcile("db"); es != nil || w.secret("db") != nil || w.calls() != before {
+		t.Errorf("after the deletion: the object %v, the Secret with %d keys, %d calls", es, len(w.secret("db")), w.calls()-before)
+	}
+}
+
+// Each obstacle has a reason and a cure, and leaves the Secret as it was; what a person has to change is said once.
+func TestObstacles(t *testing.T) {
+	key := func(name string) func(*v1alpha1.ExternalSecret) {
+		return func(es *v1alpha1.ExternalSecret) { es.Spec.Data[0].Key = name }
+	}
+	by := func(account string) func(*v1alpha1.ExternalSecret) {
+		return func(es *v1alpha1.ExternalSecret) { es.Annotations[v1alpha1.AnnotationServiceAccount] = account }
+	}
+	for _, tt := range []struct {
+		name         string
+		change       func(*v1alpha1.ExternalSecret)
+		fault        *emulator.Fault
+		reason, says string
+	}{
+		{name: "missing in KMS", change: key("absent"), reason: "NotFound", says: "check the name"},
+		{name: "not permitted", change: key("other"), reason: "Forbidden", says: "kms:GetSecretValue"},
+		{name: "no role", change: by("without-role"), reason: "StoreNotReady", says: "ack.alibabacloud.com/role-arn"},
+		{name: "no ServiceAccount", change: by("absent"), reason: "StoreNotReady", says: "absent"},
+		{name: "no identity", change: func(es *v1alpha1.ExternalSecret) { es.Annotations = nil }, reason: "Forbidden",
+			says: "controllerNamespaces"},
+		{name: "no store", change: func(es *v1alpha1.ExternalSecret) {
+			es.Spec.Data[0].SecretStoreRef = &v1alpha1.SecretStoreRef{Name: "absent"}
+		}, reason: "StoreNotReady", says: "SecretStore shop/absent does not exist"},
+		{name: "invalid", change: func(es *v1alpha1.ExternalSecret) { es.Spec.Provider = "oos" }, reason: "InvalidSpec", says: "spec.provider"},
+		{name: "a stranger's Secret", change: func(es *v1alpha1.ExternalSecret) { es.Spec.Target.Name = "stranger" }, reason: "NotOwned",
+			says: "adopt"},
+		{name: "KMS is away", fault: &emulator.Fault{Action: "GetSecretValue", Status: 503}, reason: "Unreachable", says: "KMS is out of order"},
+		{name: "KMS throttles", fault: &emulator.Fault{Action: "GetSecretValue", Code: "Rejected.Throttling", Status: 429},
+			reason: "Throttled", says: "KMS"},
+		{name: "STS refuses", fault: &emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 403, Code: "AuthenticationFail.NoPermission"},
+			reason: "Forbidden", says: "trust policy"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			stranger := &corev1.Secret{Data: map[string][]byte{"value": []byte("own")}}
+			stranger.Namespace, stranger.Name = shop, "stranger"
+			es := object("db")
+			if tt.change != nil {
+				tt.change(es)
+			}
+			w := newWorld(t, es, stranger)
+			w.put("db", "value of the secret")
+			w.cloud.Put(t, emulator.Secret{Name: "other", Value: emulator.Value{Text: "value of the secret"}})
+			if tt.fault != nil {
+				w.cloud.Fault(t, *tt.fault)
+			}
+			got, result := w.reconcile("db")
+			c := ready(got)
+			if c.Status != metav1.ConditionFalse || c.Reason != tt.reason || !strings.Contains(c.Message, tt.says) {
+				t.Errorf("Ready is %s, %s: %s", c.Status, c.Reason, c.Message)
+			}
+			if w.secret("db") != nil || string(w.secret("stranger")["value"]) != "own" {
+				t.Error("a Secret was written")
+			}
+			if (result.RequeueAfter == 0) != (tt.reason == "InvalidSpec") {
+				t.Errorf("comes back after %s", result.RequeueAfter)
+			}
+			if r := got.Status.DataSyncResults; len(r) == 0 || r[0].Status != "Failed" {
+				t.Errorf("ack-secret-manager's status is %+v", r)
+			}
+			w.now = w.now.Add(time.Hour)
+			w.reconcile("db")
+			if n := len(w.events.Events); n != 1 {
+				t.Errorf("%d events for two rounds that ended alike", n)
+			}
+		})
+	}
+}
+
+// An outage leaves the Secret as it is and says since when, and everything is well after it.
+func TestOutage(t *testing.T) {
+	w := newWorld(t, object("db"))
+	w.put("db", "first")
+	w.reconcile("db")
+	fault := w.cloud.Fault(t, emulator.Fault{Status: 500})
+	w.start() // what KMS answered is kept for an interval of the real clock
+	w.now = w.now.Add(10 * time.Minute)
+	es, _ := w.reconcile("db")
+	if c := ready(es); c.Reason != "Unreachable" || string(w.secret("db")["value"]) != "first" {
+		t.Errorf("in the outage: %+v, a Secret with %d keys", c, len(w.secret("db")))
+	}
+	if !meta.IsStatusConditionTrue(es.Status.Conditions, v1alpha1.ConditionStale) {
+		t.Errorf("not stale after ten minutes: %+v", es.Status.Conditions)
+	}
+	if err := w.cloud.RemoveFault(fault); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.now = w.now.Add(10 * time.Minute)
+	es, _ = w.reconcile("db")
+	if c := ready(es); c.Status != metav1.ConditionTrue || meta.FindStatusCondition(es.Status.Conditions, v1alpha1.ConditionStale) != nil {
+		t.Errorf("after the outage: %+v", es.Status.Conditions)
+	}
+}

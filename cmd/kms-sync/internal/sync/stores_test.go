@@ -1,0 +1,99 @@
+package sync
+
+import (
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/content"
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+)
+
+// check looks at a store once and returns its condition Ready.
+func (w *world) check(kind string, object client.Object, status *v1alpha1.SecretStoreStatus) metav1.Condition {
+	w.t.Helper()
+	s := &stores{Options: w.Options, kind: kind, client: w.kube, resolver: w.resolver, cloud: w.secrets.cloud, events: w.events}
+	if _, err := s.Reconcile(w.t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(object)}); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.kube.Get(w.t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+		return metav1.Condition{}
+	}
+	if len(status.Conditions) == 0 {
+		return metav1.Condition{}
+	}
+	return status.Conditions[0]
+}
+
+func keys(account string) *v1alpha1.KMS {
+	return &v1alpha1.KMS{KMSAuth: &v1alpha1.Auth{ServiceAccountRef: &v1alpha1.ServiceAccountRef{Name: account}}}
+}
+
+// A store is ready when STS has given a session of its identity, and says what is wrong otherwise.
+func TestStores(t *testing.T) {
+	for account, want := range map[string]metav1.Condition{
+		"app":          {Status: metav1.ConditionTrue, Reason: "Valid"},
+		"without-role": {Status: metav1.ConditionFalse, Reason: "StoreNotReady", Message: "ack.alibabacloud.com/role-arn"},
+		"absent":       {Status: metav1.ConditionFalse, Reason: "StoreNotReady", Message: "absent"},
+	} {
+		of := &v1alpha1.SecretStore{Spec: v1alpha1.SecretStoreSpec{KMS: keys(account)}}
+		of.Namespace, of.Name = shop, "store"
+		w := newWorld(t, of)
+		got := w.check(content.KindSecretStore, of, &of.Status)
+		if got.Status != want.Status || got.Reason != want.Reason || !strings.Contains(got.Message, want.Message) {
+			t.Errorf("%s: %+v", account, got)
+		}
+		exchanged := w.cloud.Calls().Sum(emulator.Call{Action: "AssumeRoleWithOIDC"})
+		if w.check(content.KindSecretStore, of, &of.Status); exchanged != w.cloud.Calls().Sum(emulator.Call{Action: "AssumeRoleWithOIDC"}) {
+			t.Errorf("%s: a second look made another exchange with STS", account)
+		}
+	}
+}
+
+// A ClusterSecretStore is tried as an object that uses it: its identity is that of the object's namespace.
+func TestClusterSecretStore(t *testing.T) {
+	of := &v1alpha1.ClusterSecretStore{ObjectMeta: metav1.ObjectMeta{Name: "all"}, Spec: v1alpha1.ClusterSecretStoreSpec{KMS: keys("app")}}
+	w := newWorld(t, of)
+	if got := w.check(content.KindClusterSecretStore, of, &of.Status); got.Status != metav1.ConditionUnknown || got.Reason != "NotUsed" {
+		t.Errorf("unused: %+v", got)
+	}
+	user := object("db", func(es *v1alpha1.ExternalSecret) {
+		es.Spec.Data[0].SecretStoreRef = &v1alpha1.SecretStoreRef{Name: "all", Kind: content.KindClusterSecretStore}
+	})
+	if err := w.kube.Create(t.Context(), user); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.check(content.KindClusterSecretStore, of, &of.Status); got.Status != metav1.ConditionTrue {
+		t.Errorf("used: %+v", got)
+	}
+	w.put("db", "value")
+	if es, _ := w.reconcile("db"); ready(es).Status != metav1.ConditionTrue || len(es.Status.StoreGenerations) != 1 {
+		t.Errorf("the object that uses it: %+v", es.Status)
+	}
+	of.Spec.Conditions = []v1alpha1.NamespaceCondition{{NamespaceRegexes: []string{"("}}}
+	if err := w.kube.Update(t.Context(), of); err != nil {
+		t.Fatal(err)
+	}
+	got := w.check(content.KindClusterSecretStore, of, &of.Status)
+	if got.Reason != "StoreNotReady" || !strings.Contains(got.Message, "namespaceRegexes[0]") {
+		t.Errorf("with a condition that is wrong: %+v", got)
+	}
+}
+
+// The finalizer of ack-secret-manager does not keep a store that is deleted.
+func TestFinalizerOfTheOriginal(t *testing.T) {
+	of := &v1alpha1.SecretStore{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "store", Finalizers: []string{v1alpha1.Finalizer}}}
+	w := newWorld(t, of)
+	if err := w.kube.Delete(t.Context(), of); err != nil {
+		t.Fatal(err)
+	}
+	w.check(content.KindSecretStore, of, &of.Status)
+	if err := w.kube.Get(t.Context(), types.NamespacedName{Namespace: shop, Name: "store"}, of); err == nil {
+		t.Errorf("the store is still there: %+v", of.ObjectMeta)
+	}
+}

@@ -1,0 +1,88 @@
+package command
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/migrate"
+)
+
+// beforeMigration is the example of docs/migrate/ack-secret-manager.md.
+func beforeMigration(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile("../../../../docs/migrate/ack-secret-manager.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, before, _ := strings.Cut(string(page), "## Before\n\n```yaml\n")
+	before, _, found := strings.Cut(before, "```")
+	if !found {
+		t.Fatal("the page has no example of before")
+	}
+	return before
+}
+
+// The page's example becomes what the page says, and each reason for which a Secret has to stay is found.
+func TestMigrate(t *testing.T) {
+	before := beforeMigration(t)
+	with := func(document string) string { return before + "---\n" + document }
+	edited := func(oldNew ...string) string { return strings.NewReplacer(oldNew...).Replace(before) }
+	for name, c := range map[string]struct {
+		manifest string
+		says     []string
+	}{
+		"the page's example": {before, []string{
+			"ExternalSecret shop/shop-db, Secret shop-db: the injector replaces it\n  Deployment web, spec.template.metadata:\n    annotations:\n",
+			"      kms.alibabacloud.com/env.SMTP_PASSWORD: shop/prod/smtp\n      kms.alibabacloud.com/inject: \"true\"\n" +
+				"      kms.alibabacloud.com/mount-path: /etc/web/db\n      kms.alibabacloud.com/secret.password: shop/prod/db\n",
+			"    remove: volume db and its volumeMounts, env SMTP_PASSWORD of container web\n",
+			"1 of 1 ExternalSecrets can be replaced\n",
+		}},
+		"fields, versions and modes": {edited("      name: smtp\n", "      jmesPath: [{path: a.b, objectAlias: smtp}]\n", "ACSCurrent", "ACSPrevious",
+			"secret: {secretName: shop-db}", "secret: {secretName: shop-db, items: [{key: password, path: db/pass, mode: 256}]}",
+			"  provider: kms\n", "  rotationInterval: 90s\n"), []string{
+			"env.SMTP_PASSWORD: \"shop/prod/smtp#a.b\"\n", "refresh-interval: 90s\n",
+			"secret.db-pass: |\n        name: shop/prod/db\n        versionStage: ACSPrevious\n        path: db/pass\n        mode: \"0400\"\n",
+			"1 of 1",
+		}},
+		"envFrom": {edited("          env:\n            - name: SMTP_PASSWORD\n              valueFrom: {secretKeyRef: {name: shop-db, key: smtp}}\n",
+			"          envFrom: [{secretRef: {name: shop-db}, prefix: DB_}]\n"), []string{"env.DB_password: shop/prod/db\n", "env.DB_smtp: shop/prod/smtp\n", "1 of 1"}},
+		"an Ingress": {with("kind: Ingress\nmetadata: {name: web, namespace: shop}\nspec: {tls: [{secretName: shop-db}]}\n"),
+			[]string{"Secret shop-db: stays\n  Ingress web: spec.tls[0].secretName\n", "0 of 1"}},
+		"an Ingress elsewhere": {with("kind: Ingress\nmetadata: {name: web, namespace: other}\nspec: {tls: [{secretName: shop-db}]}\n"), []string{"1 of 1"}},
+		"an image pull": {edited("    spec:\n      containers", "    spec:\n      imagePullSecrets: [{name: shop-db}]\n      containers"),
+			[]string{"stays\n  Deployment web: spec.imagePullSecrets[0].name\n"}},
+		"a ServiceAccount": {with("kind: ServiceAccount\nmetadata: {name: a, namespace: shop}\nimagePullSecrets: [{name: shop-db}]\n"),
+			[]string{"stays\n  ServiceAccount a: imagePullSecrets[0].name\n"}},
+		"a projected volume": {edited("secret: {secretName: shop-db}", "projected: {sources: [{secret: {name: shop-db}}]}"),
+			[]string{"stays\n  Deployment web: spec.volumes[0].projected.sources[0].secret.name\n"}},
+		"subPath":     {edited("mountPath: /etc/web/db,", "mountPath: /etc/web/db, subPath: password,"), []string{"stays", "by subPath"}},
+		"no command":  {edited("          command: [/app/web]\n", ""), []string{"stays", "has no command"}},
+		"another key": {edited("key: smtp}", "key: other}"), []string{"stays\n  Deployment web: the variable SMTP_PASSWORD is of the key other"}},
+		"dataProcess": {edited("  provider: kms\n", "  dataProcess: [{extract: {key: a}}]\n"), []string{"stays\n  it has dataProcess"}},
+		"a template":  {edited("  provider: kms\n", "  target: {template: {data: {a: b}}}\n"), []string{"stays\n  it has target.template.data"}},
+		"two of one workload": {with(strings.NewReplacer("shop-db", "shop-other", "name: web\n  namespace", "name: web\n  namespace", "/etc/web/db", "/etc/other",
+			"SMTP_PASSWORD", "OTHER").Replace(before)), []string{
+			"stays\n  Deployment web: kms.alibabacloud.com/mount-path would be /etc/web/db for it and /etc/other for ExternalSecret shop-other\n", "0 of 2"}},
+		"what a controller made": {with("kind: Pod\nmetadata: {name: web-1, namespace: shop, ownerReferences: [{name: web}]}\n" +
+			"spec: {imagePullSecrets: [{name: shop-db}], containers: [{name: a}]}\n"), []string{"1 of 1"}},
+		"unused": {"kind: ExternalSecret\napiVersion: alibabacloud.com/v1alpha1\nmetadata: {name: a}\nspec: {data: [{key: a}]}\n",
+			[]string{"ExternalSecret default/a, Secret a: nothing among these manifests reads it\n0 of 1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, stdout, stderr := run(t, c.manifest, "migrate", "-f", "-")
+			for _, says := range c.says {
+				if code != 0 || !strings.Contains(stdout, says) {
+					t.Errorf("exit code %d; does not say\n%s\nbut\n%s%s", code, says, stdout, stderr)
+				}
+			}
+		})
+	}
+	_, stdout, stderr := run(t, before, "migrate", "-f", "-", "-o", "json")
+	var plans []migrate.Plan
+	if err := json.Unmarshal([]byte(stdout), &plans); err != nil || len(plans) != 1 || len(plans[0].Workloads) != 1 {
+		t.Errorf("%v\n%s%s", err, stdout, stderr)
+	}
+}

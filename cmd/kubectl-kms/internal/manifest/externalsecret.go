@@ -1,0 +1,37 @@
+package manifest
+
+import (
+	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	kubejson "k8s.io/apimachinery/pkg/runtime/serializer/json"
+
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+)
+
+// IsSynced reports whether the object is one of kms-sync's. External Secrets Operator has kinds of the same names in another group.
+func (o Object) IsSynced() bool {
+	return strings.HasPrefix(o.APIVersion, v1alpha1.GroupVersion.Group+"/")
+}
+
+// IsExternalSecret reports whether the object is an ExternalSecret of kms-sync.
+func (o Object) IsExternalSecret() bool { return o.IsSynced() && o.Kind == "ExternalSecret" }
+
+// ExternalSecret decodes the object, and returns the fields that an ExternalSecret does not have.
+func (o Object) ExternalSecret() (es *v1alpha1.ExternalSecret, unknown []string, err error) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, nil, err
+	}
+	serializer := kubejson.NewSerializerWithOptions(kubejson.DefaultMetaFactory, scheme, scheme, kubejson.SerializerOptions{Strict: true})
+	es = &v1alpha1.ExternalSecret{}
+	_, _, err = serializer.Decode(o.JSON(), nil, es)
+	if strict, ok := runtime.AsStrictDecodingError(err); ok {
+		for _, problem := range strict.Errors() {
+			field, _ := strings.CutPrefix(problem.Error(), `unknown field "`)
+			unknown = append(unknown, strings.TrimSuffix(field, `"`))
+		}
+		return es, unknown, nil
+	}
+	return es, nil, err
+}

@@ -1,0 +1,202 @@
+//go:build chart
+
+package deploy_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	syncChart    = "chart/kms-sync"
+	requiredSync = "command.region=cn-hangzhou,command.aliuid=1234567890123456,command.clusterId=c0ffee"
+)
+
+// renderSync renders kms-sync's chart, without the custom resource definitions, into the namespace kms-sync.
+func renderSync(t *testing.T, args ...string) objects {
+	t.Helper()
+	text, err := helm(t, slices.Concat([]string{"template", "kms-sync", syncChart, "--namespace", "kms-sync",
+		"--set", "crds.create=false", "--set", requiredSync}, args)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decode(t, "kms-sync", []byte(text))
+}
+
+// What the chart gives, with the options that add objects, so that a reviewer sees each change of it.
+func TestSyncRendering(t *testing.T) {
+	text, err := helm(t, "template", "kms-sync", syncChart, "--namespace", "kms-sync", "--set", "crds.create=false,rrsa.enable=true",
+		"--set", requiredSync, "--set", "monitoring.serviceMonitor.enabled=true",
+		"--set", "monitoring.prometheusRule.enabled=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const golden = "testdata/kms-sync.yaml"
+	if *update {
+		if err := os.WriteFile(golden, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(read(t, golden), text); diff != "" {
+		t.Errorf("%s is not what the chart gives now; run make manifests:\n%s", golden, diff)
+	}
+}
+
+func TestSyncIsRestrictedAndAvailable(t *testing.T) {
+	o := renderSync(t)
+	d := only[*appsv1.Deployment](t, o)
+	pod := d.Spec.Template
+	restricted(t, &pod.ObjectMeta, &pod.Spec)
+	container := pod.Spec.Containers[0]
+	if !*container.SecurityContext.ReadOnlyRootFilesystem || container.Resources.Limits.Memory().IsZero() {
+		t.Errorf("the root file system can be written, or there is no memory limit: %+v", container)
+	}
+	if *d.Spec.Replicas != 2 || container.ReadinessProbe == nil || container.LivenessProbe == nil {
+		t.Errorf("%d replicas, probes %v, %v", *d.Spec.Replicas, container.ReadinessProbe, container.LivenessProbe)
+	}
+	for of, selector := range map[string]*metav1.LabelSelector{
+		"Deployment": d.Spec.Selector, "Service": {MatchLabels: only[*corev1.Service](t, o).Spec.Selector},
+		"PodDisruptionBudget": only[*policyv1.PodDisruptionBudget](t, o).Spec.Selector,
+	} {
+		if !selects(t, selector, pod.Labels) {
+			t.Errorf("the selector of the %s does not select the pods", of)
+		}
+	}
+}
+
+// The rights are these and no others; with watchNamespaces, those over Secrets and tokens are in the named namespaces only.
+func TestSyncRights(t *testing.T) {
+	inNamespaces := []string{
+		`[get list watch patch] [externalsecrets secretstores] ["alibabacloud.com"] []`,
+		`[patch] [externalsecrets/status secretstores/status] ["alibabacloud.com"] []`,
+		`[get list watch create patch delete] [secrets] [""] []`,
+		`[get list watch] [serviceaccounts] [""] []`,
+		`[create] [serviceaccounts/token] [""] []`,
+		`[create patch] [events] ["" "events.k8s.io"] []`,
+	}
+	cluster := []string{
+		`cluster: [get list watch patch] [clustersecretstores] ["alibabacloud.com"] []`,
+		`cluster: [patch] [clustersecretstores/status] ["alibabacloud.com"] []`,
+		`cluster: [get list watch] [namespaces] [""] []`,
+		`cluster: [get] [customresourcedefinitions] ["apiextensions.k8s.io"] [externalsecrets.alibabacloud.com]`,
+	}
+	lease := []string{
+		`kms-sync: [get update] [leases] ["coordination.k8s.io"] [ack-secret-manager-lock]`,
+		`kms-sync: [create] [leases] ["coordination.k8s.io"] []`,
+		`kms-sync: [create patch] [events] ["" "events.k8s.io"] []`,
+	}
+	in := func(where string) (lines []string) {
+		for _, rule := range inNamespaces {
+			lines = append(lines, where+": "+rule)
+		}
+		return lines
+	}
+	for args, want := range map[string][]string{
+		"rbac.create=true":                    slices.Concat(cluster, in("cluster"), lease),
+		`command.watchNamespaces=shop\, team`: slices.Concat(cluster, lease, in("shop"), in("team")),
+		"rbac.create=false":                   nil,
+	} {
+		if got := renderSync(t, "--set", args).rules(t, "kms-sync"); !slices.Equal(got, want) {
+			t.Errorf("%s:\n%s\nwant\n%s", args, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+}
+
+// What is refused is so for the controller's own account, whatever its name; what is advised is so for all, as a warning.
+func TestSyncGuard(t *testing.T) {
+	o := renderSync(t, "--set", "serviceAccount.name=ack-secret-manager")
+	bindings := every[*admissionv1.ValidatingAdmissionPolicyBinding](o)
+	policies := every[*admissionv1.ValidatingAdmissionPolicy](o)
+	if len(policies) != 3 || len(bindings) != len(policies) {
+		t.Fatalf("%d policies, %d bindings", len(policies), len(bindings))
+	}
+	for i, p := range policies {
+		want, failure := admissionv1.Deny, admissionv1.Fail
+		if p.Name == "kms-sync-advice" {
+			want, failure = admissionv1.Warn, admissionv1.Ignore
+		} else if got := p.Spec.MatchConditions[0].Expression; got !=
+			`request.userInfo.username == "system:serviceaccount:kms-sync:ack-secret-manager"` {
+			t.Errorf("%s is for %s", p.Name, got)
+		}
+		if b := bindings[i]; b.Spec.PolicyName != p.Name || !slices.Equal(b.Spec.ValidationActions, []admissionv1.ValidationAction{want}) ||
+			*p.Spec.FailurePolicy != failure {
+			t.Errorf("%s: failure %s, %v", p.Name, *p.Spec.FailurePolicy, b.Spec)
+		}
+	}
+}
+
+// The values that seed 000 prints for its second and third authorisation give the controller its environment, and the token.
+func TestSyncTakesValuesOfTheOriginal(t *testing.T) {
+	o := renderSync(t, "--values", "testdata/ack-secret-manager-values.yaml")
+	pod := only[*appsv1.Deployment](t, o).Spec.Template.Spec
+	env := map[string]string{}
+	for _, e := range pod.Containers[0].Env {
+		if e.ValueFrom.SecretKeyRef != nil {
+			env[e.Name] = e.ValueFrom.SecretKeyRef.Name + "/" + e.ValueFrom.SecretKeyRef.Key
+		}
+	}
+	if env["ALICLOUD_ROLE_ARN"] != "alibaba-credentials/rolearn" ||
+		env["ALICLOUD_OIDC_PROVIDER_ARN"] != "alibaba-credentials/oidcproviderarn" {
+		t.Errorf("the environment is %v", env)
+	}
+	token := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Projected != nil })
+	if token < 0 || pod.Volumes[token].Projected.Sources[0].ServiceAccountToken.Audience != "sts.aliyuncs.com" {
+		t.Errorf("there is no token for STS: %+v", pod.Volumes)
+	}
+}
+
+func TestSyncChecksValues(t *testing.T) {
+	for args, want := range map[string]string{
+		"command.region=":          "command.region is missing",
+		"config.kms.caFile=ca.pem": "caFiles",
+		"command.watchNamespaces=a,command.excludeNamespaces=b": "both set",
+		"command.pollingIntervall=5m":                           "pollingIntervall",
+		`podLabels.app\.kubernetes\.io/name=other`:              "podLabels",
+		"envVarsFromSecret.ACCESS_KEY_ID.secretKeyRef=a":        "key",
+		"config.agent.image=registry.example.com/kms-agent:v1":  "agent",
+		"image.digest=latest,image.tag=v1":                      "digest",
+	} {
+		_, err := helm(t, "template", "kms-sync", syncChart, "--set", requiredSync, "--set", args)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("--set %s: %v, want an error with %q", args, err, want)
+		}
+	}
+}
+
+// The definitions are those of the Go types, and no uninstall removes them.
+func TestSyncDefinitions(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.CommandContext(t.Context(), "./crds.sh", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	made, err := filepath.Glob(dir + "/*.yaml")
+	if err != nil || len(made) != 3 {
+		t.Fatalf("%d definitions: %v", len(made), err)
+	}
+	for _, file := range made {
+		text := read(t, file)
+		if read(t, filepath.Join(syncChart, "resources", filepath.Base(file))) != text {
+			t.Errorf("%s is not what the types give now; run make manifests", filepath.Base(file))
+		}
+		var crd struct{ Metadata metav1.ObjectMeta }
+		if err := yaml.Unmarshal([]byte(text), &crd); err != nil || crd.Metadata.Annotations["helm.sh/resource-policy"] != "keep" {
+			t.Errorf("helm uninstall would remove %s (%v)", filepath.Base(file), err)
+		}
+	}
+	text, err := helm(t, "template", "kms-sync", syncChart, "--set", requiredSync, "--show-only", "templates/crds.yaml")
+	if err != nil || strings.Count(text, "kind: CustomResourceDefinition\n") != len(made) {
+		t.Errorf("the chart does not bring all definitions: %v", err)
+	}
+}
