@@ -87,7 +87,7 @@ func TestAtRest(t *testing.T) {
 		return nil
 	})
 	step("key rotated")
-	a.run(2, "with which key", "status", "--count=false")
+	a.run(2, "the key with which", "status", "--count=false")
 	report := a.run(1, "5,000 of 5,000 are stored with another key than the one that writes", "status", "--probe", "--qps", "2000")
 	if !regexp.MustCompile(`secrets +5,000 +[0-9,]+ +old +k8s:enc:aescbc:v1:key1:\n`).MatchString(report) {
 		t.Errorf("status does not say what is old:\n%s", report)

@@ -65,7 +65,7 @@ follows() { [[ $(kubectl -n shop exec deploy/web -c web -- cat /var/run/kms/secr
 until_ok 300 "the file follows the rotation" follows
 show kubectl -n shop exec deploy/web -c web -- cat /var/run/kms/secrets/db && echo
 
-step "Another ServiceAccount may not: its init container says why"
+step "Another ServiceAccount may not read it: its init container says why"
 show kubectl apply -f test/demo/stranger.yaml
 refused() { [[ -n $(kubectl -n shop get pod stranger -o 'jsonpath={.status.initContainerStatuses[0].lastState.terminated.message}{.status.initContainerStatuses[0].state.terminated.message}') ]]; }
 until_ok 300 "the stranger's init container ends" refused

@@ -59,7 +59,7 @@ func (s *story) tell(ctx context.Context) error {
 		{"A plain Deployment with two annotations; the RAM role shop trusts its ServiceAccount", s.inject},
 		{"The init container writes the secret to a file; then the sidecar starts", s.start},
 		{"The secret is rotated in KMS; the file follows", s.rotate},
-		{"Another ServiceAccount may not: its init container says why", s.refuse},
+		{"Another ServiceAccount may not read it: its init container says why", s.refuse},
 		{"A typing error is refused when it is typed", s.mistype},
 		{"What STS and KMS counted", func(ctx context.Context) error { return s.emulator(ctx, "calls") }},
 	} {
