@@ -58,7 +58,7 @@ images: ## Build the multi-arch OCI images into dist/images.
 manifests: ## Make deploy/manifests anew from the chart.
 	@deploy/verify.sh --update
 
-chart-values: ## Write the values into the chart's README anew.
+chart-values: ## Write the values into the charts' READMEs anew.
 	@go test -C deploy -count=1 -run TestValuesAreDocumented . -update-values
 
 licenses: ## Check the licenses of what the programs are linked with, and write them into dist/THIRD_PARTY_LICENSES.

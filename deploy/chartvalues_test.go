@@ -12,21 +12,32 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-var updateValues = flag.Bool("update-values", false, "write the table of the chart's README.md anew")
+var updateValues = flag.Bool("update-values", false, "write the tables of the charts' README.md anew")
 
-// Every value of the chart has a comment, its own or that of the group that it is in, and a place in the schema.
+// Every value of a chart has a comment, its own or that of the group that it is in, and a place in the schema.
 func TestValuesAreDocumented(t *testing.T) {
+	for _, chart := range []string{"kms-agent-injector", "kms-sync"} {
+		t.Run(chart, func(t *testing.T) {
+			documented(t, "chart/"+chart+"/")
+		})
+	}
+}
+
+// documented holds the table in a chart's README.md to its values.
+func documented(t *testing.T, folder string) {
+	t.Helper()
 	var document yaml.Node
-	if err := yaml.Unmarshal([]byte(read(t, "chart/kms-agent-injector/values.yaml")), &document); err != nil {
+	if err := yaml.Unmarshal([]byte(read(t, folder+"values.yaml")), &document); err != nil {
 		t.Fatal(err)
 	}
 	var root schema
-	if err := json.Unmarshal([]byte(read(t, "chart/kms-agent-injector/values.schema.json")), &root); err != nil {
+	if err := json.Unmarshal([]byte(read(t, folder+"values.schema.json")), &root); err != nil {
 		t.Fatal(err)
 	}
 	table := valuesTable{t: t, root: root}
 	table.add("", document.Content[0], root)
-	const path, header = "chart/kms-agent-injector/README.md", "| value | default | meaning |\n|---|---|---|\n"
+	const header = "| value | default | meaning |\n|---|---|---|\n"
+	path := folder + "README.md"
 	text, _, found := strings.Cut(read(t, path), header)
 	if !found {
 		t.Fatalf("%s has no table of values", path)

@@ -5,10 +5,20 @@ import (
 	"testing"
 )
 
-const dashboardFile = "chart/kms-agent-injector/monitoring/dashboard.json"
+const (
+	dashboardFile     = "chart/kms-agent-injector/monitoring/dashboard.json"
+	syncDashboardFile = "chart/kms-sync/monitoring/dashboard.json"
+)
 
 // No panel covers another or leaves the grid, each has its own id, and each query asks the data source that the reader chose.
 func TestPanels(t *testing.T) {
+	for _, file := range []string{dashboardFile, syncDashboardFile} {
+		t.Run(file, func(t *testing.T) { checkPanels(t, file) })
+	}
+}
+
+func checkPanels(t *testing.T, file string) {
+	t.Helper()
 	var dashboard struct {
 		Panels []struct {
 			ID          int
@@ -21,7 +31,7 @@ func TestPanels(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(read(t, dashboardFile)), &dashboard); err != nil {
+	if err := json.Unmarshal([]byte(read(t, file)), &dashboard); err != nil {
 		t.Fatal(err)
 	}
 	ids, taken := map[int]bool{}, map[[2]int]string{}

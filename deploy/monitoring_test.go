@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,43 +74,52 @@ func TestMonitoring(t *testing.T) {
 }
 
 func TestDashboard(t *testing.T) {
-	o, _ := render(t, "kms", "--set", "monitoring.dashboard.enabled=true,monitoring.dashboard.annotations.grafana_folder=Security")
-	for _, m := range every[*corev1.ConfigMap](o) {
-		if m.Name != "kms-agent-injector-dashboard" {
+	const args = "monitoring.dashboard.enabled=true,monitoring.dashboard.annotations.grafana_folder=Security"
+	injector, _ := render(t, "kms", "--set", args)
+	for chart, c := range map[string]struct {
+		objects objects
+		file    string
+	}{"kms-agent-injector": {injector, dashboardFile}, "kms-sync": {renderSync(t, "--set", args), syncDashboardFile}} {
+		maps := every[*corev1.ConfigMap](c.objects)
+		i := slices.IndexFunc(maps, func(m *corev1.ConfigMap) bool { return m.Name == chart+"-dashboard" })
+		if i < 0 {
+			t.Errorf("the chart %s gives no ConfigMap with the dashboard", chart)
 			continue
 		}
-		if got, want := m.Data["kms-agent-injector.json"], strings.TrimSpace(read(t, dashboardFile)); got != want {
+		m := maps[i]
+		if got, want := m.Data[chart+".json"], strings.TrimSpace(read(t, c.file)); got != want {
 			t.Errorf("the ConfigMap does not have the dashboard, but\n%s", got)
 		}
 		if m.Labels["grafana_dashboard"] != "1" || m.Annotations["grafana_folder"] != "Security" {
 			t.Errorf("Grafana's sidecar would not find it: %v %v", m.Labels, m.Annotations)
 		}
-		return
 	}
-	t.Error("there is no ConfigMap with the dashboard")
 }
 
-// Prometheus can read every query of the dashboard.
-func TestQueriesOfTheDashboard(t *testing.T) {
-	var dashboard struct {
-		Panels []struct{ Targets []struct{ Expr string } }
-	}
-	if err := json.Unmarshal([]byte(read(t, dashboardFile)), &dashboard); err != nil {
-		t.Fatal(err)
-	}
+// Prometheus can read every query of the dashboards.
+func TestQueriesOfTheDashboards(t *testing.T) {
 	var file monitoringv1.PrometheusRuleSpec
-	group := monitoringv1.RuleGroup{Name: "dashboard"}
-	for _, p := range dashboard.Panels {
-		for _, q := range p.Targets {
-			expr := strings.NewReplacer("$__rate_interval", "5m", "$namespace", ".*").Replace(q.Expr)
-			group.Rules = append(group.Rules, monitoringv1.Rule{Record: fmt.Sprintf("dashboard:query%d", len(group.Rules)),
-				Expr: intstr.FromString(expr)})
+	for _, of := range []string{dashboardFile, syncDashboardFile} {
+		var dashboard struct {
+			Panels []struct{ Targets []struct{ Expr string } }
 		}
+		if err := json.Unmarshal([]byte(read(t, of)), &dashboard); err != nil {
+			t.Fatal(err)
+		}
+		group := monitoringv1.RuleGroup{Name: of}
+		for _, p := range dashboard.Panels {
+			for _, q := range p.Targets {
+				expr := strings.NewReplacer("$__rate_interval", "5m", "$namespace", ".*").Replace(q.Expr)
+				group.Rules = append(group.Rules, monitoringv1.Rule{
+					Record: fmt.Sprintf("dashboard%d:query%d", len(file.Groups), len(group.Rules)), Expr: intstr.FromString(expr),
+				})
+			}
+		}
+		if len(group.Rules) < 11 {
+			t.Errorf("%s has %d queries", of, len(group.Rules))
+		}
+		file.Groups = append(file.Groups, group)
 	}
-	if len(group.Rules) < 12 {
-		t.Errorf("there are %d queries", len(group.Rules))
-	}
-	file.Groups = append(file.Groups, group)
 	text, err := yaml.Marshal(file)
 	if err != nil {
 		t.Fatal(err)

@@ -73,9 +73,24 @@ func TestChartAndManifestsOfAVersion(t *testing.T) {
 		inChart(name)
 	}
 
-	other, err := exec.CommandContext(t.Context(), "tar", "-xOf", filepath.Join(dir, "kms-sync-1.2.3-rc.1.tgz"), "kms-sync/values.yaml").Output()
-	if err != nil || !strings.Contains(string(other), "  registry: \""+registry+"\"\n") || !strings.Contains(string(other), "  digest: \""+sync+"\"\n") {
-		t.Errorf("the chart of kms-sync does not name the version's image: %v\n%s", err, other)
+	inSync := func(name string) string {
+		text, err := exec.CommandContext(t.Context(), "tar", "-xOf", filepath.Join(dir, "kms-sync-1.2.3-rc.1.tgz"), "kms-sync/"+name).Output()
+		if err != nil {
+			t.Fatalf("the chart of kms-sync has no %s: %v", name, err)
+		}
+		return string(text)
+	}
+	for file, line := range map[string]string{
+		"values.yaml": "  registry: \"" + registry + "\"\n",
+		"Chart.yaml":  "image: " + registry + "/kms-agent-injector/kms-sync:v1.2.3-rc.1@" + sync,
+		"README.md":   "| `command.region` |", "monitoring/dashboard.json": "kms_sync_ready",
+	} {
+		if text := inSync(file); !strings.Contains(text, line) {
+			t.Errorf("%s of the chart of kms-sync does not have %q:\n%s", file, line, text)
+		}
+	}
+	if !strings.Contains(inSync("values.yaml"), "  digest: \""+sync+"\"\n") {
+		t.Errorf("the chart of kms-sync does not name the version's image by its digest")
 	}
 
 	manifests := filepath.Join(dir, "kms-agent-injector")

@@ -25,13 +25,13 @@ var withoutEffect = map[string]struct {
 	why string
 }{
 	"backend":                         {ignored{}, "KMS is the only one"},
-	"reconcile-period":                {ignored{}, "it had none"},
+	"reconcile-period":                {ignored{}, "it has none in ack-secret-manager either"},
 	"token-rotation-period":           {ignored{}, "sessions are renewed when they are due"},
 	"max-concurrent-secret-pulls":     {ignored{}, "--kms-calls-per-second counts calls"},
 	"max-concurrent-kms-secret-pulls": {ignored{}, "--kms-calls-per-second counts calls"},
-	"max-concurrent-oos-secret-pulls": {ignored{}, "OOS is not asked yet"},
+	"max-concurrent-oos-secret-pulls": {ignored{}, "OOS is not supported yet"},
 	"cleanup-secret-on-failure":       {ignoredBool{}, "no failure deletes a Secret; target.deletionPolicy is for secrets that are gone"},
-	"process-cluster-external-secret": {ignoredBool{}, "ClusterExternalSecrets are not carried out yet"},
+	"process-cluster-external-secret": {ignoredBool{}, "ClusterExternalSecrets are not supported yet"},
 	"enable-cross-namespace-auth-ref": {ignoredBool{}, "sharedSecrets and clusterServiceAccounts of --config list what stores may name"},
 }
 
@@ -53,13 +53,13 @@ func (f *flags) parse(args []string) (sync.Options, error) {
 	o.Getenv = os.Getenv
 	set.DurationVar(&o.PollingInterval, "polling-interval", 120*time.Second, "time between refreshes of an object without rotationInterval")
 	set.BoolVar(&o.DisablePolling, "disable-polling", false, "refresh objects only when they change")
-	set.IntVar(&o.Workers, "reconcile-count", 10, "how many objects are worked on at a time")
+	set.IntVar(&o.Workers, "reconcile-count", 10, "how many ExternalSecrets are worked on at a time")
 	nodeRole := set.Bool("enable-worker-role", false, "let the namespaces that the controller serves read as its node's role")
-	set.BoolVar(&o.ClusterStores, "process-cluster-secret-store", true, "look at ClusterSecretStores")
+	set.BoolVar(&o.ClusterStores, "process-cluster-secret-store", true, "let ExternalSecrets name ClusterSecretStores")
 	crossStores := set.Bool("enable-cross-namespace-secret-store", false, "let an ExternalSecret name a SecretStore of another namespace")
-	watch := set.String("watch-namespaces", "", "comma list of the only namespaces that are looked at")
-	exclude := set.String("exclude-namespaces", "", "comma list of namespaces that are not looked at")
-	compat := set.String("compat", "", "comma list of switches that have kms-sync do as ack-secret-manager: docs/secret-sync.md")
+	watch := set.String("watch-namespaces", "", "the only namespaces whose ExternalSecrets are synchronized, separated by commas")
+	exclude := set.String("exclude-namespaces", "", "namespaces whose ExternalSecrets are not synchronized, separated by commas")
+	compat := set.String("compat", "", "where to behave as ack-secret-manager does, by the names in docs/secret-sync.md, separated by commas")
 	set.Float64Var(&o.KMSCallsPerSecond, "kms-calls-per-second", 60, "most calls of KMS's shared gateway, of the 450 of an account and region")
 	set.Float64Var(&o.STSCallsPerMinute, "sts-calls-per-minute", 100, "most exchanges with STS, of the account's 500")
 	set.StringVar(&o.MetricsAddress, "metrics-bind-address", ":8080", "address of /metrics; 0: none")

@@ -62,7 +62,7 @@ func TestSync(t *testing.T) {
 // controller is kms-sync in the cluster.
 type controller struct{ system, values string }
 
-// syncValues writes the chart's values for the test cluster: the emulator's hosts and its certification authority.
+// syncValues writes the chart's values for the test cluster: the emulator's hosts and its certificate authority.
 func syncValues(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(installDir(), "webhook", "config.yaml"))

@@ -82,7 +82,7 @@ func (c *checker) spec() {
 	switch spec.Provider {
 	case "", providerKMS:
 	case providerOOS:
-		c.add("spec.provider", "oos is not carried out yet: kms-sync reads KMS; ack-secret-manager syncs parameters of OOS")
+		c.add("spec.provider", "oos is not supported yet: kms-sync reads KMS; ack-secret-manager syncs parameters of OOS")
 	default:
 		c.add("spec.provider", config.NotOneOf(spec.Provider, []string{providerKMS, providerOOS}).Error())
 	}
@@ -205,7 +205,7 @@ func (c *checker) target() {
 	}
 	c.oneOf("spec.target.template.mergePolicy", t.MergePolicy, mergePolicyReplace, mergePolicyMerge)
 	if len(t.TemplateFrom) > 0 {
-		c.add("spec.target.template.templateFrom", "is not carried out yet; write the templates into target.template.data")
+		c.add("spec.target.template.templateFrom", "is not supported yet; write the templates into target.template.data")
 	}
 	checkTemplates(t, c.add)
 }

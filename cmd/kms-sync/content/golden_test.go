@@ -217,7 +217,7 @@ func TestFieldsAreCovered(t *testing.T) {
 		for _, name := range covered[row] {
 			c := goldenCases(t)[name]
 			if len(Check(&c.object)) == 0 {
-				t.Errorf("%s: %q is not carried out yet, and is not refused", name, row)
+				t.Errorf("%s: %q is not supported yet, and is not refused", name, row)
 			}
 		}
 	}

@@ -157,7 +157,7 @@ func (e *engine) render(text string, dot map[string]any) (result string, err err
 	}
 	defer func() {
 		if recover() != nil {
-			result, err = "", problem("the template cannot be carried out")
+			result, err = "", problem("the template cannot be executed")
 		}
 	}()
 	out := output{engine: e}
@@ -247,7 +247,7 @@ func explain(err error, dot map[string]any) error {
 	case m == nil && known:
 		return ours
 	case m == nil:
-		return problem("the template cannot be carried out")
+		return problem("the template cannot be executed")
 	}
 	at := "line " + m[1]
 	source := weighed.ReplaceAllString(strings.ReplaceAll(m[2], " | "+printCall, ""), "$1")

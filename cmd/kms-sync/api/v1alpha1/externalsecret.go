@@ -36,7 +36,7 @@ type ExternalSecretList struct {
 
 // ExternalSecretSpec says what to read and what to make of it.
 type ExternalSecretSpec struct {
-	// Provider is the service that has the secrets: kms, the default. oos is not carried out yet.
+	// Provider is the service that has the secrets: kms, the default. oos is not supported yet.
 	// +optional
 	Provider string `json:"provider,omitempty"`
 	// Data are secrets that become one key each, or several by jmesPath. Later entries replace equal keys of earlier ones.
@@ -180,7 +180,7 @@ type Template struct {
 	// Data are templates, by key of the Secret.
 	// +optional
 	Data map[string]string `json:"data,omitempty"`
-	// TemplateFrom is not carried out yet; an object with it is refused.
+	// TemplateFrom is not supported yet; an object with it is refused.
 	// +optional
 	TemplateFrom []TemplateFrom `json:"templateFrom,omitempty"`
 	// +optional
@@ -254,7 +254,7 @@ type ExternalSecretStatus struct {
 	// ObservedRefresh is the value of the annotation kms.alibabacloud.com/refresh that the last attempt answered.
 	// +optional
 	ObservedRefresh string `json:"observedRefresh,omitempty"`
-	// StoreGenerations are those of the stores that the last attempt used, by kind/namespace/name.
+	// StoreGenerations are those of the stores that the last attempt used, by kind and name, as in SecretStore shop/prod.
 	// +optional
 	StoreGenerations map[string]int64 `json:"storeGenerations,omitempty"`
 	// Secrets are the secrets of KMS, and the versions that the Secret has.

@@ -65,7 +65,7 @@ type ClusterSecretStoreList struct {
 type SecretStoreSpec struct {
 	// +optional
 	KMS *KMS `json:"KMS,omitempty"`
-	// OOS is not carried out yet; a store with it is refused.
+	// OOS is not supported yet; a store with it is refused.
 	// +optional
 	OOS *OOS `json:"OOS,omitempty"`
 }
@@ -74,7 +74,7 @@ type SecretStoreSpec struct {
 type ClusterSecretStoreSpec struct {
 	// +optional
 	KMS *KMS `json:"KMS,omitempty"`
-	// OOS is not carried out yet; a store with it is refused.
+	// OOS is not supported yet; a store with it is refused.
 	// +optional
 	OOS *OOS `json:"OOS,omitempty"`
 	// Conditions are the namespaces that may use the store, one of them is enough; without any, all may.
@@ -170,7 +170,7 @@ type ClientKeyAuth struct {
 	// ClientKeyContent and Password are in Secrets.
 	ClientKeyContent SecretRef `json:"clientKeyContent"`
 	Password         SecretRef `json:"password"`
-	// CA is the instance's certification authority, PEM in base64.
+	// CA is the instance's certificate authority, PEM in base64.
 	// +optional
 	CA string `json:"ca,omitempty"`
 	// IgnoreSSL is refused when it is true: an unverified gateway may be an attacker's.

@@ -83,24 +83,24 @@ func TestHangingGateway(t *testing.T) {
 			}
 			return good, nil
 		}})
-		var mu sync.Mutex
-		var all sync.WaitGroup
-		var objects []*object
-		ctx, cancel := context.WithCancel(t.Context())
-		workers := make(chan struct{}, 4)
+		f := &fleet{taken: map[*object]bool{}}
 		for i := range 200 {
 			o := &object{asker: good.asker(fmt.Sprint("ns-", i%2), "web"), refs: []kms.Ref{{Name: fmt.Sprint("app/", i)}}, due: time.Now()}
 			if i%2 == 1 {
 				o.asker.Endpoint = "kst-hangs.cryptoservice.kms.aliyuncs.com"
 			}
-			objects = append(objects, o)
-			all.Go(func() { o.run(ctx, c, workers, &mu) })
+			f.objects = append(f.objects, o)
+		}
+		var all sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 4 {
+			all.Go(func() { f.work(ctx, c) })
 		}
 		time.Sleep(20 * time.Minute)
 		cancel()
 		all.Wait()
 		time.Sleep(time.Minute)
-		for i, o := range objects {
+		for i, o := range f.objects {
 			if i%2 == 0 && (o.fresh.IsZero() || o.longest > 45*time.Second) {
 				t.Errorf("object %d was synchronized %s late", i, o.longest)
 			}

@@ -80,7 +80,8 @@ type query struct {
 // An entry without a key is about the identity alone.
 func (r *Resolver) Resolve(ctx context.Context, es *v1alpha1.ExternalSecret, e Entry) (Asker, error) {
 	if es.Spec.Provider == "oos" {
-		return Asker{}, refuse(Invalid, "spec.provider: oos is not carried out yet; keep the parameter's secret in KMS, and write kms")
+		return Asker{}, refuse(Invalid, "spec.provider: oos is not supported yet; store the parameter as a secret in KMS, "+
+			"and set provider to kms")
 	}
 	in, err := r.namespace(ctx, es.Namespace)
 	if err != nil {
@@ -190,7 +191,7 @@ func absent(where string, err error) error {
 func (q *query) from(ctx context.Context, spec v1alpha1.SecretStoreSpec, o origin) (Asker, error) {
 	switch {
 	case spec.OOS != nil:
-		return Asker{}, refuse(NotReady, "OOS is not carried out yet; use a store with KMS")
+		return Asker{}, refuse(NotReady, "OOS is not supported yet; use a store with KMS")
 	case spec.KMS == nil:
 		return Asker{}, refuse(NotReady, "the spec has no KMS; write KMS.KMSAuth.serviceAccountRef.name for the role of a ServiceAccount")
 	case spec.KMS.DedicatedKMSAuth != nil && spec.KMS.KMSAuth != nil:
@@ -199,7 +200,7 @@ func (q *query) from(ctx context.Context, spec v1alpha1.SecretStoreSpec, o origi
 		a, err := q.clientKey(spec.KMS.DedicatedKMSAuth, o)
 		return a, at("KMS.dedicatedKMSAuth", err)
 	case spec.KMS.KMSAuth == nil:
-		return Asker{}, refuse(NotReady, "KMS is empty, and no identity stands for that; write KMSAuth, or dedicatedKMSAuth again if an "+
+		return Asker{}, refuse(NotReady, "KMS is empty, and so names no identity; write KMSAuth, or dedicatedKMSAuth again if an "+
 			"upgrade of ack-secret-manager to 0.5.12 or later removed it")
 	}
 	auth := spec.KMS.KMSAuth

@@ -50,7 +50,7 @@ type Who struct {
 	// Session and RemoteSession are the names that the store gives sessions; empty: see Asker.
 	Session, RemoteSession string
 	Duration               time.Duration // of the first session; 0: an hour
-	Instance               string        // of a client key: its host, and a hash of its certification authority
+	Instance               string        // of a client key: its host, and a hash of its certificate authority
 }
 
 // String describes the identity in words.
@@ -84,12 +84,12 @@ func (w Who) Borrowed() bool {
 	return w.Kind == Controller || w.Kind == Environment || w.Kind == NodeRole
 }
 
-// An Asker reads secrets: who, where, and how the credentials are had.
+// An Asker says who reads secrets, where, and how to get the credentials.
 type Asker struct {
 	Who       Who
 	Endpoint  string
 	Namespace string // of the ExternalSecret, on whose account the calls are
-	// Store is kind/namespace/name of the store, and Generation its; empty without one.
+	// Store names the store, as in SecretStore shop/prod, and Generation is its; empty without one.
 	Store      string
 	Generation int64
 	// Open returns the credentials of Who. Exchanges with STS go through paced. It is nil for a client key.

@@ -33,7 +33,7 @@ import (
 )
 
 // secrets brings the Secret of one ExternalSecret up to date. Everything that it remembers is in the object's status, except how often an
-// object failed in a row, which only spaces attempts.
+// object failed in a row, from which follow only the pauses between attempts, and when KMS first said that it has none of the secrets.
 type secrets struct {
 	Options
 	client   client.Client

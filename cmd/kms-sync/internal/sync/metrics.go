@@ -8,11 +8,12 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/target"
 )
 
-// counters are what happens; what is, objects has.
+// counters count events; the present state is in objects.
 type counters struct {
 	refreshes *prometheus.CounterVec
 	writes    *prometheus.CounterVec
@@ -30,7 +31,7 @@ func newCounters(registry prometheus.Registerer) *counters {
 			Name: "kms_sync_secret_writes_total", Help: "Secrets that were written, by what was done.",
 		}, []string{"action"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "kms_sync_cloud_requests_total", Help: "Calls of KMS and STS, by the error code that they were answered with.",
+			Name: "kms_sync_cloud_requests_total", Help: "Calls of KMS and STS, by the error code of the answer; OK is a success.",
 		}, []string{"service", "code"}),
 		waits: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "kms_sync_budget_wait_seconds", Help: "How long calls waited for the budget of their service.",
@@ -41,7 +42,7 @@ func newCounters(registry prometheus.Registerer) *counters {
 		c.writes.WithLabelValues(string(action))
 	}
 	for _, service := range []string{"kms", "sts"} {
-		c.requests.WithLabelValues(service, "")
+		c.requests.WithLabelValues(service, metrics.OK)
 		c.waits.WithLabelValues(service)
 	}
 	for _, result := range append([]string{reasonSynced}, urgency...) {

@@ -61,7 +61,7 @@ type Options struct {
 	Log                           logr.Logger
 }
 
-// lease is ack-secret-manager's, so that the two never work at the same time.
+// lease is ack-secret-manager's: in one namespace the two never work at the same time.
 const lease = "ack-secret-manager-lock"
 
 // excludes reports whether a namespace is none of ours. One that is not watched is not in the cache either.

@@ -26,7 +26,7 @@ const (
 	// firstRetry is the longest pause after the first failure; each further one doubles it, up to longestRetry.
 	firstRetry   = 2 * time.Second
 	longestRetry = 5 * time.Minute
-	// longestAsked is as long as a server can have us wait.
+	// longestAsked is the longest pause that a server's Retry-After can cause.
 	longestAsked = time.Hour
 	// skew is by how much the clocks of two replicas differ at most.
 	skew = time.Minute
@@ -37,7 +37,7 @@ type Facts struct {
 	Now time.Time
 	// Polling is the controller's interval, for objects without one of their own; 0: no object is read for the time that has passed.
 	Polling time.Duration
-	// Stores are the present generations of the stores that the object names, as status.storeGenerations has them.
+	// Stores are the present generations of the stores that the object names, as in status.storeGenerations.
 	Stores map[string]int64
 	// Missing and Drifted say that the Secret is not as it was written.
 	Missing, Drifted bool
