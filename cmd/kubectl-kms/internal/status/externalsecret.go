@@ -68,6 +68,8 @@ func synced(es *v1alpha1.ExternalSecret, now time.Time) ExternalSecret {
 		o.State = Ended
 	case ready != nil && ready.Status == metav1.ConditionFalse:
 		o.State, o.Problem = map[bool]string{true: Stale, false: Failing}[stale], ready.Message
+	case ready == nil && len(es.Status.DataSyncResults) > 0:
+		o.original(es.Status.DataSyncResults)
 	case check.Late(es, now) && ready != nil:
 		o.State, o.Problem = Stale, "kms-sync should have refreshed it "+age(o.Next, now)+": "+doctor
 	case check.Late(es, now):
@@ -80,6 +82,21 @@ func synced(es *v1alpha1.ExternalSecret, now time.Time) ExternalSecret {
 		o.State = Fresh
 	}
 	return o
+}
+
+// original judges by what ack-secret-manager says, where kms-sync has not taken the object over.
+func (o *ExternalSecret) original(results []v1alpha1.DataSyncResult) {
+	o.State = Fresh
+	for _, r := range results {
+		if r.Status == "Failed" {
+			o.State = Failing
+			o.Problem += "\n" + r.ExternalSecretKey + ": " + r.Reason
+		}
+		if r.SynchronizationTime != nil && r.SynchronizationTime.After(o.Fetched) {
+			o.Fetched = r.SynchronizationTime.Time
+		}
+	}
+	o.Problem = strings.TrimPrefix(o.Problem, "\n")
 }
 
 // SyncedTable writes the ExternalSecrets for people.

@@ -61,6 +61,12 @@ func TestSynced(t *testing.T) {
 		"new": {func(es *v1alpha1.ExternalSecret) { es.CreationTimestamp = *at(time.Second) }, Starting,
 			"\ndb               db       Unknown   –        starting   –         –      –\n", false},
 		"never looked at": {func(*v1alpha1.ExternalSecret) {}, Failing, "kms-sync has not looked at it", true},
+		"ack-secret-manager's": {func(es *v1alpha1.ExternalSecret) {
+			es.Status.DataSyncResults = []v1alpha1.DataSyncResult{{Status: "Succeeded", SynchronizationTime: at(time.Minute)}}
+		}, Fresh, " 60s ago ", false},
+		"ack-secret-manager's, failing": {func(es *v1alpha1.ExternalSecret) {
+			es.Status.DataSyncResults = []v1alpha1.DataSyncResult{{Status: "Failed", ExternalSecretKey: "app/prod/db", Reason: "no"}}
+		}, Failing, "is failing:\n  app/prod/db: no\n", true},
 		"ending": {func(es *v1alpha1.ExternalSecret) {
 			fails(es)
 			es.DeletionTimestamp = at(time.Second)
