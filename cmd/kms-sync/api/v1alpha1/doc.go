@@ -39,6 +39,12 @@ const (
 	AnnotationAdopt = "kms.alibabacloud.com/adopt"
 	// AnnotationRefresh has the object be synchronized at once when its value changes.
 	AnnotationRefresh = "kms.alibabacloud.com/refresh"
+	// AnnotationOwner is the annotation of a Secret with the namespace and name of the ExternalSecret whose Secret it is. A copy of the
+	// Secret in another namespace is not.
+	AnnotationOwner = "kms.alibabacloud.com/owner"
+	// AnnotationKeysPrefix begins the annotations of a Secret that list the keys of one ExternalSecret: its namespace and name, a colon, the
+	// keys. Several may add keys to one Secret.
+	AnnotationKeysPrefix = "keys.kms.alibabacloud.com/"
 )
 
 // Types of conditions.

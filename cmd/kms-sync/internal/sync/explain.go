@@ -52,7 +52,7 @@ func reasonOf(err error) string {
 		case sts.Retryable():
 			return reasonUnreachable
 		}
-		return store.Forbidden
+		return reasonUntrusted
 	case errors.As(err, &gateway):
 		switch {
 		case gateway.Class() == kms.NotFound:

@@ -227,7 +227,7 @@ func TestObstacles(t *testing.T) {
 		{name: "KMS throttles", fault: &emulator.Fault{Action: "GetSecretValue", Code: "Rejected.Throttling", Status: 429},
 			reason: "Throttled", says: "KMS"},
 		{name: "STS refuses", fault: &emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 403, Code: "AuthenticationFail.NoPermission"},
-			reason: "Forbidden", says: "trust policy"},
+			reason: "NotTrusted", says: "trust policy"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			stranger := &corev1.Secret{Data: map[string][]byte{"value": []byte("own")}}

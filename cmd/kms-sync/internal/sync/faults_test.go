@@ -73,7 +73,7 @@ func TestFaults(t *testing.T) {
 		"STS 429":                  {fault: &emulator.Fault{Action: assume, Status: 429, Code: "Throttling.User"}, reason: reasonThrottled},
 		"STS hangs":                {fault: &emulator.Fault{Action: assume, Hang: "headers"}, reason: reasonUnreachable},
 		"STS cuts":                 {fault: &emulator.Fault{Action: assume, Cut: "headers"}, reason: reasonUnreachable},
-		"STS refuses the token":    {fault: &emulator.Fault{Action: assume, Status: 400, Code: "AuthenticationFail.OIDCToken.Expired"}, reason: reasonForbidden},
+		"STS refuses the token":    {fault: &emulator.Fault{Action: assume, Status: 400, Code: "AuthenticationFail.OIDCToken.Expired"}, reason: reasonUntrusted},
 		"the role is deleted": {breaks: func(w *world) func() {
 			roles := w.cloud.Roles()
 			for _, r := range roles {
@@ -88,7 +88,7 @@ func TestFaults(t *testing.T) {
 					}
 				}
 			}
-		}, reason: reasonForbidden},
+		}, reason: reasonUntrusted},
 		"everything is away": {fault: &emulator.Fault{Status: 503}, reason: reasonUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {

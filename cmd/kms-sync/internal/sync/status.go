@@ -18,6 +18,7 @@ const (
 	reasonSynced      = "Synced"
 	reasonInvalid     = "InvalidSpec"
 	reasonForbidden   = "Forbidden"
+	reasonUntrusted   = "NotTrusted" // STS gives the identity no session
 	reasonNotFound    = "NotFound"
 	reasonThrottled   = "Throttled"
 	reasonUnreachable = "Unreachable"
@@ -36,7 +37,9 @@ type problem struct {
 const mostMessage = 4096
 
 // urgency orders reasons: what a person has to change precedes what may pass by itself.
-var urgency = []string{reasonInvalid, "StoreNotReady", reasonForbidden, reasonNotFound, reasonContent, reasonThrottled, reasonUnreachable}
+var urgency = []string{
+	reasonInvalid, "StoreNotReady", reasonUntrusted, reasonForbidden, reasonNotFound, reasonContent, reasonThrottled, reasonUnreachable,
+}
 
 // summary is the reason and the message of the condition Ready for problems, of which there is at least one.
 func summary(problems []problem) (reason, message string) {

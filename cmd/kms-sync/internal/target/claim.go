@@ -22,13 +22,12 @@ import (
 const (
 	// LabelSynced is the label, "true", of the Secrets that kms-sync writes.
 	LabelSynced = "kms.alibabacloud.com/synced"
-	// AnnotationOwner is the annotation of a Secret with the namespace and name of the ExternalSecret whose Secret it is. A copy of the
-	// Secret in another namespace is not.
-	AnnotationOwner = "kms.alibabacloud.com/owner"
+	// AnnotationOwner is v1alpha1's.
+	AnnotationOwner = v1alpha1.AnnotationOwner
 	// AnnotationRecreate is the annotation of a Secret that, "true", agrees that it is deleted and made anew when its type changes.
 	AnnotationRecreate = "kms.alibabacloud.com/recreate"
 
-	keysPrefix = "keys.kms.alibabacloud.com/"
+	keysPrefix = v1alpha1.AnnotationKeysPrefix
 )
 
 // identity returns the ExternalSecret's name as annotations have it. UIDs are others after a restore.

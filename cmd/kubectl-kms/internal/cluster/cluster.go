@@ -39,6 +39,7 @@ func (e *InvalidError) Unwrap() error { return e.Err }
 type Client struct {
 	Kube             kubernetes.Interface
 	WebhookNamespace string // of the release; "": where its webhook configuration says
+	SyncNamespace    string // of kms-sync; "": kms-sync
 }
 
 // Release returns the namespace of the webhook.

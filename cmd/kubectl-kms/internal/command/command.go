@@ -43,6 +43,7 @@ type shell struct {
 	version          string
 	kube             *genericclioptions.ConfigFlags
 	webhookNamespace string
+	syncNamespace    string
 }
 
 // Execute runs the plugin and returns its exit code.

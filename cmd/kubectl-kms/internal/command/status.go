@@ -28,11 +28,12 @@ func (sh *shell) status() *cobra.Command {
 	var selector, output string
 	cmd := &cobra.Command{
 		Use:   "status [POD...]",
-		Short: "List pods: role, secrets, versions, freshness",
+		Short: "List pods and ExternalSecrets: role, secrets, versions, freshness",
 		Long: "Lists the pods of a namespace that ask for the agent: their role and secrets, the versions in their files, and when the agent\n" +
 			"last fetched them; below that, what is wrong and why. Versions and times come from the agents (kms-agent status, by exec),\n" +
 			"values never do. Pods in mode init show what they started with. Without the right to exec, the list shows what the pods'\n" +
-			"own status says.\n\n" +
+			"own status says. ExternalSecrets of kms-sync are listed below the pods, where the cluster has any, unless pods are named or\n" +
+			"chosen by labels.\n\n" +
 			"Exit code: 0 nothing is wrong, 1 something is, 2 something could not be read.",
 		Annotations: map[string]string{judges: "not looked at"},
 		Example: `  # The pods of the current namespace
@@ -71,7 +72,8 @@ func (sh *shell) status() *cobra.Command {
 		}
 		source := status.Source{Kube: client.Kube, Ask: injected.Asker{Kube: client.Kube, REST: rest}.Ask,
 			Progress: sh.aside.Progress("pods asked")}
-		found := source.Of(cmd.Context(), pods)
+		found, now := source.Of(cmd.Context(), pods), time.Now()
+		var synced []status.ExternalSecret
 		blind := sh.unlisted(found, args)
 		if len(args) == 0 && selector == "" {
 			refused, err := source.Refused(cmd.Context(), namespace)
@@ -80,16 +82,35 @@ func (sh *shell) status() *cobra.Command {
 				blind = true
 			}
 			found = append(found, refused...)
+			all, err := client.ExternalSecrets(cmd.Context(), namespace)
+			if err != nil {
+				fmt.Fprintf(sh.Err, "ExternalSecrets not looked at: %v\n", err)
+				blind = true
+			}
+			synced = status.Synced(all, now)
 		}
-		if len(found) == 0 && len(args) == 0 {
+		if len(found) == 0 && len(synced) == 0 && len(args) == 0 {
 			fmt.Fprintf(sh.Err, "No pods that ask for the agent found in %s.\n", within(namespace))
 		}
-		table := func(s screen.Screen) { status.Table(s, found, everywhere, output == "wide", time.Now()) }
-		if err := sh.show(found, output, table); err != nil {
+		list := []any{}
+		for _, p := range found {
+			list = append(list, p)
+		}
+		for _, o := range synced {
+			list = append(list, o)
+		}
+		table := func(s screen.Screen) {
+			status.Table(s, found, everywhere, output == "wide", now)
+			if len(found) > 0 && len(synced) > 0 {
+				s.Printf("\n")
+			}
+			status.SyncedTable(s, synced, everywhere, now)
+		}
+		if err := sh.show(list, output, table); err != nil {
 			return err
 		}
 		wrong, unseen := status.Verdict(found)
-		return verdict(wrong, unseen || blind)
+		return verdict(wrong || slices.ContainsFunc(synced, status.ExternalSecret.Wrong), unseen || blind)
 	}
 	return cmd
 }

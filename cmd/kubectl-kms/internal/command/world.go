@@ -101,7 +101,7 @@ func (sh *shell) client() (cluster.Client, error) {
 	}
 	rest.QPS, rest.Burst = 50, 100 // a person waits
 	kube, err := kubernetes.NewForConfig(rest)
-	return cluster.Client{Kube: kube, WebhookNamespace: sh.webhookNamespace}, err
+	return cluster.Client{Kube: kube, WebhookNamespace: sh.webhookNamespace, SyncNamespace: sh.syncNamespace}, err
 }
 
 // namespace returns the namespace of objects without one.

@@ -54,6 +54,9 @@ type examination struct {
 
 // Examine looks at every link. The error is that there is nothing to look at.
 func (d Doctor) Examine(ctx context.Context, namespace, target string, now time.Time) (Report, error) {
+	if synced := externalSecret.FindStringSubmatch(target); synced != nil {
+		return d.externalSecret(ctx, namespace, synced[3], now)
+	}
 	found, err := d.find(ctx, namespace, target)
 	if err != nil {
 		return Report{}, err
