@@ -10,7 +10,7 @@ import (
 	"testing/iotest"
 )
 
-// A source that fails leaves the file as it was, and nothing beside it; nor does what a writer that was killed left stand in the way.
+// If the source fails, the file stays as it was and no other file is left. A temporary file of a writer that was killed is replaced.
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path+".next", []byte("half of a longer text"), 0o400); err != nil {

@@ -5,7 +5,7 @@
 //   - A Secret is an ExternalSecret's own if an annotation of the Secret says so; a key is its own if a second annotation lists it.
 //     A user who may write the Secret may write them. Labels and fields of the ExternalSecret prove nothing.
 //   - A Secret without these annotations is adopted if ack-secret-manager made it for this ExternalSecret (see originals), or if it has
-//     the annotation kms.alibabacloud.com/adopt: "true" itself. On the ExternalSecret the annotation would let everybody that may
+//     the annotation kms.alibabacloud.com/adopt: "true" itself. On the ExternalSecret the annotation would let every user who may
 //     create ExternalSecrets overwrite any Secret of the namespace.
 //   - A living claim is never taken over. Where there is no Secret yet, or one to adopt, the older of two ExternalSecrets gets it.
 //   - Every write has the resourceVersion that the decision is about; what has changed in between is decided again.
