@@ -72,7 +72,7 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 		return nil, nil
 	}
 	annotation := variablesAnnotation(&r.Spec)
-	refuse := func(c Container, problem string) {
+	refuse := func(c *Container, problem string) {
 		problem = fmt.Sprintf("container %s %s, or leave the container out with %s", short(c.Name), problem, r.choice())
 		if injected(&r.Pod.Spec) {
 			warn(&warnings, "%s: %s", annotation, problem)
@@ -80,9 +80,11 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 		}
 		mistakes.Add(annotation, "%s", problem)
 	}
-	for i, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
+	i := -1
+	for c := range r.Pod.Spec.each {
+		i++
 		switch {
-		case !r.reads(&c) || c.wrapped():
+		case !r.reads(c) || c.wrapped():
 		case len(c.Command) == 0:
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; "+
 				"write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
@@ -100,7 +102,7 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 }
 
 // misplaced returns a volume that variables need and that the container mounts by itself, elsewhere.
-func (r *request) misplaced(c Container) (mountPoint, bool) {
+func (r *request) misplaced(c *Container) (mountPoint, bool) {
 	for _, p := range r.mountPoints(c.Name) {
 		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && !m.part() }
 		if (p.Name == agentconfig.ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) &&
@@ -118,7 +120,7 @@ func variablesAnnotation(spec *podconfig.Spec) string {
 
 // warnReferences is for $(NAME) of a variable that the agent sets: Kubernetes replaces it by a variable of the pod's spec, or leaves it as
 // it is.
-func warnReferences(r *request, readers []Container) []string {
+func warnReferences(r *request, readers []*Container) []string {
 	if len(r.Spec.Env) == 0 {
 		return nil
 	}

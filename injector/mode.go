@@ -104,8 +104,9 @@ func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Secrets) == 0 || len(r.Spec.Env) > 0 {
 		return nil, nil
 	}
-	for i, c := range r.Pod.Spec.InitContainers {
-		if !r.reads(&c) || !early(r, i) || c.native() || ofMesh(c.Name) {
+	for i := range r.Pod.Spec.InitContainers {
+		c := &r.Pod.Spec.InitContainers[i]
+		if !r.reads(c) || !early(r, i) || c.native() || ofMesh(c.Name) {
 			continue
 		}
 		problem := fmt.Sprintf("container %s runs before the agent has written the files; move it after %s (remove %s: last), or leave the "+
@@ -183,7 +184,7 @@ func warnMesh(r *request, a *permissions) []string {
 			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, which starts after the agent, %sset %s: last", m.proxy,
 				lost, positionAnnotation)}
 		default:
-			user := a.userOf(r.Pod.Spec.Containers[plain])
+			user := a.userOf(&r.Pod.Spec.Containers[plain])
 			if user != nil && *user == a.uid {
 				continue // nothing is redirected that the proxy's own user sends
 			}
