@@ -3,15 +3,14 @@ package injector
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
 // A pod that arrives with containers of the agent's names has them from an earlier call of the webhook, from `kubectl kms inject`, or
@@ -138,11 +137,12 @@ func (v *verification) earlier(_, got string) bool {
 // without metrics needs none.
 func (v *verification) metricsPort(c *Container) int {
 	i := slices.IndexFunc(c.Env, func(e Setting) bool { return e.Name == agentconfig.Env })
-	switch port := member(jsontext.Value(c.Env[i].Value), "metricsPort"); port {
-	case "":
-		return 0
-	case strconv.Itoa(*v.in.policy.Agent.MetricsPort):
-		return *v.in.policy.Agent.MetricsPort
+	var told struct {
+		MetricsPort int `json:"metricsPort"`
+	}
+	_ = kubejson.Unmarshal([]byte(c.Env[i].Value), &told) // what is wrong with it, document says
+	if told.MetricsPort == 0 || told.MetricsPort == *v.in.policy.Agent.MetricsPort {
+		return told.MetricsPort
 	}
 	return v.doc.MetricsPort
 }
