@@ -47,9 +47,8 @@ func (c *comparison) addSurplus(place string) {
 	}
 }
 
-// text compares a whole text. Of got only what is expected to have parts is decoded, a level at a time: it may be long.
-func (c *comparison) text(want map[string]any, got []byte) { c.value("", "", want, got) }
-
+// value compares a value, with "" as its place and rule a whole text. Of got only what is expected to have parts is decoded, a level at a
+// time: it may be long.
 func (c *comparison) value(place, rule string, want any, got jsontext.Value) {
 	switch want := want.(type) {
 	case map[string]any:

@@ -2,7 +2,9 @@ package injector
 
 import (
 	"fmt"
+	"iter"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -65,20 +67,15 @@ func wrapper(spec *podconfig.Spec) []string {
 
 func (c *Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] == agentconfig.Program }
 
-// unwrappable reports the containers that cannot have variables, and why. In a pod that was injected before, they are for a warning
-// only: another webhook brought them, and its pods would not start any more.
+// unwrappable reports the containers that cannot have variables, and why.
 func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Env) == 0 {
 		return nil, nil
 	}
 	annotation := variablesAnnotation(&r.Spec)
 	refuse := func(c *Container, problem string) {
-		problem = fmt.Sprintf("container %s %s, or leave the container out with %s", short(c.Name), problem, r.choice())
-		if injected(&r.Pod.Spec) {
-			warn(&warnings, "%s: %s", annotation, problem)
-			return
-		}
-		mistakes.Add(annotation, "%s", problem)
+		r.refuse(&mistakes, &warnings, annotation, fmt.Sprintf("container %s %s, or leave the container out with %s", short(c.Name), problem,
+			r.choice()))
 	}
 	i := -1
 	for c := range r.Pod.Spec.each {
@@ -167,31 +164,18 @@ func warnReferences(r *request, readers []*Container) []string {
 		some(names), some(where), strings.Trim(names[0], "$()"), names[0])}
 }
 
-// references is for range, over the names in a text that Kubernetes would replace: NAME of $(NAME), but not of $$(NAME).
+// reference is $(NAME), which Kubernetes would replace, or $$, which escapes the dollar of one.
 // https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
-func references(text string) func(yield func(string) bool) {
+var reference = regexp.MustCompile(`\$\$|\$\(([^)]*)\)`)
+
+// references is for range, over the names in a text that Kubernetes would replace: one at a time, since there may be very many.
+func references(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for {
-			_, rest, found := strings.Cut(text, "$")
-			if !found {
+		for at := reference.FindStringSubmatchIndex(text); at != nil; at = reference.FindStringSubmatchIndex(text) {
+			if at[2] >= 0 && !yield(text[at[2]:at[3]]) {
 				return
 			}
-			text = rest
-			if escaped, ok := strings.CutPrefix(rest, "$"); ok {
-				text = escaped
-				continue
-			}
-			inner, ok := strings.CutPrefix(rest, "(")
-			if !ok {
-				continue
-			}
-			name, behind, closed := strings.Cut(inner, ")")
-			if !closed {
-				return
-			}
-			if text = behind; !yield(name) {
-				return
-			}
+			text = text[at[1]:]
 		}
 	}
 }

@@ -97,8 +97,7 @@ func early(r *request, i int) bool {
 // native reports whether an init container is a native sidecar.
 func (c *Container) native() bool { return c.RestartPolicy == "Always" }
 
-// fileless reports the init containers that get files and end before the agent has written them. A mesh's own need none. In a pod that
-// was injected before, they are warnings: another webhook added them, and an error would keep its pods from starting. With variables,
+// fileless reports the init containers that get files and end before the agent has written them. A mesh's own need none. With variables,
 // unwrappable reports the same.
 func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Secrets) == 0 || len(r.Spec.Env) > 0 {
@@ -109,14 +108,8 @@ func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 		if !r.reads(c) || !early(r, i) || c.native() || ofMesh(c.Name) {
 			continue
 		}
-		problem := fmt.Sprintf("container %s runs before the agent has written the files; move it after %s (remove %s: last), or leave the "+
-			"container out with %s",
-			short(c.Name), agentconfig.InitContainerName, positionAnnotation, r.choice())
-		if injected(&r.Pod.Spec) {
-			warn(&warnings, "%s: %s", positionAnnotation, problem)
-			continue
-		}
-		mistakes.Add(positionAnnotation, "%s", problem)
+		r.refuse(&mistakes, &warnings, positionAnnotation, fmt.Sprintf("container %s runs before the agent has written the files; move it after "+
+			"%s (remove %s: last), or leave the container out with %s", short(c.Name), agentconfig.InitContainerName, positionAnnotation, r.choice()))
 	}
 	return mistakes, warnings
 }

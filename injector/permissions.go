@@ -97,10 +97,8 @@ func (a *permissions) reads(c *Container, mode agentconfig.FileMode) bool {
 	return mode&0o004 != 0
 }
 
-// unreadable reports the files whose own mode shuts out a container that they are for. In a pod that was injected before, they are
-// warnings: another webhook added the container, and an error would keep its pods from starting.
+// unreadable reports the files whose own mode shuts out a container that they are for.
 func (a *permissions) unreadable(r *request, readers []*Container) (mistakes config.Mistakes, warnings []string) {
-	again := injected(&r.Pod.Spec)
 	for _, s := range r.Spec.Secrets {
 		if s.Mode == nil {
 			continue
@@ -111,15 +109,20 @@ func (a *permissions) unreadable(r *request, readers []*Container) (mistakes con
 		if i < 0 {
 			continue
 		}
-		problem := fmt.Sprintf("mode %04o: container %s could not read the file, which is user %d's: it %s; remove mode, or %s",
-			*s.Mode, short(readers[i].Name), a.uid, a.runsAs(readers[i]), strictly)
-		if again {
-			warn(&warnings, "%ssecret.%s: %s", podconfig.Prefix, s.File, problem)
-			continue
-		}
-		mistakes.Add(podconfig.Prefix+"secret."+s.File, "%s", problem)
+		r.refuse(&mistakes, &warnings, podconfig.Prefix+"secret."+s.File, fmt.Sprintf("mode %04o: container %s could not read the file, which "+
+			"is user %d's: it %s; remove mode, or %s", *s.Mode, short(readers[i].Name), a.uid, a.runsAs(readers[i]), strictly))
 	}
 	return mistakes, warnings
+}
+
+// refuse adds a mistake about a container. In a pod that was injected before it is a warning: another webhook added the container, and a
+// mistake would keep the pods from starting.
+func (r *request) refuse(mistakes *config.Mistakes, warnings *[]string, annotation, problem string) {
+	if injected(&r.Pod.Spec) {
+		warn(warnings, "%s: %s", annotation, problem)
+		return
+	}
+	mistakes.Add(annotation, "%s", problem)
 }
 
 // warn adds a warning, up to a number that a user can still read.

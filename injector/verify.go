@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
@@ -93,17 +95,17 @@ func (v *verification) container(c *Container, inits bool) {
 		besides: func(rule, name, value string) bool {
 			return mayAdd(rule, name, value, want["volumeMounts"].([]any))
 		},
-		same: func(place, _, want, got string) bool {
+		same: func(place, _, _, got string) bool {
 			switch place {
 			case "image":
-				return v.earlier(want, got)
+				return v.earlier(got)
 			case "env[" + agentconfig.Env + "].value":
 				return v.document(where, port, got)
 			}
 			return false
 		},
 	}
-	found.text(want, c.text)
+	found.value("", "", want, c.text)
 	fields := slices.DeleteFunc(found.differs, v.annotated)
 	for _, e := range c.Env {
 		if proxies(e.Name) && !slices.Contains(v.proxied, e.Name) {
@@ -123,7 +125,7 @@ func (v *verification) container(c *Container, inits bool) {
 }
 
 // earlier reports whether an image is one that the agent's containers had before.
-func (v *verification) earlier(_, got string) bool {
+func (v *verification) earlier(got string) bool {
 	if !v.in.policy.Agent.AllowsImage(got) {
 		return false
 	}
@@ -167,7 +169,7 @@ func (v *verification) document(where string, metricsPort int, told string) bool
 		doc.MetricsPort = metricsPort
 		v.trees[metricsPort] = documentTree(doc)
 	}
-	found.text(v.trees[metricsPort], []byte(told))
+	found.value("", "", v.trees[metricsPort], jsontext.Value(told))
 	if slices.Contains(found.differs, "") {
 		problem("is not a document for the agent")
 		return true
