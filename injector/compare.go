@@ -2,11 +2,10 @@ package injector
 
 import (
 	"encoding/json"
-	"io"
+	"iter"
 	"maps"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -16,8 +15,7 @@ import (
 )
 
 // A comparison finds where a JSON value differs from an expected one. Members with an empty value count as absent. Places are paths,
-// env[NAME].value, and rules are places without the names of items, env[].value. It walks through the text and keeps none of it, however
-// long it is.
+// env[NAME].value, and rules are places without the names of items, env[].value.
 type comparison struct {
 	keys     map[string]string                        // by the rule of a list whose items have names: the member with the name
 	besides  func(rule, name, value string) bool      // whether a further member, or a further item of that name, is allowed
@@ -49,180 +47,117 @@ func (c *comparison) addSurplus(place string) {
 	}
 }
 
-// text compares a whole text.
-func (c *comparison) text(want any, text []byte) {
-	dec := kubejson.NewDecoder(text)
-	err := c.value("", "", want, dec)
-	if _, end := dec.ReadToken(); err != nil || end != io.EOF { //nolint:errorlint // documented to be io.EOF itself
-		c.add("")
-	}
-}
-
-func (c *comparison) value(place, rule string, want any, dec *jsontext.Decoder) error {
-	kind := dec.PeekKind()
+// value compares a value, with "" as its place and rule a whole text. Of got only what is expected to have parts is decoded, a level at a
+// time: it may be long.
+func (c *comparison) value(place, rule string, want any, got jsontext.Value) {
 	switch want := want.(type) {
 	case map[string]any:
-		if kind == '{' {
-			return c.object(place, rule, want, dec)
-		}
-		if kind != 'n' || len(want) > 0 {
+		var members map[string]jsontext.Value
+		if kubejson.Unmarshal(got, &members) != nil || members == nil && len(want) > 0 {
 			c.add(place)
+			return
 		}
+		c.object(place, rule, want, members)
 	case []any:
-		if kind == '[' {
-			return c.list(place, rule, want, dec)
-		}
-		if kind != 'n' || len(want) > 0 {
+		switch kind := got.Kind(); {
+		case kind == '[':
+			c.list(place, rule, want, items(got))
+		case kind != 'n' || len(want) > 0:
 			c.add(place)
 		}
 	default:
-		got, err := text(dec)
-		if expected := scalar(want); err == nil && got != expected && (c.same == nil || !c.same(place, rule, expected, got)) {
+		if want, got := scalar(want), written(got); got != want && (c.same == nil || !c.same(place, rule, want, got)) {
 			c.add(place)
 		}
-		return err
 	}
-	return dec.SkipValue()
 }
 
-func (c *comparison) object(place, rule string, want map[string]any, dec *jsontext.Decoder) error {
+func (c *comparison) object(place, rule string, want map[string]any, got map[string]jsontext.Value) {
 	dot := func(path, name string) string { return strings.TrimPrefix(path+"."+name, ".") }
-	seen := map[string]bool{}
-	err := walk(dec, func(name string) error {
+	for _, name := range slices.Sorted(maps.Keys(got)) {
 		if expected, found := want[name]; found {
-			seen[name] = true
-			return c.value(dot(place, name), dot(rule, name), expected, dec)
-		}
-		value, err := text(dec)
-		if err == nil && !empty(value) && !c.besides(dot(rule, name), "", value) {
+			c.value(dot(place, name), dot(rule, name), expected, got[name])
+		} else if value := written(got[name]); !empty(value) && !c.besides(dot(rule, name), "", value) {
 			c.addSurplus(dot(place, name))
 		}
-		return err
-	})
+	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
-		if expected := want[name]; !seen[name] && (rule != "" || !reflect.DeepEqual(expected, c.defaults[name])) {
+		if _, found := got[name]; !found && (rule != "" || !reflect.DeepEqual(want[name], c.defaults[name])) {
 			c.add(dot(place, name))
 		}
 	}
-	return err
 }
 
-func (c *comparison) list(place, rule string, want []any, dec *jsontext.Decoder) error {
+func (c *comparison) list(place, rule string, want []any, got iter.Seq[jsontext.Value]) {
 	if key := c.keys[rule]; key != "" {
-		return c.named(place, rule, key, want, dec)
+		c.named(place, rule, key, want, got)
+		return
 	}
 	n := 0
-	err := walk(dec, func(string) error {
-		if n++; n > len(want) {
-			return dec.SkipValue()
+	for item := range got {
+		if n < len(want) {
+			c.value(place, rule+"[]", want[n], item)
 		}
-		return c.value(place, rule+"[]", want[n-1], dec)
-	})
+		n++
+	}
 	if n < len(want) || n > len(want) && !c.besides(rule+"[]", "", "") {
 		c.add(place)
 	}
-	return err
 }
 
 // named compares a list whose items have names: their order is free. An item that is there twice has to be right twice.
-func (c *comparison) named(place, rule, key string, want []any, dec *jsontext.Decoder) error {
+func (c *comparison) named(place, rule, key string, want []any, got iter.Seq[jsontext.Value]) {
 	expected, seen := map[string]any{}, map[string]bool{}
 	for _, item := range want {
 		expected[scalar(item.(map[string]any)[key])] = item
 	}
-	err := walk(dec, func(string) error {
+	for item := range got {
 		if len(c.surplus) >= maxPlaces { // there is no place for more
-			return dec.SkipValue()
+			break
 		}
-		value, err := dec.ReadValue()
-		if err != nil {
-			return err
-		}
-		value = value.Clone() // the decoder's own is good until its next call
-		name := member(value, key)
+		var members map[string]jsontext.Value
+		_ = kubejson.Unmarshal(item, &members) // what is no object has no name
+		name := written(members[key])
 		at := place + "[" + name + "]"
-		if item, found := expected[name]; found {
+		if right, found := expected[name]; found {
 			seen[name] = true
-			return c.value(at, rule+"[]", item, kubejson.NewDecoder(value))
-		}
-		if !c.besides(rule+"[]", name, string(value)) {
+			c.value(at, rule+"[]", right, item)
+		} else if !c.besides(rule+"[]", name, string(item)) {
 			c.addSurplus(at)
 		}
-		return nil
-	})
+	}
 	for _, name := range slices.Sorted(maps.Keys(expected)) {
 		if !seen[name] {
 			c.add(place + "[" + name + "]")
 		}
 	}
-	return err
 }
 
-// walk calls visit before each value of an object, with its name, or before each element of an array. Visit reads the value.
-func walk(dec *jsontext.Decoder, visit func(name string) error) error {
-	opening, err := dec.ReadToken()
-	if err != nil {
-		return err
-	}
-	object := opening.Kind() == '{'
-	for kind := dec.PeekKind(); kind != '}' && kind != ']'; kind = dec.PeekKind() {
-		name := ""
-		if object {
-			key, err := dec.ReadToken()
-			if err != nil {
-				return err
+// items is for range, over the items of an array that has been decoded as a part of a text.
+func items(array jsontext.Value) iter.Seq[jsontext.Value] {
+	return func(yield func(jsontext.Value) bool) {
+		dec := kubejson.NewDecoder(array)
+		for _, err := dec.ReadToken(); err == nil && dec.PeekKind() != ']'; {
+			var item jsontext.Value
+			if item, err = dec.ReadValue(); err == nil && !yield(item) {
+				return
 			}
-			name = key.String()
-		}
-		if err := visit(name); err != nil {
-			return err
 		}
 	}
-	_, err = dec.ReadToken()
-	return err
 }
 
-// text reads a string, or any other value as it is written.
-func text(dec *jsontext.Decoder) (string, error) {
-	if dec.PeekKind() == '"' {
-		token, err := dec.ReadToken()
-		if err != nil {
-			return "", err
-		}
-		return token.String(), nil
+// written returns a string, or any other value as it is written.
+func written(value jsontext.Value) string {
+	if value.Kind() != '"' {
+		return string(value)
 	}
-	value, err := dec.ReadValue()
-	return string(value), err
+	var text string
+	_ = kubejson.Unmarshal(value, &text) // it is a part of what has been decoded
+	return text
 }
 
-// member returns a member of an object, "" for none.
-func member(object jsontext.Value, key string) (value string) {
-	dec := kubejson.NewDecoder(object)
-	if dec.PeekKind() != '{' {
-		return ""
-	}
-	_ = walk(dec, func(name string) error { // an error ends the search: invalid JSON has no such member
-		if name != key {
-			return dec.SkipValue()
-		}
-		found, err := text(dec)
-		value = found
-		return err
-	})
-	return value
-}
-
-func scalar(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case float64: // of this program's own: a port, a number of seconds
-		return strconv.FormatFloat(v, 'f', -1, 64)
-	case bool:
-		return strconv.FormatBool(v)
-	}
-	return "null"
-}
+// scalar is written, of an expected value.
+func scalar(v any) string { return written(encodeValue(v)) }
 
 func empty(text string) bool {
 	return slices.Contains([]string{"", "null", "false", "0", "[]", "{}", `""`}, text)

@@ -166,7 +166,7 @@ func warnOfficial(r *request) []string {
 }
 
 // warnRole is for an application with a role of its own beside the token and the OIDC provider that app-identity gives it.
-func warnRole(r *request, readers []Container) []string {
+func warnRole(r *request, readers []*Container) []string {
 	if !r.Spec.AppIdentity {
 		return nil
 	}
@@ -196,7 +196,7 @@ func warnProfile(pod *PodSpec) []string {
 }
 
 // warnLate is for containers that another webhook added after the injection, when the agent's user was chosen without them.
-func warnLate(r *request, readers []Container, a *permissions) []string {
+func warnLate(r *request, readers []*Container, a *permissions) []string {
 	for agent := range r.Pod.Spec.each {
 		uid := agent.SecurityContext.RunAsUser
 		if !ours(agent.Name) || uid == nil || *uid == agentID || *uid == a.uid {

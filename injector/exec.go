@@ -2,7 +2,9 @@ package injector
 
 import (
 	"fmt"
+	"iter"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -65,24 +67,21 @@ func wrapper(spec *podconfig.Spec) []string {
 
 func (c *Container) wrapped() bool { return len(c.Command) > 0 && c.Command[0] == agentconfig.Program }
 
-// unwrappable reports the containers that cannot have variables, and why. In a pod that was injected before, they are for a warning
-// only: another webhook brought them, and its pods would not start any more.
+// unwrappable reports the containers that cannot have variables, and why.
 func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Env) == 0 {
 		return nil, nil
 	}
 	annotation := variablesAnnotation(&r.Spec)
-	refuse := func(c Container, problem string) {
-		problem = fmt.Sprintf("container %s %s, or leave the container out with %s", short(c.Name), problem, r.choice())
-		if injected(&r.Pod.Spec) {
-			warn(&warnings, "%s: %s", annotation, problem)
-			return
-		}
-		mistakes.Add(annotation, "%s", problem)
+	refuse := func(c *Container, problem string) {
+		r.refuse(&mistakes, &warnings, annotation, fmt.Sprintf("container %s %s, or leave the container out with %s", short(c.Name), problem,
+			r.choice()))
 	}
-	for i, c := range slices.Concat(r.Pod.Spec.InitContainers, r.Pod.Spec.Containers) {
+	i := -1
+	for c := range r.Pod.Spec.each {
+		i++
 		switch {
-		case !r.reads(&c) || c.wrapped():
+		case !r.reads(c) || c.wrapped():
 		case len(c.Command) == 0:
 			refuse(c, "has no command: what it runs is in its image, which the webhook does not see, so that it cannot start it with variables; "+
 				"write the image's ENTRYPOINT (docker image inspect shows it) as the container's command")
@@ -100,7 +99,7 @@ func unwrappable(r *request) (mistakes config.Mistakes, warnings []string) {
 }
 
 // misplaced returns a volume that variables need and that the container mounts by itself, elsewhere.
-func (r *request) misplaced(c Container) (mountPoint, bool) {
+func (r *request) misplaced(c *Container) (mountPoint, bool) {
 	for _, p := range r.mountPoints(c.Name) {
 		there := func(m Mount) bool { return m.Name == p.Name && m.path() == p.MountPath && !m.part() }
 		if (p.Name == agentconfig.ProgramVolume || p.annotation == mountPathAnnotation) && c.mounts(p.Name) &&
@@ -118,7 +117,7 @@ func variablesAnnotation(spec *podconfig.Spec) string {
 
 // warnReferences is for $(NAME) of a variable that the agent sets: Kubernetes replaces it by a variable of the pod's spec, or leaves it as
 // it is.
-func warnReferences(r *request, readers []Container) []string {
+func warnReferences(r *request, readers []*Container) []string {
 	if len(r.Spec.Env) == 0 {
 		return nil
 	}
@@ -165,31 +164,18 @@ func warnReferences(r *request, readers []Container) []string {
 		some(names), some(where), strings.Trim(names[0], "$()"), names[0])}
 }
 
-// references is for range, over the names in a text that Kubernetes would replace: NAME of $(NAME), but not of $$(NAME).
+// reference is $(NAME), which Kubernetes would replace, or $$, which escapes the dollar of one.
 // https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
-func references(text string) func(yield func(string) bool) {
+var reference = regexp.MustCompile(`\$\$|\$\(([^)]*)\)`)
+
+// references is for range, over the names in a text that Kubernetes would replace: one at a time, since there may be very many.
+func references(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for {
-			_, rest, found := strings.Cut(text, "$")
-			if !found {
+		for at := reference.FindStringSubmatchIndex(text); at != nil; at = reference.FindStringSubmatchIndex(text) {
+			if at[2] >= 0 && !yield(text[at[2]:at[3]]) {
 				return
 			}
-			text = rest
-			if escaped, ok := strings.CutPrefix(rest, "$"); ok {
-				text = escaped
-				continue
-			}
-			inner, ok := strings.CutPrefix(rest, "(")
-			if !ok {
-				continue
-			}
-			name, behind, closed := strings.Cut(inner, ")")
-			if !closed {
-				return
-			}
-			if text = behind; !yield(name) {
-				return
-			}
+			text = text[at[1]:]
 		}
 	}
 }

@@ -97,25 +97,19 @@ func early(r *request, i int) bool {
 // native reports whether an init container is a native sidecar.
 func (c *Container) native() bool { return c.RestartPolicy == "Always" }
 
-// fileless reports the init containers that get files and end before the agent has written them. A mesh's own need none. In a pod that
-// was injected before, they are warnings: another webhook added them, and an error would keep its pods from starting. With variables,
+// fileless reports the init containers that get files and end before the agent has written them. A mesh's own need none. With variables,
 // unwrappable reports the same.
 func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 	if len(r.Spec.Secrets) == 0 || len(r.Spec.Env) > 0 {
 		return nil, nil
 	}
-	for i, c := range r.Pod.Spec.InitContainers {
-		if !r.reads(&c) || !early(r, i) || c.native() || ofMesh(c.Name) {
+	for i := range r.Pod.Spec.InitContainers {
+		c := &r.Pod.Spec.InitContainers[i]
+		if !r.reads(c) || !early(r, i) || c.native() || ofMesh(c.Name) {
 			continue
 		}
-		problem := fmt.Sprintf("container %s runs before the agent has written the files; move it after %s (remove %s: last), or leave the "+
-			"container out with %s",
-			short(c.Name), agentconfig.InitContainerName, positionAnnotation, r.choice())
-		if injected(&r.Pod.Spec) {
-			warn(&warnings, "%s: %s", positionAnnotation, problem)
-			continue
-		}
-		mistakes.Add(positionAnnotation, "%s", problem)
+		r.refuse(&mistakes, &warnings, positionAnnotation, fmt.Sprintf("container %s runs before the agent has written the files; move it after "+
+			"%s (remove %s: last), or leave the container out with %s", short(c.Name), agentconfig.InitContainerName, positionAnnotation, r.choice()))
 	}
 	return mistakes, warnings
 }
@@ -183,7 +177,7 @@ func warnMesh(r *request, a *permissions) []string {
 			return []string{fmt.Sprintf("the mesh redirects the traffic of this pod to %s, which starts after the agent, %sset %s: last", m.proxy,
 				lost, positionAnnotation)}
 		default:
-			user := a.userOf(r.Pod.Spec.Containers[plain])
+			user := a.userOf(&r.Pod.Spec.Containers[plain])
 			if user != nil && *user == a.uid {
 				continue // nothing is redirected that the proxy's own user sends
 			}

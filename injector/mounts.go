@@ -56,7 +56,7 @@ func (r *request) mountPoints(container string) []mountPoint {
 
 // conflicts reports the readers' own mounts that overlap a path which the webhook mounts. Conflicts that depend on the container's image
 // are warnings.
-func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []string) {
+func conflicts(r *request, readers []*Container) (m config.Mistakes, warnings []string) {
 	for _, p := range r.mountPoints("")[1:] {
 		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
 			m.Add(mountPathAnnotation, "%s and %s, where the volume %s is, would be inside each other; choose another %s",
@@ -76,7 +76,7 @@ func conflicts(r *request, readers []Container) (m config.Mistakes, warnings []s
 	return m, warnings
 }
 
-func (r *request) conflict(c Container, p mountPoint) (m config.Mistakes, warnings []string) {
+func (r *request) conflict(c *Container, p mountPoint) (m config.Mistakes, warnings []string) {
 	target := p.MountPath
 	for _, mount := range c.VolumeMounts {
 		at := mount.path()
@@ -110,7 +110,7 @@ func (r *request) conflict(c Container, p mountPoint) (m config.Mistakes, warnin
 }
 
 // leaks returns the places of a volume of ours that the container mounts by itself and that the node would see.
-func (r *request) leaks(c Container, p mountPoint) (m config.Mistakes) {
+func (r *request) leaks(c *Container, p mountPoint) (m config.Mistakes) {
 	const most = 20 // each is compared with all mounts
 	n := 0
 	if !slices.ContainsFunc(c.VolumeMounts, func(m Mount) bool { return m.Propagation == bidirectional }) {
@@ -177,9 +177,9 @@ func throughLink(name string) string {
 }
 
 // warnOwnMounts is for mounts of our volumes that the pod's author wrote, which are left as they are.
-func warnOwnMounts(r *request, readers []Container) []string {
+func warnOwnMounts(r *request, readers []*Container) []string {
 	var warnings []string
-	mount := func(c Container, m Mount, what, cure string) {
+	mount := func(c *Container, m Mount, what, cure string) {
 		warn(&warnings, "container %s mounts %s at %s %s; %s", short(c.Name), m.Name, m.MountPath, what, cure)
 	}
 	for _, c := range readers {

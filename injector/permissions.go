@@ -31,7 +31,7 @@ type permissions struct {
 // is enough for readers of several users. Otherwise, and for root, which no agent may be, the files are open to all users, in a volume
 // that only the readers mount. The kubelet changes modes once, when it makes the volume, before there is a file in it:
 // https://github.com/kubernetes/kubernetes/blob/v1.36.3/pkg/volume/emptydir/empty_dir.go (SetUpAt)
-func permissionsOf(pod *PodSpec, readers []Container) permissions {
+func permissionsOf(pod *PodSpec, readers []*Container) permissions {
 	a := permissions{pod: pod.SecurityContext, uid: agentID, gid: agentID, mode: 0o444, fsGroup: pod.SecurityContext.FSGroup != nil}
 	if a.fsGroup {
 		a.mode = 0o440
@@ -40,14 +40,14 @@ func permissionsOf(pod *PodSpec, readers []Container) permissions {
 	if user, same := a.user(bound); same && user != 0 {
 		a.uid, a.sameUser, a.mode = user, len(bound) == len(readers), 0o400
 	}
-	if group, same := common(bound, pod.SecurityContext.RunAsGroup, func(s SecurityContext) *int64 { return s.RunAsGroup }); same {
+	if group, same := common(bound, pod.SecurityContext.RunAsGroup, func(s *SecurityContext) *int64 { return s.RunAsGroup }); same {
 		a.gid = group
 	}
 	return a
 }
 
 // modeReaders returns the readers to which a file's mode matters: all but those that read any file as root, unless there are no others.
-func (a *permissions) modeReaders(readers []Container) []Container {
+func (a *permissions) modeReaders(readers []*Container) []*Container {
 	rest := slices.DeleteFunc(slices.Clone(readers), a.readsAll)
 	if len(rest) == 0 {
 		return readers
@@ -56,21 +56,21 @@ func (a *permissions) modeReaders(readers []Container) []Container {
 }
 
 // readsAll reports whether a container's processes can read any file: root can, unless the capability for it is dropped.
-func (a *permissions) readsAll(c Container) bool {
+func (a *permissions) readsAll(c *Container) bool {
 	user := a.userOf(c)
 	return user != nil && *user == 0 && c.SecurityContext.override()
 }
 
 // user returns the user that all containers run as, if each states it.
-func (a *permissions) user(containers []Container) (int64, bool) {
-	return common(containers, a.pod.RunAsUser, func(s SecurityContext) *int64 { return s.RunAsUser })
+func (a *permissions) user(containers []*Container) (int64, bool) {
+	return common(containers, a.pod.RunAsUser, func(s *SecurityContext) *int64 { return s.RunAsUser })
 }
 
 // common returns the id that all containers run with, their own over the pod's, if each states one.
-func common(containers []Container, pods *int64, of func(SecurityContext) *int64) (int64, bool) {
+func common(containers []*Container, pods *int64, of func(*SecurityContext) *int64) (int64, bool) {
 	var all *int64
 	for _, c := range containers {
-		id := cmp.Or(of(c.SecurityContext), pods)
+		id := cmp.Or(of(&c.SecurityContext), pods)
 		if id == nil || (all != nil && *all != *id) {
 			return 0, false
 		}
@@ -84,7 +84,7 @@ func common(containers []Container, pods *int64, of func(SecurityContext) *int64
 
 // reads reports whether a container can certainly read a file of this mode. The kernel checks one class of bits: the owner's for the
 // owner, else the group's for its members, else the others'. Root is exempt.
-func (a *permissions) reads(c Container, mode agentconfig.FileMode) bool {
+func (a *permissions) reads(c *Container, mode agentconfig.FileMode) bool {
 	user, group := a.userOf(c), cmp.Or(c.SecurityContext.RunAsGroup, a.pod.RunAsGroup)
 	switch {
 	case user != nil && *user == a.uid:
@@ -97,29 +97,32 @@ func (a *permissions) reads(c Container, mode agentconfig.FileMode) bool {
 	return mode&0o004 != 0
 }
 
-// unreadable reports the files whose own mode shuts out a container that they are for. In a pod that was injected before, they are
-// warnings: another webhook added the container, and an error would keep its pods from starting.
-func (a *permissions) unreadable(r *request, readers []Container) (mistakes config.Mistakes, warnings []string) {
-	again := injected(&r.Pod.Spec)
+// unreadable reports the files whose own mode shuts out a container that they are for.
+func (a *permissions) unreadable(r *request, readers []*Container) (mistakes config.Mistakes, warnings []string) {
 	for _, s := range r.Spec.Secrets {
 		if s.Mode == nil {
 			continue
 		}
-		i := slices.IndexFunc(readers, func(c Container) bool {
+		i := slices.IndexFunc(readers, func(c *Container) bool {
 			return s.Shows(c.Name) && !a.reads(c, agentconfig.FileMode(*s.Mode))
 		})
 		if i < 0 {
 			continue
 		}
-		problem := fmt.Sprintf("mode %04o: container %s could not read the file, which is user %d's: it %s; remove mode, or %s",
-			*s.Mode, short(readers[i].Name), a.uid, a.runsAs(readers[i]), strictly)
-		if again {
-			warn(&warnings, "%ssecret.%s: %s", podconfig.Prefix, s.File, problem)
-			continue
-		}
-		mistakes.Add(podconfig.Prefix+"secret."+s.File, "%s", problem)
+		r.refuse(&mistakes, &warnings, podconfig.Prefix+"secret."+s.File, fmt.Sprintf("mode %04o: container %s could not read the file, which "+
+			"is user %d's: it %s; remove mode, or %s", *s.Mode, short(readers[i].Name), a.uid, a.runsAs(readers[i]), strictly))
 	}
 	return mistakes, warnings
+}
+
+// refuse adds a mistake about a container. In a pod that was injected before it is a warning: another webhook added the container, and a
+// mistake would keep the pods from starting.
+func (r *request) refuse(mistakes *config.Mistakes, warnings *[]string, annotation, problem string) {
+	if injected(&r.Pod.Spec) {
+		warn(warnings, "%s: %s", annotation, problem)
+		return
+	}
+	mistakes.Add(annotation, "%s", problem)
 }
 
 // warn adds a warning, up to a number that a user can still read.
@@ -137,7 +140,7 @@ const (
 )
 
 // warnOpen says why the files are open to all users of the containers that mount them, and how to change that.
-func (a *permissions) warnOpen(spec *podconfig.Spec, readers []Container) []string {
+func (a *permissions) warnOpen(spec *podconfig.Spec, readers []*Container) []string {
 	if a.mode != 0o444 || len(spec.Env) == 0 && !slices.ContainsFunc(spec.Secrets, func(s podconfig.Secret) bool { return s.Mode == nil }) {
 		return nil
 	}
@@ -186,11 +189,11 @@ func short(name string) string {
 }
 
 // userOf returns the user that a container's processes run as, nil if the pod does not set it.
-func (a *permissions) userOf(c Container) *int64 {
+func (a *permissions) userOf(c *Container) *int64 {
 	return cmp.Or(c.SecurityContext.RunAsUser, a.pod.RunAsUser)
 }
 
-func (a *permissions) runsAs(c Container) string {
+func (a *permissions) runsAs(c *Container) string {
 	if user := a.userOf(c); user != nil {
 		return fmt.Sprintf("runs as user %d", *user)
 	}

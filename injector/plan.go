@@ -114,8 +114,9 @@ func (in *Injector) growContainers(p *patch, r *request) {
 		containers []Container
 		inits      bool
 	}{{"/spec/initContainers", r.Pod.Spec.InitContainers, true}, {"/spec/containers", r.Pod.Spec.Containers, false}} {
-		for i, c := range list.containers {
-			if !r.reads(&c) {
+		for i := range list.containers {
+			c := &list.containers[i]
+			if !r.reads(c) {
 				continue
 			}
 			pointer := list.pointer + "/" + strconv.Itoa(i)
@@ -170,7 +171,7 @@ func addAgents(p *patch, r *request, agents []encodedAgent, document string) {
 }
 
 // readers returns the containers that get the files.
-func readers(r *request) (found []Container, warnings []string, mistakes config.Mistakes) {
+func readers(r *request) (found []*Container, warnings []string, mistakes config.Mistakes) {
 	var names, late []string
 	in := map[string]bool{}
 	for c := range r.Pod.Spec.each {
@@ -186,7 +187,7 @@ func readers(r *request) (found []Container, warnings []string, mistakes config.
 		in[c.Name] = true
 		switch {
 		case r.reads(c):
-			found = append(found, *c)
+			found = append(found, c)
 		case selected(&r.Spec, c.Name):
 			late = append(late, c.Name)
 		}

@@ -75,7 +75,7 @@ type SecurityContext struct {
 }
 
 // override reports whether root keeps the capability of reading any file.
-func (s SecurityContext) override() bool {
+func (s *SecurityContext) override() bool {
 	has := func(list []corev1.Capability) bool {
 		return slices.ContainsFunc(list, func(c corev1.Capability) bool {
 			name := strings.TrimPrefix(strings.ToUpper(string(c)), "CAP_")

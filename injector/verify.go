@@ -3,15 +3,16 @@ package injector
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
 // A pod that arrives with containers of the agent's names has them from an earlier call of the webhook, from `kubectl kms inject`, or
@@ -94,17 +95,17 @@ func (v *verification) container(c *Container, inits bool) {
 		besides: func(rule, name, value string) bool {
 			return mayAdd(rule, name, value, want["volumeMounts"].([]any))
 		},
-		same: func(place, _, want, got string) bool {
+		same: func(place, _, _, got string) bool {
 			switch place {
 			case "image":
-				return v.earlier(want, got)
+				return v.earlier(got)
 			case "env[" + agentconfig.Env + "].value":
 				return v.document(where, port, got)
 			}
 			return false
 		},
 	}
-	found.text(want, c.text)
+	found.value("", "", want, c.text)
 	fields := slices.DeleteFunc(found.differs, v.annotated)
 	for _, e := range c.Env {
 		if proxies(e.Name) && !slices.Contains(v.proxied, e.Name) {
@@ -124,7 +125,7 @@ func (v *verification) container(c *Container, inits bool) {
 }
 
 // earlier reports whether an image is one that the agent's containers had before.
-func (v *verification) earlier(_, got string) bool {
+func (v *verification) earlier(got string) bool {
 	if !v.in.policy.Agent.AllowsImage(got) {
 		return false
 	}
@@ -138,11 +139,12 @@ func (v *verification) earlier(_, got string) bool {
 // without metrics needs none.
 func (v *verification) metricsPort(c *Container) int {
 	i := slices.IndexFunc(c.Env, func(e Setting) bool { return e.Name == agentconfig.Env })
-	switch port := member(jsontext.Value(c.Env[i].Value), "metricsPort"); port {
-	case "":
-		return 0
-	case strconv.Itoa(*v.in.policy.Agent.MetricsPort):
-		return *v.in.policy.Agent.MetricsPort
+	var told struct {
+		MetricsPort int `json:"metricsPort"`
+	}
+	_ = kubejson.Unmarshal([]byte(c.Env[i].Value), &told) // what is wrong with it, document says
+	if told.MetricsPort == 0 || told.MetricsPort == *v.in.policy.Agent.MetricsPort {
+		return told.MetricsPort
 	}
 	return v.doc.MetricsPort
 }
@@ -167,7 +169,7 @@ func (v *verification) document(where string, metricsPort int, told string) bool
 		doc.MetricsPort = metricsPort
 		v.trees[metricsPort] = documentTree(doc)
 	}
-	found.text(v.trees[metricsPort], []byte(told))
+	found.value("", "", v.trees[metricsPort], jsontext.Value(told))
 	if slices.Contains(found.differs, "") {
 		problem("is not a document for the agent")
 		return true

@@ -27,7 +27,6 @@ import (
 var (
 	serviceAccountKind = schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}
 	namespaceKind      = schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}
-	configurationKind  = schema.GroupVersionKind{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "MutatingWebhookConfiguration"}
 	configMapKind      = schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"} // the webhook's own; never cached
 )
 
@@ -37,6 +36,7 @@ type metadata struct {
 	cached client.Reader
 	live   *live
 	scope  *scope
+	read   []toolscache.InformerSynced // whether the cache has been read
 }
 
 // fromServer returns nil for an object that does not exist. The error is an outage.
@@ -169,39 +169,32 @@ func (l *live) get(
 	}
 }
 
-// slimAccount keeps of a ServiceAccount's metadata what role needs: the cache holds every one of the cluster.
-func slimAccount(obj any) (any, error) {
-	sa, ok := obj.(*metav1.PartialObjectMetadata)
+// slim keeps of an object what is looked up: the annotations of a ServiceAccount that name its role, and the labels of a Namespace. The
+// cache holds every one of the cluster.
+func slim(obj any) (any, error) {
+	o, ok := obj.(*metav1.PartialObjectMetadata)
 	if !ok {
 		return obj, nil
 	}
-	kept := map[string]string{}
+	kept := &metav1.PartialObjectMetadata{TypeMeta: o.TypeMeta, ObjectMeta: metav1.ObjectMeta{
+		Namespace: o.Namespace, Name: o.Name, ResourceVersion: o.ResourceVersion, Annotations: map[string]string{},
+	}}
+	if o.Namespace == "" {
+		kept.Labels = o.Labels
+	}
 	for _, key := range []string{rrsa.RoleARNAnnotation, rrsa.RoleNameAnnotation} {
-		if value, found := sa.Annotations[key]; found {
-			kept[key] = value
+		if value, found := o.Annotations[key]; found {
+			kept.Annotations[key] = value
 		}
 	}
-	return &metav1.PartialObjectMetadata{TypeMeta: sa.TypeMeta, ObjectMeta: metav1.ObjectMeta{
-		Namespace: sa.Namespace, Name: sa.Name, ResourceVersion: sa.ResourceVersion, Annotations: kept,
-	}}, nil
+	return kept, nil
 }
 
-// slimNamespace keeps the labels.
-func slimNamespace(obj any) (any, error) {
-	ns, ok := obj.(*metav1.PartialObjectMetadata)
-	if !ok {
-		return obj, nil
-	}
-	return &metav1.PartialObjectMetadata{TypeMeta: ns.TypeMeta, ObjectMeta: metav1.ObjectMeta{
-		Name: ns.Name, ResourceVersion: ns.ResourceVersion, Labels: ns.Labels,
-	}}, nil
-}
-
-// watchMetadata makes the cache, which the caller starts, and the look-up in it. It asks for no API discovery: the kinds are
-// known.
-func watchMetadata(config *rest.Config, configuration string) (cache.Cache, metadata, error) {
+// watch makes the cache, which the caller starts, and the look-up in it, and has the registration follow its objects. It asks for no API
+// discovery: the kinds are known.
+func watch(config *rest.Config, r *registration) (cache.Cache, metadata, error) {
 	fail := func(err error) (cache.Cache, metadata, error) {
-		return nil, metadata{}, fmt.Errorf("watch ServiceAccounts and Namespaces: %w", err)
+		return nil, metadata{}, fmt.Errorf("watch ServiceAccounts, Namespaces and what calls the webhook: %w", err)
 	}
 	// Client-go would let five reads a second through, and have the pods of one namespace that lack a role hold up all others.
 	config = rest.CopyConfig(config)
@@ -210,21 +203,17 @@ func watchMetadata(config *rest.Config, configuration string) (cache.Cache, meta
 	if err != nil {
 		return fail(err)
 	}
-	kind := func(of schema.GroupVersionKind) client.Object {
-		object := &metav1.PartialObjectMetadata{}
-		object.SetGroupVersionKind(of)
-		return object
-	}
-	accounts, namespaces := kind(serviceAccountKind), kind(namespaceKind)
+	accounts, namespaces := &metav1.PartialObjectMetadata{}, &metav1.PartialObjectMetadata{}
+	accounts.SetGroupVersionKind(serviceAccountKind)
+	namespaces.SetGroupVersionKind(namespaceKind)
+	watched := map[client.Object]cache.ByObject{accounts: {Transform: slim}, namespaces: {Transform: slim}}
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(serviceAccountKind, meta.RESTScopeNamespace)
 	mapper.Add(namespaceKind, meta.RESTScopeRoot)
 	mapper.Add(configMapKind, meta.RESTScopeNamespace)
-	mapper.Add(configurationKind, meta.RESTScopeRoot)
-	watched := map[client.Object]cache.ByObject{accounts: {Transform: slimAccount}, namespaces: {Transform: slimNamespace}}
-	if configuration != "" {
-		watched[&admissionregistrationv1.MutatingWebhookConfiguration{}] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name",
-			configuration)}
+	for _, o := range r.objects {
+		watched[o.object] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", r.name)}
+		mapper.Add(admissionregistrationv1.SchemeGroupVersion.WithKind(o.kind), meta.RESTScopeRoot)
 	}
 	informers, err := cache.New(config, cache.Options{
 		HTTPClient: httpClient, Mapper: mapper, ByObject: watched, DefaultUnsafeDisableDeepCopy: new(true), // nothing is written here
@@ -232,26 +221,34 @@ func watchMetadata(config *rest.Config, configuration string) (cache.Cache, meta
 	if err != nil {
 		return fail(err)
 	}
-	scope := &scope{}
-	if configuration != "" {
-		kind := &admissionregistrationv1.MutatingWebhookConfiguration{}
-		if scope.followed, err = follow(informers, kind, scope.set); err != nil {
-			return fail(err)
-		}
-	}
-	for _, kind := range []client.Object{accounts, namespaces} {
-		if _, err := informers.GetInformer(context.Background(), kind, cache.BlockUntilSynced(false)); err != nil {
-			return fail(err)
-		}
-	}
 	reader, err := client.New(config, client.Options{HTTPClient: httpClient, Mapper: mapper})
 	if err != nil {
 		return fail(err)
 	}
-	return informers, metadata{cached: informers, live: newLive(reader), scope: scope}, nil
+	m := metadata{cached: informers, live: newLive(reader), scope: &scope{}}
+	for _, kind := range []client.Object{accounts, namespaces} {
+		informer, err := informers.GetInformer(context.Background(), kind, cache.BlockUntilSynced(false))
+		if err != nil {
+			return fail(err)
+		}
+		m.read = append(m.read, informer.HasSynced)
+	}
+	for _, o := range r.objects {
+		if o.synced, err = follow(informers, o.object, func(now any) { r.set(o, calls(now)) }); err != nil {
+			return fail(err)
+		}
+	}
+	if len(r.objects) > 0 {
+		configuration, err := follow(informers, &admissionregistrationv1.MutatingWebhookConfiguration{}, m.scope.set)
+		if err != nil {
+			return fail(err)
+		}
+		m.read = append(m.read, configuration)
+	}
+	return informers, m, nil
 }
 
-// wait returns when the cache has been read, false if ctx has ended before.
-func (m metadata) wait(ctx context.Context, informers cache.Cache) bool {
-	return informers.WaitForCacheSync(ctx) && (m.scope.followed == nil || toolscache.WaitForCacheSync(ctx.Done(), m.scope.followed))
+// wait returns when what decisions need has been read, false if ctx has ended before.
+func (m metadata) wait(ctx context.Context) bool {
+	return toolscache.WaitForCacheSync(ctx.Done(), m.read...)
 }

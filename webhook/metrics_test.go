@@ -16,8 +16,8 @@ import (
 
 // What alerts, dashboard and documents call the webhook's metrics is what they are called, and each is documented.
 func TestMetricsAreWhatIsReferredTo(t *testing.T) {
-	m, r := newMetrics(func() time.Time { return time.Time{} }), newRegistration("", logr.Discard())
-	r.objects = []*registered{{resource: "any", synced: func() bool { return true }}}
+	m, r := newMetrics(func() time.Time { return time.Time{} }), newRegistration("", false, logr.Discard())
+	r.objects = []*registered{{kind: "any", synced: func() bool { return true }}}
 	m.registry.MustRegister(r)
 	families, err := m.registry.Gather()
 	if err != nil {

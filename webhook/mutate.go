@@ -106,17 +106,15 @@ func audit(d *injector.Decision) map[string]string {
 	for _, v := range d.Spec.Env {
 		secrets = append(secrets, v.Secret)
 	}
-	var api []string
-	if d.Spec.API != nil {
-		api = d.Spec.API.Allow
-	}
-	for key, list := range map[string][]string{"secrets": secrets, "second-roles": roles, "api-allow": api} {
-		if list == nil {
-			continue
-		}
-		if text, err := json.Marshal(list); err == nil {
+	add := func(key string, list []string) {
+		if text, err := json.Marshal(list); err == nil && list != nil {
 			said[key] = string(text)
 		}
+	}
+	add("secrets", secrets)
+	add("second-roles", roles)
+	if d.Spec.API != nil {
+		add("api-allow", d.Spec.API.Allow)
 	}
 	return said
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"go.yaml.in/yaml/v3"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 
@@ -51,14 +52,7 @@ func (p *policy) current() (in *injector.Injector, plainSidecars bool) {
 
 // watch reloads the configuration when its files change, until ctx ends. An invalid change leaves the last good one in force.
 func (p *policy) watch(ctx context.Context) error {
-	tick := time.NewTicker(policyInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
 		changed, err := p.load()
 		switch {
 		case err != nil && err.Error() != p.err:
@@ -70,7 +64,8 @@ func (p *policy) watch(ctx context.Context) error {
 			p.log.Info("Configuration reloaded", "file", p.file)
 			p.reloaded(ctx, nil)
 		}
-	}
+	}, policyInterval)
+	return nil
 }
 
 // load reports whether what the files say has changed since they were last right.

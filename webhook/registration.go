@@ -2,19 +2,16 @@ package webhook
 
 import (
 	"context"
-	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,60 +22,43 @@ import (
 // A registration watches the objects by which the API server calls the webhook and guards its absence. Without the first of them pods that
 // ask for secrets are refused; without them all, such pods start without their secrets, and nothing that happens tells the webhook.
 type registration struct {
-	informers cache.Cache
-	name      string // of the objects
-	log       logr.Logger
-	objects   []*registered
-	gauge     *prometheus.Desc
+	name    string // of the objects
+	log     logr.Logger
+	objects []*registered
+	gauge   *prometheus.Desc
 }
 
 // registered is one of the objects.
 type registered struct {
-	resource string
-	kind     client.Object
+	kind   string
+	object client.Object
 
 	synced func() bool
 	there  atomic.Bool
 }
 
-func newRegistration(name string, log logr.Logger) *registration {
-	return &registration{name: name, log: log, gauge: prometheus.NewDesc("kms_webhook_registered",
+// newRegistration returns one of the two webhook configurations of a name and, if there is to be a guard, of its policy and the policy's
+// binding; without a name there are none.
+func newRegistration(name string, guard bool, log logr.Logger) *registration {
+	r := &registration{name: name, log: log, gauge: prometheus.NewDesc("kms_webhook_registered",
 		"1 if the API server calls the webhook, or guards its absence, by an object; 0 if the object is missing or does not.",
 		[]string{"object"}, nil)}
-}
-
-// watchRegistration watches the two webhook configurations of a name and, if there is to be a guard, its policy and the policy's binding.
-func watchRegistration(config *rest.Config, name string, guard bool, log logr.Logger) (*registration, error) {
-	r := newRegistration(name, log)
-	r.objects = []*registered{
-		{resource: "mutatingwebhookconfiguration", kind: &admissionregistrationv1.MutatingWebhookConfiguration{}},
-		{resource: "validatingwebhookconfiguration", kind: &admissionregistrationv1.ValidatingWebhookConfiguration{}},
-	}
-	if guard {
-		r.objects = append(r.objects,
-			&registered{resource: "validatingadmissionpolicy", kind: &admissionregistrationv1.ValidatingAdmissionPolicy{}},
-			&registered{resource: "validatingadmissionpolicybinding", kind: &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}})
-	}
-	mapper := meta.NewDefaultRESTMapper(nil)
-	byName := map[client.Object]cache.ByObject{}
-	for _, o := range r.objects {
-		byName[o.kind] = cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", name)}
-	}
-	for _, kind := range []string{"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "ValidatingAdmissionPolicy",
-		"ValidatingAdmissionPolicyBinding"} {
-		mapper.Add(admissionregistrationv1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeRoot)
-	}
-	var err error
-	if r.informers, err = cache.New(config, cache.Options{Mapper: mapper, ByObject: byName}); err != nil {
-		return nil, fmt.Errorf("watch what calls the webhook: %w", err)
-	}
-	for _, o := range r.objects {
-		if o.synced, err = follow(r.informers, o.kind, func(now any) { r.set(o, calls(now)) }); err != nil {
-			return nil, fmt.Errorf("watch the %s %s: %w", o.resource, name, err)
+	if name != "" {
+		r.objects = []*registered{
+			{kind: "MutatingWebhookConfiguration", object: &admissionregistrationv1.MutatingWebhookConfiguration{}},
+			{kind: "ValidatingWebhookConfiguration", object: &admissionregistrationv1.ValidatingWebhookConfiguration{}},
 		}
 	}
-	return r, nil
+	if name != "" && guard {
+		r.objects = append(r.objects,
+			&registered{kind: "ValidatingAdmissionPolicy", object: &admissionregistrationv1.ValidatingAdmissionPolicy{}},
+			&registered{kind: "ValidatingAdmissionPolicyBinding", object: &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}})
+	}
+	return r
 }
+
+// resource is what metrics and logs call it.
+func (o *registered) resource() string { return strings.ToLower(o.kind) }
 
 // calls reports whether an object refuses pods for which the webhook does not answer, or that the guard finds.
 func calls(object any) bool {
@@ -99,10 +79,10 @@ func (r *registration) set(o *registered, there bool) {
 	before := o.there.Swap(there)
 	switch {
 	case before && !there:
-		r.log.Error(nil, "The API server does not do any more what this object is for: it is missing or changed", "object", o.resource,
+		r.log.Error(nil, "The API server does not do any more what this object is for: it is missing or changed", "object", o.resource(),
 			"name", r.name)
 	case there && !before && o.synced():
-		r.log.Info("The object is there again", "object", o.resource, "name", r.name)
+		r.log.Info("The object is there again", "object", o.resource(), "name", r.name)
 	}
 }
 
@@ -119,7 +99,7 @@ func (r *registration) Collect(all chan<- prometheus.Metric) {
 		if o.there.Load() {
 			value = 1
 		}
-		all <- prometheus.MustNewConstMetric(r.gauge, prometheus.GaugeValue, value, o.resource)
+		all <- prometheus.MustNewConstMetric(r.gauge, prometheus.GaugeValue, value, o.resource())
 	}
 }
 
@@ -127,7 +107,6 @@ func (r *registration) Collect(all chan<- prometheus.Metric) {
 // MutatingWebhookConfiguration does not exclude them. Callers are not known to be the API server, and so are held to it.
 type scope struct {
 	selector atomic.Pointer[labels.Selector] // nil while there is no configuration
-	followed func() bool                     // whether selector has been set once; nil if no configuration is followed
 }
 
 // follow calls set with an object, nil without one, now and whenever it changes. Synced reports whether it has been called.

@@ -66,10 +66,10 @@ func admissionServer(o Options, a *admission, m *webhookMetrics, draining *atomi
 	uncounted := func(review.Verdict, time.Duration) {}
 	long := share.NewBytes(int(memory() / memoryPerByte))
 	mux := http.NewServeMux()
-	counted := crwebhook.NewServer(crwebhook.Options{WebhookMux: mux}) // for its metrics of each path; it has no limits to set
-	counted.Register(MutatePath, &review.Handler[injector.Pod]{
+	mux.Handle(MutatePath, &review.Handler[injector.Pod]{
 		Decide: a.mutatePod, Observe: m.pod, MaxBody: review.OneObject, Bytes: long, Log: o.Log, Draining: draining,
 	})
+	counted := crwebhook.NewServer(crwebhook.Options{WebhookMux: mux}) // for its metrics of each path; it has no limits to set
 	counted.Register(ValidatePath, &review.Handler[workload]{
 		Decide: a.validateWorkload, Observe: uncounted, MaxBody: review.TwoObjects, Bytes: long, Advisory: true, Log: o.Log, Draining: draining,
 	})
@@ -117,7 +117,7 @@ func serveAdmission(ctx context.Context, server *http.Server, listener net.Liste
 		_ = server.Shutdown(atMost)
 	})
 	connections := share.Limit(listener, max(plainConnections, int(memory()/memoryPerConnection)))
-	server.ConnState, server.ConnContext = connections.Track, connections.Context
+	server.ConnState = connections.Track
 	if err := server.ServeTLS(connections, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		stop()
 		return fmt.Errorf("serve admission on %s: %w", listener.Addr(), err)

@@ -88,12 +88,14 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	informers, metadata, err := watchMetadata(o.REST, o.Configuration)
+	registration := newRegistration(o.Configuration, o.Guard, o.Log)
+	informers, metadata, err := watch(o.REST, registration)
 	if err != nil {
 		return err
 	}
 	var draining, synced atomic.Bool
 	metrics := newMetrics(func() time.Time { return expiry(o.Certificate) })
+	metrics.registry.MustRegister(registration)
 
 	group, running := errgroup.WithContext(context.WithoutCancel(ctx))
 	running, stop := context.WithCancel(running)
@@ -106,14 +108,6 @@ func Run(ctx context.Context, o Options) error {
 		metrics.reloaded(wrong)
 		events.reloaded(ctx, wrong)
 	}
-	if o.Configuration != "" {
-		registration, err := watchRegistration(o.REST, o.Configuration, o.Guard, o.Log)
-		if err != nil {
-			return err
-		}
-		metrics.registry.MustRegister(registration)
-		group.Go(func() error { return registration.informers.Start(running) })
-	}
 	server, err := admissionServer(o, &admission{policy: policy, metadata: metadata, events: events, own: o.ConfigMap}, metrics, &draining)
 	if err != nil {
 		return err
@@ -121,7 +115,7 @@ func Run(ctx context.Context, o Options) error {
 	server.BaseContext = func(net.Listener) context.Context { return running }
 
 	group.Go(func() error { return informers.Start(running) })
-	group.Go(func() error { synced.Store(metadata.wait(running, informers)); return nil })
+	group.Go(func() error { synced.Store(metadata.wait(running)); return nil })
 	group.Go(func() error { return policy.watch(running) })
 	group.Go(func() error { return policy.skew.watch(running, o.REST, o.Log) })
 	group.Go(func() error { return o.Certificate.Run(running) })

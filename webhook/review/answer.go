@@ -4,7 +4,6 @@ package review
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -25,40 +24,22 @@ func (v Verdict) encode(to *bytes.Buffer, uid string) {
 			Status: metav1.StatusFailure, Message: v.Err.Error(), Reason: statusReasons[v.Code], Code: v.Code,
 		}
 	case len(v.Patch) > 0:
-		response.Patch, response.PatchType = []byte(patchHole), new(admissionv1.PatchTypeJSONPatch)
+		response.Patch, response.PatchType = v.Patch, new(admissionv1.PatchTypeJSONPatch)
 	}
 	for _, w := range v.Warnings {
 		response.Warnings = append(response.Warnings, OneLine(w))
 	}
-	text, err := json.Marshal(admissionv1.AdmissionReview{
+	if err := json.NewEncoder(to).Encode(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{Kind: "AdmissionReview", APIVersion: admissionv1.SchemeGroupVersion.String()}, Response: response,
-	})
-	if err != nil {
+	}); err != nil {
 		panic(err) // nothing in it cannot be encoded
 	}
-	before, after, _ := bytes.Cut(text, []byte(encodedHole))
-	to.Write(before)
-	if len(v.Patch) > 0 && v.Err == nil {
-		to.Grow(base64.StdEncoding.EncodedLen(len(v.Patch)) + len(encodedHole) + len(after))
-		to.WriteString(`"patch":"`)
-		to.Write(base64.StdEncoding.AppendEncode(to.AvailableBuffer(), v.Patch))
-		to.WriteByte('"')
-	}
-	to.Write(after)
 }
-
-// A patch may be long: it is encoded in its place, where patchHole is in the rest of the answer. No string in JSON has encodedHole in it.
-const (
-	patchHole   = "<patch>"
-	encodedHole = `"patch":"PHBhdGNoPg=="`
-)
 
 // OneLine returns a text without line breaks: they are control characters, and the API server drops a warning that has any. Nor has it
 // characters that change how those beside them look.
 func OneLine(text string) string {
-	unseen := func(r rune) bool {
-		return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029'
-	}
+	unseen := func(r rune) bool { return !unicode.IsGraphic(r) }
 	if !strings.ContainsFunc(text, unseen) {
 		return text
 	}

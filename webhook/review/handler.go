@@ -84,13 +84,7 @@ func (h *Handler[T]) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close") // so that the API server's next request goes to another replica
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(answer.Len()))
-	// Net/http writes more than 4 kB in pieces, each of which would wake the client.
-	held := buffers.Get().(*bytes.Buffer)
-	defer release(held)
-	send := share.Hold(r.Context(), held)
-	w.Write(answer.Bytes())               //nolint:errcheck // the API server has gone
-	http.NewResponseController(w).Flush() //nolint:errcheck // a test's connection cannot
-	send()
+	w.Write(answer.Bytes()) //nolint:errcheck // the API server has gone
 }
 
 // unread are the statuses of answers to what is not an AdmissionReview, or was not read.

@@ -1,8 +1,6 @@
 package share
 
 import (
-	"bytes"
-	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -33,47 +31,6 @@ type conn struct {
 	source   string
 	since    time.Time // when it was opened or had its last answer
 	answered bool
-
-	writing sync.Mutex
-	held    *bytes.Buffer // what is not sent yet; nil: nothing is held back
-}
-
-// Write implements net.Conn.
-func (c *conn) Write(p []byte) (int, error) {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	if c.held != nil {
-		return c.held.Write(p)
-	}
-	return c.Conn.Write(p)
-}
-
-// connection is the key of a request's *conn in its context.
-type connection struct{}
-
-// Context is for http.Server.ConnContext.
-func (l *Listener) Context(ctx context.Context, of net.Conn) context.Context {
-	if t, secure := of.(*tls.Conn); secure {
-		of = t.NetConn()
-	}
-	return context.WithValue(ctx, connection{}, of)
-}
-
-// Hold collects what is written to the connection of a request, and send writes it at once. Without Context it does nothing.
-func Hold(ctx context.Context, in *bytes.Buffer) (send func()) {
-	c, ours := ctx.Value(connection{}).(*conn)
-	if !ours {
-		return func() {}
-	}
-	c.writing.Lock()
-	c.held = in
-	c.writing.Unlock()
-	return func() {
-		c.writing.Lock()
-		defer c.writing.Unlock()
-		c.held = nil
-		c.Conn.Write(in.Bytes()) //nolint:errcheck // the server finds out when it reads
-	}
 }
 
 // Accept implements net.Listener.

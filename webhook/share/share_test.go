@@ -1,17 +1,12 @@
 package share_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"runtime"
-	"strconv"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,59 +200,4 @@ func TestListener(t *testing.T) {
 	if get(used) != same || get(other) != others {
 		t.Error("a connection that had answers was closed before one that had none")
 	}
-}
-
-// An answer that is held back while it is written leaves at once, whatever its length.
-func TestHold(t *testing.T) {
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		w.Header().Set("Content-Length", strconv.Itoa(len(body))) // else there is a last chunk
-		send := share.Hold(r.Context(), new(bytes.Buffer))
-		w.Write(body)
-		http.NewResponseController(w).Flush()
-		send()
-	}))
-	counted := &countingListener{Listener: server.Listener}
-	listener := share.Limit(counted, 10)
-	server.Listener, server.Config.ConnContext = listener, listener.Context
-	server.StartTLS()
-	defer server.Close()
-	for range 2 { // the first has the handshake too
-		for _, n := range []int{1, 3 << 10, 4 << 10, 6 << 10, 100 << 10} {
-			before := counted.writes.Load()
-			sent := strings.Repeat("x", n)
-			r, err := server.Client().Post(server.URL, "", strings.NewReader(sent))
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := io.ReadAll(r.Body)
-			r.Body.Close()
-			if err != nil || string(got) != sent {
-				t.Fatalf("%d of %d bytes: %v", len(got), n, err)
-			}
-			if writes := counted.writes.Load() - before; before > 0 && writes != 1 {
-				t.Errorf("%d bytes left by %d writes", n, writes)
-			}
-		}
-	}
-}
-
-type countingListener struct {
-	net.Listener
-	writes atomic.Int64
-}
-
-func (l *countingListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	return countingConn{c, &l.writes}, err
-}
-
-type countingConn struct {
-	net.Conn
-	writes *atomic.Int64
-}
-
-func (c countingConn) Write(p []byte) (int, error) {
-	c.writes.Add(1)
-	return c.Conn.Write(p)
 }
