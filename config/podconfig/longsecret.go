@@ -53,26 +53,9 @@ func (l *longSecret) read(pairs []*yaml.Node) (errs []error) {
 }
 
 func (l *longSecret) field(name string, value *yaml.Node) error {
+	texts := map[string]*string{"name": &l.Name, "versionId": &l.VersionID, "versionStage": &l.VersionStage, "roleArn": &l.RoleARN,
+		"onChange": &l.OnChange, "format": &l.format, "path": &l.path, "mode": &l.mode, "template": &l.Template}
 	switch name {
-	case "name":
-		return text(value, &l.Name)
-	case "versionId":
-		return text(value, &l.VersionID)
-	case "versionStage":
-		return text(value, &l.VersionStage)
-	case "roleArn":
-		return text(value, &l.RoleARN)
-	case "onChange":
-		return text(value, &l.OnChange)
-	case "format":
-		return text(value, &l.format)
-	case "path":
-		return text(value, &l.path)
-	case "mode":
-		return text(value, &l.mode)
-	case "template":
-		l.templated = true
-		return text(value, &l.Template)
 	case "from":
 		l.from = value
 	case "keys":
@@ -83,6 +66,9 @@ func (l *longSecret) field(name string, value *yaml.Node) error {
 		if value.ShortTag() != nullTag && value.Decode(&l.Optional) != nil {
 			return errors.New("is neither true nor false")
 		}
+	default:
+		l.templated = l.templated || name == "template"
+		return text(value, texts[name])
 	}
 	return nil
 }
