@@ -53,8 +53,6 @@ func (l *longSecret) read(pairs []*yaml.Node) (errs []error) {
 }
 
 func (l *longSecret) field(name string, value *yaml.Node) error {
-	texts := map[string]*string{"name": &l.Name, "versionId": &l.VersionID, "versionStage": &l.VersionStage, "roleArn": &l.RoleARN,
-		"onChange": &l.OnChange, "format": &l.format, "path": &l.path, "mode": &l.mode, "template": &l.Template}
 	switch name {
 	case "from":
 		l.from = value
@@ -66,9 +64,17 @@ func (l *longSecret) field(name string, value *yaml.Node) error {
 		if value.ShortTag() != nullTag && value.Decode(&l.Optional) != nil {
 			return errors.New("is neither true nor false")
 		}
-	default:
-		l.templated = l.templated || name == "template"
-		return text(value, texts[name])
+	case "template":
+		l.templated = true
+	}
+	for _, t := range []struct {
+		name string
+		to   *string
+	}{{"name", &l.Name}, {"versionId", &l.VersionID}, {"versionStage", &l.VersionStage}, {"roleArn", &l.RoleARN}, {"onChange", &l.OnChange},
+		{"format", &l.format}, {"path", &l.path}, {"mode", &l.mode}, {"template", &l.Template}} {
+		if t.name == name {
+			return text(value, t.to)
+		}
 	}
 	return nil
 }
