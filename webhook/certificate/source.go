@@ -77,9 +77,10 @@ func (s *Source) Run(ctx context.Context) error {
 
 func (s *Source) look(ctx context.Context) error {
 	var seen [][]byte
-	err := each(ctx, s.watched.client, s.options, func(_ client.Object, bundles [][]byte) error {
-		seen = append(seen, bundles...)
-		return nil
+	err := each(ctx, s.watched.client, s.options, func(_ client.Object, bundles []*[]byte) {
+		for _, bundle := range bundles {
+			seen = append(seen, *bundle)
+		}
 	})
 	if err != nil {
 		return err
