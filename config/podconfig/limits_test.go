@@ -191,11 +191,13 @@ func hostile() map[string]string {
 // A long template is no YAML to count: it stands in its lines as it is.
 func TestLongTemplate(t *testing.T) {
 	text := strings.Repeat("{\"a\": [{{ .db.user }}, {{ .db.password }}],\n\n  # é\n}\n", 1000)
-	value := "format: template\nfrom: {db: app/db, api: app/key}\nmode: \"0440\"\ncontainers: [web, worker]\npath: conf/x.json\ntemplate: " +
-		"|\n  " + strings.ReplaceAll(text, "\n", "\n  ")
-	spec, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + "secret.x": value})
-	if err != nil || len(text) < 50_000 || spec.Secrets[0].Template != text {
-		t.Errorf("%d bytes of template: %.300v", len(text), err)
+	for _, from := range []string{"{db: app/db, api: app/key}", "\n  db: app/db\n  api: app/key"} {
+		value := "format: template\nfrom: " + from + "\nmode: \"0440\"\ncontainers: [web, worker]\npath: conf/x.json\ntemplate: |\n  " +
+			strings.ReplaceAll(text, "\n", "\n  ")
+		spec, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + "secret.x": value})
+		if err != nil || len(text) < 50_000 || spec.Secrets[0].Template != text {
+			t.Errorf("%d bytes of template: %.300v", len(text), err)
+		}
 	}
 }
 

@@ -55,8 +55,10 @@ func plainFields(text string) (pairs []*yaml.Node, plain bool) {
 	return pairs, len(pairs) > 0
 }
 
-// literal matches the fields before a literal text and its own first line, as far as no line of them reaches into the next.
-var literal = regexp.MustCompile(`^(?:\w+: (?:[^"'\[{\n]*|"[^"\\\n]*"|\{[^"'#\[\]{}\n]*\}|\[[^"'#\[\]{}\n]*\])\n)*\w+: \|\n`)
+// literal matches the lines before the first literal text of a mapping, and its own first line, if none of them can reach into the next:
+// they have no quotes and brackets, or close them.
+var literal = regexp.MustCompile(
+	`^(?:(?:[^"'\[{\n]*|\w+: (?:"[^"\\\n]*"|\{[^"'#\[\]{}\n]*\}|\[[^"'#\[\]{}\n]*\]))\n)*?\w+: \|\n`)
 
 // withoutLiteral leaves out the lines of the first literal text, of which a YAML decoder makes a single node whatever is in them.
 func withoutLiteral(text string) string {
