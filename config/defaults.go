@@ -13,9 +13,6 @@ var Resources = []string{"cpu", "memory", "ephemeral-storage"}
 // Modes say how a pod gets its files and whether they are kept fresh; see podconfig.Mode. The first is the default.
 var Modes = []string{"sidecar", "init", "single"}
 
-// LeastMemory is the lowest memory limit of an agent: it needs some 10 MB, and kubectl kms status runs a second process beside it.
-const LeastMemory = "16Mi"
-
 // The defaults of an agent. An injected agent's volumes are at these places in its own containers whatever the mount path in the
 // application's is, for which DefaultSecretsDir is the default too: that one may be a folder that the agent needs, such as
 // /etc/ssl/certs.

@@ -11,9 +11,6 @@ const (
 	ClientKey IdentityKind = "client-key" // a client key of a KMS instance in a Kubernetes Secret
 )
 
-// IdentityKinds are all of them.
-var IdentityKinds = []IdentityKind{RRSA, NodeRole, AccessKey, ClientKey}
-
 // The keys of the Kubernetes Secret of an AccessKey identity, which the agent finds in the AccessKey variables of its environment.
 // The role and its session's name may be missing: without them the access key itself is the identity.
 const (

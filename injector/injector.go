@@ -73,8 +73,8 @@ func (in *Injector) parse() error {
 			return fmt.Errorf("%s: %w", list.where, err)
 		}
 	}
-	if limit, limited := in.defaults.Limits[corev1.ResourceMemory]; limited && limit.Cmp(leastMemory) < 0 {
-		return fmt.Errorf("agent.limits.memory: %s is less than the agent needs; write %s or more", limit.String(), config.LeastMemory)
+	if limit, limited := in.defaults.Limits[corev1.ResourceMemory]; limited && limit.Cmp(leastMemoryQuantity) < 0 {
+		return fmt.Errorf("agent.limits.memory: %s is less than the agent needs; write %s or more", limit.String(), leastMemory)
 	}
 	for name, limit := range in.defaults.Limits {
 		if request, found := in.defaults.Requests[name]; found && request.Cmp(limit) > 0 {

@@ -19,7 +19,10 @@ const (
 	limitsAnnotation   = podconfig.Prefix + "agent-limits"
 )
 
-var leastMemory = resource.MustParse(config.LeastMemory)
+// leastMemory is the lowest memory limit of an agent: it needs some 10 MB, and kubectl kms status runs a second process beside it.
+const leastMemory = "16Mi"
+
+var leastMemoryQuantity = resource.MustParse(leastMemory)
 
 // resources returns the resources of the agent's containers: the pod's annotations over the configured defaults, and mistakes above
 // the configured maximum. A request above its limit is a mistake, because the API server would blame a container that the author did
@@ -62,9 +65,9 @@ func (in *Injector) resources(r *request) (corev1.ResourceRequirements, config.M
 	}
 	for _, name := range slices.Sorted(maps.Keys(merged.Limits)) {
 		request, limit := merged.Requests[name], merged.Limits[name]
-		if name == corev1.ResourceMemory && limit.Cmp(leastMemory) < 0 {
+		if name == corev1.ResourceMemory && limit.Cmp(leastMemoryQuantity) < 0 {
 			mistakes.Add(limitsAnnotation, "memory=%s is less than the agent needs, with the second process that kubectl kms status starts "+
-				"beside it; write memory=%s or more", limit.String(), config.LeastMemory)
+				"beside it; write memory=%s or more", limit.String(), leastMemory)
 			continue
 		}
 		if request.Cmp(limit) <= 0 {

@@ -16,10 +16,9 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	admissionregistrationclient "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
@@ -64,18 +63,12 @@ func registered(ctx context.Context, kubeconfig string) (called admissionregistr
 	if err != nil {
 		return called, err
 	}
-	scheme := runtime.NewScheme()
-	if err := admissionregistrationv1.AddToScheme(scheme); err != nil {
-		return called, err
-	}
-	mapper := meta.NewDefaultRESTMapper(nil)
-	mapper.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
-	c, err := client.New(to, client.Options{Scheme: scheme, Mapper: mapper})
+	c, err := admissionregistrationclient.NewForConfig(to)
 	if err != nil {
 		return called, fmt.Errorf("reach the API server: %w", err)
 	}
-	var found admissionregistrationv1.MutatingWebhookConfiguration
-	if err := c.Get(ctx, client.ObjectKey{Name: configuration}, &found); err != nil {
+	found, err := c.MutatingWebhookConfigurations().Get(ctx, configuration, metav1.GetOptions{})
+	if err != nil {
 		return called, fmt.Errorf("read MutatingWebhookConfiguration %s, without which the API server does not call the webhook: %w",
 			configuration, err)
 	}

@@ -124,7 +124,7 @@ func (a Config) check() error {
 	if a.RefreshInterval < 0 {
 		m.Add("refreshInterval", "is negative; 0 never refreshes")
 	}
-	if !slices.Contains(config.IdentityKinds, a.Identity.Kind) {
+	if !slices.Contains([]config.IdentityKind{config.RRSA, config.NodeRole, config.AccessKey, config.ClientKey}, a.Identity.Kind) {
 		m.Add("identity.kind", "%q is not known", a.Identity.Kind)
 	}
 	if a.OnChange != "" {

@@ -30,6 +30,7 @@ func FuzzParse(f *testing.F) {
 		"inject=true\nenv.A=a#b.c[0]\nmode=single\napi=true\napi-allow=*,a/*",
 		"inject=true\nsecret.a={name: x, path: f}\nsecret.b={name: y, path: f/g}",
 		"inject=true\nsecret.db={from: {a: b, c: acs:kms:cn-hangzhou:1:secret/d}, format: template, template: x}",
+		"inject=true\nsecret.db=name: \"a\"␤keys: {a: b}␤template: |␤   a␤  - b␤# c␤ d: [e]", "inject=true\nsecret.db=a: |␤ - b␤c: [d]",
 		"inject=true\nsecret.db=\xff\x00",
 	} {
 		f.Add(text)

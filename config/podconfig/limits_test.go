@@ -176,6 +176,12 @@ func hostile() map[string]string {
 		"a long word":            "{name: " + strings.Repeat("a ", 32000) + "}",
 		"escapes":                "{name: \"" + strings.Repeat("\\n", 32000) + "\"}",
 		"a long text":            "name: a\nformat: template\ntemplate: |\n" + strings.Repeat("  {{a}}, b: c\n", 4600),
+		"comments below a text":  "template: |\n    a\n" + strings.Repeat(" # b\n", 12000),
+		"items below a text":     "template: |\n    a\n" + strings.Repeat("  - b\n", 10000),
+		"returns in a text":      "template: |\n  a\r" + strings.Repeat("? a\r", 15000),
+		"fields after a text":    "template: |\n  a\n" + strings.Repeat("a: [b]\n", 9000),
+		"a text in a quote":      "name: \"\nkeys: |\n  \", b, {" + strings.Repeat("a: b,", 12000) + "}",
+		"a text in a list":       "containers: [\nkeys: |\n  " + strings.Repeat("a,", 30000) + "]",
 		"lines of a quoted text": "{name: \"" + strings.Repeat("a\n", 32000) + "\"}",
 		"directives":             strings.Repeat("%A\n", 21000),
 		"documents":              strings.Repeat("---\n", 16000),
@@ -185,11 +191,13 @@ func hostile() map[string]string {
 // A long template is no YAML to count: it stands in its lines as it is.
 func TestLongTemplate(t *testing.T) {
 	text := strings.Repeat("{\"a\": [{{ .db.user }}, {{ .db.password }}],\n\n  # é\n}\n", 1000)
-	value := "format: template\nfrom: {db: app/db, api: app/key}\nmode: \"0440\"\ncontainers: [web, worker]\npath: conf/x.json\ntemplate: " +
-		"|\n  " + strings.ReplaceAll(text, "\n", "\n  ")
-	spec, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + "secret.x": value})
-	if err != nil || len(text) < 50_000 || spec.Secrets[0].Template != text {
-		t.Errorf("%d bytes of template: %.300v", len(text), err)
+	for _, from := range []string{"{db: app/db, api: app/key}", "\n  db: app/db\n  api: app/key"} {
+		value := "format: template\nfrom: " + from + "\nmode: \"0440\"\ncontainers: [web, worker]\npath: conf/x.json\ntemplate: |\n  " +
+			strings.ReplaceAll(text, "\n", "\n  ")
+		spec, err := Parse(map[string]string{Prefix + "inject": "true", Prefix + "secret.x": value})
+		if err != nil || len(text) < 50_000 || spec.Secrets[0].Template != text {
+			t.Errorf("%d bytes of template: %.300v", len(text), err)
+		}
 	}
 }
 

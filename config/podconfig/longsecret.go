@@ -54,25 +54,6 @@ func (l *longSecret) read(pairs []*yaml.Node) (errs []error) {
 
 func (l *longSecret) field(name string, value *yaml.Node) error {
 	switch name {
-	case "name":
-		return text(value, &l.Name)
-	case "versionId":
-		return text(value, &l.VersionID)
-	case "versionStage":
-		return text(value, &l.VersionStage)
-	case "roleArn":
-		return text(value, &l.RoleARN)
-	case "onChange":
-		return text(value, &l.OnChange)
-	case "format":
-		return text(value, &l.format)
-	case "path":
-		return text(value, &l.path)
-	case "mode":
-		return text(value, &l.mode)
-	case "template":
-		l.templated = true
-		return text(value, &l.Template)
 	case "from":
 		l.from = value
 	case "keys":
@@ -82,6 +63,17 @@ func (l *longSecret) field(name string, value *yaml.Node) error {
 	case "optional":
 		if value.ShortTag() != nullTag && value.Decode(&l.Optional) != nil {
 			return errors.New("is neither true nor false")
+		}
+	case "template":
+		l.templated = true
+	}
+	for _, t := range []struct {
+		name string
+		to   *string
+	}{{"name", &l.Name}, {"versionId", &l.VersionID}, {"versionStage", &l.VersionStage}, {"roleArn", &l.RoleARN}, {"onChange", &l.OnChange},
+		{"format", &l.format}, {"path", &l.path}, {"mode", &l.mode}, {"template", &l.Template}} {
+		if t.name == name {
+			return text(value, t.to)
 		}
 	}
 	return nil

@@ -80,6 +80,7 @@ func (p *parser) parseYAML(text string) (yaml.Node, error) {
 
 // tokens is about how many nodes, or lines, a YAML decoder makes of a text, and not less.
 func tokens(text string) int {
+	text = withoutLiteral(text)
 	n := 1
 	for i := range len(text) {
 		switch text[i] {

@@ -17,6 +17,8 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/go-logr/logr"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/rest"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 )
@@ -335,8 +337,12 @@ func (s *Server) one(w http.ResponseWriter, r *http.Request, about watch) {
 		respond(w, http.StatusOK, s.store(path, body))
 	case http.MethodPatch:
 		patched, err := apply(r, existing)
-		if err != nil {
+		switch {
+		case err != nil:
 			fail(w, http.StatusUnprocessableEntity, err.Error())
+			return
+		case patched["metadata"].(Object)["resourceVersion"] != existing["metadata"].(Object)["resourceVersion"]:
+			fail(w, http.StatusConflict, "was changed in the meantime")
 			return
 		}
 		respond(w, http.StatusOK, s.store(path, patched))
@@ -354,17 +360,18 @@ func apply(r *http.Request, to Object) (patched Object, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Header.Get("Content-Type") != "application/json-patch+json" { // a merge, for all that the clients here do with it
-		if text, err = jsonpatch.MergePatch(text, body); err != nil {
-			return nil, err
+	switch kind, _ := to["kind"].(string); {
+	case r.Header.Get("Content-Type") == "application/json-patch+json":
+		var patch jsonpatch.Patch
+		if patch, err = jsonpatch.DecodePatch(body); err == nil {
+			text, err = patch.Apply(text)
 		}
-		return patched, json.Unmarshal(text, &patched)
+	case strings.HasSuffix(kind, "WebhookConfiguration"): // their webhooks are merged by name
+		text, err = strategicpatch.StrategicMergePatch(text, body, admissionregistrationv1.MutatingWebhookConfiguration{})
+	default: // a merge, for all that the clients here do with it
+		text, err = jsonpatch.MergePatch(text, body)
 	}
-	patch, err := jsonpatch.DecodePatch(body)
 	if err != nil {
-		return nil, err
-	}
-	if text, err = patch.Apply(text); err != nil {
 		return nil, err
 	}
 	return patched, json.Unmarshal(text, &patched)

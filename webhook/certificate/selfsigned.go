@@ -6,14 +6,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cert-manager/cert-manager/pkg/util/pki"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -47,15 +45,16 @@ func (k *Keeper) selfSigned(ctx context.Context) (task, error) {
 	}
 
 	publish := task{}
-	err = each(ctx, k.watched.client, k.options, func(configuration client.Object, bundles [][]byte) error {
-		patch, err := adding(authority.Data["ca.crt"], configuration.GetResourceVersion(), bundles)
-		if patch != nil && publish.do == nil {
-			publish = task{fmt.Sprintf("add the authority to the caBundle of %T %s", configuration, k.options.Configuration),
-				func(ctx context.Context) error {
-					return k.watched.client.Patch(ctx, configuration, client.RawPatch(types.JSONPatchType, patch))
-				}}
+	err = each(ctx, k.watched.client, k.options, func(configuration client.Object, bundles []*[]byte) {
+		patch := client.StrategicMergeFrom(configuration.DeepCopyObject().(client.Object), client.MergeFromWithOptimisticLock{})
+		for _, bundle := range bundles {
+			merged := merge(*bundle, authority.Data["ca.crt"], commonName, now)
+			if !bytes.Equal(merged, *bundle) {
+				publish = task{fmt.Sprintf("add the authority to the caBundle of %T %s", configuration, k.options.Configuration),
+					func(ctx context.Context) error { return k.watched.client.Patch(ctx, configuration, patch) }}
+			}
+			*bundle = merged
 		}
-		return err
 	})
 	if err != nil || publish.do != nil {
 		return publish, err
@@ -112,25 +111,6 @@ func soundPair(data map[string][]byte, now time.Time) (*tls.Certificate, error) 
 		return nil, fmt.Errorf("it ends at %s", pair.Leaf.NotAfter.Format(time.RFC3339))
 	}
 	return &pair, nil
-}
-
-// adding returns a patch of nothing but the bundles that lack ca, for the state in which they were read; nil if none does.
-func adding(ca []byte, resourceVersion string, bundles [][]byte) ([]byte, error) {
-	type operation struct {
-		Op    string `json:"op"`
-		Path  string `json:"path"`
-		Value any    `json:"value"`
-	}
-	operations := []operation{{"test", "/metadata/resourceVersion", resourceVersion}}
-	for i, bundle := range bundles {
-		if merged := merge(bundle, ca, commonName, time.Now()); !bytes.Equal(merged, bundle) {
-			operations = append(operations, operation{"add", fmt.Sprintf("/webhooks/%d/clientConfig/caBundle", i), merged})
-		}
-	}
-	if len(operations) == 1 {
-		return nil, nil
-	}
-	return json.Marshal(operations)
 }
 
 const (

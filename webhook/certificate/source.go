@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -70,16 +71,20 @@ func (s *Source) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.watched.run(ctx, s.look) })
 	if s.dir != "" {
-		group.Go(func() error { return s.followFiles(ctx) })
+		group.Go(func() error {
+			wait.UntilWithContext(ctx, func(context.Context) { s.report(s.readFiles()) }, readInterval)
+			return nil
+		})
 	}
 	return group.Wait()
 }
 
 func (s *Source) look(ctx context.Context) error {
 	var seen [][]byte
-	err := each(ctx, s.watched.client, s.options, func(_ client.Object, bundles [][]byte) error {
-		seen = append(seen, bundles...)
-		return nil
+	err := each(ctx, s.watched.client, s.options, func(_ client.Object, bundles []*[]byte) {
+		for _, bundle := range bundles {
+			seen = append(seen, *bundle)
+		}
 	})
 	if err != nil {
 		return err
@@ -94,40 +99,18 @@ func (s *Source) look(ctx context.Context) error {
 		return fmt.Errorf("read the serving certificate: %w", err)
 	}
 	if err == nil {
-		err = s.take(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+		err = s.take(tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey]))
 	}
 	s.report(err)
 	return nil
 }
 
-func (s *Source) followFiles(ctx context.Context) error {
-	tick := time.NewTicker(readInterval)
-	defer tick.Stop()
-	for {
-		s.report(s.readFiles())
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
 func (s *Source) readFiles() error {
-	certificate, err := os.ReadFile(filepath.Join(s.dir, corev1.TLSCertKey))
-	if err != nil {
-		return err
-	}
-	key, err := os.ReadFile(filepath.Join(s.dir, corev1.TLSPrivateKeyKey))
-	if err != nil {
-		return err
-	}
-	return s.take(certificate, key)
+	return s.take(tls.LoadX509KeyPair(filepath.Join(s.dir, corev1.TLSCertKey), filepath.Join(s.dir, corev1.TLSPrivateKeyKey)))
 }
 
 // take makes a pair the newest. What cannot be used, such as a certificate whose key is not there yet, changes nothing.
-func (s *Source) take(certificate, key []byte) error {
-	pair, err := tls.X509KeyPair(certificate, key)
+func (s *Source) take(pair tls.Certificate, err error) error {
 	if err != nil {
 		return err
 	}

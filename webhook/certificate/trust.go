@@ -69,7 +69,7 @@ func verify(bundle []byte, serving *tls.Certificate, name string, now time.Time)
 }
 
 // each calls do with both configurations, where they exist, and with the bundles of their webhooks.
-func each(ctx context.Context, c client.Client, o Options, do func(configuration client.Object, bundles [][]byte) error) error {
+func each(ctx context.Context, c client.Client, o Options, do func(configuration client.Object, bundles []*[]byte)) error {
 	for _, configuration := range o.configurations() {
 		err := c.Get(ctx, client.ObjectKeyFromObject(configuration), configuration)
 		if apierrors.IsNotFound(err) {
@@ -78,22 +78,20 @@ func each(ctx context.Context, c client.Client, o Options, do func(configuration
 		if err != nil {
 			return fmt.Errorf("read %T %s: %w", configuration, o.Configuration, err)
 		}
-		if err := do(configuration, bundlesOf(configuration)); err != nil {
-			return err
-		}
+		do(configuration, bundlesOf(configuration))
 	}
 	return nil
 }
 
-func bundlesOf(configuration client.Object) (bundles [][]byte) {
+func bundlesOf(configuration client.Object) (bundles []*[]byte) {
 	switch c := configuration.(type) {
 	case *admissionregistrationv1.MutatingWebhookConfiguration:
-		for _, w := range c.Webhooks {
-			bundles = append(bundles, w.ClientConfig.CABundle)
+		for i := range c.Webhooks {
+			bundles = append(bundles, &c.Webhooks[i].ClientConfig.CABundle)
 		}
 	case *admissionregistrationv1.ValidatingWebhookConfiguration:
-		for _, w := range c.Webhooks {
-			bundles = append(bundles, w.ClientConfig.CABundle)
+		for i := range c.Webhooks {
+			bundles = append(bundles, &c.Webhooks[i].ClientConfig.CABundle)
 		}
 	}
 	return bundles

@@ -3,7 +3,6 @@ package certificate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -12,11 +11,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -66,10 +63,9 @@ func (o Options) configurations() []client.Object {
 // watched are a few objects that are looked at when one of them changes. The events only say when to look; what is there is
 // read from the API server, so that a look never acts on an old state.
 type watched struct {
-	client  client.Client
+	client  client.WithWatch
 	log     logr.Logger
-	caches  []cache.Cache
-	objects []client.Object // one for each cache
+	objects []client.Object
 	events  chan struct{}
 }
 
@@ -82,29 +78,8 @@ func watch(o Options, objects ...client.Object) (*watched, error) {
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
 	mapper.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
 	mapper.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("ValidatingWebhookConfiguration"), meta.RESTScopeRoot)
-	httpClient, err := rest.HTTPClientFor(o.REST)
-	if err != nil {
-		return nil, err
-	}
-	c, err := client.New(o.REST, client.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: mapper})
-	if err != nil {
-		return nil, err
-	}
-	w := &watched{client: c, log: o.Log, objects: objects, events: make(chan struct{}, 1)}
-	for _, object := range objects {
-		// RBAC allows a list and a watch by name only one name at a time.
-		only := cache.ByObject{Field: fields.OneTermEqualSelector("metadata.name", object.GetName())}
-		if ns := object.GetNamespace(); ns != "" {
-			only.Namespaces = map[string]cache.Config{ns: {}}
-		}
-		informers, err := cache.New(o.REST, cache.Options{HTTPClient: httpClient, Scheme: scheme, Mapper: mapper,
-			ByObject: map[client.Object]cache.ByObject{object: only}})
-		if err != nil {
-			return nil, err
-		}
-		w.caches = append(w.caches, informers)
-	}
-	return w, nil
+	c, err := client.NewWithWatch(o.REST, client.Options{Scheme: scheme, Mapper: mapper})
+	return &watched{client: c, log: o.Log, objects: objects, events: make(chan struct{}, 1)}, err
 }
 
 // notice makes the next look happen now.
@@ -118,26 +93,9 @@ func (w *watched) notice() {
 // run calls look at once, after each event, after each lookInterval, and a second after it failed, until ctx ends.
 func (w *watched) run(ctx context.Context, look func(context.Context) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for i, informers := range w.caches {
-		group.Go(func() error { return informers.Start(ctx) })
-		informer, err := informers.GetInformer(ctx, w.objects[i], cache.BlockUntilSynced(false))
-		if err == nil {
-			_, err = informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-				AddFunc: func(any) { w.notice() }, UpdateFunc: func(any, any) { w.notice() }, DeleteFunc: func(any) { w.notice() },
-			})
-		}
-		if err != nil {
-			group.Go(func() error { return fmt.Errorf("watch %T %s: %w", w.objects[i], w.objects[i].GetName(), err) })
-		}
+	for _, object := range w.objects {
+		group.Go(func() error { return w.follow(ctx, object) })
 	}
-	group.Go(func() error {
-		w.loop(ctx, look)
-		return nil
-	})
-	return group.Wait()
-}
-
-func (w *watched) loop(ctx context.Context, look func(context.Context) error) {
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
 	for reported := ""; ; {
@@ -156,9 +114,37 @@ func (w *watched) loop(ctx context.Context, look func(context.Context) error) {
 		}
 		select {
 		case <-ctx.Done():
-			return
+			return group.Wait()
 		case <-w.events:
 		case <-tick.C:
 		}
 	}
+}
+
+// follow notices changes of one object, whose content it does not ask for, until ctx ends. RBAC allows a watch by name for a single name.
+func (w *watched) follow(ctx context.Context, object client.Object) error {
+	kind, err := w.client.GroupVersionKindFor(object)
+	if err != nil {
+		return err
+	}
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(kind)
+	named := client.MatchingFields{"metadata.name": object.GetName()}
+	reported := ""
+	wait.UntilWithContext(ctx, func(ctx context.Context) {
+		changes, err := w.client.Watch(ctx, list, client.InNamespace(object.GetNamespace()), named)
+		if err != nil {
+			if err.Error() != reported && ctx.Err() == nil {
+				reported = err.Error()
+				w.log.Error(err, "Cannot watch; trying again every second", "kind", kind.Kind, "name", object.GetName())
+			}
+			return
+		}
+		reported = ""
+		w.notice() // of what changed before
+		for range changes.ResultChan() {
+			w.notice()
+		}
+	}, time.Second)
+	return nil
 }

@@ -1,6 +1,7 @@
 package atrest
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -76,6 +77,13 @@ const (
 	current = "current"
 	old     = "old"
 )
+
+// counters adds what is known by the API servers' counters alone.
+func (r *Resource) counters(reads map[string]float64) {
+	for as, n := range reads {
+		r.Stored = append(r.Stored, Stored{As: as, Read: int(n)})
+	}
+}
 
 func (r *Resource) sort() {
 	slices.SortFunc(r.Stored, func(a, b Stored) int { return strings.Compare(a.As, b.As) })
@@ -211,11 +219,7 @@ func differ(servers []*server) string {
 		}
 		var each []string
 		for _, value := range slices.Sorted(maps.Keys(by)) {
-			shown := "none"
-			if value != "" {
-				shown = short(value)
-			}
-			each = append(each, strings.Join(by[value], ", ")+" has "+shown)
+			each = append(each, strings.Join(by[value], ", ")+" has "+cmp.Or(short(value), "none"))
 		}
 		return what.title + ": " + strings.Join(each, "; ")
 	}
@@ -302,17 +306,11 @@ func (r Report) Text(s screen.Screen) {
 			table.Add(a.Address, "–", "–", "–", a.Problem)
 			continue
 		}
-		health, configuration := "–", "–"
-		if len(a.Health) > 0 {
-			health = "healthy"
-		}
+		health := ""
 		for _, ok := range a.Health {
-			if !ok {
+			if health = cmp.Or(health, "healthy"); !ok {
 				health = "unhealthy"
 			}
-		}
-		if a.Configuration != "" {
-			configuration = short(a.Configuration)
 		}
 		var keys []string
 		for _, k := range a.Keys {
@@ -320,10 +318,8 @@ func (r Report) Text(s screen.Screen) {
 				keys = append(keys, k.Provider+" "+short(k.Hash))
 			}
 		}
-		if keys == nil {
-			keys = []string{"–"}
-		}
-		table.Add(a.Address, a.Started.Format(time.RFC3339), configuration, health, strings.Join(keys, ", "))
+		table.Add(a.Address, a.Started.Format(time.RFC3339), cmp.Or(short(a.Configuration), "–"), cmp.Or(health, "–"),
+			cmp.Or(strings.Join(keys, ", "), "–"))
 	}
 	s.Table(table)
 	if len(r.Resources) > 0 {
@@ -346,14 +342,11 @@ func (r Report) resources(s screen.Screen) {
 			table.Add(resource.Resource, "–", "–", "–", "–")
 		}
 		for _, stored := range resource.Stored {
-			objects, state := "–", "–"
+			objects := "–"
 			if resource.Counted {
 				objects = thousands(stored.Objects)
 			}
-			if stored.State != "" {
-				state = stored.State
-			}
-			table.Add(resource.Resource, objects, thousands(stored.Read), state, short(stored.As))
+			table.Add(resource.Resource, objects, thousands(stored.Read), cmp.Or(stored.State, "–"), short(stored.As))
 		}
 	}
 	s.Table(table)

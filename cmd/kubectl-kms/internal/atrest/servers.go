@@ -12,9 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -196,18 +196,15 @@ func (c Cluster) direct(ctx context.Context, s *fleet, addresses []string) {
 	}
 	found := make([]*server, len(addresses))
 	errs := make([]error, len(addresses))
-	var group errgroup.Group
+	var group sync.WaitGroup
 	for i, address := range addresses {
-		group.Go(func() error {
-			server, err := c.connect(address, true)
-			if err == nil {
-				_, err = server.kube.Discovery().ServerVersion()
+		group.Go(func() {
+			if found[i], errs[i] = c.connect(address, true); errs[i] == nil {
+				_, errs[i] = found[i].kube.Discovery().ServerVersion()
 			}
-			found[i], errs[i] = server, err
-			return nil
 		})
 	}
-	_ = group.Wait() // unseen has the errors
+	group.Wait()
 	for i, server := range found {
 		if errs[i] != nil {
 			s.unseen = append(s.unseen, fmt.Sprintf("%s: %v", addresses[i], unquoted(errs[i])))
@@ -262,14 +259,11 @@ func (s *fleet) add(ctx context.Context, server *server) bool {
 
 // look reads the metrics of all servers again.
 func (s *fleet) look(ctx context.Context) {
-	var group errgroup.Group
+	var group sync.WaitGroup
 	for _, server := range s.all {
-		group.Go(func() error {
-			server.lookAt(ctx)
-			return nil
-		})
+		group.Go(func() { server.lookAt(ctx) })
 	}
-	_ = group.Wait() // each server has its error
+	group.Wait()
 }
 
 // liveAPIServers counts the Leases that API servers renew every ten seconds.

@@ -90,9 +90,7 @@ func probe(ctx context.Context, kube kubernetes.Interface, namespace string) err
 func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schema.GroupVersionResource, all bool) Resource {
 	out := Resource{Resource: name(resource)}
 	sinceStart := func() Resource {
-		for as, n := range storedAs(s.last.done, s.last.used, out.Resource, read) {
-			out.Stored = append(out.Stored, Stored{As: as, Read: int(n)})
-		}
+		out.counters(storedAs(s.last.done, s.last.used, out.Resource, read))
 		return out
 	}
 	if !all {
@@ -234,9 +232,7 @@ func (r *Report) others(servers fleet, asked []schema.GroupVersionResource) {
 	}
 	for _, resource := range slices.Sorted(maps.Keys(found)) {
 		out := Resource{Resource: resource}
-		for as, n := range found[resource] {
-			out.Stored = append(out.Stored, Stored{As: as, Read: int(n)})
-		}
+		out.counters(found[resource])
 		out.sort()
 		r.Resources = append(r.Resources, out)
 	}

@@ -22,16 +22,22 @@ type manifestFlags struct {
 }
 
 func (sh *shell) manifestFlags(cmd *cobra.Command) *manifestFlags {
-	f := &manifestFlags{source: manifest.Source{In: sh.In}}
+	f := &manifestFlags{}
+	sh.sourceFlags(cmd, &f.source)
 	flags := cmd.Flags()
-	flags.StringSliceVarP(&f.source.Files, "filename", "f", nil, "files and folders with manifests; - is standard input")
-	flags.StringVarP(&f.source.Kustomize, "kustomize", "k", "", "folder of a kustomization")
-	flags.BoolVarP(&f.source.Recursive, "recursive", "R", false, "folders in the folders of -f too")
 	flags.StringVar(&f.config, "config", "",
 		"file with the webhook's configuration (config.yaml of the ConfigMap kms-webhook); then no cluster is asked")
 	flags.StringVar(&f.roleARN, "role-arn", "",
 		"ARN of the RAM role of ServiceAccounts that are neither in the manifests nor in the cluster: acs:ram::<account>:role/<name>")
 	return f
+}
+
+func (sh *shell) sourceFlags(cmd *cobra.Command, source *manifest.Source) {
+	source.In = sh.In
+	flags := cmd.Flags()
+	flags.StringSliceVarP(&source.Files, "filename", "f", nil, "files and folders with manifests; - is standard input")
+	flags.StringVarP(&source.Kustomize, "kustomize", "k", "", "folder of a kustomization")
+	flags.BoolVarP(&source.Recursive, "recursive", "R", false, "folders in the folders of -f too")
 }
 
 // onlyFlags refuses a file without its -f.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/migrate"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
 )
 
 func (sh *shell) migrate() *cobra.Command {
@@ -22,12 +23,9 @@ func (sh *shell) migrate() *cobra.Command {
   kubectl kms migrate -R -f manifests/`,
 		Args: onlyFlags, ValidArgsFunction: cobra.NoFileCompletions,
 	}
-	source := manifest.Source{In: sh.In}
+	var source manifest.Source
 	var output string
-	flags := cmd.Flags()
-	flags.StringSliceVarP(&source.Files, "filename", "f", nil, "files and folders with manifests; - is standard input")
-	flags.StringVarP(&source.Kustomize, "kustomize", "k", "", "folder of a kustomization")
-	flags.BoolVarP(&source.Recursive, "recursive", "R", false, "folders in the folders of -f too")
+	sh.sourceFlags(cmd, &source)
 	outputFlag(cmd, &output, "text", "json")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		documents, err := source.Read()
@@ -35,14 +33,10 @@ func (sh *shell) migrate() *cobra.Command {
 			return err
 		}
 		plans, err := migrate.Plans(documents, sh.namespace())
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case output == "json":
-			return sh.encode(plans, output)
 		}
-		migrate.Text(plans, sh.screen())
-		return nil
+		return sh.show(plans, output, func(s screen.Screen) { migrate.Text(plans, s) })
 	}
 	return cmd
 }

@@ -165,26 +165,22 @@ func expanded(n *yaml.Node) *yaml.Node {
 	}
 	out := *n
 	out.Anchor, out.Content = "", nil
+	var merged []*yaml.Node
 	for i, child := range n.Content {
-		if n.Kind == yaml.MappingNode && child.Tag == "!!merge" || i%2 == 1 && n.Kind == yaml.MappingNode && n.Content[i-1].Tag == "!!merge" {
-			continue
+		switch key := n.Content[i&^1]; {
+		case n.Kind != yaml.MappingNode || key.Tag != "!!merge":
+			out.Content = append(out.Content, expanded(child))
+		case child == key:
+		case child.Kind == yaml.SequenceNode:
+			merged = append(merged, expanded(child).Content...)
+		default:
+			merged = append(merged, expanded(child))
 		}
-		out.Content = append(out.Content, expanded(child))
 	}
-	for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
-		if n.Content[i].Tag != "!!merge" {
-			continue
-		}
-		merged := expanded(n.Content[i+1])
-		sources := []*yaml.Node{merged}
-		if merged.Kind == yaml.SequenceNode {
-			sources = merged.Content
-		}
-		for _, source := range sources {
-			for j := 0; j+1 < len(source.Content); j += 2 {
-				if member(&out, source.Content[j].Value) < 0 {
-					out.Content = append(out.Content, source.Content[j], source.Content[j+1])
-				}
+	for _, source := range merged {
+		for i := 0; i < len(source.Content); i += 2 {
+			if key := source.Content[i]; member(&out, key.Value) < 0 {
+				out.Content = append(out.Content, key, source.Content[i+1])
 			}
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -39,7 +38,7 @@ type Source struct {
 func (s Source) Of(ctx context.Context, pods []corev1.Pod) []Pod {
 	labelled := s.labelled(ctx, pods)
 	found := make([]*Pod, len(pods))
-	var group errgroup.Group
+	var group sync.WaitGroup
 	room, nodes := make(chan struct{}, parallel), map[string]chan struct{}{}
 	var mu sync.Mutex
 	done := 0
@@ -49,7 +48,7 @@ func (s Source) Of(ctx context.Context, pods []corev1.Pod) []Pod {
 			node = make(chan struct{}, ofNode)
 			nodes[pods[i].Spec.NodeName] = node
 		}
-		group.Go(func() error {
+		group.Go(func() {
 			node <- struct{}{}
 			room <- struct{}{}
 			defer func() { <-room; <-node }()
@@ -69,10 +68,9 @@ func (s Source) Of(ctx context.Context, pods []corev1.Pod) []Pod {
 			if s.Progress != nil {
 				s.Progress(done, len(pods))
 			}
-			return nil
 		})
 	}
-	_ = group.Wait() // what fails is said of its pod
+	group.Wait()
 	out := []Pod{}
 	for _, p := range found {
 		if p != nil {
