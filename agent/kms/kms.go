@@ -70,13 +70,15 @@ type Secret struct {
 
 // Answer has the other fields of GetSecretValue's answer as they were on the wire; missing fields are empty.
 type Answer struct {
-	RequestID         string `json:"RequestId"`
-	CreateTime        string
-	AutomaticRotation string
-	RotationInterval  string
-	LastRotationDate  string
-	NextRotationDate  string
-	ExtendedConfig    string
+	RequestID  string `json:"RequestId"`
+	CreateTime string `json:",omitempty"`
+
+	// Only managed secrets have these.
+	AutomaticRotation string `json:",omitempty"`
+	RotationInterval  string `json:",omitempty"`
+	LastRotationDate  string `json:",omitempty"`
+	NextRotationDate  string `json:",omitempty"`
+	ExtendedConfig    string `json:",omitempty"`
 }
 
 // String hides the value from every %v.
@@ -142,7 +144,7 @@ func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref)
 	if err != nil {
 		return Secret{}, err
 	}
-	var doc document
+	var doc Document
 	if json.Unmarshal(body, &doc) != nil { // the error would quote the answer
 		return Secret{}, &Error{Ref: ref, Status: http.StatusOK, Err: errors.New("the answer is not the JSON of GetSecretValue")}
 	}
@@ -195,7 +197,7 @@ func (c *Client) BatchGetSecretValue(ctx context.Context, creds Credentials, ref
 	}
 	var doc struct {
 		RequestID    string `json:"RequestId"`
-		SecretValues []document
+		SecretValues []Document
 	}
 	if json.Unmarshal(body, &doc) != nil { // the error would quote the answer
 		return nil, &Error{Ref: refs[0], Status: http.StatusOK, Err: errors.New("the answer is not the JSON of BatchGetSecretValue")}
@@ -223,17 +225,32 @@ func (s Secret) answers(r Ref) bool {
 		(r.VersionID == "" || r.VersionID == s.VersionID || s.Type != "Generic") // KMS ignores the identifier for managed secrets
 }
 
-// document is GetSecretValue's answer, in either protocol.
-type document struct {
-	SecretName, SecretType, VersionID string
-	SecretData                        *string
-	SecretDataType                    string
-	VersionStages                     struct{ VersionStage []string }
+// A Document is a secret as GetSecretValue answers, in either protocol and on the local API.
+type Document struct {
+	SecretName     string
+	SecretType     string
+	SecretData     *string // base64 if SecretDataType is binary
+	SecretDataType string  // text or binary
+	VersionID      string  `json:"VersionId"`
+	VersionStages  struct{ VersionStage []string }
 	Answer
 }
 
+// Document is the reverse of what reads an answer.
+func (s Secret) Document() Document {
+	data := string(s.Data)
+	d := Document{
+		SecretName: s.Name, SecretType: s.Type, SecretData: &data, SecretDataType: "text", VersionID: s.VersionID, Answer: s.Answer,
+	}
+	d.VersionStages.VersionStage = append([]string{}, s.Stages...) // never null in JSON
+	if s.Binary {
+		d.SecretDataType, data = "binary", base64.StdEncoding.EncodeToString(s.Data)
+	}
+	return d
+}
+
 // secret decodes the answer. Its errors hold nothing of it.
-func (d *document) secret() (Secret, error) {
+func (d *Document) secret() (Secret, error) {
 	if d.SecretData == nil || d.VersionID == "" {
 		return Secret{}, errors.New("the answer has no SecretData or no VersionId")
 	}
