@@ -1,9 +1,9 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -35,12 +35,9 @@ type STS struct {
 
 	Endpoint string // host[:port], always over TLS; empty: by Region and VPC
 	Region   string
-	VPC      bool           // ask STS inside the VPC; needs Region
-	Roots    *x509.CertPool // that STS may be certified by; nil: the system's
-	CAFile   string         // a PEM file with more of them, which may come later and change; empty: none
+	VPC      bool // ask STS inside the VPC; needs Region
 
-	ConnectTimeout time.Duration // 0: 3s
-	Timeout        time.Duration // of the exchange after the connection stands; 0: 5s
+	openapi.Settings // Timeout 0: 8s; CAFile may always come later
 }
 
 // STSFromEnv reads the variables that the webhook sets in the agent's containers.
@@ -81,21 +78,9 @@ func (s *STS) client() (*openapi.Client, error) {
 	if strings.ContainsAny(s.Endpoint, "/?#@ ") {
 		return nil, fmt.Errorf("%s is %q: it must be a host name, with a port or without, and no scheme", config.STSEndpointEnv, s.Endpoint)
 	}
-	if s.SessionName == "" {
-		s.SessionName = SessionName()
-	}
-	if s.Duration == 0 {
-		s.Duration = sessionDuration
-	}
-	if s.ConnectTimeout == 0 {
-		s.ConnectTimeout = 3 * time.Second
-	}
-	if s.Timeout == 0 {
-		s.Timeout = 5 * time.Second
-	}
-	return openapi.New(openapi.Settings{
-		Roots: s.Roots, CAFile: s.CAFile, CALate: true, ConnectTimeout: s.ConnectTimeout, Timeout: s.ConnectTimeout + s.Timeout,
-	})
+	s.SessionName, s.Duration = cmp.Or(s.SessionName, SessionName()), cmp.Or(s.Duration, sessionDuration)
+	s.CALate, s.Timeout = true, cmp.Or(s.Timeout, 8*time.Second)
+	return openapi.New(s.Settings)
 }
 
 // assumeRole gets a session of a role with other credentials, whose owner is the caller.

@@ -70,7 +70,8 @@ type ClientKeyClient struct {
 // NewClientKey returns a client for the instance with the Endpoint <id>.cryptoservice.kms.aliyuncs.com, once the client key
 // has been read. It does not connect yet.
 func NewClientKey(cfg Config, key ClientKey) (*ClientKeyClient, error) {
-	http, err := cfg.client(true) // the SDK itself never offers HTTP/2 to an instance
+	cfg.HTTP1 = true // the SDK itself never offers HTTP/2 to an instance
+	http, err := cfg.client()
 	if err != nil {
 		return nil, err
 	}

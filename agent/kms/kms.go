@@ -5,7 +5,6 @@ package kms
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -23,13 +22,8 @@ import (
 type Config struct {
 	// Endpoint is the host[:port] of the shared gateway, kms[-vpc].<region>.aliyuncs.com, or of a KMS instance,
 	// <id>.cryptoservice.kms.aliyuncs.com. It is part of what is signed; always over TLS.
-	Endpoint string
-	Roots    *x509.CertPool // what the gateway may be certified by; nil: the system's. KMS instances have a private CA.
-	CAFile   string         // a PEM file with more of them, read again when it changes; optional
-	CALate   bool           // CAFile may come, or become right, later
-
-	ConnectTimeout time.Duration // 0: 3s
-	Timeout        time.Duration // of a whole call; 0: 10s
+	Endpoint         string
+	openapi.Settings // KMS instances have a private CA
 }
 
 // Credentials sign a call.
@@ -98,7 +92,7 @@ type Client struct {
 
 // New returns a Client for cfg. It does not connect yet.
 func New(cfg Config) (*Client, error) {
-	http, err := cfg.client(false)
+	http, err := cfg.client()
 	if err != nil {
 		return nil, err
 	}
@@ -106,13 +100,11 @@ func New(cfg Config) (*Client, error) {
 }
 
 // client returns the HTTP client for cfg, once it is checked.
-func (c *Config) client(http1 bool) (*openapi.Client, error) {
+func (c *Config) client() (*openapi.Client, error) {
 	if c.Endpoint == "" || strings.ContainsAny(c.Endpoint, "/?#@ ") {
 		return nil, fmt.Errorf("KMS endpoint %q: it must be a host name, with a port or without, and no scheme", c.Endpoint)
 	}
-	client, err := openapi.New(openapi.Settings{
-		Roots: c.Roots, CAFile: c.CAFile, CALate: c.CALate, ConnectTimeout: c.ConnectTimeout, Timeout: c.Timeout, HTTP1: http1,
-	})
+	client, err := openapi.New(c.Settings)
 	if err != nil {
 		return nil, fmt.Errorf("KMS: %w", err)
 	}

@@ -146,17 +146,27 @@ func (c *Client) readCA() error {
 	if bytes.Equal(text, c.ca) {
 		return nil
 	}
-	var pool *x509.CertPool
-	if c.settings.Roots != nil {
-		pool = c.settings.Roots.Clone()
-	} else if pool, err = x509.SystemCertPool(); err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(text) {
-		return fmt.Errorf("read the CA: there is no PEM certificate in %s", c.settings.CAFile)
+	pool, err := WithRoots(c.settings.Roots, text)
+	if err != nil {
+		return fmt.Errorf("read the CA: %w in %s", err, c.settings.CAFile)
 	}
 	c.ca, c.roots = text, pool
 	return nil
+}
+
+// WithRoots returns a pool of authorities, nil for the system's, and those of a PEM bundle.
+func WithRoots(pool *x509.CertPool, bundle []byte) (*x509.CertPool, error) {
+	if pool != nil {
+		pool = pool.Clone()
+	} else if system, err := x509.SystemCertPool(); err == nil {
+		pool = system
+	} else {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(bundle) {
+		return nil, errors.New("there is no PEM certificate")
+	}
+	return pool, nil
 }
 
 // current returns the client for the next request. While CAFile cannot be used, for example because it is half written, its
