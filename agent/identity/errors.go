@@ -95,30 +95,11 @@ var errNotSTS = errors.New("the answer was cut off or is not one of STS")
 
 // refused returns the Error for an answer other than 200. A body that is not STS's error document is left out: it is a proxy's,
 // and may hold anything.
-func (e Error) refused(doc openapi.Refusal, secrets []string) *Error {
+func (e Error) refused(doc openapi.Refusal) *Error {
 	if doc.Code == "" {
 		e.Err = errors.New("the answer is neither credentials nor an STS error")
 		return &e
 	}
-	e.Code, e.RequestID = doc.Code, doc.RequestID
-	if strings.Contains(doc.Code, "Signature") {
-		// The gateway quotes what it hashed, session token and all, in more than one encoding.
-		doc.Message = "(a message that quotes the request is not shown)"
-	}
-	for _, secret := range secrets {
-		if secret != "" {
-			doc.Message = strings.ReplaceAll(doc.Message, secret, "[hidden]")
-		}
-	}
-	e.Message = shorten(doc.Message)
+	e.Code, e.Message, e.RequestID = doc.Code, doc.Message, doc.RequestID
 	return &e
-}
-
-// shorten bounds a remote message: it ends up in a termination message of limited size.
-func shorten(s string) string {
-	const most = 400
-	if len(s) <= most {
-		return s
-	}
-	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:most], ""), len(s))
 }

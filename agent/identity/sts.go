@@ -110,7 +110,7 @@ func (s STS) exchange(
 		about.Err = err
 		return Credentials{}, &about
 	case answer.Status != http.StatusOK:
-		return Credentials{}, about.refused(answer.Refusal(), secrets)
+		return Credentials{}, about.refused(answer.Refusal().Safe(secrets...))
 	}
 	var doc struct {
 		Credentials struct {

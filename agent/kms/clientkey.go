@@ -98,7 +98,7 @@ func (c *ClientKeyClient) GetSecretValue(ctx context.Context, ref Ref) (Secret, 
 	case err != nil:
 		return Secret{}, failure(ctx, ref, err)
 	case answer.Status != http.StatusOK:
-		return Secret{}, refusal(ref, answer, readProtobuf(answer.Body), "")
+		return Secret{}, refusal(ref, answer, readProtobuf(answer.Body).Safe())
 	}
 	secret, err := decodeProtobuf(answer.Body)
 	if err != nil {

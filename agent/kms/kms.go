@@ -118,7 +118,7 @@ func (c *Client) Do(ctx context.Context, creds Credentials, action string, query
 		return nil, failure(ctx, ref, err)
 	}
 	if answer.Status != http.StatusOK {
-		return nil, refusal(ref, answer, answer.Refusal(), creds.SecurityToken)
+		return nil, refusal(ref, answer, answer.Refusal().Safe(creds.SecurityToken))
 	}
 	return answer.Body, nil
 }

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -44,6 +45,24 @@ type Answer struct {
 
 // A Refusal is the error document of an answer other than 200; empty if the body is none.
 type Refusal struct{ Code, Message, RequestID string }
+
+// Safe returns the refusal with a message that repeats no secret of the request, and is short: it ends up in a termination message of
+// limited size.
+func (r Refusal) Safe(secrets ...string) Refusal {
+	const most = 400                           // bytes
+	if strings.Contains(r.Code, "Signature") { // the gateway quotes what it hashed, session token and all, in more than one encoding
+		r.Message = "(a message that quotes the request is not shown)"
+	}
+	for _, secret := range secrets {
+		if secret != "" {
+			r.Message = strings.ReplaceAll(r.Message, secret, "[hidden]")
+		}
+	}
+	if len(r.Message) > most {
+		r.Message = fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(r.Message[:most], ""), len(r.Message))
+	}
+	return r
+}
 
 // Refusal reads the answer's error document.
 func (a Answer) Refusal() (r Refusal) {

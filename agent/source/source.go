@@ -4,6 +4,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -73,11 +74,12 @@ func Open(doc agentconfig.Config, getenv func(string) string, m *metrics.Agent) 
 		s.Role = "the client key's application access point"
 		return s, nil
 	}
+	host, _ := os.Hostname() // is the pod's name in most pods
 	sts := identity.STSFromEnv(getenv)
 	if sts.Roots, err = roots(doc.STS.CABundle); err != nil {
 		return nil, fmt.Errorf("sts.caBundle: %w", err)
 	}
-	sts.SessionName = identity.SessionName(doc.Namespace, doc.ServiceAccount, podName(getenv))
+	sts.SessionName = identity.SessionName(doc.Namespace, doc.ServiceAccount, cmp.Or(getenv(agentconfig.PodNameEnv), host))
 	sts.Duration = time.Duration(doc.SessionDuration)
 	if doc.STS.Host != "" {
 		sts.Endpoint = doc.STS.Host
@@ -146,17 +148,6 @@ func roots(bundle string) (*x509.CertPool, error) {
 		return nil, nil
 	}
 	return openapi.WithRoots(nil, []byte(bundle))
-}
-
-func podName(getenv func(string) string) string {
-	if name := getenv(agentconfig.PodNameEnv); name != "" {
-		return name
-	}
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return name
 }
 
 // Resume loads the sessions and pauses of the process before from a directory, and saves those of this process there.
