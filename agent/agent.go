@@ -218,7 +218,7 @@ func (a *Agent) start(parent context.Context, dirs views, r snapshot) (snapshot,
 // takeOver writes the files from the saved state, without a call.
 func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 	held, err := loadSnapshot(a.doc.StateDir)
-	if err == nil && !held.covers(a.refs()) {
+	if err == nil && len(a.missing(held.Values)) > 0 {
 		err = errors.New("it is not about the secrets that this pod asks for")
 	}
 	if err != nil {

@@ -28,16 +28,6 @@ type snapshot struct {
 	Values values    `json:"secrets"`
 }
 
-// covers reports whether there is an answer to every ref.
-func (s snapshot) covers(refs []kms.Ref) bool {
-	for _, ref := range refs {
-		if _, ok := s.Values[ref]; !ok {
-			return false
-		}
-	}
-	return true
-}
-
 // savedValue is one of the values as it is written, with one of the two.
 type savedValue struct {
 	Ref    kms.Ref    `json:"ref"`

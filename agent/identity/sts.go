@@ -94,11 +94,8 @@ func (s STS) assumeRole(ctx context.Context, client *openapi.Client, with Creden
 func (s STS) exchange(
 	ctx context.Context, client *openapi.Client, creds *openapi.Credentials, about Error, form map[string]string, secrets ...string,
 ) (Credentials, error) {
-	form["RoleArn"], form["RoleSessionName"] = about.RoleARN, s.SessionName
+	form["RoleArn"], form["RoleSessionName"], form["Policy"] = about.RoleARN, s.SessionName, s.Policy
 	form["DurationSeconds"] = strconv.Itoa(int(s.Duration / time.Second))
-	if s.Policy != "" {
-		form["Policy"] = s.Policy
-	}
 	start := time.Now()
 	defer client.CloseIdleConnections() // the next exchange is most of an hour away
 	answer, err := client.Call(ctx, creds, openapi.Action{Host: s.host(), Version: "2015-04-01", Name: string(about.Action), Form: form})

@@ -125,14 +125,10 @@ func (c *Client) Do(ctx context.Context, creds Credentials, action string, query
 
 // GetSecretValue reads one secret. Its errors are those of Do.
 func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref) (Secret, error) {
-	query := map[string]string{"SecretName": ref.Name, "FetchExtendedConfig": "true"} // generic secrets have none
-	if ref.VersionID != "" {
-		query["VersionId"] = ref.VersionID
-	}
-	if ref.VersionStage != "" {
-		query["VersionStage"] = ref.VersionStage
-	}
-	body, err := c.Do(ctx, creds, "GetSecretValue", query, ref)
+	body, err := c.Do(ctx, creds, "GetSecretValue", map[string]string{
+		"SecretName": ref.Name, "VersionId": ref.VersionID, "VersionStage": ref.VersionStage,
+		"FetchExtendedConfig": "true", // generic secrets have none
+	}, ref)
 	if err != nil {
 		return Secret{}, err
 	}
