@@ -45,24 +45,20 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	var b strings.Builder
+	what := "assume " + e.RoleARN
 	switch {
 	case e.Action == GetNodeRole:
-		fmt.Fprintf(&b, "get the node's role at %s: ", e.Host)
+		what = "get the node's role"
 	case e.Caller != "":
-		fmt.Fprintf(&b, "assume %s as %s at %s: ", e.RoleARN, e.Caller, e.Host)
-	default:
-		fmt.Fprintf(&b, "assume %s at %s: ", e.RoleARN, e.Host)
+		what += " as " + e.Caller
 	}
-	if e.Code == "" {
-		fmt.Fprint(&b, e.Err)
-		return b.String()
+	switch {
+	case e.Code == "":
+		return fmt.Sprintf("%s at %s: %v", what, e.Host, e.Err)
+	case e.RequestID == "":
+		return fmt.Sprintf("%s at %s: %s: %s", what, e.Host, e.Code, e.Message)
 	}
-	fmt.Fprintf(&b, "%s: %s", e.Code, e.Message)
-	if e.RequestID != "" {
-		fmt.Fprintf(&b, " (request %s)", e.RequestID)
-	}
-	return b.String()
+	return fmt.Sprintf("%s at %s: %s: %s (request %s)", what, e.Host, e.Code, e.Message, e.RequestID)
 }
 
 func (e *Error) Unwrap() error { return e.Err }

@@ -57,7 +57,13 @@ func (r *Roles) provider(arn string) Provider {
 	sts.Policy = r.policies[arn]
 	return Provider{
 		ID:  sts.fingerprint("role", r.first.provider.ID, arn),
-		Get: func(ctx context.Context) (Credentials, error) { return r.assume(ctx, sts, arn) },
+		Get: func(ctx context.Context) (Credentials, error) {
+			ctx, cancel := context.WithTimeout(ctx, firstTimeout)
+			defer cancel()
+			return Use(ctx, r.first, callerRejected, func(with Credentials) (Credentials, error) {
+				return sts.assumeRole(ctx, r.client, with, r.caller, arn)
+			})
+		},
 	}
 }
 
@@ -68,15 +74,6 @@ func NewRole(first *Source, caller string, sts STS, arn string) (Provider, error
 		return Provider{}, err
 	}
 	return r.provider(arn), nil
-}
-
-// assume gets a session of the role with the first credentials.
-func (r *Roles) assume(ctx context.Context, sts STS, arn string) (Credentials, error) {
-	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
-	defer cancel()
-	return Use(ctx, r.first, callerRejected, func(with Credentials) (Credentials, error) {
-		return sts.assumeRole(ctx, r.client, with, r.caller, arn)
-	})
 }
 
 // callerRejected reports whether STS did not accept the credentials of the caller.

@@ -6,6 +6,7 @@ package openapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -119,12 +120,7 @@ type Client struct {
 
 // New returns a Client, once CAFile has been read.
 func New(s Settings) (*Client, error) {
-	if s.ConnectTimeout == 0 {
-		s.ConnectTimeout = 3 * time.Second
-	}
-	if s.Timeout == 0 {
-		s.Timeout = 10 * time.Second
-	}
+	s.ConnectTimeout, s.Timeout = cmp.Or(s.ConnectTimeout, 3*time.Second), cmp.Or(s.Timeout, 10*time.Second)
 	c := &Client{settings: s, roots: s.Roots}
 	if s.CAFile != "" {
 		if c.caWrong = c.readCA(); c.caWrong != nil && !s.CALate {
