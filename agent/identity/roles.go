@@ -56,7 +56,7 @@ func (r *Roles) provider(arn string) Provider {
 	sts := r.sts
 	sts.Policy = r.policies[arn]
 	return Provider{
-		ID:  sts.fingerprint("role", r.first.provider.ID, arn),
+		ID: sts.fingerprint("role", r.first.provider.ID, arn),
 		Get: func(ctx context.Context) (Credentials, error) {
 			ctx, cancel := context.WithTimeout(ctx, firstTimeout)
 			defer cancel()
