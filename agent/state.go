@@ -70,13 +70,13 @@ func loadSnapshot(directory string) (s snapshot, err error) {
 
 // begin is called before each attempt of a round, which is one refresh of all secrets, on what the round has so far. It drops values that
 // are too old, so that they are fetched again.
-func (r *snapshot) begin(interval time.Duration) {
-	lasting := r.Values.lasting()
-	if age := time.Since(r.At); age < 0 || age > max(keepFor, interval) {
-		r.Values = lasting
+func (s *snapshot) begin(interval time.Duration) {
+	lasting := s.Values.lasting()
+	if age := time.Since(s.At); age < 0 || age > max(keepFor, interval) {
+		s.Values = lasting
 	}
-	if len(r.Values) == len(lasting) {
-		r.At = time.Now()
+	if len(s.Values) == len(lasting) {
+		s.At = time.Now()
 	}
 }
 
