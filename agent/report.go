@@ -23,7 +23,7 @@ import (
 // in it.
 const reportFile = "report.json"
 
-// report is the agent's status as it goes. What notifies uses it at the same time as what refreshes.
+// report is the agent's status as it goes. What notifies changes its notifications at the same time as what refreshes changes the rest.
 type report struct {
 	sync.Mutex
 	status.Status
