@@ -27,6 +27,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/pause"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/volume"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
@@ -82,13 +83,9 @@ func New(doc agentconfig.Config, src *source.Source, m *metrics.Agent, log *slog
 
 // NewLogger writes log lines of the level and format that doc asks for; by default info and above as JSON.
 func NewLogger(w io.Writer, doc agentconfig.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.LevelInfo}
-	switch doc.LogLevel {
-	case "debug":
-		options.Level = slog.LevelDebug
-	case "error":
-		options.Level = slog.LevelError
-	}
+	var level slog.Level // info
+	_ = level.UnmarshalText([]byte(doc.LogLevel))
+	options := &slog.HandlerOptions{Level: level}
 	if doc.LogFormat == "text" {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
@@ -104,7 +101,7 @@ func (a *Agent) Init(ctx context.Context) error {
 	defer dirs.close()
 	r := a.loadRound()
 	if before, err := loadSnapshot(a.doc.StateDir); err == nil && len(r.Values) == 0 {
-		r.snapshot = before // complete: whatever ended the container before, KMS need not be asked again so soon
+		r = before // complete: whatever ended the container before, KMS need not be asked again so soon
 	}
 	_, err = a.start(ctx, dirs, r)
 	return err
@@ -167,7 +164,7 @@ func Passing(err error) bool {
 }
 
 // start writes the first files. It fetches the secrets that r lacks.
-func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, error) {
+func (a *Agent) start(parent context.Context, dirs views, r snapshot) (snapshot, error) {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	begun, limit := time.Now(), a.startLimit
@@ -177,16 +174,18 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 	for attempt := 0; ; attempt++ {
 		held, _, err := a.refresh(ctx, dirs, &r)
 		if err == nil {
+			a.saveReport()
 			a.log.Info("secrets ready", logkey.Files, len(a.doc.Files), logkey.Secrets, len(held.Values), logkey.Took, time.Since(begun).String())
 			return held, nil
 		}
 		if ctx.Err() == nil {
 			last = err
 			if len(r.Values) > 0 {
-				a.save(r)
+				a.keep(r)
 			}
 			if !failure.Transient(err) {
 				a.failed(err, 0)
+				a.saveReport()
 				return snapshot{}, err
 			}
 			wait := a.source.Remaining() // which has jitter of its own
@@ -200,6 +199,7 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 				wait = pause.UpTo(pause.Doubled(250*time.Millisecond, attempt, 10*time.Second))
 			}
 			a.failed(err, wait)
+			a.saveReport()
 			a.log.Warn("no secrets yet, trying again", logkey.In, wait.String(), logkey.Error, a.Explain(err))
 			pause.Sleep(ctx, wait)
 		}
@@ -218,7 +218,7 @@ func (a *Agent) start(parent context.Context, dirs views, r round) (snapshot, er
 // takeOver writes the files from the saved state, without a call.
 func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 	held, err := loadSnapshot(a.doc.StateDir)
-	if err == nil && !held.covers(a.refs()) {
+	if err == nil && len(a.missing(held.Values)) > 0 {
 		err = errors.New("it is not about the secrets that this pod asks for")
 	}
 	if err != nil {
@@ -237,9 +237,10 @@ func (a *Agent) takeOver(ctx context.Context, dirs views) (snapshot, error) {
 	written := dirs.written()
 	changed, err := a.write(dirs, files, held, false)
 	if err != nil {
-		a.failed(err, 0)
+		a.failed(err, time.Until(a.report.Next))
 		a.log.Error("files could not be restored", logkey.Error, a.Explain(err))
 	}
+	a.saveReport()
 	if written {
 		a.changed(ctx, nil, held, changed)
 	}
@@ -267,9 +268,10 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 	if len(r.Values) == 0 {
 		r.Values = held.Values.lasting()
 	}
-	s := newSchedule(a.doc, r)
-	a.plan(&s, &r, s.first(held, r.Next, time.Now()))
-	due := time.NewTimer(time.Until(r.Next))
+	s := newSchedule(a.doc, time.Duration(a.report.Interval))
+	wait := s.first(held, a.report.Next, time.Now())
+	a.plan(s.interval, wait)
+	due := time.NewTimer(wait)
 	defer due.Stop()
 	var sweep <-chan time.Time
 	var paths []string // that changed since the last success: an attempt may fail after it wrote
@@ -293,13 +295,14 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 		switch {
 		case ctx.Err() != nil:
 			if err != nil { // the attempt was cut short
-				a.save(r)
+				a.keep(r)
 			}
+			a.saveReport()
 			return
 		case err != nil:
-			wait := s.failed(a.source.Remaining(), failure.Throttled(err))
+			wait = s.failed(a.source.Remaining(), failure.Throttled(err))
 			a.failed(err, wait)
-			a.plan(&s, &r, wait)
+			a.keep(r)
 			a.log.Error("refresh failed, the files stay as they are", logkey.Attempt, s.failures, logkey.In, wait.String(),
 				logkey.Interval, s.interval.String(), logkey.Fetched, held.At, logkey.Error, a.Explain(err))
 		default:
@@ -310,19 +313,19 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			}
 			a.changed(ctx, held.Values, next, paths)
 			held, paths = next, nil
-			a.plan(&s, &r, s.succeeded(held, time.Now()))
+			wait = s.succeeded(held, time.Now())
 		}
-		due.Reset(time.Until(r.Next))
+		a.plan(s.interval, wait)
+		due.Reset(wait)
 		a.giveBack()
 	}
 }
 
-// plan saves the time of the next fetch and the present interval, for the next process and for the status.
-func (a *Agent) plan(s *schedule, r *round, wait time.Duration) {
-	r.Interval, r.Next = config.Duration(s.interval), time.Now().Add(wait).UTC()
-	a.metrics.RefreshEvery(s.interval)
-	a.planned(s.interval, r.Next)
-	a.save(*r)
+// plan saves the report, with the time of the next fetch and the present interval.
+func (a *Agent) plan(interval, wait time.Duration) {
+	a.metrics.RefreshEvery(interval)
+	a.report.note(func(s *status.Status) { s.Interval, s.Next = config.Duration(interval), time.Now().Add(wait).UTC() })
+	a.saveReport()
 }
 
 // giveBack returns the memory of a refresh to the system: the next one is minutes away, and an agent is in every pod.
@@ -333,7 +336,7 @@ func (a *Agent) giveBack() {
 
 // refresh brings the files up to date. It returns the values in them and the paths that changed. It does not fetch again what the
 // round already has, so that an attempt after a throttled one asks only for the rest.
-func (a *Agent) refresh(ctx context.Context, dirs views, r *round) (snapshot, []string, error) {
+func (a *Agent) refresh(ctx context.Context, dirs views, r *snapshot) (snapshot, []string, error) {
 	held, changed, err := a.attempt(ctx, dirs, r)
 	a.metrics.FilesWritten(len(changed))
 	a.metrics.Refreshed(err == nil, failure.Code(err))
@@ -343,12 +346,12 @@ func (a *Agent) refresh(ctx context.Context, dirs views, r *round) (snapshot, []
 	return held, changed, err
 }
 
-func (a *Agent) attempt(ctx context.Context, dirs views, r *round) (snapshot, []string, error) {
-	r.begin(max(time.Duration(r.Interval), interval(a.doc)))
+func (a *Agent) attempt(ctx context.Context, dirs views, r *snapshot) (snapshot, []string, error) {
+	r.begin(max(time.Duration(a.report.Interval), interval(a.doc)))
 	if err := a.fetch(ctx, r.Values); err != nil {
 		return snapshot{}, nil, err
 	}
-	held := r.snapshot
+	held := *r
 	// The round is complete: the next attempt fetches again every secret that can change, even if a later step fails.
 	r.Values = held.Values.lasting()
 	files, err := a.render(held.Values)

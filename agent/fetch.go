@@ -62,13 +62,17 @@ func (a *Agent) refs() []kms.Ref {
 	return refs
 }
 
-// fetch adds the missing secrets to got. It reports all refused secrets together.
-func (a *Agent) fetch(ctx context.Context, got values) error {
-	missing := slices.DeleteFunc(a.refs(), func(ref kms.Ref) bool {
+// missing returns the secrets of the document that are not in got.
+func (a *Agent) missing(got values) []kms.Ref {
+	return slices.DeleteFunc(a.refs(), func(ref kms.Ref) bool {
 		_, ok := got[ref]
 		return ok
 	})
-	missing, failed := a.fetchTogether(ctx, missing, got)
+}
+
+// fetch adds the missing secrets to got. It reports all refused secrets together.
+func (a *Agent) fetch(ctx context.Context, got values) error {
+	missing, failed := a.fetchTogether(ctx, a.missing(got), got)
 	if len(missing) == 0 {
 		return failed
 	}

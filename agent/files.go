@@ -132,14 +132,9 @@ func holdable(from render.Input, value []byte) error {
 	return nil
 }
 
-// A view is a directory with the files that some of the pod's containers see.
-type view struct {
-	*volume.Dir
-	path string
-}
-
-// views are all of a pod. Each is switched at one moment; a container has one.
-type views []view
+// views are the directories of a pod, each with the files that some of its containers see. Each is switched at one moment; a container
+// has one.
+type views []*volume.Dir
 
 func openViews(doc agentconfig.Config) (views, error) {
 	var all views
@@ -149,7 +144,7 @@ func openViews(doc agentconfig.Config) (views, error) {
 			all.close()
 			return nil, fmt.Errorf("open the secrets' directory: %w", err)
 		}
-		all = append(all, view{dir, path})
+		all = append(all, dir)
 	}
 	return all, nil
 }
@@ -162,7 +157,7 @@ func (v views) close() {
 
 // written reports whether every view has a complete set of files.
 func (v views) written() bool {
-	return !slices.ContainsFunc(v, func(view view) bool { return !view.Written() })
+	return !slices.ContainsFunc(v, func(view *volume.Dir) bool { return !view.Written() })
 }
 
 func (v views) sweep() error {
@@ -186,7 +181,7 @@ func (v views) write(doc agentconfig.Config, files []volume.File) (changed, crow
 	for _, view := range v {
 		seen := slices.DeleteFunc(slices.Clone(files), func(f volume.File) bool {
 			dirs, few := narrowed[f.Path]
-			return few && !slices.Contains(dirs, view.path)
+			return few && !slices.Contains(dirs, view.Path())
 		})
 		paths, err := view.Write(seen)
 		changed = append(changed, paths...)
@@ -194,13 +189,13 @@ func (v views) write(doc agentconfig.Config, files []volume.File) (changed, crow
 		switch {
 		case errors.Is(err, syscall.ENOSPC):
 			errs = append(errs, fmt.Errorf("write the files in %s: %w: %s of files, and as much again while they change, do not fit %s",
-				view.path, err, megabytes(size), megabytes(room)))
+				view.Path(), err, megabytes(size), megabytes(room)))
 		case err != nil:
-			errs = append(errs, fmt.Errorf("write the files in %s: %w", view.path, err))
+			errs = append(errs, fmt.Errorf("write the files in %s: %w", view.Path(), err))
 		case room > 0 && 2*size > room:
 			crowded = append(crowded, fmt.Sprintf("%s: a change of all its files will not fit: %s of files, and as much again while they "+
 				"change, in a volume of %s; have the administrator raise agent.volumeSize, or ask for fewer files",
-				view.path, megabytes(size), megabytes(room)))
+				view.Path(), megabytes(size), megabytes(room)))
 		}
 	}
 	slices.Sort(changed)

@@ -168,8 +168,8 @@ func (c *account) live(ctx context.Context, doc agentconfig.Config, dirs views) 
 	}
 	fetched = append(fetched, time.Now())
 	a = c.process(doc)
-	r := round{snapshot: snapshot{Values: values{}}}
-	s := newSchedule(doc, r)
+	r := snapshot{Values: values{}}
+	s := newSchedule(doc, 0)
 	wait := s.first(held, time.Time{}, time.Now())
 	for {
 		if pause.Sleep(ctx, wait); ctx.Err() != nil {
@@ -182,7 +182,7 @@ func (c *account) live(ctx context.Context, doc agentconfig.Config, dirs views) 
 			wait = s.failed(a.source.Remaining(), failure.Throttled(err))
 			continue
 		}
-		held = r.snapshot
+		held = r
 		r.Values = held.Values.lasting()
 		fetched = append(fetched, time.Now())
 		wait = s.succeeded(held, time.Now())

@@ -65,7 +65,7 @@ func (f fleet) model(t *testing.T, cloud *account) {
 	for i := range pods {
 		p := &modelPod{next: cloud.begun.Add(f.starts(i)),
 			Source: source.New(member{cloud, identity.NewSource(cloud.provider(), nil, nil)}, nil, nil)}
-		p.schedule = newSchedule(agentconfig.Config{RefreshInterval: config.Duration(f.interval)}, round{})
+		p.schedule = newSchedule(agentconfig.Config{RefreshInterval: config.Duration(f.interval)}, 0)
 		pods[i] = p
 	}
 	for end := cloud.begun.Add(f.life); ; heap.Fix(&pods, 0) {

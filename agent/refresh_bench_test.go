@@ -33,7 +33,7 @@ func BenchmarkRefreshUnchanged(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer dir.close()
-	if _, changed, err := a.refresh(b.Context(), dir, &round{snapshot: snapshot{Values: values{}}}); err != nil || len(changed) != secrets {
+	if _, changed, err := a.refresh(b.Context(), dir, &snapshot{Values: values{}}); err != nil || len(changed) != secrets {
 		b.Fatalf("the first files: %d, %v", len(changed), err)
 	}
 	var before, after runtime.MemStats
@@ -42,7 +42,7 @@ func BenchmarkRefreshUnchanged(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		n++
-		if _, changed, err := a.refresh(b.Context(), dir, &round{snapshot: snapshot{Values: values{}}}); err != nil || len(changed) != 0 {
+		if _, changed, err := a.refresh(b.Context(), dir, &snapshot{Values: values{}}); err != nil || len(changed) != 0 {
 			b.Fatalf("changed %v, %v", changed, err)
 		}
 	}

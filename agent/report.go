@@ -19,10 +19,11 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
 
-// reportFile has the agent's status, for people and for the process after this one. There is no value in it.
+// reportFile has the agent's status, for people and for the process after this one, which goes on with its schedule. There is no value
+// in it.
 const reportFile = "report.json"
 
-// report is the agent's status as it goes. What notifies uses it at the same time as what refreshes.
+// report is the agent's status as it goes. What notifies changes its notifications at the same time as what refreshes changes the rest.
 type report struct {
 	sync.Mutex
 	status.Status
@@ -46,11 +47,16 @@ func (a *Agent) loadReport() {
 	a.report.Status = before
 }
 
-// reports changes the report and saves it.
-func (a *Agent) reports(change func(*status.Status)) {
+// note changes the report, for the next save.
+func (r *report) note(change func(*status.Status)) {
+	r.Lock()
+	defer r.Unlock()
+	change(&r.Status)
+}
+
+func (a *Agent) saveReport() {
 	a.report.Lock()
 	defer a.report.Unlock()
-	change(&a.report.Status)
 	err := handover.Write(a.doc.StateDir, reportFile, a.report.Status)
 	if err != nil && !a.report.unsaid {
 		a.log.Warn("the agent's status cannot be saved: kms-agent status says what was", logkey.Error, err)
@@ -58,9 +64,9 @@ func (a *Agent) reports(change func(*status.Status)) {
 	a.report.unsaid = err != nil
 }
 
-// wrote reports that the files are made of held, and that the last attempt to ask for it succeeded if it was asked for.
+// wrote notes that the files are made of held, and that the last attempt to ask for it succeeded if it was asked for.
 func (a *Agent) wrote(held snapshot, warnings []string, asked bool) {
-	a.reports(func(s *status.Status) {
+	a.report.note(func(s *status.Status) {
 		s.Fetched, s.Secrets = time.Time{}, held.secrets(s.Secrets)
 		if len(s.Secrets) > 0 { // else there is only the API, which fetches what it is asked for
 			s.Fetched = held.At.UTC()
@@ -74,9 +80,9 @@ func (a *Agent) wrote(held snapshot, warnings []string, asked bool) {
 	})
 }
 
-// failed reports an attempt that failed, and when the next is; 0: that is not this process's to say.
+// failed notes an attempt that failed, and when the next is; 0: that is not this process's to say.
 func (a *Agent) failed(err error, wait time.Duration) {
-	a.reports(func(s *status.Status) {
+	a.report.note(func(s *status.Status) {
 		failure := status.Failure{At: time.Now().UTC(), Attempts: 1, Causes: a.Problems(err)}
 		if s.LastError != nil {
 			failure.Attempts += s.LastError.Attempts
@@ -86,11 +92,6 @@ func (a *Agent) failed(err error, wait time.Duration) {
 			s.Next = time.Now().Add(wait).UTC()
 		}
 	})
-}
-
-// planned reports how often, and when next, the secrets are fetched.
-func (a *Agent) planned(interval time.Duration, next time.Time) {
-	a.reports(func(s *status.Status) { s.Interval, s.Next = config.Duration(interval), next })
 }
 
 // notified records the result of a notification in the status, or, before the first attempt, that it is due.
@@ -108,13 +109,14 @@ func (a *Agent) notified(target config.Target, change notify.Change, attempts in
 	case attempts > 0:
 		n.Told = time.Now().UTC()
 	}
-	a.reports(func(s *status.Status) {
+	a.report.note(func(s *status.Status) {
 		for i := range s.Notifications {
 			if s.Notifications[i].Target == n.Target {
 				s.Notifications[i] = n
 			}
 		}
 	})
+	a.saveReport()
 }
 
 // Status reads the status of the pod's agent. The error says that there is none yet, or that it is lost.

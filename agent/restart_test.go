@@ -176,8 +176,8 @@ func TestARestartIsNoWayAroundAPause(t *testing.T) {
 // Damaged files of every kind cost calls, a line of the log each, and nothing else.
 func TestDamagedStateIsNoObstacle(t *testing.T) {
 	for _, text := range []string{
-		"", "sentinel", `{"format":1}`, `{"format":2,"holds":[`, `{"format":2,"holds":[]}`,
-		`{"format":2,"holds":{"until":"sentinel","interval":"sentinel"}}`,
+		"", "sentinel", `{"format":1}`, `{"format":3,"holds":[`, `{"format":3,"holds":[]}`,
+		`{"format":3,"holds":{"until":"sentinel","interval":"sentinel"}}`,
 	} {
 		p := newPod(t)
 		p.doc.RefreshInterval = config.Duration(time.Hour)
@@ -199,7 +199,7 @@ func TestDamagedStateIsNoObstacle(t *testing.T) {
 // A round that is throttled doubles the interval once, however many attempts it takes; successes bring it back slowly.
 func TestThrottlingLengthensTheInterval(t *testing.T) {
 	for _, least := range []time.Duration{10 * time.Second, 5 * time.Minute, 2 * time.Hour} {
-		s := newSchedule(agentconfig.Config{RefreshInterval: config.Duration(least)}, round{})
+		s := newSchedule(agentconfig.Config{RefreshInterval: config.Duration(least)}, 0)
 		s.failed(0, false)
 		s.succeeded(snapshot{}, time.Now())
 		if s.interval != least {

@@ -38,10 +38,10 @@ type schedule struct {
 	slowed   bool          // since the last success
 }
 
-// newSchedule returns the schedule of a configuration, with the interval of the process before.
-func newSchedule(doc agentconfig.Config, before round) schedule {
+// newSchedule returns the schedule of a configuration, with the interval of the process before; 0: it said none.
+func newSchedule(doc agentconfig.Config, before time.Duration) schedule {
 	least := interval(doc)
-	return schedule{least: least, interval: max(least, min(time.Duration(before.Interval), slowestInterval))}
+	return schedule{least: least, interval: max(least, min(before, slowestInterval))}
 }
 
 // first returns the pause until the first refresh of an agent that took over what was held, and maybe when the one before it would have

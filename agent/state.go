@@ -10,13 +10,12 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
-	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
 const (
 	// stateFile passes the values from init to the sidecar, and from a sidecar to its replacement.
 	stateFile = "state.json"
-	// roundFile has the round under way, so that a restarted container continues it.
+	// roundFile has what the round under way has fetched, so that a restarted container continues it.
 	roundFile = "round.json"
 	// keepFor is how long a value that one attempt got is good for the later ones of its round: longer than the pauses that the
 	// cloud asks for.
@@ -29,33 +28,18 @@ type snapshot struct {
 	Values values    `json:"secrets"`
 }
 
-// covers reports whether there is an answer to every ref.
-func (s snapshot) covers(refs []kms.Ref) bool {
-	for _, ref := range refs {
-		if _, ok := s.Values[ref]; !ok {
-			return false
-		}
-	}
-	return true
-}
-
-// savedValue is one of the values as it is written.
+// savedValue is one of the values as it is written, with one of the two.
 type savedValue struct {
-	Ref    kms.Ref     `json:"ref"`
-	Secret *kms.Secret `json:"secret,omitempty"` // nil: KMS had none
-	Code   string      `json:"code,omitempty"`   // what KMS said instead
-	Status int         `json:"status,omitempty"`
+	Ref    kms.Ref    `json:"ref"`
+	Secret kms.Secret `json:"secret,omitzero"`
+	Absent *kms.Error `json:"absent,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (v values) MarshalJSON() ([]byte, error) {
 	var out []savedValue
 	for ref, value := range v {
-		saved := savedValue{Ref: ref, Secret: &value.secret}
-		if value.absent != nil {
-			saved.Secret, saved.Code, saved.Status = nil, value.absent.Code, value.absent.Status
-		}
-		out = append(out, saved)
+		out = append(out, savedValue{ref, value.secret, value.absent})
 	}
 	return json.Marshal(out)
 }
@@ -68,11 +52,7 @@ func (v *values) UnmarshalJSON(text []byte) error {
 	}
 	*v = values{}
 	for _, saved := range in {
-		if saved.Secret == nil {
-			(*v)[saved.Ref] = value{absent: &kms.Error{Ref: saved.Ref, Code: saved.Code, Status: saved.Status}}
-		} else {
-			(*v)[saved.Ref] = value{secret: *saved.Secret}
-		}
+		(*v)[saved.Ref] = value{saved.Secret, saved.Absent}
 	}
 	return nil
 }
@@ -88,38 +68,32 @@ func loadSnapshot(directory string) (s snapshot, err error) {
 	return s, err
 }
 
-// round is one refresh of all secrets, with its attempts and its result.
-type round struct {
-	snapshot                 // what it has so far
-	Interval config.Duration `json:"interval"`      // between two rounds at present; 0: as the document says
-	Next     time.Time       `json:"next,omitzero"` // when the secrets are asked for next
-}
-
-// begin is called before each attempt. It drops values that are too old, so that they are fetched again.
-func (r *round) begin(interval time.Duration) {
-	lasting := r.Values.lasting()
-	if age := time.Since(r.At); age < 0 || age > max(keepFor, interval) {
-		r.Values = lasting
+// begin is called before each attempt of a round, which is one refresh of all secrets, on what the round has so far. It drops values that
+// are too old, so that they are fetched again.
+func (s *snapshot) begin(interval time.Duration) {
+	lasting := s.Values.lasting()
+	if age := time.Since(s.At); age < 0 || age > max(keepFor, interval) {
+		s.Values = lasting
 	}
-	if len(r.Values) == len(lasting) {
-		r.At = time.Now()
+	if len(s.Values) == len(lasting) {
+		s.At = time.Now()
 	}
 }
 
-// save keeps the round for the next process. Without the file that process only makes a few more calls.
-func (a *Agent) save(r round) {
+// keep saves what the round has for the next process. Without the file that process only makes a few more calls.
+func (a *Agent) keep(r snapshot) {
 	if err := handover.Write(a.doc.StateDir, roundFile, r); err != nil {
 		a.log.Warn("the round cannot be remembered: the next process of the agent begins it anew", logkey.Error, err)
 	}
 }
 
-// loadRound returns the round of the process before, or an empty one.
-func (a *Agent) loadRound() (r round) {
+// loadRound returns what the round of the process before had.
+func (a *Agent) loadRound() (r snapshot) {
 	if err := handover.Read(a.doc.StateDir, roundFile, &r); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			a.log.Warn("the round that is remembered cannot be used: beginning it anew", logkey.Error, err)
 		}
-		r = round{}
+		r = snapshot{}
 	}
 	if r.Values == nil {
 		r.Values = values{}

@@ -46,12 +46,11 @@ type Cache[K comparable, V any] struct {
 	cfg Config[K, V]
 
 	mu       sync.Mutex
-	entries  map[K]*list.Element // of *entry
-	used     list.List           // most recently used first
-	bytes    int                 // of all entries
+	entries  map[K]*entry[V]
+	used     list.List // of their keys, most recently used first
+	bytes    int       // of all entries
 	refusals map[K]refusal
 	flights  map[K]*flight[V]
-	launched uint64
 	watchers map[K]map[chan struct{}]struct{}
 	stats    Stats
 }
@@ -59,8 +58,8 @@ type Cache[K comparable, V any] struct {
 // Stats count what Get found: Hits needed no fetch.
 type Stats struct{ Hits, Misses uint64 }
 
-type entry[K comparable, V any] struct {
-	key   K
+type entry[V any] struct {
+	place *list.Element
 	value V
 	bytes int
 	at    time.Time // when it came
@@ -78,7 +77,7 @@ type refusal struct {
 func New[K comparable, V any](cfg Config[K, V]) *Cache[K, V] {
 	cfg.Size = max(cfg.Size, 1)
 	return &Cache[K, V]{
-		cfg: cfg, entries: map[K]*list.Element{}, flights: map[K]*flight[V]{},
+		cfg: cfg, entries: map[K]*entry[V]{}, flights: map[K]*flight[V]{},
 		refusals: map[K]refusal{}, watchers: map[K]map[chan struct{}]struct{}{},
 	}
 }
@@ -129,9 +128,8 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (V, error) {
 		c.mu.Unlock()
 		return value, nil
 	}
-	asked := c.launched
 	f := c.flights[key]
-	for f != nil && f.number <= asked && time.Since(f.asked) >= refreshPause {
+	if f != nil && time.Since(f.asked) >= refreshPause {
 		// That fetch may already have read what the caller knows to be old. All callers that wait here share the next one.
 		c.mu.Unlock()
 		select {
@@ -193,13 +191,11 @@ func (c *Cache[K, V]) Stats() Stats {
 }
 
 // lookup is called with mu held.
-func (c *Cache[K, V]) lookup(key K) (*entry[K, V], bool) {
-	element, ok := c.entries[key]
-	if !ok {
-		return nil, false
+func (c *Cache[K, V]) lookup(key K) (*entry[V], bool) {
+	e, ok := c.entries[key]
+	if ok {
+		c.used.MoveToFront(e.place)
 	}
-	c.used.MoveToFront(element)
-	e, ok := element.Value.(*entry[K, V])
 	return e, ok
 }
 
@@ -212,12 +208,12 @@ func (c *Cache[K, V]) store(key K, value V) {
 	c.forget(key)
 	if bytes := c.cfg.Weigh(value); c.cfg.Bytes == 0 || bytes <= c.cfg.Bytes {
 		now := time.Now()
-		c.entries[key] = c.used.PushFront(&entry[K, V]{key: key, value: value, bytes: bytes, at: now, due: now.Add(c.cfg.TTL)})
+		c.entries[key] = &entry[V]{place: c.used.PushFront(key), value: value, bytes: bytes, at: now, due: now.Add(c.cfg.TTL)}
 		c.bytes += bytes
 	}
 	for c.used.Len() > c.cfg.Size || c.cfg.Bytes > 0 && c.bytes > c.cfg.Bytes {
-		if oldest, ok := c.used.Back().Value.(*entry[K, V]); ok {
-			c.forget(oldest.key)
+		if oldest, ok := c.used.Back().Value.(K); ok {
+			c.forget(oldest)
 		}
 	}
 	for wake := range c.watchers[key] {
@@ -230,10 +226,9 @@ func (c *Cache[K, V]) store(key K, value V) {
 
 // forget is called with mu held.
 func (c *Cache[K, V]) forget(key K) {
-	if element, ok := c.entries[key]; ok {
-		if e, ok := c.used.Remove(element).(*entry[K, V]); ok {
-			c.bytes -= e.bytes
-		}
+	if e, ok := c.entries[key]; ok {
+		c.used.Remove(e.place)
+		c.bytes -= e.bytes
 		delete(c.entries, key)
 	}
 }
@@ -249,12 +244,11 @@ func (c *Cache[K, V]) refuse(key K, err error) {
 
 // flight is one fetch, which any number of callers wait for.
 type flight[V any] struct {
-	number uint64
-	asked  time.Time     // when Refresh caused it; zero: it did not
-	done   chan struct{} // closed at the end; what is below is set before
-	value  V
-	err    error
-	stale  *V // to be served although err is not nil
+	asked time.Time     // when Refresh caused it; zero: it did not
+	done  chan struct{} // closed at the end; what is below is set before
+	value V
+	err   error
+	stale *V // to be served although err is not nil
 }
 
 func (f *flight[V]) wait(ctx context.Context) (V, error) {
@@ -269,8 +263,7 @@ func (f *flight[V]) wait(ctx context.Context) (V, error) {
 
 // launch is called with mu held. A forced flight that fails leaves what is kept as it is.
 func (c *Cache[K, V]) launch(key K, forced bool) *flight[V] {
-	c.launched++
-	f := &flight[V]{number: c.launched, done: make(chan struct{})}
+	f := &flight[V]{done: make(chan struct{})}
 	if forced {
 		f.asked = time.Now()
 	}

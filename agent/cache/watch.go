@@ -64,11 +64,9 @@ func (c *Cache[K, V]) watch(ctx context.Context, key K, wake <-chan struct{}, ch
 func (c *Cache[K, V]) expiry(key K) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if element, ok := c.entries[key]; ok {
-		if e, ok := element.Value.(*entry[K, V]); ok {
-			left := min(max(time.Until(e.due), 0), 24*time.Hour)
-			return left + time.Millisecond + pause.Around(left/10)
-		}
+	if e, ok := c.entries[key]; ok {
+		left := min(max(time.Until(e.due), 0), 24*time.Hour)
+		return left + time.Millisecond + pause.Around(left/10)
 	}
 	return pause.Around(retryPause)
 }

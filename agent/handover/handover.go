@@ -14,7 +14,7 @@ import (
 
 // format changes when an agent could misread what another version wrote. Both come from one image in one pod, so no other is
 // ever converted.
-const format = 2
+const format = 3
 
 type file struct {
 	Format int `json:"format"`

@@ -41,9 +41,9 @@ func TestDamagedFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                    "damaged",
 		"sentinel":                            "damaged",
-		`{"format":2,"holds":{"k":"senti`:     "damaged",
-		`{"format":2,"holds":["sentinel"]}`:   "damaged",
-		`{"format":1,"secrets":["sentinel"]}`: "has format 1, this agent reads 2",
+		`{"format":3,"holds":{"k":"senti`:     "damaged",
+		`{"format":3,"holds":["sentinel"]}`:   "damaged",
+		`{"format":1,"secrets":["sentinel"]}`: "has format 1, this agent reads 3",
 		`{}`:                                  "has format 0",
 	} {
 		directory := t.TempDir()

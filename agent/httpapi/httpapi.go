@@ -6,6 +6,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -79,41 +80,36 @@ var (
 
 // parse reads the parameters of r. With an id, which the path gave, there is no secretId among them.
 func parse(r *http.Request, id string, known []string) (Request, *Error) {
-	request := Request{Ref: kms.Ref{Name: id}}
-	seen := make([]string, 0, 4)
-	for rest := r.URL.RawQuery; rest != ""; {
-		var pair string
-		if pair, rest, _ = strings.Cut(rest, "&"); pair == "" {
+	values := make(map[string]string, len(queryParameters))
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		if pair == "" {
 			continue
 		}
 		key, escaped, _ := strings.Cut(pair, "=")
-		switch {
-		case !slices.Contains(known, key):
+		if !slices.Contains(known, key) {
 			return Request{}, invalid("unknown parameter: %s; this request takes %s", key, strings.Join(known, ", "))
-		case slices.Contains(seen, key):
+		}
+		if _, twice := values[key]; twice {
 			return Request{}, invalid("%s is there twice", key)
 		}
-		seen = append(seen, key)
 		// Not QueryUnescape: it makes a space of +, which a secret's name may have, while no name has a space.
 		value, err := url.PathUnescape(escaped)
 		if err != nil {
 			return Request{}, invalid("%s: %s", key, err)
 		}
-		switch key {
-		case "secretId":
-			request.Name = value
-		case "versionId":
-			request.VersionID = value
-		case "versionStage":
-			request.VersionStage = value
-		case "refreshNow":
-			switch strings.ToLower(value) {
-			case "true", "1":
-				request.RefreshNow = true
-			case "false", "0":
-			default:
-				return Request{}, invalid("invalid refreshNow value: it is true or false")
-			}
+		values[key] = value
+	}
+	request := Request{Ref: kms.Ref{
+		Name: cmp.Or(id, values["secretId"]), VersionID: values["versionId"], VersionStage: values["versionStage"],
+	}}
+	refresh, said := values["refreshNow"]
+	switch strings.ToLower(refresh) {
+	case "true", "1":
+		request.RefreshNow = true
+	case "false", "0":
+	default:
+		if said {
+			return Request{}, invalid("invalid refreshNow value: it is true or false")
 		}
 	}
 	if request.Name == "" {

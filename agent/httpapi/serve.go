@@ -1,12 +1,12 @@
 package httpapi
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -68,9 +68,9 @@ type limited struct {
 	closing <-chan struct{} // closed when the server ends
 
 	mu        sync.Mutex
-	open      int       // connections within most
-	strangers list.List // of *connection: those within most that have not sent the token, oldest first
-	standing  list.List // of *connection: those over most, oldest first
+	open      int           // connections within most
+	strangers []*connection // those within most that have not sent the token, oldest first
+	standing  []*connection // those over most, oldest first
 }
 
 // connection is one that a limited listener has accepted.
@@ -78,10 +78,7 @@ type connection struct {
 	net.Conn
 	server *limited
 	over   bool // over MaxConn
-
-	list  *list.List // that it is in, guarded by mu; nil: none
-	place *list.Element
-	left  bool // guarded by mu
+	left   bool // guarded by mu
 }
 
 type connectionKey struct{}
@@ -111,18 +108,20 @@ func (l *limited) Accept() (net.Conn, error) {
 func (l *limited) enter(c *connection) (oldest *connection) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.list = &l.strangers
-	if l.open >= l.most {
-		if c.over = l.strangers.Len() == 0; c.over {
-			c.list = &l.standing
-		}
-		if first := c.list.Front(); first != nil && (!c.over || c.list.Len() == mostStanding) {
-			oldest, _ = first.Value.(*connection)
-			oldest.leave()
-		}
+	switch {
+	case l.open < l.most:
+	case len(l.strangers) > 0:
+		oldest = l.strangers[0]
+	case len(l.standing) == mostStanding:
+		oldest = l.standing[0]
 	}
-	c.place = c.list.PushBack(c)
-	if !c.over {
+	if oldest != nil {
+		oldest.leave()
+	}
+	if c.over = l.open >= l.most; c.over {
+		l.standing = append(l.standing, c)
+	} else {
+		l.strangers = append(l.strangers, c)
 		l.open++
 	}
 	return oldest
@@ -149,10 +148,9 @@ func (c *connection) leave() {
 
 // unlist is called with mu held.
 func (c *connection) unlist() {
-	if c.list != nil {
-		c.list.Remove(c.place)
-		c.list = nil
-	}
+	itself := func(other *connection) bool { return other == c }
+	c.server.strangers = slices.DeleteFunc(c.server.strangers, itself)
+	c.server.standing = slices.DeleteFunc(c.server.standing, itself)
 }
 
 // Close implements net.Conn.

@@ -140,25 +140,27 @@ func (s *Server) admit(r *http.Request, ping bool) *Error {
 	}
 }
 
-func (s *Server) permit(r Request) *Error {
-	if allows(s.cfg.Allow, r.Name) {
-		return nil
+// permitted reads a request for a secret that may be asked for.
+func (s *Server) permitted(r *http.Request, id string, known []string) (Request, error) {
+	request, refusal := parse(r, id, known)
+	switch {
+	case refusal != nil:
+		return Request{}, refusal
+	case !allows(s.cfg.Allow, request.Name):
+		return Request{}, &Error{
+			Status: http.StatusForbidden, Code: CodeNotAllowed,
+			Message: "this agent does not serve the secret " + request.Name,
+			Recommend: "declare the secret in the pod, or add a pattern for it to the annotation kms.alibabacloud.com/api-allow; " +
+				"capitals count, and a name and its ARN are two",
+		}
 	}
-	return &Error{
-		Status: http.StatusForbidden, Code: CodeNotAllowed,
-		Message: "this agent does not serve the secret " + r.Name,
-		Recommend: "declare the secret in the pod, or add a pattern for it to the annotation kms.alibabacloud.com/api-allow; " +
-			"capitals count, and a name and its ARN are two",
-	}
+	return request, nil
 }
 
 func (s *Server) get(w http.ResponseWriter, r *http.Request, id string, known []string) error {
-	request, refusal := parse(r, id, known)
-	if refusal == nil {
-		refusal = s.permit(request)
-	}
-	if refusal != nil {
-		return refusal
+	request, err := s.permitted(r, id, known)
+	if err != nil {
+		return err
 	}
 	secret, err := s.cfg.Source.Get(r.Context(), request)
 	if err != nil {

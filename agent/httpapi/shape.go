@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -21,24 +20,6 @@ const (
 	ShapeVault ResponseType = 2 // HashiCorp Vault, KV version 2
 )
 
-type kmsShape struct {
-	RequestID      string `json:"RequestId"`
-	SecretName     string
-	SecretType     string
-	SecretData     string // base64 if SecretDataType is binary
-	SecretDataType string // text or binary
-	VersionID      string `json:"VersionId"`
-	VersionStages  struct{ VersionStage []string }
-	CreateTime     string `json:",omitempty"`
-
-	// Only managed secrets have these.
-	AutomaticRotation string `json:",omitempty"`
-	RotationInterval  string `json:",omitempty"`
-	LastRotationDate  string `json:",omitempty"`
-	NextRotationDate  string `json:",omitempty"`
-	ExtendedConfig    string `json:",omitempty"`
-}
-
 type awsShape struct {
 	ARN           string `json:",omitempty"`
 	Name          string
@@ -49,65 +30,38 @@ type awsShape struct {
 	CreatedDate   json.Number `json:",omitempty"` // seconds since 1970
 }
 
-type vaultShape struct {
-	RequestID     string    `json:"request_id"`
-	LeaseID       string    `json:"lease_id"`
-	Renewable     bool      `json:"renewable"`
-	LeaseDuration int       `json:"lease_duration"`
-	Data          vaultData `json:"data"`
-	WrapInfo      any       `json:"wrap_info"`
-	Warnings      any       `json:"warnings"`
-	Auth          any       `json:"auth"`
-}
-
-type vaultData struct {
-	Data     json.RawMessage `json:"data"` // the value if it is a JSON object, else {"value": …}
-	Metadata vaultMetadata   `json:"metadata"`
-}
-
-type vaultMetadata struct {
-	CreatedTime    string            `json:"created_time"`
-	CustomMetadata map[string]string `json:"custom_metadata"` // what Vault has no field for
-	DeletionTime   string            `json:"deletion_time"`
-	Destroyed      bool              `json:"destroyed"`
-	Version        int               `json:"version"` // 3 of v3; 0 if KMS's version is not a number
-}
-
 // document returns the answer to a request.
 func (s *Server) document(r Request, secret *kms.Secret) any {
-	data, stages, more := string(secret.Data), append([]string{}, secret.Stages...), secret.Answer // never null in JSON
-	if secret.Binary {
-		data = base64.StdEncoding.EncodeToString(secret.Data)
-	}
+	doc := secret.Document()
+	stages := doc.VersionStages.VersionStage
 	switch s.cfg.ResponseType {
 	case ShapeAWS:
 		out := &awsShape{
-			ARN: s.arn(r, secret), Name: secret.Name, VersionID: secret.VersionID, VersionStages: stages, CreatedDate: epoch(more.CreateTime),
+			ARN: s.arn(r, secret), Name: doc.SecretName, VersionID: doc.VersionID, VersionStages: stages, CreatedDate: epoch(doc.CreateTime),
 		}
 		if secret.Binary {
-			out.SecretBinary = &data
+			out.SecretBinary = doc.SecretData
 		} else {
-			out.SecretString = &data
+			out.SecretString = doc.SecretData
 		}
 		return out
 	case ShapeVault:
-		number, _ := strconv.Atoi(strings.TrimPrefix(secret.VersionID, "v"))
-		return &vaultShape{RequestID: more.RequestID, Data: vaultData{Data: keyed(data, secret.Binary), Metadata: vaultMetadata{
-			CreatedTime: more.CreateTime, Version: number, CustomMetadata: map[string]string{
-				"SecretType": secret.Type, "VersionId": secret.VersionID, "VersionStages": strings.Join(stages, ","),
+		number, _ := strconv.Atoi(strings.TrimPrefix(doc.VersionID, "v"))
+		return map[string]any{
+			"request_id": doc.RequestID, "lease_id": "", "renewable": false, "lease_duration": 0, "wrap_info": nil, "warnings": nil, "auth": nil,
+			"data": map[string]any{
+				"data": keyed(*doc.SecretData, secret.Binary), // the value if it is a JSON object, else {"value": …}
+				"metadata": map[string]any{
+					"created_time": doc.CreateTime, "deletion_time": "", "destroyed": false,
+					"version": number, // 3 of v3; 0 if KMS's version is not a number
+					"custom_metadata": map[string]string{ // what Vault has no field for
+						"SecretType": doc.SecretType, "VersionId": doc.VersionID, "VersionStages": strings.Join(stages, ","),
+					},
+				},
 			},
-		}}}
+		}
 	}
-	out := &kmsShape{
-		RequestID: more.RequestID, SecretName: secret.Name, SecretType: secret.Type, SecretData: data, SecretDataType: "text",
-		VersionID: secret.VersionID, CreateTime: more.CreateTime, AutomaticRotation: more.AutomaticRotation,
-		RotationInterval: more.RotationInterval, LastRotationDate: more.LastRotationDate, NextRotationDate: more.NextRotationDate,
-		ExtendedConfig: more.ExtendedConfig,
-	}
-	if out.VersionStages.VersionStage = stages; secret.Binary {
-		out.SecretDataType = "binary"
-	}
-	return out
+	return doc
 }
 
 // arn returns a secret's ARN, which KMS does not tell; "" if it is not known.

@@ -13,12 +13,9 @@ import (
 // comes back with Last-Event-ID, which browsers and libraries do by themselves, learns of a change that it missed. The
 // value is not in it: a client gets that as always, under the same checks.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request) error {
-	request, refusal := parse(r, "", watchParameters)
-	if refusal == nil {
-		refusal = s.permit(request)
-	}
-	if refusal != nil {
-		return refusal
+	request, err := s.permitted(r, "", watchParameters)
+	if err != nil {
+		return err
 	}
 	current, err := s.cfg.Source.Get(r.Context(), request) // so that a mistake is answered as such
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 )
 
 const answer = `{"RequestId":"R1","Credentials":{"AccessKeyId":"STS.id","AccessKeySecret":"s","SecurityToken":"t","Expiration":"2099-01-01T00:00:00Z"}}`
@@ -57,7 +59,8 @@ func startWithin(t *testing.T, timeout time.Duration, handler http.HandlerFunc, 
 	roots.AddCert(server.Certificate())
 	source, err := source(NewRRSA(RRSA{
 		RoleARN: "acs:ram::1:role/web", ProviderARN: "acs:ram::1:oidc-provider/ack-rrsa-c", Token: TokenFile(file), STS: STS{
-			SessionName: "shop.web.pod", Endpoint: server.Listener.Addr().String(), Roots: roots, ConnectTimeout: timeout, Timeout: timeout,
+			SessionName: "shop.web.pod", Endpoint: server.Listener.Addr().String(),
+			Settings: openapi.Settings{Roots: roots, ConnectTimeout: timeout, Timeout: timeout},
 		},
 	}))
 	if err != nil {

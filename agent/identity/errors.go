@@ -45,24 +45,20 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	var b strings.Builder
+	what := "assume " + e.RoleARN
 	switch {
 	case e.Action == GetNodeRole:
-		fmt.Fprintf(&b, "get the node's role at %s: ", e.Host)
+		what = "get the node's role"
 	case e.Caller != "":
-		fmt.Fprintf(&b, "assume %s as %s at %s: ", e.RoleARN, e.Caller, e.Host)
-	default:
-		fmt.Fprintf(&b, "assume %s at %s: ", e.RoleARN, e.Host)
+		what += " as " + e.Caller
 	}
-	if e.Code == "" {
-		fmt.Fprint(&b, e.Err)
-		return b.String()
+	switch {
+	case e.Code == "":
+		return fmt.Sprintf("%s at %s: %v", what, e.Host, e.Err)
+	case e.RequestID == "":
+		return fmt.Sprintf("%s at %s: %s: %s", what, e.Host, e.Code, e.Message)
 	}
-	fmt.Fprintf(&b, "%s: %s", e.Code, e.Message)
-	if e.RequestID != "" {
-		fmt.Fprintf(&b, " (request %s)", e.RequestID)
-	}
-	return b.String()
+	return fmt.Sprintf("%s at %s: %s: %s (request %s)", what, e.Host, e.Code, e.Message, e.RequestID)
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -95,30 +91,11 @@ var errNotSTS = errors.New("the answer was cut off or is not one of STS")
 
 // refused returns the Error for an answer other than 200. A body that is not STS's error document is left out: it is a proxy's,
 // and may hold anything.
-func (e Error) refused(doc openapi.Refusal, secrets []string) *Error {
+func (e Error) refused(doc openapi.Refusal) *Error {
 	if doc.Code == "" {
 		e.Err = errors.New("the answer is neither credentials nor an STS error")
 		return &e
 	}
-	e.Code, e.RequestID = doc.Code, doc.RequestID
-	if strings.Contains(doc.Code, "Signature") {
-		// The gateway quotes what it hashed, session token and all, in more than one encoding.
-		doc.Message = "(a message that quotes the request is not shown)"
-	}
-	for _, secret := range secrets {
-		if secret != "" {
-			doc.Message = strings.ReplaceAll(doc.Message, secret, "[hidden]")
-		}
-	}
-	e.Message = shorten(doc.Message)
+	e.Code, e.Message, e.RequestID = doc.Code, doc.Message, doc.RequestID
 	return &e
-}
-
-// shorten bounds a remote message: it ends up in a termination message of limited size.
-func shorten(s string) string {
-	const most = 400
-	if len(s) <= most {
-		return s
-	}
-	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:most], ""), len(s))
 }

@@ -40,9 +40,6 @@ type Credentials struct {
 	Expires time.Time
 }
 
-// Signing returns what signs a call.
-func (c Credentials) Signing() openapi.Credentials { return c.Credentials }
-
 // valid reports whether these are credentials and have not expired.
 func (c Credentials) valid(now time.Time) bool {
 	if c.Expires.IsZero() {
@@ -122,6 +119,21 @@ func (s *Source) Credentials(ctx context.Context) (Credentials, error) {
 			return s.current, nil
 		}
 		return Credentials{}, ctx.Err()
+	}
+}
+
+// Use makes a call with the credentials of a Source, and once more with new ones if they were rejected: STS may have ended their session
+// early.
+func Use[T any](ctx context.Context, s *Source, rejected func(error) bool, call func(Credentials) (T, error)) (given T, err error) {
+	for again := true; ; again = false {
+		creds, err := s.Credentials(ctx)
+		if err != nil {
+			return given, err
+		}
+		if given, err = call(creds); !again || !rejected(err) {
+			return given, err
+		}
+		s.Invalidate(creds)
 	}
 }
 

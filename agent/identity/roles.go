@@ -37,8 +37,11 @@ func NewRoles(first *Source, caller string, sts STS, policies map[string]string)
 	return &Roles{first: first, caller: caller, sts: sts, policies: policies, client: client, second: map[string]*Source{}}, nil
 }
 
-// Source returns the Source of a role. It does not call STS yet.
+// Source returns the Source of a role, or without one that of the pod's identity. It does not call STS yet.
 func (r *Roles) Source(arn string) *Source {
+	if arn == "" {
+		return r.first
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, ok := r.second[arn]
@@ -53,8 +56,14 @@ func (r *Roles) provider(arn string) Provider {
 	sts := r.sts
 	sts.Policy = r.policies[arn]
 	return Provider{
-		ID:  sts.fingerprint("role", r.first.provider.ID, arn),
-		Get: func(ctx context.Context) (Credentials, error) { return r.assume(ctx, sts, arn) },
+		ID: sts.fingerprint("role", r.first.provider.ID, arn),
+		Get: func(ctx context.Context) (Credentials, error) {
+			ctx, cancel := context.WithTimeout(ctx, firstTimeout)
+			defer cancel()
+			return Use(ctx, r.first, callerRejected, func(with Credentials) (Credentials, error) {
+				return sts.assumeRole(ctx, r.client, with, r.caller, arn)
+			})
+		},
 	}
 }
 
@@ -67,25 +76,8 @@ func NewRole(first *Source, caller string, sts STS, arn string) (Provider, error
 	return r.provider(arn), nil
 }
 
-// assume gets a session of the role with the first credentials, and once more with new ones if STS does not accept those
-// in hand: their session may have been ended early.
-func (r *Roles) assume(ctx context.Context, sts STS, arn string) (Credentials, error) {
-	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
-	defer cancel()
-	for again := true; ; again = false {
-		with, err := r.first.Credentials(ctx)
-		if err != nil {
-			return Credentials{}, err
-		}
-		got, err := sts.assumeRole(ctx, r.client, with, r.caller, arn)
-		if refusal, ok := errors.AsType[*Error](err); !again || !ok || !refusal.sessionRejected() {
-			return got, err
-		}
-		r.first.Invalidate(with)
-	}
-}
-
-// sessionRejected reports whether STS did not accept the credentials of the caller.
-func (e *Error) sessionRejected() bool {
-	return strings.HasPrefix(e.Code, "InvalidSecurityToken") || e.Code == "InvalidAccessKeyId.NotFound"
+// callerRejected reports whether STS did not accept the credentials of the caller.
+func callerRejected(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (strings.HasPrefix(e.Code, "InvalidSecurityToken") || e.Code == "InvalidAccessKeyId.NotFound")
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 
@@ -40,7 +41,7 @@ func cloud(t *testing.T) *emulatortest.Server {
 }
 
 func where(s *emulatortest.Server) STS {
-	return STS{Endpoint: s.Addr, Roots: emulatortest.Roots(), SessionName: "shop.web.pod"}
+	return STS{Endpoint: s.Addr, Settings: openapi.Settings{Roots: emulatortest.Roots()}, SessionName: "shop.web.pod"}
 }
 
 func env(pairs ...string) func(string) string {

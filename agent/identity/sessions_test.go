@@ -76,13 +76,13 @@ func TestSessionsThatCannotBeUsed(t *testing.T) {
 	for name, c := range map[string]struct {
 		text, says string
 	}{
-		"damaged":       {`{"format":2,"holds":{"a":{"Credentials":{"AccessKeySecret":"senti`, "damaged"},
-		"another form":  {`{"format":2,"holds":{"a":"sentinel"}}`, "damaged"},
+		"damaged":       {`{"format":3,"holds":{"a":{"Credentials":{"AccessKeySecret":"senti`, "damaged"},
+		"another form":  {`{"format":3,"holds":{"a":"sentinel"}}`, "damaged"},
 		"an older form": {`{"format":1,"secrets":[]}`, "has format 1"},
-		"nothing":       {`{"format":2,"holds":null}`, ""},
-		"ended":         {`{"format":2,"holds":{"a":{"Credentials":{"AccessKeyID":"STS.id","Expires":"2000-01-01T00:00:00Z"}}}}`, ""},
-		"no credential": {`{"format":2,"holds":{"a":{"Credentials":{"Expires":"0001-01-01T00:00:00Z"}}}}`, ""},
-		"a clock ahead": {`{"format":2,"holds":{"a":{"Credentials":{"AccessKeyID":"STS.id","Expires":"2999-01-01T00:00:00Z"}}}}`, ""},
+		"nothing":       {`{"format":3,"holds":null}`, ""},
+		"ended":         {`{"format":3,"holds":{"a":{"Credentials":{"AccessKeyID":"STS.id","Expires":"2000-01-01T00:00:00Z"}}}}`, ""},
+		"no credential": {`{"format":3,"holds":{"a":{"Credentials":{"Expires":"0001-01-01T00:00:00Z"}}}}`, ""},
+		"a clock ahead": {`{"format":3,"holds":{"a":{"Credentials":{"AccessKeyID":"STS.id","Expires":"2999-01-01T00:00:00Z"}}}}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			directory, calls := t.TempDir(), 0

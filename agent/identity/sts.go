@@ -1,9 +1,9 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -35,12 +35,9 @@ type STS struct {
 
 	Endpoint string // host[:port], always over TLS; empty: by Region and VPC
 	Region   string
-	VPC      bool           // ask STS inside the VPC; needs Region
-	Roots    *x509.CertPool // that STS may be certified by; nil: the system's
-	CAFile   string         // a PEM file with more of them, which may come later and change; empty: none
+	VPC      bool // ask STS inside the VPC; needs Region
 
-	ConnectTimeout time.Duration // 0: 3s
-	Timeout        time.Duration // of the exchange after the connection stands; 0: 5s
+	openapi.Settings // Timeout 0: 8s; CAFile may always come later
 }
 
 // STSFromEnv reads the variables that the webhook sets in the agent's containers.
@@ -81,21 +78,9 @@ func (s *STS) client() (*openapi.Client, error) {
 	if strings.ContainsAny(s.Endpoint, "/?#@ ") {
 		return nil, fmt.Errorf("%s is %q: it must be a host name, with a port or without, and no scheme", config.STSEndpointEnv, s.Endpoint)
 	}
-	if s.SessionName == "" {
-		s.SessionName = SessionName()
-	}
-	if s.Duration == 0 {
-		s.Duration = sessionDuration
-	}
-	if s.ConnectTimeout == 0 {
-		s.ConnectTimeout = 3 * time.Second
-	}
-	if s.Timeout == 0 {
-		s.Timeout = 5 * time.Second
-	}
-	return openapi.New(openapi.Settings{
-		Roots: s.Roots, CAFile: s.CAFile, CALate: true, ConnectTimeout: s.ConnectTimeout, Timeout: s.ConnectTimeout + s.Timeout,
-	})
+	s.SessionName, s.Duration = cmp.Or(s.SessionName, SessionName()), cmp.Or(s.Duration, sessionDuration)
+	s.CALate, s.Timeout = true, cmp.Or(s.Timeout, 8*time.Second)
+	return openapi.New(s.Settings)
 }
 
 // assumeRole gets a session of a role with other credentials, whose owner is the caller.
@@ -109,11 +94,8 @@ func (s STS) assumeRole(ctx context.Context, client *openapi.Client, with Creden
 func (s STS) exchange(
 	ctx context.Context, client *openapi.Client, creds *openapi.Credentials, about Error, form map[string]string, secrets ...string,
 ) (Credentials, error) {
-	form["RoleArn"], form["RoleSessionName"] = about.RoleARN, s.SessionName
+	form["RoleArn"], form["RoleSessionName"], form["Policy"] = about.RoleARN, s.SessionName, s.Policy
 	form["DurationSeconds"] = strconv.Itoa(int(s.Duration / time.Second))
-	if s.Policy != "" {
-		form["Policy"] = s.Policy
-	}
 	start := time.Now()
 	defer client.CloseIdleConnections() // the next exchange is most of an hour away
 	answer, err := client.Call(ctx, creds, openapi.Action{Host: s.host(), Version: "2015-04-01", Name: string(about.Action), Form: form})
@@ -125,7 +107,7 @@ func (s STS) exchange(
 		about.Err = err
 		return Credentials{}, &about
 	case answer.Status != http.StatusOK:
-		return Credentials{}, about.refused(answer.Refusal(), secrets)
+		return Credentials{}, about.refused(answer.Refusal().Safe(secrets...))
 	}
 	var doc struct {
 		Credentials struct {

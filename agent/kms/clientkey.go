@@ -70,7 +70,8 @@ type ClientKeyClient struct {
 // NewClientKey returns a client for the instance with the Endpoint <id>.cryptoservice.kms.aliyuncs.com, once the client key
 // has been read. It does not connect yet.
 func NewClientKey(cfg Config, key ClientKey) (*ClientKeyClient, error) {
-	http, err := cfg.client(true) // the SDK itself never offers HTTP/2 to an instance
+	cfg.HTTP1 = true // the SDK itself never offers HTTP/2 to an instance
+	http, err := cfg.client()
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +98,7 @@ func (c *ClientKeyClient) GetSecretValue(ctx context.Context, ref Ref) (Secret, 
 	case err != nil:
 		return Secret{}, failure(ctx, ref, err)
 	case answer.Status != http.StatusOK:
-		return Secret{}, refusal(ref, answer, readProtobuf(answer.Body), "")
+		return Secret{}, refusal(ref, answer, readProtobuf(answer.Body).Safe())
 	}
 	secret, err := decodeProtobuf(answer.Body)
 	if err != nil {

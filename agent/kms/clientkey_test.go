@@ -20,6 +20,7 @@ import (
 	dkmsutil "github.com/aliyun/alibabacloud-dkms-gcs-go-sdk/openapi-util"
 	dkmssdk "github.com/aliyun/alibabacloud-dkms-gcs-go-sdk/sdk"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/clientkey"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
@@ -53,7 +54,9 @@ func startInstance(t *testing.T) *instance {
 	}
 	in.Server = emulatortest.StartConfig(t, issuer, config)
 	dir := t.TempDir()
-	in.cfg = Config{Endpoint: in.StartInstance(t), CAFile: filepath.Join(dir, "ca.crt"), Timeout: time.Minute}
+	in.cfg = Config{Endpoint: in.StartInstance(t), Settings: openapi.Settings{
+		CAFile: filepath.Join(dir, "ca.crt"), Timeout: time.Minute,
+	}}
 	in.keyFile, in.passwordFile = filepath.Join(dir, "clientKey"), filepath.Join(dir, "password")
 	write(t, in.cfg.CAFile, emulatortest.InstanceCAPEM())
 	write(t, in.keyFile, in.key.JSON)

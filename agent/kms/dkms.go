@@ -101,31 +101,17 @@ func readProtobuf(body []byte) openapi.Refusal {
 	return openapi.Refusal{Code: text("Code"), Message: text("Message"), RequestID: text("RequestId")}
 }
 
-// decodeProtobuf reads an instance's answer.
+// decodeProtobuf reads an instance's answer, whose fields have the names of the OpenAPI's.
 func decodeProtobuf(body []byte) (Secret, error) {
 	fields, err := dkmsutil.ParseGetSecretValueResponse(body)
 	if err != nil {
 		return Secret{}, errors.New("the answer is not that of GetSecretValue")
 	}
-	text := func(name string) string {
-		if s, ok := fields[name].(*string); ok && s != nil {
-			return *s
-		}
-		return ""
-	}
-	value := text("SecretData")
-	doc := document{
-		SecretName: text("SecretName"), SecretType: text("SecretType"), VersionID: text("VersionId"),
-		SecretData: &value, SecretDataType: text("SecretDataType"),
-		Answer: Answer{
-			RequestID: text("RequestId"), CreateTime: text("CreateTime"), ExtendedConfig: text("ExtendedConfig"),
-			AutomaticRotation: text("AutomaticRotation"), RotationInterval: text("RotationInterval"),
-			LastRotationDate: text("LastRotationDate"), NextRotationDate: text("NextRotationDate"),
-		},
-	}
-	stages, _ := fields["VersionStages"].([]*string)
-	for _, stage := range stages {
-		doc.VersionStages.VersionStage = append(doc.VersionStages.VersionStage, *stage)
+	fields["VersionStages"] = map[string]any{"VersionStage": fields["VersionStages"]}
+	text, err := json.Marshal(fields)
+	var doc Document
+	if err != nil || json.Unmarshal(text, &doc) != nil {
+		return Secret{}, errors.New("the answer has fields of other types than GetSecretValue's")
 	}
 	return doc.secret()
 }

@@ -76,22 +76,14 @@ func (e *Error) Class() Class {
 }
 
 // refusal returns the error for an answer other than 200. A body that is not KMS's error document is left out: it is a
-// proxy's, and may hold anything. So is a message about a signature: the gateway quotes the request there, with the session
-// token.
-func refusal(ref Ref, answer openapi.Answer, doc openapi.Refusal, token string) *Error {
-	e := &Error{
-		Ref: ref, Status: answer.Status, Code: doc.Code, Message: doc.Message, RequestID: doc.RequestID,
-		RetryAfter: retryAfter(answer.Header, time.Now()),
+// proxy's, and may hold anything.
+func refusal(ref Ref, answer openapi.Answer, doc openapi.Refusal) *Error {
+	e := &Error{Ref: ref, Status: answer.Status, RetryAfter: retryAfter(answer.Header, time.Now())}
+	if doc.Code == "" {
+		e.Err = errors.New("the answer is not an error of KMS; is there a proxy in between?")
+		return e
 	}
-	const most = 400 // bytes; it ends up in a termination message of limited size
-	switch {
-	case doc.Code == "":
-		e.Message, e.RequestID, e.Err = "", "", errors.New("the answer is not an error of KMS; is there a proxy in between?")
-	case strings.Contains(doc.Code, "Signature"), token != "" && strings.Contains(doc.Message, token):
-		e.Message = "(a message that quotes the request is not shown)"
-	case len(doc.Message) > most:
-		e.Message = strings.ToValidUTF8(doc.Message[:most], "") + "…"
-	}
+	e.Code, e.Message, e.RequestID = doc.Code, doc.Message, doc.RequestID
 	return e
 }
 

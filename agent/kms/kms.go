@@ -5,7 +5,6 @@ package kms
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -23,13 +22,8 @@ import (
 type Config struct {
 	// Endpoint is the host[:port] of the shared gateway, kms[-vpc].<region>.aliyuncs.com, or of a KMS instance,
 	// <id>.cryptoservice.kms.aliyuncs.com. It is part of what is signed; always over TLS.
-	Endpoint string
-	Roots    *x509.CertPool // what the gateway may be certified by; nil: the system's. KMS instances have a private CA.
-	CAFile   string         // a PEM file with more of them, read again when it changes; optional
-	CALate   bool           // CAFile may come, or become right, later
-
-	ConnectTimeout time.Duration // 0: 3s
-	Timeout        time.Duration // of a whole call; 0: 10s
+	Endpoint         string
+	openapi.Settings // KMS instances have a private CA
 }
 
 // Credentials sign a call.
@@ -70,13 +64,15 @@ type Secret struct {
 
 // Answer has the other fields of GetSecretValue's answer as they were on the wire; missing fields are empty.
 type Answer struct {
-	RequestID         string `json:"RequestId"`
-	CreateTime        string
-	AutomaticRotation string
-	RotationInterval  string
-	LastRotationDate  string
-	NextRotationDate  string
-	ExtendedConfig    string
+	RequestID  string `json:"RequestId"`
+	CreateTime string `json:",omitempty"`
+
+	// Only managed secrets have these.
+	AutomaticRotation string `json:",omitempty"`
+	RotationInterval  string `json:",omitempty"`
+	LastRotationDate  string `json:",omitempty"`
+	NextRotationDate  string `json:",omitempty"`
+	ExtendedConfig    string `json:",omitempty"`
 }
 
 // String hides the value from every %v.
@@ -96,7 +92,7 @@ type Client struct {
 
 // New returns a Client for cfg. It does not connect yet.
 func New(cfg Config) (*Client, error) {
-	http, err := cfg.client(false)
+	http, err := cfg.client()
 	if err != nil {
 		return nil, err
 	}
@@ -104,13 +100,11 @@ func New(cfg Config) (*Client, error) {
 }
 
 // client returns the HTTP client for cfg, once it is checked.
-func (c *Config) client(http1 bool) (*openapi.Client, error) {
+func (c *Config) client() (*openapi.Client, error) {
 	if c.Endpoint == "" || strings.ContainsAny(c.Endpoint, "/?#@ ") {
 		return nil, fmt.Errorf("KMS endpoint %q: it must be a host name, with a port or without, and no scheme", c.Endpoint)
 	}
-	client, err := openapi.New(openapi.Settings{
-		Roots: c.Roots, CAFile: c.CAFile, CALate: c.CALate, ConnectTimeout: c.ConnectTimeout, Timeout: c.Timeout, HTTP1: http1,
-	})
+	client, err := openapi.New(c.Settings)
 	if err != nil {
 		return nil, fmt.Errorf("KMS: %w", err)
 	}
@@ -124,25 +118,21 @@ func (c *Client) Do(ctx context.Context, creds Credentials, action string, query
 		return nil, failure(ctx, ref, err)
 	}
 	if answer.Status != http.StatusOK {
-		return nil, refusal(ref, answer, answer.Refusal(), creds.SecurityToken)
+		return nil, refusal(ref, answer, answer.Refusal().Safe(creds.SecurityToken))
 	}
 	return answer.Body, nil
 }
 
 // GetSecretValue reads one secret. Its errors are those of Do.
 func (c *Client) GetSecretValue(ctx context.Context, creds Credentials, ref Ref) (Secret, error) {
-	query := map[string]string{"SecretName": ref.Name, "FetchExtendedConfig": "true"} // generic secrets have none
-	if ref.VersionID != "" {
-		query["VersionId"] = ref.VersionID
-	}
-	if ref.VersionStage != "" {
-		query["VersionStage"] = ref.VersionStage
-	}
-	body, err := c.Do(ctx, creds, "GetSecretValue", query, ref)
+	body, err := c.Do(ctx, creds, "GetSecretValue", map[string]string{
+		"SecretName": ref.Name, "VersionId": ref.VersionID, "VersionStage": ref.VersionStage,
+		"FetchExtendedConfig": "true", // generic secrets have none
+	}, ref)
 	if err != nil {
 		return Secret{}, err
 	}
-	var doc document
+	var doc Document
 	if json.Unmarshal(body, &doc) != nil { // the error would quote the answer
 		return Secret{}, &Error{Ref: ref, Status: http.StatusOK, Err: errors.New("the answer is not the JSON of GetSecretValue")}
 	}
@@ -195,7 +185,7 @@ func (c *Client) BatchGetSecretValue(ctx context.Context, creds Credentials, ref
 	}
 	var doc struct {
 		RequestID    string `json:"RequestId"`
-		SecretValues []document
+		SecretValues []Document
 	}
 	if json.Unmarshal(body, &doc) != nil { // the error would quote the answer
 		return nil, &Error{Ref: refs[0], Status: http.StatusOK, Err: errors.New("the answer is not the JSON of BatchGetSecretValue")}
@@ -223,17 +213,32 @@ func (s Secret) answers(r Ref) bool {
 		(r.VersionID == "" || r.VersionID == s.VersionID || s.Type != "Generic") // KMS ignores the identifier for managed secrets
 }
 
-// document is GetSecretValue's answer, in either protocol.
-type document struct {
-	SecretName, SecretType, VersionID string
-	SecretData                        *string
-	SecretDataType                    string
-	VersionStages                     struct{ VersionStage []string }
+// A Document is a secret as GetSecretValue answers, in either protocol and on the local API.
+type Document struct {
+	SecretName     string
+	SecretType     string
+	SecretData     *string // base64 if SecretDataType is binary
+	SecretDataType string  // text or binary
+	VersionID      string  `json:"VersionId"`
+	VersionStages  struct{ VersionStage []string }
 	Answer
 }
 
+// Document is the reverse of what reads an answer.
+func (s Secret) Document() Document {
+	data := string(s.Data)
+	d := Document{
+		SecretName: s.Name, SecretType: s.Type, SecretData: &data, SecretDataType: "text", VersionID: s.VersionID, Answer: s.Answer,
+	}
+	d.VersionStages.VersionStage = append([]string{}, s.Stages...) // never null in JSON
+	if s.Binary {
+		d.SecretDataType, data = "binary", base64.StdEncoding.EncodeToString(s.Data)
+	}
+	return d
+}
+
 // secret decodes the answer. Its errors hold nothing of it.
-func (d *document) secret() (Secret, error) {
+func (d *Document) secret() (Secret, error) {
 	if d.SecretData == nil || d.VersionID == "" {
 		return Secret{}, errors.New("the answer has no SecretData or no VersionId")
 	}

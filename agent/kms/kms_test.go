@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 )
 
 const answer = `{"RequestId":"R1","SecretName":"app/db","SecretType":"Rds","SecretData":"sentinel <&> \u2028 é","SecretDataType":"text",
@@ -31,7 +33,7 @@ func serve(t *testing.T, handler http.HandlerFunc) (*httptest.Server, Config) {
 	t.Cleanup(server.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	return server, Config{Endpoint: server.Listener.Addr().String(), Roots: roots}
+	return server, Config{Endpoint: server.Listener.Addr().String(), Settings: openapi.Settings{Roots: roots}}
 }
 
 func reply(status int, body string) http.HandlerFunc {

@@ -26,6 +26,8 @@ const OK = "OK"
 type Agent struct {
 	mu sync.Mutex // of all that is below
 
+	families []*family // all of the following, in the order of the output
+
 	lastSuccess, age, interval, refreshes, kmsRequests, stsRequests, hits, misses, files, notifications *family
 
 	fetched  map[string]time.Time
@@ -35,20 +37,19 @@ type Agent struct {
 
 // New returns metrics that stand at zero.
 func New() *Agent {
-	return &Agent{
-		lastSuccess: gauge("kms_agent_secret_last_success_timestamp_seconds", "When KMS last gave the secret's value.", "secret"),
-		age:         gauge("kms_agent_secret_age_seconds", "How long ago KMS last gave the secret's value.", "secret"),
-		interval: gauge("kms_agent_refresh_interval_seconds",
-			"Time between refreshes of the pod's secrets; 0 if there is nothing to refresh."),
-		refreshes:     counter("kms_agent_refresh_total", "Refreshes of the pod's secrets.", "result", "code"),
-		kmsRequests:   counter("kms_agent_kms_requests_total", "Requests to KMS by what came of them.", "code"),
-		stsRequests:   counter("kms_agent_sts_requests_total", "Requests to STS by what came of them.", "code"),
-		hits:          counter("kms_agent_cache_hits_total", "Reads through the local API that needed no request to KMS."),
-		misses:        counter("kms_agent_cache_misses_total", "Reads through the local API that needed a request to KMS."),
-		files:         counter("kms_agent_files_written_total", "Files that were written because their content changed."),
-		notifications: counter("kms_agent_notifications_total", "Attempts to tell a program of the pod that its files changed.", "result"),
-		fetched:       map[string]time.Time{},
-	}
+	a := &Agent{fetched: map[string]time.Time{}}
+	a.lastSuccess = a.family("kms_agent_secret_last_success_timestamp_seconds", "When KMS last gave the secret's value.", "secret")
+	a.age = a.family("kms_agent_secret_age_seconds", "How long ago KMS last gave the secret's value.", "secret")
+	a.interval = a.family("kms_agent_refresh_interval_seconds",
+		"Time between refreshes of the pod's secrets; 0 if there is nothing to refresh.")
+	a.refreshes = a.family("kms_agent_refresh_total", "Refreshes of the pod's secrets.", "result", "code")
+	a.kmsRequests = a.family("kms_agent_kms_requests_total", "Requests to KMS by what came of them.", "code")
+	a.stsRequests = a.family("kms_agent_sts_requests_total", "Requests to STS by what came of them.", "code")
+	a.hits = a.family("kms_agent_cache_hits_total", "Reads through the local API that needed no request to KMS.")
+	a.misses = a.family("kms_agent_cache_misses_total", "Reads through the local API that needed a request to KMS.")
+	a.files = a.family("kms_agent_files_written_total", "Files that were written because their content changed.")
+	a.notifications = a.family("kms_agent_notifications_total", "Attempts to tell a program of the pod that its files changed.", "result")
+	return a
 }
 
 // note changes what is held.
@@ -108,9 +109,7 @@ func (a *Agent) write(b *bytes.Buffer, now time.Time) {
 		a.notifications.set(float64(delivered), "success")
 		a.notifications.set(float64(failed), "failure")
 	}
-	for _, f := range []*family{
-		a.lastSuccess, a.age, a.interval, a.refreshes, a.kmsRequests, a.stsRequests, a.hits, a.misses, a.files, a.notifications,
-	} {
+	for _, f := range a.families {
 		f.write(b)
 	}
 }
@@ -152,24 +151,16 @@ func Serve(ctx context.Context, listener net.Listener, handler http.Handler) err
 // family is one metric: a value for each combination of its labels' values.
 type family struct {
 	name, help string
-	kind       string // counter or gauge
 	labels     []string
 	values     map[string]float64 // by the labels as they are written
 }
 
-func counter(name, help string, labels ...string) *family {
-	return newFamily("counter", name, help, labels)
-}
-
-func gauge(name, help string, labels ...string) *family {
-	return newFamily("gauge", name, help, labels)
-}
-
-func newFamily(kind, name, help string, labels []string) *family {
-	f := &family{name: name, help: help, kind: kind, labels: labels, values: map[string]float64{}}
+func (a *Agent) family(name, help string, labels ...string) *family {
+	f := &family{name, help, labels, map[string]float64{}}
 	if len(labels) == 0 {
 		f.values[""] = 0 // so that it is there from the start
 	}
+	a.families = append(a.families, f)
 	return f
 }
 
@@ -191,7 +182,11 @@ func (f *family) key(labels []string) string {
 
 // write writes the family in the text format 0.0.4, sorted.
 func (f *family) write(b *bytes.Buffer) {
-	b.WriteString("# HELP " + f.name + " " + f.help + "\n# TYPE " + f.name + " " + f.kind + "\n")
+	kind := "gauge"
+	if strings.HasSuffix(f.name, "_total") {
+		kind = "counter"
+	}
+	b.WriteString("# HELP " + f.name + " " + f.help + "\n# TYPE " + f.name + " " + kind + "\n")
 	for _, key := range slices.Sorted(maps.Keys(f.values)) {
 		b.WriteString(f.name + key + " " + strconv.FormatFloat(f.values[key], 'g', -1, 64) + "\n")
 	}

@@ -92,7 +92,7 @@ kms_agent_notifications_total{result="success"} 4
 // Prometheus's own parser reads back every label, and finds what Prometheus's own client would have written.
 func TestPrometheusReadsIt(t *testing.T) {
 	odd := []string{"plain", `quo"te`, `back\slash`, "line\nbreak", `\n`, "", "密钥", "a,b={}", "not\xffUTF-8"}
-	f := gauge("kms_agent_test", "Odd labels.", "first", "second")
+	f := New().family("kms_agent_test", "Odd labels.", "first", "second")
 	want := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "kms_agent_test", Help: "Odd labels."}, []string{"first", "second"})
 	for i, label := range odd {
 		f.set(float64(i)+0.25, label, "x"+label)

@@ -6,6 +6,7 @@ package openapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -17,6 +18,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -44,6 +46,24 @@ type Answer struct {
 
 // A Refusal is the error document of an answer other than 200; empty if the body is none.
 type Refusal struct{ Code, Message, RequestID string }
+
+// Safe returns the refusal with a message that repeats no secret of the request, and is short: it ends up in a termination message of
+// limited size.
+func (r Refusal) Safe(secrets ...string) Refusal {
+	const most = 400                           // bytes
+	if strings.Contains(r.Code, "Signature") { // the gateway quotes what it hashed, session token and all, in more than one encoding
+		r.Message = "(a message that quotes the request is not shown)"
+	}
+	for _, secret := range secrets {
+		if secret != "" {
+			r.Message = strings.ReplaceAll(r.Message, secret, "[hidden]")
+		}
+	}
+	if len(r.Message) > most {
+		r.Message = fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(r.Message[:most], ""), len(r.Message))
+	}
+	return r
+}
 
 // Refusal reads the answer's error document.
 func (a Answer) Refusal() (r Refusal) {
@@ -100,12 +120,7 @@ type Client struct {
 
 // New returns a Client, once CAFile has been read.
 func New(s Settings) (*Client, error) {
-	if s.ConnectTimeout == 0 {
-		s.ConnectTimeout = 3 * time.Second
-	}
-	if s.Timeout == 0 {
-		s.Timeout = 10 * time.Second
-	}
+	s.ConnectTimeout, s.Timeout = cmp.Or(s.ConnectTimeout, 3*time.Second), cmp.Or(s.Timeout, 10*time.Second)
 	c := &Client{settings: s, roots: s.Roots}
 	if s.CAFile != "" {
 		if c.caWrong = c.readCA(); c.caWrong != nil && !s.CALate {
@@ -146,17 +161,27 @@ func (c *Client) readCA() error {
 	if bytes.Equal(text, c.ca) {
 		return nil
 	}
-	var pool *x509.CertPool
-	if c.settings.Roots != nil {
-		pool = c.settings.Roots.Clone()
-	} else if pool, err = x509.SystemCertPool(); err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(text) {
-		return fmt.Errorf("read the CA: there is no PEM certificate in %s", c.settings.CAFile)
+	pool, err := WithRoots(c.settings.Roots, text)
+	if err != nil {
+		return fmt.Errorf("read the CA: %w in %s", err, c.settings.CAFile)
 	}
 	c.ca, c.roots = text, pool
 	return nil
+}
+
+// WithRoots returns a pool of authorities, nil for the system's, and those of a PEM bundle.
+func WithRoots(pool *x509.CertPool, bundle []byte) (*x509.CertPool, error) {
+	if pool != nil {
+		pool = pool.Clone()
+	} else if system, err := x509.SystemCertPool(); err == nil {
+		pool = system
+	} else {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(bundle) {
+		return nil, errors.New("there is no PEM certificate")
+	}
+	return pool, nil
 }
 
 // current returns the client for the next request. While CAFile cannot be used, for example because it is half written, its

@@ -31,8 +31,8 @@ type Action struct {
 	Host    string // part of what is signed; always over TLS
 	Version string // of the API
 	Name    string
-	Query   map[string]string
-	Form    map[string]string // the body; nil: none
+	Query   map[string]string // without those that are empty
+	Form    map[string]string // the body, likewise; nil: none
 }
 
 // Call makes one request, signed with creds; nil: not signed. Its error is ctx's or as that of Send.
@@ -81,7 +81,9 @@ func (c *Client) Call(ctx context.Context, creds *Credentials, a Action) (Answer
 func pointers(values map[string]string) map[string]*string {
 	out := make(map[string]*string, len(values))
 	for name, value := range values {
-		out[name] = &value
+		if value != "" {
+			out[name] = &value
+		}
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,16 +29,16 @@ func CheckKey(expression string) error {
 	if config.Identifier(expression) {
 		return nil
 	}
-	parsed, err := parseKey(expression)
+	compiled, err := compile(expression)
 	if err != nil {
 		return fmt.Errorf("%w; a name with more than letters, digits and _ in it goes in double quotes: '\"api-key\"'", err)
 	}
-	_, err = affordable(parsed, 1, 0, maxStepsOfFile)
+	_, err = affordable(compiled, 1, 0, maxStepsOfFile)
 	return err
 }
 
-// parseKey parses a JMESPath expression. The library's lexer panics at U+0080 after a name.
-func parseKey(expression string) (node jmespath.ASTNode, err error) {
+// compile parses a JMESPath expression. The library's lexer panics at U+0080 after a name.
+func compile(expression string) (compiled *jmespath.JMESPath, err error) {
 	defer func() {
 		var syntax jmespath.SyntaxError
 		switch {
@@ -48,7 +49,7 @@ func parseKey(expression string) (node jmespath.ASTNode, err error) {
 			err = fmt.Errorf("%s, at byte %d", strings.ToLower(problem[:1])+problem[1:], syntax.Offset)
 		}
 	}()
-	return jmespath.NewParser().Parse(expression)
+	return jmespath.Compile(expression)
 }
 
 // tokens names the parser's token types for messages.
@@ -84,7 +85,7 @@ func pick(doc any, keys []config.Key) ([]field, error) {
 func Search(doc any, paths []string) (values []any, errs []error) {
 	doc = numbers(doc)
 	left := budget{bytes: maxOutput, steps: maxStepsOfFile}
-	left.values, left.text = measure(doc)
+	left.values, left.text = measure(doc, math.MaxInt)
 	values, errs = make([]any, len(paths)), make([]error, len(paths))
 	for i, path := range paths {
 		value, err := search(path, doc, &left)
@@ -109,15 +110,11 @@ type budget struct {
 // search evaluates an expression, and takes what it needs off the budget. The library's messages about arguments may quote a
 // value, so they are not passed on.
 func search(expression string, doc any, left *budget) (value any, err error) {
-	parsed, err := parseKey(expression)
+	compiled, err := compile(expression)
 	if err != nil {
 		return nil, err
 	}
-	if left.steps, err = affordable(parsed, left.values, left.text, left.steps); err != nil {
-		return nil, err
-	}
-	compiled, err := jmespath.Compile(expression)
-	if err != nil {
+	if left.steps, err = affordable(compiled, left.values, left.text, left.steps); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -129,35 +126,14 @@ func search(expression string, doc any, left *budget) (value any, err error) {
 	if value, err = compiled.Search(doc); err != nil {
 		return nil, errCannotApply
 	}
-	if left.bytes = weigh(value, left.bytes); left.bytes < 0 {
+	values, text := measure(value, left.bytes) // as JSON it is longer
+	if left.bytes -= values + text; left.bytes < 0 {
 		return nil, errLarge
 	}
 	if _, err := encodeJSON(value); err != nil { // not a number: the average of none
 		return nil, errCannotApply
 	}
 	return value, nil
-}
-
-// weigh subtracts a lower bound of v's size as JSON from left, and stops below zero. It walks v as a tree, because an expression can
-// reference the same part many times.
-func weigh(v any, left int) int {
-	switch v := v.(type) {
-	case string:
-		return left - len(v)
-	case map[string]any:
-		for key, item := range v {
-			if left = weigh(item, left-len(key)-1); left < 0 {
-				break
-			}
-		}
-	case []any:
-		for _, item := range v {
-			if left = weigh(item, left-1); left < 0 {
-				break
-			}
-		}
-	}
-	return left - 1
 }
 
 var errCannotApply = errors.New("the expression cannot be applied to this secret: it expects another type, or has no result")

@@ -2,6 +2,7 @@ package render
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 
@@ -23,9 +24,9 @@ type estimate struct{ size, once, each, text float64 }
 
 // affordable returns the steps that remain after an expression on a document of so many values and bytes of text, or an error if it may
 // exceed a limit.
-func affordable(expression jmespath.ASTNode, values, text int, left float64) (float64, error) {
+func affordable(expression *jmespath.JMESPath, values, text int, left float64) (float64, error) {
 	total := float64(values + text)
-	e := estimateOf(node{reflect.ValueOf(expression)}, total)
+	e := estimateOf(node{reflect.ValueOf(expression).Elem().FieldByName("ast")}, total)
 	steps := e.once + e.each*float64(values)
 	if steps > min(maxSteps, left) || e.text*total > maxText || e.size > math.MaxInt32 {
 		return left, errors.New("it takes too much work: it multiplies its input, or processes a large value many times; " +
@@ -85,7 +86,8 @@ func estimateOf(n node, total float64) estimate {
 	of := func(i int) estimate { return estimateOf(n.child(i), total) }
 	switch n.kind() {
 	case int64(jmespath.ASTLiteral):
-		return estimate{size: float64(1 + weight(n.v.FieldByName("value"))), once: 1}
+		text := fmt.Sprint(n.v.FieldByName("value")) // is at least as long as a literal has values and bytes of text
+		return estimate{size: float64(1 + len(text)), once: 1}
 	case int64(jmespath.ASTSubexpression), int64(jmespath.ASTIndexExpression), int64(jmespath.ASTPipe),
 		int64(jmespath.ASTKeyValPair), int64(jmespath.ASTExpRef):
 		c := of(0)
@@ -211,44 +213,30 @@ func joint(n node, total float64) float64 {
 	return total
 }
 
-// weight returns the weight of a literal.
-func weight(v reflect.Value) int {
-	switch v.Kind() {
-	case reflect.Interface:
-		return weight(v.Elem())
-	case reflect.String:
-		return v.Len()
-	case reflect.Slice:
-		sum := v.Len()
-		for i := range v.Len() {
-			sum += weight(v.Index(i))
-		}
-		return sum
-	case reflect.Map:
-		sum := v.Len()
-		for _, key := range v.MapKeys() {
-			sum += key.Len() + weight(v.MapIndex(key))
-		}
-		return sum
+// measure counts the values and the bytes of text of a document, and stops when they are more than most together. It walks v as a tree,
+// because an expression can reference the same part many times.
+func measure(v any, most int) (values, text int) {
+	values = 1
+	add := func(item any) (more bool) {
+		n, bytes := measure(item, most-values-text)
+		values, text = values+n, text+bytes
+		return values+text <= most
 	}
-	return 1
-}
-
-// measure counts the values and the bytes of text of a document.
-func measure(v any) (values, text int) {
 	switch v := v.(type) {
 	case string:
-		return 1, len(v)
+		text = len(v)
 	case map[string]any:
 		for key, item := range v {
-			n, bytes := measure(item)
-			values, text = values+n, text+bytes+len(key)
+			if text += len(key); !add(item) {
+				break
+			}
 		}
 	case []any:
 		for _, item := range v {
-			n, bytes := measure(item)
-			values, text = values+n, text+bytes
+			if !add(item) {
+				break
+			}
 		}
 	}
-	return values + 1, text
+	return values, text
 }

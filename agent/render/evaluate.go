@@ -216,22 +216,22 @@ func (e *evaluation) command(dot any, command *parse.CommandNode, piped []any) (
 		return e.operand(dot, command.Args[0])
 	}
 	arguments := make([]any, 0, len(command.Args))
-	for i, n := range command.Args[1:] {
+	for _, n := range command.Args[1:] {
 		value, err := e.operand(dot, n)
 		if err != nil {
 			return nil, err
 		}
-		last := i == len(command.Args)-2 && len(piped) == 0
-		if decides := name.Ident == "and" && !truth(value) || name.Ident == "or" && truth(value); decides || last && lazy(name.Ident) {
+		if name.Ident == "and" && !truth(value) || name.Ident == "or" && truth(value) {
 			return value, nil // the rest is not evaluated, as in Go
 		}
 		arguments = append(arguments, value)
 	}
 	arguments = append(arguments, piped...)
-	if lazy(name.Ident) {
-		return piped[0], nil
+	call := functions[name.Ident].call
+	if call == nil { // and, or: the last decides
+		return arguments[len(arguments)-1], nil
 	}
-	value, err := functions[name.Ident].call(arguments)
+	value, err := call(arguments)
 	if err != nil {
 		return nil, e.at(command, err)
 	}
@@ -251,8 +251,6 @@ func cost(value any, arguments []any) int {
 	}
 	return bytes
 }
-
-func lazy(name string) bool { return name == "and" || name == "or" }
 
 func (e *evaluation) operand(dot any, n parse.Node) (any, error) {
 	if err := e.spend(n, 1); err != nil {

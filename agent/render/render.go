@@ -32,21 +32,20 @@ type Input struct {
 // Render returns the content of a file, which has at most a megabyte, in a format. The order of the keys is that
 // of env and properties files; without keys it is alphabetical. All formats but template are of one secret.
 func Render(format config.Format, keys []config.Key, template string, inputs ...Input) ([]byte, error) {
-	out, err := render(format, keys, template, inputs)
+	var out []byte
+	var err error
+	switch {
+	case format == config.Template:
+		out, err = renderTemplate(template, inputs)
+	case len(inputs) != 1:
+		err = fmt.Errorf("format %s is for one secret, not %d; use format template", format, len(inputs))
+	default:
+		out, err = renderOne(format, keys, inputs[0].Data, inputs[0].Binary)
+	}
 	if err == nil && len(out) > maxOutput {
 		return nil, errLarge
 	}
 	return out, err
-}
-
-func render(format config.Format, keys []config.Key, template string, inputs []Input) ([]byte, error) {
-	if format == config.Template {
-		return renderTemplate(template, inputs)
-	}
-	if len(inputs) != 1 {
-		return nil, fmt.Errorf("format %s is for one secret, not %d; use format template", format, len(inputs))
-	}
-	return renderOne(format, keys, inputs[0].Data, inputs[0].Binary)
 }
 
 func renderOne(format config.Format, keys []config.Key, value []byte, binary bool) ([]byte, error) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"text/template/parse"
 )
@@ -183,40 +184,24 @@ func Actions(template string) (n int, err error) {
 	}
 }
 
-// actionLength returns the length of what follows {{, with its }}; quoted text and comments may have one in them.
+// actionLength returns the length of what follows {{, with its }}; quoted text and comments may have one in them. An action that is not
+// valid has no end.
 func actionLength(text string) int {
 	for i := 0; i < len(text); i++ {
-		var end int
 		rest := text[i:]
 		switch {
 		case strings.HasPrefix(rest, "}}"):
-			return i + 2
+			return i + len("}}")
 		case strings.HasPrefix(rest, "/*"):
-			end = strings.Index(rest, "*/")
-		case rest[0] == '`':
-			end = strings.IndexByte(rest[1:], '`') + 1
-		case rest[0] == '"' || rest[0] == '\'':
-			end = quoted(rest)
-		default:
-			continue
+			comment, _, _ := strings.Cut(rest[2:], "*/")
+			i += len(comment) + 3
+		case strings.ContainsAny(rest[:1], "\"'`"):
+			quoted, err := strconv.QuotedPrefix(rest)
+			if err != nil {
+				return len(text)
+			}
+			i += len(quoted) - 1
 		}
-		if end <= 0 { // it has no end
-			return len(text)
-		}
-		i += end
 	}
 	return len(text)
-}
-
-// quoted returns the index of the quotation mark that ends a text, 0 for none.
-func quoted(text string) int {
-	for i := 1; i < len(text); i++ {
-		switch text[i] {
-		case '\\':
-			i++
-		case text[0]:
-			return i
-		}
-	}
-	return 0
 }

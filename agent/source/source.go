@@ -4,6 +4,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
@@ -52,12 +54,12 @@ func New(reader Reader, sessions *identity.Sessions, count func(error)) *Source 
 
 // Open returns the Source of the configured identity, whose parameters are in the environment. It makes no call yet.
 func Open(doc agentconfig.Config, getenv func(string) string, m *metrics.Agent) (*Source, error) {
-	kmsRoots, err := roots(doc.KMS.CABundle)
-	if err != nil {
+	count := func(err error) { m.KMSRequest(failure.Code(err)) }
+	settings := kms.Config{Endpoint: doc.KMS.Host, Settings: openapi.Settings{CAFile: getenv("SSL_CERT_FILE")}}
+	var err error
+	if settings.Roots, err = roots(doc.KMS.CABundle); err != nil {
 		return nil, fmt.Errorf("kms.caBundle: %w", err)
 	}
-	count := func(err error) { m.KMSRequest(failure.Code(err)) }
-	settings := kms.Config{Endpoint: doc.KMS.Host, Roots: kmsRoots, CAFile: getenv("SSL_CERT_FILE")}
 	if doc.KMS.CAConfigMap != "" {
 		settings.CAFile, settings.CALate = agentconfig.KMSCAFile, true
 	}
@@ -72,19 +74,16 @@ func Open(doc agentconfig.Config, getenv func(string) string, m *metrics.Agent) 
 		s.Role = "the client key's application access point"
 		return s, nil
 	}
-	stsRoots := kmsRoots
-	if doc.STS.CABundle != doc.KMS.CABundle {
-		if stsRoots, err = roots(doc.STS.CABundle); err != nil {
-			return nil, fmt.Errorf("sts.caBundle: %w", err)
-		}
-	}
+	host, _ := os.Hostname() // is the pod's name in most pods
 	sts := identity.STSFromEnv(getenv)
-	sts.SessionName = identity.SessionName(doc.Namespace, doc.ServiceAccount, podName(getenv))
+	if sts.Roots, err = roots(doc.STS.CABundle); err != nil {
+		return nil, fmt.Errorf("sts.caBundle: %w", err)
+	}
+	sts.SessionName = identity.SessionName(doc.Namespace, doc.ServiceAccount, cmp.Or(getenv(agentconfig.PodNameEnv), host))
 	sts.Duration = time.Duration(doc.SessionDuration)
 	if doc.STS.Host != "" {
 		sts.Endpoint = doc.STS.Host
 	}
-	sts.Roots = stsRoots
 	if doc.STS.CAConfigMap != "" {
 		sts.CAFile = agentconfig.STSCAFile
 	}
@@ -113,7 +112,7 @@ func Open(doc agentconfig.Config, getenv func(string) string, m *metrics.Agent) 
 	if err != nil {
 		return nil, err
 	}
-	s := New(&gateway{first, roles, client}, sessions, count)
+	s := New(&gateway{roles, client}, sessions, count)
 	s.Role = role
 	return s, nil
 }
@@ -148,25 +147,7 @@ func roots(bundle string) (*x509.CertPool, error) {
 	if bundle == "" {
 		return nil, nil
 	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM([]byte(bundle)) {
-		return nil, errors.New("there is no PEM certificate in it")
-	}
-	return pool, nil
-}
-
-func podName(getenv func(string) string) string {
-	if name := getenv(agentconfig.PodNameEnv); name != "" {
-		return name
-	}
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return name
+	return openapi.WithRoots(nil, []byte(bundle))
 }
 
 // Resume loads the sessions and pauses of the process before from a directory, and saves those of this process there.
@@ -182,80 +163,53 @@ func (s store) Read(what any) error  { return handover.Read(string(s), SessionsF
 func (s store) Write(what any) error { return handover.Write(string(s), SessionsFile, what) }
 
 // Read implements Reader.
-func (s *Source) Read(ctx context.Context, ref kms.Ref) (secret kms.Secret, err error) {
-	err = s.call(ref, func() error {
-		secret, err = s.reader.Read(ctx, ref)
-		return err
-	})
-	return secret, err
+func (s *Source) Read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
+	return call(s, ref, func() (kms.Secret, error) { return s.reader.Read(ctx, ref) })
 }
 
 // ReadAll implements Reader.
-func (s *Source) ReadAll(ctx context.Context, refs []kms.Ref) (given []kms.Secret, err error) {
-	err = s.call(refs[0], func() error {
-		given, err = s.reader.ReadAll(ctx, refs)
-		return err
-	})
-	return given, err
+func (s *Source) ReadAll(ctx context.Context, refs []kms.Ref) ([]kms.Secret, error) {
+	return call(s, refs[0], func() ([]kms.Secret, error) { return s.reader.ReadAll(ctx, refs) })
 }
 
 // CloseIdleConnections implements Reader.
 func (s *Source) CloseIdleConnections() { s.reader.CloseIdleConnections() }
 
 // call makes a call, unless there is a pause.
-func (s *Source) call(ref kms.Ref, call func() error) error {
+func call[T any](s *Source, ref kms.Ref, read func() (T, error)) (given T, err error) {
 	if err := s.refuse(ref); err != nil {
-		return err
+		return given, err
 	}
-	err := call()
+	given, err = read()
 	if _, refused := errors.AsType[*kms.Error](err); err == nil || refused {
 		s.count(err)
 	}
 	s.note(err)
-	return err
+	return given, err
 }
 
 // gateway reads from KMS as the pod's identity, or as a role that it assumes.
 type gateway struct {
-	identity *identity.Source
-	roles    *identity.Roles
+	roles *identity.Roles
 	*kms.Client
 }
 
-func (g *gateway) Read(ctx context.Context, ref kms.Ref) (secret kms.Secret, err error) {
-	err = g.as(ctx, ref.RoleARN, func(creds kms.Credentials) error {
-		secret, err = g.GetSecretValue(ctx, creds, ref)
-		return err
+func (g *gateway) Read(ctx context.Context, ref kms.Ref) (kms.Secret, error) {
+	return identity.Use(ctx, g.roles.Source(ref.RoleARN), rejected, func(as identity.Credentials) (kms.Secret, error) {
+		return g.GetSecretValue(ctx, as.Credentials, ref)
 	})
-	return secret, err
 }
 
-func (g *gateway) ReadAll(ctx context.Context, refs []kms.Ref) (given []kms.Secret, err error) {
-	err = g.as(ctx, refs[0].RoleARN, func(creds kms.Credentials) error {
-		given, err = g.BatchGetSecretValue(ctx, creds, refs)
-		return err
+func (g *gateway) ReadAll(ctx context.Context, refs []kms.Ref) ([]kms.Secret, error) {
+	return identity.Use(ctx, g.roles.Source(refs[0].RoleARN), rejected, func(as identity.Credentials) ([]kms.Secret, error) {
+		return g.BatchGetSecretValue(ctx, as.Credentials, refs)
 	})
-	return given, err
 }
 
-// as makes a call as a role, or as the pod's identity without one. If KMS does not accept the credentials, it gets new ones once: STS
-// may have ended their session early.
-func (g *gateway) as(ctx context.Context, role string, call func(kms.Credentials) error) error {
-	source := g.identity
-	if role != "" {
-		source = g.roles.Source(role)
-	}
-	for again := true; ; again = false {
-		creds, err := source.Credentials(ctx)
-		if err != nil {
-			return err
-		}
-		err = call(creds.Signing())
-		if refusal, ok := errors.AsType[*kms.Error](err); !again || !ok || refusal.Class() != kms.CredentialsRejected {
-			return err
-		}
-		source.Invalidate(creds)
-	}
+// rejected reports whether KMS does not accept the credentials of a call.
+func rejected(err error) bool {
+	refusal, ok := errors.AsType[*kms.Error](err)
+	return ok && refusal.Class() == kms.CredentialsRejected
 }
 
 // instance reads from a KMS instance with a client key, which has no role and can assume none.

@@ -57,6 +57,9 @@ func Open(directory string) (*Dir, error) {
 // Close releases the directory.
 func (d *Dir) Close() error { return d.root.Close() }
 
+// Path returns the directory as Open was given it.
+func (d *Dir) Path() string { return d.root.Name() }
+
 // Written reports whether the directory has a complete set of files.
 func (d *Dir) Written() bool { return d.generation() != "" }
 

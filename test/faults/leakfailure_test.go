@@ -106,7 +106,7 @@ func TestNothingLeaksFromADamagedState(t *testing.T) {
 	p := newLeakyPod(t)
 	files := []string{"state.json", "round.json", "pause.json", "sessions.json"}
 	for _, name := range files {
-		text := []byte(`{"format":2,"holds":[{"secret":"` + sentinel + `"}]`)
+		text := []byte(`{"format":3,"holds":[{"secret":"` + sentinel + `"}]`)
 		if err := os.WriteFile(filepath.Join(p.doc.StateDir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}

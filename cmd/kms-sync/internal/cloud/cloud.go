@@ -343,7 +343,7 @@ func (c *Cloud) call(ctx context.Context, who *principal, g *gateway, key valueK
 			if creds, err = who.source.Credentials(ctx); err != nil {
 				return kms.Secret{}, err
 			}
-			secret, err = g.GetSecretValue(ctx, creds.Signing(), key.ref)
+			secret, err = g.GetSecretValue(ctx, creds.Credentials, key.ref)
 		}
 		var refusal *kms.Error
 		if err == nil || errors.As(err, &refusal) {

@@ -27,6 +27,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/cloud"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/store"
@@ -106,9 +107,9 @@ func start(t *testing.T) *world {
 	roots := x509.NewCertPool()
 	roots.AddCert(front.Certificate())
 
-	w.kms = kms.Config{Endpoint: w.addr, Roots: roots}
+	w.kms = kms.Config{Endpoint: w.addr, Settings: openapi.Settings{Roots: roots}}
 	w.settings = store.Settings{
-		STS: identity.STS{Endpoint: w.addr, Roots: roots}, KMS: w.kms, Getenv: func(string) string { return "" },
+		STS: identity.STS{Endpoint: w.addr, Settings: w.kms.Settings}, KMS: w.kms, Getenv: func(string) string { return "" },
 		TokenFile: issuer.TokenFile(t, ours), Metadata: identity.NodeRole{Proxy: w.StartMetadata(t)},
 		Token: func(_ context.Context, namespace, name string) (string, error) {
 			w.mu.Lock()
