@@ -1,8 +1,10 @@
-// Command install writes the kustomizations that put the emulator and the webhook, told to trust it, into a cluster:
+// Command install writes what puts the emulator, and programs that trust it, into a cluster: the kustomizations of the emulator and the
+// webhook, and the values of kms-sync's chart:
 //
 //	go run ./test/install -dir DIR -issuer ISSUER
 //	kubectl apply -k DIR/emulator
 //	kubectl apply -k DIR/webhook
+//	helm install kms-sync deploy/chart/kms-sync --values DIR/kms-sync/values.yaml
 package main
 
 import (
@@ -21,7 +23,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/clientkey"
 )
 
-//go:embed emulator webhook
+//go:embed emulator kms-sync webhook
 var templates embed.FS
 
 // values are what the templates need to know of the cluster.
@@ -31,6 +33,8 @@ type values struct {
 	Manifests string // deploy/manifests, as seen from the webhook's kustomization
 
 	ClientKeyID, ClientKeyCertificate string // that the emulated KMS instance knows
+
+	Authority string // certificate of the emulator's authority, PEM
 }
 
 func main() {
@@ -61,10 +65,10 @@ func run(args []string) error {
 	if err := v.clientKey(filepath.Join(*dir, "client-key")); err != nil {
 		return err
 	}
-	if err := write(*dir, v); err != nil {
+	if err := v.authority(filepath.Join(*dir, "emulator")); err != nil {
 		return err
 	}
-	return writeAuthority(filepath.Join(*dir, "emulator"), filepath.Join(*dir, "webhook", "emulator-ca.pem"))
+	return write(*dir, v)
 }
 
 // clientKey makes a client key, for a Secret out of the files in dir, or takes the one that is there.
@@ -93,6 +97,21 @@ func (v *values) clientKey(dir string) error {
 	}
 	v.ClientKeyID = string(files["id"])
 	v.ClientKeyCertificate = strings.ReplaceAll(strings.TrimSpace(string(files["certificate"])), "\n", "\n        ")
+	return nil
+}
+
+// authority makes a certificate authority in dir, or takes the one that is there: agents that run already trust it.
+func (v *values) authority(dir string) error {
+	a, err := authority.Load(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if a, err = authority.New(); err == nil {
+			err = a.Save(dir)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	v.Authority = string(a.PEM())
 	return nil
 }
 
@@ -127,18 +146,4 @@ func write(dir string, v values) error {
 		}
 		return errors.Join(t.Execute(file, v), file.Close())
 	})
-}
-
-// writeAuthority keeps the emulator's certificate authority when there is one: agents that run already trust it.
-func writeAuthority(dir, bundle string) error {
-	a, err := authority.Load(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		if a, err = authority.New(); err == nil {
-			err = a.Save(dir)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(bundle, a.PEM(), 0o644)
 }
