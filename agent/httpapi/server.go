@@ -148,7 +148,7 @@ func (s *Server) permit(r Request) *Error {
 		Status: http.StatusForbidden, Code: CodeNotAllowed,
 		Message: "this agent does not serve the secret " + r.Name,
 		Recommend: "declare the secret in the pod, or add a pattern for it to the annotation kms.alibabacloud.com/api-allow; " +
-			"capitals count, and a name and its ARN are two",
+			"case matters, and a pattern for the name does not match the ARN",
 	}
 }
 
