@@ -1,5 +1,5 @@
-// Command install writes what puts the emulator, and programs that trust it, into a cluster: the kustomizations of the emulator and the
-// webhook, and the values of kms-sync's chart:
+// Command install writes the kustomizations of the emulator and the webhook, and values for kms-sync's chart. Webhook and kms-sync call the
+// emulator and trust its certificate authority:
 //
 //	go run ./test/install -dir DIR -issuer ISSUER
 //	kubectl apply -k DIR/emulator
@@ -26,15 +26,15 @@ import (
 //go:embed emulator kms-sync webhook
 var templates embed.FS
 
-// values are what the templates need to know of the cluster.
+// values fill in the templates.
 type values struct {
 	Issuer    string // of the cluster's ServiceAccount tokens
-	Direct    bool   // the cluster's DNS does not answer aliyuncs.com: call the emulator's Service by its own name
-	Manifests string // deploy/manifests, as seen from the webhook's kustomization
+	Direct    bool   // call the emulator by its Service's name, because the cluster's DNS does not resolve aliyuncs.com to it
+	Manifests string // path of deploy/manifests, relative to the webhook's kustomization
 
-	ClientKeyID, ClientKeyCertificate string // that the emulated KMS instance knows
+	ClientKeyID, ClientKeyCertificate string // of the emulated KMS instance
 
-	Authority string // certificate of the emulator's authority, PEM
+	Authority string // PEM of the emulator's certificate authority
 }
 
 func main() {
@@ -51,7 +51,7 @@ func run(args []string) error {
 	var v values
 	flags.StringVar(&v.Issuer, "issuer", "", "issuer of the cluster's ServiceAccount tokens")
 	flags.BoolVar(&v.Direct, "direct", false,
-		"call the emulator by its Service's name, for a cluster whose DNS does not answer aliyuncs.com with it")
+		"call the emulator by its Service's name, for a cluster whose DNS does not resolve aliyuncs.com to it")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func run(args []string) error {
 	return write(*dir, v)
 }
 
-// clientKey makes a client key, for a Secret out of the files in dir, or takes the one that is there.
+// clientKey reads the client key in dir, or creates one. Tests make a Secret of the files.
 func (v *values) clientKey(dir string) error {
 	files := map[string][]byte{"clientKey": nil, "password": nil, "id": nil, "certificate": nil}
 	var missing error
@@ -100,7 +100,7 @@ func (v *values) clientKey(dir string) error {
 	return nil
 }
 
-// authority makes a certificate authority in dir, or takes the one that is there: agents that run already trust it.
+// authority reads the certificate authority in dir, which running agents trust, or creates one.
 func (v *values) authority(dir string) error {
 	a, err := authority.Load(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -115,7 +115,7 @@ func (v *values) authority(dir string) error {
 	return nil
 }
 
-// relative is how a kustomization in from names the folder to: kustomize takes no absolute path.
+// relative returns the path of the folder to as a kustomization in from names it: kustomize refuses absolute paths.
 func relative(from, to string) (string, error) {
 	from, err := filepath.Abs(from)
 	if err != nil {
