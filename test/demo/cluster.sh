@@ -116,7 +116,7 @@ if [[ -z $others ]]; then
   failed=false
   # Its rights over Secrets are then Roles in this namespace.
   show helm install kms-sync deploy/chart/kms-sync --namespace kms-sync --create-namespace --hide-notes \
-    --values "$installed/kms-sync/values.yaml" --set command.watchNamespaces=shop | grep -e '^\$' -e ^STATUS || failed=true
+    --set command.watchNamespaces=shop --values "$installed/kms-sync/values.yaml" | grep -e '^\$' -e ^STATUS || failed=true
   kubectl label namespaces --field-selector metadata.name=kms-sync "$label" >/dev/null
   kubectl label clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings \
     -l app.kubernetes.io/name=kms-sync "$label" >/dev/null
