@@ -105,7 +105,8 @@ var kmsAdvice = []advice{
 	{"Forbidden*",
 		"{role} may not read {secret}",
 		"a policy of {role} must allow kms:GetSecretValue on {resource}, and kms:Decrypt on the key that encrypts it " +
-			"(acs:kms:*:*:key/<id>), because Decrypt is a right on keys; if the policy has a condition on kms:tag/…, the secret's tags must satisfy it"},
+			"(acs:kms:*:*:key/<id>), because Decrypt is a right on keys; if the policy has a condition on kms:tag/…, " +
+			"the secret's tags must satisfy it"},
 	{"Rejected.Disabled",
 		"the key that encrypts {secret} is disabled, or the KMS instance is",
 		"enable it in the KMS console"},
