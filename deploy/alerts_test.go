@@ -37,7 +37,7 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// Every alert has a runbook that says what it means and what to do, and every runbook has an alert.
+// Every alert has a runbook with all parts, and every runbook has an alert.
 func TestAlertsHaveRunbooks(t *testing.T) {
 	runbooks := map[string]string{}
 	for _, section := range strings.Split(read(t, "../docs/runbooks.md"), "\n## ")[1:] {
@@ -72,7 +72,7 @@ func TestAlertsHaveRunbooks(t *testing.T) {
 	}
 }
 
-// Each alert is made to fire by the tests that promtool runs.
+// promtool's tests make each alert fire.
 func TestAlertsAreTested(t *testing.T) {
 	tests := read(t, "testdata/alerts.yaml")
 	for _, rule := range append(readAlerts(t, alertsFile), readAlerts(t, syncAlertsFile)...) {

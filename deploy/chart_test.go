@@ -28,16 +28,16 @@ var update = flag.Bool("update", false, "write the manifests anew from the chart
 
 const chart = "chart/kms-agent-injector"
 
-// required are the values that have no default.
+// required are the values without a default.
 var required = []string{"--set", "accountID=1234567890123456", "--set", "clusterID=c0ffee", "--set", "region=cn-hangzhou"}
 
-// pinnedHelm returns the path of the pinned Helm. To run it by "go tool" costs half a second of CPU time, a hundred times.
+// pinnedHelm returns the path of the pinned Helm. The tests run it a hundred times; "go tool" takes half a second longer.
 var pinnedHelm = sync.OnceValues(func() (string, error) {
 	path, err := exec.Command("../test/tools/run.sh", "-n", "helm").Output() //nolint:noctx // of no test
 	return strings.TrimSpace(string(path)), err
 })
 
-// helm runs the pinned Helm and returns what it wrote, and its error with what it said.
+// helm runs the pinned Helm and returns its output. The error has its error output.
 func helm(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	program, err := pinnedHelm()
@@ -53,7 +53,7 @@ func helm(t *testing.T, args ...string) (string, error) {
 	return stdout.String(), nil
 }
 
-// render is the chart with the required values and others, installed into the namespace ns; without what helm test runs.
+// render returns the chart's objects, rendered into the namespace ns with the required values and others, without the pod of helm test.
 func render(t *testing.T, ns string, args ...string) (objects, string) {
 	t.Helper()
 	text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--namespace", ns, "--skip-tests"}, required,
@@ -64,7 +64,7 @@ func render(t *testing.T, ns string, args ...string) (objects, string) {
 	return decode(t, ns, []byte(text)), text
 }
 
-// What helm test runs may run wherever the webhook does, and gets none of the API server's calls.
+// The pod of helm test is admitted wherever the webhook is, and the webhook's Service does not select it.
 func TestProbe(t *testing.T) {
 	text, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart, "--namespace", "kms", "--show-only",
 		"templates/tests/probe.yaml",
@@ -95,7 +95,7 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// GitOps tools render the chart again and again, and apply what differs. With everything that can be switched on.
+// GitOps tools render the chart repeatedly and apply differences, so equal values must give equal output. All options are on.
 func TestRenderingsAreEqual(t *testing.T) {
 	args := []string{"--set", "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true",
 		"--set", "monitoring.dashboard.enabled=true,agent.metricsPort=9464,networkPolicy.enabled=true,networkPolicy.from={10.0.0.0/28}"}
@@ -112,10 +112,10 @@ func TestRenderingsAreEqual(t *testing.T) {
 	}
 }
 
-// source finds where a template's part of Helm's output begins.
+// source matches the comment with which a template begins in Helm's output.
 var source = regexp.MustCompile(`(?m)^---\n# Source: kms-agent-injector/templates/(\S+)\n`)
 
-// helmsOwn are the labels that say who manages an object: not Helm, where it comes out of a file.
+// helmsOwn matches the labels of Helm, which the plain manifests do not have.
 var helmsOwn = regexp.MustCompile(`(?m)^ +(helm\.sh/chart|app\.kubernetes\.io/managed-by): .*\n`)
 
 func TestManifestsAreTheChart(t *testing.T) {
@@ -146,8 +146,8 @@ func TestManifestsAreTheChart(t *testing.T) {
 	}
 }
 
-// templates are the files that Helm's output came of, without what says that Helm manages the objects, and without the administrator's
-// document, of which kustomize makes the ConfigMap.
+// templates splits Helm's output by template file, without Helm's labels and without the webhook's configuration, whose ConfigMap kustomize
+// generates.
 func templates(text string) map[string]string {
 	want := map[string]string{}
 	matches := source.FindAllStringSubmatchIndex(text, -1)
@@ -170,10 +170,10 @@ func templates(text string) map[string]string {
 	return want
 }
 
-// resourceLines are the list of resources in a kustomization.
+// resourceLines matches the list of resources in a kustomization.
 var resourceLines = regexp.MustCompile(`(?m)^resources:\n(  - .*\n)+`)
 
-// derived are the files of another variant that are those of deploy/manifests, but for the list of resources.
+// derived are files of another variant that equal those of deploy/manifests, except for the list of resources.
 func derived(t *testing.T, resources []string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -197,7 +197,7 @@ func derived(t *testing.T, resources []string) map[string]string {
 	return files
 }
 
-// The manifests' document and the chart's, given the same account, mean the same.
+// The configurations of the manifests and of the chart are equal for the same account.
 func TestDocumentsMeanTheSame(t *testing.T) {
 	o, _ := render(t, "kms")
 	fromChart := readConfig(t, o)
@@ -209,7 +209,7 @@ func TestDocumentsMeanTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, in := range []*clusterconfig.Config{&fromChart, &fromManifests} { // none and an empty list or map mean the same
+	for _, in := range []*clusterconfig.Config{&fromChart, &fromManifests} { // an empty list or map equals none
 		in.Agent.MaxLimits, in.Allow.Regions, in.Allow.Endpoints, in.Allow.Identities, in.Namespaces = nil, nil, nil, nil, nil
 	}
 	if !reflect.DeepEqual(fromChart, fromManifests) {

@@ -14,7 +14,7 @@ import (
 
 var updateValues = flag.Bool("update-values", false, "write the tables of the charts' README.md anew")
 
-// Every value of a chart has a comment, its own or that of the group that it is in, and a place in the schema.
+// Every value of a chart has a comment, of its own or of its group, and is in the schema.
 func TestValuesAreDocumented(t *testing.T) {
 	for _, chart := range []string{"kms-agent-injector", "kms-sync"} {
 		t.Run(chart, func(t *testing.T) {
@@ -23,7 +23,7 @@ func TestValuesAreDocumented(t *testing.T) {
 	}
 }
 
-// documented holds the table in a chart's README.md to its values.
+// documented compares the table in a chart's README.md with its values.
 func documented(t *testing.T, folder string) {
 	t.Helper()
 	var document yaml.Node
@@ -58,7 +58,7 @@ type valuesTable struct {
 	rows strings.Builder
 }
 
-// add writes a row a value, in the order of the file.
+// add writes a row for each value, in the file's order.
 func (v *valuesTable) add(path string, mapping *yaml.Node, s schema) {
 	if name, ok := strings.CutPrefix(s.Ref, "#/$defs/"); ok {
 		s = v.root.Defs[name]
@@ -104,7 +104,7 @@ func describe(s, root schema) string {
 	return s.Description
 }
 
-// named reports whether the schema says which keys there may be.
+// named reports whether the schema lists the allowed keys.
 func (s schema) named(root schema) bool {
 	if name, ok := strings.CutPrefix(s.Ref, "#/$defs/"); ok {
 		s = root.Defs[name]
@@ -112,13 +112,13 @@ func (s schema) named(root schema) bool {
 	return len(s.Properties) > 0
 }
 
-// example is a line of a comment that shows what could be written.
+// example matches a commented-out example.
 var example = regexp.MustCompile(`^(  .*|- .*|\w+: [\[{].*)$`)
 
-// words are what a comment says about the value below it: its last paragraph, without examples and what is before them.
+// words returns a comment's text about the value below it: the last paragraph, without examples and the text before them.
 func words(comment string) string {
 	var lines []string
-	fresh := false // an example, an empty line or a line of dashes was the last
+	fresh := false // the last line was an example, empty, or dashes
 	for line := range strings.SplitSeq(comment, "\n") {
 		line = strings.TrimPrefix(strings.TrimPrefix(line, "#"), " ")
 		switch {

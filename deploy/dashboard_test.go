@@ -10,7 +10,7 @@ const (
 	syncDashboardFile = "chart/kms-sync/monitoring/dashboard.json"
 )
 
-// No panel covers another or leaves the grid, each has its own id, and each query asks the data source that the reader chose.
+// No panel overlaps another or leaves the grid, ids are unique, and each query uses the selected data source.
 func TestPanels(t *testing.T) {
 	for _, file := range []string{dashboardFile, syncDashboardFile} {
 		t.Run(file, func(t *testing.T) { checkPanels(t, file) })

@@ -22,13 +22,13 @@ import (
 // manifestsNamespace is the namespace of the plain manifests.
 const manifestsNamespace = "kms-agent-injector"
 
-// manifestsDir has the manifests for self-signed certificates.
+// manifestsDir is the folder of the manifests for self-signed certificates.
 const manifestsDir = "manifests"
 
-// variants are the folders of manifests, by how the webhook gets its certificate.
+// variants are the folders of manifests, by the webhook's certificate mode.
 var variants = []struct{ mode, dir string }{{"self-signed", manifestsDir}, {"cert-manager", manifestsDir + "/cert-manager"}}
 
-// kustomization is as much of a kustomization.yaml as the manifests use.
+// kustomization has the fields of kustomization.yaml that the manifests use.
 type kustomization struct {
 	APIVersion         string   `json:"apiVersion"`
 	Kind               string   `json:"kind"`
@@ -79,7 +79,7 @@ func checkManifests(t *testing.T, dir string) {
 		t.Error("the manifests say that Helm manages them")
 	}
 
-	// kubectl apply -k is given only what is listed.
+	// kubectl apply -k applies only the files that are listed.
 	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func checkManifests(t *testing.T, dir string) {
 	}
 }
 
-// As it comes, the webhook is there while one of its nodes, or its zone, is not, and before whatever waits for it.
+// With the defaults, the webhook survives the loss of a node or a zone, and is scheduled before the pods that need it.
 func TestManifestsAreHighlyAvailable(t *testing.T) {
 	for _, v := range variants {
 		o := decode(t, manifestsNamespace, []byte(read(t, filepath.Join(v.dir, "deployment.yaml"))+"\n---\n"+read(t,
@@ -123,7 +123,7 @@ func TestManifestsAreHighlyAvailable(t *testing.T) {
 	}
 }
 
-// The webhook's configuration is refused as it comes, for what only its owner knows and for nothing else.
+// The unedited configuration of the manifests is refused, only for the values that the user must fill in.
 func TestManifestsConfig(t *testing.T) {
 	text, err := os.ReadFile("manifests/config.yaml")
 	if err != nil {
@@ -144,7 +144,7 @@ func TestManifestsConfig(t *testing.T) {
 	}
 }
 
-// filled is what a person makes of the manifests' config.yaml.
+// filled returns the manifests' config.yaml with these values filled in.
 func filled(text string) []byte {
 	return []byte(strings.NewReplacer(
 		`accountID: ""`, `accountID: "1234567890123456"`,
@@ -153,7 +153,7 @@ func filled(text string) []byte {
 	).Replace(text))
 }
 
-// A field that is added to the webhook's configuration can be set through the chart, and one that is removed is refused.
+// The chart can set each field of the webhook's configuration, and refuses all others.
 func TestSchemaHasTheConfiguration(t *testing.T) {
 	text, err := os.ReadFile("chart/kms-agent-injector/values.schema.json")
 	if err != nil {
@@ -177,7 +177,7 @@ func TestSchemaHasTheConfiguration(t *testing.T) {
 	root.compare(t, "", root, reflect.TypeFor[clusterconfig.Config]())
 }
 
-// schema is as much of a JSON schema as the comparison needs.
+// schema has the fields of a JSON schema that the comparison needs.
 type schema struct {
 	Ref                  string            `json:"$ref"`
 	Description          string            `json:"description"`
@@ -187,7 +187,7 @@ type schema struct {
 	AdditionalProperties any               `json:"additionalProperties"`
 }
 
-// compare wants a property for each field of a struct that YAML can set, and no other.
+// compare checks that the schema has a property for each YAML field of a struct, and no other.
 func (s schema) compare(t *testing.T, path string, root schema, of reflect.Type) {
 	t.Helper()
 	if name, ok := strings.CutPrefix(s.Ref, "#/$defs/"); ok {

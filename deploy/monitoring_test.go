@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Each alert fires when it should and rests when it should, by Prometheus's own judgement.
+// Each alert fires when it should and only then: promtool evaluates the rules.
 func TestAlerts(t *testing.T) {
 	for _, args := range [][]string{
 		{"check", "rules", "--lint=all", "--lint-fatal", alertsFile, syncAlertsFile},
@@ -43,7 +43,7 @@ func TestMonitoring(t *testing.T) {
 	if !selects(t, &webhook.Spec.Selector, labels.Set(service.Labels)) || webhook.Spec.NamespaceSelector.MatchNames[0] != "kms" {
 		t.Errorf("the ServiceMonitor does not select the Service: %+v", webhook.Spec)
 	}
-	var port string // as the container calls it
+	var port string // the container port's name
 	for _, p := range service.Spec.Ports {
 		if p.Name == webhook.Spec.Endpoints[0].Port {
 			port = p.TargetPort.StrVal
@@ -96,7 +96,7 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// Prometheus can read every query of the dashboards.
+// Every query of the dashboards is valid PromQL.
 func TestQueriesOfTheDashboards(t *testing.T) {
 	var file monitoringv1.PrometheusRuleSpec
 	for _, of := range []string{dashboardFile, syncDashboardFile} {

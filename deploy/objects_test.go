@@ -28,13 +28,13 @@ import (
 	pspolicy "k8s.io/pod-security-admission/policy"
 )
 
-// objects are what one installation puts into a cluster.
+// objects are the objects of one installation.
 type objects struct {
 	namespace string
 	all       []runtime.Object
 }
 
-// decode reads a stream of YAML documents as strictly as the API server does: an unknown or doubled field is an error.
+// decode reads a stream of YAML documents as strictly as the API server: unknown and duplicate fields are errors.
 func decode(t *testing.T, namespace string, stream []byte) objects {
 	t.Helper()
 	types := runtime.NewScheme()
@@ -64,7 +64,7 @@ func decode(t *testing.T, namespace string, stream []byte) objects {
 	}
 }
 
-// only returns the one object of a type.
+// only returns the single object of a type.
 func only[T runtime.Object](t *testing.T, in objects) T {
 	t.Helper()
 	found := every[T](in)
@@ -84,13 +84,13 @@ func every[T runtime.Object](in objects) []T {
 	return found
 }
 
-// The names of the two Deployments, and of their ServiceAccounts: what listens, and what writes certificates.
+// The names of the two Deployments and of their ServiceAccounts: the webhook, and the writer of its certificates.
 const (
 	listening = "kms-webhook"
 	keeping   = "kms-webhook-certificates"
 )
 
-// deployment returns the Deployment of a name, nil if there is none.
+// deployment returns a Deployment by name; nil if there is none.
 func (o objects) deployment(name string) *appsv1.Deployment {
 	for _, d := range every[*appsv1.Deployment](o) {
 		if d.Name == name {
@@ -100,7 +100,7 @@ func (o objects) deployment(name string) *appsv1.Deployment {
 	return nil
 }
 
-// check asserts what holds for every way to install.
+// check asserts what holds for every installation.
 func (o objects) check(t *testing.T) {
 	t.Helper()
 	o.checkNamespaces(t)
@@ -111,7 +111,7 @@ func (o objects) check(t *testing.T) {
 	o.checkGuard(t)
 }
 
-// checkNamespaces finds an object without a namespace, which kubectl would create in the user's current one.
+// checkNamespaces refuses objects without a namespace: kubectl would create them in the current one.
 func (o objects) checkNamespaces(t *testing.T) {
 	t.Helper()
 	for _, object := range o.all {
@@ -128,7 +128,7 @@ func (o objects) checkNamespaces(t *testing.T) {
 	}
 }
 
-// restricted asserts that Pod Security admits a pod at its strictest.
+// restricted asserts that Pod Security admits a pod at the level restricted.
 func restricted(t *testing.T, meta *metav1.ObjectMeta, spec *corev1.PodSpec) {
 	t.Helper()
 	evaluator, err := pspolicy.NewEvaluator(pspolicy.DefaultChecks(), nil)
@@ -198,7 +198,7 @@ func (o objects) checkAccount(t *testing.T, d *appsv1.Deployment) {
 	}
 }
 
-// checkKeeper wants what writes certificates, if it is there, out of everybody's reach, and by the image of what listens.
+// checkKeeper asserts that the writer of certificates, if there is one, has no port and the webhook's image.
 func (o objects) checkKeeper(t *testing.T) {
 	t.Helper()
 	d, webhook := o.deployment(keeping), o.deployment(listening).Spec.Template.Spec.Containers[0]
@@ -223,7 +223,7 @@ func (o objects) checkKeeper(t *testing.T) {
 	}
 }
 
-// checkWebhooks holds both configurations to the contract.
+// checkWebhooks checks both webhook configurations.
 func (o objects) checkWebhooks(t *testing.T) {
 	t.Helper()
 	service := only[*corev1.Service](t, o)
@@ -271,7 +271,7 @@ func (o objects) checkWebhooks(t *testing.T) {
 			*client.Service.Port != 443 {
 			t.Errorf("webhook %s is called at %+v, want the Service %s/%s, port 443", name, client.Service, o.namespace, service.Name)
 		}
-		// Advice is for those too who have not opted in; on pods, for those alone: in the others they are injected.
+		// Warnings are for namespaces without the label too; about pods, only for these: in the others pods are injected.
 		// The webhook's own configuration is in its own namespace.
 		const barePods, own = "bare-pods.kms.alibabacloud.com", "configuration.kms.alibabacloud.com"
 		for namespace, want := range map[string]bool{"shop": name != barePods && name != own, "kube-system": false, "cert-manager": false,
@@ -289,14 +289,13 @@ func (o objects) checkWebhooks(t *testing.T) {
 	}
 }
 
-// pods is the webhook that injects.
+// pods returns the webhook that injects.
 func pods(t *testing.T, o objects) admissionv1.MutatingWebhook {
 	t.Helper()
 	return only[*admissionv1.MutatingWebhookConfiguration](t, o).Webhooks[0]
 }
 
-// checkGuard wants each policy of the guard to refuse, where the webhook is: at the creation of pods, and at that of ephemeral
-// containers.
+// checkGuard asserts that the guard's policies deny in the webhook's namespaces, at the creation of pods and of ephemeral containers.
 func (o objects) checkGuard(t *testing.T) {
 	t.Helper()
 	webhook, policies := pods(t, o), every[*admissionv1.ValidatingAdmissionPolicy](o)
@@ -320,14 +319,14 @@ func (o objects) checkGuard(t *testing.T) {
 			!slices.Equal(binding.Spec.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
 			t.Errorf("%s does not refuse: %+v, %+v", policy.Name, policy.Spec.FailurePolicy, binding.Spec)
 		}
-		// A parameter of a built-in kind is not followed any more once the last policy with one was removed (kubernetes/kubernetes#130887).
+		// The API server stops following parameters of built-in kinds once the last policy with one is removed (kubernetes/kubernetes#130887).
 		if policy.Spec.ParamKind != nil {
 			t.Errorf("%s has parameters of the kind %+v", policy.Name, policy.Spec.ParamKind)
 		}
 	}
 }
 
-// caBundles are the authorities that the configurations bring with them.
+// caBundles returns the certificate authorities in the webhook configurations.
 func (o objects) caBundles(t *testing.T) [][]byte {
 	t.Helper()
 	var bundles [][]byte
@@ -349,7 +348,7 @@ func selects(t *testing.T, selector *metav1.LabelSelector, of labels.Set) bool {
 	return !s.Empty() && s.Matches(of)
 }
 
-// rules are all rules that a ServiceAccount gets, as lines that a reader can compare.
+// rules returns all rules of a ServiceAccount, one a line.
 func (o objects) rules(t *testing.T, account string) []string {
 	t.Helper()
 	subjects := []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: account, Namespace: o.namespace}}
@@ -376,7 +375,7 @@ func (o objects) rules(t *testing.T, account string) []string {
 	return lines
 }
 
-// checkSubjects wants rights given to the two ServiceAccounts and to no other.
+// checkSubjects asserts that only the two ServiceAccounts get rights.
 func (o objects) checkSubjects(t *testing.T) {
 	t.Helper()
 	var given []rbacv1.Subject

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// pack runs package.sh and returns its folder.
+// pack runs package.sh and returns the folder that it writes.
 func pack(t *testing.T, version, registry, webhook, agent, sync string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -24,7 +24,7 @@ func pack(t *testing.T, version, registry, webhook, agent, sync string) (string,
 	return dir, err
 }
 
-// Chart and manifests of a version name the version's own images, by their digests.
+// The charts and manifests of a version name its images by digest.
 func TestChartAndManifestsOfAVersion(t *testing.T) {
 	const registry = "registry.example.com/team"
 	agent, webhook := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("b", 64)

@@ -35,7 +35,7 @@ func renderSync(t *testing.T, args ...string) objects {
 	return decode(t, "kms-sync", []byte(text))
 }
 
-// What the chart gives, with the options that add objects, so that a reviewer sees each change of it.
+// The golden file has all objects of the chart, with the options that add some, so that a reviewer sees each change.
 func TestSyncRendering(t *testing.T) {
 	text, err := helm(t, "template", "kms-sync", syncChart, "--namespace", "kms-sync", "--set", "crds.create=false,rrsa.enable=true",
 		"--set", requiredSync, "--set", "monitoring.serviceMonitor.enabled=true",
@@ -76,7 +76,7 @@ func TestSyncIsRestrictedAndAvailable(t *testing.T) {
 	}
 }
 
-// The rights are these and no others; with watchNamespaces, those over Secrets and tokens are in the named namespaces only.
+// The controller has exactly these rights; with watchNamespaces, those over Secrets and tokens are in the named namespaces only.
 func TestSyncRights(t *testing.T) {
 	inNamespaces := []string{
 		`[get list watch patch] [externalsecrets secretstores] ["alibabacloud.com"] []`,
@@ -114,7 +114,7 @@ func TestSyncRights(t *testing.T) {
 	}
 }
 
-// What is refused is so for the controller's own account, whatever its name; what is advised is so for all, as a warning.
+// Two policies deny for the controller's ServiceAccount, whatever its name; the third warns all users.
 func TestSyncGuard(t *testing.T) {
 	o := renderSync(t, "--set", "serviceAccount.name=ack-secret-manager")
 	bindings := every[*admissionv1.ValidatingAdmissionPolicyBinding](o)
@@ -137,7 +137,7 @@ func TestSyncGuard(t *testing.T) {
 	}
 }
 
-// The values that seed 000 prints for its second and third authorisation give the controller its environment, and the token.
+// The values that seed 000 prints for its second and third authorization give the controller its environment and its token.
 func TestSyncTakesValuesOfTheOriginal(t *testing.T) {
 	o := renderSync(t, "--values", "testdata/ack-secret-manager-values.yaml")
 	pod := only[*appsv1.Deployment](t, o).Spec.Template.Spec
@@ -175,7 +175,7 @@ func TestSyncChecksValues(t *testing.T) {
 	}
 }
 
-// The definitions are those of the Go types, and no uninstall removes them.
+// The custom resource definitions are those of the Go types, and are kept by helm uninstall.
 func TestSyncDefinitions(t *testing.T) {
 	dir := t.TempDir()
 	if out, err := exec.CommandContext(t.Context(), "./crds.sh", dir).CombinedOutput(); err != nil {

@@ -24,7 +24,7 @@ import (
 )
 
 func TestCertificates(t *testing.T) {
-	// What listens reads what strangers write, and may read, and write events.
+	// The webhook parses what tenants write, so it may only read, and write events.
 	reads := []string{
 		`cluster: [get list watch] [serviceaccounts] [""] []`,
 		`cluster: [get list watch] [namespaces] [""] []`,
@@ -41,8 +41,8 @@ func TestCertificates(t *testing.T) {
 	for _, tt := range []struct {
 		mode      string
 		args      []string
-		reads     []string // of what listens
-		writes    []string // of what keeps certificates
+		reads     []string // of the webhook
+		writes    []string // of the writer of certificates
 		caBundle  string
 		secret    string   // mounted
 		requested int      // Certificates
@@ -84,7 +84,7 @@ func TestCertificates(t *testing.T) {
 					t.Errorf("caBundle is %q, want %q", got, tt.caBundle)
 				}
 			}
-			// An empty caBundle would be worse than none: applying it takes away what was written in the cluster.
+			// An empty caBundle would be worse than none: applying it would remove the one that was written in the cluster.
 			if got, want := strings.Contains(text, "caBundle:"), tt.caBundle != ""; got != want {
 				t.Errorf("the output sets a caBundle: %t, want %t", got, want)
 			}
@@ -110,7 +110,7 @@ func TestCertificates(t *testing.T) {
 			if want := map[bool]string{true: "kms/kms-webhook-ca-bundle"}[tt.requested > 0]; injected != want {
 				t.Errorf("the authority is injected from %q, want %q", injected, want)
 			}
-			// Secrets of the chart's own go with it. It must not say what is in them, else each upgrade would take that away.
+			// The chart's Secrets are removed with it. The chart must not have their data, because each upgrade would overwrite it.
 			var filled []string
 			for _, secret := range every[*corev1.Secret](o) {
 				filled = append(filled, secret.Name)
@@ -125,7 +125,7 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// authority is a certificate in a file, as --set-file wants it.
+// authority returns a file with a certificate, for --set-file.
 func authority(t *testing.T) (file, text string) {
 	t.Helper()
 	server := httptest.NewTLSServer(nil)
@@ -214,7 +214,7 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 		t.Errorf("the excluded namespaces are %v", got)
 	}
 
-	// In quotes its digits are taken as they are.
+	// A quoted number keeps its digits.
 	o, _ = render(t, "kms", "--set-string", "accountID=0123456789012345")
 	if in := readConfig(t, o); in.AccountID != "0123456789012345" {
 		t.Errorf("account is %q", in.AccountID)
@@ -226,8 +226,7 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	}
 }
 
-// TestGuardKnowsTheImages: the guard takes each image that the webhook may inject, and those of earlier ones, whatever registry, tag and
-// digest they have.
+// TestGuardKnowsTheImages: the guard accepts each image that the webhook injects or has injected, with any registry, tag and digest.
 func TestGuardKnowsTheImages(t *testing.T) {
 	pattern := func(agent string) *regexp.Regexp {
 		o, _ := render(t, "kms", "--set-json", "agent="+agent, "--set-json",
@@ -254,13 +253,13 @@ func TestGuardKnowsTheImages(t *testing.T) {
 			t.Errorf("%s: %s is taken: %v, want %v", named, image, got, want)
 		}
 	}
-	// What an asterisk stands for may have slashes.
+	// An asterisk matches slashes, too.
 	if any := pattern(`{"earlierImages":["old.example.com:5000/kms-*"]}`); !any.MatchString("old.example.com:5000/kms-1/agent:v1") {
 		t.Errorf("%s", any)
 	}
 }
 
-// TestCallers: who may call can be narrowed by a certificate and by address, and nothing but the admission port is narrowed.
+// TestCallers: callers of the admission port, and of no other, can be restricted by a certificate and by address.
 func TestCallers(t *testing.T) {
 	pemFile, _ := authority(t)
 	o, _ := render(t, "kms")
@@ -293,7 +292,7 @@ func TestCallers(t *testing.T) {
 	}
 }
 
-// A mistake ends the installation with a text that names the value and what to write.
+// A mistake ends the installation with an error that names the value and what to write.
 func TestMistakes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		args []string

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Draws docs/doctor-light.svg and docs/doctor-dark.svg: what kubectl kms doctor writes to a terminal of 110 columns about the pod of
-# TestUntrusted, without the policies at its end.
+# TestPicture, without the policies at its end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=cmd/kubectl-kms/internal/doctor text=$(mktemp)
 go test -c -o bin/doctor.test ./$folder
 TERM=xterm script --quiet --return --command \
-  "stty cols 110 && cd $folder && ../../../../bin/doctor.test -test.run ^TestUntrusted\$ -show" /dev/null >"$text" </dev/null
+  "stty cols 110 && cd $folder && ../../../../bin/doctor.test -test.run ^TestPicture\$ -show" /dev/null >"$text" </dev/null
 # As a terminal does, break a line that the doctor cannot.
 LC_ALL=C.UTF-8 sed -i -E $'1i $ kubectl kms doctor -n shop web\ns/\r//; /Trust policy that/,$d; /\e/!s/.{110}/&\\\n/g' "$text"
 draw() {

@@ -2,9 +2,8 @@ package failure
 
 import "github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 
-// advice is one entry of the catalogue: why a refusal happens, and what to do about it. In both, {role}, {caller},
-// {provider}, {subject}, {issuer}, {audience}, {trust}, {secret}, {resource} and {host} are filled in from the refusal,
-// and the words of words.go.
+// advice is one entry of the catalogue: the cause of a refusal and its cure. Placeholders are filled in from the refusal ({role}, {caller},
+// {provider}, {subject}, {issuer}, {audience}, {trust}, {secret}, {resource}, {host}) and from the words of words.go.
 type advice struct {
 	codes string // with commas between them; exact, or the beginning if it ends in *
 	cause string
@@ -12,16 +11,15 @@ type advice struct {
 }
 
 const (
-	longSession = "STS gives no session of {role} for as long as {asked}: " +
-		"the role's MaxSessionDuration is less"
-	shortenSession = "set MaxSessionDuration of {role} in RAM to at least as much, or {shorter}"
-	sitOut         = "{patience}; look at the status page of "
+	longSession    = "{asked} is longer than MaxSessionDuration of {role}"
+	shortenSession = "raise MaxSessionDuration of {role} in RAM, or {shorter}"
+	sitOut         = "{patience}; check the status page of "
 )
 
-// What both actions of STS answer.
+// The refusals that both actions of STS share.
 var (
-	stsThrottled = advice{"Throttling*", "STS is asked too often in this account", "nothing for a while: {again}; {slower}"}
-	stsOutage    = advice{"ServiceUnavailable*, Internal*", "STS is out of order", sitOut + "STS"}
+	stsThrottled = advice{"Throttling*", "too many STS calls in this account", "wait: {again}; {slower}"}
+	stsOutage    = advice{"ServiceUnavailable*, Internal*", "STS has an outage", sitOut + "STS"}
 	stsDuration  = advice{"InvalidParameter.DurationSeconds", longSession, shortenSession}
 )
 
@@ -51,7 +49,7 @@ var stsAdvice = []advice{
 		"check both names in RAM; the provider exists once RRSA is enabled for the cluster"},
 	stsThrottled, stsOutage, stsDuration,
 	{"InvalidParameter*",
-		"STS does not accept a parameter; the role is {role}, the provider {provider}",
+		"STS rejects a parameter; the role is {role}, the provider {provider}",
 		"check both ARNs"},
 }
 
@@ -60,70 +58,71 @@ var stsAdvice = []advice{
 var chainAdvice = []advice{
 	{"NoPermission",
 		"{caller} may not assume {role}: its own policies do not allow that, or the trust policy of {role} does not name it",
-		"both must: a policy of {caller} allows sts:AssumeRole on {role}, " +
-			"and the trust policy of {role} has its ARN, or the root of its account, as Principal.RAM"},
+		"both are needed: a policy of {caller} that allows sts:AssumeRole on {role}, " +
+			"and its ARN, or the root of its account, as Principal.RAM in the trust policy of {role}"},
 	{"EntityNotExist.Role*",
 		"the role {role} does not exist",
 		"create it, or correct {roleField}"},
 	{"InvalidAccessKeyId*",
-		"{caller} does not exist any more, or is disabled",
+		"{caller} was deleted or disabled",
 		"{newKey}"},
 	{"SignatureDoesNotMatch",
-		"the secret is not that of {caller}",
+		"the access key secret is not the one of {caller}",
 		"{onePair}"},
 	{"InvalidSecurityToken*",
-		"STS does not accept the session of {caller}, twice",
+		"STS rejected the session of {caller}, and a new one too",
 		"check the node's clock, and that the sessions of {caller} were not revoked"},
 	{"InvalidTimeStamp*",
 		"the clock of the node differs from that of STS by more than 15 minutes",
 		"set the node's clock"},
 	stsThrottled, stsOutage, stsDuration,
 	{"InvalidParameter*",
-		"STS does not accept a parameter; the role is {role}",
+		"STS rejects a parameter; the role is {role}",
 		"check the role's ARN, and {sessionField}: 2 to 64 letters, digits and .@_-"},
 }
 
-// nodeAdvice is about the metadata service of the node.
+// nodeAdvice is about the metadata service of ECS.
 var nodeAdvice = []advice{
 	{"HTTP 404",
-		"the node has no RAM role, or not the one that was asked for",
+		"the node has no RAM role, or another than the requested one",
 		"attach a RAM role to the cluster's nodes, or {own}"},
 	{"HTTP 403",
 		"the metadata service does not give the node's role to {here}",
-		"check what the cluster puts between {places} and {host}, or {rrsa}"},
+		"check for a proxy or a network policy between {places} and {host}, or {rrsa}"},
 	{identity.CodeMetadataDisabled,
-		"the environment forbids {program} to ask for the node's role",
+		"{program}'s environment disables the node's role",
 		"{disabled}"},
 }
 
 // kmsAdvice is about GetSecretValue; the codes are from its API reference and the gateway's.
 var kmsAdvice = []advice{
 	{"Forbidden.ResourceNotFound",
-		"{host} has no secret {secret}, or not in that version",
-		"check the name (capitals count), the version or stage, and the region{optional}"},
+		"{host} has no secret {secret}, or no such version of it",
+		"check the name (case matters), the version or stage, and the region{optional}"},
 	{"Forbidden.KeyNotFound",
-		"the key that encrypts {secret} does not exist any more",
-		"restore the key in KMS, or write the secret anew under another"},
+		"the key that encrypts {secret} was deleted",
+		"restore the key in KMS, or create the secret again with another key"},
 	{"Forbidden*",
 		"{role} may not read {secret}",
 		"a policy of {role} must allow kms:GetSecretValue on {resource}, and kms:Decrypt on the key that encrypts it " +
-			"(acs:kms:*:*:key/<id>), since that is a right on keys; if it has a condition on kms:tag/…, the secret's tags must satisfy it"},
+			"(acs:kms:*:*:key/<id>), because Decrypt is a right on keys; if the policy has a condition on kms:tag/…, " +
+			"the secret's tags must satisfy it"},
 	{"Rejected.Disabled",
 		"the key that encrypts {secret} is disabled, or the KMS instance is",
 		"enable it in the KMS console"},
 	{"InvalidAccessKeyId*",
-		"KMS does not know the access key of {role}: it has been deleted or disabled",
+		"the access key of {role} was deleted or disabled",
 		"{newKeyOfKMS}"},
 	{"InvalidSecurityToken*",
-		"KMS does not accept the session that STS gave to {role}, twice",
+		"KMS rejected the STS session of {role}, and a new one too",
 		"check the node's clock, and that the role's sessions were not revoked"},
 	{"InvalidTimeStamp*",
 		"the clock of the node differs from that of KMS by more than 15 minutes",
 		"set the node's clock"},
 	{"Signature*",
-		"KMS computes another signature for the request to {host}; something in between changes it",
-		"check for a proxy that rewrites requests, and that the endpoint is the name that KMS answers to; " +
+		"KMS computes another signature for the request to {host}: something on the way changes the request",
+		"check that no proxy rewrites requests, and that the endpoint is a host name of KMS; " +
 			"{onePairOfKMS}"},
-	{"ServiceUnavailable*, InternalFailure*, Rejected.Unavailable", "KMS is out of order", sitOut + "KMS"},
-	{"Throttling*, Rejected.Throttling", "KMS is asked too often in this account and region", "nothing for a while: {again}"},
+	{"ServiceUnavailable*, InternalFailure*, Rejected.Unavailable", "KMS has an outage", sitOut + "KMS"},
+	{"Throttling*, Rejected.Throttling", "too many KMS calls in this account and region", "wait: {again}"},
 }

@@ -15,19 +15,19 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 )
 
-// An Adviser explains errors. Its fields are what the advice names.
+// An Adviser explains errors. Its fields fill in the advice.
 type Adviser struct {
-	Role        string       // in words: a role's ARN, mostly
+	Role        string       // the identity in words, mostly a role's ARN
 	Host        string       // of KMS
-	Authorities *Authorities // where the agent has the authorities of KMS and STS from; nil if the webhook did not inject it
-	Sync        bool         // kms-sync failed, and not an agent in a pod
+	Authorities *Authorities // nil if the webhook did not inject the agent
+	Sync        bool         // the program is kms-sync, not an agent in a pod
 }
 
-// Authorities are the ConfigMaps with the certificate authorities of KMS and STS, and the keys after a slash; "": none.
+// Authorities are the ConfigMaps with the certificate authorities of KMS and STS, as <name>/<key>; "": none.
 type Authorities struct{ Namespace, KMS, STS string }
 
-// Explain says what failed, on what, why, and what to change, for all that is in err, a paragraph each. It holds no
-// value of a secret, because no error of the agent does.
+// Explain returns a paragraph for each error in err: what failed, on what, why, and what to change. It holds no value of a secret, because
+// no error of the agent does.
 func (r Adviser) Explain(err error) string {
 	var paragraphs []string
 	for _, p := range r.Problems(err) {
@@ -74,7 +74,7 @@ func linkOf(e *identity.Error) status.Link {
 	return status.STS
 }
 
-// Advise says why one error happened and what to change; both are empty if that is not known.
+// Advise returns the cause and the cure of one error; both are empty if they are not known.
 func (r Adviser) Advise(err error) (cause, cure string) {
 	cause, cure = r.advise(err)
 	return r.words().Replace(cause), r.words().Replace(cure)
@@ -102,24 +102,24 @@ func (r Adviser) advise(err error) (cause, cure string) {
 		return "{program}'s user may not read the token",
 			"{unreadable}"
 	case token:
-		return "the projected ServiceAccount token is not there",
+		return "the projected ServiceAccount token is missing",
 			"{unmounted}"
 	case errors.Is(err, kms.ErrPassword):
-		return "{passwordOf} is another key's",
-			"{clientKey} must be of one client key"
+		return "{passwordOf} belongs to another client key",
+			"{clientKey} must belong to the same client key"
 	case errors.Is(err, kms.ErrExpired):
-		return "client keys are valid for a limited time, and KMS keeps no copy that could be renewed",
+		return "client keys are valid for a limited time, and KMS cannot renew them",
 			"create another client key of the same application access point in the KMS console, and put it and its password into the Secret"
 	case key:
 		return "{clientKeyIn} does not hold a client key",
 			"{clientKeyForm}"
 	case unmade:
-		return "the secret's value is not, or no longer, as the annotation " + made.Annotation + " says",
-			"correct keys, format or template of " + made.Annotation + ", or write the secret again as they need it"
+		return "the secret's value does not fit the annotation " + made.Annotation,
+			"correct the keys, format or template in " + made.Annotation + ", or the secret's value in KMS"
 	case errors.Is(err, syscall.ENOSPC):
-		return "the volume is full; what was in it before stays as it was",
+		return "the volume is full; its earlier files stay as they are",
 			"have the administrator raise agent.volumeSize, the size of the volumes in memory, or ask for fewer files; " +
-				"the agent's program is copied to the node's disk"
+				"the volume of the agent's program is on the node's disk"
 	case gateway != nil:
 		return r.find(kmsAdvice, gateway.Code, gateway.Err, "KMS", strings.NewReplacer(
 			"{role}", cmp.Or(gateway.Ref.RoleARN, r.Role), "{secret}", gateway.Ref.String(),
@@ -128,7 +128,7 @@ func (r Adviser) advise(err error) (cause, cure string) {
 	return "", ""
 }
 
-// find looks a code up; without one, the call failed on the way.
+// find looks up a code; a call without one failed on the way.
 func (r Adviser) find(catalogue []advice, code string, err error, service string, fill *strings.Replacer) (cause, cure string) {
 	_, distrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
@@ -136,10 +136,10 @@ func (r Adviser) find(catalogue []advice, code string, err error, service string
 		return r.distrust(service, err)
 	case code == "" && TimedOut(err):
 		return service + " did not answer in time",
-			fill.Replace("if it does not pass by itself, look at the status page of " + service + ", and check the way from " +
+			fill.Replace("if it does not pass by itself, check the status page of " + service + " and the network path from " +
 				"{places} to {host}; {still}")
 	case code == "" && err != nil:
-		return service + " could not be reached, or something in between answered",
+		return service + " could not be reached, or something on the way answered in its place",
 			fill.Replace("check that {places} reach {host} on port 443: DNS, network policies, security groups, the VPC endpoint, a proxy")
 	}
 	for _, a := range catalogue {
@@ -152,9 +152,9 @@ func (r Adviser) find(catalogue []advice, code string, err error, service string
 	return "", ""
 }
 
-// distrust is about a certificate of a service that the agent does not accept.
+// distrust is about a certificate of STS or KMS that is not trusted.
 func (r Adviser) distrust(service string, err error) (cause, cure string) {
-	cause = "the certificate of " + service + " is not signed by an authority that {program} trusts"
+	cause = "the certificate of " + service + " is not signed by a certificate authority that {program} trusts"
 	if r.Sync {
 		return cause, "if " + service + " has a private authority, a KMS instance's for example, name it: ca of dedicatedKMSAuth, or have the " +
 			"administrator configure kms.caFile or sts.caFile"
@@ -198,7 +198,7 @@ func resource(name string) string {
 	return "acs:kms:*:*:secret/" + name
 }
 
-// trustStatement returns the statement of a trust policy that lets this pod in.
+// trustStatement returns the statement that a trust policy needs for this ServiceAccount.
 func trustStatement(e *identity.Error) string {
 	return fmt.Sprintf(`{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"Federated":[%q]},"Condition":{"StringEquals":`+
 		`{"oidc:aud":"sts.aliyuncs.com","oidc:iss":%q,"oidc:sub":%q}}}`, e.ProviderARN, e.Issuer, e.Subject)

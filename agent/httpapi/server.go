@@ -151,7 +151,7 @@ func (s *Server) permitted(r *http.Request, id string, known []string) (Request,
 			Status: http.StatusForbidden, Code: CodeNotAllowed,
 			Message: "this agent does not serve the secret " + request.Name,
 			Recommend: "declare the secret in the pod, or add a pattern for it to the annotation kms.alibabacloud.com/api-allow; " +
-				"capitals count, and a name and its ARN are two",
+				"case matters, and a pattern for the name does not match the ARN",
 		}
 	}
 	return request, nil

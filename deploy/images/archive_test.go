@@ -21,7 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
-// testSettings are the defaults, with an output folder of the test's own in which short texts stand for the binaries.
+// testSettings are the defaults, with a temporary output folder that has short texts as binaries.
 func testSettings(t *testing.T, args ...string) settings {
 	t.Helper()
 	s, err := parse(append([]string{"--out", t.TempDir()}, args...), io.Discard)
@@ -42,7 +42,7 @@ func testSettings(t *testing.T, args ...string) settings {
 	return s
 }
 
-// publish publishes the agent's image and returns the archive's path and what was printed.
+// publish publishes the agent's image and returns the archive's path and the output.
 func publish(t *testing.T, s settings) (archive, printed string, index v1.ImageIndex) {
 	t.Helper()
 	index, err := s.index("kms-agent", baseFiles([]byte("ours"), []byte("theirs")))
@@ -56,7 +56,7 @@ func publish(t *testing.T, s settings) (archive, printed string, index v1.ImageI
 	return filepath.Join(s.out, "kms-agent.tar"), out.String(), index
 }
 
-// unpack reads an archive back as the layout that a container runtime sees.
+// unpack reads an archive as a container runtime does.
 func unpack(t *testing.T, archive string) v1.ImageIndex {
 	t.Helper()
 	f, err := os.Open(archive)
@@ -92,7 +92,7 @@ func unpack(t *testing.T, archive string) v1.ImageIndex {
 	return index
 }
 
-// files are an image's files after all its layers.
+// files returns an image's files, all layers applied.
 func files(t *testing.T, image v1.Image) map[string]*tar.Header {
 	t.Helper()
 	rc := mutate.Extract(image)
@@ -171,7 +171,7 @@ func checkProduct(t *testing.T, image v1.Image, platform *v1.Platform) {
 			t.Errorf("label %s is missing", label)
 		}
 	}
-	// The exact list: neither a shell nor anything else can slip in.
+	// The list is exact, so that no shell or other file can be added unnoticed.
 	got := files(t, image)
 	want := map[string]int64{
 		"/etc": 0o755, "/etc/group": 0o644, "/etc/passwd": 0o644, "/etc/ssl": 0o755, "/etc/ssl/certs": 0o755, caPath: 0o644,
@@ -213,7 +213,7 @@ func TestArchivesOfEqualContentAreEqual(t *testing.T) {
 	}
 }
 
-// Every certificate of the bundle is one, and those that sign the cloud's endpoints' are there.
+// The bundle has only valid certificates, among them the roots of the cloud's endpoints.
 func TestRoots(t *testing.T) {
 	var roots []byte
 	for _, f := range baseFiles(nil, nil) {

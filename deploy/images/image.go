@@ -32,23 +32,23 @@ import (
 )
 
 const (
-	uid            = 65532                                // the user and group of the images: the customary "nonroot"
-	caPath         = "/etc/ssl/certs/ca-certificates.crt" // where Go and most others look for certificate authorities
-	containerdName = "io.containerd.image.name"           // what ctr and docker call an imported image
+	uid            = 65532                                // user and group of the images, by custom "nonroot"
+	caPath         = "/etc/ssl/certs/ca-certificates.crt" // where Go and most programs look for certificate authorities
+	containerdName = "io.containerd.image.name"           // annotation with the name under which ctr and docker import the image
 )
 
-// epoch is the time of everything in the images, so that equal sources give equal bytes.
+// epoch is the modification time of all files in the images, so that equal sources give equal bytes.
 var epoch = time.Unix(0, 0).UTC()
 
-// A file is one of an image's, or a folder.
+// A file is a file or a folder in an image.
 type file struct {
 	path string // absolute and clean
 	mode fs.FileMode
 	data []byte
 }
 
-// baseFiles are what every image has beside its binary. Its public certificate authorities are Mozilla's, of the version of
-// golang.org/x/crypto/x509roots in go.mod, less those that are trusted under conditions that a PEM file cannot express.
+// baseFiles returns the files that every image has beside its binary. The public certificate authorities are Mozilla's, of the version of
+// golang.org/x/crypto/x509roots in go.mod, without those with constraints, which a PEM file cannot express.
 func baseFiles(license, thirdParty []byte) []file {
 	var roots bytes.Buffer
 	for root := range bundle.Roots() {
@@ -66,7 +66,7 @@ func baseFiles(license, thirdParty []byte) []file {
 	}
 }
 
-// index makes a command's image for every platform, and the index over them.
+// index builds a command's image for each platform, and their index.
 func (s settings) index(command string, base []file) (v1.ImageIndex, error) {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, p := range s.platforms {
@@ -104,7 +104,7 @@ func (s settings) image(command string, p v1.Platform, base []file) (v1.Image, e
 	if err != nil {
 		return nil, err
 	}
-	for _, files := range [][]file{base, {{"/" + command, 0o755, binary}}} { // what changes least is the first layer
+	for _, files := range [][]file{base, {{"/" + command, 0o755, binary}}} { // the layer that rarely changes comes first
 		packed, err := layerTar(files)
 		if err != nil {
 			return nil, err
@@ -122,7 +122,7 @@ func (s settings) image(command string, p v1.Platform, base []file) (v1.Image, e
 	return image, nil
 }
 
-// commit returns the one that a binary was built from, "" where it does not say.
+// commit returns the commit that a binary was built from; "" if the binary does not name it.
 func commit(binary []byte) string {
 	info, err := buildinfo.Read(bytes.NewReader(binary))
 	if err != nil {
@@ -136,12 +136,12 @@ func commit(binary []byte) string {
 	return ""
 }
 
-// layerTar writes files and the folders above them as a tar archive, sorted, owned by root and of the epoch.
+// layerTar returns a tar archive of files and their parent folders, sorted, owned by root and with the time epoch.
 func layerTar(files []file) ([]byte, error) {
 	all := map[string]file{}
 	for _, f := range files {
 		if _, twice := all[f.path]; twice {
-			return nil, fmt.Errorf("%s is there twice", f.path)
+			return nil, fmt.Errorf("the image has %s twice", f.path)
 		}
 		all[f.path] = f
 	}
@@ -201,7 +201,7 @@ func writeArchive(archive, ref string, index v1.ImageIndex) (err error) {
 	return os.Rename(packed, archive)
 }
 
-// canonical returns the name that container runtimes keep an image under: with a registry, which is Docker's where none is named.
+// canonical returns an image's full name, under which container runtimes store it: the default registry is Docker's.
 func canonical(ref string) (string, error) {
 	tag, err := name.NewTag(ref)
 	if err != nil {
@@ -214,7 +214,7 @@ func canonical(ref string) (string, error) {
 	return registry + "/" + tag.RepositoryStr() + ":" + tag.TagStr(), nil
 }
 
-// pack writes the files of a folder, sorted, without their times and owners.
+// pack writes a tar archive of a folder's files, sorted, without their times and owners.
 func pack(archive string, folder fs.FS) (err error) {
 	f, err := os.Create(archive)
 	if err != nil {

@@ -2,9 +2,9 @@
 //
 //	go run -C deploy ./images -registry registry.example.com -push kms-webhook kms-agent
 //
-// An image has one binary, its licences, the public certificate authorities, a user that is not root, and nothing else: no shell, no
-// libc, no package manager. Each is one OCI archive (dist/images/<name>.tar) with an index over its platforms, which
-// "ctr images import", "docker load" and "kind load image-archive" read. Equal sources give equal bytes.
+// An image has one binary, its licences, the public certificate authorities and a user that is not root. It has no shell, no libc and no
+// package manager. Each image is an OCI archive (dist/images/<name>.tar) with an index of its platforms, for "ctr images import",
+// "docker load" and "kind load image-archive". Equal sources give equal bytes.
 package main
 
 import (
@@ -28,16 +28,16 @@ import (
 
 const module = "github.com/kms-agent-injector/kms-agent-injector"
 
-// devTag marks images that are built from a working copy. Their binaries do not name a commit, so that a commit that does not touch
-// the code leaves them as they are.
+// devTag marks images that are built from a working copy. Their binaries do not name the commit, so that a commit of other files does not
+// change them.
 const devTag = "dev"
 
-// descriptions has the commands that become images.
+// descriptions are the images' descriptions, by the names of their commands.
 var descriptions = map[string]string{
 	"kms-webhook":  "Admission webhook that gives annotated pods their KMS secrets",
 	"kms-agent":    "Fetches and refreshes a pod's KMS secrets",
-	"kms-sync":     "Makes Secrets of KMS secrets, by the custom resources of ack-secret-manager",
-	"kms-emulator": "Answers as Alibaba Cloud's STS and KMS do, for tests only",
+	"kms-sync":     "Syncs KMS secrets to Secrets, by the custom resources of ack-secret-manager",
+	"kms-emulator": "Emulates Alibaba Cloud's STS and KMS, for tests only",
 }
 
 func main() {
@@ -53,12 +53,12 @@ func main() {
 	}
 }
 
-// settings are the command line.
+// settings are the flags and arguments.
 type settings struct {
 	platforms  []v1.Platform
 	tag        string
-	registry   string // host, perhaps with a path; "" leaves it to the nodes
-	repository string // what stands before the images' names
+	registry   string // host, optionally with a path; "": the default of the nodes
+	repository string // path before the images' names
 	out        string
 	push       bool
 	images     []string
@@ -74,16 +74,16 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 		flags.PrintDefaults()
 	}
 	platforms := flags.String("platforms", "linux/amd64,linux/arm64", "comma list of os/architecture")
-	flags.StringVar(&s.tag, "tag", devTag, "tag of the images; with any but \""+devTag+"\" the binaries name the commit they were built from")
+	flags.StringVar(&s.tag, "tag", devTag, "tag of the images; unless it is \""+devTag+"\", binaries name their commit")
 	flags.StringVar(&s.registry, "registry", "", "registry of the images, for example registry.example.com; the chart's image.registry")
-	flags.StringVar(&s.repository, "repository", "kms-agent-injector", "what stands before the images' names; the chart's image.repository")
+	flags.StringVar(&s.repository, "repository", "kms-agent-injector", "path before the images' names; the chart's image.repository")
 	flags.StringVar(&s.out, "out", "dist/images", "folder of the archives, below the repository if it is relative")
 	flags.BoolVar(&s.push, "push", false, "push the images to their registry too, with the credentials of the Docker configuration file")
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
 	}
 	if s.push && s.registry == "" {
-		return settings{}, errors.New("--push needs a --registry to push to")
+		return settings{}, errors.New("--push needs --registry")
 	}
 	for text := range strings.SplitSeq(*platforms, ",") {
 		p, err := v1.ParsePlatform(strings.TrimSpace(text))
@@ -134,7 +134,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	base := baseFiles(license, thirdParty)
 	for _, p := range s.platforms {
-		fmt.Fprintf(out, "building %s for %s; minutes when nothing has been compiled yet, else seconds\n", strings.Join(s.images, ", "), p)
+		fmt.Fprintf(out, "building %s for %s; the first build takes minutes, others take seconds\n", strings.Join(s.images, ", "), p)
 		if err := build(ctx, root, s.binary(p, ""), p, s.tag, s.images); err != nil {
 			return err
 		}
@@ -151,12 +151,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// binary returns the path of a command that was built for a platform.
+// binary returns the path of a command's binary for a platform.
 func (s settings) binary(p v1.Platform, name string) string {
 	return filepath.Join(s.out, "bin", p.OS+"_"+p.Architecture, name)
 }
 
-// build links commands into dir without cgo, paths of this machine, symbols or debugging data.
+// build compiles commands into dir, without cgo, local paths, symbols and debugging data.
 func build(ctx context.Context, root, dir string, p v1.Platform, tag string, names []string) error {
 	args := []string{"build", "-trimpath", fmt.Sprintf("-buildvcs=%t", tag != devTag), "-ldflags=-s -w", "-o", dir + "/"}
 	for _, name := range names {
@@ -169,7 +169,7 @@ func build(ctx context.Context, root, dir string, p v1.Platform, tag string, nam
 	return err
 }
 
-// publish writes the archive and, where that was asked for, pushes the image.
+// publish writes the archive and, with --push, pushes the image.
 func (s settings) publish(ctx context.Context, out io.Writer, name string, index v1.ImageIndex) error {
 	archive, ref := filepath.Join(s.out, name+".tar"), s.ref(name)
 	digest, err := index.Digest()
@@ -193,7 +193,7 @@ func (s settings) publish(ctx context.Context, out io.Writer, name string, index
 	return nil
 }
 
-// command runs a program in dir and returns its output.
+// command runs a program in dir and returns its standard output.
 func command(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)

@@ -12,7 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// The same sources in a folder of another name give the same bytes.
+// Equal sources in another folder give equal bytes.
 func TestBinaryDoesNotDependOnTheFolder(t *testing.T) {
 	const pkg = "cmd/kms-agent"
 	var binaries [][]byte
@@ -37,7 +37,7 @@ func TestBinaryDoesNotDependOnTheFolder(t *testing.T) {
 	}
 }
 
-// copySources copies what a package of this module is built from.
+// copySources copies the sources of a package of this module.
 func copySources(t *testing.T, to, pkg string) {
 	t.Helper()
 	const root = "../.."

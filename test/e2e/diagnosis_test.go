@@ -165,7 +165,7 @@ func TestThreeInTheMorning(t *testing.T) {
 			strike(t, "--secret", one, "--status", "503")
 			strike(t, "--secret", two, "--status", "503")
 			return nightRow{target: "web", code: [2]int{1, 1},
-				status: []string{"ServiceUnavailableTemporary", "failed", ", next ", "fix: nothing in the cluster", one + "@v1"},
+				status: []string{"ServiceUnavailableTemporary", "failed", ", next ", "fix: change nothing in the cluster", one + "@v1"},
 				sees:   []string{"✗ kms           file db: get secret " + one, "✗ kms           file two: get secret " + two, "!✓ kms"},
 				log:    []string{"refresh failed, the files stay as they are"}}
 		},
@@ -293,7 +293,7 @@ func TestThreeInTheMorning(t *testing.T) {
 		strike(t, "--action", "AssumeRoleWithOIDC", "--code", "Throttling.User")
 		apply(t, asking("throttled", two).pod(ns))
 		table.look(t, nightRow{name: "STS throttled", ns: ns, target: "throttled", code: [2]int{1, 1},
-			status: []string{"starting", "Throttling.User", "next in", "why: STS is asked too often"}, sees: []string{"✗ sts", "Throttling.User"},
+			status: []string{"starting", "Throttling.User", "next in", "why: too many STS calls"}, sees: []string{"✗ sts", "Throttling.User"},
 			log: []string{"no secrets yet, trying again"}})
 		kubectl(t, "-n", ns, "delete", "pod", "throttled", "--wait=false")
 	})

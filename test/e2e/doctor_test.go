@@ -6,7 +6,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -122,10 +124,10 @@ func TestDoctor(t *testing.T) {
 			return pod + "-5b9d7c4f6-x2x2x" // a pod that never was
 		}, "injection role", "no RAM role is set for ServiceAccount " + ns + "/default"},
 		"trust": {func(t *testing.T, pod string) string {
-			w := asking(pod, name)
+			w := asking("web", name)
 			w.serviceAccount = "stranger"
 			apply(t, w.pod(ns))
-			return pod
+			return "web"
 		}, "sts", "the trust policy of acs:ram::" + account + ":role/shop does not let this pod in"},
 		"no-role": {func(t *testing.T, pod string) string {
 			w := asking(pod, name)
@@ -194,13 +196,33 @@ func TestDoctor(t *testing.T) {
 				where, what = ns, where
 			}
 			diagnosed(t, where, what, c.links, c.says)
-			_, d, _ := doctor(t, where, what)
+			_, d, text := doctor(t, where, what)
+			if target == "trust" && own != nil {
+				pictured(t, strings.NewReplacer(ns, "shop", name, "shop/prod/db").Replace(text))
+			}
 			if target == "whole" && (!strings.Contains(d.TrustPolicy, `"oidc:sub": "system:serviceaccount:`+ns+`:app"`) ||
 				!strings.Contains(d.TrustPolicy, "oidc-provider/ack-rrsa-c0ffee") || !strings.Contains(d.TrustPolicy, `"oidc:iss": "https://`) ||
 				!strings.Contains(d.PermissionPolicy, `"acs:kms:cn-hangzhou:`+account+":secret/"+name+`"`)) {
 				t.Errorf("the policies to paste are\n%s\n%s", d.TrustPolicy, d.PermissionPolicy)
 			}
 		})
+	}
+}
+
+// pictured compares a report, but for what is different each time, to that of the documents' pictures. After -update, test/picture.sh
+// draws them anew.
+func pictured(t *testing.T, report string) {
+	t.Helper()
+	const golden = "../../cmd/kubectl-kms/internal/doctor/testdata/untrusted.json"
+	report = regexp.MustCompile(`[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}`).ReplaceAllString(report, "0A370861-9D64-425E-ADB4-380C705EC66B")
+	report = regexp.MustCompile(`good until [0-9-]+`).ReplaceAllString(report, "good until 2027-11-22")
+	if *update {
+		if err := os.WriteFile(golden, []byte(report), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(golden); err != nil || report != string(want) {
+		t.Errorf("%s is not the present report (%v), which -update writes:\n%s", golden, err, report)
 	}
 }
 

@@ -23,6 +23,7 @@ func TestDemo(t *testing.T) {
 		t.Skip("is on the project's own cluster; TestDemoOnNamedCluster is on any")
 	}
 	printed, err := demo(t, "CLUSTER_DIR="+own.dir)
+	removeSync(t)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,22 +80,34 @@ func TestDemoOnNamedCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, image := range []string{"kms-webhook", "kms-agent", "kms-emulator", "demo-app"} {
+	for _, image := range []string{"kms-webhook", "kms-agent", "kms-sync", "kms-emulator", "demo-app"} {
 		if !strings.Contains(string(archives), "/"+image+".tar\n") {
 			t.Errorf("the image %s was not loaded:\n%s", image, archives)
 		}
 	}
+	if !strings.Contains(printed, "\nexternalsecret.alibabacloud.com/license condition met\n") {
+		t.Error("the demo left kms-sync out")
+	}
 	if own == nil {
-		return // the other tests need what would be removed
+		removeSync(t)
+		return // the other tests need what else would be removed
 	}
 	remove := regexp.MustCompile(`(?m)^Remove it:  kubectl (delete -l \S+ (\S+))$`).FindStringSubmatch(printed)
 	if remove == nil {
 		t.Fatal("the demo does not say how it is removed")
 	}
 	kubectl(t, strings.Fields(remove[1])...)
-	if left := regexp.MustCompile(`\S+/(kms-\S+|shop)`).FindAllString(kubectl(t, "get", remove[2], "-o", "name"), -1); left != nil {
+	if left := regexp.MustCompile(`\S+/(kms-\S+|shop|\S+\.alibabacloud\.com)`).FindAllString(kubectl(t, "get", remove[2], "-o", "name"), -1); left != nil {
 		t.Errorf("it leaves %s", left)
 	}
+}
+
+// removeSync removes the demo's kms-sync: TestSync has one of its own.
+func removeSync(t *testing.T) {
+	t.Helper()
+	helm(t, "uninstall", "kms-sync", "--namespace", "kms-sync", "--ignore-not-found", "--wait")
+	kubectl(t, "delete", "customresourcedefinitions", "-l", "kms-agent-injector/demo=true")
+	kubectl(t, "delete", "namespace", "kms-sync", "--ignore-not-found")
 }
 
 // demo runs make demo-cluster and returns what it printed.

@@ -9,14 +9,10 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"sigs.k8s.io/yaml"
 )
 
 // kms-sync makes Secrets of KMS secrets: as the ServiceAccounts of namespaces, and by the three authorisations of ack-secret-manager's
@@ -26,7 +22,7 @@ import (
 func TestSync(t *testing.T) {
 	t.Parallel()
 	system := namespace(t) // the controller runs as its ServiceAccount app, which the role e2e trusts
-	c := controller{system: system, values: syncValues(t)}
+	c := controller{system: system}
 	t.Cleanup(func() {
 		for _, args := range [][]string{
 			{"delete", "crd", "externalsecrets.alibabacloud.com", "secretstores.alibabacloud.com", "clustersecretstores.alibabacloud.com",
@@ -60,40 +56,14 @@ func TestSync(t *testing.T) {
 }
 
 // controller is kms-sync in the cluster.
-type controller struct{ system, values string }
-
-// syncValues writes the chart's values for the test cluster: the emulator's hosts and its certificate authority.
-func syncValues(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(installDir(), "webhook", "config.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var webhook map[string]any
-	if err := yaml.Unmarshal(text, &webhook); err != nil {
-		t.Fatal(err)
-	}
-	values, err := json.Marshal(map[string]any{
-		"command":        map[string]any{"region": "cn-hangzhou", "aliuid": account, "clusterId": "c0ffee", "pollingInterval": "10s"},
-		"config":         map[string]any{"kms": webhook["kms"], "sts": webhook["sts"]},
-		"serviceAccount": map[string]any{"create": false, "name": appOnly},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "values.yaml")
-	if err := os.WriteFile(file, values, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
+type controller struct{ system string }
 
 // helm installs or upgrades the chart and waits until the new pods are ready.
 func (c controller) helm(t *testing.T, action string, args ...string) {
 	t.Helper()
-	helm(t, slices.Concat([]string{action, "kms-sync", "deploy/chart/kms-sync", "--namespace", c.system, "--wait", "--timeout=3m",
-		"--values", c.values,
-		"--set-file", `caFiles.emulator-ca\.pem=` + filepath.Join(installDir(), "webhook", "emulator-ca.pem")}, args)...)
+	helm(t, append([]string{action, "kms-sync", "deploy/chart/kms-sync", "--namespace", c.system, "--wait", "--timeout=3m",
+		"--values", filepath.Join(installDir(), "kms-sync", "values.yaml"),
+		"--set", "command.pollingInterval=10s,serviceAccount.create=false,serviceAccount.name=" + appOnly}, args...)...)
 }
 
 // synced waits until an ExternalSecret is ready.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs the images that only tests and the demonstration use into a folder (default dist/images): demo-app, which has busybox, of
-# Debian's package, to look at files with; and otherwebhook.
+# Writes the images that only tests and the demo use to a folder (default dist/images): demo-app, with the busybox of Debian's package, and
+# otherwebhook.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 mkdir -p "${1:-dist/images}" dist/debian

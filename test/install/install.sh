@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Puts the emulator and the webhook into the cluster of KUBECONFIG, out of kustomizations that it writes. OWN_CLUSTER=true: the
-# cluster is the project's own, of CLUSTER_DIR, and gets the images too. The nodes of another get them by the command
-# LOAD_IMAGES, which is given an archive, or have them already.
+# Installs the emulator and the webhook into the cluster of KUBECONFIG, by kustomizations that it writes. OWN_CLUSTER=true: the
+# cluster is the project's own, of CLUSTER_DIR, and gets the images too. The nodes of another cluster get them by the command
+# LOAD_IMAGES, which it runs with each archive, or have them already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . test/steps.sh
@@ -34,8 +34,8 @@ show kubectl apply -k "${dir#"$PWD"/}/emulator"
 applied=$(show kubectl apply -k "${dir#"$PWD"/}/webhook")
 echo "$applied"
 if [[ $applied == *"configmap/kms-webhook configured"* ]]; then
-  # Replicas that run would inject by the earlier one for a minute. A kubelet gives a new replica what it knows, too, as long as another
-  # one on the node has the ConfigMap.
+  # Running replicas would use the earlier configuration for a minute, and so would a new one on the node of a running one, because the
+  # kubelet caches the ConfigMap.
   show kubectl -n kms-agent-injector scale deployment/kms-webhook --replicas=0
   show kubectl -n kms-agent-injector wait --for=delete pod -l app.kubernetes.io/component=webhook --timeout=2m
   show kubectl -n kms-agent-injector scale deployment/kms-webhook --replicas=2

@@ -1,8 +1,10 @@
-// Command install writes the kustomizations that put the emulator and the webhook, told to trust it, into a cluster:
+// Command install writes the kustomizations of the emulator and the webhook, and values for kms-sync's chart. Webhook and kms-sync call the
+// emulator and trust its certificate authority:
 //
 //	go run ./test/install -dir DIR -issuer ISSUER
 //	kubectl apply -k DIR/emulator
 //	kubectl apply -k DIR/webhook
+//	helm install kms-sync deploy/chart/kms-sync --values DIR/kms-sync/values.yaml
 package main
 
 import (
@@ -21,16 +23,18 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/clientkey"
 )
 
-//go:embed emulator webhook
+//go:embed emulator kms-sync webhook
 var templates embed.FS
 
-// values are what the templates need to know of the cluster.
+// values fill in the templates.
 type values struct {
 	Issuer    string // of the cluster's ServiceAccount tokens
-	Direct    bool   // the cluster's DNS does not answer aliyuncs.com: call the emulator's Service by its own name
-	Manifests string // deploy/manifests, as seen from the webhook's kustomization
+	Direct    bool   // call the emulator by its Service's name, because the cluster's DNS does not resolve aliyuncs.com to it
+	Manifests string // path of deploy/manifests, relative to the webhook's kustomization
 
-	ClientKeyID, ClientKeyCertificate string // that the emulated KMS instance knows
+	ClientKeyID, ClientKeyCertificate string // of the emulated KMS instance
+
+	Authority string // PEM of the emulator's certificate authority
 }
 
 func main() {
@@ -47,7 +51,7 @@ func run(args []string) error {
 	var v values
 	flags.StringVar(&v.Issuer, "issuer", "", "issuer of the cluster's ServiceAccount tokens")
 	flags.BoolVar(&v.Direct, "direct", false,
-		"call the emulator by its Service's name, for a cluster whose DNS does not answer aliyuncs.com with it")
+		"call the emulator by its Service's name, for a cluster whose DNS does not resolve aliyuncs.com to it")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -61,13 +65,13 @@ func run(args []string) error {
 	if err := v.clientKey(filepath.Join(*dir, "client-key")); err != nil {
 		return err
 	}
-	if err := write(*dir, v); err != nil {
+	if err := v.authority(filepath.Join(*dir, "emulator")); err != nil {
 		return err
 	}
-	return writeAuthority(filepath.Join(*dir, "emulator"), filepath.Join(*dir, "webhook", "emulator-ca.pem"))
+	return write(*dir, v)
 }
 
-// clientKey makes a client key, for a Secret out of the files in dir, or takes the one that is there.
+// clientKey reads the client key in dir, or creates one. Tests make a Secret of the files.
 func (v *values) clientKey(dir string) error {
 	files := map[string][]byte{"clientKey": nil, "password": nil, "id": nil, "certificate": nil}
 	var missing error
@@ -96,7 +100,22 @@ func (v *values) clientKey(dir string) error {
 	return nil
 }
 
-// relative is how a kustomization in from names the folder to: kustomize takes no absolute path.
+// authority reads the certificate authority in dir, which running agents trust, or creates one.
+func (v *values) authority(dir string) error {
+	a, err := authority.Load(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if a, err = authority.New(); err == nil {
+			err = a.Save(dir)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	v.Authority = string(a.PEM())
+	return nil
+}
+
+// relative returns the path of the folder to as a kustomization in from names it: kustomize refuses absolute paths.
 func relative(from, to string) (string, error) {
 	from, err := filepath.Abs(from)
 	if err != nil {
@@ -127,18 +146,4 @@ func write(dir string, v values) error {
 		}
 		return errors.Join(t.Execute(file, v), file.Close())
 	})
-}
-
-// writeAuthority keeps the emulator's certificate authority when there is one: agents that run already trust it.
-func writeAuthority(dir, bundle string) error {
-	a, err := authority.Load(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		if a, err = authority.New(); err == nil {
-			err = a.Save(dir)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(bundle, a.PEM(), 0o644)
 }

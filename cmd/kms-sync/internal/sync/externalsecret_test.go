@@ -223,7 +223,7 @@ func TestObstacles(t *testing.T) {
 		{name: "invalid", change: func(es *v1alpha1.ExternalSecret) { es.Spec.Provider = "oos" }, reason: "InvalidSpec", says: "spec.provider"},
 		{name: "a stranger's Secret", change: func(es *v1alpha1.ExternalSecret) { es.Spec.Target.Name = "stranger" }, reason: "NotOwned",
 			says: "adopt"},
-		{name: "KMS is away", fault: &emulator.Fault{Action: "GetSecretValue", Status: 503}, reason: "Unreachable", says: "KMS is out of order"},
+		{name: "KMS is away", fault: &emulator.Fault{Action: "GetSecretValue", Status: 503}, reason: "Unreachable", says: "KMS has an outage"},
 		{name: "KMS throttles", fault: &emulator.Fault{Action: "GetSecretValue", Code: "Rejected.Throttling", Status: 429},
 			reason: "Throttled", says: "KMS"},
 		{name: "STS refuses", fault: &emulator.Fault{Action: "AssumeRoleWithOIDC", Status: 403, Code: "AuthenticationFail.NoPermission"},

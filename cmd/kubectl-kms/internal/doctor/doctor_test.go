@@ -111,16 +111,13 @@ func bundle(t *testing.T) []byte {
 	return pemOf(server.Certificate().Raw)
 }
 
-func expired(t *testing.T) []byte { return bundleUntil(t, time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC)) }
-
-// bundleUntil is a certificate authority's, until a time.
-func bundleUntil(t *testing.T, until time.Time) []byte {
+func expired(t *testing.T) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: until}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
