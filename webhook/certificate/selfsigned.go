@@ -38,7 +38,7 @@ func (k *Keeper) selfSigned(ctx context.Context) (task, error) {
 	now := time.Now()
 	if wrong := soundAuthority(authority.Data, now); wrong != nil {
 		return task{fmt.Sprintf("make an authority in the Secret %s (%v)", authority.Name, wrong), func(ctx context.Context) error {
-			data, err := newAuthority(now)
+			data, err := newAuthority(authority.Name, now)
 			if err != nil {
 				return err
 			}
@@ -48,7 +48,7 @@ func (k *Keeper) selfSigned(ctx context.Context) (task, error) {
 
 	publish := task{}
 	err = each(ctx, k.watched.client, k.options, func(configuration client.Object, bundles [][]byte) error {
-		patch, err := adding(authority.Data["ca.crt"], configuration.GetResourceVersion(), bundles)
+		patch, err := adding(authority, configuration.GetResourceVersion(), bundles)
 		if patch != nil && publish.do == nil {
 			publish = task{fmt.Sprintf("add the authority to the caBundle of %T %s", configuration, k.options.Configuration),
 				func(ctx context.Context) error {
@@ -114,8 +114,8 @@ func soundPair(data map[string][]byte, now time.Time) (*tls.Certificate, error) 
 	return &pair, nil
 }
 
-// adding returns a patch of nothing but the bundles that lack ca, for the state in which they were read; nil if none does.
-func adding(ca []byte, resourceVersion string, bundles [][]byte) ([]byte, error) {
+// adding returns a patch of nothing but the bundles that lack the authority, for the state in which they were read; nil if none does.
+func adding(authority *corev1.Secret, resourceVersion string, bundles [][]byte) ([]byte, error) {
 	type operation struct {
 		Op    string `json:"op"`
 		Path  string `json:"path"`
@@ -123,7 +123,7 @@ func adding(ca []byte, resourceVersion string, bundles [][]byte) ([]byte, error)
 	}
 	operations := []operation{{"test", "/metadata/resourceVersion", resourceVersion}}
 	for i, bundle := range bundles {
-		if merged := merge(bundle, ca, commonName, time.Now()); !bytes.Equal(merged, bundle) {
+		if merged := merge(bundle, authority.Data["ca.crt"], authority.Name, time.Now()); !bytes.Equal(merged, bundle) {
 			operations = append(operations, operation{"add", fmt.Sprintf("/webhooks/%d/clientConfig/caBundle", i), merged})
 		}
 	}
@@ -134,7 +134,6 @@ func adding(ca []byte, resourceVersion string, bundles [][]byte) ([]byte, error)
 }
 
 const (
-	commonName    = "kms-webhook-ca"
 	authorityLife = 365 * 24 * time.Hour
 	servingLife   = 7 * 24 * time.Hour
 
@@ -142,10 +141,10 @@ const (
 	backdated = time.Hour
 )
 
-// newAuthority returns the data of a Secret with a new authority.
-func newAuthority(now time.Time) (map[string][]byte, error) {
+// newAuthority returns the data of a Secret with a new authority of that name.
+func newAuthority(name string, now time.Time) (map[string][]byte, error) {
 	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: commonName}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		NotBefore: now.Add(-backdated), NotAfter: now.Add(authorityLife), KeyUsage: x509.KeyUsageCertSign,
 	}
 	data, err := issue(template, nil)
