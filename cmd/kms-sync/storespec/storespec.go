@@ -18,12 +18,11 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
-// What stores may say of tokens: the one audience, and the file of the controller's own token, which is where ack-secret-manager's chart
-// mounts it.
-const (
-	TokenAudience = "sts.aliyuncs.com"
-	TokenFile     = "/var/run/secrets/tokens/ack-secret-manager"
-)
+// TokenFile is where the controller's own ServiceAccount token is mounted, as in ack-secret-manager's chart.
+const TokenFile = "/var/run/secrets/tokens/ack-secret-manager"
+
+// tokenAudience is the one that tokens are requested for.
+const tokenAudience = "sts.aliyuncs.com"
 
 // Check returns all mistakes of a store that can be known without a cluster. The namespace is that of a SecretStore, and empty for a
 // ClusterSecretStore.
@@ -111,9 +110,9 @@ func (c *checker) auth(at string, auth *v1alpha1.Auth, namespace string) {
 	if ref == nil {
 		return
 	}
-	if slices.ContainsFunc(ref.Audiences, func(a string) bool { return a != TokenAudience }) {
+	if slices.ContainsFunc(ref.Audiences, func(a string) bool { return a != tokenAudience }) {
 		c.Add(at+".serviceAccountRef.audiences", "is %s; tokens are requested for %s alone: remove it",
-			strings.Join(ref.Audiences, ", "), TokenAudience)
+			strings.Join(ref.Audiences, ", "), tokenAudience)
 	}
 	if namespace != "" && ref.Namespace != "" && ref.Namespace != namespace {
 		c.Add(at+".serviceAccountRef.namespace", "is %q, and a SecretStore may only name ServiceAccounts of its own; remove it",

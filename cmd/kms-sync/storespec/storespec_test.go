@@ -12,7 +12,7 @@ import (
 // Each mistake is said with its field, all of a store together, and what is right has none.
 func TestCheck(t *testing.T) {
 	ref := v1alpha1.SecretRef{Name: "key", Key: "id"}
-	account := &v1alpha1.ServiceAccountRef{Name: "web", Namespace: "shop", Audiences: []string{TokenAudience}}
+	account := &v1alpha1.ServiceAccountRef{Name: "web", Namespace: "shop", Audiences: []string{tokenAudience}}
 	role, provider := "acs:ram::1234567890123456:role/shop", "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c"
 	for name, c := range map[string]struct {
 		namespace string

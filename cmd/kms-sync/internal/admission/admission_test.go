@@ -171,7 +171,7 @@ func bounded(t *testing.T, warnings []string) {
 func TestLongWarnings(t *testing.T) {
 	var data []string
 	for range 60 {
-		data = append(data, fmt.Sprintf(`{"key":"a","name":"%s"}`, strings.Repeat("ä", 40)))
+		data = append(data, fmt.Sprintf(`{"key":"a","name":%q}`, strings.Repeat("ä", 40)))
 	}
 	data = append(data, `{"key":"a","jmesPath":[{"path":"`+strings.Repeat("ä[", 900)+`","objectAlias":"x"}]}`)
 	warnings, _, _ := ask(t, admissionReview("shop", `{"kind":"ExternalSecret","spec":{"data":[`+strings.Join(data, ",")+`]}}`))
