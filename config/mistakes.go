@@ -32,7 +32,7 @@ const (
 // Error implements error.
 func (m Mistakes) Error() string {
 	if len(m) == 1 {
-		return m[0].line()
+		return m[0].String()
 	}
 	var b strings.Builder
 	shown, more := 0, 0
@@ -44,7 +44,7 @@ func (m Mistakes) Error() string {
 			more++
 		default:
 			shown++
-			fmt.Fprintf(&b, "\n  %d. %s", shown, one.line())
+			fmt.Fprintf(&b, "\n  %d. %s", shown, one.String())
 		}
 	}
 	if more > 0 {
@@ -53,7 +53,20 @@ func (m Mistakes) Error() string {
 	return fmt.Sprintf("%d mistakes:%s", shown+more, b.String())
 }
 
-func (m Mistake) line() string {
+// Line returns all of them as one line.
+func (m Mistakes) Line() string {
+	lines := make([]string, 0, len(m))
+	for _, one := range m {
+		lines = append(lines, one.String())
+	}
+	return strings.Join(lines, "; ")
+}
+
+// String implements fmt.Stringer.
+func (m Mistake) String() string {
+	if m.more > 0 {
+		return m.Problem
+	}
 	return shortened(m.Where, maxWhere) + ": " + shortened(m.Problem, maxProblem)
 }
 

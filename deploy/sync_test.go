@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -56,23 +55,66 @@ func TestSyncRendering(t *testing.T) {
 
 func TestSyncIsRestrictedAndAvailable(t *testing.T) {
 	o := renderSync(t)
-	d := only[*appsv1.Deployment](t, o)
-	pod := d.Spec.Template
-	restricted(t, &pod.ObjectMeta, &pod.Spec)
-	container := pod.Spec.Containers[0]
-	if !*container.SecurityContext.ReadOnlyRootFilesystem || container.Resources.Limits.Memory().IsZero() {
-		t.Errorf("the root file system can be written, or there is no memory limit: %+v", container)
-	}
-	if *d.Spec.Replicas != 2 || container.ReadinessProbe == nil || container.LivenessProbe == nil {
-		t.Errorf("%d replicas, probes %v, %v", *d.Spec.Replicas, container.ReadinessProbe, container.LivenessProbe)
-	}
-	for of, selector := range map[string]*metav1.LabelSelector{
-		"Deployment": d.Spec.Selector, "Service": {MatchLabels: only[*corev1.Service](t, o).Spec.Selector},
-		"PodDisruptionBudget": only[*policyv1.PodDisruptionBudget](t, o).Spec.Selector,
-	} {
-		if !selects(t, selector, pod.Labels) {
-			t.Errorf("the selector of the %s does not select the pods", of)
+	for name, replicas := range map[string]int32{"kms-sync": 2, "kms-sync-admission": 1} {
+		d := o.deployment(name)
+		pod := d.Spec.Template
+		restricted(t, &pod.ObjectMeta, &pod.Spec)
+		container := pod.Spec.Containers[0]
+		if !*container.SecurityContext.ReadOnlyRootFilesystem || container.Resources.Limits.Memory().IsZero() {
+			t.Errorf("%s: the root file system can be written, or there is no memory limit: %+v", name, container)
 		}
+		if *d.Spec.Replicas != replicas || container.ReadinessProbe == nil || container.LivenessProbe == nil {
+			t.Errorf("%s: %d replicas, probes %v, %v", name, *d.Spec.Replicas, container.ReadinessProbe, container.LivenessProbe)
+		}
+		selectors := map[string]*metav1.LabelSelector{"Deployment": d.Spec.Selector}
+		for _, service := range every[*corev1.Service](o) {
+			if service.Name == name {
+				selectors["Service"] = &metav1.LabelSelector{MatchLabels: service.Spec.Selector}
+			}
+		}
+		budget := only[*policyv1.PodDisruptionBudget](t, o).Spec.Selector
+		if name == "kms-sync" {
+			selectors["PodDisruptionBudget"] = budget
+		} else if selects(t, budget, pod.Labels) {
+			t.Error("the PodDisruptionBudget of the controller counts the webhook's pods")
+		}
+		for of, selector := range selectors {
+			if !selects(t, selector, pod.Labels) {
+				t.Errorf("%s: the selector of the %s does not select the pods", name, of)
+			}
+		}
+	}
+}
+
+// The webhook warns of the objects that the controller looks at, and nothing that becomes of it refuses or delays them.
+func TestSyncAdmission(t *testing.T) {
+	for args, want := range map[string]*metav1.LabelSelector{
+		"admission.enabled=true": nil,
+		`command.watchNamespaces=shop\, team`: {MatchExpressions: []metav1.LabelSelectorRequirement{
+			{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpIn, Values: []string{"shop", "team"}}}},
+		"command.excludeNamespaces=kube-system": {MatchExpressions: []metav1.LabelSelectorRequirement{
+			{Key: corev1.LabelMetadataName, Operator: metav1.LabelSelectorOpNotIn, Values: []string{"kube-system"}}}},
+	} {
+		o := renderSync(t, "--set", args)
+		w := only[*admissionv1.ValidatingWebhookConfiguration](t, o).Webhooks[0]
+		if diff := cmp.Diff(want, w.NamespaceSelector); diff != "" {
+			t.Errorf("%s: %s", args, diff)
+		}
+		if *w.FailurePolicy != admissionv1.Ignore || *w.SideEffects != admissionv1.SideEffectClassNone ||
+			*w.MatchPolicy != admissionv1.Equivalent || *w.TimeoutSeconds > 3 || w.ClientConfig.CABundle != nil {
+			t.Errorf("%s: %+v", args, w)
+		}
+		rights := []string{
+			`cluster: [get list watch patch] [validatingwebhookconfigurations] ["admissionregistration.k8s.io"] [kms-sync]`,
+			`kms-sync: [get list watch update] [secrets] [""] [kms-sync-admission-ca kms-sync-admission-tls]`,
+		}
+		if diff := cmp.Diff(rights, o.rules(t, "kms-sync-admission")); diff != "" {
+			t.Errorf("%s: %s", args, diff)
+		}
+	}
+	o := renderSync(t, "--set", "admission.enabled=false")
+	if o.deployment("kms-sync-admission") != nil || len(every[*admissionv1.ValidatingWebhookConfiguration](o)) > 0 {
+		t.Error("it is installed though it is switched off")
 	}
 }
 
@@ -114,24 +156,21 @@ func TestSyncRights(t *testing.T) {
 	}
 }
 
-// Two policies deny for the controller's ServiceAccount, whatever its name; the third warns all users.
+// Both policies deny for the controller's own ServiceAccount, whatever its name.
 func TestSyncGuard(t *testing.T) {
 	o := renderSync(t, "--set", "serviceAccount.name=ack-secret-manager")
 	bindings := every[*admissionv1.ValidatingAdmissionPolicyBinding](o)
 	policies := every[*admissionv1.ValidatingAdmissionPolicy](o)
-	if len(policies) != 3 || len(bindings) != len(policies) {
+	if len(policies) != 2 || len(bindings) != len(policies) {
 		t.Fatalf("%d policies, %d bindings", len(policies), len(bindings))
 	}
 	for i, p := range policies {
-		want, failure := admissionv1.Deny, admissionv1.Fail
-		if p.Name == "kms-sync-advice" {
-			want, failure = admissionv1.Warn, admissionv1.Ignore
-		} else if got := p.Spec.MatchConditions[0].Expression; got !=
+		if got := p.Spec.MatchConditions[0].Expression; got !=
 			`request.userInfo.username == "system:serviceaccount:kms-sync:ack-secret-manager"` {
 			t.Errorf("%s is for %s", p.Name, got)
 		}
-		if b := bindings[i]; b.Spec.PolicyName != p.Name || !slices.Equal(b.Spec.ValidationActions, []admissionv1.ValidationAction{want}) ||
-			*p.Spec.FailurePolicy != failure {
+		if b := bindings[i]; b.Spec.PolicyName != p.Name || *p.Spec.FailurePolicy != admissionv1.Fail ||
+			!slices.Equal(b.Spec.ValidationActions, []admissionv1.ValidationAction{admissionv1.Deny}) {
 			t.Errorf("%s: failure %s, %v", p.Name, *p.Spec.FailurePolicy, b.Spec)
 		}
 	}
@@ -140,7 +179,7 @@ func TestSyncGuard(t *testing.T) {
 // The values that seed 000 prints for its second and third authorization give the controller its environment and its token.
 func TestSyncTakesValuesOfTheOriginal(t *testing.T) {
 	o := renderSync(t, "--values", "testdata/ack-secret-manager-values.yaml")
-	pod := only[*appsv1.Deployment](t, o).Spec.Template.Spec
+	pod := o.deployment("kms-sync").Spec.Template.Spec
 	env := map[string]string{}
 	for _, e := range pod.Containers[0].Env {
 		if e.ValueFrom.SecretKeyRef != nil {

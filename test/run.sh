@@ -73,6 +73,7 @@ fuzz() {
 ./cmd/kms-sync/content FuzzSpec $time
 ./cmd/kms-sync/content FuzzTemplate $time
 ./cmd/kms-sync/content FuzzYAML $time
+./cmd/kms-sync/internal/admission FuzzWarnings $time
 EOF
 }
 

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
 // BenchmarkServe compares what an injection over HTTPS costs the webhook's server with what the least answer costs a bare net/http
@@ -186,7 +188,7 @@ func serveInjector(c tls.Certificate) (url string, err error) {
 	if err != nil {
 		return "", err
 	}
-	go func() { panic(serveAdmission(context.Background(), server, listener)) }() // until the process ends
+	go func() { panic(share.ServeTLS(context.Background(), server, listener)) }() // until the process ends
 	return fmt.Sprintf("https://%s%s", listener.Addr(), MutatePath), nil
 }
 

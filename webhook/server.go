@@ -23,6 +23,8 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/kms-agent-injector/kms-agent-injector/webhook/share"
 )
 
 // The paths at which the API server calls.
@@ -119,9 +121,9 @@ func Run(ctx context.Context, o Options) error {
 	group.Go(func() error { return policy.watch(running) })
 	group.Go(func() error { return policy.skew.watch(running, o.REST, o.Log) })
 	group.Go(func() error { return o.Certificate.Run(running) })
-	group.Go(func() error { return serve(running, o.Metrics, metricsHandler(metrics.registry), o.Log) })
+	group.Go(func() error { return share.Serve(running, o.Metrics, metricsHandler(metrics.registry), o.Log) })
 	group.Go(func() error {
-		return serve(running, o.Health, healthHandler(map[string]healthz.Checker{
+		return share.Serve(running, o.Health, healthHandler(map[string]healthz.Checker{
 			"stopping":    flag(func() bool { return !draining.Load() }, "the webhook was told to stop"),
 			"cache":       flag(synced.Load, "the ServiceAccounts, Namespaces and the MutatingWebhookConfiguration have not been read yet"),
 			"version":     flag(policy.skew.known.Load, "the API server has not said its version yet"),
@@ -132,7 +134,7 @@ func Run(ctx context.Context, o Options) error {
 	defer stopServing()
 	group.Go(func() error {
 		defer stop()
-		return serveAdmission(serving, server, o.Admission)
+		return share.ServeTLS(serving, server, o.Admission)
 	})
 	group.Go(func() error {
 		defer stopServing()

@@ -32,6 +32,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "admission" {
+		return admit(ctx, args[1:])
+	}
 	var f flags
 	o, err := f.parse(args)
 	if err != nil {

@@ -139,6 +139,18 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
+func TestWrongFlagsOfAdmission(t *testing.T) {
+	t.Setenv("POD_NAMESPACE", "")
+	for args, want := range map[string]string{
+		"admission": "POD_NAMESPACE", "admission --namespace=a b": "is not a flag", "admission --config=x": "not defined",
+		"admission --namespace=a --log-level=loud": "--log-level",
+	} {
+		if err := run(t.Context(), strings.Fields(args)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", args, err, want)
+		}
+	}
+}
+
 // TestOnlyTargetWrites looks for calls that write objects: those of package target write Secrets, and those of package sync change
 // finalizers and status.
 func TestOnlyTargetWrites(t *testing.T) {

@@ -27,7 +27,7 @@ func TestSync(t *testing.T) {
 		for _, args := range [][]string{
 			{"delete", "crd", "externalsecrets.alibabacloud.com", "secretstores.alibabacloud.com", "clustersecretstores.alibabacloud.com",
 				"--ignore-not-found", "--wait=false"},
-			{"delete", "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding",
+			{"delete", "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding,validatingwebhookconfiguration",
 				"-l", "app.kubernetes.io/name=kms-sync"},
 		} {
 			if out, err := tryKubectlAnyway(args...); err != nil && !t.Failed() {
@@ -41,6 +41,7 @@ func TestSync(t *testing.T) {
 	kept := namespace(t)
 	t.Run("ServiceAccount", func(t *testing.T) { testSyncOfServiceAccount(t, kept) })
 	t.Run("types", testSyncTypes)
+	t.Run("warnings", testSyncWarnings)
 	t.Run("restart", c.testRestart)
 	t.Run("authorisations", func(t *testing.T) { c.testAuthorisations(t, served) })
 

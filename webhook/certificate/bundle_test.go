@@ -6,6 +6,8 @@ import (
 	"time"
 )
 
+const commonName = "kms-webhook-ca"
+
 func TestMerge(t *testing.T) {
 	now := time.Now()
 	a, _ := newTestAuthority(t)

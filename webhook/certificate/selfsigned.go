@@ -36,7 +36,7 @@ func (k *Keeper) selfSigned(ctx context.Context) (task, error) {
 	now := time.Now()
 	if wrong := soundAuthority(authority.Data, now); wrong != nil {
 		return task{fmt.Sprintf("make an authority in the Secret %s (%v)", authority.Name, wrong), func(ctx context.Context) error {
-			data, err := newAuthority(now)
+			data, err := newAuthority(authority.Name, now)
 			if err != nil {
 				return err
 			}
@@ -48,7 +48,7 @@ func (k *Keeper) selfSigned(ctx context.Context) (task, error) {
 	err = each(ctx, k.watched.client, k.options, func(configuration client.Object, bundles []*[]byte) {
 		patch := client.StrategicMergeFrom(configuration.DeepCopyObject().(client.Object), client.MergeFromWithOptimisticLock{})
 		for _, bundle := range bundles {
-			merged := merge(*bundle, authority.Data["ca.crt"], commonName, now)
+			merged := merge(*bundle, authority.Data["ca.crt"], authority.Name, now)
 			if !bytes.Equal(merged, *bundle) {
 				publish = task{fmt.Sprintf("add the authority to the caBundle of %T %s", configuration, k.options.Configuration),
 					func(ctx context.Context) error { return k.watched.client.Patch(ctx, configuration, patch) }}
@@ -114,7 +114,6 @@ func soundPair(data map[string][]byte, now time.Time) (*tls.Certificate, error) 
 }
 
 const (
-	commonName    = "kms-webhook-ca"
 	authorityLife = 365 * 24 * time.Hour
 	servingLife   = 7 * 24 * time.Hour
 
@@ -122,10 +121,10 @@ const (
 	backdated = time.Hour
 )
 
-// newAuthority returns the data of a Secret with a new authority.
-func newAuthority(now time.Time) (map[string][]byte, error) {
+// newAuthority returns the data of a Secret with a new authority of that name.
+func newAuthority(name string, now time.Time) (map[string][]byte, error) {
 	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: commonName}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		NotBefore: now.Add(-backdated), NotAfter: now.Add(authorityLife), KeyUsage: x509.KeyUsageCertSign,
 	}
 	data, err := issue(template, nil)

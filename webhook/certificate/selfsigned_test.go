@@ -144,7 +144,7 @@ func TestSourceOnlyReads(t *testing.T) {
 // TestKeeperRenewsEarly finds an authority and a certificate of different ages.
 func TestKeeperRenewsEarly(t *testing.T) {
 	born := time.Now()
-	authority, err := newAuthority(born)
+	authority, err := newAuthority(commonName, born)
 	if err != nil {
 		t.Fatal(err)
 	}

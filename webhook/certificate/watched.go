@@ -30,6 +30,8 @@ type Options struct {
 	Service       string // by which the API server calls the webhook
 	Configuration string // name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration
 	Log           logr.Logger
+
+	ValidatingOnly bool // there is no MutatingWebhookConfiguration
 }
 
 // serverName returns the DNS name by which the API server calls; "" is any.
@@ -51,13 +53,14 @@ func (o Options) secret(suffix string) *corev1.Secret {
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Service + suffix}}
 }
 
-// configurations are empty objects of the two configurations.
+// configurations are empty objects of the configurations.
 func (o Options) configurations() []client.Object {
 	named := metav1.ObjectMeta{Name: o.Configuration}
-	return []client.Object{
-		&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: named},
-		&admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: named},
+	validating := &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: named}
+	if o.ValidatingOnly {
+		return []client.Object{validating}
 	}
+	return []client.Object{&admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: named}, validating}
 }
 
 // watched are a few objects that are looked at when one of them changes. The events only say when to look; what is there is

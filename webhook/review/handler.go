@@ -31,11 +31,8 @@ const (
 // never wait for long ones.
 const freeBytes = 32 << 10
 
-// Time for a request, as long as the API server waits for its answer, and what is left of it for one that goes over the limit.
-const (
-	Patience = 5 * time.Second
-	hurry    = time.Second
-)
+// hurry is the time that is left for a request that goes over the limit.
+const hurry = time.Second
 
 // A Handler is the HTTP handler around one decision.
 type Handler[T any] struct {
@@ -112,7 +109,7 @@ func (h *Handler[T]) answer(w http.ResponseWriter, r *http.Request, lease *share
 				cause = nil
 			}
 			h.Log.Error(cause, "Panic while deciding", "namespace", req.Namespace, "stack", string(debug.Stack()))
-			v = Failed(Panic, errors.New("a bug: the log of kms-webhook has the details"))
+			v = Failed(Panic, errors.New("a bug: the log of the webhook has the details"))
 		}
 	}()
 	return req, h.Decide(r.Context(), req)
@@ -145,7 +142,7 @@ func (h *Handler[T]) readBody(w http.ResponseWriter, r *http.Request, lease *sha
 
 // readLong reads the rest of a body, for which it takes a share.
 func (h *Handler[T]) readLong(w http.ResponseWriter, r *http.Request, lease *share.Lease, into *bytes.Buffer, limit int) error {
-	ctx, cancel := context.WithTimeout(r.Context(), Patience)
+	ctx, cancel := context.WithTimeout(r.Context(), share.Patience)
 	defer cancel()
 	for {
 		if lease != nil {

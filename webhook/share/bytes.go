@@ -1,4 +1,4 @@
-// Package share divides what a server has among callers that it does not know: connections, memory and look-ups. Each source (an
+// Package share serves callers that it does not know, and divides connections, memory and look-ups among them. Each source (an
 // IP address) has a share of its own, so that a greedy caller locks out no caller at another address. At a limit, callers wait before
 // they are refused.
 package share

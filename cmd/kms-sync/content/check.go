@@ -8,20 +8,15 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/pattern"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/storespec"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
-
-// A Mistake is one thing to change in an ExternalSecret.
-type Mistake struct {
-	Field   string // as kubectl shows it: spec.data[0].jmesPath[1].path
-	Problem string // and what to do about it
-}
-
-func (m Mistake) String() string { return m.Field + ": " + m.Problem }
 
 // endpoints are the hosts that an entry may name, as in ack-secret-manager.
 var endpoints = regexp.MustCompile(`^(kms(-vpc)?\.[a-z0-9-]+\.aliyuncs\.com|[a-z0-9-]+\.cryptoservice\.kms\.aliyuncs\.com)$`)
@@ -29,11 +24,29 @@ var endpoints = regexp.MustCompile(`^(kms(-vpc)?\.[a-z0-9-]+\.aliyuncs\.com|[a-z
 // maxEntries bounds the secrets of an object.
 const maxEntries = 1000
 
-// Check returns all mistakes that can be known without a cluster and without a secret's value.
-func Check(es *v1alpha1.ExternalSecret) []Mistake {
+// CheckObject returns all mistakes of an ExternalSecret, a SecretStore or a ClusterSecretStore that can be known without a cluster and
+// without a secret's value; none of any other object.
+func CheckObject(object runtime.Object) config.Mistakes {
+	switch of := object.(type) {
+	case *v1alpha1.ExternalSecret:
+		return Check(of)
+	case *v1alpha1.SecretStore:
+		return storespec.Check(of.Spec, of.Namespace)
+	case *v1alpha1.ClusterSecretStore:
+		return append(storespec.Check(v1alpha1.SecretStoreSpec{KMS: of.Spec.KMS, OOS: of.Spec.OOS}, ""),
+			storespec.CheckConditions(of.Spec.Conditions)...)
+	}
+	return nil
+}
+
+// Check is CheckObject of an ExternalSecret.
+func Check(es *v1alpha1.ExternalSecret) config.Mistakes {
 	c := checker{es: es}
 	c.metadata()
 	c.spec()
+	if len(es.Spec.Data)+len(es.Spec.DataProcess) > maxEntries {
+		return c.mistakes
+	}
 	for i := range es.Spec.Data {
 		c.source(fmt.Sprintf("spec.data[%d]", i), &es.Spec.Data[i], false)
 	}
@@ -47,12 +60,10 @@ func Check(es *v1alpha1.ExternalSecret) []Mistake {
 
 type checker struct {
 	es       *v1alpha1.ExternalSecret
-	mistakes []Mistake
+	mistakes config.Mistakes
 }
 
-func (c *checker) add(field, problem string) {
-	c.mistakes = append(c.mistakes, Mistake{field, problem})
-}
+func (c *checker) add(field, problem string) { c.mistakes.Add(field, "%s", problem) }
 
 func (c *checker) oneOf(field, value string, allowed ...string) {
 	if value != "" && !slices.Contains(allowed, value) {
@@ -180,7 +191,7 @@ func (c *checker) process(at string, p *v1alpha1.DataProcess) {
 		c.source(at+".extract", p.Extract, true)
 	}
 	for i, rule := range p.ReplaceRule {
-		if _, err := program(rule.Source); err != nil {
+		if _, err := pattern.Instructions(rule.Source); err != nil {
 			c.add(fmt.Sprintf("%s.replaceRule[%d].source", at, i), err.Error())
 		}
 		if len(rule.Target) > maxName {

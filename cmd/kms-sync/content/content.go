@@ -1,5 +1,6 @@
-// Package content makes a Secret's content of an ExternalSecret and of what was read from KMS. It is pure: equal input gives equal bytes,
-// and what a tenant writes takes no more time and memory than bounds that stand here.
+// Package content makes a Secret's content of an ExternalSecret and of what was read from KMS, and before that says what is wrong with the
+// ExternalSecret and its stores. It is pure: equal input gives equal bytes, and what a tenant writes takes no more time and memory than
+// bounds that stand here.
 package content
 
 import (
@@ -14,6 +15,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/pattern"
 )
 
 // A Ref is a version of a secret, and who reads it where.
@@ -291,7 +293,7 @@ func (c Compat) rewrite(fields []field, rules []v1alpha1.ReplaceRule) ([]field, 
 		original = append(original, f.name)
 	}
 	for _, rule := range rules {
-		expression, err := compile(rule.Source)
+		expression, err := pattern.Compile(rule.Source)
 		if err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/Masterminds/sprig/v3"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/render"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/pattern"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -280,7 +281,7 @@ func search(name string, arguments []reflect.Value, a []float64) (float64, probl
 	if len(arguments) < 2 || strings.HasSuffix(name, "QuoteMeta") {
 		return 0, ""
 	}
-	n, err := program(arguments[0].String())
+	n, err := pattern.Instructions(arguments[0].String())
 	if err != nil {
 		return 0, problem(err.Error())
 	}

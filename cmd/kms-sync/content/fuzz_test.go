@@ -11,6 +11,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 )
 
@@ -75,7 +76,7 @@ func FuzzTemplate(f *testing.F) {
 		es := &v1alpha1.ExternalSecret{}
 		es.Spec.Data = []v1alpha1.DataSource{{Key: "db"}}
 		es.Spec.Target.Template = &v1alpha1.Template{Data: map[string]string{"a": text, "b": text}}
-		var mistakes []Mistake
+		var mistakes config.Mistakes
 		bounds.Allocations(t, memoryOf*len(text), func() { mistakes = Check(es) })
 		if peak := bounds.Peak(func() { _, _ = Render(es, Compat{}, constant(fuzzedValue)) }); peak > maxPeak {
 			t.Errorf("%q takes %d MB", text, peak>>20)
@@ -132,7 +133,7 @@ func FuzzSpec(f *testing.F) {
 		if yaml.Unmarshal([]byte(text), &es) != nil {
 			return
 		}
-		var mistakes []Mistake
+		var mistakes config.Mistakes
 		bounds.Allocations(t, memoryOf*len(text), func() { mistakes = Check(&es) })
 		Refs(&es)
 		if len(mistakes) == 0 {

@@ -19,6 +19,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/cloud"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/store"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/storespec"
 )
 
 // TestIdentities: each field of a store, and of the environment, by the identity that reads the secret, the sessions that are asked
@@ -90,7 +91,7 @@ func TestIdentities(t *testing.T) {
 			who: store.Controller, sessions: []string{"sync seed 3600"},
 		},
 		"oidcTokenFilePath": {
-			of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), OIDCTokenFilePath: w.settings.TokenFile}), who: store.Controller, sessions: []string{"sync shop.kms 3600"},
+			of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), OIDCTokenFilePath: storespec.TokenFile}), who: store.Controller, sessions: []string{"sync shop.kms 3600"},
 		},
 		"ramRoleARN, remote role": {
 			of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), RemoteRAMRoleARN: remote, RemoteRAMRoleSessionName: "prod.other.db"}), who: store.Controller,
@@ -154,9 +155,9 @@ func TestClientKey(t *testing.T) {
 		"as it was in 0.5":    {func(*v1alpha1.ClientKeyAuth) {}, ""},
 		"ignoreSSL":           {func(a *v1alpha1.ClientKeyAuth) { a.IgnoreSSL = true }, "write the instance's CA certificate"},
 		"protocol":            {func(a *v1alpha1.ClientKeyAuth) { a.Protocol = "http" }, "only https"},
-		"endpoint":            {func(a *v1alpha1.ClientKeyAuth) { a.Endpoint = "" }, "endpoint is missing"},
+		"endpoint":            {func(a *v1alpha1.ClientKeyAuth) { a.Endpoint = "" }, "endpoint: is missing"},
 		"endpoint, elsewhere": {func(a *v1alpha1.ClientKeyAuth) { a.Endpoint = "evil.example.com" }, "does not allow the KMS endpoint evil.example.com"},
-		"ca":                  {func(a *v1alpha1.ClientKeyAuth) { a.CA = "not base64" }, "ca is not a PEM certificate"},
+		"ca":                  {func(a *v1alpha1.ClientKeyAuth) { a.CA = "not base64" }, "ca: is not a PEM certificate"},
 		"no ca":               {func(a *v1alpha1.ClientKeyAuth) { a.CA = "" }, "certificate"},
 		"clientKeyContent":    {func(a *v1alpha1.ClientKeyAuth) { a.ClientKeyContent.Key = "other" }, "the Secret shop/client-key has no value under the key other"},
 		"password":            {func(a *v1alpha1.ClientKeyAuth) { a.Password = v1alpha1.SecretRef{Name: "key", Key: "id"} }, "the password does not open it"},

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/storespec"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/injector/rrsa"
 )
@@ -89,11 +88,8 @@ func (q *query) notServed(why string) error {
 // keyOf returns the access key that a store names; nil: none.
 func (q *query) keyOf(auth *v1alpha1.Auth, o origin) (*accessKey, error) {
 	id, secret := auth.AccessKey, auth.AccessKeySecret
-	switch {
-	case id == nil && secret == nil:
+	if id == nil || secret == nil { // neither is there
 		return nil, nil
-	case id == nil || secret == nil:
-		return nil, refuse(NotReady, "KMS.KMSAuth has only one of accessKey and accessKeySecret; write both")
 	}
 	first, err := q.secretOf("KMS.KMSAuth.accessKey", *id, o)
 	if err != nil {
@@ -116,18 +112,14 @@ func (q *query) keyOf(auth *v1alpha1.Auth, o origin) (*accessKey, error) {
 
 // identity returns the identity that is configured: one, by what is there, and no other if it fails.
 func (q *query) identity(ctx context.Context, auth *v1alpha1.Auth, key *accessKey, o origin) (Asker, error) {
-	duration, err := sessionDuration(auth.RoleSessionExpiration)
-	if err != nil {
-		return Asker{}, err
+	duration, err := storespec.SessionDuration(auth.RoleSessionExpiration)
+	if err != nil { // of the environment: stores were checked
+		return Asker{}, refuse(NotReady, "roleSessionExpiration %v", err)
 	}
 	if auth.RemoteRAMRoleARN != "" && !o.own {
 		if err := q.role("remoteRamRoleARN", auth.RemoteRAMRoleARN); err != nil {
 			return Asker{}, err
 		}
-	}
-	if auth.OIDCTokenFilePath != "" && auth.OIDCTokenFilePath != q.TokenFile && !o.own {
-		return Asker{}, refuse(Forbidden, "oidcTokenFilePath is %s, a file of kms-sync's pod, of which only %s is a token for STS; remove it",
-			auth.OIDCTokenFilePath, q.TokenFile)
 	}
 	switch ref := auth.ServiceAccountRef; {
 	case ref != nil:
@@ -140,33 +132,12 @@ func (q *query) identity(ctx context.Context, auth *v1alpha1.Auth, key *accessKe
 	return q.nodeRole(auth, o)
 }
 
-// sessionDuration reads roleSessionExpiration: seconds.
-func sessionDuration(text string) (time.Duration, error) {
-	if text == "" {
-		return 0, nil
-	}
-	seconds, err := strconv.Atoi(text)
-	if err != nil || seconds < 900 || seconds > 43200 {
-		return 0, refuse(NotReady, "roleSessionExpiration is %q; write seconds, 900 to 43200, and no more than the role's MaxSessionDuration",
-			text)
-	}
-	return time.Duration(seconds) * time.Second, nil
-}
-
 // referenced returns the identity of serviceAccountRef.
 func (q *query) referenced(
 	ctx context.Context, ref *v1alpha1.ServiceAccountRef, auth *v1alpha1.Auth, duration time.Duration, o origin,
 ) (Asker, error) {
-	if slices.ContainsFunc(ref.Audiences, func(a string) bool { return a != "sts.aliyuncs.com" }) {
-		return Asker{}, refuse(Forbidden, "serviceAccountRef.audiences is %s; tokens are requested for sts.aliyuncs.com alone: remove it",
-			strings.Join(ref.Audiences, ", "))
-	}
 	in := cmp.Or(ref.Namespace, o.namespace, q.in.name)
-	switch {
-	case o.namespace != "" && in != o.namespace:
-		return Asker{}, refuse(Forbidden, "serviceAccountRef names a ServiceAccount of namespace %s, and a SecretStore may only name those of "+
-			"its own; remove namespace", in)
-	case o.namespace == "" && in != q.in.name && !config.AnyMatches(q.Config.ClusterServiceAccounts, in+"/"+ref.Name):
+	if o.namespace == "" && in != q.in.name && !config.AnyMatches(q.Config.ClusterServiceAccounts, in+"/"+ref.Name) {
 		return Asker{}, refuse(Forbidden, "the administrator of this cluster does not list ServiceAccount %s/%s in clusterServiceAccounts; "+
 			"remove serviceAccountRef.namespace, so that each namespace has a ServiceAccount %s of its own", in, ref.Name, ref.Name)
 	}
@@ -226,8 +197,7 @@ func (q *query) roleOf(ctx context.Context, key types.NamespacedName) (role stri
 // provider returns the OIDC provider.
 func (q *query) provider(auth *v1alpha1.Auth) (string, error) {
 	arn := cmp.Or(auth.OIDCProviderARN, q.Config.OIDCProviderARN)
-	account, name, ok := strings.Cut(strings.TrimPrefix(arn, "acs:ram::"), ":oidc-provider/")
-	if !ok || !config.IsAccount(account) || name == "" {
+	if !storespec.IsProviderARN(arn) {
 		return "", refuse(NotReady, "oidcProviderARN is %q; write acs:ram::<account>:oidc-provider/ack-rrsa-<cluster ID>, or have the "+
 			"administrator configure accountID and clusterID", arn)
 	}

@@ -16,12 +16,10 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/storespec"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
 )
-
-// TokenFile is where the controller's own ServiceAccount token is mounted, as in ack-secret-manager's chart.
-const TokenFile = "/var/run/secrets/tokens/ack-secret-manager"
 
 // Settings say what a Resolver works with.
 type Settings struct {
@@ -37,7 +35,7 @@ type Settings struct {
 	KMS kms.Config
 	// Getenv has the controller's own credentials, in the variables of ack-secret-manager.
 	Getenv func(string) string
-	// TokenFile is the controller's own token; empty: TokenFile.
+	// TokenFile is the controller's own token; empty: storespec.TokenFile.
 	TokenFile string
 	Metadata  identity.NodeRole // of the node, for tests
 }
@@ -54,7 +52,7 @@ func New(s Settings) (*Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.TokenFile = cmp.Or(s.TokenFile, TokenFile)
+	s.TokenFile = cmp.Or(s.TokenFile, storespec.TokenFile)
 	s.STS.Endpoint = cmp.Or(s.STS.Endpoint, s.Config.STS.Endpoint)
 	s.STS.CAFile = cmp.Or(s.STS.CAFile, s.Config.STS.CAFile)
 	s.KMS.Endpoint = cmp.Or(s.KMS.Endpoint, s.Config.KMS.Endpoint)
@@ -189,19 +187,12 @@ func absent(where string, err error) error {
 
 // from returns the identity that a store's spec describes.
 func (q *query) from(ctx context.Context, spec v1alpha1.SecretStoreSpec, o origin) (Asker, error) {
-	switch {
-	case spec.OOS != nil:
-		return Asker{}, refuse(NotReady, "OOS is not supported yet; use a store with KMS")
-	case spec.KMS == nil:
-		return Asker{}, refuse(NotReady, "the spec has no KMS; write KMS.KMSAuth.serviceAccountRef.name for the role of a ServiceAccount")
-	case spec.KMS.DedicatedKMSAuth != nil && spec.KMS.KMSAuth != nil:
-		return Asker{}, refuse(NotReady, "KMS has both KMSAuth and dedicatedKMSAuth; remove one of them")
-	case spec.KMS.DedicatedKMSAuth != nil:
+	if mistakes := storespec.Check(spec, o.namespace); len(mistakes) > 0 {
+		return Asker{}, refuse(NotReady, "%s", mistakes.Line())
+	}
+	if spec.KMS.DedicatedKMSAuth != nil {
 		a, err := q.clientKey(spec.KMS.DedicatedKMSAuth, o)
 		return a, at("KMS.dedicatedKMSAuth", err)
-	case spec.KMS.KMSAuth == nil:
-		return Asker{}, refuse(NotReady, "KMS is empty, and so names no identity; write KMSAuth, or dedicatedKMSAuth again if an "+
-			"upgrade of ack-secret-manager to 0.5.12 or later removed it")
 	}
 	auth := spec.KMS.KMSAuth
 	key, err := q.keyOf(auth, o)
@@ -212,12 +203,9 @@ func (q *query) from(ctx context.Context, spec v1alpha1.SecretStoreSpec, o origi
 	return a, at("KMS.KMSAuth", err)
 }
 
-// role checks a role that an object names.
+// role holds a role to what the administrator allows.
 func (q *query) role(field, arn string) error {
-	switch {
-	case !config.IsRoleARN(arn):
-		return refuse(NotReady, "%s: %q is not the ARN of a RAM role; write acs:ram::<account>:role/<name>", field, arn)
-	case !config.AnyMatches(q.allow.Roles, arn):
+	if !config.AnyMatches(q.allow.Roles, arn) {
 		return refuse(Forbidden, "%s: the administrator of this cluster does not allow the role %s in namespace %s; allowed: %s",
 			field, arn, q.in.name, listed(q.allow.Roles))
 	}

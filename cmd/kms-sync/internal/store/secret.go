@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/storespec"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 )
 
@@ -39,10 +38,7 @@ func (q *query) secretOf(field string, ref v1alpha1.SecretRef, o origin) (secret
 	if ref.Namespace != "" {
 		s.Namespace = ref.Namespace
 	}
-	switch {
-	case ref.Name == "" || ref.Key == "":
-		return s, refuse(NotReady, "%s needs name and key", field)
-	case s.Namespace != own && !config.AnyMatches(q.Config.SharedSecrets, s.Namespace+"/"+s.Name):
+	if s.Namespace != own && !config.AnyMatches(q.Config.SharedSecrets, s.Namespace+"/"+s.Name) {
 		return s, refuse(Forbidden, "%s names a Secret of namespace %s instead of %s; put it into %s and remove namespace, or have the "+
 			"administrator list %s/%s in sharedSecrets", field, s.Namespace, own, own, s.Namespace, s.Name)
 	}
@@ -84,22 +80,10 @@ func (q *query) clientKey(auth *v1alpha1.ClientKeyAuth, o origin) (Asker, error)
 	}
 	settings := q.KMS
 	settings.Endpoint = host
-	switch {
-	case auth.IgnoreSSL:
-		return Asker{}, refuse(NotReady, "ignoreSSL is true, so that any host could answer in the instance's place; remove it, and write "+
-			"the instance's CA certificate, which the KMS console gives out, into ca, in base64")
-	case auth.Protocol != "" && !strings.EqualFold(auth.Protocol, "https"):
-		return Asker{}, refuse(NotReady, "protocol is %q; only https keeps the secrets: remove it", auth.Protocol)
-	case auth.Endpoint == "":
-		return Asker{}, refuse(NotReady, "endpoint is missing; write the instance's ID, for example kst-hzz62ee817bvyyr5x")
-	}
-	if auth.CA != "" {
-		pem, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(auth.CA), ""))
-		pool := x509.NewCertPool()
-		if err != nil || !pool.AppendCertsFromPEM(pem) {
-			return Asker{}, refuse(NotReady, "ca is not a PEM certificate in base64; write what base64 -w0 gives of the instance's CA file")
-		}
-		settings.Roots, settings.CAFile = pool, ""
+	if roots, err := storespec.Authority(auth.CA); err != nil {
+		return Asker{}, err
+	} else if roots != nil {
+		settings.Roots, settings.CAFile = roots, ""
 	}
 	key, err := q.secretOf("clientKeyContent", auth.ClientKeyContent, o)
 	if err != nil {

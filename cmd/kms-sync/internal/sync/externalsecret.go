@@ -119,7 +119,7 @@ type round struct {
 func (r *round) run(ctx context.Context) (reconcile.Result, error) {
 	if mistakes := content.Check(r.es); len(mistakes) > 0 {
 		for _, m := range mistakes {
-			r.fail("", reasonInvalid, m.Field+": "+m.Problem)
+			r.fail("", reasonInvalid, m.String())
 		}
 		r.es.Status.NextRefreshTime = nil // a change of the spec brings it back
 		return r.report(ctx, 0, false)

@@ -3,7 +3,6 @@ package sync
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +17,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/content"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/cloud"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/store"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/storespec"
 )
 
 const (
@@ -118,8 +118,8 @@ func (s *stores) user(ctx context.Context, object client.Object) (*v1alpha1.Exte
 // check gets a session of the store's identity, or takes the one in hand.
 func (s *stores) check(ctx context.Context, object client.Object, user *v1alpha1.ExternalSecret) error {
 	if of, ok := object.(*v1alpha1.ClusterSecretStore); ok {
-		if mistakes := s.Config.Compat.CheckConditions(of.Spec.Conditions); len(mistakes) > 0 {
-			return &store.Refusal{Reason: store.NotReady, Message: strings.Join(mistakes, "; ")}
+		if mistakes := storespec.CheckConditions(of.Spec.Conditions); len(mistakes) > 0 {
+			return &store.Refusal{Reason: store.NotReady, Message: mistakes.Line()}
 		}
 	}
 	asker, err := s.resolver.Resolve(ctx, user, store.Entry{

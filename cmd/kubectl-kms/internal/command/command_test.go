@@ -144,11 +144,35 @@ func TestValidateExternalSecret(t *testing.T) {
 			"3 mistakes",
 		}},
 		"unknown fields": {strings.NewReplacer("key: app/db", "key: app/db\n    versionid: v1").Replace(externalSecret), 1, []string{
-			"-:11: mistake: ExternalSecret shop/db: spec.data[0].versionid: is no field of an ExternalSecret; the API server removes it",
+			"-:11: mistake: ExternalSecret shop/db: spec.data[0].versionid: is no field of the kind ExternalSecret; the API server removes it",
 			"-:14: mistake: ExternalSecret shop/db: spec.data[0].jmesPath[0].path: expected *",
 		}},
 		"another type": {strings.ReplaceAll(externalSecret, "name: db\n    jmes", "name: 5\n    jmes"), 1,
 			[]string{"-:1: mistake: ExternalSecret shop/db: Kubernetes would not read it: "}},
+		"stores": {`apiVersion: alibabacloud.com/v1alpha1
+kind: SecretStore
+metadata: {name: prod, namespace: shop}
+spec:
+  KMS:
+    dedicatedKMSAuth:
+      endpoint: kst-1
+      ignoreSSL: true
+      clientKeyContent: {name: a, key: b}
+      password: {name: a, key: b}
+---
+apiVersion: alibabacloud.com/v1alpha1
+kind: ClusterSecretStore
+metadata: {name: all}
+spec:
+  KMS: {KMSAuth: {serviceAccountRef: {name: web}, ramRoleArn: x}}
+  conditions:
+  - namespaceRegexes: ["pro(d"]
+`, 1, []string{
+			"-:8: mistake: SecretStore shop/prod: spec.KMS.dedicatedKMSAuth.ignoreSSL: is true",
+			"-:16: mistake: ClusterSecretStore all: spec.KMS.KMSAuth.ramRoleArn: is no field of the kind ClusterSecretStore",
+			"-:18: mistake: ClusterSecretStore all: spec.conditions[0].namespaceRegexes[0]: the regular expression cannot be parsed",
+			"2 stores (policy: none): 3 mistakes",
+		}},
 		"External Secrets Operator's": {strings.ReplaceAll(externalSecret, "alibabacloud.com/v1alpha1", "external-secrets.io/v1"), 1,
 			[]string{"0 pods looked at, 0 asking for injection (policy: none)"}},
 	} {

@@ -94,7 +94,7 @@ func (sh *shell) validate() *cobra.Command {
 		Long: "Holds the pods of manifests to what the webhook would hold them to: all annotations, the administrator's policy, the pod's own " +
 			"content,\n" +
 			"the ServiceAccount's role, and the namespace's label. Without a cluster, or with --offline, the annotations and the pods alone.\n" +
-			"ExternalSecrets (alibabacloud.com/v1alpha1) are held to what kms-sync holds them to.\n" +
+			"ExternalSecrets and stores (alibabacloud.com/v1alpha1) are held to what kms-sync holds them to.\n" +
 			"With --config and no manifests, the webhook's configuration itself is checked.\n\n" +
 			"Exit code: 0 nothing would be refused, 1 something would, 2 it could not be checked.",
 		Example: `  # One file, folders, standard input

@@ -43,6 +43,7 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 
 	ExternalSecrets int `json:"externalSecrets,omitempty"` // that were looked at
+	Stores          int `json:"stores,omitempty"`          // of kms-sync, that were looked at
 }
 
 // Mistakes counts the findings for which a pod would be refused.
@@ -56,17 +57,16 @@ func (r Report) Mistakes() int {
 	return n
 }
 
-// Validate reports what is wrong with the pods and the ExternalSecrets of the documents before a cluster does. The error is an outage.
+// Validate reports what is wrong with the pods of the documents, and with kms-sync's ExternalSecrets and stores, before a cluster does. The
+// error is an outage.
 func Validate(ctx context.Context, world World, documents []*manifest.Document, namespace string) (Report, error) {
 	world = world.With(documents, namespace)
 	r := Report{Findings: []Finding{}}
 	for _, document := range documents {
 		for _, o := range document.Objects() {
 			in := namespaceOf(o, namespace)
-			if o.IsExternalSecret() {
-				r.externalSecret(o, in)
-			}
 			if o.IsSynced() {
+				r.synced(o, in)
 				continue
 			}
 			pod, ok := o.Pod()
@@ -146,8 +146,11 @@ func (r *Report) pod(pod manifest.Pod, namespace string, d injector.Decision, no
 // Text writes the report for people.
 func (r Report) Text(s screen.Screen) {
 	for _, f := range r.Findings {
-		s.Printf("%s:%d: %s: %s %s/%s: ", screen.Line(f.File), f.Line, f.Severity, screen.Line(f.Kind), screen.Line(f.Namespace),
-			screen.Line(f.Name))
+		name := f.Name
+		if f.Namespace != "" {
+			name = f.Namespace + "/" + name
+		}
+		s.Printf("%s:%d: %s: %s %s: ", screen.Line(f.File), f.Line, f.Severity, screen.Line(f.Kind), screen.Line(name))
 		if f.Where != "" {
 			s.Printf("%s: ", screen.Line(f.Where))
 		}
@@ -157,6 +160,9 @@ func (r Report) Text(s screen.Screen) {
 	asking := fmt.Sprintf("%d asking for injection", r.Asking)
 	if r.ExternalSecrets > 0 {
 		asking += ", " + count(r.ExternalSecrets, "ExternalSecret")
+	}
+	if r.Stores > 0 {
+		asking += ", " + count(r.Stores, "store")
 	}
 	s.Printf("%s looked at, %s (policy: %s): %s, %s\n",
 		count(r.Pods, "pod"), asking, r.Policy, count(mistakes, "mistake"), count(len(r.Findings)-mistakes, "warning"))

@@ -17,21 +17,29 @@ func (o Object) IsSynced() bool {
 // IsExternalSecret reports whether the object is an ExternalSecret of kms-sync.
 func (o Object) IsExternalSecret() bool { return o.IsSynced() && o.Kind == "ExternalSecret" }
 
-// ExternalSecret decodes the object, and returns the fields that an ExternalSecret does not have.
-func (o Object) ExternalSecret() (es *v1alpha1.ExternalSecret, unknown []string, err error) {
+// ExternalSecret decodes an ExternalSecret.
+func (o Object) ExternalSecret() (*v1alpha1.ExternalSecret, error) {
+	object, _, err := o.Synced()
+	if err != nil {
+		return nil, err
+	}
+	return object.(*v1alpha1.ExternalSecret), nil
+}
+
+// Synced decodes an object of kms-sync, and returns the fields that its kind does not have.
+func (o Object) Synced() (object runtime.Object, unknown []string, err error) {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, nil, err
 	}
 	serializer := kubejson.NewSerializerWithOptions(kubejson.DefaultMetaFactory, scheme, scheme, kubejson.SerializerOptions{Strict: true})
-	es = &v1alpha1.ExternalSecret{}
-	_, _, err = serializer.Decode(o.JSON(), nil, es)
+	object, _, err = serializer.Decode(o.JSON(), nil, nil)
 	if strict, ok := runtime.AsStrictDecodingError(err); ok {
 		for _, problem := range strict.Errors() {
 			field, _ := strings.CutPrefix(problem.Error(), `unknown field "`)
 			unknown = append(unknown, strings.TrimSuffix(field, `"`))
 		}
-		return es, unknown, nil
+		return object, unknown, nil
 	}
-	return es, nil, err
+	return object, nil, err
 }

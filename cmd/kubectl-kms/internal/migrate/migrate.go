@@ -47,7 +47,7 @@ func Plans(documents []*manifest.Document, namespace string) ([]Plan, error) {
 		if !o.IsExternalSecret() {
 			continue
 		}
-		es, _, err := o.ExternalSecret()
+		es, err := o.ExternalSecret()
 		if err != nil {
 			return nil, fmt.Errorf("%s, line %d: %s: %w", o.Document.File, o.Document.Line, o, err)
 		}

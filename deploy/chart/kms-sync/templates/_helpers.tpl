@@ -6,6 +6,21 @@ app.kubernetes.io/component: controller
 
 {{- define "sync.labels" -}}
 {{ include "sync.selector" . }}
+{{ include "sync.commonLabels" . }}
+{{- end }}
+
+{{/* The same of the webhook's pods, and of all that is the webhook's. */}}
+{{- define "sync.admissionSelector" -}}
+app.kubernetes.io/name: kms-sync
+app.kubernetes.io/component: admission
+{{- end }}
+
+{{- define "sync.admissionLabels" -}}
+{{ include "sync.admissionSelector" . }}
+{{ include "sync.commonLabels" . }}
+{{- end }}
+
+{{- define "sync.commonLabels" -}}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
@@ -33,8 +48,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* The namespaces that are watched; none: all. */}}
 {{- define "sync.watched" -}}
+{{- include "sync.names" .Values.command.watchNamespaces }}
+{{- end }}
+
+{{/* The namespaces that are not. */}}
+{{- define "sync.excluded" -}}
+{{- include "sync.names" .Values.command.excludeNamespaces }}
+{{- end }}
+
+{{- define "sync.names" -}}
 {{- $names := list }}
-{{- range splitList "," .Values.command.watchNamespaces }}
+{{- range splitList "," . }}
 {{- with trim . }}{{ $names = append $names . }}{{ end }}
 {{- end }}
 {{- toJson $names }}
