@@ -144,7 +144,7 @@ func (r *round) run(ctx context.Context) (reconcile.Result, error) {
 		return r.later(due), nil
 	}
 	var refused *target.Refused
-	switch err := r.writer.May(ctx, r.es); {
+	switch err := r.writer.May(ctx, r.es, state); {
 	case errors.As(err, &refused): // whatever KMS has
 		r.fail("", refused.Reason, refused.Message)
 		return r.retry(ctx, nil)

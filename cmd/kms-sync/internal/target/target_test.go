@@ -217,7 +217,7 @@ func TestAdoption(t *testing.T) {
 			before := c.make("db", tc.manager, map[string]string{"password": "old", "old": "x"}, tc.secret)
 			c.edit("db", func(s *corev1.Secret) { s.Data["foreign"] = []byte("x") })
 			c.writes.Store(0)
-			if err := c.writer().May(t.Context(), es); (err == nil) != strings.HasPrefix(tc.want, "[") && reason(err) != tc.want {
+			if err := c.may(es); (err == nil) != strings.HasPrefix(tc.want, "[") && reason(err) != tc.want {
 				t.Errorf("it may: %v", err)
 			}
 			out, err := c.writer().Apply(t.Context(), es, result(map[string]string{"password": "new"}))
@@ -413,7 +413,7 @@ func TestMergeNeedsASecret(t *testing.T) {
 	if _, err := c.writer().Apply(t.Context(), es, result(map[string]string{"a": "1"})); reason(err) != Missing {
 		t.Error(err)
 	}
-	if err := c.writer().May(t.Context(), es); reason(err) != Missing {
+	if err := c.may(es); reason(err) != Missing {
 		t.Error(err)
 	}
 }
@@ -432,7 +432,7 @@ func TestSeveralMerge(t *testing.T) {
 		merging = append(merging, es)
 	}
 	for _, es := range append(merging, base) {
-		if err := c.writer().May(t.Context(), es); err != nil {
+		if err := c.may(es); err != nil {
 			t.Error(err)
 		}
 	}
