@@ -231,7 +231,15 @@ func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result,
 	r.es.Status.ObservedRefresh = r.es.Annotations[v1alpha1.AnnotationRefresh]
 	r.es.Status.StoreGenerations = r.storeGenerations()
 	read := func(ref content.Ref) (kms.Secret, error) { return values[ref].secret, values[ref].err }
-	result, mistakes := content.Render(r.es, r.Compat, read)
+	present, unread := sync.OnceValues(func() (map[string][]byte, error) { return r.writer.Present(ctx, r.es) }), error(nil)
+	result, mistakes := content.Render(r.es, r.Compat, read, func(key string) []byte {
+		var data map[string][]byte
+		data, unread = present()
+		return data[key]
+	})
+	if unread != nil {
+		return reconcile.Result{}, unread
+	}
 	for _, m := range mistakes {
 		r.problems = append(r.problems, explained(m.Key, m.Err))
 	}

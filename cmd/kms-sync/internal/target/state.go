@@ -54,6 +54,19 @@ func (w *Writer) Current(ctx context.Context, es *v1alpha1.ExternalSecret) (Stat
 	return state, nil
 }
 
+// Present returns what an ExternalSecret has in its Secret, from the API server.
+func (w *Writer) Present(ctx context.Context, es *v1alpha1.ExternalSecret) (map[string][]byte, error) {
+	live, err := w.get(ctx, es.Namespace, Name(es))
+	if live == nil || err != nil {
+		return nil, explain(err, "read", Name(es), nil)
+	}
+	c, err := w.claim(ctx, es, live, nil)
+	if err != nil {
+		return nil, explain(err, "read", Name(es), nil)
+	}
+	return c.present(live), nil
+}
+
 // record is a sum of what is an ExternalSecret's in a Secret.
 type record struct{ uid, sum string }
 
