@@ -417,7 +417,8 @@ func (r *round) retry(ctx context.Context, values map[content.Ref]value) (reconc
 		}
 	}
 	tried := r.remember(r.es, func(h *history) { h.failures++ })
-	wait := when.After(tried.failures, asked, r.every())
+	outage := !slices.ContainsFunc(r.problems, func(p problem) bool { return p.reason != reasonUnreachable })
+	wait := when.After(tried.failures, asked, r.every(), outage)
 	r.es.Status.NextRefreshTime = nil
 	if values != nil {
 		r.es.Status.NextRefreshTime = when.Stamp(r.now.Add(wait))
