@@ -93,7 +93,7 @@ func Name(es *v1alpha1.ExternalSecret) string {
 	return es.Name
 }
 
-func creation(es *v1alpha1.ExternalSecret) v1alpha1.CreationPolicy {
+func creation(es *v1alpha1.ExternalSecret) v1alpha1.Policy {
 	if p := es.Spec.Target.CreationPolicy; p != "" {
 		return p
 	}

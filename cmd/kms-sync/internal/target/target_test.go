@@ -338,8 +338,8 @@ func TestHostileTenant(t *testing.T) {
 func TestPolicies(t *testing.T) {
 	const refused = "refused"
 	for _, tc := range []struct {
-		creation v1alpha1.CreationPolicy
-		deletion v1alpha1.DeletionPolicy
+		creation v1alpha1.Policy
+		deletion v1alpha1.Policy
 		gone     string // KMS has no secret of the object any more
 		deleted  string // the object is deleted
 		foreign  string // it is deleted, and a stranger has added theirs=2
@@ -485,7 +485,7 @@ func TestTheOlderMakesTheSecret(t *testing.T) {
 }
 
 func TestRename(t *testing.T) {
-	for policy, left := range map[v1alpha1.CreationPolicy]string{v1alpha1.CreateOwner: "none", v1alpha1.CreateOrphan: "[a=1]", v1alpha1.CreateMerge: "[theirs=2]"} {
+	for policy, left := range map[v1alpha1.Policy]string{v1alpha1.CreateOwner: "none", v1alpha1.CreateOrphan: "[a=1]", v1alpha1.CreateMerge: "[theirs=2]"} {
 		t.Run(string(policy), func(t *testing.T) {
 			c := newCluster(t)
 			es := c.add("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Target.CreationPolicy = policy })

@@ -38,7 +38,7 @@ func failed(next time.Time) func(*v1alpha1.ExternalSecret) {
 }
 
 func TestNext(t *testing.T) {
-	policy := func(p v1alpha1.RefreshPolicy) func(*v1alpha1.ExternalSecret) {
+	policy := func(p v1alpha1.Policy) func(*v1alpha1.ExternalSecret) {
 		return func(es *v1alpha1.ExternalSecret) { es.Spec.RefreshPolicy = p }
 	}
 	changed := func(es *v1alpha1.ExternalSecret) { es.Generation = 3 }
@@ -133,7 +133,7 @@ func TestRestart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		es := object()
 		es.UID = types.UID(rapid.StringN(1, 8, -1).Draw(t, "uid"))
-		es.Spec.RefreshPolicy = rapid.SampledFrom([]v1alpha1.RefreshPolicy{"", v1alpha1.RefreshOnChange, v1alpha1.RefreshCreatedOnce}).Draw(t, "policy")
+		es.Spec.RefreshPolicy = rapid.SampledFrom([]v1alpha1.Policy{"", v1alpha1.RefreshOnChange, v1alpha1.RefreshCreatedOnce}).Draw(t, "policy")
 		es.Spec.RotationInterval = rapid.SampledFrom([]string{"", "1s", "10s", "7m", "26h"}).Draw(t, "interval")
 		es.Spec.Target.Immutable = rapid.Bool().Draw(t, "immutable")
 		f := Facts{Now: noon, Polling: rapid.SampledFrom([]time.Duration{0, 2 * time.Minute}).Draw(t, "polling"), Stores: maps.Clone(es.Status.StoreGenerations)}
