@@ -504,9 +504,11 @@ func documented(t *testing.T, table []phase) {
 // markdown returns the table of a part of the fleet.
 func markdown(table []phase, part int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| %s | KMS calls | most in a second | STS calls | most in a minute | requests to the API server | most in a second | all right in |\n",
-		map[bool]string{true: "", false: fmt.Sprint("1/", part)}[part == 1])
-	b.WriteString("|---|---|---|---|---|---|---|---|\n")
+	if part > 1 {
+		fmt.Fprintf(&b, "One part of %d:\n", part)
+	}
+	b.WriteString("| | KMS calls | most in a second | STS calls | most in a minute | requests to the API server | most in a second | all right in |\n" +
+		"|---|---|---|---|---|---|---|---|\n")
 	for _, p := range table {
 		fmt.Fprintf(&b, "| %s |", p.name)
 		for _, n := range p.counts {
