@@ -107,7 +107,7 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, to := io.Pipe()
 	go func() {
 		s.ServeHTTP(stream{to, http.Header{}}, r)
-		to.Close()
+		_ = to.Close()
 	}()
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Request: r}, nil
 }

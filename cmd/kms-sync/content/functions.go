@@ -57,7 +57,8 @@ func unknown(name string) error {
 func (e *engine) table() template.FuncMap {
 	table := sprig.TxtFuncMap() // refused ones too, for which the parser's words would be that they are not known
 	maps.Copy(table, template.FuncMap{
-		"bcrypt": e.bcrypt, "htpasswd": e.htpasswd, "jsonPath": e.jsonPath, "mergeJson": e.mergeJSON, "parseKeyValue": parseKeyValue, "toLines": toLines,
+		"bcrypt": e.bcrypt, "htpasswd": e.htpasswd,
+		"jsonPath": e.jsonPath, "mergeJson": e.mergeJSON, "parseKeyValue": parseKeyValue, "toLines": toLines,
 		"fromJson": fromJSON, "mustFromJson": fromJSON, // numbers as they are written
 		"keys": keys, "values": values, // sorted
 		"fail": func(string) (string, error) { return "", problem("the template says so") }, // its text may have a value in it

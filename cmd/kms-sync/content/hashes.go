@@ -49,8 +49,8 @@ func (h hashes) own(text string) []string {
 func (e *engine) bcrypt(password string) (string, error) {
 	h := &e.hashes
 	if h.present == nil {
-		return "", problem("bcrypt and htpasswd are for target.template.data: the present hash of a label or an annotation is not looked at, and " +
-			"a new one would change it at each refresh")
+		return "", problem("bcrypt and htpasswd are for target.template.data: the present hash of a label or an annotation is not looked at, " +
+			"and a new one would change it at each refresh")
 	}
 	if h.left == nil {
 		h.left = h.own(string(h.present()))
