@@ -46,6 +46,9 @@ bench-start: ## Compare the start of injected pods with control pods of the same
 proof-sync: ## Kill kms-sync's writer of Secrets 200 times at random calls; what strangers wrote stays, and no Secret is ever short.
 	go test -count=1 -run '^TestKilled$$' ./cmd/kms-sync/internal/target -kills 200
 
+proof-fleet-sync: ## Run kms-sync for 2,000 ExternalSecrets in virtual time, through a restart and an outage; the table goes into docs/operations.md.
+	go test -count=1 -timeout 60m -v -run '^TestFleet$$' ./cmd/kms-sync/internal/sync -fleet-part 1 -update-fleet
+
 cluster-up: ## Start the test cluster: a real one-node Kubernetes, built from source at the first time.
 	@go run -C test/cluster ./cmd/cluster up
 
@@ -74,4 +77,4 @@ release: ## Make everything that the tag of this commit is published as, in dist
 release-check: ## Check the configuration of releases.
 	@test/tools/run.sh goreleaser check
 
-.PHONY: proof-sync bench-start fleet chart-values licenses vulncheck release release-check manifests faults help demo demo-cluster test test-unit test-e2e lint fuzz bench cluster-up cluster-down images
+.PHONY: proof-fleet-sync proof-sync bench-start fleet chart-values licenses vulncheck release release-check manifests faults help demo demo-cluster test test-unit test-e2e lint fuzz bench cluster-up cluster-down images

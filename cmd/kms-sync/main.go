@@ -62,9 +62,6 @@ func apiServer(kubeconfig string) (config *rest.Config, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the API server: %w", err)
 	}
-	// Client-go's default, five requests a second, is less than a few hundred objects need; the API server's priority and fairness, and
-	// the number of workers, bound them.
-	config.QPS = -1
 	return config, nil
 }
 

@@ -16,9 +16,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/content"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/sync"
@@ -195,28 +192,5 @@ func TestOnlyTargetWrites(t *testing.T) {
 	}
 	if len(found["target"]) == 0 {
 		t.Error("the search does not find the writes of package target")
-	}
-}
-
-// Client-go's rate limiter, of five requests a second by default, holds up no object.
-func TestRequestsAreNotLimited(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "kubeconfig")
-	cluster := api.NewConfig()
-	cluster.Clusters["c"] = &api.Cluster{Server: "https://127.0.0.1:6443"}
-	cluster.Contexts["c"] = &api.Context{Cluster: "c"}
-	cluster.CurrentContext = "c"
-	if err := clientcmd.WriteToFile(*cluster, file); err != nil {
-		t.Fatal(err)
-	}
-	config, err := apiServer(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if limiter := client.CoreV1().RESTClient().GetRateLimiter(); limiter != nil {
-		t.Errorf("requests are limited to %g a second", limiter.QPS())
 	}
 }

@@ -1,5 +1,5 @@
-// Package fakekube is an API server for tests. It keeps objects as JSON and answers get, list, watch, create, update and patch over
-// HTTP; or, given answers, it answers with these and changes nothing. It knows no kinds and checks nothing.
+// Package fakekube is an API server for tests. It keeps objects as JSON and answers get, list, watch, create, update, patch and delete over
+// HTTP, or as a client's transport; or, given answers, it answers with these and changes nothing. It knows no kinds and checks nothing.
 package fakekube
 
 import (
@@ -18,6 +18,7 @@ import (
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/rest"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
@@ -40,7 +41,7 @@ type Server struct {
 	mu       sync.Mutex
 	version  int
 	objects  map[string]Object // path -> object
-	watchers map[chan event]watch
+	watchers map[*watcher]watch
 	requests []string
 	broken   func(method, path string) int
 	release  string
@@ -56,14 +57,34 @@ type watch struct {
 	collection string // path without a namespace
 	namespace  string
 	name       string
-	metadata   bool // only metadata was asked for
+	labels     labels.Selector // nil: any
+	metadata   bool            // only metadata was asked for
+}
+
+// watcher has the events that were not sent yet, however slow its client is. The server's mu guards it.
+type watcher struct {
+	events []event
+	wake   chan struct{} // of one
+}
+
+func (w *watcher) add(e event) {
+	w.events = append(w.events, e)
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
 }
 
 // New starts a server that ends with the test.
 func New(t testing.TB) *Server {
-	s := &Server{objects: map[string]Object{}, watchers: map[chan event]watch{}, release: "v1.34.1"}
+	s := Unstarted()
 	s.Start(t)
 	return s
+}
+
+// Unstarted returns a server that answers as a client's transport.
+func Unstarted() *Server {
+	return &Server{objects: map[string]Object{}, watchers: map[*watcher]watch{}, release: "v1.34.1"}
 }
 
 // Start starts the server, which ends with the test, and returns its address.
@@ -76,6 +97,31 @@ func (s *Server) Start(t testing.TB) string {
 	})
 	return s.URL
 }
+
+// RoundTrip has the server answer without a connection, to a client whose transport it is. In a bubble of testing/synctest, where time
+// stands still while a goroutine waits for the network, there is no other way.
+func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !isWatch(r) {
+		answer := httptest.NewRecorder()
+		s.ServeHTTP(answer, r)
+		return answer.Result(), nil
+	}
+	body, to := io.Pipe()
+	go func() {
+		s.ServeHTTP(stream{to, http.Header{}}, r)
+		_ = to.Close()
+	}()
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: body, Request: r}, nil
+}
+
+type stream struct {
+	io.Writer
+	header http.Header
+}
+
+func (s stream) Header() http.Header { return s.header }
+func (stream) WriteHeader(int)       {}
+func (stream) Flush()                {}
 
 // Config is for clients of the server.
 func (s *Server) Config() *rest.Config {
@@ -156,6 +202,9 @@ func (s *Server) store(path string, object Object) Object {
 	}
 	w, name := split(path)
 	meta["name"], meta["resourceVersion"] = name, strconv.Itoa(s.version)
+	if meta["uid"] == nil {
+		meta["uid"] = "uid-" + strconv.Itoa(s.version)
+	}
 	if w.namespace != "" {
 		meta["namespace"] = w.namespace
 	}
@@ -170,9 +219,9 @@ func (s *Server) store(path string, object Object) Object {
 }
 
 func (s *Server) notify(path, kind string, object Object) {
-	for ch, w := range s.watchers {
-		if w.has(path) {
-			ch <- event{kind, w.show(object)}
+	for to, w := range s.watchers {
+		if w.has(path, object) {
+			to.add(event{kind, w.show(object)})
 		}
 	}
 }
@@ -196,9 +245,25 @@ func split(path string) (w watch, name string) {
 	return w, name
 }
 
-func (w watch) has(path string) bool {
+func (w watch) has(path string, object Object) bool {
 	other, name := split(path)
-	return w.collection == other.collection && (w.namespace == "" || w.namespace == other.namespace) && (w.name == "" || w.name == name)
+	return w.collection == other.collection && (w.namespace == "" || w.namespace == other.namespace) && (w.name == "" || w.name == name) &&
+		(w.labels == nil || w.labels.Matches(labelsOf(object)))
+}
+
+func labelsOf(object Object) labels.Set {
+	set := labels.Set{}
+	meta, _ := object["metadata"].(Object)
+	texts, _ := meta["labels"].(Object)
+	for key, value := range texts {
+		set[key], _ = value.(string)
+	}
+	return set
+}
+
+func isWatch(r *http.Request) bool {
+	asked := r.URL.Query().Get("watch")
+	return asked != "" && asked != "false"
 }
 
 func (w watch) show(object Object) Object {
@@ -235,8 +300,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if selector, ok := strings.CutPrefix(r.URL.Query().Get("fieldSelector"), "metadata.name="); ok {
 		about.name = selector
 	}
+	if selector := r.URL.Query().Get("labelSelector"); selector != "" {
+		var err error
+		if about.labels, err = labels.Parse(selector); err != nil {
+			fail(w, http.StatusBadRequest, err.Error())
+			return
+		}
+	}
 	switch {
-	case r.URL.Query().Get("watch") != "" && r.URL.Query().Get("watch") != "false":
+	case isWatch(r):
 		s.watch(w, r, about)
 	case r.Method == http.MethodGet && name == "":
 		s.mu.Lock()
@@ -294,7 +366,7 @@ func exec(w http.ResponseWriter, r *http.Request, run func(command []string, std
 func (s *Server) list(about watch) []Object {
 	items := []Object{}
 	for _, path := range slices.Sorted(maps.Keys(s.objects)) {
-		if about.has(path) {
+		if about.has(path, s.objects[path]) {
 			items = append(items, about.show(s.objects[path]))
 		}
 	}
@@ -304,7 +376,7 @@ func (s *Server) list(about watch) []Object {
 func (s *Server) one(w http.ResponseWriter, r *http.Request, about watch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	path := r.URL.Path
+	path := strings.TrimSuffix(r.URL.Path, "/status") // a patch of it has nothing else
 	var body Object
 	if r.Method == http.MethodPost || r.Method == http.MethodPut {
 		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
@@ -346,6 +418,10 @@ func (s *Server) one(w http.ResponseWriter, r *http.Request, about watch) {
 			return
 		}
 		respond(w, http.StatusOK, s.store(path, patched))
+	case http.MethodDelete:
+		delete(s.objects, path)
+		s.notify(path, "DELETED", existing)
+		respond(w, http.StatusOK, existing)
 	default:
 		fail(w, http.StatusMethodNotAllowed, r.Method)
 	}
@@ -379,22 +455,22 @@ func apply(r *http.Request, to Object) (patched Object, err error) {
 
 // watch streams what changes after the request, and with sendInitialEvents what is there first, as an informer asks for.
 func (s *Server) watch(w http.ResponseWriter, r *http.Request, about watch) {
-	events := make(chan event, 1000)
+	to := &watcher{wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	if r.URL.Query().Get("sendInitialEvents") == "true" {
 		for _, object := range s.list(about) {
-			events <- event{"ADDED", object}
+			to.add(event{"ADDED", object})
 		}
 		kind, version := about.kind()
-		events <- event{"BOOKMARK", Object{"apiVersion": version, "kind": kind, "metadata": Object{
-			"resourceVersion": strconv.Itoa(s.version), "annotations": Object{"k8s.io/initial-events-end": "true"}}}}
+		to.add(event{"BOOKMARK", Object{"apiVersion": version, "kind": kind, "metadata": Object{
+			"resourceVersion": strconv.Itoa(s.version), "annotations": Object{"k8s.io/initial-events-end": "true"}}}})
 	}
-	s.watchers[events] = about
+	s.watchers[to] = about
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.watchers, events)
+		delete(s.watchers, to)
 	}()
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
@@ -403,12 +479,18 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, about watch) {
 		select {
 		case <-r.Context().Done():
 			return
-		case e := <-events:
+		case <-to.wake:
+		}
+		s.mu.Lock()
+		events := to.events
+		to.events = nil
+		s.mu.Unlock()
+		for _, e := range events {
 			if json.NewEncoder(w).Encode(e) != nil {
 				return
 			}
-			w.(http.Flusher).Flush()
 		}
+		w.(http.Flusher).Flush()
 	}
 }
 
@@ -427,6 +509,12 @@ func (w watch) kind() (kind, version string) {
 		return "ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1"
 	case strings.HasSuffix(w.collection, "/validatingadmissionpolicybindings"):
 		return "ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1"
+	case strings.HasSuffix(w.collection, "/externalsecrets"):
+		return "ExternalSecret", "alibabacloud.com/v1alpha1"
+	case strings.HasSuffix(w.collection, "/clustersecretstores"):
+		return "ClusterSecretStore", "alibabacloud.com/v1alpha1"
+	case strings.HasSuffix(w.collection, "/secretstores"):
+		return "SecretStore", "alibabacloud.com/v1alpha1"
 	}
 	return "ServiceAccount", "v1"
 }

@@ -1,6 +1,6 @@
 // Package content makes a Secret's content of an ExternalSecret and of what was read from KMS, and before that says what is wrong with the
-// ExternalSecret and its stores. It is pure: equal input gives equal bytes, and what a tenant writes takes no more time and memory than
-// bounds that stand here.
+// ExternalSecret and its stores. It is pure: equal input gives equal bytes, but for a new hash of a password, and what a tenant writes takes
+// no more time and memory than bounds that stand here.
 package content
 
 import (
@@ -98,9 +98,10 @@ type EntryError struct {
 const MaxSize = corev1.MaxSecretSize
 
 // Render makes the content. With errors the Result is not for writing: all that fails is reported, and nothing is half a Secret.
-// Errors have names in them, never values.
-func Render(es *v1alpha1.ExternalSecret, compat Compat, values Values) (Result, []EntryError) {
-	r := renderer{es: es, compat: compat, values: values, data: map[string][]byte{}}
+// Errors have names in them, never values. Present returns what the Secret has now under a key; it is called for hashes of passwords,
+// which stay if they fit.
+func Render(es *v1alpha1.ExternalSecret, compat Compat, values Values, present func(key string) []byte) (Result, []EntryError) {
+	r := renderer{es: es, compat: compat, values: values, present: present, data: map[string][]byte{}}
 	for i := range es.Spec.Data {
 		r.entry(es.Spec.Data[i].Key, func() error { return r.source(&es.Spec.Data[i]) })
 	}
@@ -124,12 +125,13 @@ func Render(es *v1alpha1.ExternalSecret, compat Compat, values Values) (Result, 
 }
 
 type renderer struct {
-	es     *v1alpha1.ExternalSecret
-	compat Compat
-	values Values
-	data   map[string][]byte
-	size   int
-	errs   []EntryError
+	es      *v1alpha1.ExternalSecret
+	compat  Compat
+	values  Values
+	present func(key string) []byte
+	data    map[string][]byte
+	size    int
+	errs    []EntryError
 }
 
 func (r *renderer) entry(key string, do func() error) {

@@ -50,7 +50,7 @@ func TestOneLineIsInNoError(t *testing.T) {
 	es := &v1alpha1.ExternalSecret{}
 	es.Spec.Data = []v1alpha1.DataSource{{Key: "db", JMESPath: []v1alpha1.JMESPathObject{{Path: "user", ObjectAlias: "user"}}}}
 	es.Spec.DataProcess = []v1alpha1.DataProcess{{Extract: &v1alpha1.DataSource{Key: "db"}}}
-	_, errs := Render(es, Compat{}, constant("s3nti/nel: x9"))
+	_, errs := Render(es, Compat{}, constant("s3nti/nel: x9"), nothing)
 	if len(errs) != 2 {
 		t.Error(errs)
 	}

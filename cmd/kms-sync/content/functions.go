@@ -25,7 +25,7 @@ var refusals = []struct{ names, reason string }{
 	{"getHostByName", "the result would be the network's; write the host's name"},
 	{"now date date_in_zone date_modify dateInZone dateModify htmlDate htmlDateInZone ago must_date_modify mustDateModify mustToDate toDate " +
 		"unixEpoch", "a Secret is made of secrets and not of the time, which would change it at each refresh"},
-	{"bcrypt htpasswd encryptAES", "it makes another text of the same value at each refresh, and what watches the Secret would restart; " +
+	{"encryptAES", "it makes another text of the same value at each refresh, and what watches the Secret would restart; " +
 		"store its result in KMS"},
 	{"rand* shuffle uuidv4 gen*", "it makes another value at each refresh; make the value once and store it in KMS"},
 	{"derivePassword", "a call takes 32 MB of memory; store its result in KMS"},
@@ -58,6 +58,7 @@ func unknown(name string) error {
 func (e *engine) table() template.FuncMap {
 	table := sprig.TxtFuncMap() // refused ones too, for which the parser's words would be that they are not known
 	maps.Copy(table, template.FuncMap{
+		"bcrypt": e.bcrypt, "htpasswd": e.htpasswd,
 		"jsonPath": e.jsonPath, "mergeJson": e.mergeJSON, "parseKeyValue": parseKeyValue, "toLines": toLines,
 		"fromJson": fromJSON, "mustFromJson": fromJSON, // numbers as they are written
 		"keys": keys, "values": values, // sorted
@@ -265,6 +266,8 @@ func result(name string, arguments []reflect.Value) (float64, problem) {
 		return search(name, arguments, a)
 	case name == "printf":
 		return format(arguments)
+	case name == "bcrypt" || name == "htpasswd":
+		return workOfHash, ""
 	case name == "uniq" || name == "mustUniq":
 		n := items(arguments[0])
 		return 4 * n * n, ""

@@ -6,6 +6,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
 )
 
 // The functions of templates are those of testdata/functions.txt: a new version of Sprig brings none unseen.
@@ -52,6 +57,60 @@ func TestFunctionsAreDeterministic(t *testing.T) {
 			if again, _ := newEngine(Compat{}).render(text, dot); again != first {
 				t.Errorf("%s: %q, then %q", text, first, again)
 			}
+		}
+	}
+}
+
+// A hash stays as long as it fits its password, wherever in the value it is, and however many of them there are.
+func TestHashesStay(t *testing.T) {
+	es := &v1alpha1.ExternalSecret{}
+	es.Spec.Data = []v1alpha1.DataSource{{Key: "strange", Name: "strange"}, {Key: "a", Name: "a"}, {Key: "b", Name: "b"}}
+	es.Spec.Target.Template = &v1alpha1.Template{Data: map[string]string{
+		"users": `{{ $a := htpasswd "a" .a }}{{ $b := htpasswd "b" .b }}{{ .strange }} {{ $b }} {{ $a }} {{ $a }}`,
+	}}
+	strange := strings.Repeat("$2a$10$"+strings.Repeat("x", 53)+" $2b$10$"+strings.Repeat("y", 53)+" ", mostHashes) // hashes that KMS has
+	passwords := map[string]string{"strange": strange, "a": "one", "b": "two"}
+	var present Result
+	refresh := func() string {
+		t.Helper()
+		read := func(ref Ref) (kms.Secret, error) { return kms.Secret{Data: []byte(passwords[ref.Name])}, nil }
+		made, errs := Render(es, Compat{}, read, of(present))
+		if len(errs) > 0 {
+			t.Fatal(errs)
+		}
+		present = made
+		fields := strings.Fields(strings.TrimPrefix(string(made.Data["users"]), strange))
+		for i, user := range []string{"b", "a"} {
+			_, hash, _ := strings.Cut(fields[i], user+":")
+			if bcrypt.CompareHashAndPassword([]byte(hash), []byte(passwords[user])) != nil {
+				t.Errorf("%s does not fit the password %s", fields[i], passwords[user])
+			}
+		}
+		return string(made.Data["users"])
+	}
+	first := refresh()
+	if again := refresh(); again != first {
+		t.Errorf("%q became %q", first, again)
+	}
+	passwords["a"] = "three"
+	changed := refresh()
+	before, after := strings.Fields(first), strings.Fields(changed)
+	if n := 2 * mostHashes; before[n] != after[n] || before[n+1] == after[n+1] {
+		t.Errorf("a has another password, and %q became %q", first, changed)
+	}
+	if again := refresh(); again != changed {
+		t.Errorf("%q became %q", changed, again)
+	}
+}
+
+// An object has as many hashes as its work allows.
+func TestHashesAreFew(t *testing.T) {
+	for n, allowed := range map[int]bool{mostHashes: true, mostHashes + 1: false} {
+		e := newEngine(Compat{})
+		e.hashes.present = func() []byte { return nil }
+		_, err := e.render(strings.Repeat(`{{ bcrypt "x" }} `, n), nil)
+		if (err == nil) != allowed {
+			t.Errorf("%d: %v", n, err)
 		}
 	}
 }

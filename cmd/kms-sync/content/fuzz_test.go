@@ -20,6 +20,12 @@ const sentinel = "s3ntinel"
 
 const fuzzedValue = `{"user":"s3ntinel","l":[{"x":"s3ntinel"}],"n":null,"i":1e400,"f":1.50,"o":{"s3":"s3ntinel"}}`
 
+// nothing is a Secret that does not exist.
+func nothing(string) []byte { return nil }
+
+// of is the Secret that was made.
+func of(r Result) func(string) []byte { return func(key string) []byte { return r.Data[key] } }
+
 func constant(value string) Values {
 	return func(Ref) (kms.Secret, error) { return kms.Secret{Data: []byte(value)}, nil }
 }
@@ -29,13 +35,13 @@ func rendered(t *testing.T, es *v1alpha1.ExternalSecret, compat Compat, value, s
 	t.Helper()
 	var result Result
 	var errs []EntryError
-	render := func() { result, errs = Render(es, compat, constant(value)) }
+	render := func() { result, errs = Render(es, compat, constant(value), nothing) }
 	if es.Spec.Target.Template == nil {
 		bounds.Allocations(t, memoryOf*(len(strangers)+len(value)), render)
 	} else if peak := bounds.Peak(render); peak > maxPeak {
 		t.Errorf("templates take %d MB", peak>>20)
 	}
-	again, errsAgain := Render(es, compat, constant(value))
+	again, errsAgain := Render(es, compat, constant(value), of(result))
 	if !cmp.Equal(result, again) || len(errs) != len(errsAgain) {
 		t.Errorf("not the same twice: %s", cmp.Diff(result, again))
 	}
@@ -78,14 +84,14 @@ func FuzzTemplate(f *testing.F) {
 		es.Spec.Target.Template = &v1alpha1.Template{Data: map[string]string{"a": text, "b": text}}
 		var mistakes config.Mistakes
 		bounds.Allocations(t, memoryOf*len(text), func() { mistakes = Check(es) })
-		if peak := bounds.Peak(func() { _, _ = Render(es, Compat{}, constant(fuzzedValue)) }); peak > maxPeak {
+		if peak := bounds.Peak(func() { _, _ = Render(es, Compat{}, constant(fuzzedValue), nothing) }); peak > maxPeak {
 			t.Errorf("%q takes %d MB", text, peak>>20)
 		}
-		result, errs := Render(es, Compat{}, constant(fuzzedValue))
+		result, errs := Render(es, Compat{}, constant(fuzzedValue), nothing)
 		if len(mistakes) > 0 && len(errs) == 0 {
 			t.Errorf("%q renders, but is refused: %v", text, mistakes)
 		}
-		if again, _ := Render(es, Compat{}, constant(fuzzedValue)); !cmp.Equal(result, again) {
+		if again, _ := Render(es, Compat{}, constant(fuzzedValue), of(result)); !cmp.Equal(result, again) {
 			t.Errorf("%q: not the same twice: %s", text, cmp.Diff(result, again))
 		}
 		for _, err := range errs {

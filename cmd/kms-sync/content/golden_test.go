@@ -30,6 +30,7 @@ type goldenCase struct {
 	Original string                 `json:"original"`          // what ack-secret-manager 0.6.7 gives
 	Compat   []string               `json:"compat,omitempty"`  // switches that have kms-sync give that
 	Secrets  map[string]cloudAnswer `json:"secrets,omitempty"` // by kms.Ref.String
+	Present  map[string]string      `json:"present,omitempty"` // what the Secret has
 	object   v1alpha1.ExternalSecret
 }
 
@@ -97,8 +98,10 @@ func (c goldenCase) values(ref Ref) (kms.Secret, error) {
 	return kms.Secret{Name: ref.Name, Data: []byte(answer.Value)}, nil
 }
 
+func (c goldenCase) present(key string) []byte { return []byte(c.Present[key]) }
+
 func (c goldenCase) render(compat Compat) *outcome {
-	result, errs := Render(&c.object, compat, c.values)
+	result, errs := Render(&c.object, compat, c.values, c.present)
 	o := &outcome{Type: string(result.Type), Labels: result.Labels, Annotations: result.Annotations}
 	for key, value := range result.Data {
 		if utf8.Valid(value) {

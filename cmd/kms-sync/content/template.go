@@ -36,6 +36,10 @@ func (r *renderer) template(result *Result) {
 	made := func(texts map[string]string, field string, check func(key, value string) error) map[string]string {
 		results := map[string]string{}
 		for _, key := range slices.Sorted(maps.Keys(texts)) {
+			e.hashes = hashes{}
+			if field == "data" {
+				e.hashes.present = func() []byte { return r.present(key) }
+			}
 			text, err := e.render(texts[key], dot)
 			if err == nil {
 				err = check(key, text)
@@ -124,6 +128,7 @@ func checkTemplates(t *v1alpha1.Template, report func(field, problem string)) {
 type engine struct {
 	compat        Compat
 	functions     template.FuncMap
+	hashes        hashes // of the template that is rendered
 	work, actions int
 }
 
@@ -160,11 +165,16 @@ func (e *engine) render(text string, dot map[string]any) (result string, err err
 			result, err = "", problem("the template cannot be executed")
 		}
 	}()
+	e.hashes.others = []string{text}
+	for _, value := range dot {
+		value, _ := value.(string)
+		e.hashes.others = append(e.hashes.others, value)
+	}
 	out := output{engine: e}
 	if err := t.Execute(&out, maps.Clone(dot)); err != nil { // a template may set keys of its own
 		return "", explain(err, dot)
 	}
-	return out.String(), nil
+	return out.String(), e.hashes.check(out.String())
 }
 
 // output takes no more than a Secret may have.

@@ -55,19 +55,27 @@ type ExternalSecretSpec struct {
 	// RefreshPolicy is Periodic, the default; OnChange: only when the spec changes; CreatedOnce: only until the Secret exists.
 	// +optional
 	// +kubebuilder:validation:Enum=Periodic;OnChange;CreatedOnce
-	RefreshPolicy RefreshPolicy `json:"refreshPolicy,omitempty"`
+	RefreshPolicy Policy `json:"refreshPolicy,omitempty"`
 	// +optional
 	Target Target `json:"target,omitzero"`
 }
 
-// RefreshPolicy says when a Secret follows KMS.
-type RefreshPolicy string
+// Policy is a value of refreshPolicy, target.creationPolicy or target.deletionPolicy.
+type Policy string
 
-// The refresh policies.
+// The policies.
 const (
-	RefreshPeriodic    RefreshPolicy = "Periodic"
-	RefreshOnChange    RefreshPolicy = "OnChange"
-	RefreshCreatedOnce RefreshPolicy = "CreatedOnce"
+	RefreshPeriodic    Policy = "Periodic"
+	RefreshOnChange    Policy = "OnChange"
+	RefreshCreatedOnce Policy = "CreatedOnce"
+
+	CreateOwner  Policy = "Owner"
+	CreateOrphan Policy = "Orphan"
+	CreateMerge  Policy = "Merge"
+
+	DeletionRetain Policy = "Retain"
+	DeletionDelete Policy = "Delete"
+	DeletionMerge  Policy = "Merge"
 )
 
 // DataSource is one secret of KMS.
@@ -142,38 +150,18 @@ type Target struct {
 	// keys are added to a Secret that exists, and removed again.
 	// +optional
 	// +kubebuilder:validation:Enum=Owner;Orphan;Merge
-	CreationPolicy CreationPolicy `json:"creationPolicy,omitempty"`
+	CreationPolicy Policy `json:"creationPolicy,omitempty"`
 	// DeletionPolicy says what becomes of the Secret when KMS no longer has the secrets: Retain, the default, leaves it; Delete
 	// deletes it, Merge removes the keys. An outage never does.
 	// +optional
 	// +kubebuilder:validation:Enum=Retain;Delete;Merge
-	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+	DeletionPolicy Policy `json:"deletionPolicy,omitempty"`
 	// Immutable makes the Secret immutable: it is written once.
 	// +optional
 	Immutable bool `json:"immutable,omitempty"`
 	// +optional
 	Template *Template `json:"template,omitempty"`
 }
-
-// CreationPolicy says whether the Secret is made, and whether it goes with the object.
-type CreationPolicy string
-
-// The creation policies.
-const (
-	CreateOwner  CreationPolicy = "Owner"
-	CreateOrphan CreationPolicy = "Orphan"
-	CreateMerge  CreationPolicy = "Merge"
-)
-
-// DeletionPolicy says what follows the end of a secret in KMS.
-type DeletionPolicy string
-
-// The deletion policies.
-const (
-	DeletionRetain DeletionPolicy = "Retain"
-	DeletionDelete DeletionPolicy = "Delete"
-	DeletionMerge  DeletionPolicy = "Merge"
-)
 
 // Template makes the Secret's data of the keys that were read, which it sees as strings: {{ .key }}.
 type Template struct {

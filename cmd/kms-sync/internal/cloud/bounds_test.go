@@ -12,8 +12,98 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/store"
 )
+
+// The quotas of an account: KMS's of a region, and the smaller that STS's pages give.
+const (
+	kmsQuota = 450 // a second
+	stsQuota = 500 // a minute
+)
+
+// life of sessions.
+const life = 15 * time.Minute
+
+// world is a cloud with quotas, in virtual time.
+type world struct {
+	mu       sync.Mutex
+	down     bool
+	kms, sts map[time.Time]int // calls by second, by minute
+	refused  int
+	calls    int
+}
+
+// ask is a call: 20 ms, or ten seconds without an answer.
+func (w *world) ask(of func(*world) map[time.Time]int, window time.Duration, quota int) (down, throttled bool) {
+	w.mu.Lock()
+	count := of(w)
+	at := time.Now().Truncate(window)
+	count[at]++
+	w.calls++
+	down, throttled = w.down, count[at] > quota
+	if throttled {
+		w.refused++
+	}
+	w.mu.Unlock()
+	if down {
+		time.Sleep(10 * time.Second)
+	} else {
+		time.Sleep(20 * time.Millisecond)
+	}
+	return down, throttled
+}
+
+func (w *world) GetSecretValue(_ context.Context, _ kms.Credentials, ref kms.Ref) (kms.Secret, error) {
+	switch down, throttled := w.ask(func(w *world) map[time.Time]int { return w.kms }, time.Second, kmsQuota); {
+	case down:
+		return kms.Secret{}, &kms.Error{Ref: ref, Err: errors.New("no answer")}
+	case throttled:
+		return kms.Secret{}, &kms.Error{Ref: ref, Status: 429, Code: "Rejected.Throttling"}
+	}
+	return kms.Secret{Name: ref.Name, Type: "Generic", VersionID: "1", Data: []byte("value of " + ref.Name)}, nil
+}
+
+func (w *world) CloseIdleConnections() {}
+
+func (w *world) provider(id string) identity.Provider {
+	return identity.Provider{ID: id, Get: func(context.Context) (identity.Credentials, error) {
+		start := time.Now()
+		switch down, throttled := w.ask(func(w *world) map[time.Time]int { return w.sts }, time.Minute, stsQuota); {
+		case down:
+			return identity.Credentials{}, &identity.Error{Action: identity.AssumeRoleWithOIDC, Err: errors.New("no answer")}
+		case throttled:
+			return identity.Credentials{}, &identity.Error{Action: identity.AssumeRoleWithOIDC, Code: "Throttling.User"}
+		}
+		return identity.Credentials{
+			Credentials: openapi.Credentials{AccessKeyID: id, AccessKeySecret: "s", SecurityToken: "t"}, Expires: start.Add(life),
+		}, nil
+	}}
+}
+
+func (w *world) cloud() *Cloud {
+	return New(Settings{Dial: func(kms.Config) (Gateway, error) { return w, nil }})
+}
+
+// asker is a ServiceAccount's.
+func (w *world) asker(namespace, account string) store.Asker {
+	who := store.Who{Kind: store.ServiceAccount, Namespace: namespace, Name: account, Role: "acs:ram::1:role/" + account}
+	return store.Asker{
+		Who: who, Endpoint: "kms-vpc.cn-hangzhou.aliyuncs.com", Namespace: namespace,
+		Open: func(paced func(identity.Provider) identity.Provider) (*identity.Source, error) {
+			return identity.NewSource(paced(w.provider(who.String())), nil, nil), nil
+		},
+	}
+}
+
+// peak returns the most calls of a window.
+func peak(count map[time.Time]int) int {
+	most := 0
+	for _, n := range count {
+		most = max(most, n)
+	}
+	return most
+}
 
 func TestRecent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -69,41 +159,6 @@ func TestBudgetForgets(t *testing.T) {
 		time.Sleep(time.Hour) // none of them comes
 		if wait := b.take("late", "ns-1", Due); wait > 0 || len(b.queue) != 0 || len(b.waiting) != 0 || len(b.last) != 0 {
 			t.Errorf("wait %s behind %d", wait, len(b.queue))
-		}
-	})
-}
-
-// TestHangingGateway: the objects of a gateway that does not answer take the workers from no other for long.
-func TestHangingGateway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		good, bad := &world{kms: map[time.Time]int{}, sts: map[time.Time]int{}}, &world{kms: map[time.Time]int{}, sts: map[time.Time]int{}, down: true}
-		c := New(Settings{Dial: func(cfg kms.Config) (Gateway, error) {
-			if strings.HasPrefix(cfg.Endpoint, "kst-hangs") {
-				return bad, nil
-			}
-			return good, nil
-		}})
-		f := &fleet{taken: map[*object]bool{}}
-		for i := range 200 {
-			o := &object{asker: good.asker(fmt.Sprint("ns-", i%2), "web"), refs: []kms.Ref{{Name: fmt.Sprint("app/", i)}}, due: time.Now()}
-			if i%2 == 1 {
-				o.asker.Endpoint = "kst-hangs.cryptoservice.kms.aliyuncs.com"
-			}
-			f.objects = append(f.objects, o)
-		}
-		var all sync.WaitGroup
-		ctx, cancel := context.WithCancel(t.Context())
-		for range 4 {
-			all.Go(func() { f.work(ctx, c) })
-		}
-		time.Sleep(20 * time.Minute)
-		cancel()
-		all.Wait()
-		time.Sleep(time.Minute)
-		for i, o := range f.objects {
-			if i%2 == 0 && (o.fresh.IsZero() || o.longest > 45*time.Second) {
-				t.Errorf("object %d was synchronized %s late", i, o.longest)
-			}
 		}
 	})
 }

@@ -161,9 +161,9 @@ func (q *query) serviceAccount(
 		Kind: ServiceAccount, Namespace: in, Name: name, Role: role, Provider: provider, Duration: duration,
 		Remote: auth.RemoteRAMRoleARN, RemoteSession: auth.RemoteRAMRoleSessionName,
 	}
-	token := q.Token
+	token, open := q.Token, q.RRSA
 	return q.opened(who, identity.SessionName(in, name, q.object.Name), func(sts identity.STS) (identity.Provider, error) {
-		return identity.NewRRSA(identity.RRSA{RoleARN: role, ProviderARN: provider, STS: sts,
+		return open(identity.RRSA{RoleARN: role, ProviderARN: provider, STS: sts,
 			Token: func(ctx context.Context) (string, error) { return token(ctx, in, name) }})
 	}), nil
 }

@@ -37,7 +37,8 @@ type Settings struct {
 	Getenv func(string) string
 	// TokenFile is the controller's own token; empty: storespec.TokenFile.
 	TokenFile string
-	Metadata  identity.NodeRole // of the node, for tests
+	Metadata  identity.NodeRole                              // of the node, for tests
+	RRSA      func(identity.RRSA) (identity.Provider, error) // nil: identity.NewRRSA; for simulations
 }
 
 // A Resolver resolves entries. It is safe for concurrent use.
@@ -53,6 +54,9 @@ func New(s Settings) (*Resolver, error) {
 		return nil, err
 	}
 	s.TokenFile = cmp.Or(s.TokenFile, storespec.TokenFile)
+	if s.RRSA == nil {
+		s.RRSA = identity.NewRRSA
+	}
 	s.STS.Endpoint = cmp.Or(s.STS.Endpoint, s.Config.STS.Endpoint)
 	s.STS.CAFile = cmp.Or(s.STS.CAFile, s.Config.STS.CAFile)
 	s.KMS.Endpoint = cmp.Or(s.KMS.Endpoint, s.Config.KMS.Endpoint)

@@ -144,7 +144,7 @@ func (r *round) run(ctx context.Context) (reconcile.Result, error) {
 		return r.later(due), nil
 	}
 	var refused *target.Refused
-	switch err := r.writer.May(ctx, r.es); {
+	switch err := r.writer.May(ctx, r.es, state); {
 	case errors.As(err, &refused): // whatever KMS has
 		r.fail("", refused.Reason, refused.Message)
 		return r.retry(ctx, nil)
@@ -231,7 +231,15 @@ func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result,
 	r.es.Status.ObservedRefresh = r.es.Annotations[v1alpha1.AnnotationRefresh]
 	r.es.Status.StoreGenerations = r.storeGenerations()
 	read := func(ref content.Ref) (kms.Secret, error) { return values[ref].secret, values[ref].err }
-	result, mistakes := content.Render(r.es, r.Compat, read)
+	present, unread := sync.OnceValues(func() (map[string][]byte, error) { return r.writer.Present(ctx, r.es) }), error(nil)
+	result, mistakes := content.Render(r.es, r.Compat, read, func(key string) []byte {
+		var data map[string][]byte
+		data, unread = present()
+		return data[key]
+	})
+	if unread != nil {
+		return reconcile.Result{}, unread
+	}
 	for _, m := range mistakes {
 		r.problems = append(r.problems, explained(m.Key, m.Err))
 	}
@@ -409,7 +417,8 @@ func (r *round) retry(ctx context.Context, values map[content.Ref]value) (reconc
 		}
 	}
 	tried := r.remember(r.es, func(h *history) { h.failures++ })
-	wait := when.After(tried.failures, asked, r.every())
+	outage := !slices.ContainsFunc(r.problems, func(p problem) bool { return p.reason != reasonUnreachable })
+	wait := when.After(tried.failures, asked, r.every(), outage)
 	r.es.Status.NextRefreshTime = nil
 	if values != nil {
 		r.es.Status.NextRefreshTime = when.Stamp(r.now.Add(wait))

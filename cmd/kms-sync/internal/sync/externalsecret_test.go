@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
@@ -194,6 +196,70 @@ func TestLife(t *testing.T) {
 	}
 	if es, _ := w.reconcile("db"); es != nil || w.secret("db") != nil || w.calls() != before {
 		t.Errorf("after the deletion: the object %v, the Secret with %d keys, %d calls", es, len(w.secret("db")), w.calls()-before)
+	}
+}
+
+// TestRequests: a refresh that changes nothing costs the API server one read of the Secret and one write of the status.
+func TestRequests(t *testing.T) {
+	w := newWorld(t, object("db"))
+	w.put("db", "first")
+	for _, tt := range []struct {
+		name   string
+		before func()
+		want   []string
+	}{
+		{"new", func() {}, []string{"get Secret", "get Secret", "create Secret", "patch status"}},
+		{"not due", func() {}, nil},
+		{"without a change", func() { w.now = w.now.Add(3 * time.Minute) }, []string{"get Secret", "patch status"}},
+		{"of another value", func() {
+			w.now = w.now.Add(3 * time.Minute)
+			if err := w.cloud.Rotate("db", emulator.Version{Value: emulator.Value{Text: "second"}}); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"get Secret", "patch Secret", "apply Secret", "get Secret", "patch status"}}, // the first patch is of managedFields, once
+		{"of a third", func() {
+			w.now = w.now.Add(3 * time.Minute)
+			if err := w.cloud.Rotate("db", emulator.Version{Value: emulator.Value{Text: "third"}}); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"get Secret", "apply Secret", "get Secret", "patch status"}},
+	} {
+		tt.before()
+		w.start() // what KMS answered is kept for an interval of the real clock
+		var requests []string
+		asked := func(verb string, o any) {
+			requests = append(requests, strings.TrimSpace(verb+" "+strings.NewReplacer("*v1.", "", "ApplyConfiguration", "").Replace(fmt.Sprintf("%T", o))))
+		}
+		server := interceptor.NewClient(w.kube, interceptor.Funcs{
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+				if _, whole := o.(*corev1.Secret); whole {
+					asked("get", o)
+				}
+				return c.Get(ctx, key, o, opts...)
+			},
+			Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+				asked("create", o)
+				return c.Create(ctx, o, opts...)
+			},
+			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+				if _, finalizer := o.(*v1alpha1.ExternalSecret); !finalizer {
+					asked("patch", o)
+				}
+				return c.Patch(ctx, o, p, opts...)
+			},
+			Apply: func(ctx context.Context, c client.WithWatch, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+				asked("apply", o)
+				return c.Apply(ctx, o, opts...)
+			},
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+				requests = append(requests, "patch "+sub)
+				return c.SubResource(sub).Patch(ctx, o, p, opts...)
+			},
+		})
+		w.client, w.writer.Client, w.writer.Live = server, server, server
+		if w.reconcile("db"); !slices.Equal(requests, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, requests, tt.want)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -25,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -34,6 +36,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/identity"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/content"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/cloud"
@@ -67,8 +71,23 @@ const lease = "ack-secret-manager-lock"
 // excludes reports whether a namespace is none of ours. One that is not watched is not in the cache either.
 func (o Options) excludes(namespace string) bool { return slices.Contains(o.Exclude, namespace) }
 
+// outside is what a process has once, and what is beyond the cluster. A simulation has others.
+type outside struct {
+	registry prometheus.Registerer
+	rrsa     func(identity.RRSA) (identity.Provider, error) // nil: STS's
+	dial     func(kms.Config) (cloud.Gateway, error)        // nil: KMS's
+}
+
 // Run works until ctx ends.
 func Run(ctx context.Context, o Options) error {
+	return run(ctx, o, outside{registry: metrics.Registry})
+}
+
+func run(ctx context.Context, o Options, out outside) error {
+	// Client-go's default, five requests a second, is less than a few hundred objects need; the API server's priority and fairness, and
+	// the number of workers, bound them.
+	o.REST = rest.CopyConfig(o.REST)
+	o.REST.QPS = -1
 	mgr, err := newManager(o)
 	if err != nil {
 		return err
@@ -79,18 +98,18 @@ func Run(ctx context.Context, o Options) error {
 	}
 	resolver, err := store.New(store.Settings{
 		Config: o.Config, Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Token: token.New(accounts.CoreV1()).Token, Getenv: o.Getenv,
+		RRSA: out.rrsa,
 	})
 	if err != nil {
 		return err
 	}
-	registry := metrics.Registry
-	counted := newCounters(registry)
+	counted := newCounters(out.registry)
 	calls := cloud.New(cloud.Settings{
-		KMS: resolver.KMS, SharedPerSecond: o.KMSCallsPerSecond, STSPerMinute: o.STSCallsPerMinute,
+		KMS: resolver.KMS, SharedPerSecond: o.KMSCallsPerSecond, STSPerMinute: o.STSCallsPerMinute, Dial: out.dial,
 		Count:  func(service, code string) { counted.requests.WithLabelValues(service, code).Inc() },
 		Waited: func(service string, d time.Duration) { counted.waits.WithLabelValues(service).Observe(d.Seconds()) },
 	})
-	registry.MustRegister(objects{mgr.GetClient(), mgr.Elected()})
+	out.registry.MustRegister(objects{mgr.GetClient(), mgr.Elected()})
 	recorder := mgr.GetEventRecorder("kms-sync")
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ExternalSecret{}, storeIndex, storesOf); err != nil {
 		return fmt.Errorf("index the stores of ExternalSecrets: %w", err)
@@ -139,6 +158,7 @@ func newManager(o Options) (manager.Manager, error) {
 		Scheme: types, Cache: cached, Logger: o.Log,
 		LeaderElection: true, LeaderElectionID: lease, LeaderElectionNamespace: o.Namespace, LeaderElectionReleaseOnCancel: true,
 		Metrics: metricsserver.Options{BindAddress: cmp.Or(o.MetricsAddress, "0")}, HealthProbeBindAddress: o.HealthAddress,
+		Controller: config.Controller{SkipNameValidation: new(true)}, // of two processes in one, as in a simulation of restarts
 		// Secrets are read from the API server itself, whole and one at a time.
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}}}},
 	})

@@ -217,6 +217,17 @@ func (c *cluster) write(ctx context.Context, in client.WithWatch, verb string, o
 
 func (c *cluster) writer() *Writer { return &Writer{Client: c, Cached: c, Live: c} }
 
+// may asks whether an object's Secret may be written, as a reconciler does.
+func (c *cluster) may(es *v1alpha1.ExternalSecret) error {
+	c.t.Helper()
+	w := c.writer()
+	state, err := w.Current(c.t.Context(), es)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return w.May(c.t.Context(), es, state)
+}
+
 func (c *cluster) secret(name string) *corev1.Secret {
 	c.t.Helper()
 	var s corev1.Secret

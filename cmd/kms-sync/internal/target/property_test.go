@@ -33,8 +33,8 @@ func TestStrangersKeepWhatIsTheirs(t *testing.T) {
 			return objects[rapid.SampledFrom(slices.Sorted(maps.Keys(objects))).Draw(rt, "object")]
 		}
 		data := rapid.MapOfN(key, rapid.SampledFrom([]string{"x", "y", ""}), 1, 3)
-		policies := rapid.SampledFrom([]v1alpha1.CreationPolicy{"", v1alpha1.CreateOwner, v1alpha1.CreateOrphan, v1alpha1.CreateMerge})
-		deletions := rapid.SampledFrom([]v1alpha1.DeletionPolicy{"", v1alpha1.DeletionDelete, v1alpha1.DeletionMerge})
+		policies := rapid.SampledFrom([]v1alpha1.Policy{"", v1alpha1.CreateOwner, v1alpha1.CreateOrphan, v1alpha1.CreateMerge})
+		deletions := rapid.SampledFrom([]v1alpha1.Policy{"", v1alpha1.DeletionDelete, v1alpha1.DeletionMerge})
 		ours := func(s *corev1.Secret, k string) bool { return holder(s, k) != "" }
 		rt.Repeat(map[string]func(*rapid.T){
 			"apply": func(rt *rapid.T) {

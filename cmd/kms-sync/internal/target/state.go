@@ -22,6 +22,8 @@ type State struct {
 	// even if it was another's field: what was written is known by a keyed sum in memory, and by no hash that a reader could use.
 	Intact          bool
 	ResourceVersion string
+
+	live *corev1.Secret // nil: it does not exist, or was not read because the metadata say that it is intact
 }
 
 // Current compares an ExternalSecret's Secret with what was written. It reads the Secret only if its metadata are others than the
@@ -30,23 +32,39 @@ func (w *Writer) Current(ctx context.Context, es *v1alpha1.ExternalSecret) (Stat
 	key := client.ObjectKey{Namespace: es.Namespace, Name: Name(es)}
 	var m metav1.PartialObjectMetadata
 	m.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
-	switch err := w.Cached.Get(ctx, key, &m); {
-	case err == nil && es.Status.SecretName == key.Name && m.ResourceVersion == es.Status.SecretResourceVersion:
-		return State{Exists: true, Intact: claimed(es, &m).any(), ResourceVersion: m.ResourceVersion}, nil
-	case client.IgnoreNotFound(err) != nil:
+	err := w.Cached.Get(ctx, key, &m)
+	if client.IgnoreNotFound(err) != nil {
 		return State{}, fmt.Errorf("read the metadata of the Secret %s: %w", key.Name, err)
+	}
+	c := claimed(es, &m)
+	if err == nil && es.Status.SecretName == key.Name && m.ResourceVersion == es.Status.SecretResourceVersion &&
+		(c.owner || c.listed && creation(es) == v1alpha1.CreateMerge) {
+		return State{Exists: true, Intact: true, ResourceVersion: m.ResourceVersion}, nil
 	}
 	live, err := w.get(ctx, key.Namespace, key.Name)
 	if live == nil || err != nil {
 		return State{}, explain(err, "read", key.Name, nil)
 	}
-	state := State{Exists: true, ResourceVersion: live.ResourceVersion}
+	state := State{Exists: true, ResourceVersion: live.ResourceVersion, live: live}
 	w.mu.Lock()
 	before, known := w.written[client.ObjectKeyFromObject(es)]
 	w.mu.Unlock()
 	state.Intact = claimed(es, live).any() && (known && before == recordOf(es, live) ||
 		es.Status.SecretName == key.Name && live.ResourceVersion == es.Status.SecretResourceVersion)
 	return state, nil
+}
+
+// Present returns what an ExternalSecret has in its Secret, from the API server.
+func (w *Writer) Present(ctx context.Context, es *v1alpha1.ExternalSecret) (map[string][]byte, error) {
+	live, err := w.get(ctx, es.Namespace, Name(es))
+	if live == nil || err != nil {
+		return nil, explain(err, "read", Name(es), nil)
+	}
+	c, err := w.claim(ctx, es, live, nil)
+	if err != nil {
+		return nil, explain(err, "read", Name(es), nil)
+	}
+	return c.present(live), nil
 }
 
 // record is a sum of what is an ExternalSecret's in a Secret.

@@ -93,7 +93,7 @@ func Name(es *v1alpha1.ExternalSecret) string {
 	return es.Name
 }
 
-func creation(es *v1alpha1.ExternalSecret) v1alpha1.CreationPolicy {
+func creation(es *v1alpha1.ExternalSecret) v1alpha1.Policy {
 	if p := es.Spec.Target.CreationPolicy; p != "" {
 		return p
 	}
@@ -119,14 +119,15 @@ func (w *Writer) Apply(ctx context.Context, es *v1alpha1.ExternalSecret, r conte
 	return out, err
 }
 
-// May refuses what Apply would refuse whatever is read, so that KMS is not asked for it.
-func (w *Writer) May(ctx context.Context, es *v1alpha1.ExternalSecret) error {
+// May refuses what Apply would refuse whatever is read, so that KMS is not asked for it. It makes no request: the State has the Secret, or
+// says that it is as Apply wrote it.
+func (w *Writer) May(ctx context.Context, es *v1alpha1.ExternalSecret, s State) error {
 	if err := check(es, content.Result{}); err != nil {
 		return err
 	}
-	live, err := w.get(ctx, es.Namespace, Name(es))
-	switch {
-	case err != nil:
+	var err error
+	switch live := s.live; {
+	case s.Exists && live == nil:
 	case live == nil && creation(es) == v1alpha1.CreateMerge:
 		err = missing(es)
 	case live == nil:

@@ -217,7 +217,7 @@ func TestAdoption(t *testing.T) {
 			before := c.make("db", tc.manager, map[string]string{"password": "old", "old": "x"}, tc.secret)
 			c.edit("db", func(s *corev1.Secret) { s.Data["foreign"] = []byte("x") })
 			c.writes.Store(0)
-			if err := c.writer().May(t.Context(), es); (err == nil) != strings.HasPrefix(tc.want, "[") && reason(err) != tc.want {
+			if err := c.may(es); (err == nil) != strings.HasPrefix(tc.want, "[") && reason(err) != tc.want {
 				t.Errorf("it may: %v", err)
 			}
 			out, err := c.writer().Apply(t.Context(), es, result(map[string]string{"password": "new"}))
@@ -338,8 +338,8 @@ func TestHostileTenant(t *testing.T) {
 func TestPolicies(t *testing.T) {
 	const refused = "refused"
 	for _, tc := range []struct {
-		creation v1alpha1.CreationPolicy
-		deletion v1alpha1.DeletionPolicy
+		creation v1alpha1.Policy
+		deletion v1alpha1.Policy
 		gone     string // KMS has no secret of the object any more
 		deleted  string // the object is deleted
 		foreign  string // it is deleted, and a stranger has added theirs=2
@@ -413,7 +413,7 @@ func TestMergeNeedsASecret(t *testing.T) {
 	if _, err := c.writer().Apply(t.Context(), es, result(map[string]string{"a": "1"})); reason(err) != Missing {
 		t.Error(err)
 	}
-	if err := c.writer().May(t.Context(), es); reason(err) != Missing {
+	if err := c.may(es); reason(err) != Missing {
 		t.Error(err)
 	}
 }
@@ -432,7 +432,7 @@ func TestSeveralMerge(t *testing.T) {
 		merging = append(merging, es)
 	}
 	for _, es := range append(merging, base) {
-		if err := c.writer().May(t.Context(), es); err != nil {
+		if err := c.may(es); err != nil {
 			t.Error(err)
 		}
 	}
@@ -485,7 +485,7 @@ func TestTheOlderMakesTheSecret(t *testing.T) {
 }
 
 func TestRename(t *testing.T) {
-	for policy, left := range map[v1alpha1.CreationPolicy]string{v1alpha1.CreateOwner: "none", v1alpha1.CreateOrphan: "[a=1]", v1alpha1.CreateMerge: "[theirs=2]"} {
+	for policy, left := range map[v1alpha1.Policy]string{v1alpha1.CreateOwner: "none", v1alpha1.CreateOrphan: "[a=1]", v1alpha1.CreateMerge: "[theirs=2]"} {
 		t.Run(string(policy), func(t *testing.T) {
 			c := newCluster(t)
 			es := c.add("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Target.CreationPolicy = policy })

@@ -23,9 +23,11 @@ const (
 	rotationGrace = 3 * time.Minute
 	// repairPause is the least time between two repairs of a Secret that another program changes again and again.
 	repairPause = 5 * time.Second
-	// firstRetry is the longest pause after the first failure; each further one doubles it, up to longestRetry.
-	firstRetry   = 2 * time.Second
-	longestRetry = 5 * time.Minute
+	// firstRetry is the longest pause after the first failure; each further one doubles it, up to longestRetry, or to longestOutage while
+	// STS or KMS does not answer: then an attempt seldom costs a call, and all are to be well five minutes after it.
+	firstRetry    = 2 * time.Second
+	longestRetry  = 5 * time.Minute
+	longestOutage = 2 * time.Minute
 	// longestAsked is the longest pause that a server's Retry-After can cause.
 	longestAsked = time.Hour
 	// skew is by how much the clocks of two replicas differ at most.
@@ -141,10 +143,13 @@ func Every(es *v1alpha1.ExternalSecret, polling time.Duration) time.Duration {
 
 // After returns the pause after so many failures in a row, the last one included: at random up to twice the one before, and at least what
 // the server asked for.
-func After(failures int, asked, every time.Duration) time.Duration {
+func After(failures int, asked, every time.Duration, outage bool) time.Duration {
 	longest := longestRetry
+	if outage {
+		longest = longestOutage
+	}
 	if every > 0 {
-		longest = min(6*every, longestRetry)
+		longest = min(6*every, longest)
 	}
 	return max(min(asked, longestAsked), pause.UpTo(pause.Doubled(firstRetry, max(failures-1, 0), longest)))
 }

@@ -38,7 +38,7 @@ func failed(next time.Time) func(*v1alpha1.ExternalSecret) {
 }
 
 func TestNext(t *testing.T) {
-	policy := func(p v1alpha1.RefreshPolicy) func(*v1alpha1.ExternalSecret) {
+	policy := func(p v1alpha1.Policy) func(*v1alpha1.ExternalSecret) {
 		return func(es *v1alpha1.ExternalSecret) { es.Spec.RefreshPolicy = p }
 	}
 	changed := func(es *v1alpha1.ExternalSecret) { es.Generation = 3 }
@@ -133,7 +133,7 @@ func TestRestart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		es := object()
 		es.UID = types.UID(rapid.StringN(1, 8, -1).Draw(t, "uid"))
-		es.Spec.RefreshPolicy = rapid.SampledFrom([]v1alpha1.RefreshPolicy{"", v1alpha1.RefreshOnChange, v1alpha1.RefreshCreatedOnce}).Draw(t, "policy")
+		es.Spec.RefreshPolicy = rapid.SampledFrom([]v1alpha1.Policy{"", v1alpha1.RefreshOnChange, v1alpha1.RefreshCreatedOnce}).Draw(t, "policy")
 		es.Spec.RotationInterval = rapid.SampledFrom([]string{"", "1s", "10s", "7m", "26h"}).Draw(t, "interval")
 		es.Spec.Target.Immutable = rapid.Bool().Draw(t, "immutable")
 		f := Facts{Now: noon, Polling: rapid.SampledFrom([]time.Duration{0, 2 * time.Minute}).Draw(t, "polling"), Stores: maps.Clone(es.Status.StoreGenerations)}
@@ -146,7 +146,7 @@ func TestRestart(t *testing.T) {
 				if rapid.Bool().Draw(t, "fails") {
 					failures++
 					asked := rapid.SampledFrom([]time.Duration{0, time.Minute, 48 * time.Hour}).Draw(t, "asked")
-					failed(Stamp(f.Now.Add(After(failures, asked, Every(es, f.Polling)))).Time)(es)
+					failed(Stamp(f.Now.Add(After(failures, asked, Every(es, f.Polling), false))).Time)(es)
 				} else {
 					failures, es.Status.Conditions[0].Status = 0, metav1.ConditionTrue
 					es.Status.RefreshTime = new(metav1.NewTime(f.Now.Truncate(time.Second)))
@@ -205,20 +205,22 @@ func TestAfter(t *testing.T) {
 	for name, tc := range map[string]struct {
 		failures     int
 		asked, every time.Duration
+		outage       bool
 		least, most  time.Duration
 	}{
-		"the first":        {1, 0, time.Hour, 0, 2 * time.Second},
-		"the fourth":       {4, 0, time.Hour, 0, 16 * time.Second},
-		"many":             {1000, 0, time.Hour, 0, 5 * time.Minute},
-		"a short interval": {1000, 0, 10 * time.Second, 0, time.Minute},
-		"no interval":      {1000, 0, 0, 0, 5 * time.Minute},
-		"asked":            {1, 30 * time.Second, time.Hour, 30 * time.Second, 30 * time.Second},
-		"asked for a year": {1, 365 * 24 * time.Hour, time.Hour, time.Hour, time.Hour},
-		"none":             {0, 0, time.Hour, 0, 2 * time.Second},
+		"the first":        {1, 0, time.Hour, false, 0, 2 * time.Second},
+		"the fourth":       {4, 0, time.Hour, false, 0, 16 * time.Second},
+		"many":             {1000, 0, time.Hour, false, 0, 5 * time.Minute},
+		"an outage":        {1000, 0, time.Hour, true, 0, 2 * time.Minute},
+		"a short interval": {1000, 0, 10 * time.Second, false, 0, time.Minute},
+		"no interval":      {1000, 0, 0, false, 0, 5 * time.Minute},
+		"asked":            {1, 30 * time.Second, time.Hour, false, 30 * time.Second, 30 * time.Second},
+		"asked for a year": {1, 365 * 24 * time.Hour, time.Hour, false, time.Hour, time.Hour},
+		"none":             {0, 0, time.Hour, false, 0, 2 * time.Second},
 	} {
 		least, most := tc.most, tc.least
 		for range 500 {
-			d := After(tc.failures, tc.asked, tc.every)
+			d := After(tc.failures, tc.asked, tc.every, tc.outage)
 			least, most = min(least, d), max(most, d)
 		}
 		if least < tc.least || most > tc.most || most-least < (tc.most-tc.least)*8/10 {
