@@ -311,7 +311,8 @@ func (e *chain) target() string {
 
 // vouched reports whether kms-sync, which watches the Secret, runs and says that it is as it should be.
 func (e *chain) vouched() bool {
-	return e.ready != nil && e.reason() == "" && slices.ContainsFunc(e.Checks, func(c Check) bool { return c.Link == Controller && c.State == Good })
+	runs := slices.ContainsFunc(e.Checks, func(c Check) bool { return c.Link == Controller && c.State == Good })
+	return runs && e.ready != nil && e.reason() == ""
 }
 
 // lastRead says when KMS was.
