@@ -43,7 +43,7 @@ func TestSync(t *testing.T) {
 	t.Run("uses", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T){
 			"ServiceAccount": testSyncOfServiceAccount, "certificate": testSyncCertificate, "registry": testSyncRegistry,
-			"adoption": left.testAdoption, "diagnosis": c.testDiagnosis,
+			"adoption": left.testAdoption, "diagnosis": c.testDiagnosis, "migration": testSyncMigration,
 		} {
 			t.Run(name, func(t *testing.T) { t.Parallel(); test(t) })
 		}

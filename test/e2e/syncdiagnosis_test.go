@@ -60,7 +60,7 @@ func (c controller) testDiagnosis(t *testing.T) {
 			if link == "whole" {
 				want, exit, unseen = "", 0, ""
 			}
-			if got := strings.Join(broken, " "); got != want || strings.Join(unknown, " ") != unseen || !strings.Contains(stdout, of.says) || code != exit {
+			if strings.Join(broken, " ") != want || strings.Join(unknown, " ") != unseen || !strings.Contains(stdout, of.says) || code != exit {
 				return fmt.Errorf("exit code %d; broken %v, want %q; unknown %v, want %q; want the words %q:\n%s", code, broken, want, unknown,
 					unseen, of.says, stdout)
 			}
