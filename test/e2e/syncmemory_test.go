@@ -48,8 +48,12 @@ func (c controller) testMemory(t *testing.T) {
 	fmt.Printf("\nMemory of kms-sync in the %s after its start, the most:\n  %-32s resident %5.1f MB, working set %5.1f MB\n"+
 		"  %-32s resident %5.1f MB, working set %5.1f MB\n\n", *memoryTime, "beside no Secrets of others:", alone.resident, alone.workingSet,
 		fmt.Sprintf("beside %d of 10 kB each:", *foreignSecrets), beside.resident, beside.workingSet)
-	if beside.workingSet > 50 || beside.resident > 1.15*alone.resident {
-		t.Error("want a working set of 50 MB at most, and as much resident as without them, ± 15 %")
+	if beside.resident == 0 || beside.resident > 1.15*alone.resident {
+		t.Error("want as much resident as without them, ± 15 %")
+	}
+	// The kubelet measures the working set every ten seconds or so.
+	if *memoryTime >= time.Minute && (beside.workingSet == 0 || beside.workingSet > 50) {
+		t.Error("want a working set of 50 MB at most")
 	}
 }
 
@@ -66,7 +70,7 @@ func (c controller) memory(t *testing.T) (most footprint) {
 	c.settled(t)
 	pod := kubectl(t, "-n", c.system, "get", "pods", "-l", "app.kubernetes.io/name=kms-sync", "-o", "jsonpath={.items[0].metadata.name}")
 	node := kubectl(t, "-n", c.system, "get", "pod", pod, "-o", "jsonpath={.spec.nodeName}")
-	for began := time.Now(); time.Since(began) < *memoryTime || most.workingSet == 0; time.Sleep(time.Second) {
+	for began := time.Now(); time.Since(began) < *memoryTime; time.Sleep(time.Second) {
 		metrics := kubectl(t, "get", "--raw", "/api/v1/namespaces/"+c.system+"/pods/"+pod+":8080/proxy/metrics")
 		if found := residentMemory.FindStringSubmatch(metrics); found != nil {
 			resident, err := strconv.ParseFloat(found[1], 64)

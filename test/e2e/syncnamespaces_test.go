@@ -11,7 +11,7 @@ import (
 func (c controller) testWatchedNamespaces(t *testing.T, watched rarely) {
 	outside, name := namespace(t), secretName("outside")
 	put(t, name, "x")
-	c.helm(t, "upgrade", "--set", "command.watchNamespaces="+watched.ns)
+	c.helm(t, "upgrade", "--set", "replicaCount=1,command.watchNamespaces="+watched.ns)
 	apply(t, externalSecret(outside, "db", appOnly, "data:\n- {key: "+name+", name: x}\n"))
 	watched.lasts(t)
 
