@@ -63,8 +63,8 @@ metadata: {name: db, namespace: %s, annotations: {ack-alibabacloud.com/managed-k
 stringData: {password: first, dsn: "mysql://shop:first@db"}
 `
 
-// A leftBehind is what ack-secret-manager leaves in a cluster: its definitions, and objects with a Secret, which has a key of somebody
-// else's besides.
+// A leftBehind is what ack-secret-manager leaves in a cluster: its definitions, and objects with a Secret, which has a key of another
+// writer besides.
 type leftBehind struct{ ns, secret, uid string }
 
 // leaveBehind makes it, while no controller runs.
@@ -81,7 +81,7 @@ func leaveBehind(t *testing.T) leftBehind {
 	if _, err := tryKubectl(t.Context(), manifest, "create", "--field-manager=ack-secret-manager", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
-	kubectl(t, "-n", l.ns, "patch", "secret", "db", "--field-manager=somebody", "-p",
+	kubectl(t, "-n", l.ns, "patch", "secret", "db", "--field-manager=another", "-p",
 		`{"data":{"foreign":"`+base64.StdEncoding.EncodeToString([]byte("kept"))+`"}}`)
 	l.uid = kubectl(t, "-n", l.ns, "get", "secret", "db", "-o", "jsonpath={.metadata.uid}")
 	return l

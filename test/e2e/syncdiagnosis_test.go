@@ -16,7 +16,7 @@ func (c controller) testDiagnosis(t *testing.T) {
 	put(t, name, "x")
 	cloud(t, "x", "put-secret", name+"/untagged", "--value-stdin")
 	serviceAccount(t, ns, "stranger", "shop") // which trusts shop/web only
-	apply(t, "apiVersion: v1\nkind: Secret\nmetadata: {name: target, namespace: "+ns+"}\nstringData: {x: of-somebody}\n")
+	apply(t, "apiVersion: v1\nkind: Secret\nmetadata: {name: target, namespace: "+ns+"}\nstringData: {x: of-another}\n")
 	user := "on-call-" + ns
 	kubectl(t, "create", "clusterrolebinding", user, "--clusterrole=kms-on-call", "--user="+user)
 	t.Cleanup(func() {
@@ -28,7 +28,7 @@ func (c controller) testDiagnosis(t *testing.T) {
 	cases := map[string]struct{ account, spec, says string }{ // by the link
 		"whole":      {appOnly, entry(name, ""), "says that it is as it should be; KMS was last read at"},
 		"store":      {appOnly, entry(name, ", secretStoreRef: {name: none}"), "SecretStore " + ns + "/none does not exist"},
-		"identity":   {"nobody", entry(name, ""), "ServiceAccount " + ns + "/nobody does not exist"},
+		"identity":   {"absent", entry(name, ""), "ServiceAccount " + ns + "/absent does not exist"},
 		"role":       {"default", entry(name, ""), "no RAM role is set for ServiceAccount " + ns + "/default"},
 		"trust":      {"stranger", entry(name, ""), "AuthenticationFail.NoPermission"},
 		"permission": {appOnly, entry(name+"/untagged", ""), "Forbidden.NoPermission"},
