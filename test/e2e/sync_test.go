@@ -4,19 +4,17 @@ package e2e
 
 import (
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"path/filepath"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 )
 
 // kms-sync makes Secrets of KMS secrets: as the ServiceAccounts of namespaces, and by the three authorisations of ack-secret-manager's
-// guide. What it made outlives its removal.
+// guide. It takes over what ack-secret-manager left behind, and what it made outlives its removal.
 //
 // Values here are meant to be in etcd; none of them is one of the sentinels.
 func TestSync(t *testing.T) {
@@ -35,36 +33,50 @@ func TestSync(t *testing.T) {
 			}
 		}
 	})
-	served := namespace(t)
-	c.helm(t, "install", "--set", "config.controllerNamespaces[0].names={"+served+"}")
+	left, served := leaveBehind(t), namespace(t)
+	c.helm(t, "install", "--take-ownership", "--force-conflicts", "--set", "config.controllerNamespaces[0].names={"+served+"}")
+	rare := startRare(t)
 
-	kept := namespace(t)
-	t.Run("ServiceAccount", func(t *testing.T) { testSyncOfServiceAccount(t, kept) })
-	t.Run("types", testSyncTypes)
-	t.Run("warnings", testSyncWarnings)
-	t.Run("restart", c.testRestart)
+	t.Run("uses", func(t *testing.T) {
+		for name, test := range map[string]func(*testing.T){
+			"ServiceAccount": testSyncOfServiceAccount, "certificate": testSyncCertificate, "registry": testSyncRegistry,
+			"adoption": left.testAdoption, "diagnosis": c.testDiagnosis, "migration": testSyncMigration,
+			"warnings": testSyncWarnings,
+		} {
+			t.Run(name, func(t *testing.T) { t.Parallel(); test(t) })
+		}
+	})
 	t.Run("authorisations", func(t *testing.T) { c.testAuthorisations(t, served) })
+	t.Run("upgrade", func(t *testing.T) { c.testUpgrade(t, rare) })
+	t.Run("namespaces", func(t *testing.T) { c.testWatchedNamespaces(t, rare) })
+	t.Run("removal", func(t *testing.T) { c.testRemoval(t, rare) })
+	t.Run("memory", c.testMemory)
 
+	kubectl(t, "-n", rare.ns, "delete", "externalsecret", "rare", "--timeout=30s") // else its finalizer would keep the namespace
 	helm(t, "uninstall", "kms-sync", "--namespace", system, "--wait")
-	if got := data(t, kept, "db")["password"]; got == "" {
-		t.Error("the Secret went with helm uninstall")
-	}
-	if left := kubectl(t, "get", "crd", "-o", "name"); strings.Count(left, ".alibabacloud.com") != 3 {
-		t.Errorf("after helm uninstall the custom resource definitions are\n%s", left)
-	}
-	// Without a controller a finalizer would keep the test's namespaces.
-	kubectl(t, "-n", kept, "patch", "externalsecret", "db", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
 }
 
 // controller is kms-sync in the cluster.
 type controller struct{ system string }
 
-// helm installs or upgrades the chart and waits until the new pods are ready.
+// helm installs or upgrades the chart and waits until the new pods are ready, and those before them have ended.
 func (c controller) helm(t *testing.T, action string, args ...string) {
 	t.Helper()
-	helm(t, append([]string{action, "kms-sync", "deploy/chart/kms-sync", "--namespace", c.system, "--wait", "--timeout=3m",
+	helm(t, slices.Concat([]string{action, "kms-sync", "deploy/chart/kms-sync", "--namespace", c.system, "--wait", "--timeout=3m",
 		"--values", filepath.Join(installDir(), "kms-sync", "values.yaml"),
-		"--set", "command.pollingInterval=10s,serviceAccount.create=false,serviceAccount.name=" + appOnly}, args...)...)
+		"--set", "command.pollingInterval=10s,serviceAccount.create=false,serviceAccount.name=" + appOnly}, args)...)
+	c.settled(t)
+}
+
+// settled waits until no pod of the controller is ending.
+func (c controller) settled(t *testing.T) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		if ending := kubectl(t, "-n", c.system, "get", "pods", "-o", "jsonpath={.items[*].metadata.deletionTimestamp}"); ending != "" {
+			return errNotYet
+		}
+		return nil
+	})
 }
 
 // synced waits until an ExternalSecret is ready.
@@ -114,8 +126,8 @@ func externalSecret(ns, name, serviceAccount, spec string) string {
 }
 
 // testSyncOfServiceAccount follows one object from its creation: rotated, its Secret changed and deleted by others; and deletes another.
-func testSyncOfServiceAccount(t *testing.T, ns string) {
-	password, gone := secretName("password"), secretName("gone")
+func testSyncOfServiceAccount(t *testing.T) {
+	ns, password, gone := namespace(t), secretName("password"), secretName("gone")
 	first, second := "synced-"+rand.Text(), "synced-"+rand.Text()
 	put(t, password, first)
 	put(t, gone, "x")
@@ -144,65 +156,6 @@ func testSyncOfServiceAccount(t *testing.T, ns string) {
 	apply(t, externalSecret(ns, "missing", appOnly, "data:\n- {key: "+secretName("missing")+", name: x}\n"))
 	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.conditions[?(@.type=='Ready')].reason}=NotFound", "externalsecret/missing",
 		"--timeout=30s")
-	kubectl(t, "-n", ns, "delete", "externalsecret", "missing", "--timeout=30s")
-}
-
-// testSyncTypes makes the Secrets that things other than pods read.
-func testSyncTypes(t *testing.T) {
-	ns := namespace(t)
-	a := newAuthority(t)
-	key, err := x509.MarshalPKCS8PrivateKey(a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := json.Marshal(map[string]string{
-		"tls.crt": string(a.pem), "tls.key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tls, registry := secretName("tls"), secretName("registry")
-	docker := `{"auths":{"registry.example.com":{"auth":"` + base64.StdEncoding.EncodeToString([]byte("user:"+rand.Text())) + `"}}}`
-	put(t, tls, string(certificate))
-	put(t, registry, docker)
-	apply(t, externalSecret(ns, "tls", appOnly, "type: kubernetes.io/tls\ndataProcess:\n- extract: {key: "+tls+"}\n"))
-	apply(t, externalSecret(ns, "registry", appOnly,
-		"type: kubernetes.io/dockerconfigjson\ndata:\n- {key: "+registry+", name: .dockerconfigjson}\n"))
-	for name, want := range map[string]string{"tls": "kubernetes.io/tls", "registry": "kubernetes.io/dockerconfigjson"} {
-		synced(t, ns, name)
-		if got := kubectl(t, "-n", ns, "get", "secret", name, "-o", "jsonpath={.type}"); got != want {
-			t.Errorf("%s is of type %s", name, got)
-		}
-	}
-	if got := data(t, ns, "tls"); got["tls.crt"] != string(a.pem) || len(got) != 2 {
-		t.Error("the certificate is not the one that KMS has")
-	}
-	if data(t, ns, "registry")[".dockerconfigjson"] != docker {
-		t.Error("the image pull secret is not the one that KMS has")
-	}
-	kubectl(t, "-n", ns, "delete", "externalsecrets", "--all", "--timeout=30s")
-}
-
-// testRestart replaces the controller while nothing is due.
-func (c controller) testRestart(t *testing.T) {
-	ns := namespace(t)
-	name, want := secretName("rarely"), "synced-"+rand.Text()
-	put(t, name, want)
-	apply(t, externalSecret(ns, "rarely", appOnly, "rotationInterval: 1h\ndata:\n- {key: "+name+", name: x}\n"))
-	synced(t, ns, "rarely")
-	before := calls(t, "GetSecretValue", name)
-	kubectl(t, "-n", c.system, "rollout", "restart", "deployment/kms-sync")
-	kubectl(t, "-n", c.system, "rollout", "status", "deployment/kms-sync", "--timeout=2m")
-	other := secretName("other")
-	put(t, other, want)
-	apply(t, externalSecret(ns, "after", appOnly, "data:\n- {key: "+other+", name: x}\n"))
-	synced(t, ns, "after") // so the new replica works
-	if after := calls(t, "GetSecretValue", name); before != 1 || after != before {
-		t.Errorf("%d calls before a restart, %d after it", before, after)
-	}
-	if got := data(t, ns, "rarely")["x"]; got != want {
-		t.Error("the Secret changed")
-	}
 	kubectl(t, "-n", ns, "delete", "externalsecrets", "--all", "--timeout=30s")
 }
 

@@ -1,9 +1,10 @@
 // Command otherwebhook is another mutating webhook of a cluster, for tests: at /identity it does to a pod what
 // ack-pod-identity-webhook does, at /mesh it adds a proxy as service meshes do, and at /annotations it asks for a secret on behalf
-// of the pod. Its key and certificate are in /tls.
+// of the pod. Its key and certificate are in /tls, and may change.
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"log"
 	"net/http"
@@ -15,8 +16,14 @@ func main() {
 	http.HandleFunc("POST /identity", mutate(identity))
 	http.HandleFunc("POST /mesh", mutate(mesh))
 	http.HandleFunc("POST /annotations", mutate(annotations))
-	server := &http.Server{Addr: ":8443", ReadHeaderTimeout: 5 * time.Second}
-	log.Fatal(server.ListenAndServeTLS("/tls/tls.crt", "/tls/tls.key"))
+	server := &http.Server{Addr: ":8443", ReadHeaderTimeout: 5 * time.Second, TLSConfig: &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair("/tls/tls.crt", "/tls/tls.key")
+			return &pair, err
+		},
+	}}
+	log.Fatal(server.ListenAndServeTLS("", ""))
 }
 
 type (

@@ -309,7 +309,22 @@ func (e *chain) target() string {
 	return cmp.Or(e.es.Spec.Target.Name, e.es.Name)
 }
 
-// secret checks that the Secret is there and has the object's marks. Its values are not read.
+// vouched reports whether kms-sync, which watches the Secret, runs and says that it is as it should be.
+func (e *chain) vouched() bool {
+	runs := slices.ContainsFunc(e.Checks, func(c Check) bool { return c.Link == Controller && c.State == Good })
+	return runs && e.ready != nil && e.reason() == ""
+}
+
+// lastRead says when KMS was.
+func (e *chain) lastRead() string {
+	if at := e.es.Status.RefreshTime; at != nil {
+		return "; KMS was last read at " + at.UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
+// secret checks that the Secret is there and has the object's marks. Its values are not read. RBAC knows no right to the metadata alone:
+// to a user who may not get the Secret, the word of a kms-sync that runs is enough.
 func (e *chain) secret(ctx context.Context) {
 	title, own := "the Secret "+e.es.Namespace+"/"+e.target(), e.es.Namespace+"/"+e.es.Name
 	secret, err := e.Client.SecretMetadata(ctx, e.es.Namespace, e.target())
@@ -323,6 +338,9 @@ func (e *chain) secret(ctx context.Context) {
 		e.add(Secret, Unneeded, title+" does not exist yet", "")
 	case absent:
 		e.add(Secret, Broken, title+" does not exist, though nothing else is broken", "if it was deleted just now, kms-sync makes it again")
+	case apierrors.IsForbidden(err) && e.vouched():
+		e.add(Secret, Unneeded, title+" is not looked at, which takes the right to get it; kms-sync, which watches it, says that it is as it "+
+			"should be"+e.lastRead(), "")
 	case err != nil:
 		e.add(Secret, Unseen, title+" cannot be read: "+err.Error(), "")
 	case !ours && e.broken(Target):
@@ -331,10 +349,6 @@ func (e *chain) secret(ctx context.Context) {
 		e.add(Secret, Broken, title+" is there, and does not have the annotations by which it would be the object's",
 			"annotate the Secret with "+v1alpha1.AnnotationAdopt+"=true to hand it over, or choose another target.name")
 	default:
-		says := title + " is there, and the object's"
-		if at := e.es.Status.RefreshTime; at != nil {
-			says += "; KMS was last read at " + at.UTC().Format(time.RFC3339)
-		}
-		e.add(Secret, Good, says, "")
+		e.add(Secret, Good, title+" is there, and the object's"+e.lastRead(), "")
 	}
 }

@@ -173,6 +173,16 @@ func TestExternalSecret(t *testing.T) {
 		"another's": {func(s *synced) {
 			s.secret.Annotations = map[string]string{v1alpha1.AnnotationOwner: "shop/other"}
 		}, "secret", "", "adopt"},
+		"no right to the Secret": {func(s *synced) { s.Forbids = map[string]string{secretPath: "it is forbidden"} }, "", "",
+			"says that it is as it should be; KMS was last read at 2026-01-01T00:04:00Z"},
+		"no right to the Secret, and no kms-sync": {func(s *synced) {
+			s.Forbids = map[string]string{secretPath: "it is forbidden"}
+			delete(s.Objects, leasePath)
+		}, "controller", "secret", "? secret        the Secret shop/db cannot be read: it is forbidden"},
+		"no right to the Secret, which is not made": {func(s *synced) {
+			s.Forbids = map[string]string{secretPath: "it is forbidden"}
+			s.fails("NotFound", "no such secret")
+		}, "name", "secret", "? secret"},
 		"no rights": {func(s *synced) {
 			s.Forbids = map[string]string{storePath: "it is forbidden", deploymentPath: "it is forbidden", secretPath: "it is forbidden"}
 		}, "", "controller store secret", "? store         SecretStore shop/kms cannot be read: it is forbidden\n"},

@@ -30,22 +30,28 @@ func Write(target, reference string, config v1.Config, files ...File) error {
 	if err != nil {
 		return err
 	}
+	image, err := New(config, files...)
+	if err != nil {
+		return fmt.Errorf("make %s: %w", reference, err)
+	}
+	return tarball.WriteToFile(target, ref, image)
+}
+
+// New makes an image of this machine's architecture.
+func New(config v1.Config, files ...File) (v1.Image, error) {
 	archive, err := archive(files)
 	if err != nil {
-		return fmt.Errorf("archive the files of %s: %w", reference, err)
+		return nil, fmt.Errorf("archive the files: %w", err)
 	}
 	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil })
 	if err != nil {
-		return err
+		return nil, err
 	}
 	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{OS: "linux", Architecture: runtime.GOARCH, Config: config})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if image, err = mutate.AppendLayers(image, layer); err != nil {
-		return err
-	}
-	return tarball.WriteToFile(target, ref, image)
+	return mutate.AppendLayers(image, layer)
 }
 
 func archive(files []File) ([]byte, error) {
