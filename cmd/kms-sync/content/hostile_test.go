@@ -1,7 +1,6 @@
 package content
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +44,6 @@ func hostile() map[string]string {
 		"cat":    `{{ $s := "x" }}{{ range until 1000 }}{{ $s = cat $s $s }}{{ end }}`,
 		"url":    `{{ range until 100000 }}{{ $x := urlParse "https://a:b@c/d?e=f#g" }}{{ end }}`,
 		"round":  `{{ round 1.5 1000000000 }}{{ round 1e300 -5 }}{{ ceil 1e300 }}`,
-		"bcrypt": `{{ range until 1000 }}{{ bcrypt (toString .) }} {{ end }}`,
 		"dec":    `{{ toDecimal "777777777777777777777777777777777" }}{{ addf "1e1000000000" 1 }}`,
 	}
 }
@@ -53,19 +51,10 @@ func hostile() map[string]string {
 // None takes more than its share, whether it is refused or not.
 func TestHostileTemplates(t *testing.T) {
 	const most = 3 * time.Second // of CPU: a tenth of it is usual
-	// Hashes that fit no password are tried, those that would take hours are not.
-	var strangers string
-	for i := range 10_000 {
-		strangers += fmt.Sprintf("$2a$10$%053d $2a$31$%053d ", i, i)
-	}
 	dot := map[string]any{"big": strings.Repeat("x", 60<<10)}
 	for name, text := range hostile() {
 		t.Run(name, func(t *testing.T) {
-			run := func() {
-				e := newEngine(Compat{})
-				e.hashes.present = func() []byte { return []byte(strangers) }
-				_, _ = e.render(text, dot)
-			}
+			run := func() { _, _ = newEngine(Compat{}).render(text, dot) }
 			if peak := bounds.Peak(run); peak > maxPeak {
 				t.Errorf("takes %d MB", peak>>20)
 			}
