@@ -91,7 +91,7 @@ func syncValues(t *testing.T) string {
 // helm installs or upgrades the chart and waits until the new pods are ready.
 func (c controller) helm(t *testing.T, action string, args ...string) {
 	t.Helper()
-	helm(t, slices.Concat([]string{action, "kms-sync", "deploy/chart/kms-sync", "--namespace", c.system, "--wait", "--timeout=3m",
+	helm(t, slices.Concat([]string{action, "kms-sync", "deploy/chart/kms-sync", "--namespace", c.system, "--wait", "--timeout=5m",
 		"--values", c.values,
 		"--set-file", `caFiles.emulator-ca\.pem=` + filepath.Join(installDir(), "webhook", "emulator-ca.pem")}, args)...)
 }
@@ -99,7 +99,7 @@ func (c controller) helm(t *testing.T, action string, args ...string) {
 // synced waits until an ExternalSecret is ready.
 func synced(t *testing.T, ns, name string) {
 	t.Helper()
-	if _, err := tryKubectl(t.Context(), "", "-n", ns, "wait", "--for=condition=Ready", "externalsecret/"+name, "--timeout=60s"); err != nil {
+	if _, err := tryKubectl(t.Context(), "", "-n", ns, "wait", "--for=condition=Ready", "externalsecret/"+name, "--timeout=5m"); err != nil {
 		describe, _ := tryKubectl(t.Context(), "", "-n", ns, "describe", "externalsecret", name)
 		t.Fatalf("%v\n%s", err, describe)
 	}
