@@ -10,7 +10,7 @@ help: ## List the targets.
 
 demo: ## Show the whole path in seconds, without a cluster and without root.
 	@echo "Building what the demo needs; the first time this takes a minute or two."
-	@CGO_ENABLED=0 go build -o bin/ ./cmd/kms-agent ./test/demo
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/kms-agent ./test/demo
 	@bin/demo bin/kms-agent
 
 demo-cluster: ## Show it on a real Kubernetes, built from source, or on that of DEMO_KUBECONFIG=FILE; leaves the cluster up.
@@ -52,6 +52,9 @@ proof-fleet-sync: ## Run kms-sync for 2,000 ExternalSecrets in virtual time, thr
 proof-sync-memory: ## Measure kms-sync beside 5,000 Secrets of others of 10 kB, at its start and for a minute, on the test cluster.
 	go test -tags e2e -count=1 -timeout 30m -v -run '^TestSync$$/^memory$$' ./test/e2e -foreign-secrets 5000 -memory-time 1m
 
+proof-at-rest: ## Rewrite 5,000 Secrets at rest within a minute, and again by a StorageVersionMigration; make test has 2,000.
+	go test -C test/cluster -tags e2e -count=1 -timeout 30m -v -run '^TestAtRest$$' . -at-rest-secrets 5000
+
 cluster-up: ## Start the test cluster: a real one-node Kubernetes, built from source at the first time.
 	@go run -C test/cluster ./cmd/cluster up
 
@@ -80,4 +83,4 @@ release: ## Make everything that the tag of this commit is published as, in dist
 release-check: ## Check the configuration of releases.
 	@test/tools/run.sh goreleaser check
 
-.PHONY: proof-fleet-sync proof-sync proof-sync-memory bench-start fleet chart-values licenses vulncheck release release-check manifests faults help demo demo-cluster test test-unit test-e2e lint fuzz bench cluster-up cluster-down images
+.PHONY: proof-at-rest proof-fleet-sync proof-sync proof-sync-memory bench-start fleet chart-values licenses vulncheck release release-check manifests faults help demo demo-cluster test test-unit test-e2e lint fuzz bench cluster-up cluster-down images

@@ -74,7 +74,8 @@ func start(t *testing.T, change ...func(*fixture, *webhook.Options)) *fixture {
 	f.url, f.metrics, f.health = "https://"+o.Admission.Addr().String(), "http://"+o.Metrics.Addr().String()+"/metrics",
 		"http://"+o.Health.Addr().String()
 	f.client = &http.Client{Timeout: time.Minute,
-		Transport: &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "kms-webhook.kms.svc"}}}
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "kms-webhook.kms.svc",
+			CurvePreferences: quick}}}
 
 	ctx, stop := context.WithCancel(context.Background())
 	f.stop = stop

@@ -29,11 +29,7 @@ func (c *Cluster) LoadCertManager(ctx context.Context, output io.Writer) (chart 
 	if err != nil {
 		return "", err
 	}
-	module := build.Module{
-		Name:  "cert-manager",
-		Dir:   filepath.Join(source, "test/cluster/certmanager"),
-		Steps: []build.Step{{Packages: []string{"."}, LDFlags: "-s -w"}},
-	}
+	module := certManagerModule(source)
 	programs, err := module.Ensure(ctx, cache, progress.New(output))
 	if err != nil {
 		return "", err
@@ -62,4 +58,12 @@ func (c *Cluster) LoadCertManager(ctx context.Context, output io.Writer) (chart 
 		return "", fmt.Errorf("find cert-manager's chart: %w", err)
 	}
 	return filepath.Join(strings.TrimSpace(string(out)), "deploy/charts/cert-manager"), nil
+}
+
+func certManagerModule(source string) build.Module {
+	return build.Module{
+		Name:  "cert-manager",
+		Dir:   filepath.Join(source, "test/cluster/certmanager"),
+		Steps: []build.Step{{Packages: []string{"."}, LDFlags: "-s -w"}},
+	}
 }

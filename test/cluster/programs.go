@@ -33,6 +33,27 @@ var (
 	}
 )
 
+// Build builds what Up and LoadCertManager would build, and starts nothing.
+func Build(ctx context.Context, o Options) error {
+	source, err := findSource()
+	if err != nil {
+		return err
+	}
+	if o, err = o.locate(); err != nil { // its version
+		return err
+	}
+	log := progress.New(o.Output)
+	if _, err := ensurePrograms(ctx, source, o.Version, log); err != nil {
+		return err
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	_, err = certManagerModule(source).Ensure(ctx, cache, log)
+	return err
+}
+
 // ensurePrograms installs and builds what is missing.
 func ensurePrograms(ctx context.Context, source, version string, log *progress.Printer) (programs, error) {
 	var p programs

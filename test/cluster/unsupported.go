@@ -17,6 +17,9 @@ var errUnsupported = fmt.Errorf("a cluster needs Linux, for namespaces, mounts a
 // Reexec does nothing.
 func Reexec() {}
 
+// Build cannot work here.
+func Build(context.Context, Options) error { return errUnsupported }
+
 // Up cannot work here.
 func Up(context.Context, Options) (*Cluster, error) { return nil, errUnsupported }
 

@@ -60,7 +60,7 @@ func TestCertificatesAreKeptApart(t *testing.T) {
 	l.during("the replicas start anew, nothing writes certificates")
 	scaleKeeper(t, 0)
 	kubectl(t, "-n", webhookNamespace, "rollout", "restart", "deployment/kms-webhook")
-	kubectl(t, "-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=180s")
+	kubectl(t, "-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=5m")
 	serving(t)
 	l.during("the serving certificate is deleted meanwhile")
 	before := expiries(t)
@@ -75,7 +75,7 @@ func TestCertificatesAreKeptApart(t *testing.T) {
 	l.during("what writes certificates is killed and the authority deleted")
 	kubectl(t, "-n", webhookNamespace, "delete", "pod", "-l", "app.kubernetes.io/component=certificates", "--force", "--grace-period=0")
 	rotateAuthority(t)
-	kubectl(t, "-n", webhookNamespace, "rollout", "status", "deployment/"+keeper, "--timeout=120s")
+	kubectl(t, "-n", webhookNamespace, "rollout", "status", "deployment/"+keeper, "--timeout=5m")
 	l.end(t, 500)
 }
 
@@ -96,7 +96,7 @@ func scaleKeeper(t *testing.T, replicas int) {
 		t.Fatal(err)
 	}
 	if replicas == 0 {
-		kubectl(t, "-n", webhookNamespace, "wait", "pods", "-l", "app.kubernetes.io/component=certificates", "--for=delete", "--timeout=60s")
+		kubectl(t, "-n", webhookNamespace, "wait", "pods", "-l", "app.kubernetes.io/component=certificates", "--for=delete", "--timeout=5m")
 	}
 }
 
@@ -105,10 +105,10 @@ func scaleKeeper(t *testing.T, replicas int) {
 func TestFirstStartWithoutCertificates(t *testing.T) {
 	kustomization := filepath.Join(installDir(), "webhook")
 	all := kubectl(t, "kustomize", kustomization)
-	kubectl(t, "delete", "-k", kustomization, "--wait=true", "--timeout=120s")
+	kubectl(t, "delete", "-k", kustomization, "--wait=true", "--timeout=5m")
 	t.Cleanup(func() {
 		for _, args := range [][]string{{"apply", "-k", kustomization},
-			{"-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=180s"}} {
+			{"-n", webhookNamespace, "rollout", "status", "deployment/kms-webhook", "--timeout=5m"}} {
 			if out, err := tryKubectlAnyway(args...); err != nil {
 				t.Errorf("install again: %v\n%s", err, out)
 			}
@@ -124,7 +124,7 @@ func TestFirstStartWithoutCertificates(t *testing.T) {
 		t.Fatalf("%d documents are the Deployment %s", left, keeper)
 	}
 	apply(t, strings.Join(without, "\n---\n"))
-	eventually(t, time.Minute, func() error {
+	eventually(t, patience, func() error {
 		if running := kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o",
 			"jsonpath={.items[*].status.phase}"); running != "Running Running" {
 			return errors.New(running)
@@ -179,7 +179,7 @@ func testUndivided(t *testing.T) {
 		t.Fatal(err)
 	}
 	helm(t, "install", "kms-agent-injector", filepath.Join(source, "deploy/chart/kms-agent-injector"), "--namespace", webhookNamespace,
-		"--wait", "--timeout=180s",
+		"--wait", "--timeout=5m",
 		"--set", "accountID=1234567890123456,clusterID=c0ffee,region=cn-hangzhou,image.repository=undivided,image.tag=dev")
 	l := startLoad(t)
 	l.during("helm upgrade from the undivided form")
@@ -190,7 +190,7 @@ func testUndivided(t *testing.T) {
 		t.Errorf("the authority is another one:\n%s\nbefore:\n%s", now, authority)
 	}
 	l.during("helm rollback to it")
-	helm(t, "rollback", "kms-agent-injector", "1", "--namespace", webhookNamespace, "--wait", "--timeout=180s")
+	helm(t, "rollback", "kms-agent-injector", "1", "--namespace", webhookNamespace, "--wait", "--timeout=5m")
 	serving(t)
 	l.during("helm upgrade again")
 	chart(t, "upgrade")

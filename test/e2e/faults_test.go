@@ -5,16 +5,35 @@ package e2e
 import (
 	"strings"
 	"testing"
-)
 
-// The tests of this file strike STS and KMS for everybody or count everybody's calls, so they are not parallel.
+	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
+)
 
 // One pod start costs one call of STS, and one of KMS for all secrets; the sidecar's start and restart cost none. In every mode the call
 // of STS is the only one until after the second refresh, and after a restart of the agent then.
 func TestCallsOfAPodStart(t *testing.T) {
-	t.Run("start", callsOfAStart)
+	t.Parallel()
+	t.Run("start", func(t *testing.T) {
+		t.Parallel()
+		callsOfAStart(t)
+	})
 	for _, mode := range []string{"init", "sidecar", "single"} {
-		t.Run(mode, func(t *testing.T) { exchangesIn(t, mode) })
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			exchangesIn(t, mode)
+		})
+	}
+}
+
+// counted is a pod with a role of its own, and a check that it has been assumed exactly once.
+func counted(t *testing.T, what string, annotations ...string) (w workload, once func(when string)) {
+	arn := "acs:ram::" + account + ":role/counted-" + what
+	before := callsLike(t, emulator.Call{Action: "AssumeRoleWithOIDC", Role: arn})
+	return killable("web", append(annotations, "role-arn: "+arn)...), func(when string) {
+		t.Helper()
+		if got := callsLike(t, emulator.Call{Action: "AssumeRoleWithOIDC", Role: arn}) - before; got != 1 {
+			t.Errorf("%s: %d calls of STS, want 1", when, got)
+		}
 	}
 }
 
@@ -23,20 +42,14 @@ func exchangesIn(t *testing.T, mode string) {
 	one, two := secretName("one"), secretName("two")
 	put(t, one, value())
 	put(t, two, value())
-	before := calls(t, "AssumeRoleWithOIDC", "")
 	annotations := []string{"mode: " + mode, "secret.one: " + one, "secret.two: " + two, "log-level: debug"}
 	if mode != "init" {
 		annotations = append(annotations, "refresh-interval: 10s")
 	}
-	apply(t, killable("web", annotations...).pod(ns))
+	web, once := counted(t, mode, annotations...)
+	apply(t, web.pod(ns))
 	ready(t, ns, "web")
-	check := func(when string) {
-		t.Helper()
-		if got := calls(t, "AssumeRoleWithOIDC", "") - before; got != 1 {
-			t.Errorf("%s: %d calls of STS, want 1", when, got)
-		}
-	}
-	check("after the start")
+	once("after the start")
 	if mode == "init" {
 		return
 	}
@@ -47,10 +60,10 @@ func exchangesIn(t *testing.T, mode string) {
 		return nil
 	}
 	eventually(t, patience, refreshedTwice)
-	check("after the second refresh")
+	once("after the second refresh")
 	killSidecar(t, ns, "web")
 	eventually(t, patience, refreshedTwice)
-	check("after a restart and two refreshes more")
+	once("after a restart and two refreshes more")
 }
 
 func callsOfAStart(t *testing.T) {
@@ -58,14 +71,12 @@ func callsOfAStart(t *testing.T) {
 	one, two := secretName("one"), secretName("two")
 	put(t, one, `{"a": "`+value()+`", "b": "`+value()+`"}`)
 	put(t, two, value())
-	sts := calls(t, "AssumeRoleWithOIDC", "")
-	apply(t, killable("web", "secret.one: "+one, "secret.one.json: {name: "+one+", format: json}", "secret.two: "+two).pod(ns))
+	web, once := counted(t, "start", "secret.one: "+one, "secret.one.json: {name: "+one+", format: json}", "secret.two: "+two)
+	apply(t, web.pod(ns))
 	ready(t, ns, "web")
 	check := func(when string) {
 		t.Helper()
-		if got := calls(t, "AssumeRoleWithOIDC", "") - sts; got != 1 {
-			t.Errorf("%s: %d calls of STS, want 1", when, got)
-		}
+		once(when)
 		for _, name := range []string{one, two} {
 			// Both are in one call.
 			if together, singly := calls(t, "BatchGetSecretValue", name), calls(t, "GetSecretValue", name); together != 1 || singly != 0 {
@@ -78,7 +89,8 @@ func callsOfAStart(t *testing.T) {
 	check("after a restart of the sidecar")
 }
 
-// An outage of both STS and KMS leaves the files as they were, also when the sidecar dies in the middle of it.
+// An outage of both STS and KMS leaves the files as they were, also when the sidecar dies in the middle of it. Not
+// parallel: it strikes STS and KMS for everybody.
 func TestOutage(t *testing.T) {
 	ns := namespace(t)
 	name := secretName("outage")

@@ -105,11 +105,17 @@ func rotate(t testing.TB, name, value string) {
 // calls counts the calls of an action, for one secret if it is not "".
 func calls(t testing.TB, action, secret string) int {
 	t.Helper()
+	return callsLike(t, emulator.Call{Action: action, Secret: secret})
+}
+
+// callsLike counts the calls that have the fields of a pattern.
+func callsLike(t testing.TB, pattern emulator.Call) int {
+	t.Helper()
 	var counts emulator.CallCounts
 	if err := json.Unmarshal([]byte(cloud(t, "", "calls", "-o", "json")), &counts); err != nil {
 		t.Fatal(err)
 	}
-	return counts.Sum(emulator.Call{Action: action, Secret: secret})
+	return counts.Sum(pattern)
 }
 
 // A workload is a pod to be: what the cases differ in.

@@ -24,7 +24,7 @@ import (
 )
 
 // startRounds is how many pods of each kind TestStartCost starts; make bench-start starts 20.
-var startRounds = flag.Int("start-rounds", 2, "pods of each kind that TestStartCost starts")
+var startRounds = flag.Int("start-rounds", 1, "pods of each kind that TestStartCost starts")
 
 // What the agent adds to the start of a pod, from its creation to Ready, beside what its containers, volumes and hooks cost whatever
 // they do: a control pod has the same with programs that do nothing. The kinds take turns, one pod at a time, so that what else the

@@ -24,7 +24,7 @@ var apiAccess = regexp.MustCompile(`kube-api-access-[a-z0-9]{5}`)
 // buildPlugin is done once.
 var buildPlugin = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(repository, "bin", "kubectl-kms")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "./cmd/kubectl-kms")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, "./cmd/kubectl-kms")
 	cmd.Dir, cmd.Env = repository, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build kubectl-kms: %w\n%s", err, out)

@@ -62,7 +62,7 @@ type controller struct{ system string }
 // helm installs or upgrades the chart and waits until the new pods are ready, and those before them have ended.
 func (c controller) helm(t *testing.T, action string, args ...string) {
 	t.Helper()
-	helm(t, slices.Concat([]string{action, "kms-sync", "deploy/chart/kms-sync", "--namespace", c.system, "--wait", "--timeout=3m",
+	helm(t, slices.Concat([]string{action, "kms-sync", "deploy/chart/kms-sync", "--namespace", c.system, "--wait", "--timeout=5m",
 		"--values", filepath.Join(installDir(), "kms-sync", "values.yaml"),
 		"--set", "command.pollingInterval=10s,serviceAccount.create=false,serviceAccount.name=" + appOnly}, args)...)
 	c.settled(t)
@@ -82,7 +82,7 @@ func (c controller) settled(t *testing.T) {
 // synced waits until an ExternalSecret is ready.
 func synced(t *testing.T, ns, name string) {
 	t.Helper()
-	if _, err := tryKubectl(t.Context(), "", "-n", ns, "wait", "--for=condition=Ready", "externalsecret/"+name, "--timeout=60s"); err != nil {
+	if _, err := tryKubectl(t.Context(), "", "-n", ns, "wait", "--for=condition=Ready", "externalsecret/"+name, "--timeout=5m"); err != nil {
 		describe, _ := tryKubectl(t.Context(), "", "-n", ns, "describe", "externalsecret", name)
 		t.Fatalf("%v\n%s", err, describe)
 	}

@@ -4,6 +4,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 tool=${1:?which tool?}
+export CGO_ENABLED=0 GOFLAGS=-trimpath # as the images are built: what they have in common is compiled once
 case $tool in
 -n) exec go tool -modfile="$here/$2/go.mod" -n "$2" ;;
 promtool) # without the SDKs of two dozen clouds, which only find targets; "go tool" cannot leave them out

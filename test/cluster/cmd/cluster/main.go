@@ -18,6 +18,7 @@ import (
 
 const usage = `usage: cluster COMMAND
 
+  build           build all that a cluster needs, and cert-manager, and start nothing
   up              start the cluster, or do nothing if it runs; builds it first if need be
   down            stop it and remove all that it made
   status          say whether it runs and works; status 1 if not
@@ -52,6 +53,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	name, args := args[0], args[1:]
 	switch name {
+	case "build":
+		return cluster.Build(ctx, cluster.Options{Output: out})
 	case "up":
 		_, err := cluster.Up(ctx, cluster.Options{Output: out})
 		return err
