@@ -109,7 +109,8 @@ func fileless(r *request) (mistakes config.Mistakes, warnings []string) {
 			continue
 		}
 		r.refuse(&mistakes, &warnings, positionAnnotation, fmt.Sprintf("container %s runs before the agent has written the files; move it after "+
-			"%s (remove %s: last), or leave the container out with %s", short(c.Name), agentconfig.InitContainerName, positionAnnotation, r.choice()))
+			"%s (remove %s: last), or leave the container out with %s", short(c.Name), agentconfig.InitContainerName, positionAnnotation,
+			r.choice()))
 	}
 	return mistakes, warnings
 }
