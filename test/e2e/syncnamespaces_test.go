@@ -7,11 +7,13 @@ import (
 	"testing"
 )
 
-// The controller of some namespaces has no rights in others, and does not touch them.
+// The controller of some namespaces has no rights in others, and does not touch them. One of them that is deleted loses its Role before its
+// ExternalSecrets; it ends all the same, and the others outlive it and a restart of the controller.
 func (c controller) testWatchedNamespaces(t *testing.T, watched rarely) {
 	outside, name := namespace(t), secretName("outside")
 	put(t, name, "x")
-	c.helm(t, "upgrade", "--set", "replicaCount=1,command.watchNamespaces="+watched.ns)
+	short := startRare(t)
+	c.helm(t, "upgrade", "--set", "replicaCount=1,command.watchNamespaces="+watched.ns+`\,`+short.ns)
 	apply(t, externalSecret(outside, "db", appOnly, "data:\n- {key: "+name+", name: x}\n"))
 	watched.lasts(t)
 
@@ -34,4 +36,9 @@ func (c controller) testWatchedNamespaces(t *testing.T, watched rarely) {
 		t.Errorf("outside there are the Secrets %q, and KMS was called", got)
 	}
 	kubectl(t, "-n", outside, "delete", "externalsecret", "db", "--timeout=30s")
+
+	kubectl(t, "delete", "namespace", short.ns, "--timeout=60s")
+	kubectl(t, "-n", c.system, "rollout", "restart", "deployment/kms-sync")
+	kubectl(t, "-n", c.system, "rollout", "status", "deployment/kms-sync", "--timeout=5m")
+	watched.lasts(t)
 }

@@ -7,6 +7,7 @@ package sync
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -88,16 +89,21 @@ func run(ctx context.Context, o Options, out outside) error {
 	// the number of workers, bound them.
 	o.REST = rest.CopyConfig(o.REST)
 	o.REST.QPS = -1
+	kube, err := kubernetes.NewForConfig(o.REST)
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	if err := o.watchReadable(ctx, kube.AuthorizationV1().SelfSubjectAccessReviews(), end); err != nil {
+		return err
+	}
 	mgr, err := newManager(o)
 	if err != nil {
 		return err
 	}
-	accounts, err := kubernetes.NewForConfig(o.REST)
-	if err != nil {
-		return fmt.Errorf("make a client: %w", err)
-	}
 	resolver, err := store.New(store.Settings{
-		Config: o.Config, Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Token: token.New(accounts.CoreV1()).Token, Getenv: o.Getenv,
+		Config: o.Config, Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Token: token.New(kube.CoreV1()).Token, Getenv: o.Getenv,
 		RRSA: out.rrsa,
 	})
 	if err != nil {
@@ -133,7 +139,13 @@ func run(ctx context.Context, o Options, out outside) error {
 			return fmt.Errorf("add the controller of %ss: %w", kind, err)
 		}
 	}
-	return mgr.Start(ctx)
+	if err := mgr.Start(ctx); err != nil {
+		return err
+	}
+	if why := context.Cause(ctx); !errors.Is(why, context.Canceled) {
+		return why
+	}
+	return nil
 }
 
 // newManager returns a manager with caches that hold no Secret's data: of Secrets only the metadata of those that are synced, of
