@@ -134,6 +134,7 @@ func TestSyncRights(t *testing.T) {
 		`cluster: [get list watch] [namespaces] [""] []`,
 		`cluster: [get] [customresourcedefinitions] ["apiextensions.k8s.io"] [externalsecrets.alibabacloud.com]`,
 	}
+	finalizers := []string{`cluster: [patch] [externalsecrets secretstores] ["alibabacloud.com"] []`}
 	lease := []string{
 		`kms-sync: [get update] [leases] ["coordination.k8s.io"] [ack-secret-manager-lock]`,
 		`kms-sync: [create] [leases] ["coordination.k8s.io"] []`,
@@ -147,7 +148,7 @@ func TestSyncRights(t *testing.T) {
 	}
 	for args, want := range map[string][]string{
 		"rbac.create=true":                    slices.Concat(cluster, in("cluster"), lease),
-		`command.watchNamespaces=shop\, team`: slices.Concat(cluster, lease, in("shop"), in("team")),
+		`command.watchNamespaces=shop\, team`: slices.Concat(cluster, finalizers, lease, in("shop"), in("team")),
 		"rbac.create=false":                   nil,
 	} {
 		if got := renderSync(t, "--set", args).rules(t, "kms-sync"); !slices.Equal(got, want) {
