@@ -120,6 +120,7 @@ if [[ -z $others ]]; then
   kubectl label namespaces --field-selector metadata.name=kms-sync "$label" >/dev/null
   kubectl label clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings \
     -l app.kubernetes.io/name=kms-sync "$label" >/dev/null
+  kubectl label validatingwebhookconfigurations --field-selector metadata.name=kms-sync "$label" >/dev/null
   kubectl label customresourcedefinitions {externalsecrets,secretstores,clustersecretstores}.alibabacloud.com "$label" >/dev/null
   ! $failed || fail "kms-sync is not installed"
   show kubectl -n kms-sync wait --for=condition=Available deployment/kms-sync --timeout=5m
