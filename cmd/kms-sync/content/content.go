@@ -1,6 +1,6 @@
 // Package content makes a Secret's content of an ExternalSecret and of what was read from KMS, and before that says what is wrong with the
-// ExternalSecret and its stores. It is pure: equal input gives equal bytes, but for a new hash of a password, and what a tenant writes takes
-// no more time and memory than bounds that stand here.
+// ExternalSecret and its stores. It is pure: equal input gives equal bytes, but for a new hash of a password. What a tenant writes takes no
+// more time and memory than the bounds that stand here.
 package content
 
 import (

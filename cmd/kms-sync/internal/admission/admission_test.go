@@ -238,7 +238,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	if n := kube.Requests("GET /apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"); n > 0 {
-		t.Errorf("%d requests are about MutatingWebhookConfigurations, for which it has no right", n)
+		t.Errorf("%d requests are about MutatingWebhookConfigurations, which it is not allowed to read", n)
 	}
 	stop()
 	if _, err := call(); err != nil {

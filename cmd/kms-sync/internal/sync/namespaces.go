@@ -17,9 +17,11 @@ import (
 // lookAgain is how often a namespace that may not be read is asked about.
 const lookAgain = time.Minute
 
+type reviewer = authorization.SelfSubjectAccessReviewInterface
+
 // divide returns the namespaces that the controller may read, and the others, such as one that was deleted, and its Role with it. The
 // caches would wait for it without end, and hold up all other namespaces.
-func divide(ctx context.Context, reviews authorization.SelfSubjectAccessReviewInterface, namespaces []string) (in, out []string, err error) {
+func divide(ctx context.Context, reviews reviewer, namespaces []string) (in, out []string, err error) {
 	for _, namespace := range namespaces {
 		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
 			ResourceAttributes: &authorizationv1.ResourceAttributes{
@@ -41,7 +43,7 @@ func divide(ctx context.Context, reviews authorization.SelfSubjectAccessReviewIn
 
 // watchReadable leaves out of Watch the namespaces that may not be read. End is called with the reason when one of these may be: a process
 // keeps the caches with which it began.
-func (o *Options) watchReadable(ctx context.Context, reviews authorization.SelfSubjectAccessReviewInterface, end func(error)) error {
+func (o *Options) watchReadable(ctx context.Context, reviews reviewer, end func(error)) error {
 	in, out, err := divide(ctx, reviews, o.Watch)
 	const cure = "create them, and upgrade the chart's release: the chart has a Role in each"
 	switch {
