@@ -57,7 +57,7 @@ func TestRation(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		wg.Wait()
-		if even := int((time.Minute + callWait) / callEvery); len(given) < even-1 || len(given) > even+1 {
+		if even := int((time.Minute + callWait) / callEvery); len(given) < even*99/100 || len(given) > even*101/100 {
 			t.Errorf("%d in a minute", len(given))
 		}
 		time.Sleep(time.Hour)

@@ -162,13 +162,14 @@ func (p *principal) close() {
 // now: the caller comes back.
 func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority, maxAge time.Duration) (kms.Secret, error) {
 	key := valueKey{a.Who, a.Endpoint, ref}
-	got, at, ok := c.values.Kept(key)
-	age := time.Since(at)
-	if ok && (got.err == nil && unchanging(ref, got.secret) || age <= maxAge && (got.err == nil || age <= refusalLife)) {
+	if got, ok := c.fresh(key, maxAge); ok {
 		return got.copy()
 	}
 	// All that want it at the same time have one place in the budget, too.
 	read, err, _ := c.reads.Do(fmt.Sprintf("%#v", key), func() (any, error) {
+		if got, ok := c.fresh(key, maxAge); ok { // another caller's, which has just ended
+			return got, nil
+		}
 		if !c.values.UnderWay(key) {
 			if err := c.admit(ctx, a, key, p); err != nil {
 				return answer{}, err
@@ -180,6 +181,13 @@ func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority
 		return kms.Secret{}, err
 	}
 	return read.(answer).copy()
+}
+
+// fresh returns what is kept, if it is new enough.
+func (c *Cloud) fresh(key valueKey, maxAge time.Duration) (answer, bool) {
+	got, at, ok := c.values.Kept(key)
+	age := time.Since(at)
+	return got, ok && (got.err == nil && unchanging(key.ref, got.secret) || age <= maxAge && (got.err == nil || age <= refusalLife))
 }
 
 // Explain says what failed, why, and what to change, for an error of Read.
