@@ -161,13 +161,15 @@ func (p *principal) close() {
 // *identity.Error, *store.Refusal, those of the asker's token, or ctx's; and *Wait, maybe with one of these in it, if no call may be made
 // now: the caller comes back.
 func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority, maxAge time.Duration) (kms.Secret, error) {
-	key := valueKey{a.Who, a.Endpoint, ref}
-	if got, ok := c.fresh(key, maxAge); ok {
+	key, begun := valueKey{a.Who, a.Endpoint, ref}, time.Now()
+	got, at, ok := c.values.Kept(key)
+	age := begun.Sub(at)
+	if ok && (got.err == nil && unchanging(ref, got.secret) || age <= maxAge && (got.err == nil || age <= refusalLife)) {
 		return got.copy()
 	}
 	// All that want it at the same time have one place in the budget, too.
 	read, err, _ := c.reads.Do(fmt.Sprintf("%#v", key), func() (any, error) {
-		if got, ok := c.fresh(key, maxAge); ok { // another caller's, which has just ended
+		if got, at, ok := c.values.Kept(key); ok && at.After(begun) { // another caller's call has just ended
 			return got, nil
 		}
 		if !c.values.UnderWay(key) {
@@ -181,13 +183,6 @@ func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority
 		return kms.Secret{}, err
 	}
 	return read.(answer).copy()
-}
-
-// fresh returns what is kept, if it is new enough.
-func (c *Cloud) fresh(key valueKey, maxAge time.Duration) (answer, bool) {
-	got, at, ok := c.values.Kept(key)
-	age := time.Since(at)
-	return got, ok && (got.err == nil && unchanging(key.ref, got.secret) || age <= maxAge && (got.err == nil || age <= refusalLife))
 }
 
 // Explain says what failed, why, and what to change, for an error of Read.

@@ -367,16 +367,18 @@ func (f *fleet) phase(t *testing.T, name string, d time.Duration, outage bool, c
 	p := phase{name: name, right: -1}
 	from := time.Now()
 	change()
-	for time.Since(from) < d {
+	look := func() {
 		time.Sleep(time.Second)
 		f.mu.Lock()
+		defer f.mu.Unlock()
 		if p.right < 0 && !slices.ContainsFunc(f.fresh, func(at time.Time) bool { return at.Before(from) }) {
 			p.right = time.Since(from)
 		}
-		f.mu.Unlock()
+	}
+	for time.Since(from) < d {
+		look()
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, what := range []string{"kms", "sts", "api"} {
 		all, most := 0, 0
 		for n := range maps.Values(f.counts[what]) {
@@ -384,7 +386,17 @@ func (f *fleet) phase(t *testing.T, name string, d time.Duration, outage bool, c
 		}
 		p.counts = append(p.counts, all, most)
 	}
-	if f.refused+f.early+f.damaged > 0 || !outage && (p.right < 0 || p.right > 5*time.Minute) {
+	f.mu.Unlock()
+	limit := 5 * time.Minute
+	if f.part > 1 { // the exchanges alone take four minutes, and of few identities chance may keep one waiting for long
+		limit += 15 * time.Minute
+	}
+	for !outage && p.right < 0 && time.Since(from) < limit {
+		look()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refused+f.early+f.damaged > 0 || !outage && (p.right < 0 || p.right > limit) {
 		t.Errorf("%s: %d calls over a quota, %d for what was not due, %d Secrets damaged, all right after %s", name, f.refused, f.early, f.damaged, p.right)
 	}
 	for i := range f.objects {
@@ -398,7 +410,7 @@ func (f *fleet) phase(t *testing.T, name string, d time.Duration, outage bool, c
 
 // TestFleet: 2,000 objects of three secrets each, of 500 ServiceAccounts, through a start, a restart and an outage of KMS and STS of ten
 // minutes, with everything of kms-sync between the wires of the API server, STS and KMS. No quota is exceeded, a restart makes no call that
-// was not due, and five minutes after the outage all is right again. The table is that of docs/operations.md.
+// was not due, and five minutes after the outage all is right again; in a part of the fleet it may take twenty. The table is that of docs/operations.md.
 func TestFleet(t *testing.T) {
 	var table []phase
 	synctest.Test(t, func(t *testing.T) {
@@ -494,7 +506,8 @@ func documented(t *testing.T, table []phase) {
 			return n / float64(*fleetPart)
 		}
 		right, _ := time.ParseDuration(strings.TrimSuffix(cells[len(cells)-1], " |"))
-		if p.right >= 0 && !(near(number(1), float64(p.counts[0])) && near(number(3), float64(p.counts[2])) && near(right.Seconds(), p.right.Seconds())) ||
+		if p.right >= 0 && !(near(number(1), float64(p.counts[0])) && near(number(3), float64(p.counts[2])) &&
+			(*fleetPart > 1 || near(right.Seconds(), p.right.Seconds()))) ||
 			cells[0] != "| "+p.name {
 			t.Errorf("%s has %s; if it is meant: make proof-fleet-sync", page, rows[i+2])
 		}
