@@ -494,27 +494,26 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, about watch) {
 	}
 }
 
+// kinds are those of collections; what is not here is of ServiceAccounts.
+var kinds = map[string][2]string{
+	"secrets":                           {"Secret", "v1"},
+	"mutatingwebhookconfigurations":     {"MutatingWebhookConfiguration", "admissionregistration.k8s.io/v1"},
+	"validatingwebhookconfigurations":   {"ValidatingWebhookConfiguration", "admissionregistration.k8s.io/v1"},
+	"validatingadmissionpolicies":       {"ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1"},
+	"validatingadmissionpolicybindings": {"ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1"},
+	"externalsecrets":                   {"ExternalSecret", "alibabacloud.com/v1alpha1"},
+	"secretstores":                      {"SecretStore", "alibabacloud.com/v1alpha1"},
+	"clustersecretstores":               {"ClusterSecretStore", "alibabacloud.com/v1alpha1"},
+}
+
 // kind is what the answers to a list and a watch consist of.
 func (w watch) kind() (kind, version string) {
+	of, found := kinds[w.collection[strings.LastIndex(w.collection, "/")+1:]]
 	switch {
 	case w.metadata:
 		return "PartialObjectMetadata", "meta.k8s.io/v1"
-	case strings.HasSuffix(w.collection, "/secrets"):
-		return "Secret", "v1"
-	case strings.HasSuffix(w.collection, "/mutatingwebhookconfigurations"):
-		return "MutatingWebhookConfiguration", "admissionregistration.k8s.io/v1"
-	case strings.HasSuffix(w.collection, "/validatingwebhookconfigurations"):
-		return "ValidatingWebhookConfiguration", "admissionregistration.k8s.io/v1"
-	case strings.HasSuffix(w.collection, "/validatingadmissionpolicies"):
-		return "ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1"
-	case strings.HasSuffix(w.collection, "/validatingadmissionpolicybindings"):
-		return "ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1"
-	case strings.HasSuffix(w.collection, "/externalsecrets"):
-		return "ExternalSecret", "alibabacloud.com/v1alpha1"
-	case strings.HasSuffix(w.collection, "/clustersecretstores"):
-		return "ClusterSecretStore", "alibabacloud.com/v1alpha1"
-	case strings.HasSuffix(w.collection, "/secretstores"):
-		return "SecretStore", "alibabacloud.com/v1alpha1"
+	case found:
+		return of[0], of[1]
 	}
 	return "ServiceAccount", "v1"
 }

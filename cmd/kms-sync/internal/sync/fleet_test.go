@@ -410,7 +410,8 @@ func (f *fleet) phase(t *testing.T, name string, d time.Duration, outage bool, c
 
 // TestFleet: 2,000 objects of three secrets each, of 500 ServiceAccounts, through a start, a restart and an outage of KMS and STS of ten
 // minutes, with everything of kms-sync between the wires of the API server, STS and KMS. No quota is exceeded, a restart makes no call that
-// was not due, and five minutes after the outage all is right again; in a part of the fleet it may take twenty. The table is that of docs/operations.md.
+// was not due, and five minutes after the outage all is right again; in a part of the fleet it may take twenty. The table is that of
+// docs/operations.md.
 func TestFleet(t *testing.T) {
 	var table []phase
 	synctest.Test(t, func(t *testing.T) {

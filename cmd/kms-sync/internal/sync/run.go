@@ -7,7 +7,6 @@ package sync
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -93,6 +92,7 @@ func run(ctx context.Context, o Options, out outside) error {
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
 	}
+	told := ctx // done when the process is told to stop
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	if err := o.watchReadable(ctx, kube.AuthorizationV1().SelfSubjectAccessReviews(), end); err != nil {
@@ -139,13 +139,10 @@ func run(ctx context.Context, o Options, out outside) error {
 			return fmt.Errorf("add the controller of %ss: %w", kind, err)
 		}
 	}
-	if err := mgr.Start(ctx); err != nil {
+	if err := mgr.Start(ctx); err != nil || told.Err() != nil {
 		return err
 	}
-	if why := context.Cause(ctx); !errors.Is(why, context.Canceled) {
-		return why
-	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // newManager returns a manager with caches that hold no Secret's data: of Secrets only the metadata of those that are synced, of
