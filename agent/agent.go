@@ -303,6 +303,7 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			wait = s.failed(a.source.Remaining(), failure.Throttled(err))
 			a.failed(err, wait)
 			a.keep(r)
+			a.plan(s.interval, wait) // before the log, so that what the log says is in the status
 			a.log.Error("refresh failed, the files stay as they are", logkey.Attempt, s.failures, logkey.In, wait.String(),
 				logkey.Interval, s.interval.String(), logkey.Fetched, held.At, logkey.Error, a.Explain(err))
 		default:
@@ -314,8 +315,8 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			a.changed(ctx, held.Values, next, paths)
 			held, paths = next, nil
 			wait = s.succeeded(held, time.Now())
+			a.plan(s.interval, wait)
 		}
-		a.plan(s.interval, wait)
 		due.Reset(wait)
 		a.giveBack()
 	}
