@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -249,6 +250,22 @@ func TestConnectionsAreShared(t *testing.T) {
 	}
 	if len(from) != 1 {
 		t.Errorf("5 calls used %d connections, want 1", len(from))
+	}
+}
+
+// A host that accepts the connection and never finishes the TLS handshake has taken no request, and the error does not say so.
+func TestHandshakeThatHangs(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	_, cfg := serve(t, reply(200, answer))
+	cfg.Endpoint, cfg.ConnectTimeout = listener.Addr().String(), 200*time.Millisecond
+	_, err = client(t, cfg).GetSecretValue(t.Context(), session, Ref{Name: "k"})
+	var e *Error
+	if !errors.As(err, &e) || e.Class() != Retryable || !strings.Contains(err.Error(), "TLS handshake timeout") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -16,10 +16,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -221,7 +223,12 @@ func (c *Client) CloseIdleConnections() {
 // Send carries out a request. Its error is a *BodyError if there was an answer; no error repeats the URL.
 func (c *Client) Send(req *http.Request) (Answer, error) {
 	client, wrongCA := c.current()
-	res, err := client.Do(req)
+	var sent atomic.Bool // on the connection that the request ended on: a time-out before is one of the connection, or of its TLS handshake
+	trace := &httptrace.ClientTrace{
+		GetConn:      func(string) { sent.Store(false) },
+		WroteRequest: func(info httptrace.WroteRequestInfo) { sent.Store(info.Err == nil) },
+	}
+	res, err := client.Do(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
 	if err != nil {
 		// A connection that died silently would fail the next attempts too: over HTTP/2 a time-out leaves it open.
 		client.CloseIdleConnections()
@@ -229,12 +236,11 @@ func (c *Client) Send(req *http.Request) (Answer, error) {
 			err = wrapped.Err
 		}
 		network, _ := errors.AsType[net.Error](err)
-		_, unreached := errors.AsType[*net.OpError](err)
 		_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
 		switch {
 		case wrongCA != nil && untrusted:
 			err = &CAError{wrongCA, err}
-		case network != nil && network.Timeout() && !unreached && req.Context().Err() == nil:
+		case network != nil && network.Timeout() && sent.Load() && req.Context().Err() == nil:
 			err = &SilenceError{req.URL.Host, c.settings.Timeout}
 		}
 		return Answer{}, err
