@@ -49,7 +49,7 @@ proof-sync: ## Kill kms-sync's writer of Secrets 200 times at random calls; what
 proof-fleet-sync: ## Run kms-sync for 2,000 ExternalSecrets in virtual time, through a restart and an outage; the table goes into docs/operations.md.
 	go test -count=1 -timeout 60m -v -run '^TestFleet$$' ./cmd/kms-sync/internal/sync -fleet-part 1 -update-fleet
 
-proof-sync-memory: ## Measure kms-sync beside 5,000 Secrets of others of 10 kB, at its start and for a minute, on the test cluster.
+proof-sync-memory: ## Measure kms-sync beside 5,000 Secrets of others of 10 kB, in the first minute of its work, on the test cluster.
 	go test -tags e2e -count=1 -timeout 30m -v -run '^TestSync$$/^memory$$' ./test/e2e -foreign-secrets 5000 -memory-time 1m
 
 proof-at-rest: ## Rewrite 5,000 Secrets at rest within a minute, and again by a StorageVersionMigration; make test has 2,000.

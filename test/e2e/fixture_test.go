@@ -53,7 +53,7 @@ metadata:
 			t.Logf("left for a look: kubectl -n %s get pods,events", name)
 			return
 		}
-		cmd := exec.Command(kubectlPath, "--kubeconfig", kubeconfig, "delete", "namespace", name, "--wait=false")
+		cmd := exec.Command(kubectlPath, "--kubeconfig", kubeconfig, "delete", "namespace", name, "--wait=false", "--ignore-not-found")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Logf("delete namespace %s: %v: %s", name, err, out)
 		}

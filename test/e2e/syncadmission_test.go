@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 )
 
 // testSyncWarnings has kubectl apply say what the condition InvalidSpec says, of objects that are stored all the same.
@@ -23,16 +22,22 @@ func testSyncWarnings(t *testing.T) {
 		}
 		return string(out)
 	}
-	wrong := externalSecret(ns, "wrong", appOnly, "rotationInterval: 5 min\ndata:\n- {key: app/db, name: x, jmesPath: [{path: 'a[', objectAlias: x}]}\n")
-	eventually(t, 10*time.Second, func() error { // a Service that is new, as the nodes see it
-		if !strings.Contains(applied(wrong, "--dry-run=server"), "Warning:") {
-			return errors.New("there is no warning")
-		}
-		return nil
-	})
-	said := applied(wrong)
+	// warned tries until there are warnings: the Service is new to the nodes, and the API server does not wait for a slow answer.
+	warned := func(manifest string) (said string) {
+		t.Helper()
+		eventually(t, patience, func() error {
+			if said = applied(manifest, "--dry-run=server"); !strings.Contains(said, "Warning: ") {
+				return errors.New("there is no warning: " + said)
+			}
+			return nil
+		})
+		applied(manifest)
+		return said
+	}
+	said := warned(externalSecret(ns, "wrong", appOnly,
+		"rotationInterval: 5 min\ndata:\n- {key: app/db, name: x, jmesPath: [{path: 'a[', objectAlias: x}]}\n"))
 	kubectl(t, "-n", ns, "wait", "--for=jsonpath={.status.conditions[?(@.type=='Ready')].reason}=InvalidSpec", "externalsecret/wrong",
-		"--timeout=10s")
+		"--timeout=5m")
 	mistakes := kubectl(t, "-n", ns, "get", "externalsecret", "wrong", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].message}")
 	if n := strings.Count(said, "Warning: "); n != 2 {
 		t.Errorf("%d warnings:\n%s", n, said)
@@ -44,12 +49,12 @@ func testSyncWarnings(t *testing.T) {
 	}
 	store := "apiVersion: alibabacloud.com/v1alpha1\nkind: SecretStore\nmetadata: {name: wrong, namespace: " + ns +
 		"}\nspec: {KMS: {KMSAuth: {roleSessionExpiration: 1h}}}\n"
-	if said := applied(store); !strings.Contains(said, `Warning: spec.KMS.KMSAuth.roleSessionExpiration: is "1h"`) {
+	if said := warned(store); !strings.Contains(said, `Warning: spec.KMS.KMSAuth.roleSessionExpiration: is "1h"`) {
 		t.Error(said)
 	}
 	right := externalSecret(ns, "right", appOnly, "data:\n- {key: "+secretName("warned")+", name: x}\n")
 	if said := applied(right); strings.Contains(said, "Warning") {
 		t.Error(said)
 	}
-	kubectl(t, "-n", ns, "delete", "externalsecrets,secretstores", "--all", "--timeout=30s")
+	kubectl(t, "-n", ns, "delete", "externalsecrets,secretstores", "--all", "--timeout=5m")
 }

@@ -102,8 +102,8 @@ func (l leftBehind) testAdoption(t *testing.T) {
 	synced(t, l.ns, "db")
 	holds(map[string]string{"password": "first", "dsn": "mysql://shop:first@db", "foreign": "kept"})
 	rotate(t, l.secret, "second")
-	becomes(t, l.ns, "db", "password", "second", patience)
+	becomes(t, l.ns, "db", "password", "second")
 	holds(map[string]string{"password": "second", "dsn": "mysql://shop:second@db", "foreign": "kept"})
-	kubectl(t, "-n", l.ns, "delete", "externalsecret/db", "secretstore/kms", "--timeout=30s")
+	kubectl(t, "-n", l.ns, "delete", "externalsecret/db", "secretstore/kms", "--timeout=5m")
 	holds(map[string]string{"foreign": "kept"})
 }

@@ -41,15 +41,13 @@ func testSyncCertificate(t *testing.T) {
 	apply(t, externalSecret(ns, "shop-tls", appOnly, "type: kubernetes.io/tls\ndataProcess:\n- extract: {key: "+name+"}\n"))
 	ready(t, ns, "shop")
 	address := forwarded(t, ns, "shop", "8443")
-	if err := trusts(address, host, first); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, patience, func() error { return trusts(address, host, first) })
 	if err := trusts(address, host, second); err == nil {
 		t.Error("a client trusts a certificate that it does not know")
 	}
 	rotate(t, name, pair(second, secondKey))
 	eventually(t, patience, func() error { return trusts(address, host, second) })
-	kubectl(t, "-n", ns, "delete", "externalsecrets", "--all", "--timeout=30s")
+	kubectl(t, "-n", ns, "delete", "externalsecrets", "--all", "--timeout=5m")
 }
 
 // trusts reports whether a client that trusts one authority accepts a server.

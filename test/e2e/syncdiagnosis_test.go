@@ -77,5 +77,5 @@ func (c controller) testDiagnosis(t *testing.T) {
 			t.Errorf("status says %q of %s, want %q", of.State, of.Name, want)
 		}
 	}
-	kubectl(t, "-n", ns, "delete", "externalsecrets", "--all", "--timeout=30s")
+	kubectl(t, "-n", ns, "delete", "externalsecrets", "--all", "--timeout=5m")
 }

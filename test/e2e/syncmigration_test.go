@@ -46,7 +46,7 @@ func testSyncMigration(t *testing.T) {
 		"containers": [{"name": "app", "volumeMounts": [{"mountPath": "/etc/web/db", "$patch": "delete"}]}]}}}}`,
 		plans[0].Workloads[0].Annotations))
 	rolledOut()
-	kubectl(t, "-n", ns, "delete", "externalsecret", "db", "--timeout=30s")
+	kubectl(t, "-n", ns, "delete", "externalsecret", "db", "--timeout=5m")
 	if out, err := tryKubectl(t.Context(), "", "-n", ns, "get", "secret", "db"); err == nil {
 		t.Errorf("the Secret is still there:\n%s", out)
 	}

@@ -35,9 +35,9 @@ func (c controller) testWatchedNamespaces(t *testing.T, watched rarely) {
 	if got := kubectl(t, "-n", outside, "get", "secrets", "-o", "name"); got != "" || calls(t, "GetSecretValue", name) != 0 {
 		t.Errorf("outside there are the Secrets %q, and KMS was called", got)
 	}
-	kubectl(t, "-n", outside, "delete", "externalsecret", "db", "--timeout=30s")
+	kubectl(t, "-n", outside, "delete", "externalsecret", "db", "--timeout=5m")
 
-	kubectl(t, "delete", "namespace", short.ns, "--timeout=60s")
+	kubectl(t, "delete", "namespace", short.ns, "--timeout=5m")
 	kubectl(t, "-n", c.system, "rollout", "restart", "deployment/kms-sync")
 	kubectl(t, "-n", c.system, "rollout", "status", "deployment/kms-sync", "--timeout=5m")
 	watched.lasts(t)

@@ -44,5 +44,5 @@ func testSyncRegistry(t *testing.T) {
 	synced(t, ns, "registry")
 	apply(t, workload{name: "with", spec: node + "\nimagePullSecrets: [{name: registry}]", containers: pulled}.pod(ns))
 	ready(t, ns, "with")
-	kubectl(t, "-n", ns, "delete", "externalsecrets", "--all", "--timeout=30s")
+	kubectl(t, "-n", ns, "delete", "externalsecrets", "--all", "--timeout=5m")
 }

@@ -31,7 +31,7 @@ func (r rarely) lasts(t *testing.T) {
 	put(t, secret, "x")
 	apply(t, externalSecret(r.ns, name, appOnly, "data:\n- {key: "+secret+", name: x}\n"))
 	synced(t, r.ns, name)
-	kubectl(t, "-n", r.ns, "delete", "externalsecret", name, "--timeout=30s")
+	kubectl(t, "-n", r.ns, "delete", "externalsecret", name, "--timeout=5m")
 	if got := data(t, r.ns, "rare")["x"]; got != r.value {
 		t.Error("the Secret changed")
 	}
@@ -81,5 +81,5 @@ func (c controller) testRemoval(t *testing.T, rare rarely) {
 	rare.lasts(t)
 	rotate(t, rare.secret, "read-again")
 	kubectl(t, "-n", rare.ns, "annotate", "externalsecret", "rare", "kms.alibabacloud.com/refresh=now")
-	becomes(t, rare.ns, "rare", "x", "read-again", patience)
+	becomes(t, rare.ns, "rare", "x", "read-again")
 }
