@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/internal/incluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/admission"
 )
 
@@ -32,10 +33,10 @@ func admit(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.Log, err = newLogger(*level); err != nil {
+	if o.Log, err = incluster.NewLogger(*level); err != nil {
 		return err
 	}
-	if o.REST, err = apiServer(*kubeconfig); err != nil {
+	if o.REST, err = incluster.APIServer(*kubeconfig); err != nil {
 		return err
 	}
 	if o.Admission, err = net.Listen("tcp", *address); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/internal/incluster"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
 
@@ -36,10 +37,10 @@ func certificates(ctx context.Context, args []string) error {
 		return err
 	}
 	o := certificate.Options{Namespace: *namespace, Service: *service, Configuration: configuration}
-	if o.Log, err = newLogger(*level); err != nil {
+	if o.Log, err = incluster.NewLogger(*level); err != nil {
 		return err
 	}
-	if o.REST, err = apiServer(*kubeconfig); err != nil {
+	if o.REST, err = incluster.APIServer(*kubeconfig); err != nil {
 		return err
 	}
 	keeper, err := newKeeper(*mode, o)

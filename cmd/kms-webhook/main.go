@@ -15,16 +15,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/go-logr/logr"
-	"github.com/go-logr/zapr"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
-	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/internal/incluster"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook/certificate"
 )
@@ -83,13 +76,13 @@ func run(ctx context.Context, args []string) error {
 	}
 
 	o.ConfigMap = types.NamespacedName{Namespace: *namespace, Name: *configMap}
-	if o.Log, err = newLogger(*level); err != nil {
+	if o.Log, err = incluster.NewLogger(*level); err != nil {
 		return err
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(webhook.GCPercent)
 	}
-	if o.REST, err = apiServer(*kubeconfig); err != nil {
+	if o.REST, err = incluster.APIServer(*kubeconfig); err != nil {
 		return err
 	}
 	o.Certificate, err = newCertificate(*mode, *dir, certificate.Options{
@@ -108,19 +101,6 @@ func run(ctx context.Context, args []string) error {
 		o.Log.Info("Listening", "for", l.of, "address", (*l.listener).Addr().String())
 	}
 	return webhook.Run(ctx, o)
-}
-
-// apiServer returns the configuration of a client for the API server of a kubeconfig, or of the pod's own cluster without one.
-func apiServer(kubeconfig string) (config *rest.Config, err error) {
-	if kubeconfig == "" {
-		config, err = rest.InClusterConfig()
-	} else {
-		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("find the API server: %w", err)
-	}
-	return config, nil
 }
 
 // newCertificate makes what --cert-mode names.
@@ -144,22 +124,4 @@ func version() string {
 		return "devel"
 	}
 	return strings.Trim(cmp.Or(info.Main.Version, "devel"), "()")
-}
-
-// newLogger writes JSON lines to standard error. The libraries' loggers, which are global, become this one.
-func newLogger(level string) (logr.Logger, error) {
-	settings := zap.NewProductionConfig()
-	settings.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	var err error
-	if settings.Level, err = zap.ParseAtomicLevel(level); err != nil {
-		return logr.Logger{}, fmt.Errorf("--log-level: %w", err)
-	}
-	logger, err := settings.Build()
-	if err != nil {
-		return logr.Logger{}, fmt.Errorf("make a logger: %w", err)
-	}
-	log := zapr.NewLogger(logger)
-	klog.SetLogger(log)
-	ctrllog.SetLogger(log)
-	return log, nil
 }

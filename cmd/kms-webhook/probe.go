@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	admissionregistrationclient "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
 
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/internal/incluster"
 	"github.com/kms-agent-injector/kms-agent-injector/webhook"
 )
 
@@ -59,7 +60,7 @@ func probe(ctx context.Context, args []string, out io.Writer) error {
 
 // registered returns the address at which the API server calls the webhook for pods.
 func registered(ctx context.Context, kubeconfig string) (called admissionregistrationv1.WebhookClientConfig, err error) {
-	to, err := apiServer(kubeconfig)
+	to, err := incluster.APIServer(kubeconfig)
 	if err != nil {
 		return called, err
 	}

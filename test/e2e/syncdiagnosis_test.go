@@ -67,15 +67,18 @@ func (c controller) testDiagnosis(t *testing.T) {
 			return nil
 		})
 	}
-	code, stdout, stderr := plugin(t, "", "status", "-n", ns, "--as", user, "-o", "json")
-	var all []struct{ Name, State string }
-	if err := json.Unmarshal([]byte(stdout), &all); err != nil || code != 1 || len(all) != len(cases) {
-		t.Errorf("status: exit code %d, %v\n%s%s", code, err, stdout, stderr)
-	}
-	for _, of := range all {
-		if want := map[bool]string{true: "fresh", false: "failing"}[of.Name == "ExternalSecret/whole"]; of.State != want {
-			t.Errorf("status says %q of %s, want %q", of.State, of.Name, want)
+	eventually(t, patience, func() error { // a slow machine refreshes late
+		code, stdout, stderr := plugin(t, "", "status", "-n", ns, "--as", user, "-o", "json")
+		var all []struct{ Name, State string }
+		if err := json.Unmarshal([]byte(stdout), &all); err != nil || code != 1 || len(all) != len(cases) {
+			return fmt.Errorf("status: exit code %d, %w\n%s%s", code, err, stdout, stderr)
 		}
-	}
+		for _, of := range all {
+			if want := map[bool]string{true: "fresh", false: "failing"}[of.Name == "ExternalSecret/whole"]; of.State != want {
+				return fmt.Errorf("status says %q of %s, want %q", of.State, of.Name, want)
+			}
+		}
+		return nil
+	})
 	kubectl(t, "-n", ns, "delete", "externalsecrets", "--all", "--timeout=5m")
 }
