@@ -85,10 +85,11 @@ func TestMetricsAreWhatIsReferredTo(t *testing.T) {
 func TestFlagsOfTheOriginal(t *testing.T) {
 	var f flags
 	o, err := f.parse(strings.Fields("--backend=alicloud-kms --region=cn-hangzhou --kms-endpoint=kms.cn-hangzhou.aliyuncs.com " +
-		"--polling-interval=300s --disable-polling=false --reconcile-period=5s --reconcile-count=1 --token-rotation-period=120s --max-concurrent-kms-secret-pulls=10 " +
-		"--max-concurrent-oos-secret-pulls=10 --max-concurrent-secret-pulls 10 --enable-worker-role=true --cleanup-secret-on-failure " +
-		"--process-cluster-secret-store=true --process-cluster-external-secret=true --enable-cross-namespace-secret-store=true " +
-		"--enable-cross-namespace-auth-ref=false --cluster-id=c0ffee --uid=1234567890123456 --exclude-namespaces=kube-system,other"))
+		"--polling-interval=300s --disable-polling=false --reconcile-period=5s --reconcile-count=1 --token-rotation-period=120s " +
+		"--max-concurrent-kms-secret-pulls=10 --max-concurrent-oos-secret-pulls=10 --max-concurrent-secret-pulls 10 --enable-worker-role=true " +
+		"--cleanup-secret-on-failure --process-cluster-secret-store=true --process-cluster-external-secret=true " +
+		"--enable-cross-namespace-secret-store=true --enable-cross-namespace-auth-ref=false --cluster-id=c0ffee --uid=1234567890123456 " +
+		"--exclude-namespaces=kube-system,other"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func TestOnlyTargetWrites(t *testing.T) {
 			if !ok || !slices.Contains(writes, selector.Sel.Name) {
 				return true
 			}
-			if of, ok := selector.X.(*ast.Ident); ok && slices.Contains([]string{"slices", "writer", "reviews"}, of.Name) { // reviews: what is allowed
+			if of, ok := selector.X.(*ast.Ident); ok && slices.Contains([]string{"slices", "writer", "reviews"}, of.Name) { // reviews: allowed
 				return true
 			}
 			if of, ok := selector.X.(*ast.SelectorExpr); ok && of.Sel.Name == "writer" { // of package target

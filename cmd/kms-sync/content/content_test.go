@@ -22,7 +22,9 @@ func TestRefs(t *testing.T) {
 		{Key: "a", SecretStoreRef: store(v1alpha1.SecretStoreRef{Name: "s", Namespace: "ignored", Kind: KindClusterSecretStore})},
 		{Key: "b", Name: "two", KMSEndpoint: " kms.cn-hangzhou.aliyuncs.com "},
 	}
-	es.Spec.DataProcess = []v1alpha1.DataProcess{{Extract: &v1alpha1.DataSource{Key: "b"}}, {}, {Extract: &v1alpha1.DataSource{Key: "b", VersionID: "v1"}}}
+	es.Spec.DataProcess = []v1alpha1.DataProcess{
+		{Extract: &v1alpha1.DataSource{Key: "b"}}, {}, {Extract: &v1alpha1.DataSource{Key: "b", VersionID: "v1"}},
+	}
 	want := []Ref{
 		{Ref: kms.Ref{Name: "b"}},
 		{Ref: kms.Ref{Name: "a"}, Store: v1alpha1.SecretStoreRef{Name: "s", Namespace: "team-a", Kind: KindSecretStore}},

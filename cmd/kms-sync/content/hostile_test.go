@@ -30,7 +30,8 @@ func hostile() map[string]string {
 		"vars":   `{{ range $i := until 100000 }}` + strings.Repeat(`{{ $a := 1 }}`, 1000) + `{{ end }}`,
 		"json":   `{{ $x := fromJson (printf "[%s1]" (repeat 20000 "1,")) }}`,
 		"json2":  `{{ $x := fromJson (printf "%s%s" (repeat 9000 "[") (repeat 9000 "]")) }}`,
-		"pretty": `{{ $x := fromJson (printf "%s%s" (repeat 90 "[") (repeat 90 "]")) }}{{ range until 1000 }}{{ $_ := toPrettyJson $x }}{{ end }}`,
+		"pretty": `{{ $x := fromJson (printf "%s%s" (repeat 90 "[") (repeat 90 "]")) }}` +
+			`{{ range until 1000 }}{{ $_ := toPrettyJson $x }}{{ end }}`,
 		"semver": `{{ range until 1000 }}{{ $_ := semverCompare "~1.2 || >3.4 <5.6" "1.2.3" }}{{ end }}`,
 		"rec":    `{{ define "a" }}{{ template "a" . }}{{ end }}{{ template "a" . }}`,
 		"block":  `{{ range until 100000 }}{{ block "a" . }}x{{ end }}{{ end }}`,

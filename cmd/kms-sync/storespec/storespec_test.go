@@ -23,14 +23,18 @@ func TestCheck(t *testing.T) {
 			ServiceAccountRef: account, RAMRoleARN: "not read", RemoteRAMRoleARN: role, OIDCProviderARN: provider,
 			RoleSessionExpiration: "900", OIDCTokenFilePath: TokenFile,
 		}}}, nil},
-		"access key": {"shop", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{KMSAuth: &v1alpha1.Auth{AccessKey: &ref, AccessKeySecret: &ref, RAMRoleARN: role}}}, nil},
-		"node":       {"shop", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{KMSAuth: &v1alpha1.Auth{}}}, nil},
-		"client key": {"shop", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{DedicatedKMSAuth: &v1alpha1.ClientKeyAuth{Endpoint: "kst-1", Protocol: "HTTPS", ClientKeyContent: ref, Password: ref}}}, nil},
-		"ClusterSecretStore of another namespace's ServiceAccount": {"", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{KMSAuth: &v1alpha1.Auth{ServiceAccountRef: account}}}, nil},
+		"access key": {"shop", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{KMSAuth: &v1alpha1.Auth{
+			AccessKey: &ref, AccessKeySecret: &ref, RAMRoleARN: role}}}, nil},
+		"node": {"shop", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{KMSAuth: &v1alpha1.Auth{}}}, nil},
+		"client key": {"shop", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{DedicatedKMSAuth: &v1alpha1.ClientKeyAuth{
+			Endpoint: "kst-1", Protocol: "HTTPS", ClientKeyContent: ref, Password: ref}}}, nil},
+		"ClusterSecretStore of another namespace's ServiceAccount": {"", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{
+			KMSAuth: &v1alpha1.Auth{ServiceAccountRef: account}}}, nil},
 		"nothing": {"shop", v1alpha1.SecretStoreSpec{}, []string{"spec: has no KMS"}},
 		"OOS":     {"shop", v1alpha1.SecretStoreSpec{OOS: &v1alpha1.OOS{}}, []string{"spec.OOS: is not supported yet"}},
 		"empty":   {"shop", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{}}, []string{"spec.KMS: is empty"}},
-		"both":    {"shop", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{KMSAuth: &v1alpha1.Auth{}, DedicatedKMSAuth: &v1alpha1.ClientKeyAuth{}}}, []string{"spec.KMS: has both"}},
+		"both": {"shop", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{KMSAuth: &v1alpha1.Auth{}, DedicatedKMSAuth: &v1alpha1.ClientKeyAuth{}}},
+			[]string{"spec.KMS: has both"}},
 		"all of KMSAuth": {"team", v1alpha1.SecretStoreSpec{KMS: &v1alpha1.KMS{KMSAuth: &v1alpha1.Auth{
 			AccessKey: &v1alpha1.SecretRef{Name: "key"}, RemoteRAMRoleARN: "remote", OIDCProviderARN: strings.TrimPrefix(provider, "acs:ram::"),
 			RoleSessionExpiration: "1h", OIDCTokenFilePath: "/etc/passwd",

@@ -100,14 +100,16 @@ func TestStores(t *testing.T) {
 		want   []string
 	}{
 		"SecretStore": {`{"kind":"SecretStore","spec":{"KMS":{"KMSAuth":{"serviceAccountRef":{"name":"web"}}}}}`, nil},
-		"another namespace's ServiceAccount": {`{"kind":"SecretStore","spec":{"KMS":{"KMSAuth":{"serviceAccountRef":{"name":"web","namespace":"x"}}}}}`,
+		"another namespace's ServiceAccount": {
+			`{"kind":"SecretStore","spec":{"KMS":{"KMSAuth":{"serviceAccountRef":{"name":"web","namespace":"x"}}}}}`,
 			[]string{`spec.KMS.KMSAuth.serviceAccountRef.namespace: is "x", and a SecretStore may only name ServiceAccounts of its own; remove it`}},
 		"ClusterSecretStore": {`{"kind":"ClusterSecretStore","spec":{"KMS":{"KMSAuth":{"roleSessionExpiration":"1h"}},` +
 			`"conditions":[{"namespaceRegexes":["("]}]}}`, []string{
 			`spec.KMS.KMSAuth.roleSessionExpiration: is "1h"; write seconds, 900 to 43200, and no more than the role's MaxSessionDuration`,
 			"spec.conditions[0].namespaceRegexes[0]: the regular expression cannot be parsed: missing closing )",
 		}},
-		"no spec": {`{"kind":"SecretStore"}`, []string{"spec: has no KMS; write KMS.KMSAuth.serviceAccountRef.name for the role of a ServiceAccount"}},
+		"no spec": {`{"kind":"SecretStore"}`,
+			[]string{"spec: has no KMS; write KMS.KMSAuth.serviceAccountRef.name for the role of a ServiceAccount"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _, _ := ask(t, admissionReview("shop", c.object))
@@ -121,6 +123,10 @@ func TestStores(t *testing.T) {
 // What cannot be checked is not refused either: it says why, in a few words, and takes memory in proportion.
 func TestUnreadable(t *testing.T) {
 	es := func(spec string) []byte { return admissionReview("shop", `{"kind":"ExternalSecret","spec":`+spec+`}`) }
+	nested := func(n int, start, middle, end string) string {
+		return strings.Repeat(start, n) + middle + strings.Repeat(end, n)
+	}
+	const none = "not checked: the object is no ExternalSecret"
 	for name, c := range map[string]struct {
 		body   []byte
 		status int
@@ -128,11 +134,11 @@ func TestUnreadable(t *testing.T) {
 	}{
 		"no JSON":           {[]byte("hello"), http.StatusBadRequest, "decode the AdmissionReview"},
 		"no review":         {[]byte("{}"), http.StatusBadRequest, "has no request"},
-		"another kind":      {admissionReview("shop", `{"kind":"Pod","spec":{}}`), http.StatusOK, "not checked: the object is no ExternalSecret, SecretStore"},
-		"no object":         {admissionReview("shop", `null`), http.StatusOK, "not checked: the object is no ExternalSecret"},
+		"another kind":      {admissionReview("shop", `{"kind":"Pod","spec":{}}`), http.StatusOK, none + ", SecretStore"},
+		"no object":         {admissionReview("shop", `null`), http.StatusOK, none},
 		"another type":      {es(`{"data":"x"}`), http.StatusOK, "not checked: decode the spec of the ExternalSecret: "},
-		"deep":              {es(`{"data":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}"), http.StatusOK, "not checked: decode the spec"},
-		"too deep":          {es(strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000)), http.StatusBadRequest, "decode the AdmissionReview"},
+		"deep":              {es(`{"data":` + nested(9000, "[", "", "]") + "}"), http.StatusOK, "not checked: decode the spec"},
+		"too deep":          {es(nested(20000, `{"a":`, "1", "}")), http.StatusBadRequest, "decode the AdmissionReview"},
 		"many entries":      {es(`{"data":[` + strings.Repeat("{},", 9000) + "{}]}"), http.StatusOK, "at most 1000 are allowed"},
 		"very many entries": {es(`{"data":[` + strings.Repeat("{},", 90000) + "{}]}"), http.StatusBadRequest, "there are more than"},
 		"many mistakes":     {es(`{"data":[{"key":"a","jmesPath":[` + strings.Repeat("{},", 9000) + "{}]}]}"), http.StatusOK, whole},

@@ -33,6 +33,7 @@ func TestHostileTenant(t *testing.T) {
 		change(s)
 		return v1alpha1.Auth{ServiceAccountRef: s}
 	}
+	ownRoles := func(c *store.Config) { c.Allow.Roles = []string{role("*")} }
 	for name, c := range map[string]struct {
 		namespace  string // default shop
 		of         *v1alpha1.KMS
@@ -48,25 +49,30 @@ func TestHostileTenant(t *testing.T) {
 	}{
 		// Borrowed identity.
 		"no store: the controller's environment": {reason: store.Forbidden, says: "does not list namespace shop in controllerNamespaces"},
-		"the cure is in the refusal":             {reason: store.Forbidden, says: "kubectl annotate serviceaccount --namespace shop <name> ack.alibabacloud.com/role-arn=acs:ram::<account>:role/<role>"},
+		"the cure is in the refusal": {reason: store.Forbidden,
+			says: "kubectl annotate serviceaccount --namespace shop <name> ack.alibabacloud.com/role-arn=acs:ram::<account>:role/<role>"},
 		"ramRoleARN: the controller's token": {of: as(v1alpha1.Auth{RAMRoleARN: role("sync")}), reason: store.Forbidden,
 			says: "SecretStore shop/kms: KMS.KMSAuth: ramRoleARN without serviceAccountRef means that kms-sync's own ServiceAccount"},
-		"ramRoleARN in a ClusterSecretStore": {cluster: as(v1alpha1.Auth{RAMRoleARN: role("sync")}), reason: store.Forbidden, says: "controllerNamespaces"},
-		"no credentials":                     {of: as(v1alpha1.Auth{}), reason: store.NotReady, says: "no identity is configured; name a ServiceAccount of the namespace in serviceAccountRef"},
-		"no credentials, node's role allowed elsewhere": {of: as(v1alpha1.Auth{}), config: func(c *store.Config) { c.NodeRole = true }, reason: store.Forbidden,
-			says: "a store without credentials means the role of kms-sync's node"},
-		"what an upgrade of the original leaves": {of: &v1alpha1.KMS{}, reason: store.NotReady, says: "SecretStore shop/kms: spec.KMS: is empty, and so names no identity"},
-		"oidcTokenFilePath": {of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), OIDCTokenFilePath: "/var/run/secrets/kubernetes.io/serviceaccount/token"}),
+		"ramRoleARN in a ClusterSecretStore": {cluster: as(v1alpha1.Auth{RAMRoleARN: role("sync")}), reason: store.Forbidden,
+			says: "controllerNamespaces"},
+		"no credentials": {of: as(v1alpha1.Auth{}), reason: store.NotReady,
+			says: "no identity is configured; name a ServiceAccount of the namespace in serviceAccountRef"},
+		"no credentials, node's role allowed elsewhere": {of: as(v1alpha1.Auth{}), config: func(c *store.Config) { c.NodeRole = true },
+			reason: store.Forbidden, says: "a store without credentials means the role of kms-sync's node"},
+		"what an upgrade of the original leaves": {of: &v1alpha1.KMS{}, reason: store.NotReady,
+			says: "SecretStore shop/kms: spec.KMS: is empty, and so names no identity"},
+		"oidcTokenFilePath": {of: as(v1alpha1.Auth{RAMRoleARN: role("sync"),
+			OIDCTokenFilePath: "/var/run/secrets/kubernetes.io/serviceaccount/token"}),
 			reason: store.NotReady, says: "a file of kms-sync's pod"},
 		"a role that is not allowed": {of: keyed(v1alpha1.Auth{RAMRoleARN: "acs:ram::666:role/x"}, ""), reason: store.Forbidden,
-			config: func(c *store.Config) { c.Allow.Roles = []string{role("*")} }, says: "does not allow the role acs:ram::666:role/x in namespace shop"},
+			config: ownRoles, says: "does not allow the role acs:ram::666:role/x in namespace shop"},
 		"a remote role that is not allowed": {of: as(v1alpha1.Auth{ServiceAccountRef: web(""), RemoteRAMRoleARN: "acs:ram::999:role/remote"}),
-			config: func(c *store.Config) { c.Allow.Roles = []string{role("*")} }, reason: store.Forbidden, says: "remoteRamRoleARN: the administrator"},
+			config: ownRoles, reason: store.Forbidden, says: "remoteRamRoleARN: the administrator"},
 		"a ServiceAccount's role that is not allowed": {annotation: "web", config: func(c *store.Config) {
 			c.Namespaces = []clusterconfig.Namespace{{Names: []string{"shop"}, Allow: clusterconfig.Allow{Roles: []string{role("other")}}}}
 		}, reason: store.Forbidden, says: "ServiceAccount shop/web: the administrator of this cluster does not allow the role " + role("web")},
-		"a secret that is not allowed": {annotation: "web", config: func(c *store.Config) { c.Allow.Secrets = []string{"shop/*"} }, reason: store.Forbidden,
-			says: "does not allow the secret app/db in namespace shop; allowed: shop/*"},
+		"a secret that is not allowed": {annotation: "web", config: func(c *store.Config) { c.Allow.Secrets = []string{"shop/*"} },
+			reason: store.Forbidden, says: "does not allow the secret app/db in namespace shop; allowed: shop/*"},
 
 		// ServiceAccounts and their tokens.
 		"another namespace's ServiceAccount": {of: as(v1alpha1.Auth{ServiceAccountRef: web("stranger")}), reason: store.NotReady,
@@ -76,33 +82,37 @@ func TestHostileTenant(t *testing.T) {
 		"another audience": {of: as(named(web(""), func(r *v1alpha1.ServiceAccountRef) {
 			r.Audiences = []string{"sts.aliyuncs.com", "https://kubernetes.default.svc"}
 		})), reason: store.NotReady, says: "tokens are requested for sts.aliyuncs.com alone"},
-		"a ServiceAccount that does not exist": {of: as(named(web(""), func(r *v1alpha1.ServiceAccountRef) { r.Name = "none" })), reason: store.NotReady,
-			says: "ServiceAccount shop/none does not exist; create it"},
-		"a path instead of a name":        {annotation: "../stranger/web", reason: store.NotReady, says: "does not exist"},
-		"a ServiceAccount without a role": {annotation: "plain", reason: store.NotReady, says: "no RAM role is set for ServiceAccount shop/plain, as which"},
+		"a ServiceAccount that does not exist": {of: as(named(web(""), func(r *v1alpha1.ServiceAccountRef) { r.Name = "none" })),
+			reason: store.NotReady, says: "ServiceAccount shop/none does not exist; create it"},
+		"a path instead of a name": {annotation: "../stranger/web", reason: store.NotReady, says: "does not exist"},
+		"a ServiceAccount without a role": {annotation: "plain", reason: store.NotReady,
+			says: "no RAM role is set for ServiceAccount shop/plain, as which"},
 		"another namespace's access key": {of: keyed(v1alpha1.Auth{}, "stranger"), reason: store.Forbidden,
 			says: "KMS.KMSAuth.accessKey names a Secret of namespace stranger instead of shop"},
-		"an access key for all": {cluster: keyed(v1alpha1.Auth{}, "shop"), namespace: "stranger", reason: store.Forbidden, says: "list shop/key in sharedSecrets"},
+		"an access key for all": {cluster: keyed(v1alpha1.Auth{}, "shop"), namespace: "stranger", reason: store.Forbidden,
+			says: "list shop/key in sharedSecrets"},
 		"half an access key": {of: as(v1alpha1.Auth{AccessKey: &v1alpha1.SecretRef{Name: "key", Key: "id"}}), reason: store.NotReady,
 			says: "only one of accessKey and accessKeySecret"},
 
 		// Stores.
-		"another namespace's store": {of: as(v1alpha1.Auth{ServiceAccountRef: web("")}), namespace: "stranger",
-			ref: v1alpha1.SecretStoreRef{Name: "kms", Namespace: "shop"}, reason: store.Forbidden, says: "is of another namespace than the ExternalSecret"},
-		"a store that does not exist": {ref: v1alpha1.SecretStoreRef{Name: "none"}, reason: store.NotReady, says: "SecretStore shop/none does not exist; create it"},
+		"another namespace's store": {of: as(v1alpha1.Auth{ServiceAccountRef: web("")}), namespace: "stranger", reason: store.Forbidden,
+			ref: v1alpha1.SecretStoreRef{Name: "kms", Namespace: "shop"}, says: "is of another namespace than the ExternalSecret"},
+		"a store that does not exist": {ref: v1alpha1.SecretStoreRef{Name: "none"}, reason: store.NotReady,
+			says: "SecretStore shop/none does not exist; create it"},
 		"a store for others": {store: clusterStore("kms", as(v1alpha1.Auth{ServiceAccountRef: web("")}),
 			v1alpha1.NamespaceCondition{Namespaces: []string{"prod"}}), namespace: "stranger", reason: store.Forbidden,
 			says: "ClusterSecretStore kms does not admit namespace stranger"},
-		"a regex that is part of the name": {store: clusterStore("kms", as(v1alpha1.Auth{ServiceAccountRef: web("")}),
-			v1alpha1.NamespaceCondition{NamespaceRegexes: []string{"strange|ranger"}}), namespace: "stranger", reason: store.Forbidden, says: "does not admit"},
+		"a regex that is part of the name": {namespace: "stranger", store: clusterStore("kms", as(v1alpha1.Auth{ServiceAccountRef: web("")}),
+			v1alpha1.NamespaceCondition{NamespaceRegexes: []string{"strange|ranger"}}), reason: store.Forbidden, says: "does not admit"},
 		"a regex that is none": {store: clusterStore("kms", as(v1alpha1.Auth{ServiceAccountRef: web("")}),
 			v1alpha1.NamespaceCondition{NamespaceRegexes: []string{"stran(ger"}}), namespace: "stranger", reason: store.NotReady,
 			says: "spec.conditions[0].namespaceRegexes[0]: the regular expression cannot be parsed: missing closing )"},
 		"roleSessionExpiration": {of: as(v1alpha1.Auth{ServiceAccountRef: web(""), RoleSessionExpiration: "86400"}), reason: store.NotReady,
 			says: "write seconds, 900 to 43200"},
-		"a role that is none":     {of: keyed(v1alpha1.Auth{RAMRoleARN: "keyed"}, ""), reason: store.NotReady, says: "is not the ARN of a RAM role"},
-		"a provider that is none": {of: as(v1alpha1.Auth{ServiceAccountRef: web(""), OIDCProviderARN: "acs:ram::x:oidc-provider/"}), reason: store.NotReady, says: "oidcProviderARN: is"},
-		"OOS":                     {provider: "oos", annotation: "web", reason: store.Invalid, says: "oos is not supported yet"},
+		"a role that is none": {of: keyed(v1alpha1.Auth{RAMRoleARN: "keyed"}, ""), reason: store.NotReady, says: "is not the ARN of a RAM role"},
+		"a provider that is none": {of: as(v1alpha1.Auth{ServiceAccountRef: web(""), OIDCProviderARN: "acs:ram::x:oidc-provider/"}),
+			reason: store.NotReady, says: "oidcProviderARN: is"},
+		"OOS": {provider: "oos", annotation: "web", reason: store.Invalid, says: "oos is not supported yet"},
 		"an OOS store": {store: &v1alpha1.SecretStore{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "kms"},
 			Spec: v1alpha1.SecretStoreSpec{OOS: &v1alpha1.OOS{}}}, reason: store.NotReady, says: "spec.OOS: is not supported yet"},
 		"kmsEndpoint": {annotation: "web", entry: store.Entry{Endpoint: "kms.evil.example.com"}, reason: store.Forbidden,
@@ -130,7 +140,8 @@ func TestHostileTenant(t *testing.T) {
 				if c.config != nil {
 					c.config(&s.Config)
 				}
-				if !strings.Contains(c.says, "kms-sync's") && !strings.Contains(c.says, "controllerNamespaces") && !strings.Contains(c.says, "kubectl") {
+				if !strings.Contains(c.says, "kms-sync's") && !strings.Contains(c.says, "controllerNamespaces") &&
+					!strings.Contains(c.says, "kubectl") {
 					// What the controller itself may do here does not matter.
 					s.Config.ControllerNamespaces = []store.Namespaces{{Names: []string{"*"}}}
 				}
@@ -159,6 +170,9 @@ func TestHostileTenant(t *testing.T) {
 // TestConditions: one condition is enough, and one that is wrong takes the store from no namespace that another one admits.
 func TestConditions(t *testing.T) {
 	w := start(t)
+	team := func(name string) *metav1.LabelSelector {
+		return &metav1.LabelSelector{MatchLabels: map[string]string{"team": name}}
+	}
 	for name, c := range map[string]struct {
 		conditions []v1alpha1.NamespaceCondition
 		compat     bool
@@ -166,8 +180,8 @@ func TestConditions(t *testing.T) {
 	}{
 		"none":               {nil, false, true},
 		"namespaces":         {[]v1alpha1.NamespaceCondition{{Namespaces: []string{"other"}}, {Namespaces: []string{"shop"}}}, false, true},
-		"selector":           {[]v1alpha1.NamespaceCondition{{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "a"}}}}, false, true},
-		"selector of others": {[]v1alpha1.NamespaceCondition{{NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "b"}}}}, false, false},
+		"selector":           {[]v1alpha1.NamespaceCondition{{NamespaceSelector: team("a")}}, false, true},
+		"selector of others": {[]v1alpha1.NamespaceCondition{{NamespaceSelector: team("b")}}, false, false},
 		"regex":              {[]v1alpha1.NamespaceCondition{{NamespaceRegexes: []string{"s.*|x"}}}, false, true},
 		"part":               {[]v1alpha1.NamespaceCondition{{NamespaceRegexes: []string{"ho"}}}, false, false},
 		"part, compat":       {[]v1alpha1.NamespaceCondition{{NamespaceRegexes: []string{"ho"}}}, true, true},
@@ -180,7 +194,8 @@ func TestConditions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := w.cluster(t, func(s *store.Settings) { s.Config.Compat.UnanchoredRegexes = c.compat },
 				clusterStore("kms", as(v1alpha1.Auth{ServiceAccountRef: web("")}), c.conditions...))
-			a, err := r.Resolve(t.Context(), object("shop", "db"), store.Entry{Key: "app/db", Store: v1alpha1.SecretStoreRef{Name: "kms", Kind: "ClusterSecretStore"}})
+			a, err := r.Resolve(t.Context(), object("shop", "db"),
+				store.Entry{Key: "app/db", Store: v1alpha1.SecretStoreRef{Name: "kms", Kind: "ClusterSecretStore"}})
 			if (err == nil) != c.admitted {
 				t.Errorf("got %v", err)
 			}
@@ -198,7 +213,8 @@ func TestTrustPolicyDecides(t *testing.T) {
 	_, _, err := read(t.Context(), r, cloud.New(cloud.Settings{KMS: w.kms}), object("stranger", "db"),
 		v1alpha1.SecretStoreRef{Name: "kms", Kind: "ClusterSecretStore"})
 	var refusal *identity.Error
-	if !errors.As(err, &refusal) || refusal.Code != "AuthenticationFail.NoPermission" || refusal.Subject != "system:serviceaccount:stranger:web" {
+	if !errors.As(err, &refusal) || refusal.Code != "AuthenticationFail.NoPermission" ||
+		refusal.Subject != "system:serviceaccount:stranger:web" {
 		t.Errorf("got %v", err)
 	}
 	if !slices.Equal(w.asked(), []string{"web stranger.web.db 3600"}) || !slices.Equal(w.tokens, []string{"stranger/web"}) {
@@ -256,7 +272,8 @@ func TestMixedStores(t *testing.T) {
 				var got kms.Secret
 				for wait := (&cloud.Wait{}); errors.As(err, &wait) || err == nil && got.Name == ""; time.Sleep(min(wait.After, time.Second)) {
 					var a store.Asker
-					if a, err = r.Resolve(t.Context(), object("shop", fmt.Sprintf("db-%d", worker)), store.Entry{Key: "app/db", Store: stores[i]}); err == nil {
+					e := store.Entry{Key: "app/db", Store: stores[i]}
+					if a, err = r.Resolve(t.Context(), object("shop", fmt.Sprintf("db-%d", worker)), e); err == nil {
 						got, err = calls.Read(t.Context(), a, kms.Ref{Name: "app/db"}, cloud.Priority(rand.N(3)), time.Duration(rand.N(2))*time.Minute)
 					}
 				}
@@ -276,7 +293,8 @@ func TestManyObjectsOneCall(t *testing.T) {
 	r := w.cluster(t, nil, clusterStore("kms", as(v1alpha1.Auth{ServiceAccountRef: web("")})))
 	calls := cloud.New(cloud.Settings{KMS: w.kms})
 	ask := func(ctx context.Context, i int, ref kms.Ref, age time.Duration) error {
-		a, err := r.Resolve(ctx, object("shop", fmt.Sprint("db-", i)), store.Entry{Key: ref.Name, Store: v1alpha1.SecretStoreRef{Name: "kms", Kind: "ClusterSecretStore"}})
+		a, err := r.Resolve(ctx, object("shop", fmt.Sprint("db-", i)),
+			store.Entry{Key: ref.Name, Store: v1alpha1.SecretStoreRef{Name: "kms", Kind: "ClusterSecretStore"}})
 		if err == nil {
 			_, err = calls.Read(ctx, a, ref, cloud.Due, age)
 		}

@@ -26,6 +26,7 @@ import (
 // for it and their names.
 func TestIdentities(t *testing.T) {
 	const remote = "acs:ram::999:role/remote"
+	asWeb := []string{"web shop.web.db 3600"}
 	w := start(t)
 	for name, c := range map[string]struct {
 		of         *v1alpha1.KMS // of the SecretStore
@@ -36,16 +37,24 @@ func TestIdentities(t *testing.T) {
 		sessions   []string
 		value      string
 	}{
-		"serviceAccountRef":                       {of: as(v1alpha1.Auth{ServiceAccountRef: web("")}), who: store.ServiceAccount, sessions: []string{"web shop.web.db 3600"}},
-		"serviceAccountRef.namespace":             {of: as(v1alpha1.Auth{ServiceAccountRef: web("shop")}), who: store.ServiceAccount, sessions: []string{"web shop.web.db 3600"}},
-		"serviceAccountRef.audiences":             {of: as(v1alpha1.Auth{ServiceAccountRef: &v1alpha1.ServiceAccountRef{Name: "web", Audiences: []string{"sts.aliyuncs.com"}}}), who: store.ServiceAccount, sessions: []string{"web shop.web.db 3600"}},
-		"serviceAccountRef, annotation role-name": {of: as(v1alpha1.Auth{ServiceAccountRef: &v1alpha1.ServiceAccountRef{Name: "named"}}), who: store.ServiceAccount, sessions: []string{"named shop.named.db 3600"}},
-		"serviceAccountRef before all else": {
-			of: keyed(v1alpha1.Auth{ServiceAccountRef: web(""), RAMRoleARN: role("keyed"), RAMRoleSessionName: "prod.other.db"}, ""), who: store.ServiceAccount,
-			sessions: []string{"web shop.web.db 3600"},
+		"serviceAccountRef":           {of: as(v1alpha1.Auth{ServiceAccountRef: web("")}), who: store.ServiceAccount, sessions: asWeb},
+		"serviceAccountRef.namespace": {of: as(v1alpha1.Auth{ServiceAccountRef: web("shop")}), who: store.ServiceAccount, sessions: asWeb},
+		"serviceAccountRef.audiences": {
+			of:  as(v1alpha1.Auth{ServiceAccountRef: &v1alpha1.ServiceAccountRef{Name: "web", Audiences: []string{"sts.aliyuncs.com"}}}),
+			who: store.ServiceAccount, sessions: asWeb,
 		},
-		"ClusterSecretStore serviceAccountRef, referent": {cluster: as(v1alpha1.Auth{ServiceAccountRef: web("")}), who: store.ServiceAccount, sessions: []string{"web shop.web.db 3600"}},
-		"annotation service-account":                     {annotation: "web", who: store.ServiceAccount, sessions: []string{"web shop.web.db 3600"}},
+		"serviceAccountRef, annotation role-name": {
+			of: as(v1alpha1.Auth{ServiceAccountRef: &v1alpha1.ServiceAccountRef{Name: "named"}}), who: store.ServiceAccount,
+			sessions: []string{"named shop.named.db 3600"},
+		},
+		"serviceAccountRef before all else": {
+			of:  keyed(v1alpha1.Auth{ServiceAccountRef: web(""), RAMRoleARN: role("keyed"), RAMRoleSessionName: "prod.other.db"}, ""),
+			who: store.ServiceAccount, sessions: asWeb,
+		},
+		"ClusterSecretStore serviceAccountRef, referent": {
+			cluster: as(v1alpha1.Auth{ServiceAccountRef: web("")}), who: store.ServiceAccount, sessions: asWeb,
+		},
+		"annotation service-account": {annotation: "web", who: store.ServiceAccount, sessions: asWeb},
 		"roleSessionExpiration": {
 			of: as(v1alpha1.Auth{ServiceAccountRef: web(""), RoleSessionExpiration: "43200"}), who: store.ServiceAccount,
 			sessions: []string{"web shop.web.db 43200"},
@@ -55,8 +64,8 @@ func TestIdentities(t *testing.T) {
 			sessions: []string{"web shop.web.db 3600", "remote shop.web.db 3600"}, value: "sentinel-remote",
 		},
 		"remoteRamRoleSessionName": {
-			of: keyed(v1alpha1.Auth{RemoteRAMRoleARN: remote, RemoteRAMRoleSessionName: "afar", RoleSessionExpiration: "900"}, ""), who: store.AccessKey,
-			sessions: []string{"remote afar 3600"}, value: "sentinel-remote",
+			of:  keyed(v1alpha1.Auth{RemoteRAMRoleARN: remote, RemoteRAMRoleSessionName: "afar", RoleSessionExpiration: "900"}, ""),
+			who: store.AccessKey, sessions: []string{"remote afar 3600"}, value: "sentinel-remote",
 		},
 		"accessKey, accessKeySecret":            {of: keyed(v1alpha1.Auth{}, ""), who: store.AccessKey},
 		"accessKey.namespace":                   {of: keyed(v1alpha1.Auth{}, "shop"), who: store.AccessKey},
@@ -70,7 +79,10 @@ func TestIdentities(t *testing.T) {
 			of: keyed(v1alpha1.Auth{RAMRoleARN: role("keyed"), RAMRoleSessionName: "mine"}, ""), who: store.AccessKey,
 			sessions: []string{"keyed mine 3600"},
 		},
-		"ramRoleARN": {of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), RAMRoleSessionName: "prod.other.db"}), who: store.Controller, sessions: []string{"sync shop.kms 3600"}},
+		"ramRoleARN": {
+			of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), RAMRoleSessionName: "prod.other.db"}), who: store.Controller,
+			sessions: []string{"sync shop.kms 3600"},
+		},
 		"ClusterSecretStore ramRoleARN": {
 			cluster: as(v1alpha1.Auth{RAMRoleARN: role("sync")}), who: store.Controller, sessions: []string{"sync kms-sync.kms 3600"},
 		},
@@ -81,24 +93,26 @@ func TestIdentities(t *testing.T) {
 		"no credentials: the node's role": {of: as(v1alpha1.Auth{}), who: store.NodeRole},
 		"environment: access key":         {env: []string{"ACCESS_KEY_ID", keyID + "\n", "SECRET_ACCESS_KEY", keyText}, who: store.Environment},
 		"environment: access key and role": {
-			env: []string{"ACCESS_KEY_ID", keyID, "SECRET_ACCESS_KEY", keyText, "ALICLOUD_ROLE_ARN", role("keyed"), "ALICLOUD_ROLE_SESSION_NAME", "seed",
-				"ALICLOUD_ROLE_SESSION_EXPIRATION", "1800"},
+			env: []string{"ACCESS_KEY_ID", keyID, "SECRET_ACCESS_KEY", keyText, "ALICLOUD_ROLE_ARN", role("keyed"),
+				"ALICLOUD_ROLE_SESSION_NAME", "seed", "ALICLOUD_ROLE_SESSION_EXPIRATION", "1800"},
 			who: store.Environment, sessions: []string{"keyed seed 1800"},
 		},
 		"environment: RRSA": {
-			env: []string{"ALICLOUD_ROLE_ARN", role("sync"), "ALICLOUD_OIDC_PROVIDER_ARN", emulatortest.ProviderARN, "ALICLOUD_ROLE_SESSION_NAME", "seed",
-				"ALICLOUD_OIDC_TOKEN_FILE", w.settings.TokenFile},
+			env: []string{"ALICLOUD_ROLE_ARN", role("sync"), "ALICLOUD_OIDC_PROVIDER_ARN", emulatortest.ProviderARN,
+				"ALICLOUD_ROLE_SESSION_NAME", "seed", "ALICLOUD_OIDC_TOKEN_FILE", w.settings.TokenFile},
 			who: store.Controller, sessions: []string{"sync seed 3600"},
 		},
 		"oidcTokenFilePath": {
-			of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), OIDCTokenFilePath: storespec.TokenFile}), who: store.Controller, sessions: []string{"sync shop.kms 3600"},
+			of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), OIDCTokenFilePath: storespec.TokenFile}), who: store.Controller,
+			sessions: []string{"sync shop.kms 3600"},
 		},
 		"ramRoleARN, remote role": {
-			of: as(v1alpha1.Auth{RAMRoleARN: role("sync"), RemoteRAMRoleARN: remote, RemoteRAMRoleSessionName: "prod.other.db"}), who: store.Controller,
-			sessions: []string{"sync shop.kms 3600", "remote shop.kms 3600"}, value: "sentinel-remote",
+			of:  as(v1alpha1.Auth{RAMRoleARN: role("sync"), RemoteRAMRoleARN: remote, RemoteRAMRoleSessionName: "prod.other.db"}),
+			who: store.Controller, sessions: []string{"sync shop.kms 3600", "remote shop.kms 3600"}, value: "sentinel-remote",
 		},
 		"environment: remote role": {
-			env: []string{"ACCESS_KEY_ID", keyID, "SECRET_ACCESS_KEY", keyText, "ALICLOUD_REMOTE_ROLE_ARN", remote, "ALICLOUD_REMOTE_ROLE_SESSION_NAME", "afar"},
+			env: []string{"ACCESS_KEY_ID", keyID, "SECRET_ACCESS_KEY", keyText, "ALICLOUD_REMOTE_ROLE_ARN", remote,
+				"ALICLOUD_REMOTE_ROLE_SESSION_NAME", "afar"},
 			who: store.Environment, sessions: []string{"remote afar 3600"}, value: "sentinel-remote",
 		},
 		"environment: the node's role": {who: store.NodeRole},
@@ -148,25 +162,28 @@ func TestIdentities(t *testing.T) {
 func TestClientKey(t *testing.T) {
 	w := start(t)
 	r, calls := w.cluster(t, nil), cloud.New(cloud.Settings{KMS: w.kms})
+	type key = v1alpha1.ClientKeyAuth
 	for name, c := range map[string]struct {
-		change func(*v1alpha1.ClientKeyAuth)
+		change func(*key)
 		says   string // empty: it reads
 	}{
-		"as it was in 0.5":    {func(*v1alpha1.ClientKeyAuth) {}, ""},
-		"ignoreSSL":           {func(a *v1alpha1.ClientKeyAuth) { a.IgnoreSSL = true }, "write the instance's CA certificate"},
-		"protocol":            {func(a *v1alpha1.ClientKeyAuth) { a.Protocol = "http" }, "only https"},
-		"endpoint":            {func(a *v1alpha1.ClientKeyAuth) { a.Endpoint = "" }, "endpoint: is missing"},
-		"endpoint, elsewhere": {func(a *v1alpha1.ClientKeyAuth) { a.Endpoint = "evil.example.com" }, "does not allow the KMS endpoint evil.example.com"},
-		"ca":                  {func(a *v1alpha1.ClientKeyAuth) { a.CA = "not base64" }, "ca: is not a PEM certificate"},
-		"no ca":               {func(a *v1alpha1.ClientKeyAuth) { a.CA = "" }, "certificate"},
-		"clientKeyContent":    {func(a *v1alpha1.ClientKeyAuth) { a.ClientKeyContent.Key = "other" }, "the Secret shop/client-key has no value under the key other"},
-		"password":            {func(a *v1alpha1.ClientKeyAuth) { a.Password = v1alpha1.SecretRef{Name: "key", Key: "id"} }, "the password does not open it"},
-		"password, elsewhere": {func(a *v1alpha1.ClientKeyAuth) { a.Password.Namespace = "stranger" }, "have the administrator list stranger/client-key in sharedSecrets"},
+		"as it was in 0.5":    {func(*key) {}, ""},
+		"ignoreSSL":           {func(a *key) { a.IgnoreSSL = true }, "write the instance's CA certificate"},
+		"protocol":            {func(a *key) { a.Protocol = "http" }, "only https"},
+		"endpoint":            {func(a *key) { a.Endpoint = "" }, "endpoint: is missing"},
+		"endpoint, elsewhere": {func(a *key) { a.Endpoint = "evil.example.com" }, "does not allow the KMS endpoint evil.example.com"},
+		"ca":                  {func(a *key) { a.CA = "not base64" }, "ca: is not a PEM certificate"},
+		"no ca":               {func(a *key) { a.CA = "" }, "certificate"},
+		"clientKeyContent":    {func(a *key) { a.ClientKeyContent.Key = "other" }, "the Secret shop/client-key has no value under the key other"},
+		"password":            {func(a *key) { a.Password = v1alpha1.SecretRef{Name: "key", Key: "id"} }, "the password does not open it"},
+		"password, elsewhere": {func(a *key) { a.Password.Namespace = "stranger" },
+			"have the administrator list stranger/client-key in sharedSecrets"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			auth := w.dedicated()
 			c.change(auth)
-			s := secretStore("shop", "kms-"+strings.Trim(strings.ReplaceAll(strings.ToLower(name), " ", "-"), ","), &v1alpha1.KMS{DedicatedKMSAuth: auth})
+			s := secretStore("shop", "kms-"+strings.Trim(strings.ReplaceAll(strings.ToLower(name), " ", "-"), ","),
+				&v1alpha1.KMS{DedicatedKMSAuth: auth})
 			s.Name = strings.ReplaceAll(s.Name, ",", "")
 			if err := w.objects.Create(t.Context(), s); err != nil {
 				t.Fatal(err)
@@ -266,7 +283,8 @@ func TestPausesHonourRetryAfter(t *testing.T) {
 	if !errors.As(err, &wait) || wait.After < 110*time.Second || wait.Err == nil {
 		t.Errorf("got %v", err)
 	}
-	if _, got, err := read(t.Context(), r, calls, es, v1alpha1.SecretStoreRef{Name: "sync"}); err != nil || string(got.Data) != "sentinel-value" {
+	if _, got, err := read(t.Context(), r, calls, es, v1alpha1.SecretStoreRef{Name: "sync"}); err != nil ||
+		string(got.Data) != "sentinel-value" {
 		t.Errorf("another identity: %v, %v", got, err)
 	}
 	if n := w.Calls().Sum(emulator.Call{Action: "GetSecretValue"}); n != 2 {

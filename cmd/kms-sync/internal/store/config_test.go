@@ -11,13 +11,13 @@ import (
 const account = `{accountID: "1234567890123456", clusterID: c0ffee, region: cn-hangzhou, `
 
 func TestConfig(t *testing.T) {
-	c, err := Read([]byte(account + `controllerNamespaces: [{names: [shop, team-*]}, {selector: {matchLabels: {sync: borrowed}}}], nodeRole: true,
-		allow: {secrets: [app/*]}, namespaces: [{names: [prod], allow: {secrets: [prod/*], roles: ["acs:ram::999:role/*"]}}]}`))
+	c, err := Read([]byte(account + `controllerNamespaces: [{names: [shop, team-*]}, {selector: {matchLabels: {sync: borrowed}}}],
+		nodeRole: true, allow: {secrets: [app/*]}, namespaces: [{names: [prod], allow: {secrets: [prod/*], roles: ["acs:ram::999:role/*"]}}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.OIDCProviderARN != "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee" || c.KMS.Endpoint != "kms-vpc.cn-hangzhou.aliyuncs.com" ||
-		c.STS.Endpoint != "sts-vpc.cn-hangzhou.aliyuncs.com" || !c.NodeRole || c.CrossNamespaceStores {
+	if c.OIDCProviderARN != "acs:ram::1234567890123456:oidc-provider/ack-rrsa-c0ffee" || !c.NodeRole || c.CrossNamespaceStores ||
+		c.KMS.Endpoint != "kms-vpc.cn-hangzhou.aliyuncs.com" || c.STS.Endpoint != "sts-vpc.cn-hangzhou.aliyuncs.com" {
 		t.Errorf("%+v", c)
 	}
 	p, err := c.compile()
@@ -54,10 +54,11 @@ func TestConfigMistakes(t *testing.T) {
 		`{region: cn-hangzhou}`:            "accountID: is missing",
 		account + `agent: {image: x}}`:     "agent: is about pods; remove it",
 		account + `allow: {regions: [x]}}`: "allow.regions: is about pods",
-		account + `namespaces: [{names: [a], allow: {identities: [node-role]}}]}`:                       "namespaces[0].allow.identities: is about pods",
-		account + `kms: {caConfigMap: {name: ca}}}`:                                                     "kms.caConfigMap: is in the namespaces of pods",
-		account + `controllerNamespaces: [{}]}`:                                                         "controllerNamespaces[0] matches no namespace",
-		account + `controllerNamespaces: [{selector: {matchExpressions: [{key: a, operator: Like}]}}]}`: "controllerNamespaces[0].selector",
+		account + `namespaces: [{names: [a], allow: {identities: [node-role]}}]}`: "namespaces[0].allow.identities: is about pods",
+		account + `kms: {caConfigMap: {name: ca}}}`:                               "kms.caConfigMap: is in the namespaces of pods",
+		account + `controllerNamespaces: [{}]}`:                                   "controllerNamespaces[0] matches no namespace",
+		account + `controllerNamespaces: [{selector: ` +
+			`{matchExpressions: [{key: a, operator: Like}]}}]}`: "controllerNamespaces[0].selector",
 	} {
 		if _, err := Read([]byte(document)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: got %v, want %s", document, err, says)
@@ -69,8 +70,9 @@ func TestConfigMistakes(t *testing.T) {
 func TestWho(t *testing.T) {
 	all := []Who{
 		{Kind: ServiceAccount, Namespace: "shop", Name: "web", Role: "r"}, {Kind: ServiceAccount, Namespace: "other", Name: "web", Role: "r"},
-		{Kind: ServiceAccount, Namespace: "shop", Name: "web", Role: "s"}, {Kind: ServiceAccount, Namespace: "shop", Name: "web", Role: "r", Remote: "x"},
-		{Kind: Controller, Role: "r"}, {Kind: Environment}, {Kind: NodeRole}, {Kind: AccessKey, Secrets: "Secret shop/key key id"},
+		{Kind: ServiceAccount, Namespace: "shop", Name: "web", Role: "s"},
+		{Kind: ServiceAccount, Namespace: "shop", Name: "web", Role: "r", Remote: "x"}, {Kind: Controller, Role: "r"}, {Kind: Environment},
+		{Kind: NodeRole}, {Kind: AccessKey, Secrets: "Secret shop/key key id"},
 	}
 	words := map[string]bool{}
 	for _, w := range all {

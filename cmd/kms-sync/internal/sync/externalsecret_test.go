@@ -228,7 +228,8 @@ func TestRequests(t *testing.T) {
 		w.start() // what KMS answered is kept for an interval of the real clock
 		var requests []string
 		asked := func(verb string, o any) {
-			requests = append(requests, strings.TrimSpace(verb+" "+strings.NewReplacer("*v1.", "", "ApplyConfiguration", "").Replace(fmt.Sprintf("%T", o))))
+			kind := strings.NewReplacer("*v1.", "", "ApplyConfiguration", "").Replace(fmt.Sprintf("%T", o))
+			requests = append(requests, strings.TrimSpace(verb+" "+kind))
 		}
 		server := interceptor.NewClient(w.kube, interceptor.Funcs{
 			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
@@ -251,7 +252,8 @@ func TestRequests(t *testing.T) {
 				asked("apply", o)
 				return c.Apply(ctx, o, opts...)
 			},
-			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+			SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch,
+				opts ...client.SubResourcePatchOption) error {
 				requests = append(requests, "patch "+sub)
 				return c.SubResource(sub).Patch(ctx, o, p, opts...)
 			},

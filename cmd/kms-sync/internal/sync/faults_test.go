@@ -52,6 +52,7 @@ func (w *world) try(name string, attempts int) (es *v1alpha1.ExternalSecret, err
 // hangs; the condition Ready has the reason; and when it is over both are right.
 func TestFaults(t *testing.T) {
 	const read, assume = "GetSecretValue", "AssumeRoleWithOIDC"
+	later := &emulator.Fault{Action: read, Status: 429, Code: "Rejected.Throttling", RetryAfter: emulator.Duration(time.Minute)}
 	for name, tc := range map[string]struct {
 		fault  *emulator.Fault
 		breaks func(*world) (mend func())
@@ -61,7 +62,7 @@ func TestFaults(t *testing.T) {
 		"KMS 500":                  {fault: &emulator.Fault{Action: read, Status: 500}, reason: reasonUnreachable},
 		"KMS 503":                  {fault: &emulator.Fault{Action: read, Status: 503}, reason: reasonUnreachable},
 		"KMS 429":                  {fault: &emulator.Fault{Action: read, Status: 429, Code: "Rejected.Throttling"}, reason: reasonThrottled},
-		"KMS 429 with Retry-After": {fault: &emulator.Fault{Action: read, Status: 429, Code: "Rejected.Throttling", RetryAfter: emulator.Duration(time.Minute)}, reason: reasonThrottled, waits: time.Minute},
+		"KMS 429 with Retry-After": {fault: later, reason: reasonThrottled, waits: time.Minute},
 		"KMS hangs":                {fault: &emulator.Fault{Action: read, Hang: "headers"}, reason: reasonUnreachable},
 		"KMS hangs in the answer":  {fault: &emulator.Fault{Action: read, Hang: "body"}, reason: reasonUnreachable},
 		"KMS cuts":                 {fault: &emulator.Fault{Action: read, Cut: "headers"}, reason: reasonUnreachable},
@@ -73,7 +74,8 @@ func TestFaults(t *testing.T) {
 		"STS 429":                  {fault: &emulator.Fault{Action: assume, Status: 429, Code: "Throttling.User"}, reason: reasonThrottled},
 		"STS hangs":                {fault: &emulator.Fault{Action: assume, Hang: "headers"}, reason: reasonUnreachable},
 		"STS cuts":                 {fault: &emulator.Fault{Action: assume, Cut: "headers"}, reason: reasonUnreachable},
-		"STS refuses the token":    {fault: &emulator.Fault{Action: assume, Status: 400, Code: "AuthenticationFail.OIDCToken.Expired"}, reason: reasonUntrusted},
+		"STS refuses the token": {fault: &emulator.Fault{Action: assume, Status: 400, Code: "AuthenticationFail.OIDCToken.Expired"},
+			reason: reasonUntrusted},
 		"the role is deleted": {breaks: func(w *world) func() {
 			roles := w.cloud.Roles()
 			for _, r := range roles {
@@ -214,7 +216,8 @@ func TestAPIServer(t *testing.T) {
 				Delete: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.DeleteOption) error {
 					return fails(func() error { return c.Delete(ctx, o, opts...) })
 				},
-				SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+				SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch,
+					opts ...client.SubResourcePatchOption) error {
 					return fails(func() error { return c.SubResource(sub).Patch(ctx, o, p, opts...) })
 				},
 			})
@@ -301,8 +304,9 @@ func TestEndings(t *testing.T) {
 		stays  bool
 	}{
 		"the namespace": {&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: shop}}, true},
-		"the CRD":       {&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition"}, ObjectMeta: metav1.ObjectMeta{Name: target.CRD}}, true},
-		"the objects":   {nil, false},
+		"the CRD": {&metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{
+			APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition"}, ObjectMeta: metav1.ObjectMeta{Name: target.CRD}}, true},
+		"the objects": {nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			many := 1000
@@ -316,7 +320,8 @@ func TestEndings(t *testing.T) {
 				es.Status.SecretName = es.Name
 				objects = append(objects, es, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
 					Namespace: shop, Name: es.Name, UID: "x", Labels: map[string]string{target.LabelSynced: "true"},
-					Annotations: map[string]string{target.AnnotationOwner: shop + "/" + es.Name, "keys.kms.alibabacloud.com/" + es.Name: shop + "/" + es.Name + ":value"},
+					Annotations: map[string]string{
+						target.AnnotationOwner: shop + "/" + es.Name, "keys.kms.alibabacloud.com/" + es.Name: shop + "/" + es.Name + ":value"},
 				}, Data: map[string][]byte{"value": []byte("first")}})
 			}
 			w := newWorld(t, objects...)
@@ -354,7 +359,8 @@ func TestEndings(t *testing.T) {
 
 // TestNotOwnedIsNotRead: KMS is not asked for what may not be written.
 func TestNotOwnedIsNotRead(t *testing.T) {
-	w := newWorld(t, object("db"), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "db"}, Data: map[string][]byte{"value": []byte("own")}})
+	w := newWorld(t, object("db"),
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "db"}, Data: map[string][]byte{"value": []byte("own")}})
 	w.put("db", "first")
 	for range 3 {
 		if es, _ := w.reconcile("db"); ready(es).Reason != target.NotOwned {

@@ -294,7 +294,8 @@ func (f *fleet) values(i int) int {
 // newFleet has namespaces with two ServiceAccounts each, and objects that are new.
 func newFleet(part int) *fleet {
 	type o = fakekube.Object
-	f := &fleet{kube: fakekube.Unstarted(), version: 1, counts: map[string]map[time.Time]int{}, part: part, objects: 2000 / part, accounts: 500 / part}
+	f := &fleet{kube: fakekube.Unstarted(), version: 1, counts: map[string]map[time.Time]int{}, part: part,
+		objects: 2000 / part, accounts: 500 / part}
 	f.due, f.fresh = make([]time.Time, f.objects), make([]time.Time, f.objects)
 	for i := range f.accounts {
 		namespace := fmt.Sprintf("/api/v1/namespaces/ns-%d", i/2)
@@ -331,7 +332,8 @@ func (f *fleet) start(t *testing.T) (stop func()) {
 	go func() {
 		ended <- run(ctx, Options{
 			Config: config, Getenv: func(string) string { return "" }, PollingInterval: 2 * time.Minute, Workers: 10, ClusterStores: true,
-			KMSCallsPerSecond: 60 / float64(f.part), STSCallsPerMinute: 100 / float64(f.part), Namespace: "kms-sync", HealthAddress: "0", Log: logr.Discard(),
+			KMSCallsPerSecond: 60 / float64(f.part), STSCallsPerMinute: 100 / float64(f.part), Namespace: "kms-sync", HealthAddress: "0",
+			Log:  logr.Discard(),
 			REST: &rest.Config{Host: "http://kube", Transport: f, ContentConfig: rest.ContentConfig{ContentType: "application/json"}},
 		}, outside{
 			registry: prometheus.NewRegistry(), rrsa: f.provider, dial: func(of kms.Config) (cloud.Gateway, error) {
@@ -397,7 +399,8 @@ func (f *fleet) phase(t *testing.T, name string, d time.Duration, outage bool, c
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.refused+f.early+f.damaged > 0 || !outage && (p.right < 0 || p.right > limit) {
-		t.Errorf("%s: %d calls over a quota, %d for what was not due, %d Secrets damaged, all right after %s", name, f.refused, f.early, f.damaged, p.right)
+		t.Errorf("%s: %d calls over a quota, %d for what was not due, %d Secrets damaged, all right after %s",
+			name, f.refused, f.early, f.damaged, p.right)
 	}
 	for i := range f.objects {
 		if version := f.values(i); version == 0 || !outage && version != f.version {
@@ -521,8 +524,8 @@ func markdown(table []phase, part int) string {
 	if part > 1 {
 		fmt.Fprintf(&b, "One part of %d:\n", part)
 	}
-	b.WriteString("| | KMS calls | most in a second | STS calls | most in a minute | requests to the API server | most in a second | all right in |\n" +
-		"|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| | KMS calls | most in a second | STS calls | most in a minute | requests to the API server | most in a second " +
+		"| all right in |\n|---|---|---|---|---|---|---|---|\n")
 	for _, p := range table {
 		fmt.Fprintf(&b, "| %s |", p.name)
 		for _, n := range p.counts {

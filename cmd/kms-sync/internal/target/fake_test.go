@@ -35,8 +35,8 @@ const (
 	stranger = "kubectl-edit"
 )
 
-var kubeconfig = flag.String("real", "", "the kubeconfig of an API server with kms-sync's custom resource definitions and without controllers "+
-	"to run the tests on; its namespace shop is emptied each time")
+var kubeconfig = flag.String("real", "", "the kubeconfig of an API server with kms-sync's custom resource definitions and without "+
+	"controllers to run the tests on; its namespace shop is emptied each time")
 
 // cluster is controller-runtime's API server for tests, which keeps managedFields by the API server's own code, with what Kubernetes
 // checks of Secrets besides: their type, immutability, UIDs, and keys that types want. With the flag -real it is a real one.
@@ -78,7 +78,8 @@ func newCluster(t *testing.T) *cluster {
 		Delete: func(ctx context.Context, in client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
 			var o client.DeleteOptions
 			o.ApplyOptions(opts)
-			if _, secret := obj.(*corev1.Secret); secret && (o.Preconditions == nil || o.Preconditions.UID == nil || o.Preconditions.ResourceVersion == nil) {
+			if _, secret := obj.(*corev1.Secret); secret &&
+				(o.Preconditions == nil || o.Preconditions.UID == nil || o.Preconditions.ResourceVersion == nil) {
 				t.Errorf("Secret %s is deleted without preconditions", obj.GetName())
 			}
 			return c.write(ctx, in, "delete", obj, nil, func() error {
@@ -193,7 +194,8 @@ func (c *cluster) write(ctx context.Context, in client.WithWatch, verb string, o
 	switch {
 	case existed && old.Type != "" && now.Type != old.Type:
 		err = invalid("type", "field is immutable")
-	case existed && old.Immutable != nil && *old.Immutable && (now.Immutable == nil || !*now.Immutable || !maps.EqualFunc(old.Data, now.Data, bytes.Equal)):
+	case existed && old.Immutable != nil && *old.Immutable &&
+		(now.Immutable == nil || !*now.Immutable || !maps.EqualFunc(old.Data, now.Data, bytes.Equal)):
 		err = invalid("data", "field is immutable when `immutable` is set")
 	case now.Type == corev1.SecretTypeTLS && now.Data["tls.crt"] == nil:
 		err = invalid("data[tls.crt]", "required")

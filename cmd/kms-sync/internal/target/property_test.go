@@ -84,7 +84,8 @@ func TestStrangersKeepWhatIsTheirs(t *testing.T) {
 					rt.Fatal(err)
 				}
 				es.Status = v1alpha1.ExternalSecretStatus{}
-				if s := c.secret(Name(es)); s != nil && creation(es) != v1alpha1.CreateOrphan && slices.Contains(Claimants(s), client.ObjectKeyFromObject(es)) {
+				if s := c.secret(Name(es)); s != nil && creation(es) != v1alpha1.CreateOrphan &&
+					slices.Contains(Claimants(s), client.ObjectKeyFromObject(es)) {
 					rt.Fatalf("after its release: %v", s.Annotations)
 				}
 			},

@@ -193,9 +193,10 @@ func TestAdoption(t *testing.T) {
 		"it never synced": {func(es *v1alpha1.ExternalSecret) {
 			es.Status.DataSyncResults = []v1alpha1.DataSyncResult{{Status: "Failed"}}
 		}, originalManager, nil, NotOwned},
-		"another program made it":   {succeeded, "helm", nil, NotOwned},
-		"the status is of kms-sync": {func(es *v1alpha1.ExternalSecret) { succeeded(es); es.Status.SecretName = "mine" }, originalManager, nil, NotOwned},
-		"its own annotation":        {nil, "helm", consent, "[foreign=x old=x password=new]"},
+		"another program made it": {succeeded, "helm", nil, NotOwned},
+		"the status is of kms-sync": {func(es *v1alpha1.ExternalSecret) { succeeded(es); es.Status.SecretName = "mine" },
+			originalManager, nil, NotOwned},
+		"its own annotation": {nil, "helm", consent, "[foreign=x old=x password=new]"},
 		"the annotation on the ExternalSecret": {func(es *v1alpha1.ExternalSecret) {
 			es.Annotations = map[string]string{v1alpha1.AnnotationAdopt: "true"}
 		}, "helm", nil, NotOwned},
@@ -269,7 +270,8 @@ func TestHostileTenant(t *testing.T) {
 			es.Spec.Target.Name, es.Spec.Target.CreationPolicy, es.Spec.Target.Immutable = "victim", v1alpha1.CreateMerge, true
 		}, result(map[string]string{"new": "x"}), InvalidSpec},
 		"deletes another's Secret by Merge": {func(es *v1alpha1.ExternalSecret) {
-			es.Spec.Target.Name, es.Spec.Target.CreationPolicy, es.Spec.Target.DeletionPolicy = "victim", v1alpha1.CreateMerge, v1alpha1.DeletionDelete
+			es.Spec.Target.Name, es.Spec.Target.CreationPolicy = "victim", v1alpha1.CreateMerge
+			es.Spec.Target.DeletionPolicy = v1alpha1.DeletionDelete
 		}, result(map[string]string{"new": "x"}), InvalidSpec},
 		"has a ServiceAccount's token made": {nil, content.Result{Type: corev1.SecretTypeServiceAccountToken, Data: values(tls),
 			Annotations: map[string]string{corev1.ServiceAccountNameKey: "admin"}}, DangerousType},
@@ -283,7 +285,8 @@ func TestHostileTenant(t *testing.T) {
 			Annotations: map[string]string{AnnotationOwner: "shop/other"}}, DangerousType},
 		"forges a list of keys": {nil, content.Result{Type: corev1.SecretTypeOpaque, Data: values(tls),
 			Annotations: map[string]string{keysPrefix + "other": "shop/other:tls.key"}}, DangerousType},
-		"forges the label": {nil, content.Result{Type: corev1.SecretTypeOpaque, Data: values(tls), Labels: map[string]string{LabelSynced: "no"}}, DangerousType},
+		"forges the label": {nil, content.Result{Type: corev1.SecretTypeOpaque, Data: values(tls),
+			Labels: map[string]string{LabelSynced: "no"}}, DangerousType},
 		"takes the Secret of another ExternalSecret": {func(es *v1alpha1.ExternalSecret) { es.Spec.Target.Name = "neighbour" },
 			result(map[string]string{"a": "mine"}), Conflict},
 		"takes a key of another ExternalSecret": {func(es *v1alpha1.ExternalSecret) {
@@ -390,7 +393,8 @@ func TestPolicies(t *testing.T) {
 				if err != nil || text(c.secret("db")) != want {
 					t.Errorf("%v: %s, want %s", err, text(c.secret("db")), want)
 				}
-				if s := c.secret("db"); s != nil && !strings.Contains(event, "gone") && tc.creation != v1alpha1.CreateOrphan && len(Claimants(s))+len(s.Labels) > 0 {
+				if s := c.secret("db"); s != nil && !strings.Contains(event, "gone") && tc.creation != v1alpha1.CreateOrphan &&
+					len(Claimants(s))+len(s.Labels) > 0 {
 					t.Errorf("its marks are left: %v %v", s.Labels, s.Annotations)
 				}
 				c.writes.Store(0)
@@ -485,7 +489,9 @@ func TestTheOlderMakesTheSecret(t *testing.T) {
 }
 
 func TestRename(t *testing.T) {
-	for policy, left := range map[v1alpha1.Policy]string{v1alpha1.CreateOwner: "none", v1alpha1.CreateOrphan: "[a=1]", v1alpha1.CreateMerge: "[theirs=2]"} {
+	for policy, left := range map[v1alpha1.Policy]string{
+		v1alpha1.CreateOwner: "none", v1alpha1.CreateOrphan: "[a=1]", v1alpha1.CreateMerge: "[theirs=2]",
+	} {
 		t.Run(string(policy), func(t *testing.T) {
 			c := newCluster(t)
 			es := c.add("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Target.CreationPolicy = policy })
@@ -534,7 +540,8 @@ func TestType(t *testing.T) {
 	}
 	// A Secret of type TLS cannot lose its keys: its marks go.
 	c.edit("db", func(s *corev1.Secret) { s.Data["ca.crt"] = []byte("2") })
-	if err := c.writer().Release(t.Context(), es); err != nil || text(c.secret("db")) != "[ca.crt=2 tls.crt=c tls.key=k]" || len(Claimants(c.secret("db"))) > 0 {
+	if err := c.writer().Release(t.Context(), es); err != nil || text(c.secret("db")) != "[ca.crt=2 tls.crt=c tls.key=k]" ||
+		len(Claimants(c.secret("db"))) > 0 {
 		t.Errorf("%v: %s", err, text(c.secret("db")))
 	}
 }
@@ -558,7 +565,8 @@ func TestImmutable(t *testing.T) {
 		t.Error(out)
 	}
 	es.Spec.Target.Immutable = true
-	if out := c.apply(es, map[string]string{"a": "3"}); out.Action != Updated || !*c.secret("db").Immutable || text(c.secret("db")) != "[a=3]" {
+	if out := c.apply(es, map[string]string{"a": "3"}); out.Action != Updated || !*c.secret("db").Immutable ||
+		text(c.secret("db")) != "[a=3]" {
 		t.Error(out)
 	}
 	if err := c.writer().Release(t.Context(), es); err != nil || c.secret("db") != nil {
@@ -636,7 +644,9 @@ func TestRaces(t *testing.T) {
 		want   string
 	}{
 		"a stranger makes the Secret": {false, func(c *cluster) { c.make("db", stranger, map[string]string{"a": "theirs"}, nil) }, "[a=theirs]"},
-		"a stranger adds a key":       {true, func(c *cluster) { c.edit("db", func(s *corev1.Secret) { s.Data["b"] = []byte("theirs") }) }, "[a=1 b=theirs]"},
+		"a stranger adds a key": {true, func(c *cluster) {
+			c.edit("db", func(s *corev1.Secret) { s.Data["b"] = []byte("theirs") })
+		}, "[a=1 b=theirs]"},
 		"a stranger replaces the Secret": {true, func(c *cluster) {
 			c.remove("db")
 			c.make("db", stranger, map[string]string{"a": "theirs"}, nil)
@@ -744,7 +754,8 @@ func TestValuesAreInNoError(t *testing.T) {
 		}
 	}
 	c := newCluster(t)
-	_, err := c.writer().Apply(t.Context(), c.add("db", nil), content.Result{Type: corev1.SecretTypeTLS, Data: values(map[string]string{"tls.crt": value})})
+	_, err := c.writer().Apply(t.Context(), c.add("db", nil),
+		content.Result{Type: corev1.SecretTypeTLS, Data: values(map[string]string{"tls.crt": value})})
 	if reason(err) != Rejected || strings.Contains(err.Error(), value) || !strings.Contains(err.Error(), "data[tls.key]") {
 		t.Error(err)
 	}

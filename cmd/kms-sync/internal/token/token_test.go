@@ -68,7 +68,8 @@ func TestTokens(t *testing.T) {
 		if len(s.asked) != 1 {
 			t.Errorf("%d requests, want one for all", len(s.asked))
 		}
-		if spec := s.asked[0].Spec; !slices.Equal(spec.Audiences, []string{"sts.aliyuncs.com"}) || *spec.ExpirationSeconds != 3600 || spec.BoundObjectRef != nil {
+		if spec := s.asked[0].Spec; !slices.Equal(spec.Audiences, []string{"sts.aliyuncs.com"}) || *spec.ExpirationSeconds != 3600 ||
+			spec.BoundObjectRef != nil {
 			t.Errorf("asked for %+v", spec)
 		}
 		if got, err := tokens.Token(t.Context(), "other", "web"); err != nil || got != "token of other/web" {

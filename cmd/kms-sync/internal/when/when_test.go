@@ -38,9 +38,17 @@ func failed(next time.Time) func(*v1alpha1.ExternalSecret) {
 }
 
 func TestNext(t *testing.T) {
-	policy := func(p v1alpha1.Policy) func(*v1alpha1.ExternalSecret) {
-		return func(es *v1alpha1.ExternalSecret) { es.Spec.RefreshPolicy = p }
+	every := func(interval string) func(*v1alpha1.ExternalSecret) {
+		return func(es *v1alpha1.ExternalSecret) { es.Spec.RotationInterval = interval }
 	}
+	onChange := func(es *v1alpha1.ExternalSecret) { es.Spec.RefreshPolicy = v1alpha1.RefreshOnChange }
+	once := func(es *v1alpha1.ExternalSecret) { es.Spec.RefreshPolicy = v1alpha1.RefreshCreatedOnce }
+	read := func(after time.Duration) func(*v1alpha1.ExternalSecret) {
+		return func(es *v1alpha1.ExternalSecret) { es.Status.RefreshTime.Time = noon.Add(after) }
+	}
+	unread := func(es *v1alpha1.ExternalSecret) { es.Status.RefreshTime = nil }
+	original := func(es *v1alpha1.ExternalSecret) { es.Status.DataSyncResults = make([]v1alpha1.DataSyncResult, 1) }
+	answered := func(es *v1alpha1.ExternalSecret) { es.Status.ObservedRefresh = "now" }
 	changed := func(es *v1alpha1.ExternalSecret) { es.Generation = 3 }
 	immutable := func(es *v1alpha1.ExternalSecret) { es.Spec.Target.Immutable = true }
 	requested := func(es *v1alpha1.ExternalSecret) {
@@ -63,19 +71,19 @@ func TestNext(t *testing.T) {
 		least, most time.Duration // after noon
 	}{
 		"new":                             {object(never), Facts{}, New, now, now},
-		"new, of ack-secret-manager":      {object(never, func(es *v1alpha1.ExternalSecret) { es.Status.DataSyncResults = make([]v1alpha1.DataSyncResult, 1) }), Facts{}, New, now, now},
+		"new, of ack-secret-manager":      {object(never, original), Facts{}, New, now, now},
 		"synced":                          {object(), Facts{}, Interval, 540 * time.Second, 660 * time.Second},
-		"an interval of its own":          {object(func(es *v1alpha1.ExternalSecret) { es.Spec.RotationInterval = "1h" }), Facts{}, Interval, 54 * time.Minute, 66 * time.Minute},
-		"too short an interval":           {object(func(es *v1alpha1.ExternalSecret) { es.Spec.RotationInterval = "1ms" }), Facts{}, Interval, 9 * time.Second, 11 * time.Second},
-		"no interval":                     {object(func(es *v1alpha1.ExternalSecret) { es.Spec.RotationInterval = "soon" }), Facts{}, Interval, 540 * time.Second, 660 * time.Second},
+		"an interval of its own":          {object(every("1h")), Facts{}, Interval, 54 * time.Minute, 66 * time.Minute},
+		"too short an interval":           {object(every("1ms")), Facts{}, Interval, 9 * time.Second, 11 * time.Second},
+		"no interval":                     {object(every("soon")), Facts{}, Interval, 540 * time.Second, 660 * time.Second},
 		"polling off":                     {object(rotates(time.Minute)), Facts{Polling: -1}, Never, 0, 0},
-		"polling off, an interval":        {object(func(es *v1alpha1.ExternalSecret) { es.Spec.RotationInterval = "1h" }), Facts{Polling: -1}, Never, 0, 0},
+		"polling off, an interval":        {object(every("1h")), Facts{Polling: -1}, Never, 0, 0},
 		"polling off, changed":            {object(changed), Facts{Polling: -1}, Changed, now, now},
 		"changed":                         {object(changed), Facts{}, Changed, now, now},
 		"a store changed":                 {object(), Facts{Stores: map[string]int64{"s": 2}}, Changed, now, now},
 		"a store is another":              {object(), Facts{Stores: map[string]int64{"t": 1}}, Changed, now, now},
 		"requested":                       {object(requested), Facts{}, Requested, now, now},
-		"requested, answered":             {object(requested, func(es *v1alpha1.ExternalSecret) { es.Status.ObservedRefresh = "now" }), Facts{}, Interval, 540 * time.Second, 660 * time.Second},
+		"requested, answered":             {object(requested, answered), Facts{}, Interval, 540 * time.Second, 660 * time.Second},
 		"missing":                         {object(), Facts{Missing: true}, Repair, 5 * time.Second, 5 * time.Second},
 		"drifted":                         {object(), Facts{Drifted: true}, Repair, 5 * time.Second, 5 * time.Second},
 		"rotation":                        {object(rotates(8*time.Minute, 2*time.Minute)), Facts{}, Rotation, 2 * time.Minute, 5 * time.Minute},
@@ -84,24 +92,24 @@ func TestNext(t *testing.T) {
 		"failed":                          {object(failed(noon.Add(time.Minute))), Facts{}, Retry, time.Minute, time.Minute},
 		"failed, missing":                 {object(failed(noon.Add(time.Minute))), Facts{Missing: true}, Retry, time.Minute, time.Minute},
 		"failed, changed":                 {object(failed(noon.Add(time.Minute)), changed), Facts{}, Changed, now, now},
-		"failed, never read":              {object(failed(noon.Add(time.Minute)), func(es *v1alpha1.ExternalSecret) { es.Status.RefreshTime = nil }), Facts{Missing: true}, Retry, time.Minute, time.Minute},
+		"failed, never read":              {object(failed(noon.Add(time.Minute)), unread), Facts{Missing: true}, Retry, time.Minute, time.Minute},
 		"a mistake":                       {object(failed(time.Time{})), Facts{Missing: true}, Never, 0, 0},
 		"a mistake, mended":               {object(failed(time.Time{}), changed), Facts{}, Changed, now, now},
-		"OnChange":                        {object(policy(v1alpha1.RefreshOnChange)), Facts{Stores: map[string]int64{"s": 2}}, Never, 0, 0},
-		"OnChange, changed":               {object(policy(v1alpha1.RefreshOnChange), changed), Facts{}, Changed, now, now},
-		"OnChange, drifted":               {object(policy(v1alpha1.RefreshOnChange)), Facts{Drifted: true}, Repair, 5 * time.Second, 5 * time.Second},
-		"OnChange, failed, a store":       {object(policy(v1alpha1.RefreshOnChange), failed(time.Time{})), Facts{Stores: map[string]int64{"s": 2}}, Changed, now, now},
-		"CreatedOnce":                     {object(policy(v1alpha1.RefreshCreatedOnce)), Facts{Drifted: true}, Never, 0, 0},
-		"CreatedOnce, changed":            {object(policy(v1alpha1.RefreshCreatedOnce), changed), Facts{}, Never, 0, 0},
-		"CreatedOnce, requested":          {object(policy(v1alpha1.RefreshCreatedOnce), requested), Facts{}, Requested, now, now},
-		"CreatedOnce, missing":            {object(policy(v1alpha1.RefreshCreatedOnce)), Facts{Missing: true}, Repair, 5 * time.Second, 5 * time.Second},
-		"CreatedOnce, never created":      {object(policy(v1alpha1.RefreshCreatedOnce), failed(noon.Add(time.Minute))), Facts{Missing: true}, Retry, time.Minute, time.Minute},
+		"OnChange":                        {object(onChange), Facts{Stores: map[string]int64{"s": 2}}, Never, 0, 0},
+		"OnChange, changed":               {object(onChange, changed), Facts{}, Changed, now, now},
+		"OnChange, drifted":               {object(onChange), Facts{Drifted: true}, Repair, 5 * time.Second, 5 * time.Second},
+		"OnChange, failed, a store":       {object(onChange, failed(time.Time{})), Facts{Stores: map[string]int64{"s": 2}}, Changed, now, now},
+		"CreatedOnce":                     {object(once), Facts{Drifted: true}, Never, 0, 0},
+		"CreatedOnce, changed":            {object(once, changed), Facts{}, Never, 0, 0},
+		"CreatedOnce, requested":          {object(once, requested), Facts{}, Requested, now, now},
+		"CreatedOnce, missing":            {object(once), Facts{Missing: true}, Repair, 5 * time.Second, 5 * time.Second},
+		"CreatedOnce, never created":      {object(once, failed(noon.Add(time.Minute))), Facts{Missing: true}, Retry, time.Minute, time.Minute},
 		"immutable":                       {object(immutable), Facts{}, Never, 0, 0},
 		"immutable, changed":              {object(immutable, changed), Facts{}, Changed, now, now},
-		"a clock set back":                {object(func(es *v1alpha1.ExternalSecret) { es.Status.RefreshTime.Time = noon.Add(24 * time.Hour) }), Facts{}, Interval, now, now},
+		"a clock set back":                {object(read(24 * time.Hour)), Facts{}, Interval, now, now},
 		"a clock set back, failed":        {object(failed(noon.Add(24 * time.Hour))), Facts{}, Retry, now, now},
-		"a replica's clock":               {object(func(es *v1alpha1.ExternalSecret) { es.Status.RefreshTime.Time = noon.Add(30 * time.Second) }), Facts{}, Interval, 570 * time.Second, 690 * time.Second},
-		"a status that the schema prunes": {object(func(es *v1alpha1.ExternalSecret) { es.Status.RefreshTime = nil }), Facts{}, Interval, now, now},
+		"a replica's clock":               {object(read(30 * time.Second)), Facts{}, Interval, 570 * time.Second, 690 * time.Second},
+		"a status that the schema prunes": {object(unread), Facts{}, Interval, now, now},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := tc.facts
@@ -136,7 +144,8 @@ func TestRestart(t *testing.T) {
 		es.Spec.RefreshPolicy = rapid.SampledFrom([]v1alpha1.Policy{"", v1alpha1.RefreshOnChange, v1alpha1.RefreshCreatedOnce}).Draw(t, "policy")
 		es.Spec.RotationInterval = rapid.SampledFrom([]string{"", "1s", "10s", "7m", "26h"}).Draw(t, "interval")
 		es.Spec.Target.Immutable = rapid.Bool().Draw(t, "immutable")
-		f := Facts{Now: noon, Polling: rapid.SampledFrom([]time.Duration{0, 2 * time.Minute}).Draw(t, "polling"), Stores: maps.Clone(es.Status.StoreGenerations)}
+		f := Facts{Now: noon, Polling: rapid.SampledFrom([]time.Duration{0, 2 * time.Minute}).Draw(t, "polling"),
+			Stores: maps.Clone(es.Status.StoreGenerations)}
 		failures := 0
 		for range 50 {
 			due := Next(es, f)
@@ -194,7 +203,9 @@ func TestSpread(t *testing.T) {
 		first = append(first, Next(es, Facts{Now: noon, Polling: 1000 * time.Second}).At.Sub(noon))
 	}
 	slices.Sort(first)
-	for i, want := range map[int]time.Duration{0: 900 * time.Second, 250: 950 * time.Second, 500: 1000 * time.Second, 750: 1050 * time.Second, 999: 1100 * time.Second} {
+	for i, want := range map[int]time.Duration{
+		0: 900 * time.Second, 250: 950 * time.Second, 500: 1000 * time.Second, 750: 1050 * time.Second, 999: 1100 * time.Second,
+	} {
 		if d := first[i] - want; d < -20*time.Second || d > 20*time.Second {
 			t.Errorf("the %dth of 1,000 comes after %s, want %s", i, first[i], want)
 		}
@@ -249,7 +260,9 @@ func TestConfirmed(t *testing.T) {
 }
 
 func TestStamp(t *testing.T) {
-	for d, want := range map[time.Duration]time.Duration{0: 0, 1: time.Second, time.Second: time.Second, 1500 * time.Millisecond: 2 * time.Second} {
+	for d, want := range map[time.Duration]time.Duration{
+		0: 0, 1: time.Second, time.Second: time.Second, 1500 * time.Millisecond: 2 * time.Second,
+	} {
 		if got := Stamp(noon.Add(d)).Sub(noon); got != want {
 			t.Errorf("%s: %s", d, got)
 		}
