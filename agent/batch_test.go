@@ -138,9 +138,11 @@ func TestGatewayThatDoesNotGiveSeveral(t *testing.T) {
 		"it does not know the parameter": {Status: 400, Code: "InvalidParameter"},
 		"a proxy refuses":                {Status: 414, Body: "<html>"},
 		"it answers something else":      {Body: `{"SecretValues":{"sentinel":1}}`},
-		"it gives none":                  {Body: `{"RequestId":"R1","SecretValues":[],"Errors":[{"SecretName":"s0","Code":"Forbidden.NoPermission","HttpStatus":403}]}`},
-		"it gives others":                {Body: `{"SecretValues":[{"SecretName":"x","SecretData":"x","VersionId":"v1","VersionStages":{"VersionStage":["ACSCurrent"]}}]}`},
-		"it cuts the answer":             {Cut: emulator.AtBody},
+		"it gives none": {Body: `{"RequestId":"R1","SecretValues":[],` +
+			`"Errors":[{"SecretName":"s0","Code":"Forbidden.NoPermission","HttpStatus":403}]}`},
+		"it gives others": {Body: `{"SecretValues":[{"SecretName":"x","SecretData":"x","VersionId":"v1",` +
+			`"VersionStages":{"VersionStage":["ACSCurrent"]}}]}`},
+		"it cuts the answer": {Cut: emulator.AtBody},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, _ := podOf(t, 3)

@@ -211,7 +211,8 @@ func TestProgramIsToldOfARotation(t *testing.T) {
 	p.init()
 	stop := p.run()
 	p.waitFor("refreshed")
-	if err := p.cloud.Rotate("app/db", emulator.Version{Value: emulator.Value{Text: `{"AccountName":"app","AccountPassword":"sentinel-2"}`}}); err != nil {
+	rotated := emulator.Version{Value: emulator.Value{Text: `{"AccountName":"app","AccountPassword":"sentinel-2"}`}}
+	if err := p.cloud.Rotate("app/db", rotated); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -86,7 +86,8 @@ func TestFilesFollowARotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cloud.Rotate("app/db", emulator.Version{Value: emulator.Value{Text: `{"AccountName":"app_clone","AccountPassword":"sentinel-2"}`}}); err != nil {
+	rotated := emulator.Version{Value: emulator.Value{Text: `{"AccountName":"app_clone","AccountPassword":"sentinel-2"}`}}
+	if err := p.cloud.Rotate("app/db", rotated); err != nil {
 		t.Fatal(err)
 	}
 	if line := p.waitFor("files changed"); !strings.Contains(line, `["conf/db.env","conf/db.json"]`) {
@@ -136,7 +137,8 @@ func TestOutageAfterStartLeavesTheFiles(t *testing.T) {
 func TestVersionThatCannotBeRendered(t *testing.T) {
 	p := newPod(t)
 	p.init()
-	if err := p.cloud.Rotate("app/db", emulator.Version{Value: emulator.Value{Text: `{"AccountName":null,"sentinel":"sentinel"}`}}); err != nil {
+	rotated := emulator.Version{Value: emulator.Value{Text: `{"AccountName":null,"sentinel":"sentinel"}`}}
+	if err := p.cloud.Rotate("app/db", rotated); err != nil {
 		t.Fatal(err)
 	}
 	stop := p.run()

@@ -155,8 +155,8 @@ func invariants(t fataler, before, after []byte) {
 				t.Fatalf("container %s has two volumes at %s", c.Name, m.MountPath)
 			}
 			paths[m.MountPath] = true
-			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && !wrote(old, c.Name, m) &&
-				(strings.HasPrefix(m.Name, agentconfig.SecretsVolume) || m.Name == agentconfig.APIVolume || m.Name == agentconfig.ProgramVolume) && !m.ReadOnly {
+			if isAgent := strings.HasPrefix(c.Name, "kms-agent"); !isAgent && !wrote(old, c.Name, m) && !m.ReadOnly &&
+				(strings.HasPrefix(m.Name, agentconfig.SecretsVolume) || m.Name == agentconfig.APIVolume || m.Name == agentconfig.ProgramVolume) {
 				t.Fatalf("container %s can write to %s", c.Name, m.Name)
 			}
 		}

@@ -25,8 +25,10 @@ func TestInsideVolumes(t *testing.T) {
 			sources[`{"readOnly":true}`], sources[`{"readOnly":false}`] = false, true
 		}
 		for source, can := range sources {
-			document := fmt.Sprintf(`{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/prod/db","kms.alibabacloud.com/mount-path":"/mnt/shop/secrets"}},
-				"spec":{"volumes":[{"name":"shop",%q:%s}],"containers":[{"name":"web","volumeMounts":[{"name":"shop","mountPath":"/mnt/shop"}]}]}}`, name, source)
+			document := fmt.Sprintf(`{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true",
+				"kms.alibabacloud.com/secret.db":"app/prod/db","kms.alibabacloud.com/mount-path":"/mnt/shop/secrets"}},
+				"spec":{"volumes":[{"name":"shop",%q:%s}],
+				"containers":[{"name":"web","volumeMounts":[{"name":"shop","mountPath":"/mnt/shop"}]}]}}`, name, source)
 			_, _, err := inject(in, []byte(document))
 			if can != (err == nil) || err != nil && !strings.Contains(err.Error(),
 				"/mnt/shop/secrets is inside the volume shop of container web, at /mnt/shop, which is read-only") {

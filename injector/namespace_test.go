@@ -15,7 +15,8 @@ region: cn-hangzhou
 agent: {image: base}
 namespaces:
 - {names: [ops], agent: {image: ops}}
-- {names: [team-*], selector: {matchLabels: {tier: gold}, matchExpressions: [{key: stage, operator: NotIn, values: [dev]}]}, agent: {image: gold}}
+- {names: [team-*], selector: {matchLabels: {tier: gold}, matchExpressions: [{key: stage, operator: NotIn, values: [dev]}]},
+   agent: {image: gold}}
 - {selector: {matchExpressions: [{key: virtual, operator: Exists}]}, agent: {image: virtual}}
 - {names: [team-*], agent: {image: team}}
 - {selector: {matchExpressions: [{key: managed, operator: DoesNotExist}, {key: zone, operator: In, values: [a, b]}]}, agent: {image: zone}}
@@ -88,7 +89,8 @@ func TestNativeSidecars(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod, err := injector.DecodePod([]byte(`{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"}},"spec":{"containers":[{"name":"web","command":["/web"]}]}}`))
+	pod, err := injector.DecodePod([]byte(`{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true",` +
+		`"kms.alibabacloud.com/secret.db":"app/db"}},"spec":{"containers":[{"name":"web","command":["/web"]}]}}`))
 	if err != nil {
 		t.Fatal(err)
 	}

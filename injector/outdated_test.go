@@ -10,7 +10,8 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-const asked = `"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"{name: app/db, mode: \"0400\"}","kms.alibabacloud.com/secret.log":"{name: app/log, containers: [web]}","kms.alibabacloud.com/env.KEY":"app/key"`
+const asked = `"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"{name: app/db, mode: \"0400\"}",` +
+	`"kms.alibabacloud.com/secret.log":"{name: app/log, containers: [web]}","kms.alibabacloud.com/env.KEY":"app/key"`
 
 // TestOutdated changes annotations of a pod after its injection, as a webhook does that comes later.
 func TestOutdated(t *testing.T) {
@@ -50,7 +51,9 @@ func TestOutdated(t *testing.T) {
 		"a secret less":              {gone: []string{"secret.db"}, surplus: "the file db"},
 		"all secrets of a kind less": {gone: []string{"env.KEY"}, surplus: "environment variables"},
 		"no API any more":            {before: `"api":"true"`, gone: []string{"api"}, surplus: "the local API"},
-		"how the agent works":        {after: `"refresh-interval":"90s","on-change":"http://127.0.0.1:80/x","log-level":"debug","log-format":"text","region":"cn-beijing"`, refused: []string{"refresh-interval", "on-change", "log-level", "log-format", "region"}},
+		"how the agent works": {
+			after:   `"refresh-interval":"90s","on-change":"http://127.0.0.1:80/x","log-level":"debug","log-format":"text","region":"cn-beijing"`,
+			refused: []string{"refresh-interval", "on-change", "log-level", "log-format", "region"}},
 		"the mode": {after: `"mode":"init"`,
 			warned: []string{"kms.alibabacloud.com/mode: changed after the agent was injected"}},
 		"a mode with more":            {before: `"mode":"init"`, after: `"mode":"sidecar"`},
@@ -62,7 +65,8 @@ func TestOutdated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in, later := administrator(t, ""), administrator(t, c.operate)
 			first := `{"metadata":{"annotations":{` + asked + prefixed(c.before) +
-				`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]},{"name":"worker","command":["/work"]}]}}`
+				`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]},` +
+				`{"name":"worker","command":["/work"]}]}}`
 			if strings.Contains(c.before+c.after, `"api"`) { // which contradicts a secret for few
 				first = strings.Replace(first, `, containers: [web]`, "", 1)
 			}
@@ -74,8 +78,8 @@ func TestOutdated(t *testing.T) {
 					"write it into the pod template")
 			}
 			if c.surplus != "" {
-				want = append(want, podconfig.Prefix+"inject: the agent in this pod has more than the annotations ask for, "+c.surplus+"; write it into "+
-					"the pod template")
+				want = append(want, podconfig.Prefix+"inject: the agent in this pod has more than the annotations ask for, "+c.surplus+
+					"; write it into the pod template")
 			}
 			refusedFor(t, err, want)
 			said := slices.DeleteFunc(warnings, func(w string) bool { return !strings.Contains(w, "was injected") })
@@ -163,8 +167,8 @@ func TestNotOutdated(t *testing.T) {
 }
 
 func TestUnasked(t *testing.T) {
-	injected := mustInject(t, administrator(t, ""),
-		[]byte(`{"metadata":{"annotations":{`+asked+`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]}]}}`))
+	injected := mustInject(t, administrator(t, ""), []byte(`{"metadata":{"annotations":{`+asked+
+		`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]}]}}`))
 	const agent = `{"spec":{"containers":[{"name":"kms-agent"}]},"metadata":{"annotations":{"kms.alibabacloud.com/inject":"false"}}}`
 	for name, c := range map[string]struct {
 		pod    []byte

@@ -20,7 +20,8 @@ func TestClass(t *testing.T) {
 	}{
 		{"equal", "", "containers: [{name: web, " + same + "}]", true},
 		{"limits alone", "", "containers: [{name: web, resources: {limits: {cpu: 500m, memory: 1Gi}}}]", true},
-		{"written in another way", "", `containers: [{name: web, resources: {limits: {cpu: "1", memory: 1Gi}, requests: {cpu: 1000m, memory: 1024Mi}}}]`, true},
+		{"written in another way", "",
+			`containers: [{name: web, resources: {limits: {cpu: "1", memory: 1Gi}, requests: {cpu: 1000m, memory: 1024Mi}}}]`, true},
 		{"more than the class looks at", "", "containers: [{name: web, resources: {limits: {cpu: 1, memory: 1Gi, nvidia.com/gpu: 1}}}]", true},
 		{"and an init container", "", "containers: [{name: web, " + same + "}], initContainers: [{name: migrate, " + same + "}]", true},
 		{"an init container only", ", kms.alibabacloud.com/mode: init", "containers: [{name: web, " + same + "}]", true},
@@ -39,7 +40,8 @@ func TestClass(t *testing.T) {
 		{"half of the advice", `, kms.alibabacloud.com/agent-limits: "cpu=50m,memory=64Mi"`, "containers: [{name: web, " + same + "}]", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			text := fmt.Sprintf(`{metadata: {annotations: {kms.alibabacloud.com/inject: "true", kms.alibabacloud.com/secret.db: app/db%s}}, spec: {%s}}`, c.annotations, c.spec)
+			text := fmt.Sprintf(`{metadata: {annotations: {kms.alibabacloud.com/inject: "true", kms.alibabacloud.com/secret.db: app/db%s}}, `+
+				`spec: {%s}}`, c.annotations, c.spec)
 			document, err := yaml.YAMLToJSON([]byte(text))
 			if err != nil {
 				t.Fatal(err)

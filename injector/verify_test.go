@@ -13,18 +13,30 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector"
 )
 
+const (
+	oneFile   = `"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"`
+	clientKey = `,"kms.alibabacloud.com/identity":"client-key:kms-c","kms.alibabacloud.com/endpoint":"kst-1.cryptoservice.kms.aliyuncs.com"`
+)
+
 // forgeable are pods in which agents have, among them, all that an agent can have.
 var forgeable = map[string]string{
-	"files and variables":  asked + `,"kms.alibabacloud.com/secret.t":"{format: template, from: {db: app/db}, template: \"{{ .db.a | quote }}\"}","kms.alibabacloud.com/secret.k":"{name: app/k, format: env, keys: {A: b}, versionStage: ACSPrevious, optional: true, roleArn: \"acs:ram::1234567890123456:role/second\", onChange: \"http://127.0.0.1:1/x\"}","kms.alibabacloud.com/log-level":"debug","kms.alibabacloud.com/log-format":"text","kms.alibabacloud.com/on-change":"http://127.0.0.1:80/"`,
-	"API and access key":   `"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db","kms.alibabacloud.com/api":"true","kms.alibabacloud.com/api-allow":"app/a*","kms.alibabacloud.com/identity":"access-key:kms-a"`,
-	"socket and node role": `"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db","kms.alibabacloud.com/api":"true","kms.alibabacloud.com/api-socket":"s","kms.alibabacloud.com/identity":"node-role"`,
-	"single":               `"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db","kms.alibabacloud.com/mode":"single"`,
-	"client key":           `"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db","kms.alibabacloud.com/identity":"client-key:kms-c","kms.alibabacloud.com/endpoint":"kst-1.cryptoservice.kms.aliyuncs.com"`,
+	"files and variables": asked + `,"kms.alibabacloud.com/secret.t":"{format: template, from: {db: app/db}, ` +
+		`template: \"{{ .db.a | quote }}\"}","kms.alibabacloud.com/secret.k":"{name: app/k, format: env, keys: {A: b}, ` +
+		`versionStage: ACSPrevious, optional: true, roleArn: \"acs:ram::1234567890123456:role/second\", ` +
+		`onChange: \"http://127.0.0.1:1/x\"}","kms.alibabacloud.com/log-level":"debug","kms.alibabacloud.com/log-format":"text",` +
+		`"kms.alibabacloud.com/on-change":"http://127.0.0.1:80/"`,
+	"API and access key": oneFile + `,"kms.alibabacloud.com/api":"true","kms.alibabacloud.com/api-allow":"app/a*",` +
+		`"kms.alibabacloud.com/identity":"access-key:kms-a"`,
+	"socket and node role": oneFile + `,"kms.alibabacloud.com/api":"true","kms.alibabacloud.com/api-socket":"s",` +
+		`"kms.alibabacloud.com/identity":"node-role"`,
+	"single":     oneFile + `,"kms.alibabacloud.com/mode":"single"`,
+	"client key": oneFile + clientKey,
 }
 
 func forgeablePod(t *testing.T, in *injector.Injector, annotations string) []byte {
 	t.Helper()
-	return mustInject(t, in, []byte(`{"metadata":{"annotations":{`+annotations+`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]}]}}`))
+	return mustInject(t, in, []byte(`{"metadata":{"annotations":{`+annotations+
+		`}},"spec":{"securityContext":{"runAsUser":1000},"containers":[{"name":"web","command":["/web"]}]}}`))
 }
 
 // TestForged changes, takes away and adds to every member of every container of the agent's, and of the document in it, one at a time;
@@ -314,7 +326,7 @@ func TestPrivateVolumes(t *testing.T) {
 	}{
 		{"kms-agent", "", "", true, true},
 		{"kms-agent", "", `{"name":"kms-agent","emptyDir":{"medium":"Memory"}}`, true, true},
-		{"kms-client-key", `,"kms.alibabacloud.com/identity":"client-key:kms-c","kms.alibabacloud.com/endpoint":"kst-1.cryptoservice.kms.aliyuncs.com"`, "", true, true},
+		{"kms-client-key", clientKey, "", true, true},
 		{"kms-client-key", "", `{"name":"kms-client-key","emptyDir":{}}`, false, false},
 		{"rrsa-oidc-token", "", "", true, false},
 		{"rrsa-oidc-token", "", token, false, false},

@@ -227,8 +227,8 @@ func TestValidate(t *testing.T) {
 		{"a claim in place of a tmpfs", "CREATE", stateful(good, "kms-secrets"), nil, false,
 			"volumeClaimTemplates kms-secrets: has the name of a volume that the webhook adds"},
 		{"a claim of its own", "CREATE", stateful(good, "data"), nil, true, ""},
-		{"a signal to a process in another PID namespace", "CREATE", deployment(pod("web", map[string]any{"secret.db": "app/db", "on-change": "signal:HUP:nginx"})),
-			nil, false, "shareProcessNamespace: true"},
+		{"a signal to a process in another PID namespace", "CREATE", deployment(pod("web",
+			map[string]any{"secret.db": "app/db", "on-change": "signal:HUP:nginx"})), nil, false, "shareProcessNamespace: true"},
 		{"update that makes it bad", "UPDATE", deployment(bad), deployment(good), false, `did you mean "sidecar"`},
 		{"update of what was bad", "UPDATE", deployment(bad), deployment(bad), true, `did you mean "sidecar"`},
 		{"what is being deleted", "UPDATE", deleted, deployment(good), true, `did you mean "sidecar"`},
@@ -245,7 +245,8 @@ func TestValidate(t *testing.T) {
 		{"annotated itself", "CREATE", own(deployment(pod("web", map[string]any{"inject": nil})), "inject", "secret.db"), nil, true,
 			"kms.alibabacloud.com/inject, kms.alibabacloud.com/secret.db: has no effect here, only on pods; move it to " +
 				"spec.template.metadata.annotations"},
-		{"a mistyped prefix", "CREATE", deployment(map[string]any{"metadata": map[string]any{"annotations": map[string]any{"kms.aliyun.com/inject": "true", "kms.alibabacloud.com.secret.db": "x", "kms.aliyun.com/of-another": "x"}}}), nil, true,
+		{"a mistyped prefix", "CREATE", deployment(map[string]any{"metadata": map[string]any{"annotations": map[string]any{
+			"kms.aliyun.com/inject": "true", "kms.alibabacloud.com.secret.db": "x", "kms.aliyun.com/of-another": "x"}}}), nil, true,
 			"kms.alibabacloud.com.secret.db: has no effect; did you mean kms.alibabacloud.com/secret.db?; kms.aliyun.com/inject: has no " +
 				"effect; did you mean kms.alibabacloud.com/inject?"},
 		{"annotated everywhere", "CREATE", own(deployment(good), "inject", "secret.db"), nil, true, ""},

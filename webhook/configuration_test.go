@@ -15,17 +15,19 @@ func TestConfigurationIsChecked(t *testing.T) {
 		o.ConfigMap = types.NamespacedName{Namespace: "kms", Name: "kms-webhook"}
 	}).ready(t)
 	const other = "agent: {image: \"registry.example/kms-agent:v2\"}\n"
+	const withCA, typing = configuration + "kms: {caFile: ca.pem}\n", `there is no field "regoin"; did you mean "region"?`
+	quantity := strings.Replace(configuration, "}", ", requests: {memory: 1Gi}}", 1)
 	for name, c := range map[string]struct {
 		namespace, of, document, file string
 		refused, warned               string
 	}{
 		"right":                      {"kms", "kms-webhook", configuration, "", "", ""},
-		"a typing error":             {"kms", "kms-webhook", configuration + "regoin: x\n", "", `there is no field "regoin"; did you mean "region"?`, ""},
+		"a typing error":             {"kms", "kms-webhook", configuration + "regoin: x\n", "", typing, ""},
 		"two mistakes":               {"kms", "kms-webhook", "region: x\nnetwork: vcp\n", "", `did you mean "vpc"?`, ""},
 		"nothing":                    {"kms", "kms-webhook", "", "", "accountID: is missing", ""},
-		"a quantity":                 {"kms", "kms-webhook", strings.Replace(configuration, "}", ", requests: {memory: 1Gi}}", 1), "", "no pod would be valid", ""},
-		"no such file":               {"kms", "kms-webhook", configuration + "kms: {caFile: ca.pem}\n", "", "the ConfigMap has no key ca.pem", ""},
-		"no certificate":             {"kms", "kms-webhook", configuration + "kms: {caFile: ca.pem}\n", "no PEM", "has no certificate in PEM form", ""},
+		"a quantity":                 {"kms", "kms-webhook", quantity, "", "no pod would be valid", ""},
+		"no such file":               {"kms", "kms-webhook", withCA, "", "the ConfigMap has no key ca.pem", ""},
+		"no certificate":             {"kms", "kms-webhook", withCA, "no PEM", "has no certificate in PEM form", ""},
 		"a file elsewhere":           {"kms", "kms-webhook", configuration + "kms: {caFile: /etc/passwd}\n", "", "", ""},
 		"another ConfigMap":          {"kms", "other", "regoin: x\n", "", "", ""},
 		"another namespace":          {"shop", "kms-webhook", "regoin: x\n", "", "", ""},

@@ -32,7 +32,8 @@ func TestWaitingEventsAreSmall(t *testing.T) {
 	e := &events{rate: share.NewRate(1, pods), recorder: q}
 	before := heap()
 	for i := range pods {
-		text := fmt.Sprintf(`{"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web","uid":"%d","controller":true}],"managedFields":[%q]}}`, i, strings.Repeat("x", long))
+		text := fmt.Sprintf(`{"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web","uid":"%d",`+
+			`"controller":true}],"managedFields":[%q]}}`, i, strings.Repeat("x", long))
 		pod, err := injector.DecodePod([]byte(text))
 		if err != nil {
 			t.Fatal(err)

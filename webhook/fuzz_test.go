@@ -28,17 +28,22 @@ import (
 // one that advises about workloads. The answer is 400 for what is none, else an AdmissionReview for the same uid, whose patch, if it
 // has one, applies to the object.
 func FuzzReview(f *testing.F) {
-	const head = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1-2","operation":"CREATE","namespace":"shop","object":`
+	const head = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview",` +
+		`"request":{"uid":"1-2","operation":"CREATE","namespace":"shop","object":`
 	for _, text := range []string{
 		``, `null`, `{}`, `{"request":null}`, `{"request":{}}`, `{"request":{"uid":""}}`, `{"request":{"uid":1}}`, `[]`,
 		`{"request":{"uid":"a","uid":"b"}}`,
 		`{"request":{"object":{},"uid":"a"}} x`, strings.Repeat(`{"request":`, 200), head + `null}}`, head +
 			`{"metadata":{"annotations":null},"spec":null}}}`,
-		head + `{"spec":{"template":{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"}}}}},"oldObject":null}}`,
+		head + `{"spec":{"template":{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true",` +
+			`"kms.alibabacloud.com/secret.db":"app/db"}}}}},"oldObject":null}}`,
 		head + `{"spec":{"jobTemplate":{"spec":{"template":{"metadata":{"annotations":{"kms.alibabacloud.com/mode":"init"}}}}}}}}}`,
-		head + `{"metadata":{"annotations":{"kms.alibabacloud.com/mode":"init"},"deletionTimestamp":"2026-01-01T00:00:00Z"},"spec":{"template":null,"jobTemplate":{"metadata":{"annotations":null,"deletionTimestamp":null},"spec":null}}},"oldObject":{"spec":{"template":{}}}}}`,
+		head + `{"metadata":{"annotations":{"kms.alibabacloud.com/mode":"init"},"deletionTimestamp":"2026-01-01T00:00:00Z"},"spec":{` +
+			`"template":null,"jobTemplate":{"metadata":{"annotations":null,"deletionTimestamp":null},"spec":null}}},` +
+			`"oldObject":{"spec":{"template":{}}}}}`,
 		head + strings.Repeat(`{"spec":{"jobTemplate":`, 40) + `{}` + strings.Repeat(`}}`, 40) + `}}`,
-		head + `{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"}},"spec":{"containers":[{"name":"web"},null]}}}}`,
+		head + `{"metadata":{"annotations":{"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.db":"app/db"}},` +
+			`"spec":{"containers":[{"name":"web"},null]}}}}`,
 		"\xef\xbb\xbf{}", `{"request":{"uid":"\ud800\u0000","object":{"metadata":{"annotations":{"kms.alibabacloud.com/\u0000":"x"}}}}}`,
 	} {
 		f.Add([]byte(text))

@@ -87,8 +87,8 @@ func hostilePods() map[string]hostilePod {
 		"a list of 16,000 of a secret": {one("secret.x", "{name: app/x, containers: ["+names(16_000)[:65_000]+"]}"), namedObjects(1), nil,
 			"is too much YAML"},
 		"lists of 1,000 for all": {map[string]string{
-			podconfig.Prefix + "skip-containers": names(1000), podconfig.Prefix + "api": "true", podconfig.Prefix + "api-allow": names(1000), podconfig.Prefix +
-				"secret.y": "{name: app/x, path: a/b}",
+			podconfig.Prefix + "skip-containers": names(1000), podconfig.Prefix + "api": "true", podconfig.Prefix + "api-allow": names(1000),
+			podconfig.Prefix + "secret.y": "{name: app/x, path: a/b}",
 		}, namedObjects(150), nil, ""},
 		"sources that are not allowed": {one("secret."+long, "{format: template, template: x, from: {"+strings.Join(sources, ", ")+"}}"),
 			namedObjects(1), nil, "does not allow the secret"},
@@ -257,8 +257,8 @@ func each(keys []string, value string) map[string]string {
 // TestNestedTemplates: nested templates of Jobs are not read, however deep they are.
 func TestNestedTemplates(t *testing.T) {
 	const levels = 4_900 // JSON may have 10,000
-	body := []byte(`{"request":{"uid":"1","namespace":"shop","operation":"CREATE","object":` + strings.Repeat(`{"spec":{"jobTemplate":`, levels) +
-		`{}` + strings.Repeat(`}}`, levels) + `}}`)
+	body := []byte(`{"request":{"uid":"1","namespace":"shop","operation":"CREATE","object":` +
+		strings.Repeat(`{"spec":{"jobTemplate":`, levels) + `{}` + strings.Repeat(`}}`, levels) + `}}`)
 	handler := &review.Handler[workload]{
 		Decide: hostileAdmission(t).validateWorkload, Observe: func(review.Verdict, time.Duration) {}, Advisory: true, Log: logr.Discard(),
 		Draining: new(atomic.Bool),

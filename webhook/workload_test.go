@@ -30,7 +30,8 @@ func TestDecodeWorkload(t *testing.T) {
 			misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.jobTemplate.spec.template.metadata.annotations"},
 		"a CronJob annotated deep": {text: `{"spec":{"jobTemplate":{"metadata":` + ours + `,"spec":{"template":` + template + `}}}}`,
 			misplaced: "kms.alibabacloud.com/api: has no effect here, only on pods; move it to spec.jobTemplate.spec.template.metadata.annotations"},
-		"a StatefulSet":         {text: `{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"data"},"spec":{"name":"x"}},null,{"kind":"PersistentVolumeClaim","metadata":{"labels":null,"name":"logs"}}],"template":` + template + `}}`, claims: "[data logs]"},
+		"a StatefulSet": {text: `{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"data"},"spec":{"name":"x"}},null,` +
+			`{"kind":"PersistentVolumeClaim","metadata":{"labels":null,"name":"logs"}}],"template":` + template + `}}`, claims: "[data logs]"},
 		"without claims":        {text: `{"spec":{"volumeClaimTemplates":null,"template":` + template + `}}`},
 		"nothing":               {text: `null`, empty: true},
 		"nothing at all levels": {text: `{"metadata":null,"spec":{"template":null,"jobTemplate":{"spec":null}}}`, empty: true},

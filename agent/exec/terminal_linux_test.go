@@ -12,7 +12,8 @@ import (
 // The terminal is the command's: it sees one, and an interrupt that is typed there is its own.
 func TestPassesTheTerminalOn(t *testing.T) {
 	terminal, screen := terminal.Open(t, 80)
-	cmd := run(t, `{}`, "sh", "-c", `trap 'echo interrupted; exit 7' INT; test -t 0 && test -t 1 && test -t 2 && echo ready; read line; while :; do read more; done`)
+	cmd := run(t, `{}`, "sh", "-c", `trap 'echo interrupted; exit 7' INT; test -t 0 && test -t 1 && test -t 2 && echo ready; `+
+		`read line; while :; do read more; done`)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, terminal, terminal
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {

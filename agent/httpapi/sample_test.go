@@ -47,7 +47,8 @@ func TestDocumentedClients(t *testing.T) {
 	})
 	if _, err := exec.LookPath("curl"); err == nil {
 		t.Run("curl itself", func(t *testing.T) {
-			const line = `curl -v -H "X-Vault-Token:$(</var/run/kmstoken/token)" 'http://localhost:2025/secretsmanager/get?secretId=app/dev/secret-1'`
+			const line = `curl -v -H "X-Vault-Token:$(</var/run/kmstoken/token)" ` +
+				`'http://localhost:2025/secretsmanager/get?secretId=app/dev/secret-1'`
 			typed := exec.CommandContext(t.Context(), "bash", "-c",
 				strings.NewReplacer("localhost:2025", "localhost:"+port, "/var/run/kmstoken/token", tokenFile).Replace(line))
 			typed.Env = []string{"PATH=" + os.Getenv("PATH")} // no proxy

@@ -157,6 +157,7 @@ func ask(t testing.TB, method, url string, header map[string]string) (*http.Resp
 
 func TestStatuses(t *testing.T) {
 	noToken := map[string]string{}
+	of := func(name string) Request { return Request{Ref: kms.Ref{Name: name}} }
 	for name, c := range map[string]struct {
 		method string // GET
 		path   string
@@ -217,11 +218,11 @@ func TestStatuses(t *testing.T) {
 		"unknown without token":  {path: "/x", header: noToken, status: 403, code: CodeBadToken},
 		"prefix alone":           {path: "/v1/", status: 404, code: CodePath},
 		"root":                   {path: "/", status: 404, code: CodePath},
-		"KMS said no":            {path: "/v1/app/denied", status: 403, code: "Forbidden.NoPermission", asked: Request{Ref: kms.Ref{Name: "app/denied"}}},
-		"KMS has none":           {path: "/v1/app/gone", status: 404, code: "Forbidden.ResourceNotFound", asked: Request{Ref: kms.Ref{Name: "app/gone"}}},
-		"KMS cannot be reached":  {path: "/v1/app/unreachable", status: 502, code: CodeConnection, asked: Request{Ref: kms.Ref{Name: "app/unreachable"}}},
-		"KMS takes too long":     {path: "/v1/app/slow", status: 504, code: CodeTimeout, asked: Request{Ref: kms.Ref{Name: "app/slow"}}},
-		"a bug":                  {path: "/v1/app/bug", status: 500, code: CodeInternal, asked: Request{Ref: kms.Ref{Name: "app/bug"}}},
+		"KMS said no":            {path: "/v1/app/denied", status: 403, code: "Forbidden.NoPermission", asked: of("app/denied")},
+		"KMS has none":           {path: "/v1/app/gone", status: 404, code: "Forbidden.ResourceNotFound", asked: of("app/gone")},
+		"KMS cannot be reached":  {path: "/v1/app/unreachable", status: 502, code: CodeConnection, asked: of("app/unreachable")},
+		"KMS takes too long":     {path: "/v1/app/slow", status: 504, code: CodeTimeout, asked: of("app/slow")},
+		"a bug":                  {path: "/v1/app/bug", status: 500, code: CodeInternal, asked: of("app/bug")},
 		"ping":                   {path: "/ping", header: noToken, status: 200},
 		"forwarded ping":         {path: "/ping", header: map[string]string{"X-Forwarded-For": "10.0.0.1"}, status: 200},
 		"POST ping":              {method: "POST", path: "/ping", header: noToken, status: 405, code: CodeMethod},

@@ -20,7 +20,8 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 )
 
-const answer = `{"RequestId":"R1","Credentials":{"AccessKeyId":"STS.id","AccessKeySecret":"s","SecurityToken":"t","Expiration":"2099-01-01T00:00:00Z"}}`
+const answer = `{"RequestId":"R1","Credentials":{"AccessKeyId":"STS.id","AccessKeySecret":"s","SecurityToken":"t",` +
+	`"Expiration":"2099-01-01T00:00:00Z"}}`
 
 // jwt is a token with these claims and no valid signature.
 func jwt(t *testing.T, claims map[string]any) string {
@@ -114,7 +115,8 @@ func TestAnswersThatAreRefusals(t *testing.T) {
 		{"broken", 503, `{"Code":"ServiceUnavailable","Message":"later","RequestId":"R1"}`, "ServiceUnavailable", true},
 		{"page of a proxy", 502, `<html>sentinel-body</html>`, "", true},
 		{"JSON of another service", 500, `{"error":"sentinel-body"}`, "", true},
-		{"success without expiration", 200, `{"Credentials":{"AccessKeyId":"a","AccessKeySecret":"sentinel-body","SecurityToken":"sentinel-body"}}`, "", true},
+		{"success without expiration", 200,
+			`{"Credentials":{"AccessKeyId":"a","AccessKeySecret":"sentinel-body","SecurityToken":"sentinel-body"}}`, "", true},
 		{"success without credentials", 200, `{"sentinel-body":1}`, "", true},
 		{"garbage", 200, `sentinel-body`, "", true},
 	} {

@@ -217,7 +217,8 @@ func TestInvalidate(t *testing.T) {
 }
 
 func TestPrintingHidesSecrets(t *testing.T) {
-	c := Credentials{Credentials: openapi.Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel-secret", SecurityToken: "sentinel-token"}}
+	c := Credentials{Credentials: openapi.Credentials{
+		AccessKeyID: "STS.id", AccessKeySecret: "sentinel-secret", SecurityToken: "sentinel-token"}}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
 		for _, v := range []any{c, &c} {
 			if s := fmt.Sprintf(format, v); strings.Contains(s, "sentinel") {

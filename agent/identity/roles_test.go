@@ -146,7 +146,8 @@ func TestNoIdentityTakesTheOthersPlace(t *testing.T) {
 	if _, err := source.Credentials(t.Context()); !errors.As(err, &refusal) || refusal.Action != GetNodeRole {
 		t.Errorf("node-role: got %v", err)
 	}
-	if calls := s.Calls(); calls.Sum(emulator.Call{Action: string(AssumeRoleWithOIDC)})+calls.Sum(emulator.Call{Action: string(AssumeRole)}) != 0 {
+	if calls := s.Calls(); calls.Sum(emulator.Call{Action: string(AssumeRoleWithOIDC)})+
+		calls.Sum(emulator.Call{Action: string(AssumeRole)}) != 0 {
 		t.Errorf("node-role: asked %v", calls)
 	}
 }

@@ -32,7 +32,8 @@ func process(t *testing.T, directory, identity string, life time.Duration, calls
 	kept.Open(store(directory), slog.New(slog.NewTextHandler(&log, nil)))
 	return NewSource(Provider{ID: identity, Get: func(context.Context) (Credentials, error) {
 		*calls++
-		return Credentials{Credentials: openapi.Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel", SecurityToken: "sentinel"}, Expires: time.Now().Add(life)}, nil
+		return Credentials{Credentials: openapi.Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel", SecurityToken: "sentinel"},
+			Expires: time.Now().Add(life)}, nil
 	}}, kept, nil), &log
 }
 

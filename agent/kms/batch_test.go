@@ -13,12 +13,13 @@ import (
 // What is asked, and whose answer is taken: that of a name or an ARN, in the version that was asked for, and no other's.
 func TestBatch(t *testing.T) {
 	const arn = "acs:kms:cn-hangzhou:999:secret/team/remote"
+	const current = `"VersionStages":{"VersionStage":["ACSCurrent"]}`
 	var got *http.Request
 	_, cfg := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		got = r
 		value := func(name, version, stages, more string) string {
-			return fmt.Sprintf(`{"SecretName":%q,"SecretType":"Generic","SecretData":"sentinel-%s","SecretDataType":"text","VersionId":%q,"VersionStages":{"VersionStage":[%s]}%s}`,
-				name, name, version, stages, more)
+			return fmt.Sprintf(`{"SecretName":%q,"SecretType":"Generic","SecretData":"sentinel-%s","SecretDataType":"text","VersionId":%q,`+
+				`"VersionStages":{"VersionStage":[%s]}%s}`, name, name, version, stages, more)
 		}
 		io.WriteString(w, `{"RequestId":"R1","SecretValues":[`+strings.Join([]string{
 			value("plain", "v1", `"ACSCurrent"`, `,"RequestId":"R2"`),
@@ -28,9 +29,9 @@ func TestBatch(t *testing.T) {
 			value("unasked", "v1", `"ACSCurrent"`, ""),
 			value("wrong/id", "v2", `"ACSCurrent"`, ""),
 			value("wrong/stage", "v2", `"ACSPrevious"`, ""),
-			`{"SecretName":"bin","SecretType":"Generic","SecretData":"AP8=","SecretDataType":"binary","VersionId":"v1","VersionStages":{"VersionStage":["ACSCurrent"]}}`,
-			`{"SecretName":"damaged","SecretData":"sentinel!","SecretDataType":"binary","VersionId":"v1","VersionStages":{"VersionStage":["ACSCurrent"]}}`,
-			`{"SecretName":"db","SecretType":"Rds","SecretData":"{}","VersionId":"v9","VersionStages":{"VersionStage":["ACSCurrent"]},"NextRotationDate":"2030-01-02T03:04:05Z"}`,
+			`{"SecretName":"bin","SecretType":"Generic","SecretData":"AP8=","SecretDataType":"binary","VersionId":"v1",` + current + `}`,
+			`{"SecretName":"damaged","SecretData":"sentinel!","SecretDataType":"binary","VersionId":"v1",` + current + `}`,
+			`{"SecretName":"db","SecretType":"Rds","SecretData":"{}","VersionId":"v9",` + current + `,"NextRotationDate":"2030-01-02T03:04:05Z"}`,
 		}, ",")+`],"Errors":[{"SecretName":"refused","Code":"Forbidden.NoPermission","HttpStatus":403,"Message":"m"}]}`)
 	})
 	refs := []Ref{

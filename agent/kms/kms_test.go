@@ -20,7 +20,8 @@ import (
 )
 
 const answer = `{"RequestId":"R1","SecretName":"app/db","SecretType":"Rds","SecretData":"sentinel <&> \u2028 é","SecretDataType":"text",
-"VersionId":"v2","VersionStages":{"VersionStage":["ACSCurrent","prod"]},"NextRotationDate":"2030-01-02T03:04:05Z","AutomaticRotation":"Enabled"}`
+"VersionId":"v2","VersionStages":{"VersionStage":["ACSCurrent","prod"]},"NextRotationDate":"2030-01-02T03:04:05Z",
+"AutomaticRotation":"Enabled"}`
 
 var session = Credentials{AccessKeyID: "STS.id", AccessKeySecret: "sentinel-key", SecurityToken: "sentinel-token"}
 

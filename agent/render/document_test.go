@@ -33,7 +33,8 @@ var documented = []struct{ names, effect, example string }{
 	{"not and or", "of conditions; the rest of `and` and `or` is not evaluated once it is decided", `or .db.readonly .nowhere`},
 }
 
-const documentedSecrets = `{"user":"web","password":"it's \"1\"","replicas":["a","b"],"options":"{\"tls\":true}","two words":"2","readonly":true}`
+const documentedSecrets = `{"user":"web","password":"it's \"1\"","replicas":["a","b"],"options":"{\"tls\":true}",` +
+	`"two words":"2","readonly":true}`
 
 // TestFunctionsAreDocumented holds docs/templates.md to what the functions do; -update writes it.
 func TestFunctionsAreDocumented(t *testing.T) {
@@ -84,16 +85,21 @@ const templatesPage = `# Templates
 
 Made from the source by ` + "`go test ./agent/render -update`" + `; changes are lost.
 
-A file of ` + "`format: template`" + ` is a template in the language of Go's [text/template](https://pkg.go.dev/text/template): ` + "`{{ }}`, `if`, `with`, `range`" + `, variables
-and pipelines. With ` + "`from`" + ` the secrets have their names there; with ` + "`name`" + ` the secret itself is the dot. A secret whose value is a JSON object or array is that, any other is a text. ` + "`define`, `block` and `template`" + `
+A file of ` + "`format: template`" + ` is a template in the language of Go's [text/template](https://pkg.go.dev/text/template): ` +
+	"`{{ }}`, `if`, `with`, `range`" + `, variables
+and pipelines. With ` + "`from`" + ` the secrets have their names there; with ` + "`name`" + ` the secret itself is the dot. ` +
+	`A secret whose value is a JSON object or array is that, any other is a text. ` + "`define`, `block` and `template`" + `
 are not available: a file is one template.
 
-What is absent or null never becomes text: a key that does not exist is an error that names it and those that there are, and no file changes. Numbers stay as they were
-written, and no error has a value in it. A template has at most %d kB, and the file that it makes at most %d MB. Mistakes of language are refused at admission.
+What is absent or null never becomes text: a key that does not exist is an error that names it and those that there are, ` +
+	`and no file changes. Numbers stay as they were
+written, and no error has a value in it. A template has at most %d kB, and the file that it makes at most %d MB. ` +
+	`Mistakes of language are refused at admission.
 
 ## Functions
 
-There are these and no others. Names and arguments are those of text/template and of Sprig; where Sprig makes something up, for a value that is absent or of another kind, these fail. The examples are of
+There are these and no others. Names and arguments are those of text/template and of Sprig; where Sprig makes something up, ` +
+	`for a value that is absent or of another kind, these fail. The examples are of
 secrets ` + "`api`" + `, which is ` + "`k-1`, `pem`, of the two lines `-----BEGIN` and `-----END`, and `db`:" + `
 
 ` + "```json\n%s\n```" + `

@@ -36,7 +36,8 @@ func TestRender(t *testing.T) {
 		{"raw with one key is that value", config.Raw, keys("p", "AccountPassword"), db, `p'w$d "x"`},
 		{"raw with a key that is no string", config.Raw, keys("n", "Id"), db, "1234567890123456789"},
 		{"json sorts keys and keeps numbers", config.JSON, nil, db,
-			`{"AccountName":"app","AccountPassword":"p'w$d \"x\"","Big":1e400,"Id":1234567890123456789,"Nested":{"Host":"db.local"},"Note":"<&>","On":true,"Port":3306,"Ratio":1.50,"Tags":["a","b"]}` + "\n"},
+			`{"AccountName":"app","AccountPassword":"p'w$d \"x\"","Big":1e400,"Id":1234567890123456789,"Nested":{"Host":"db.local"},` +
+				`"Note":"<&>","On":true,"Port":3306,"Ratio":1.50,"Tags":["a","b"]}` + "\n"},
 		{"json of picked keys", config.JSON, keys("user", "AccountName", "id", "Id", "host", "Nested.Host"), db,
 			`{"host":"db.local","id":1234567890123456789,"user":"app"}` + "\n"},
 		{"env keeps the order of keys", config.Env, keys("USER", "AccountName", "PASSWORD", "AccountPassword", "ID", "Id", "TAGS", "Tags"), db,

@@ -53,7 +53,8 @@ func TestTemplate(t *testing.T) {
 		{"quote is JSON, TOML and YAML", "{{\"a\\x7f<&>\\u00e9\\ufeff\\n\" | quote}}", `"a\u007f<&>é\ufeff\n"`},
 		{"base64", `{{printf "%s:%s" .db.AccountName .db.Port | b64enc}} {{b64dec "YWI="}}`, "YXBwOjMzMDY= ab"},
 		{"toJson", `{{toJson .db.Nested}} {{.db.Tags | toJson}}`, `{"Host":"db.local"} ["a","b"]`},
-		{"json", `{{(json "{\"a\":{\"b\":1.50}}").a.b}} {{index (.api | printf "[%q,2]" | fromJson) 1}} {{json "7"}}{{if eq (json "null") nil}}n{{end}}`, "1.50 2 7n"},
+		{"json", `{{(json "{\"a\":{\"b\":1.50}}").a.b}} {{index (.api | printf "[%q,2]" | fromJson) 1}} {{json "7"}}` +
+			`{{if eq (json "null") nil}}n{{end}}`, "1.50 2 7n"},
 		{"indent", "k:{{nindent 2 \"a\\nb\"}}|{{indent 1 \"c\\n\"}}", "k:\n  a\n  b| c\n "},
 		{"text", `{{trim " a "}}{{upper "b"}}{{lower "C"}}{{replace "x" "y" "xx"}}{{squote "s"}}{{join "+" .db.Tags}}`, "aBcyy's'a+b"},
 		{"printf", `{{printf "%d %v %q %%" .db.Port .db.On "a\"b"}}`, `3306 true "a\"b" %`},
@@ -126,7 +127,8 @@ func TestTemplateMistakesAreFoundAtAdmission(t *testing.T) {
 
 // A file is made of what is there, or not at all: nothing absent, null or of another type becomes text.
 func TestTemplateFailsWithNamesAndWithoutValues(t *testing.T) {
-	secret := `{"user":"sentinel-1","n":null,"l":["sentinel-2"],"o":{"in":"sentinel-3"},"two-words":"sentinel-4","num":77777,"i":123456789012345678901,"j":123456789012345678902}`
+	secret := `{"user":"sentinel-1","n":null,"l":["sentinel-2"],"o":{"in":"sentinel-3"},"two-words":"sentinel-4","num":77777,` +
+		`"i":123456789012345678901,"j":123456789012345678902}`
 	for text, want := range map[string]string{
 		"a\n\n{{ .db.usr }}":                   `template line 3: .db.usr: key "usr" does not exist; .db has i, j, l, n, num, o, two-words, user`,
 		"{{ .dbb.user }}":                      `key "dbb" does not exist; the value has api, db`,

@@ -27,7 +27,8 @@ func held(t *testing.T, env []string, args ...string) status.Status {
 
 func TestStatus(t *testing.T) {
 	env, _, cloud := pod(t)
-	if s := held(t, env); len(s.Secrets) != 0 || len(s.Problems) != 1 || !strings.Contains(s.Problems[0], "no secrets yet: the first attempt is under way") {
+	if s := held(t, env); len(s.Secrets) != 0 || len(s.Problems) != 1 ||
+		!strings.Contains(s.Problems[0], "no secrets yet: the first attempt is under way") {
 		t.Errorf("before the start: %+v", s)
 	}
 	if s := held(t, env, "--probe"); len(s.Problems) != 0 {

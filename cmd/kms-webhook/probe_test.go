@@ -108,7 +108,8 @@ func stranger(t *testing.T) string {
 }
 
 func TestProbeReadsTheConfiguration(t *testing.T) {
-	const found = `{"apiVersion":"admissionregistration.k8s.io/v1","kind":"MutatingWebhookConfiguration","metadata":{"name":"kms-agent-injector"},"webhooks":`
+	const found = `{"apiVersion":"admissionregistration.k8s.io/v1","kind":"MutatingWebhookConfiguration",` +
+		`"metadata":{"name":"kms-agent-injector"},"webhooks":`
 	for webhooks, want := range map[string]string{
 		"":   "read MutatingWebhookConfiguration kms-agent-injector, without which the API server does not call the webhook",
 		"[]": "names no Service with a port and a path",

@@ -53,14 +53,17 @@ func TestReadMistakes(t *testing.T) {
 		"a newer field": {`{"newer": 1}`, "newer"},
 		"two documents": {`{"kms":{}} {}`, "something follows"},
 		"nothing to do": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b"}`, "files: is empty"},
-		"a path leaves": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"../x","mode":"0400","secret":"s","format":"raw"}]}`, "files[0].path"},
+		"a path leaves": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b",` +
+			`"files":[{"path":"../x","mode":"0400","secret":"s","format":"raw"}]}`, "files[0].path"},
 		"only an API": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","api":{"port":1,"socket":"s"}}`,
 			"api: must have a port or a socket, and not both"},
-		"an identity":    {`{"identity":{"kind":"root"}}`, "identity.kind"},
-		"two sources":    {`{"files":[{"path":"x","mode":"0400","secret":"s","from":[{"name":"a","secret":"b"}],"format":"template","template":"x"}]}`, "files[0].from"},
-		"no template":    {`{"files":[{"path":"x","mode":"0400","secret":"s","format":"template"}]}`, "files[0].template"},
-		"notification":   {`{"onChange":"http://example.com/"}`, "onChange"},
-		"unknown format": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b","files":[{"path":"x","mode":"0400","secret":"s","format":"ini"}]}`, "files[0].format"},
+		"an identity": {`{"identity":{"kind":"root"}}`, "identity.kind"},
+		"two sources": {`{"files":[{"path":"x","mode":"0400","secret":"s","from":[{"name":"a","secret":"b"}],` +
+			`"format":"template","template":"x"}]}`, "files[0].from"},
+		"no template":  {`{"files":[{"path":"x","mode":"0400","secret":"s","format":"template"}]}`, "files[0].template"},
+		"notification": {`{"onChange":"http://example.com/"}`, "onChange"},
+		"unknown format": {`{"kms":{"host":"h"},"secretsDir":"/a","stateDir":"/b",` +
+			`"files":[{"path":"x","mode":"0400","secret":"s","format":"ini"}]}`, "files[0].format"},
 		"an unknown view": {`{"viewDirs":["/a"],"files":[{"path":"x","mode":"0400","secret":"s","format":"raw","dirs":["/b"]}]}`,
 			"files[0].dirs"},
 		"a variable": {`{"env":[{"name":"1","secret":"s"}]}`, "env[0]"},

@@ -20,7 +20,8 @@ func TestSessionPolicies(t *testing.T) {
 			Env:   []config.Variable{{Secret: "d"}}, API: &config.LocalAPI{Allow: []string{"shared/*"}},
 		}, map[string]string{
 			"": `{"Version":"1","Statement":[` +
-				`{"Effect":"Allow","Action":"kms:GetSecretValue","Resource":["acs:kms:*:*:secret/a","acs:kms:*:*:secret/b","acs:kms:*:*:secret/d","acs:kms:*:*:secret/shared/*"]},` +
+				`{"Effect":"Allow","Action":"kms:GetSecretValue","Resource":["acs:kms:*:*:secret/a","acs:kms:*:*:secret/b",` +
+				`"acs:kms:*:*:secret/d","acs:kms:*:*:secret/shared/*"]},` +
 				`{"Effect":"Allow","Action":"kms:Decrypt","Resource":["*"]},` +
 				`{"Effect":"Allow","Action":"sts:AssumeRole","Resource":["acs:ram::999:role/reader"]}]}`,
 			reader: `{"Version":"1","Statement":[` +

@@ -45,12 +45,14 @@ accountID: "1234567890123456"
 clusterID: c0ffee
 region: cn-hangzhou
 network: public
-agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true, imageVolume: true, imagePullSecrets: [pull], earlierImages: ["kms-agent:v0.*"], lateContainers: true, minRefreshInterval: 1m, maxSecrets: 20}
+agent: {image: "kms-agent:v1", limits: {memory: 64Mi, cpu: "1"}, metricsPort: 9464, narrowSessions: true, imageVolume: true,
+  imagePullSecrets: [pull], earlierImages: ["kms-agent:v0.*"], lateContainers: true, minRefreshInterval: 1m, maxSecrets: 20}
 allow: {secrets: ["shared/*"], identities: [node-role, "access-key:kms-*"]}
 namespaces:
 - names: [team-a-*]
   allow: {podRoles: false, secrets: [team-a/*, "acs:kms:*:secret/team-a/*"], identities: []}
-  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, imagePullSecrets: [], earlierImages: [], lateContainers: false, minRefreshInterval: 20s, maxSecrets: 0, volumeSize: 1Mi}
+  agent: {limits: {memory: 128Mi}, nativeSidecar: never, metricsPort: 0, narrowSessions: false, imageVolume: false, imagePullSecrets: [],
+    earlierImages: [], lateContainers: false, minRefreshInterval: 20s, maxSecrets: 0, volumeSize: 1Mi}
 - selector: {matchLabels: {team: b}}
   allow: {regions: [cn-beijing], identities: [client-key]}
   agent: {image: "kms-agent:v2", mode: single, imagePullPolicy: Always, requests: {cpu: 1m}, maxLimits: {memory: 1Gi}}

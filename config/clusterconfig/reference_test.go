@@ -39,14 +39,16 @@ func referenceText(t *testing.T) string {
 
 Made from the source by ` + "`go test ./config/clusterconfig -update`" + `; changes are lost.
 
-The file of ` + "`kms-webhook --config`" + `, in the cluster the key config.yaml of the ConfigMap kms-webhook. The chart makes it from values of the same names. The
+The file of ` + "`kms-webhook --config`" + `, in the cluster the key config.yaml of the ConfigMap kms-webhook. ` +
+		`The chart makes it from values of the same names. The
 webhook follows changes while it runs; a configuration with a mistake is rejected as a whole, with a text that names each field and what to
 write.
 
 | field | type | default | meaning |
 |---|---|---|---|
 ` + r.rows.String() + `
-A default with ` + "`<…>`" + ` is made of that field. An empty list that is written down is not the default: ` + "`secrets: []`" + ` allows none.
+A default with ` + "`<…>`" + ` is made of that field. An empty list that is written down is not the default: ` +
+		"`secrets: []`" + ` allows none.
 `
 }
 

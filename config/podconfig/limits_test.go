@@ -19,8 +19,10 @@ func TestKeys(t *testing.T) {
 		"env.A_B":                           "",
 		"secret." + strings.Repeat("f", 57): "must have at most 63 characters, and this one has 64; write a shorter name, and the file's " +
 			"own in the field path of the long form",
-		"env." + long:                            `and this one has 70; write the variable in kms.alibabacloud.com/env, for example kms.alibabacloud.com/env: "{` + long + `: app/prod/db}"`,
-		"env.A_":                                 `must start and end with a letter or digit; write the variable in kms.alibabacloud.com/env, for example kms.alibabacloud.com/env: "{A_: app/prod/db}"`,
+		"env." + long: `and this one has 70; write the variable in kms.alibabacloud.com/env, for example kms.alibabacloud.com/env: "{` +
+			long + `: app/prod/db}"`,
+		"env.A_": `must start and end with a letter or digit; write the variable in kms.alibabacloud.com/env, ` +
+			`for example kms.alibabacloud.com/env: "{A_: app/prod/db}"`,
 		"secret.a/b":                             "must consist of letters, digits, '-', '_' and '.'",
 		"secret.a-":                              "must start and end with a letter or digit",
 		"secret.\u00fc":                          "must consist of letters",

@@ -56,10 +56,12 @@ func TestAnnotationsPage(t *testing.T) {
 // annotationsText has the table of the annotations, and an example of each.
 func annotationsText() string {
 	var b strings.Builder
-	b.WriteString("# Annotations of pods\n\n[中文](zh/annotations.md)\n\nMade from the source by `go test ./config/podconfig -update`; changes are lost.\n\n" +
+	b.WriteString("# Annotations of pods\n\n[中文](zh/annotations.md)\n\n" +
+		"Made from the source by `go test ./config/podconfig -update`; changes are lost.\n\n" +
 		"On the pod, or on the pod template of a workload. `kubectl kms explain ANNOTATION` says the same in a terminal; how the long form of\n" +
 		"`secret.<file>` is used is in the page on [secret files](formats.md).\n" +
-		"In a namespace with injection `kubectl apply` refuses a wrong annotation and says what to write; elsewhere it warns.\n\n" + annotationTable())
+		"In a namespace with injection `kubectl apply` refuses a wrong annotation and says what to write; elsewhere it warns.\n\n" +
+		annotationTable())
 	for _, a := range Annotations() {
 		fmt.Fprintf(&b, "\n## `%s`\n\n%s. Value: %s. Default: %s.\n\n```yaml\n%s\n```\n", strings.TrimPrefix(a.Key, Prefix),
 			strings.ToUpper(a.Effect[:1])+a.Effect[1:], a.Value, a.Default, strings.TrimSpace(a.Example))
