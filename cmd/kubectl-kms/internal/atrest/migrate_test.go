@@ -114,7 +114,8 @@ func TestResume(t *testing.T) {
 			t.Errorf("%v", found)
 		}
 		after := 0
-		if m := regexp.MustCompile(`secrets: resumed after (\d+) of 1,501, which were rewritten since `).FindStringSubmatch(out.String()); m != nil {
+		line := regexp.MustCompile(`secrets: resumed after (\d+) of 1,501, which were rewritten since `)
+		if m := line.FindStringSubmatch(out.String()); m != nil {
 			after, _ = strconv.Atoi(m[1])
 		}
 		// One was written to see that all API servers agree; and requests under way at the interrupt may still have come through.
@@ -206,8 +207,9 @@ func TestRefused(t *testing.T) {
 		with func(*MigrateOptions)
 		says string
 	}{
-		"plaintext":      {(*apiServer).unconfigured, nil, "switch encryption at rest on first"},
-		"one unseen":     {func(s *apiServer) { s.leases = 2; s.slices = []string{"127.0.0.1:1"} }, nil, "1 of 2 API servers were seen, and the others"},
+		"plaintext": {(*apiServer).unconfigured, nil, "switch encryption at rest on first"},
+		"one unseen": {func(s *apiServer) { s.leases = 2; s.slices = []string{"127.0.0.1:1"} }, nil,
+			"1 of 2 API servers were seen, and the others"},
 		"list forbidden": {func(s *apiServer) { s.forbids = []string{"GET /api/v1/secrets"} }, nil, "you are not allowed to list secrets"},
 		"patch forbidden": {func(s *apiServer) { s.forbids = []string{"PATCH "} }, nil, "you are not allowed to patch secrets in all " +
 			"namespaces"},
@@ -250,8 +252,8 @@ func TestFailures(t *testing.T) {
 		return 0
 	}
 	c, out := cluster(t, s.address)
-	if err := c.Migrate(t.Context(), options()); !Failed(err) || e.count()[key1] != 19 || !strings.Contains(out.String(), "secrets: shop/s-0007: ") ||
-		strings.Contains(out.String(), "s-0005") {
+	if err := c.Migrate(t.Context(), options()); !Failed(err) || e.count()[key1] != 19 ||
+		!strings.Contains(out.String(), "secrets: shop/s-0007: ") || strings.Contains(out.String(), "s-0005") {
 		t.Errorf("%v %v\n%s", err, e.count(), out)
 	}
 	failures["shop/s-0007"] = 0
@@ -280,8 +282,8 @@ func TestAnnotate(t *testing.T) {
 	}
 }
 
-// A StorageVersionMigration is made, followed and removed; one that no controller handles is replaced by updates; an interrupted run leaves it,
-// and the next one follows it.
+// A StorageVersionMigration is made, followed and removed; one that no controller handles is replaced by updates; an interrupted run
+// leaves it, and the next one follows it.
 func TestStorageVersionMigration(t *testing.T) {
 	ended := func(e *etcd, o j, condition string) {
 		o["status"] = j{"resourceVersion": "1", "conditions": []j{{"type": condition, "status": "True", "message": "by the test"}}}

@@ -57,7 +57,8 @@ func TestStatus(t *testing.T) {
 			}
 		}, false, Good, "✓ secrets: all 3 are stored with the key that writes\n"},
 		"some plaintext": {map[string]int{key1: 3, plaintext: 2}, key1, nil, true, Broken, "✗ secrets: 2 of 5 are plaintext in etcd\n"},
-		"old key":        {map[string]int{key1: 3}, key2, func(s *apiServer) { s.transform("secrets", write, key2) }, false, Broken, "✗ secrets: 3 of 3 are stored with another key"},
+		"old key": {map[string]int{key1: 3}, key2, func(s *apiServer) { s.transform("secrets", write, key2) }, false, Broken,
+			"✗ secrets: 3 of 3 are stored with another key"},
 		"two keys, unknown which": {map[string]int{key1: 3, key2: 2}, key2, nil, false, Broken,
 			"✗ secrets: they are stored with different keys\n"},
 		"one key, nothing written": {map[string]int{key1: 3}, key2, nil, false, Unknown, "? secrets: the key with which "},
@@ -81,7 +82,8 @@ func TestStatus(t *testing.T) {
 		}, false, Broken, "✗ secrets: 3 of 4 are stored with another key"},
 		"KMS v1": {map[string]int{"k8s:enc:kms:v1:old:": 3}, "k8s:enc:kms:v1:old:", func(s *apiServer) {
 			s.transform("secrets", write, s.writes)
-		}, false, Unknown, "? secrets: KMS v1 does not say which of its keys is in use; after a rotation, kubectl kms at-rest migrate --annotate"},
+		}, false, Unknown, "? secrets: KMS v1 does not say which of its keys is in use; after a rotation, " +
+			"kubectl kms at-rest migrate --annotate"},
 		"unhealthy": {map[string]int{v2a: 3}, v2a, func(s *apiServer) {
 			s.ready = "[+]ping ok\n[-]kms-providers failed: reason withheld\nreadyz check failed\n"
 			s.status[v2a[hash:]] = 1
@@ -278,11 +280,12 @@ func TestKeys(t *testing.T) {
 
 func TestSample(t *testing.T) {
 	for line, want := range map[string]string{
-		`apiserver_storage_transformation_operations_total{resource="a\"}b",status="OK"} 1.5e+06`:             `map[resource:a"}b status:OK] 1.5e+06`,
-		`process_start_time_seconds 1.7 1700000000`:                                                           `map[] 1.7`,
-		`# HELP process_start_time_seconds x`:                                                                 "",
-		`apiserver_request_total{code="200"} 1`:                                                               "",
-		`process_start_time_seconds`:                                                                          "",
+		`apiserver_storage_transformation_operations_total{resource="a\"}b",status="OK"} 1.5e+06`: `map[resource:a"}b status:OK] 1.5e+06`,
+		`process_start_time_seconds 1.7 1700000000`:                                               `map[] 1.7`,
+
+		`# HELP process_start_time_seconds x`:   "",
+		`apiserver_request_total{code="200"} 1`: "",
+		`process_start_time_seconds`:            "",
 		`apiserver_encryption_config_controller_last_config_info{apiserver_id_hash="x",hash="sha256:\\"} one`: "",
 	} {
 		_, labels, value, ok := sample(line)

@@ -44,8 +44,8 @@ func TestAtRest(t *testing.T) {
 		"encrypted":           {configured, "status --api-servers 1", 0, "✓ secrets: all 0 are stored with the key that writes\n"},
 		"how many":            {configured, "status", 2, "? the number of API servers is not known; set --api-servers\n"},
 		"plaintext, how many": {"", "status", 1, "✗ secrets are written as plaintext\n"},
-		"migrate, how many": {configured, "migrate", 2, "error: not migrated: the number of API servers is not known, and so not whether all write with " +
-			"the same key"},
+		"migrate, how many": {configured, "migrate", 2, "error: not migrated: the number of API servers is not known, and so not whether " +
+			"all write with the same key"},
 		"migrate none": {configured, "migrate --api-servers 1", 0, "secrets: there are none\n"},
 		"no resource":  {configured, "status --resources widgets.example.com", 2, "not examined: --resources widgets.example.com: "},
 	} {

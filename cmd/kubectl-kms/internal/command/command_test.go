@@ -324,11 +324,12 @@ func TestTypedWrongly(t *testing.T) {
 		code int
 		says string
 	}{
-		"nonsense":                             {1, "unknown command"},
-		"-v":                                   {1, "kubectl kms --help shows the flags"},
-		"status --nonsense":                    {2, "not looked at: unknown flag: --nonsense; kubectl kms status --help shows the flags"},
-		"validate --files x":                   {2, "not checked: unknown flag: --files; kubectl kms validate --help"},
-		"validate web.yaml":                    {2, "not checked: \"web.yaml\" is no flag; manifests are named by one: kubectl kms validate -f web.yaml"},
+		"nonsense":           {1, "unknown command"},
+		"-v":                 {1, "kubectl kms --help shows the flags"},
+		"status --nonsense":  {2, "not looked at: unknown flag: --nonsense; kubectl kms status --help shows the flags"},
+		"validate --files x": {2, "not checked: unknown flag: --files; kubectl kms validate --help"},
+		"validate web.yaml": {2, "not checked: \"web.yaml\" is no flag; manifests are named by one: " +
+			"kubectl kms validate -f web.yaml"},
 		"inject web.yaml":                      {1, "kubectl kms inject -f web.yaml"},
 		"doctor":                               {2, "not examined: name one pod"},
 		"doctor a b":                           {2, "not examined: name one pod"},

@@ -40,18 +40,20 @@ func TestMigrate(t *testing.T) {
 			"    remove: volume db and its volumeMounts, env SMTP_PASSWORD of container web\n",
 			"1 of 1 ExternalSecrets can be replaced\n",
 		}},
-		"fields, versions and modes": {edited("      name: smtp\n", "      jmesPath: [{path: a.b, objectAlias: smtp}]\n", "ACSCurrent", "ACSPrevious",
-			"secret: {secretName: shop-db}", "secret: {secretName: shop-db, items: [{key: password, path: db/pass, mode: 256}]}",
-			"  provider: kms\n", "  rotationInterval: 90s\n"), []string{
+		"fields, versions and modes": {edited("      name: smtp\n", "      jmesPath: [{path: a.b, objectAlias: smtp}]\n",
+			"ACSCurrent", "ACSPrevious", "  provider: kms\n", "  rotationInterval: 90s\n",
+			"secret: {secretName: shop-db}", "secret: {secretName: shop-db, items: [{key: password, path: db/pass, mode: 256}]}"), []string{
 			"env.SMTP_PASSWORD: \"shop/prod/smtp#a.b\"\n", "refresh-interval: 90s\n",
 			"secret.db-pass: |\n        name: shop/prod/db\n        versionStage: ACSPrevious\n        path: db/pass\n        mode: \"0400\"\n",
 			"1 of 1",
 		}},
-		"envFrom": {edited("          env:\n            - name: SMTP_PASSWORD\n              valueFrom: {secretKeyRef: {name: shop-db, key: smtp}}\n",
-			"          envFrom: [{secretRef: {name: shop-db}, prefix: DB_}]\n"), []string{"env.DB_password: shop/prod/db\n", "env.DB_smtp: shop/prod/smtp\n", "1 of 1"}},
+		"envFrom": {edited("          env:\n            - name: SMTP_PASSWORD\n              valueFrom: {secretKeyRef: "+
+			"{name: shop-db, key: smtp}}\n", "          envFrom: [{secretRef: {name: shop-db}, prefix: DB_}]\n"),
+			[]string{"env.DB_password: shop/prod/db\n", "env.DB_smtp: shop/prod/smtp\n", "1 of 1"}},
 		"an Ingress": {with("kind: Ingress\nmetadata: {name: web, namespace: shop}\nspec: {tls: [{secretName: shop-db}]}\n"),
 			[]string{"Secret shop-db: stays\n  Ingress web: spec.tls[0].secretName\n", "0 of 1"}},
-		"an Ingress elsewhere": {with("kind: Ingress\nmetadata: {name: web, namespace: other}\nspec: {tls: [{secretName: shop-db}]}\n"), []string{"1 of 1"}},
+		"an Ingress elsewhere": {with("kind: Ingress\nmetadata: {name: web, namespace: other}\nspec: {tls: [{secretName: shop-db}]}\n"),
+			[]string{"1 of 1"}},
 		"an image pull": {edited("    spec:\n      containers", "    spec:\n      imagePullSecrets: [{name: shop-db}]\n      containers"),
 			[]string{"stays\n  Deployment web: spec.imagePullSecrets[0].name\n"}},
 		"a ServiceAccount": {with("kind: ServiceAccount\nmetadata: {name: a, namespace: shop}\nimagePullSecrets: [{name: shop-db}]\n"),
@@ -63,9 +65,10 @@ func TestMigrate(t *testing.T) {
 		"another key": {edited("key: smtp}", "key: other}"), []string{"stays\n  Deployment web: the variable SMTP_PASSWORD is of the key other"}},
 		"dataProcess": {edited("  provider: kms\n", "  dataProcess: [{extract: {key: a}}]\n"), []string{"stays\n  it has dataProcess"}},
 		"a template":  {edited("  provider: kms\n", "  target: {template: {data: {a: b}}}\n"), []string{"stays\n  it has target.template.data"}},
-		"two of one workload": {with(strings.NewReplacer("shop-db", "shop-other", "name: web\n  namespace", "name: web\n  namespace", "/etc/web/db", "/etc/other",
-			"SMTP_PASSWORD", "OTHER").Replace(before)), []string{
-			"stays\n  Deployment web: kms.alibabacloud.com/mount-path would be /etc/web/db for it and /etc/other for ExternalSecret shop-other\n", "0 of 2"}},
+		"two of one workload": {with(strings.NewReplacer("shop-db", "shop-other", "name: web\n  namespace", "name: web\n  namespace",
+			"/etc/web/db", "/etc/other", "SMTP_PASSWORD", "OTHER").Replace(before)), []string{
+			"stays\n  Deployment web: kms.alibabacloud.com/mount-path would be /etc/web/db for it and /etc/other for ExternalSecret shop-other\n",
+			"0 of 2"}},
 		"what a controller made": {with("kind: Pod\nmetadata: {name: web-1, namespace: shop, ownerReferences: [{name: web}]}\n" +
 			"spec: {imagePullSecrets: [{name: shop-db}], containers: [{name: a}]}\n"), []string{"1 of 1"}},
 		"unused": {"kind: ExternalSecret\napiVersion: alibabacloud.com/v1alpha1\nmetadata: {name: a}\nspec: {data: [{key: a}]}\n",

@@ -32,7 +32,8 @@ func TestStreamsOfJSON(t *testing.T) {
 			t.Errorf("%s: exit code %d, without all of %v:\n%s%s", file, code, want, stdout, stderr)
 		}
 	}
-	account := `{"kind":"ServiceAccount","metadata":{"name":"default","namespace":"shop","annotations":{"ack.alibabacloud.com/role-arn":"acs:ram::1234567890123456:role/shop"}}}`
+	account := `{"kind":"ServiceAccount","metadata":{"name":"default","namespace":"shop","annotations":{` +
+		`"ack.alibabacloud.com/role-arn":"acs:ram::1234567890123456:role/shop"}}}`
 	code, stdout, stderr := run(t, string(pod)+account, "inject", "-f", "-", "--config", people+"operator.yaml")
 	if want := []string{"Pod cart", "ConfigMap important", "ServiceAccount default"}; code != 0 || !slices.Equal(objects(t, stdout), want) {
 		t.Errorf("exit code %d, without all of %v:\n%s%s", code, want, stdout, stderr)
@@ -162,8 +163,8 @@ func readFile(t *testing.T, name string) string {
 // What cannot be kept, and what nothing is injected in, is said on the side.
 func TestInjectSays(t *testing.T) {
 	code, stdout, stderr := run(t, "", "inject", "-f", people+"33-anchors-and-merges.yaml", "--config", people+"operator.yaml")
-	if code != 0 || strings.Count(stdout, "mountPath: /var/run/kms/secrets\n") < 4 ||
-		!strings.Contains(stderr, "33-anchors-and-merges.yaml, document at line 8: is reformatted: its aliases (*name) are replaced by their values") {
+	if code != 0 || strings.Count(stdout, "mountPath: /var/run/kms/secrets\n") < 4 || !strings.Contains(stderr,
+		"33-anchors-and-merges.yaml, document at line 8: is reformatted: its aliases (*name) are replaced by their values") {
 		t.Errorf("%d %s\n%s", code, stderr, stdout)
 	}
 	code, stdout, stderr = run(t, "", "inject", "-f", people+"09a-templates-elsewhere.yaml", "--config", people+"operator.yaml")

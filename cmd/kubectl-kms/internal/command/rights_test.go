@@ -34,9 +34,11 @@ func TestDoctorForADeveloper(t *testing.T) {
 	}
 	server := shop()
 	server.Objects["/api/v1/namespaces/shop/pods/well"] = pod
-	server.Objects["/api/v1/namespaces/shop/serviceaccounts/web"] = object{"metadata": object{"annotations": object{"pod-identity.alibabacloud.com/role-name": "shop"}}}
+	server.Objects["/api/v1/namespaces/shop/serviceaccounts/web"] = object{"metadata": object{"annotations": object{
+		"pod-identity.alibabacloud.com/role-name": "shop"}}}
 	server.Forbids = map[string]string{
-		"/api/v1/namespaces/shop/pods/well/exec": `pods "well" is forbidden: User "dev" cannot create resource "pods/exec" in API group "" in the namespace "shop"`,
+		"/api/v1/namespaces/shop/pods/well/exec": `pods "well" is forbidden: User "dev" cannot create resource "pods/exec" ` +
+			`in API group "" in the namespace "shop"`,
 	}
 	for _, path := range []string{
 		"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/kms-agent-injector",

@@ -78,7 +78,8 @@ func whole(t *testing.T) *kube {
 		"/.well-known/openid-configuration": map[string]any{"issuer": "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/c0ffee"},
 		"/api/v1/namespaces/shop": map[string]any{"metadata": map[string]any{"name": "shop",
 			"labels": map[string]any{podconfig.NamespaceLabel: "enabled"}}},
-		account + k.account(): map[string]any{"metadata": map[string]any{"annotations": map[string]any{"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"}}},
+		account + k.account(): map[string]any{"metadata": map[string]any{"annotations": map[string]any{
+			"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop"}}},
 		webhooks: &admissionv1.MutatingWebhookConfiguration{Webhooks: []admissionv1.MutatingWebhook{{
 			Name: "pods.kms.alibabacloud.com", FailurePolicy: &fail,
 			NamespaceSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
@@ -90,9 +91,11 @@ func whole(t *testing.T) *kube {
 		}}},
 		endpoints: map[string]any{"items": []any{map[string]any{"ports": []any{map[string]any{"name": port}},
 			"endpoints": []any{map[string]any{"addresses": []string{"10.0.0.1"}, "conditions": map[string]any{"ready": ready}}}}}},
-		"/apis/apps/v1/namespaces/kms-agent-injector/deployments/kms-webhook": map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
-			"volumes": []any{map[string]any{"name": "config", "configMap": map[string]any{"name": "kms-webhook-7f"}}}}}}},
-		"/api/v1/namespaces/kms-agent-injector/configmaps/kms-webhook-7f": map[string]any{"data": map[string]any{"config.yaml": string(file("operator.yaml"))}},
+		"/apis/apps/v1/namespaces/kms-agent-injector/deployments/kms-webhook": map[string]any{"spec": map[string]any{
+			"template": map[string]any{"spec": map[string]any{"volumes": []any{
+				map[string]any{"name": "config", "configMap": map[string]any{"name": "kms-webhook-7f"}}}}}}},
+		"/api/v1/namespaces/kms-agent-injector/configmaps/kms-webhook-7f": map[string]any{
+			"data": map[string]any{"config.yaml": string(file("operator.yaml"))}},
 	}
 	return k
 }
@@ -158,7 +161,8 @@ func (k *kube) diagnose(t *testing.T) Report {
 			return world.Pod(ctx, namespace, pod)
 		}}
 	d.States = func(context.Context, []corev1.Pod) []check.PodState { return k.states }
-	s := subject{title: "Pod shop/web", namespace: "shop", template: text, pod: k.pod, workload: k.states != nil, refusal: k.refusal, missing: 2}
+	s := subject{title: "Pod shop/web", namespace: "shop", template: text, pod: k.pod, workload: k.states != nil,
+		refusal: k.refusal, missing: 2}
 	if k.pod == nil {
 		s.refusal = "denied"
 	}
@@ -187,7 +191,8 @@ func TestChain(t *testing.T) {
 			"kubectl label namespace shop"},
 		"no configuration": {func(k *kube) { delete(k.Objects, webhooks) }, "webhook", "there is no MutatingWebhookConfiguration"},
 		"excluded": {func(k *kube) {
-			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector.MatchExpressions[1].Values = []string{"shop"}
+			selector := k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector
+			selector.MatchExpressions[1].Values = []string{"shop"}
 		}, "webhook", "excludedNamespaces"},
 		"lenient": {func(k *kube) {
 			ignore := admissionv1.Ignore
@@ -209,10 +214,12 @@ func TestChain(t *testing.T) {
 		}, "certificate", "cainjector copies the caBundle from the Secret kms-agent-injector/kms-webhook-ca-bundle"},
 		"no endpoints": {func(k *kube) { object(k, endpoints)["items"] = []any{} }, "endpoints", "scale deployment kms-webhook"},
 		"certificate": {func(k *kube) {
-			k.Refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": tls: failed to verify certificate: x509: certificate signed by unknown authority`
+			k.Refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": ` +
+				`tls: failed to verify certificate: x509: certificate signed by unknown authority`
 		}, "certificate", "does not accept"},
 		"no answer": {func(k *kube) {
-			k.Refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": context deadline exceeded`
+			k.Refuses = `Internal error occurred: failed calling webhook "pods.kms.alibabacloud.com": Post "https://kms-webhook": ` +
+				`context deadline exceeded`
 		}, "certificate", "9443"},
 		"another webhook": {func(k *kube) { k.Refuses = `failed calling webhook "other.example.com": x509` }, "", ""},
 		"annotation": {func(k *kube) { k.pod.Annotations[podconfig.Prefix+"modee"] = "init" }, "annotations",
@@ -331,10 +338,11 @@ func TestAnswers(t *testing.T) {
 	const secret = "app/prod/db"
 	agent.Agent.OnChange = "signal:HUP:nginx"
 	agent.Agent.Files = append(agent.Agent.Files, agentconfig.File{Path: "other", Secret: "app/other"})
-	outage := status.Problem{Link: status.KMS, Secret: secret, Code: "ServiceUnavailableTemporary", Says: "get secret: no", Cause: "out of order", Cure: "wait"}
+	outage := status.Problem{Link: status.KMS, Secret: secret, Code: "ServiceUnavailableTemporary", Says: "get secret: no",
+		Cause: "out of order", Cure: "wait"}
 	held := func(change func(*status.Status)) status.Status {
-		s := status.Status{Fetched: now.Add(-time.Second), Secrets: []status.Secret{{Name: secret, Version: "v1"}, {Name: "app/other", Version: "v3"}},
-			Asked: []string{secret, "app/other"}, Notifications: []status.Notification{{Target: "signal:HUP:nginx"}}}
+		s := status.Status{Fetched: now.Add(-time.Second), Notifications: []status.Notification{{Target: "signal:HUP:nginx"}},
+			Secrets: []status.Secret{{Name: secret, Version: "v1"}, {Name: "app/other", Version: "v3"}}, Asked: []string{secret, "app/other"}}
 		change(&s)
 		return s
 	}
@@ -349,12 +357,14 @@ func TestAnswers(t *testing.T) {
 		"outage, older agent": {held(func(s *status.Status) { s.Causes, s.Asked = []status.Problem{outage}, nil }), map[string]string{
 			"kms " + secret: "broken", "kms app/other": "unknown app/other: not asked for, since app/prod/db failed (the files have v3)"}},
 		"full": {held(func(s *status.Status) {
-			s.LastError = &status.Failure{At: now, Attempts: 3, Causes: []status.Problem{{Link: status.Files, Says: "no space left", Cause: "full", Cure: "raise"}}}
+			s.LastError = &status.Failure{At: now, Attempts: 3, Causes: []status.Problem{{
+				Link: status.Files, Says: "no space left", Cause: "full", Cure: "raise"}}}
 		}), map[string]string{"files ": "broken cannot be written, and are 1s old: no space left", "kms app/other": "ok"}},
 		"untold": {held(func(s *status.Status) {
 			s.Notifications = []status.Notification{{Target: "signal:HUP:nginx", Changed: now, Attempts: 6, Failure: "no process nginx",
 				Secrets: []status.Secret{{Name: secret, Version: "v1"}}}}
-		}), map[string]string{"on-change ": "broken signal:HUP:nginx was not notified of app/prod/db@v1, which is written (6 attempts): no process"}},
+		}), map[string]string{
+			"on-change ": "broken signal:HUP:nginx was not notified of app/prod/db@v1, which is written (6 attempts): no process"}},
 		"older agent": {held(func(s *status.Status) { s.Notifications = nil }), map[string]string{
 			"on-change ": "unknown the agent is older"}},
 	} {

@@ -190,13 +190,15 @@ var brackets = map[string]string{
 	"comment at the end": head + "spec:\n  containers:\n  - name: a\n    env: [\n      {name: E} # ] }\n    ]\n",
 	"quotes": head + "spec:\n  containers:\n" +
 		"  - {name: a, args: [don't, \"a]\\\"\", 'it''s }', b\"c], env: [{name: E, value: a#b}]}\n",
-	"JSON": `{"kind":"Pod","metadata":{"annotations":{"a":"b"}},"spec":{"containers":[{"name":"a","command":["a"],"n":12345678901234567890,"s":"\ud83d\ude00\u2028</script>\u0000\/"},{"name":"b","env":[],"volumeMounts":[{"name":"x"}]}]}}`,
+	"JSON": `{"kind":"Pod","metadata":{"annotations":{"a":"b"}},"spec":{"containers":[{"name":"a","command":["a"],` +
+		`"n":12345678901234567890,"s":"\ud83d\ude00\u2028</script>\u0000\/"},{"name":"b","env":[],"volumeMounts":[{"name":"x"}]}]}}`,
 	"JSON in lines": "{\n  \"kind\": \"Pod\",\n  \"metadata\": {\n    \"annotations\": {\n      \"a\": \"b\"\n    }\n" +
 		"  },\n  \"spec\": {\n    \"containers\": [\n      {\n        \"name\": \"a\",\n        \"env\": [\n          {\n" +
 		"            \"name\": \"E\"\n          }\n        ]\n      }\n    ]\n  }\n}\n",
 	"JSON with tabs": "{\n\t\"kind\": \"Pod\",\n\t\"spec\": {\n\t\t\"containers\": [\n\t\t\t{\"name\": \"a\"}\n\t\t]\n" +
 		"\t}\n}",
-	"JSON by Python": `{"kind": "Pod", "spec": {"containers": [{"name": "a", "env": [{"name": "E", "value": "\u00e9 [{"}]}], "volumes": [{"name": "x"}]}}`,
+	"JSON by Python": `{"kind": "Pod", "spec": {"containers": [{"name": "a", "env": [{"name": "E", "value": "\u00e9 [{"}]}], ` +
+		`"volumes": [{"name": "x"}]}}`,
 	"JSON after JSON": "{\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"name\":\"a\"}]}}\n\n" +
 		"{\"kind\":\"ConfigMap\"} {\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"name\":\"a\"}]}}{\"kind\":\"Secret\"}\n",
 	"JSON between YAML": "kind: ConfigMap\n---\n{\"kind\":\"Pod\",\"spec\":{\"containers\":[{\"name\":\"a\"}]}}\n" +

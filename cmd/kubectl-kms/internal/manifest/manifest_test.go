@@ -14,7 +14,8 @@ import (
 	k8syaml "sigs.k8s.io/yaml"
 )
 
-const patch = `[{"op":"add","path":"/spec/initContainers","value":[{"name":"first","env":[{"name":"A","value":"on"},{"name":"B","value":"{\"a\": 1}"}]}]},
+const patch = `[{"op":"add","path":"/spec/initContainers",
+"value":[{"name":"first","env":[{"name":"A","value":"on"},{"name":"B","value":"{\"a\": 1}"}]}]},
 {"op":"add","path":"/spec/containers/0/volumeMounts/-","value":{"name":"v"}},
 {"op":"add","path":"/metadata/annotations/example.com~1done","value":"yes"}]`
 
@@ -99,7 +100,8 @@ spec:
 func TestMeaning(t *testing.T) {
 	const pod = `{"metadata":{"annotations":{}},"spec":{"containers":[{"name":"c","volumeMounts":[]}]}}`
 	for name, text := range map[string]string{
-		"JSON":       `{"kind":"Pod","metadata":{"annotations":{}},"spec":{"containers":[{"name":"c","volumeMounts":[],"n":12345678901234567890}]}}`,
+		"JSON": `{"kind":"Pod","metadata":{"annotations":{}},"spec":{"containers":[` +
+			`{"name":"c","volumeMounts":[],"n":12345678901234567890}]}}`,
 		"Deployment": `{"kind":"Deployment","spec":{"template":` + pod + `}}`,
 		"CronJob":    `{"kind":"CronJob","spec":{"jobTemplate":{"spec":{"template":` + pod + `}}}}`,
 		"CloneSet":   `{"kind":"CloneSet","spec":{"template":` + pod + `}}`,

@@ -50,7 +50,8 @@ func TestMany(t *testing.T) {
 		}
 		pods[7].Name = "hangs"
 		var last int
-		source := Source{Progress: func(done, all int) { last = done }, Ask: func(ctx context.Context, p injected.Pod, _ bool) (status.Status, error) {
+		source := Source{Progress: func(done, all int) { last = done }}
+		source.Ask = func(ctx context.Context, p injected.Pod, _ bool) (status.Status, error) {
 			answer := time.After(time.Second)
 			if p.Name == "hangs" {
 				answer = nil
@@ -61,7 +62,7 @@ func TestMany(t *testing.T) {
 			case <-ctx.Done():
 				return status.Status{}, ctx.Err()
 			}
-		}}
+		}
 		begun := time.Now()
 		found := source.Of(t.Context(), pods)
 		if took := time.Since(begun); took > time.Minute || last != len(pods) || len(found) != len(pods) {
@@ -78,10 +79,11 @@ func TestMany(t *testing.T) {
 // Each state comes with its reason, and whatever the agent's clock says nothing happened in the future.
 func TestStates(t *testing.T) {
 	now := time.Now()
-	outage := &status.Failure{At: now.Add(-4 * time.Second), Attempts: 7, Causes: []status.Problem{{
-		Link: status.KMS, Secret: "app/prod/db", Code: "ServiceUnavailableTemporary", Says: "get secret app/prod/db: no", Cause: "out of order", Cure: "wait"}}}
+	outage := &status.Failure{At: now.Add(-4 * time.Second), Attempts: 7, Causes: []status.Problem{{Link: status.KMS, Secret: "app/prod/db",
+		Code: "ServiceUnavailableTemporary", Says: "get secret app/prod/db: no", Cause: "out of order", Cure: "wait"}}}
 	held := func(ago time.Duration, change func(*status.Status)) status.Status {
-		s := status.Status{Fetched: now.Add(-ago), Next: now.Add(70 * time.Second), Secrets: []status.Secret{{Name: "app/prod/db", Version: "v1"}}}
+		s := status.Status{Fetched: now.Add(-ago), Next: now.Add(70 * time.Second),
+			Secrets: []status.Secret{{Name: "app/prod/db", Version: "v1"}}}
 		change(&s)
 		return s
 	}
@@ -130,7 +132,8 @@ func TestStates(t *testing.T) {
 			}
 			return c.held, nil
 		}}.Of(t.Context(), []corev1.Pod{p})
-		if len(found) != 1 || found[0].State != c.state || !strings.Contains(found[0].Problem, c.says) || (c.says == "") != (found[0].Problem == "") {
+		if len(found) != 1 || found[0].State != c.state || !strings.Contains(found[0].Problem, c.says) ||
+			(c.says == "") != (found[0].Problem == "") {
 			t.Errorf("want %s with %q: %+v", c.state, c.says, found)
 		}
 		var out bytes.Buffer
