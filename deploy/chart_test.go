@@ -97,8 +97,9 @@ func TestLint(t *testing.T) {
 
 // GitOps tools render the chart repeatedly and apply differences, so equal values must give equal output. All options are on.
 func TestRenderingsAreEqual(t *testing.T) {
-	args := []string{"--set", "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true",
-		"--set", "monitoring.dashboard.enabled=true,agent.metricsPort=9464,networkPolicy.enabled=true,networkPolicy.from={10.0.0.0/28}"}
+	args := []string{"--set", "monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true",
+		"--set", "monitoring.prometheusRule.enabled=true,monitoring.dashboard.enabled=true,agent.metricsPort=9464",
+		"--set", "networkPolicy.enabled=true,networkPolicy.from={10.0.0.0/28}"}
 	for _, mode := range []string{"self-signed", "cert-manager"} {
 		mode := "certificates.mode=" + mode
 		_, first := render(t, "kms", append(args, "--set", mode)...)

@@ -262,7 +262,8 @@ func (o objects) checkWebhooks(t *testing.T) {
 		}
 	}
 	slices.Sort(checked)
-	if want := []string{"configmaps", "cronjobs", "daemonsets", "deployments", "jobs", "pods", "replicasets", "statefulsets"}; !slices.Equal(checked, want) {
+	want := []string{"configmaps", "cronjobs", "daemonsets", "deployments", "jobs", "pods", "replicasets", "statefulsets"}
+	if !slices.Equal(checked, want) {
 		t.Errorf("workloads checked are %v, want %v", checked, want)
 	}
 

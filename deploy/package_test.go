@@ -118,7 +118,9 @@ func TestChartAndManifestsOfAVersion(t *testing.T) {
 
 func TestNoDigestNoRelease(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("a", 64)
-	for _, digests := range [][3]string{{"", digest, digest}, {digest, "", digest}, {digest, digest, "latest"}, {"sha256:abc", digest, digest}} {
+	for _, digests := range [][3]string{
+		{"", digest, digest}, {digest, "", digest}, {digest, digest, "latest"}, {"sha256:abc", digest, digest},
+	} {
 		if dir, err := pack(t, "v1.2.3", "", digests[0], digests[1], digests[2]); err == nil {
 			found, _ := filepath.Glob(dir + "/*")
 			t.Errorf("%q: made %v", digests, found)

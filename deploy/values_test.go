@@ -51,7 +51,8 @@ func TestCertificates(t *testing.T) {
 		mode:  "self-signed",
 		reads: append(slices.Clone(reads), `kms: [get list watch] [secrets] [""] [kms-webhook-tls]`),
 		writes: []string{
-			`cluster: [get list watch patch] [mutatingwebhookconfigurations validatingwebhookconfigurations] ["admissionregistration.k8s.io"] [kms-agent-injector]`,
+			`cluster: [get list watch patch] [mutatingwebhookconfigurations validatingwebhookconfigurations] ` +
+				`["admissionregistration.k8s.io"] [kms-agent-injector]`,
 			`kms: [get list watch update] [secrets] [""] [kms-webhook-ca kms-webhook-tls]`,
 			`kms: [create] [secrets] [""] []`,
 		},
@@ -163,12 +164,14 @@ namespaces:
   - selector: {matchLabels: {virtual: "true"}, matchExpressions: [{key: zone, operator: In, values: [a]}]}
     agent: {nativeSidecar: never}
 agent: {narrowSessions: true, imageVolume: true, metricsPort: 9464}
-image: {registry: registry.example.com, repository: team, tag: v1.2.3, digest: "`+digest+`", agentDigest: "`+agentDigest+`", pullSecrets: [pull]}
+image: {registry: registry.example.com, repository: team, tag: v1.2.3, digest: "`+digest+`", agentDigest: "`+agentDigest+`",
+  pullSecrets: [pull]}
 replicas: 3
 podDisruptionBudget: {enabled: false}
 priorityClassName: ""
 tolerations: [{key: a, operator: Exists}]
-affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: b, operator: Exists}]}]}}}
+affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {
+  nodeSelectorTerms: [{matchExpressions: [{key: b, operator: Exists}]}]}}}
 podLabels: {team: platform}
 podAnnotations: {note: x}
 excludedNamespaces: [kube-system, cert-manager, istio-system]
