@@ -35,12 +35,13 @@ func TestAnnotations(t *testing.T) {
 	}
 	get := func(path string) string { return kubectl(t, "-n", ns, "get", "pod", "web", "-o", "jsonpath="+path) }
 	for path, want := range map[string]string{
-		`{.spec.initContainers[*].name}`:                                                         "first kms-agent-init kms-agent",
-		`{.spec.initContainers[2].restartPolicy}`:                                                "Always",
-		`{.spec.initContainers[2].resources}`:                                                    `{"limits":{"memory":"48Mi"},"requests":{"cpu":"5m","memory":"20Mi"}}`,
-		`{.spec.volumes[?(@.name=="rrsa-oidc-token")].projected.sources[0].serviceAccountToken}`: `{"audience":"sts.aliyuncs.com","expirationSeconds":7200,"path":"token"}`,
-		`{.spec.containers[1].volumeMounts[?(@.name=="kms-secrets")].mountPath}`:                 "",
-		`{.metadata.annotations.kms\.alibabacloud\.com/injected}`:                                "devel",
+		`{.spec.initContainers[*].name}`:          "first kms-agent-init kms-agent",
+		`{.spec.initContainers[2].restartPolicy}`: "Always",
+		`{.spec.initContainers[2].resources}`:     `{"limits":{"memory":"48Mi"},"requests":{"cpu":"5m","memory":"20Mi"}}`,
+		`{.spec.volumes[?(@.name=="rrsa-oidc-token")].projected.sources[0].serviceAccountToken}`: `{"audience":"sts.aliyuncs.com",` +
+			`"expirationSeconds":7200,"path":"token"}`,
+		`{.spec.containers[1].volumeMounts[?(@.name=="kms-secrets")].mountPath}`: "",
+		`{.metadata.annotations.kms\.alibabacloud\.com/injected}`:                "devel",
 	} {
 		if got := get(path); got != want {
 			t.Errorf("%s: got %s, want %s", path, got, want)

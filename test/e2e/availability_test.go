@@ -124,7 +124,8 @@ func serving(t testing.TB) {
 func readiness(t testing.TB) string {
 	t.Helper()
 	return kubectl(t, "-n", webhookNamespace, "get", "pods", "-l", "app.kubernetes.io/component=webhook", "-o",
-		`go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{range .status.conditions}}{{if eq .type "Ready"}}{{.status}} {{end}}{{end}}{{end}}{{end}}`)
+		`go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{range .status.conditions}}`+
+			`{{if eq .type "Ready"}}{{.status}} {{end}}{{end}}{{end}}{{end}}`)
 }
 
 // evictAll asks for the eviction of every replica as `kubectl drain` does: again and again while the disruption budget says no.

@@ -51,7 +51,8 @@ func TestOnChange(t *testing.T) {
 		}
 	}
 	// The agent is in the same process namespace, of the same user, and yet shows neither what it was told nor its files.
-	look := `for p in /proc/[0-9]*; do if tr '\0' ' ' <$p/cmdline | grep -q '^/kms-agent run'; then echo found; cat $p/environ; ls $p/root/; fi; done 2>&1; true`
+	look := `for p in /proc/[0-9]*; do if tr '\0' ' ' <$p/cmdline | grep -q '^/kms-agent run'; then ` +
+		`echo found; cat $p/environ; ls $p/root/; fi; done 2>&1; true`
 	if out := in(t, ns, "web", "app", "sh", "-c", look); !strings.Contains(out, "found") || strings.Count(out, "Permission denied") != 2 {
 		t.Errorf("what a neighbour sees of the agent: %s", out)
 	}

@@ -45,7 +45,8 @@ func (n *night) look(t *testing.T, r nightRow) {
 		texts[0] = tell("describe", "pods", "-l", "app="+pod) + tell("get", "events", "-o", "custom-columns=:.message")
 		codes[0], texts[1], _ = plugin(t, "", "status", "-n", r.ns)
 		codes[1], texts[2], _ = plugin(t, "", "doctor", "-n", r.ns, r.target)
-		texts[3] = tell("logs", "-l", "app="+pod, "-c", "kms-agent", "--tail=50") + tell("logs", "-l", "app="+pod, "-c", "kms-agent-init", "--tail=50")
+		texts[3] = tell("logs", "-l", "app="+pod, "-c", "kms-agent", "--tail=50") +
+			tell("logs", "-l", "app="+pod, "-c", "kms-agent-init", "--tail=50")
 		for i, words := range [][]string{r.describe, r.status, r.sees, r.log} {
 			r.said[i] = ""
 			for _, word := range words {
@@ -207,7 +208,8 @@ func TestThreeInTheMorning(t *testing.T) {
 		"secret deleted, new pod": func(t *testing.T, ns string) nightRow {
 			apply(t, asking("web", two+"/none").pod(ns))
 			return nightRow{target: "web", code: [2]int{1, 1}, describe: []string{"Forbidden.ResourceNotFound"},
-				status: []string{"failing", "fix: check the name"}, sees: []string{"✗ kms", "check the name"}, log: []string{"Forbidden.ResourceNotFound"}}
+				status: []string{"failing", "fix: check the name"}, sees: []string{"✗ kms", "check the name"},
+				log: []string{"Forbidden.ResourceNotFound"}}
 		},
 		"secret deleted, running": func(t *testing.T, ns string) nightRow {
 			one := secretName("one")
@@ -224,14 +226,15 @@ func TestThreeInTheMorning(t *testing.T) {
 			apply(t, w.unscaled(ns))
 			kubectl(t, "-n", ns, "scale", "deployment", "web", "--replicas=1")
 			const says = "no RAM role is set for ServiceAccount "
-			return nightRow{target: "deployment/web", code: [2]int{1, 1}, describe: []string{says}, status: []string{"not made", "1 missing: ", says},
-				sees: []string{"✗ role", says}}
+			return nightRow{target: "deployment/web", code: [2]int{1, 1}, describe: []string{says},
+				status: []string{"not made", "1 missing: ", says}, sees: []string{"✗ role", says}}
 		},
 		"namespace without label": func(t *testing.T, ns string) nightRow {
 			kubectl(t, "label", "namespace", ns, "kms.alibabacloud.com/injection-")
 			apply(t, asking("web", two).pod(ns))
 			const says = "does not have the label kms.alibabacloud.com/injection=enabled"
-			return nightRow{target: "web", code: [2]int{1, 1}, status: []string{"not injected", says}, sees: []string{"✗ namespace", says, "✗ injection"}}
+			return nightRow{target: "web", code: [2]int{1, 1}, status: []string{"not injected", says},
+				sees: []string{"✗ namespace", says, "✗ injection"}}
 		},
 		"wrong audience": func(t *testing.T, ns string) nightRow {
 			kubectl(t, "label", "namespace", ns, "kms.alibabacloud.com/injection-")
@@ -266,7 +269,8 @@ func TestThreeInTheMorning(t *testing.T) {
 			rotate(t, one, strings.Repeat("y", 30000))
 			const says = "and as much again while they change, do not fit 16.0Mi"
 			return nightRow{target: "web", code: [2]int{1, 1}, status: []string{says, one + "@v1", "raise agent.volumeSize"},
-				sees: []string{"✗ files         cannot be written", says, "✓ kms"}, log: []string{"no space left on device", "the next change may fail"}}
+				sees: []string{"✗ files         cannot be written", says, "✓ kms"},
+				log:  []string{"no space left on device", "the next change may fail"}}
 		},
 		"on-change fails": func(t *testing.T, ns string) nightRow {
 			one := secretName("one")
@@ -312,7 +316,8 @@ func TestThreeInTheMorning(t *testing.T) {
 			sees: []string{"✗ endpoints", "✗ injection     no new pod can be made", "✗ pods          1 fresh; 2 cannot be made", "✓ kms"}})
 		name := strings.TrimSpace(kubectl(t, "-n", "kms-agent-injector", "get", "deployment", "kms-webhook", "-o",
 			`jsonpath={.spec.template.spec.volumes[?(@.name=="config")].configMap.name}`))
-		kubectl(t, "-n", "kms-agent-injector", "patch", "configmap", name, "--type=merge", "-p", `{"data":{"config.yaml":"regoin: cn-hangzhou\n"}}`)
+		kubectl(t, "-n", "kms-agent-injector", "patch", "configmap", name, "--type=merge",
+			"-p", `{"data":{"config.yaml":"regoin: cn-hangzhou\n"}}`)
 		table.look(t, nightRow{name: "the webhook's configuration broken", ns: ns, target: "deployment/web", code: [2]int{1, 1},
 			describe: []string{"failed calling webhook"}, status: []string{"not made"}, sees: []string{"✗ configuration", `did you mean "region"?`}})
 	})
@@ -328,7 +333,8 @@ func TestThreeInTheMorning(t *testing.T) {
 		})
 		kubectl(t, "-n", ns, "scale", "deployment", "web", "--replicas=1")
 		table.look(t, nightRow{name: "MutatingWebhookConfiguration deleted", ns: ns, target: "deployment/web", code: [2]int{1, 1},
-			describe: []string{"ValidatingAdmissionPolicy 'kms-agent-injector'"}, status: []string{"not made"}, sees: []string{"✗ webhook", "there is no MutatingWebhookConfiguration"}})
+			describe: []string{"ValidatingAdmissionPolicy 'kms-agent-injector'"}, status: []string{"not made"},
+			sees: []string{"✗ webhook", "there is no MutatingWebhookConfiguration"}})
 		kubectl(t, "delete", "validatingadmissionpolicybinding", "kms-agent-injector")
 		eventually(t, patience, func() error { // until the API server has noticed
 			_, err := tryKubectl(t.Context(), asking("bare", two).pod(ns), "apply", "-f", "-")
@@ -357,8 +363,8 @@ func TestAFullVolumeIsSaid(t *testing.T) {
 	put(t, name, strings.Repeat("x", 30000))
 	apply(t, workload{name: "web", podSecurity: "runAsUser: 2000", annotations: large(name)}.pod(ns))
 	ready(t, ns, "web")
-	if code, table, stderr := plugin(t, "", "status", "-n", ns); code != 0 || !strings.Contains(table, "warning: /var/run/kms/secrets: a change of all "+
-		"its files will not fit: 8.") {
+	if code, table, stderr := plugin(t, "", "status", "-n", ns); code != 0 ||
+		!strings.Contains(table, "warning: /var/run/kms/secrets: a change of all its files will not fit: 8.") {
 		t.Errorf("before the change: %d %s%s", code, table, stderr)
 	}
 	rotate(t, name, strings.Repeat("y", 30000))
@@ -401,7 +407,8 @@ func TestStatusOfManyPods(t *testing.T) {
 	name := secretName("hundred")
 	put(t, name, value())
 	const most = 110 // pods of a node
-	there := len(strings.Fields(kubectl(t, "get", "pods", "-A", "--field-selector=status.phase!=Succeeded,status.phase!=Failed", "-o", "name")))
+	there := len(strings.Fields(kubectl(t, "get", "pods", "-A", "-o", "name",
+		"--field-selector=status.phase!=Succeeded,status.phase!=Failed")))
 	all := min(*statusOf, most-2-there)
 	w := asking("web", name, "mode: single")
 	w.containers = strings.Replace(container("app"), `[sleep, "100000"]`, `[sleep, "100000"]

@@ -71,7 +71,8 @@ func migrated(t *testing.T, manifest string, promises []string) {
 		command := "cat " + promise
 		switch {
 		case promise == "api":
-			command = fmt.Sprintf(`(printf 'GET /secretsmanager/get?secretId=%s/db HTTP/1.0\r\nX-KMS-Token:%%s\r\n\r\n' "$(cat /var/run/kmstoken/token)"; sleep 1) | nc 127.0.0.1 2025`, prefix)
+			command = fmt.Sprintf(`(printf 'GET /secretsmanager/get?secretId=%s/db HTTP/1.0\r\nX-KMS-Token:%%s\r\n\r\n' `+
+				`"$(cat /var/run/kmstoken/token)"; sleep 1) | nc 127.0.0.1 2025`, prefix)
 		case !strings.HasPrefix(promise, "/"):
 			command = "tr '\\0' '\\n' </proc/1/environ | grep ^" + promise + "="
 		}

@@ -30,7 +30,8 @@ handler: runc
 overhead: {podFixed: {cpu: 250m, memory: 160Mi}}
 `)
 	t.Cleanup(func() {
-		tryKubectl(context.WithoutCancel(t.Context()), "", "delete", "--wait=false", "namespace/"+ns, "runtimeclass/runv") //nolint:errcheck // the namespace is the test's own
+		//nolint:errcheck // the namespace is the test's own
+		tryKubectl(context.WithoutCancel(t.Context()), "", "delete", "--wait=false", "namespace/"+ns, "runtimeclass/runv")
 	})
 	testdata := filepath.Join(repository, "injector", "testdata")
 	var before, after, others []string

@@ -177,8 +177,8 @@ func testNamespaceFirst(t *testing.T) {
 // renew asks cert-manager to issue a certificate now, as `cmctl renew` does.
 func renew(t *testing.T, certificate string) {
 	t.Helper()
-	condition := fmt.Sprintf(`[{"op":"add","path":"/status/conditions/-","value":{"type":"Issuing","status":"True","reason":"ManuallyTriggered","message":"renewed by the test","lastTransitionTime":%q}}]`,
-		time.Now().UTC().Format(time.RFC3339))
+	condition := fmt.Sprintf(`[{"op":"add","path":"/status/conditions/-","value":{"type":"Issuing","status":"True",`+
+		`"reason":"ManuallyTriggered","message":"renewed by the test","lastTransitionTime":%q}}]`, time.Now().UTC().Format(time.RFC3339))
 	kubectl(t, "-n", webhookNamespace, "patch", "certificate", certificate, "--subresource=status", "--type=json", "-p", condition)
 }
 

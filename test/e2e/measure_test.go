@@ -94,7 +94,8 @@ func podOf(t *testing.T, namespace string, w workload) *corev1.Pod {
 // controlOf returns the pod as the webhook injects it, with other programs in the agent's containers, for a namespace without injection.
 func controlOf(t *testing.T, client kubernetes.Interface, asking *corev1.Pod) *corev1.Pod {
 	t.Helper()
-	injected, err := client.CoreV1().Pods(asking.Namespace).Create(t.Context(), asking, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	injected, err := client.CoreV1().Pods(asking.Namespace).Create(t.Context(), asking,
+		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err != nil {
 		t.Fatal(err)
 	}

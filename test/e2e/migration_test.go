@@ -112,7 +112,8 @@ func TestHandWrittenDeployment(t *testing.T) {
 	kubectl(t, "-n", ns, "rollout", "status", "deployment/my-app", "--timeout=5m")
 	eventually(t, patience, func() error {
 		// As curl sends it: -H "X-Vault-Token:$(</var/run/kmstoken/token)" 'http://localhost:2025/secretsmanager/get?secretId=…'
-		request := `'GET /secretsmanager/get?secretId=%s HTTP/1.1\r\nHost: localhost:2025\r\nAccept: */*\r\nX-Vault-Token:%s\r\nConnection: close\r\n\r\n'`
+		request := `'GET /secretsmanager/get?secretId=%s HTTP/1.1\r\nHost: localhost:2025\r\nAccept: */*\r\n` +
+			`X-Vault-Token:%s\r\nConnection: close\r\n\r\n'`
 		answer, err := tryKubectl(t.Context(), "", "-n", ns, "exec", "deploy/my-app", "-c", "my-app", "--", "sh", "-c",
 			"(printf "+request+" "+name+` "$(cat /var/run/kmstoken/token)"; sleep 1) | nc 127.0.0.1 2025`)
 		if err != nil {
@@ -126,8 +127,8 @@ func TestHandWrittenDeployment(t *testing.T) {
 	// Connections over MaxConn are told so, while those that are there have sent the token and do nothing more.
 	eventually(t, patience, func() error {
 		answer, err := tryKubectl(t.Context(), "", "-n", ns, "exec", "deploy/my-app", "-c", "my-app", "--", "sh", "-c",
-			`for i in 1 2 3 4 5 6 7 8; do (printf 'GET /secretsmanager/get?secretId=%s HTTP/1.1\r\nHost: localhost:2025\r\nX-Vault-Token:%s\r\n\r\n' `+
-				name+` "$(cat /var/run/kmstoken/token)"; sleep 4) | nc 127.0.0.1 2025 >/dev/null & done; sleep 2
+			`for i in 1 2 3 4 5 6 7 8; do (printf 'GET /secretsmanager/get?secretId=%s HTTP/1.1\r\nHost: localhost:2025\r\n`+
+				`X-Vault-Token:%s\r\n\r\n' `+name+` "$(cat /var/run/kmstoken/token)"; sleep 4) | nc 127.0.0.1 2025 >/dev/null & done; sleep 2
 			(printf 'GET /secretsmanager/get HTTP/1.0\r\n\r\n'; sleep 1) | nc 127.0.0.1 2025; wait`)
 		if err == nil && !strings.Contains(answer, " 429 Too Many Requests\r\n") {
 			err = fmt.Errorf("the ninth connection got %q", answer)

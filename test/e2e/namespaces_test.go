@@ -66,7 +66,8 @@ kind: LimitRange
 metadata: {name: bounds, namespace: %s}
 spec:
   limits:
-  - {type: Container, min: {memory: 32Mi}, default: {cpu: 200m, memory: 64Mi}, defaultRequest: {cpu: 20m, memory: 32Mi}, maxLimitRequestRatio: {memory: "2"}}
+  - {type: Container, min: {memory: 32Mi}, default: {cpu: 200m, memory: 64Mi}, defaultRequest: {cpu: 20m, memory: 32Mi},
+    maxLimitRequestRatio: {memory: "2"}}
 `, ns))
 	pod := workload{name: "web", annotations: []string{"inject: true", "secret.f: " + name}}
 	eventually(t, patience, func() error { // until the API server has noticed
@@ -107,7 +108,9 @@ func TestDrain(t *testing.T) {
 	template := workload{
 		name: "drained", annotations: []string{"inject: true", "secret.f: " + name, "api: true"},
 		// It ends last, long after SIGTERM, with a file and an answer of the agent's.
-		containers: commanded("app", fmt.Sprintf(`[sh, -c, 'trap "sleep 2; cat %s/f; for i in 1 2 3 4 5 6 7 8 9; do (printf \"GET /ping HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n\"; sleep 1) | nc 127.0.0.1 2025 | grep \"200 OK\" && break; done; exit 0" TERM; while true; do sleep 0.1; done']`, dir)),
+		containers: commanded("app", fmt.Sprintf(`[sh, -c, 'trap "sleep 2; cat %s/f; for i in 1 2 3 4 5 6 7 8 9; do `+
+			`(printf \"GET /ping HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n\"; sleep 1) | nc 127.0.0.1 2025 | grep \"200 OK\" && break; done; `+
+			`exit 0" TERM; while true; do sleep 0.1; done']`, dir)),
 	}.body(ns, "    ")
 	template = strings.Replace(template, "terminationGracePeriodSeconds: 1\n", "terminationGracePeriodSeconds: 120\n", 1)
 	apply(t, fmt.Sprintf(`

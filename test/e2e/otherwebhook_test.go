@@ -159,7 +159,8 @@ spec:
 	for _, order := range []string{"before", "after"} {
 		name := map[string]string{"before": "a-", "after": "z-"}[order] + "otherwebhook-" + ns
 		t.Cleanup(func() {
-			exec.Command(kubectlPath, "--kubeconfig", kubeconfig, "delete", "mutatingwebhookconfiguration", name).Run() //nolint:errcheck // it serves this namespace only
+			//nolint:errcheck // it serves this namespace only
+			exec.Command(kubectlPath, "--kubeconfig", kubeconfig, "delete", "mutatingwebhookconfiguration", name).Run()
 		})
 		configuration := "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\nmetadata: {name: " + name +
 			"}\nwebhooks:\n"

@@ -306,8 +306,8 @@ func TestPluginOfViewers(t *testing.T) {
 		t.Errorf("status: %d %s%s", code, stdout, stderr)
 	}
 	code, stdout, stderr = plugin(t, "", "doctor", "-n", ns, "web", "--as", "viewer")
-	for _, want := range []string{"? webhook ", "? configuration the webhook's configuration could not be read", "✓ injection ", "assumes " + role + "\n",
-		"? sts           " + silent + ns} {
+	for _, want := range []string{"? webhook ", "? configuration the webhook's configuration could not be read", "✓ injection ",
+		"assumes " + role + "\n", "? sts           " + silent + ns} {
 		if code != 2 || !strings.Contains(stdout, want) || strings.Contains(stdout, "✗") {
 			t.Errorf("doctor: %d, want %q:\n%s%s", code, want, stdout, stderr)
 		}

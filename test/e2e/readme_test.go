@@ -66,7 +66,8 @@ func TestDemoOnNamedCluster(t *testing.T) {
 	kubectl(t, "delete", "namespace", "--field-selector=metadata.name=shop", "-l", "kms-agent-injector/demo=true")
 	kubectl(t, "create", "namespace", "shop")
 	kubectl(t, "-n", "shop", "create", "configmap", "not-the-demos")
-	if printed, err := demo(t, env...); err == nil || !strings.Contains(printed, "namespace/shop without the label kms-agent-injector/demo=true") {
+	if printed, err := demo(t, env...); err == nil ||
+		!strings.Contains(printed, "namespace/shop without the label kms-agent-injector/demo=true") {
 		t.Errorf("a namespace that is not the demo's was not refused: %v", err)
 	}
 	kubectl(t, "-n", "shop", "get", "configmap", "not-the-demos")
@@ -97,7 +98,8 @@ func TestDemoOnNamedCluster(t *testing.T) {
 		t.Fatal("the demo does not say how it is removed")
 	}
 	kubectl(t, strings.Fields(remove[1])...)
-	if left := regexp.MustCompile(`\S+/(kms-\S+|shop|\S+\.alibabacloud\.com)`).FindAllString(kubectl(t, "get", remove[2], "-o", "name"), -1); left != nil {
+	there := kubectl(t, "get", remove[2], "-o", "name")
+	if left := regexp.MustCompile(`\S+/(kms-\S+|shop|\S+\.alibabacloud\.com)`).FindAllString(there, -1); left != nil {
 		t.Errorf("it leaves %s", left)
 	}
 }

@@ -59,7 +59,8 @@ func TestBatch(t *testing.T) {
 	}
 	client := kmsClient(t, s, mustAssume(t, s), nil)
 	b, err := askBatch(t, client, `[{"SecretName":"text","VersionStage":"ACSPrevious"},{"SecretName":"theirs"},
-		{"SecretName":"acs:kms:cn-hangzhou:`+emulatortest.Account+`:secret/db","FetchExtendedConfig":"true"},{"SecretName":"nothing"},{"SecretName":"bin","VersionId":"v1"}]`)
+		{"SecretName":"acs:kms:cn-hangzhou:`+emulatortest.Account+`:secret/db","FetchExtendedConfig":"true"},
+		{"SecretName":"nothing"},{"SecretName":"bin","VersionId":"v1"}]`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -258,8 +258,8 @@ func (p *pod) lookAround(e *evidence, pid int) {
 // line.
 func (p *pod) becomes(e *evidence) {
 	p.t.Helper()
-	c := exec.CommandContext(p.t.Context(), p.doc.Program, agentconfig.CommandExec, "--env-file="+filepath.Join(p.doc.SecretsDir, agentconfig.EnvFile),
-		"--", "cat")
+	c := exec.CommandContext(p.t.Context(), p.doc.Program, agentconfig.CommandExec,
+		"--env-file="+filepath.Join(p.doc.SecretsDir, agentconfig.EnvFile), "--", "cat")
 	c.Env = []string{"PATH=" + os.Getenv("PATH")}
 	stdin, err := c.StdinPipe()
 	if err != nil {

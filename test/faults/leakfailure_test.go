@@ -20,8 +20,8 @@ func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 		return func(p *pod) { p.doc.Files = append(p.doc.Files, f) }
 	}
 	template := func(text string) func(*pod) {
-		return file(agentconfig.File{Format: config.Template, From: []config.Source{{Name: "db", Secret: "app/db"}, {Name: "key", Secret: "app/key"}},
-			Template: text})
+		return file(agentconfig.File{Format: config.Template, Template: text,
+			From: []config.Source{{Name: "db", Secret: "app/db"}, {Name: "key", Secret: "app/key"}}})
 	}
 	secret := func(value emulator.Value, f agentconfig.File) func(*pod) {
 		f.Secret = "app/bad"
@@ -50,7 +50,8 @@ func TestNothingLeaksFromAPodThatFails(t *testing.T) {
 		"template with a failing compare":  {template("{{ if lt .db.password 3 }}x{{ end }}"), "file bad"},
 		"value that is not JSON":           {secret(emulator.Value{Text: `{"a": sentinel-x`}, agentconfig.File{Format: config.JSON}), "file bad"},
 		"value that is not YAML":           {secret(emulator.Value{Text: "a: [sentinel-x"}, agentconfig.File{Format: config.YAML}), "file bad"},
-		"name that no variable can have":   {secret(emulator.Value{Text: `{"x y\n": "sentinel"}`}, agentconfig.File{Format: config.Env}), "file bad"},
+		"name that no variable can have": {secret(emulator.Value{Text: `{"x y\n": "sentinel"}`}, agentconfig.File{Format: config.Env}),
+			"file bad"},
 		"variable with a NUL": {func(p *pod) {
 			p.cloud.Put(p.t, emulator.Secret{Name: "app/bad", Tags: map[string]string{"env": "dev"}, Value: emulator.Value{Text: "sentinel\x00x"}})
 			p.doc.Env = append(p.doc.Env, config.Variable{Name: "BAD", Secret: "app/bad"})

@@ -100,14 +100,16 @@ func TestStory(t *testing.T) {
 		{"\xff\x00", "put-secret blob --value-stdin", "secret blob put"},
 		{"two\n", "rotate --value-stdin app/db --version-id second", "secret app/db rotated"},
 		{"", "tag blob env=prod", "secret blob tagged env=prod"},
-		{"", "secrets", `NAME +TYPE +TAGS +VERSIONS\napp/db +Generic +env=dev,team=a +v1=ACSPrevious,second=ACSCurrent\nblob +Generic +env=prod +v1=ACSCurrent\n$`},
+		{"", "secrets", `NAME +TYPE +TAGS +VERSIONS\napp/db +Generic +env=dev,team=a +v1=ACSPrevious,second=ACSCurrent\n` +
+			`blob +Generic +env=prod +v1=ACSCurrent\n$`},
 		{"", "delete-secret blob", "secret blob deleted"},
 		{"", "secrets -o json", `(?s)"name": "app/db".*"id": "second"`},
 		{string(role), "put-role", "role dev-role-for-rrsa put"},
 		{"", "calls", `ACTION +SECRET +ROLE +CODE +CALLS\nGetSecretValue +app/db +- +MissingAccessKeyId +1\n$`},
 		{"", "fault --action=GetSecretValue --latency=5ms --count=3 --clock-skew=-20m", "fault 1 set"},
 		{"", "fault --code=Throttling.User --retry-after=30s", "fault 2 set"},
-		{"", "faults", `{"id":"1","action":"GetSecretValue","count":3,"latency":"5ms","clockSkew":"-20m0s"}\n{"id":"2","status":400,"code":"Throttling.User","message":".*","retryAfter":"30s"}\n`},
+		{"", "faults", `{"id":"1","action":"GetSecretValue","count":3,"latency":"5ms","clockSkew":"-20m0s"}\n` +
+			`{"id":"2","status":400,"code":"Throttling.User","message":".*","retryAfter":"30s"}\n`},
 		{"", "remove-fault 2", "^$"},
 		{"", "expire-sessions", "^$"},
 		{"", "reset", "^$"},

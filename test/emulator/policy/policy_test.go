@@ -148,6 +148,7 @@ func TestPermissions(t *testing.T) {
 }
 
 func TestRefusedPolicies(t *testing.T) {
+	const condition = `{"Version":"1","Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":`
 	for want, text := range map[string]string{
 		"read policy":          `{"Version":"1","Statement":[`,
 		"unknown field":        `{"Version":"1","Statements":[]}`,
@@ -157,8 +158,8 @@ func TestRefusedPolicies(t *testing.T) {
 		"Action or NotAction":  `{"Version":"1","Statement":[{"Effect":"Allow","Resource":"*"}]}`,
 		"Resource or NotResou": `{"Version":"1","Statement":[{"Effect":"Allow","Action":"*"}]}`,
 		"no Principal":         trust,
-		"condition operator":   `{"Version":"1","Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"IpAddress":{"acs:SourceIp":"10.0.0.0/8"}}}]}`,
-		"has no value":         `{"Version":"1","Statement":[{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringEquals":{"kms:tag/env":[]}}}]}`,
+		"condition operator":   condition + `{"IpAddress":{"acs:SourceIp":"10.0.0.0/8"}}}]}`,
+		"has no value":         condition + `{"StringEquals":{"kms:tag/env":[]}}}]}`,
 		"string or a list":     `{"Version":"1","Statement":[{"Effect":"Allow","Action":7,"Resource":"*"}]}`,
 		"closing brace":        tagged + "x",
 	} {

@@ -15,7 +15,8 @@ func TestDocumentedExample(t *testing.T) {
 	params.Set("Signature", "is not signed itself")
 	toSign := StringToSign("GET", params)
 	const want = "GET&%2F&AccessKeyId%3Dtestid%26Action%3DDescribeRegions%26Format%3DXML%26SignatureMethod%3DHMAC-SHA1" +
-		"%26SignatureNonce%3D3ee8c1b8-83d3-44af-a94f-4e0ad82fd6cf%26SignatureVersion%3D1.0%26Timestamp%3D2016-02-23T12%253A46%253A24Z%26Version%3D2014-05-26"
+		"%26SignatureNonce%3D3ee8c1b8-83d3-44af-a94f-4e0ad82fd6cf%26SignatureVersion%3D1.0%26Timestamp%3D2016-02-23T12%253A46%253A24Z" +
+		"%26Version%3D2014-05-26"
 	if toSign != want {
 		t.Errorf("got %s", toSign)
 	}
