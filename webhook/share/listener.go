@@ -1,12 +1,17 @@
 package share
 
 import (
+	"bufio"
+	"cmp"
 	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 )
+
+// answerBuffer is more than most answers have, in bytes.
+const answerBuffer = 8 << 10
 
 // A Listener has at most so many open connections at a time. One more closes another: of the source that has the most, the one that
 // was opened first among those that have not had an answer yet; if all have, the one whose last answer is the longest ago. So
@@ -31,6 +36,37 @@ type conn struct {
 	source   string
 	since    time.Time // when it was opened or had its last answer
 	answered bool
+
+	writing sync.Mutex
+	out     *bufio.Writer
+}
+
+// Write implements net.Conn. What is written leaves when the server reads on or ends the connection: net/http writes an answer in pieces
+// of 4 kB, each of which would be a system call and wake the client.
+func (c *conn) Write(p []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return c.out.Write(p)
+}
+
+func (c *conn) flush() error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return c.out.Flush()
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	if err := c.flush(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(p)
+}
+
+// SetWriteDeadline implements net.Conn. What was written before is not subject to it: crypto/tls ends a connection with one that has
+// passed.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	return cmp.Or(c.flush(), c.Conn.SetWriteDeadline(t))
 }
 
 // Accept implements net.Listener.
@@ -39,7 +75,8 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: accepted, listener: l, source: Source(accepted.RemoteAddr().String()), since: time.Now()}
+	c := &conn{Conn: accepted, listener: l, source: Source(accepted.RemoteAddr().String()), since: time.Now(),
+		out: bufio.NewWriterSize(accepted, answerBuffer)}
 	l.mu.Lock()
 	var closed *conn
 	if len(l.open) >= l.most {
@@ -93,6 +130,10 @@ func (c *conn) Close() error {
 	c.listener.mu.Lock()
 	c.listener.forget(c)
 	c.listener.mu.Unlock()
+	if c.writing.TryLock() { // else a write is under way, which this ends
+		c.out.Flush() //nolint:errcheck // it is said when something is written, if ever
+		c.writing.Unlock()
+	}
 	return c.Conn.Close()
 }
 

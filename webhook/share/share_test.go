@@ -6,7 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,4 +204,78 @@ func TestListener(t *testing.T) {
 	if get(used) != same || get(other) != others {
 		t.Error("a connection that had answers was closed before one that had none")
 	}
+}
+
+// An answer leaves by one write, whatever its length, and is whole when the connection ends with it.
+func TestAnswersLeaveAtOnce(t *testing.T) {
+	for name, start := range map[string]func(*httptest.Server){
+		"plain": (*httptest.Server).Start, "TLS": (*httptest.Server).StartTLS,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+				if err != nil {
+					http.Error(w, "too long", http.StatusRequestEntityTooLarge)
+					return
+				}
+				if r.URL.Path == "/last" {
+					w.Header().Set("Connection", "close")
+				}
+				w.Header().Set("Content-Length", strconv.Itoa(len(body))) // else there is a last chunk
+				w.Write(body)
+			}))
+			counted := &countingListener{Listener: server.Listener}
+			server.Listener = share.Limit(counted, 10)
+			start(server)
+			defer server.Close()
+			post := func(path string, n int) (int, string) {
+				t.Helper()
+				r, err := server.Client().Post(server.URL+path, "", strings.NewReader(strings.Repeat("x", n)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Body.Close()
+				got, err := io.ReadAll(r.Body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r.StatusCode, string(got)
+			}
+			post("/", 0) // the handshake
+			for _, n := range []int{1, 3 << 10, 4 << 10, 6 << 10} {
+				before := counted.writes.Load()
+				if _, got := post("/", n); len(got) != n || counted.writes.Load()-before != 1 {
+					t.Errorf("%d of %d bytes came, by %d writes", len(got), n, counted.writes.Load()-before)
+				}
+			}
+			for _, n := range []int{1, 6 << 10, 100 << 10} {
+				if _, got := post("/last", n); len(got) != n {
+					t.Errorf("%d of the last %d bytes came", len(got), n)
+				}
+			}
+			if code, got := post("/", 2<<20); code != http.StatusRequestEntityTooLarge || got != "too long\n" {
+				t.Errorf("%d %q", code, got)
+			}
+		})
+	}
+}
+
+type countingListener struct {
+	net.Listener
+	writes atomic.Int64
+}
+
+func (l *countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return countingConn{c, &l.writes}, err
+}
+
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countingConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
 }
