@@ -186,7 +186,7 @@ func TestMemory(t *testing.T) {
 		for round := range 2 {
 			for i := range secrets {
 				for {
-					_, err := c.Read(t.Context(), a, kms.Ref{Name: fmt.Sprint(i)}, Due, time.Hour)
+					_, err := c.Read(t.Context(), a, kms.Ref{Name: fmt.Sprint(i)}, Due, time.Hour, time.Now())
 					var wait *Wait
 					if err == nil {
 						break
@@ -236,7 +236,7 @@ func TestRemoteRoles(t *testing.T) {
 			all.Go(func() {
 				begun := time.Now()
 				for {
-					_, err := c.Read(t.Context(), a, kms.Ref{Name: "app/db"}, Due, time.Hour)
+					_, err := c.Read(t.Context(), a, kms.Ref{Name: "app/db"}, Due, time.Hour, time.Now())
 					var wait *Wait
 					switch {
 					case err == nil:

@@ -157,14 +157,16 @@ func (p *principal) close() {
 	}
 }
 
-// Read returns a secret that is at most maxAge old, or a version that never changes. Its errors are *kms.Error, *kms.KeyError,
-// *identity.Error, *store.Refusal, those of the asker's token, or ctx's; and *Wait, maybe with one of these in it, if no call may be made
-// now: the caller comes back.
-func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority, maxAge time.Duration) (kms.Secret, error) {
+// Read returns a secret that is at most maxAge old, or was read since a time, or a version that never changes. A caller that has several
+// to read, and has had to wait for some, gives the time when it first asked: what was read since is kept for it, or it would read the first
+// again while it waits for the last. The errors are *kms.Error, *kms.KeyError, *identity.Error, *store.Refusal, those of the asker's token,
+// or ctx's; and *Wait, maybe with one of these in it, if no call may be made now: the caller comes back.
+func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority, maxAge time.Duration, since time.Time,
+) (kms.Secret, error) {
 	key, begun := valueKey{a.Who, a.Endpoint, ref}, time.Now()
 	got, at, ok := c.values.Kept(key)
 	age := begun.Sub(at)
-	if ok && (got.err == nil && unchanging(ref, got.secret) || age <= maxAge && (got.err == nil || age <= refusalLife)) {
+	if ok && (got.err == nil && unchanging(ref, got.secret) || !at.Before(since) || age <= maxAge && (got.err == nil || age <= refusalLife)) {
 		return got.copy()
 	}
 	// All that want it at the same time have one place in the budget, too.

@@ -274,7 +274,8 @@ func TestMixedStores(t *testing.T) {
 					var a store.Asker
 					e := store.Entry{Key: "app/db", Store: stores[i]}
 					if a, err = r.Resolve(t.Context(), object("shop", fmt.Sprintf("db-%d", worker)), e); err == nil {
-						got, err = calls.Read(t.Context(), a, kms.Ref{Name: "app/db"}, cloud.Priority(rand.N(3)), time.Duration(rand.N(2))*time.Minute)
+						got, err = calls.Read(t.Context(), a, kms.Ref{Name: "app/db"}, cloud.Priority(rand.N(3)),
+							time.Duration(rand.N(2))*time.Minute, time.Now())
 					}
 				}
 				if err != nil || string(got.Data) != want[i] {
@@ -296,7 +297,7 @@ func TestManyObjectsOneCall(t *testing.T) {
 		a, err := r.Resolve(ctx, object("shop", fmt.Sprint("db-", i)),
 			store.Entry{Key: ref.Name, Store: v1alpha1.SecretStoreRef{Name: "kms", Kind: "ClusterSecretStore"}})
 		if err == nil {
-			_, err = calls.Read(ctx, a, ref, cloud.Due, age)
+			_, err = calls.Read(ctx, a, ref, cloud.Due, age, time.Now())
 		}
 		return err
 	}

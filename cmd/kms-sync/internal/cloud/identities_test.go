@@ -239,7 +239,7 @@ func TestOneIdentitysTroubleIsItsOwn(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = calls.Read(ctx, a, kms.Ref{Name: "app/db"}, cloud.Due, 0)
+		_, err = calls.Read(ctx, a, kms.Ref{Name: "app/db"}, cloud.Due, 0, time.Now())
 		return err
 	}
 	if err := w.DeleteRole("web"); err != nil {

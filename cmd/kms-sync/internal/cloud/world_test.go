@@ -195,7 +195,7 @@ func read(ctx context.Context, r *store.Resolver, c *cloud.Cloud, es *v1alpha1.E
 	if err != nil {
 		return a, kms.Secret{}, err
 	}
-	got, err := c.Read(ctx, a, kms.Ref{Name: "app/db"}, cloud.Due, time.Minute)
+	got, err := c.Read(ctx, a, kms.Ref{Name: "app/db"}, cloud.Due, time.Minute, time.Now())
 	return a, got, err
 }
 

@@ -52,6 +52,14 @@ type secrets struct {
 type history struct {
 	failures int       // in a row
 	gone     time.Time // when KMS first said, in a row, that it has none of the secrets; zero: it did not
+	waiting  attempt   // the one that waits for the budget of calls; zero: none does
+}
+
+// An attempt is one to read all secrets of an object: in several rounds, if it has to wait.
+type attempt struct {
+	generation int64 // that it is about
+	refresh    string
+	begun      time.Time
 }
 
 // Reconcile never waits: what has to wait comes back.
@@ -71,7 +79,7 @@ func (s *secrets) Reconcile(ctx context.Context, req reconcile.Request) (reconci
 			return reconcile.Result{}, client.IgnoreNotFound(err)
 		}
 	}
-	r := round{secrets: s, es: &es, before: es.DeepCopy(), now: s.now()}
+	r := round{secrets: s, es: &es, before: es.DeepCopy(), now: s.now(), attempt: s.resume(&es)}
 	return r.run(ctx)
 }
 
@@ -99,6 +107,22 @@ func (s *secrets) remember(es *v1alpha1.ExternalSecret, change func(*history)) h
 	return h
 }
 
+// resume returns the attempt that waited when the object was last looked at, if it is about the object as it is now; else one that begins.
+func (s *secrets) resume(es *v1alpha1.ExternalSecret) attempt {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := attempt{es.Generation, es.Annotations[v1alpha1.AnnotationRefresh], time.Now()}
+	h := s.recent[es.UID]
+	if before := h.waiting; before.generation == now.generation && before.refresh == now.refresh {
+		now.begun = before.begun
+	}
+	if h.waiting != (attempt{}) { // it may not be what the object needs next
+		h.waiting = attempt{}
+		s.recent[es.UID] = h
+	}
+	return now
+}
+
 // forget is for an object that is well, or gone.
 func (s *secrets) forget(es *v1alpha1.ExternalSecret) {
 	s.mu.Lock()
@@ -111,6 +135,7 @@ type round struct {
 	*secrets
 	es, before *v1alpha1.ExternalSecret
 	now        time.Time // of the whole round
+	attempt    attempt
 	askers     map[content.Ref]store.Asker
 	problems   []problem
 }
@@ -224,6 +249,7 @@ func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result,
 	var wait *cloud.Wait
 	switch {
 	case errors.As(err, &wait):
+		r.remember(r.es, func(h *history) { h.waiting = r.attempt })
 		return reconcile.Result{RequeueAfter: max(wait.After, time.Millisecond)}, nil
 	case err != nil:
 		return reconcile.Result{}, err
@@ -282,7 +308,7 @@ func (r *round) read(ctx context.Context, why when.Reason) (map[content.Ref]valu
 	var waits *cloud.Wait
 	for ref, asker := range r.askers {
 		group.Go(func() error {
-			secret, err := r.cloud.Read(ctx, asker, ref.Ref, priority(why), r.maxAge(why))
+			secret, err := r.cloud.Read(ctx, asker, ref.Ref, priority(why), r.maxAge(why), r.attempt.begun)
 			mu.Lock()
 			defer mu.Unlock()
 			var wait *cloud.Wait
