@@ -247,8 +247,8 @@ func (c *Cloud) paced(who store.Who, p identity.Provider) identity.Provider {
 	get, id := p.Get, p.ID
 	p.Get = func(ctx context.Context) (identity.Credentials, error) {
 		own := c.rest("", who)
-		if err := cmp.Or(c.stsRest.wait("STS does not answer"), own.wait("STS asks for fewer calls")); err != nil {
-			return identity.Credentials{}, err
+		if wait := cmp.Or(c.stsRest.wait("STS does not answer"), own.wait("STS asks for fewer calls")); wait != nil {
+			return identity.Credentials{}, wait.about(kms.Ref{}, cmp.Or(who.Remote, who.Role))
 		}
 		by, _ := ctx.Value(turnKey{}).(turn)
 		if wait := c.sts.take(exchange{who, id}, by.namespace, by.priority); wait > 0 {
@@ -277,8 +277,8 @@ func (c *Cloud) admit(ctx context.Context, a store.Asker, key valueKey, p Priori
 	if err != nil {
 		return err
 	}
-	if err := cmp.Or(g.wait("KMS does not answer"), c.rest(a.Endpoint, a.Who).wait("KMS asks for fewer calls")); err != nil {
-		return err
+	if wait := cmp.Or(g.wait("KMS does not answer"), c.rest(a.Endpoint, a.Who).wait("KMS asks for fewer calls")); wait != nil {
+		return wait.about(key.ref, "")
 	}
 	if _, err := c.credentials(ctx, a, p); err != nil {
 		return err

@@ -291,3 +291,35 @@ func TestPausesHonourRetryAfter(t *testing.T) {
 		t.Errorf("calls: %v", w.Calls())
 	}
 }
+
+// TestRestsNameNoOthers: who waits because of what others were answered is told nothing of their secrets and roles.
+func TestRestsNameNoOthers(t *testing.T) {
+	for action, failed := range map[string]string{"AssumeRoleWithOIDC": role("web"), "GetSecretValue": "app/db"} {
+		w := start(t)
+		r := w.cluster(t, served, secretStore("shop", "web", as(v1alpha1.Auth{ServiceAccountRef: web("")})),
+			secretStore("shop", "sync", as(v1alpha1.Auth{RAMRoleARN: role("sync")})))
+		calls := cloud.New(cloud.Settings{KMS: w.kms})
+		w.Fault(t, emulator.Fault{Action: action, Status: 503})
+		ask := func(store, secret string) error {
+			a, err := r.Resolve(t.Context(), object("shop", "db"), entry(store, secret))
+			if err == nil {
+				_, err = calls.Read(t.Context(), a, kms.Ref{Name: secret}, cloud.Due, 0, time.Now())
+			}
+			return err
+		}
+		for range 5 {
+			if err := ask("web", "app/db"); err == nil || !strings.Contains(err.Error(), failed) {
+				t.Fatalf("%s: %v", action, err)
+			}
+		}
+		err := ask("sync", "app/own")
+		var wait *cloud.Wait
+		if !errors.As(err, &wait) || wait.Err == nil || strings.Contains(err.Error(), failed) {
+			t.Errorf("%s: another one is told %v", action, err)
+		}
+	}
+}
+
+func entry(name, secret string) store.Entry {
+	return store.Entry{Key: secret, Store: v1alpha1.SecretStoreRef{Name: name}}
+}

@@ -31,8 +31,8 @@ type rest struct {
 	last  error
 }
 
-// wait returns a *Wait until the rest is over.
-func (r *rest) wait(why string) error {
+// wait returns a Wait until the rest is over, nil afterwards.
+func (r *rest) wait(why string) *Wait {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	left := time.Until(r.until)
@@ -40,6 +40,19 @@ func (r *rest) wait(why string) error {
 		return nil
 	}
 	return &Wait{After: left + pause.UpTo(time.Second), Why: why, Err: r.last}
+}
+
+// about has a Wait say of the caller's own secret, or role, what the last call was answered: others share the rest, and what they read as
+// which role is not the caller's to know.
+func (w *Wait) about(ref kms.Ref, role string) *Wait {
+	if last, gateway := errors.AsType[*kms.Error](w.Err); gateway {
+		own := *last
+		own.Ref, w.Err = ref, &own
+	}
+	if last, sts := errors.AsType[*identity.Error](w.Err); sts {
+		w.Err = &identity.Error{Action: last.Action, Host: last.Host, RoleARN: role, Code: last.Code, Message: last.Message, Err: last.Err}
+	}
+	return w
 }
 
 // throttled notes the outcome of a call of one identity. It rests when the cloud asks for fewer calls, and when it does not take the
