@@ -250,7 +250,8 @@ func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result,
 	switch {
 	case errors.As(err, &wait):
 		r.remember(r.es, func(h *history) { h.waiting = r.attempt })
-		return reconcile.Result{RequeueAfter: max(wait.After, time.Millisecond)}, nil
+		setStale(r.es, r.every(), r.now, wait.Why)
+		return reconcile.Result{RequeueAfter: max(wait.After, time.Millisecond)}, r.save(ctx)
 	case err != nil:
 		return reconcile.Result{}, err
 	}
@@ -459,13 +460,21 @@ func (r *round) retry(ctx context.Context, values map[content.Ref]value) (reconc
 	return r.report(ctx, wait, false)
 }
 
+// save writes the status, if it is another one. An object that is gone has none.
+func (r *round) save(ctx context.Context) error {
+	if equality.Semantic.DeepEqual(r.es.Status, r.before.Status) {
+		return nil
+	}
+	return client.IgnoreNotFound(r.client.Status().Patch(ctx, r.es, client.MergeFrom(r.before)))
+}
+
 // report writes the status. Failures are reported as they are, none is a success. It comes back after wait, 0: when the next refresh is
 // due.
 func (r *round) report(ctx context.Context, wait time.Duration, written bool) (reconcile.Result, error) {
 	status, kind := metav1.ConditionTrue, corev1.EventTypeNormal
-	reason, message := reasonSynced, "the Secret "+r.es.Status.SecretName+" is as KMS has it"
+	reason, message, late := reasonSynced, "the Secret "+r.es.Status.SecretName+" is as KMS has it", ""
 	if len(r.problems) > 0 {
-		status, kind = metav1.ConditionFalse, corev1.EventTypeWarning
+		status, kind, late = metav1.ConditionFalse, corev1.EventTypeWarning, "the condition Ready says why"
 		reason, message = summary(r.problems)
 	}
 	r.counters.refreshes.WithLabelValues(reason).Inc()
@@ -482,12 +491,10 @@ func (r *round) report(ctx context.Context, wait time.Duration, written bool) (r
 		}
 	}
 	r.es.Status.DataSyncResults = syncResults(r.es.Status.DataSyncResults, r.problems, written, r.now)
-	setStale(r.es, r.every(), r.now)
+	setStale(r.es, r.every(), r.now, late)
 	r.setBorrowed()
-	if !equality.Semantic.DeepEqual(r.es.Status, r.before.Status) {
-		if err := r.client.Status().Patch(ctx, r.es, client.MergeFrom(r.before)); err != nil {
-			return reconcile.Result{}, client.IgnoreNotFound(err)
-		}
+	if err := r.save(ctx); err != nil {
+		return reconcile.Result{}, err
 	}
 	if wait > 0 {
 		return reconcile.Result{RequeueAfter: wait, Priority: new(handler.LowPriority)}, nil

@@ -358,3 +358,28 @@ func TestOutage(t *testing.T) {
 		t.Errorf("after the outage: %+v", es.Status.Conditions)
 	}
 }
+
+// An object that has waited for the budget of calls for two intervals says so, although nothing has failed.
+func TestWaitingIsSaid(t *testing.T) {
+	w := newWorld(t, object("db"), object("other"))
+	for _, name := range []string{"db", "other"} {
+		w.put(name, "first")
+		w.reconcile(name)
+	}
+	stale := func(name string, want bool) {
+		t.Helper()
+		es, result := w.reconcile(name)
+		c := meta.FindStatusCondition(es.Status.Conditions, v1alpha1.ConditionStale)
+		if (c != nil) != want || want && !strings.Contains(c.Message, "the budget of calls to KMS is used up") || result.RequeueAfter == 0 {
+			t.Errorf("%s at %s: %+v; %+v", name, w.now, es.Status.Conditions, result)
+		}
+	}
+	w.secrets.cloud = cloud.New(cloud.Settings{KMS: w.resolver.KMS, SharedPerSecond: 0.001})
+	w.now = w.now.Add(3 * time.Minute)
+	stale("other", false) // which takes the only call
+	stale("db", false)
+	w.now = w.now.Add(2 * time.Minute)
+	stale("db", true)
+	w.start()
+	stale("db", false)
+}

@@ -84,13 +84,13 @@ func setFlag(es *v1alpha1.ExternalSecret, condition string, on bool, reason, mes
 	})
 }
 
-// setStale says whether the last good refresh is older than two intervals.
-func setStale(es *v1alpha1.ExternalSecret, interval time.Duration, now time.Time) {
-	last, ready := es.Status.RefreshTime, meta.IsStatusConditionTrue(es.Status.Conditions, v1alpha1.ConditionReady)
-	stale := !ready && last != nil && interval > 0 && now.Sub(last.Time) > 2*interval
+// setStale says whether the last good refresh is older than two intervals, and why; "": it is not, whatever its age.
+func setStale(es *v1alpha1.ExternalSecret, interval time.Duration, now time.Time, why string) {
+	last := es.Status.RefreshTime
+	stale := why != "" && last != nil && interval > 0 && now.Sub(last.Time) > 2*interval
 	message := ""
 	if stale {
-		message = fmt.Sprintf("the Secret has what KMS had at %s; the condition Ready says why", last.UTC().Format(time.RFC3339))
+		message = fmt.Sprintf("the Secret has what KMS had at %s; %s", last.UTC().Format(time.RFC3339), why)
 	}
 	setFlag(es, v1alpha1.ConditionStale, stale, "NotRefreshed", message)
 }

@@ -134,7 +134,7 @@ func (e *chain) controller(ctx context.Context, now time.Time) {
 		e.add(Controller, Unseen, fmt.Sprintf("the Lease %s/%s cannot be read: %v", in, cluster.SyncLease, unheld), "")
 	case unheld != nil || !held(lease.Spec, now):
 		e.add(Controller, Broken, fmt.Sprintf("no replica has the Lease %s/%s, so that none works", in, cluster.SyncLease), logs+" says why")
-	case late:
+	case late && e.behind() == nil:
 		e.add(Controller, Broken, "it runs, and has not looked at the object when it should have",
 			"watchNamespaces or excludeNamespaces of its chart may leave the namespace out; else "+logs+" says why")
 	default:
@@ -281,8 +281,12 @@ func (e *chain) outcome() {
 		{Link: Target, Says: "the Secret " + e.target() + " may be written"},
 	}
 	link, reason := links[e.reason()], e.reason()
-	if link == Calls {
+	switch behind := e.behind(); {
+	case link == Calls:
 		e.add(Calls, Broken, e.ready.Message, "")
+	case behind != nil:
+		e.add(Calls, Broken, behind.Message, "read less often (rotationInterval), or have the administrator raise budget.kmsCallsPerSecond and "+
+			"budget.stsCallsPerMinute of kms-sync's chart, within the account's quotas")
 	}
 	// Refusals before any call leave no time of the next one.
 	called := reason == "" || e.es.Status.NextRefreshTime != nil
@@ -302,6 +306,14 @@ func (e *chain) outcome() {
 			e.add(c.Link, Unneeded, "not known: another link is broken", "")
 		}
 	}
+}
+
+// behind is kms-sync's word that a refresh is late although nothing failed; nil: it is not.
+func (e *chain) behind() *metav1.Condition {
+	if e.reason() != "" {
+		return nil
+	}
+	return meta.FindStatusCondition(e.es.Status.Conditions, v1alpha1.ConditionStale)
 }
 
 // target is the name of the Secret.

@@ -159,6 +159,12 @@ func TestExternalSecret(t *testing.T) {
 		"name":              {func(s *synced) { s.fails("NotFound", "no such secret") }, "name", "", "✓ permission"},
 		"template":          {func(s *synced) { s.fails("InvalidContent", "no key") }, "template", "", "✓ name"},
 		"outage":            {func(s *synced) { s.fails("Unreachable", "out of order") }, "calls", "", "– name"},
+		"budget": {func(s *synced) {
+			hour := &metav1.Time{Time: syncedAt.Add(-time.Hour)}
+			s.es.Status.RefreshTime, s.es.Status.NextRefreshTime = hour, hour
+			s.es.Status.Conditions = append(s.es.Status.Conditions, metav1.Condition{
+				Type: v1alpha1.ConditionStale, Status: metav1.ConditionTrue, Message: "the budget of calls to KMS is used up"})
+		}, "calls", "", "budget.kmsCallsPerSecond"},
 		"not ours": {func(s *synced) {
 			s.refused("NotOwned", "annotate the Secret")
 			s.secret.Annotations = nil

@@ -59,7 +59,7 @@ func synced(es *v1alpha1.ExternalSecret, now time.Time) ExternalSecret {
 	if ready != nil {
 		o.Ready, o.Reason = string(ready.Status), ready.Reason
 	}
-	stale := meta.IsStatusConditionTrue(es.Status.Conditions, v1alpha1.ConditionStale)
+	stale := meta.FindStatusCondition(es.Status.Conditions, v1alpha1.ConditionStale) // there only while it is true
 	doctor := "kubectl kms doctor -n " + es.Namespace + " externalsecret/" + es.Name + " says why"
 	switch {
 	case check.Late(es, now) && es.DeletionTimestamp != nil:
@@ -67,9 +67,11 @@ func synced(es *v1alpha1.ExternalSecret, now time.Time) ExternalSecret {
 	case es.DeletionTimestamp != nil:
 		o.State = Ended
 	case ready != nil && ready.Status == metav1.ConditionFalse:
-		o.State, o.Problem = map[bool]string{true: Stale, false: Failing}[stale], ready.Message
+		o.State, o.Problem = map[bool]string{true: Stale, false: Failing}[stale != nil], ready.Message
 	case ready == nil && len(es.Status.DataSyncResults) > 0:
 		o.original(es.Status.DataSyncResults)
+	case stale != nil:
+		o.State, o.Problem = Stale, stale.Message
 	case check.Late(es, now) && ready != nil:
 		o.State, o.Problem = Stale, "kms-sync should have refreshed it "+age(o.Next, now)+": "+doctor
 	case check.Late(es, now):

@@ -42,6 +42,10 @@ func TestSynced(t *testing.T) {
 			fails(es)
 			condition(es, v1alpha1.ConditionStale, metav1.ConditionTrue, "NotRefreshed", "")
 		}, Stale, "is stale:\n  get a session", true},
+		"waiting": {func(es *v1alpha1.ExternalSecret) {
+			well(es)
+			condition(es, v1alpha1.ConditionStale, metav1.ConditionTrue, "NotRefreshed", "the budget of calls to KMS is used up")
+		}, Stale, "is stale:\n  the budget of calls to KMS is used up", true},
 		"overdue": {func(es *v1alpha1.ExternalSecret) {
 			well(es)
 			es.Status.RefreshTime, es.Status.NextRefreshTime = at(6*time.Minute), at(4*time.Minute)
