@@ -287,6 +287,7 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			continue
 		case <-due.C:
 		}
+		before := r.Got
 		next, changed, err := a.refresh(ctx, dirs, &r)
 		paths = append(paths, changed...)
 		if len(changed) > 0 {
@@ -300,6 +301,9 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			a.saveReport()
 			return
 		case err != nil:
+			if r.Got.After(before) { // the rest may come soon
+				s.failures = min(s.failures, 1)
+			}
 			wait = s.failed(a.source.Remaining(), failure.Throttled(err))
 			a.failed(err, wait)
 			a.keep(r)
@@ -349,10 +353,15 @@ func (a *Agent) refresh(ctx context.Context, dirs views, r *snapshot) (snapshot,
 
 func (a *Agent) attempt(ctx context.Context, dirs views, r *snapshot) (snapshot, []string, error) {
 	r.begin(max(time.Duration(a.report.Interval), interval(a.doc)))
-	if err := a.fetch(ctx, r.Values); err != nil {
+	had := len(r.Values)
+	err := a.fetch(ctx, r.Values)
+	if len(r.Values) > had {
+		r.Got = time.Now()
+	}
+	if err != nil {
 		return snapshot{}, nil, err
 	}
-	held := *r
+	held := snapshot{At: r.At, Values: r.Values}
 	// The round is complete: the next attempt fetches again every secret that can change, even if a later step fails.
 	r.Values = held.Values.lasting()
 	files, err := a.render(held.Values)

@@ -75,7 +75,7 @@ func (a *Agent) wrote(held snapshot, warnings []string, asked bool) {
 			a.log.Warn("the next change may fail", logkey.Error, warnings[0])
 		}
 		if s.Warnings = warnings; asked {
-			s.LastError = nil
+			s.LastError, s.Next = nil, time.Time{}
 		}
 	})
 }

@@ -124,7 +124,7 @@ func (a *Agent) publish(held snapshot) {
 		}
 		a.metrics.Fetched(ref.Name, held.At)
 		if a.local != nil && ref.RoleARN == "" { // the API reads as the pod itself
-			a.local.Put(ref, v.secret)
+			a.local.Put(ref, v.secret, held.At)
 		}
 	}
 }

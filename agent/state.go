@@ -17,14 +17,15 @@ const (
 	stateFile = "state.json"
 	// roundFile has what the round under way has fetched, so that a restarted container continues it.
 	roundFile = "round.json"
-	// keepFor is how long a value that one attempt got is good for the later ones of its round: longer than the pauses that the
+	// keepFor is how long what a round has is good for its next attempt, unless the interval is longer: longer than the pauses that the
 	// cloud asks for.
 	keepFor = 2 * source.LongestPause
 )
 
 // snapshot is everything that one refresh fetched.
 type snapshot struct {
-	At     time.Time `json:"fetched"` // when KMS gave the oldest of them
+	At     time.Time `json:"fetched"`      // when KMS gave the oldest of them
+	Got    time.Time `json:"got,omitzero"` // when it gave the newest, to a round of several attempts
 	Values values    `json:"secrets"`
 }
 
@@ -68,11 +69,15 @@ func loadSnapshot(directory string) (s snapshot, err error) {
 	return s, err
 }
 
-// begin is called before each attempt of a round, which is one refresh of all secrets, on what the round has so far. It drops values that
-// are too old, so that they are fetched again.
+// begin is called before each attempt of a round, which is one refresh of all secrets, on what the round has so far. It drops values if
+// none was added for too long, so that they are fetched again; as long as some are added the round goes on, however many attempts it takes.
 func (s *snapshot) begin(interval time.Duration) {
 	lasting := s.Values.lasting()
-	if age := time.Since(s.At); age < 0 || age > max(keepFor, interval) {
+	last := s.At
+	if s.Got.After(last) {
+		last = s.Got
+	}
+	if age := time.Since(last); age < 0 || age > max(keepFor, interval) {
 		s.Values = lasting
 	}
 	if len(s.Values) == len(lasting) {

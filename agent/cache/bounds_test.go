@@ -26,22 +26,37 @@ func TestValuesAreKeptWithinBytes(t *testing.T) {
 			}
 		}
 	}
-	c.Put("a", "1234")
-	c.Put("b", "1234")
+	c.Put("a", "1234", time.Now())
+	c.Put("b", "1234", time.Now())
 	want(t, c, "a", "1234")
-	c.Put("c", "1234")
+	c.Put("c", "1234", time.Now())
 	kept("a", "c")
-	c.Put("c", "12345") // in place of what was
+	c.Put("c", "12345", time.Now()) // in place of what was
 	kept("a", "c")
-	c.Put("d", "1234567890")
+	c.Put("d", "1234567890", time.Now())
 	kept("d")
-	c.Put("e", "more than everything")
+	c.Put("e", "more than everything", time.Now())
 	kept("d")
-	c.Put("d", "more than everything") // what was there is old
+	c.Put("d", "more than everything", time.Now()) // what was there is old
 	kept()
 	if c.bytes != 0 {
 		t.Errorf("%d bytes of nothing", c.bytes)
 	}
+}
+
+func TestWhatCameBeforeReplacesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{version: 1}
+		c := newCache(o)
+		before := time.Now()
+		time.Sleep(time.Second)
+		want(t, c, "a", "a@1")
+		c.Put("a", "older", before)
+		want(t, c, "a", "a@1")
+		c.Put("b", "older", before)
+		time.Sleep(c.cfg.TTL - time.Second) // as old as a value may be
+		want(t, c, "b", "b@1")
+	})
 }
 
 func TestAValueLargerThanTheCacheIsServed(t *testing.T) {
@@ -75,7 +90,7 @@ func TestARefusalThatLastsIsRepeatedForSeconds(t *testing.T) {
 		}
 		time.Sleep(refusalPause)
 		refused(2)
-		c.Put("a", "made since")
+		c.Put("a", "made since", time.Now())
 		want(t, c, "a", "made since")
 
 		o.set(1, errOutage) // does not last

@@ -176,11 +176,13 @@ func (c *Cache[K, V]) Renew(ctx context.Context, key K) (V, error) {
 	return f.wait(ctx)
 }
 
-// Put keeps a value that came by another way, as if it had been fetched now.
-func (c *Cache[K, V]) Put(key K, value V) {
+// Put keeps a value that came by another way at a time, unless a newer one is there.
+func (c *Cache[K, V]) Put(key K, value V, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.store(key, value)
+	if e, ok := c.entries[key]; !ok || !e.at.After(at) {
+		c.store(key, value, at)
+	}
 }
 
 // Stats returns the counts since New.
@@ -200,15 +202,14 @@ func (c *Cache[K, V]) lookup(key K) (*entry[V], bool) {
 }
 
 // store is called with mu held.
-func (c *Cache[K, V]) store(key K, value V) {
+func (c *Cache[K, V]) store(key K, value V, at time.Time) {
 	delete(c.refusals, key)
 	if c.cfg.TTL <= 0 {
 		return
 	}
 	c.forget(key)
 	if bytes := c.cfg.Weigh(value); c.cfg.Bytes == 0 || bytes <= c.cfg.Bytes {
-		now := time.Now()
-		c.entries[key] = &entry[V]{place: c.used.PushFront(key), value: value, bytes: bytes, at: now, due: now.Add(c.cfg.TTL)}
+		c.entries[key] = &entry[V]{place: c.used.PushFront(key), value: value, bytes: bytes, at: at, due: at.Add(c.cfg.TTL)}
 		c.bytes += bytes
 	}
 	for c.used.Len() > c.cfg.Size || c.cfg.Bytes > 0 && c.bytes > c.cfg.Bytes {
@@ -287,7 +288,7 @@ func (c *Cache[K, V]) land(key K, f *flight[V], forced bool) {
 	kept, ok := c.lookup(key)
 	switch {
 	case f.err == nil:
-		c.store(key, f.value)
+		c.store(key, f.value, time.Now())
 		if e, kept := c.lookup(key); kept && forced {
 			e.asked = f.asked
 		}

@@ -244,8 +244,8 @@ func TestWatch(t *testing.T) {
 			}
 		}
 		next("a@1", 2*time.Second)
-		c.Put("a", "a@1") // no change
-		c.Put("a", "a@2")
+		c.Put("a", "a@1", time.Now()) // no change
+		c.Put("a", "a@2", time.Now())
 		next("a@2", 0)
 		o.set(3, nil) // without a Put
 		next("a@3", 6*time.Minute)
@@ -254,7 +254,7 @@ func TestWatch(t *testing.T) {
 		o.set(4, nil)
 		next("a@4", 6*time.Minute)
 		for v := 5; v < 10; v++ { // without a receiver
-			c.Put("a", fmt.Sprintf("a@%d", v))
+			c.Put("a", fmt.Sprintf("a@%d", v), time.Now())
 			synctest.Wait()
 		}
 		next("a@5", 0)
@@ -312,7 +312,7 @@ func TestConcurrentUse(t *testing.T) {
 						t.Errorf("%q, %v for %d", v, err, key)
 					}
 				}
-				c.Put(key, fmt.Sprint(key))
+				c.Put(key, fmt.Sprint(key), time.Now())
 				c.Stats()
 			}
 		})

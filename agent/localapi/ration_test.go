@@ -128,7 +128,7 @@ func TestTheLocalAPIKeepsABoundedNumberOfBytes(t *testing.T) {
 	s := p.source(Config{TTL: time.Hour, Size: MostValues, Stale: true})
 	before := heap()
 	for i := range 1000 {
-		s.Put(kms.Ref{Name: fmt.Sprint("app/", i)}, kms.Secret{Name: fmt.Sprint("app/", i), Data: make([]byte, 30_000)})
+		s.Put(kms.Ref{Name: fmt.Sprint("app/", i)}, kms.Secret{Name: fmt.Sprint("app/", i), Data: make([]byte, 30_000)}, time.Now())
 	}
 	if grown, most := heap()-before, 64<<20/4; grown > most || grown < most/2 {
 		t.Errorf("%d bytes of at most %d", grown, most)

@@ -97,7 +97,7 @@ func TestSecretsTakeOverWhatIsFetched(t *testing.T) {
 	p := startPod(t)
 	s := p.source(Config{TTL: time.Hour, Size: 10, Stale: true})
 	s.Put(kms.Ref{Name: "app/key", VersionStage: "ACSCurrent"},
-		kms.Secret{Name: "app/key", VersionID: "v1", Data: []byte("\x00\xff"), Binary: true})
+		kms.Secret{Name: "app/key", VersionID: "v1", Data: []byte("\x00\xff"), Binary: true}, time.Now())
 	for _, stage := range []string{"", "ACSCurrent"} {
 		secret, err := s.Get(t.Context(), httpapi.Request{Ref: kms.Ref{Name: "app/key", VersionStage: stage}})
 		if err != nil || string(secret.Data) != "\x00\xff" || !secret.Binary {
@@ -114,7 +114,7 @@ func TestSecretsTakeOverWhatIsFetched(t *testing.T) {
 	if first := <-changes; first.VersionID != "v1" {
 		t.Error(first)
 	}
-	s.Put(kms.Ref{Name: "app/key"}, kms.Secret{Name: "app/key", VersionID: "v2", Data: []byte("x")})
+	s.Put(kms.Ref{Name: "app/key"}, kms.Secret{Name: "app/key", VersionID: "v2", Data: []byte("x")}, time.Now())
 	if next := <-changes; next.VersionID != "v2" {
 		t.Error(next)
 	}

@@ -24,10 +24,9 @@ import (
 )
 
 const (
-	attempts   = 6                // until the next change
-	firstPause = time.Second      // the longest after the first failure; each further one doubles it
-	callLimit  = 5 * time.Second  // for one attempt
-	largest    = 30 * time.Second // of the pauses
+	firstPause = time.Second     // the longest after the first failure; each further one doubles it
+	callLimit  = 5 * time.Second // for one attempt
+	largest    = 2 * time.Minute // of the pauses
 )
 
 // A Change is what a target is told: one refresh, or several that came while it could not be reached.
@@ -166,7 +165,7 @@ func (n *Notifier) serve(ctx context.Context, target config.Target) {
 		case !left:
 			return
 		case added:
-			tried = 0 // something new is worth as many attempts again
+			tried = 0
 			n.noted(target, change, 0, nil)
 		}
 		err := n.deliver(ctx, target, change)
@@ -179,11 +178,6 @@ func (n *Notifier) serve(ctx context.Context, target config.Target) {
 		case err == nil:
 			n.delivered.Add(1)
 			n.log.Info("notified", logkey.Target, target.String(), logkey.Files, len(change.Files))
-			change = Change{}
-		case tried == attempts:
-			n.failed.Add(1)
-			n.log.Error("notification failed; giving up until the next change",
-				logkey.Target, target.String(), logkey.Attempts, tried, logkey.Error, err)
 			change = Change{}
 		default:
 			n.failed.Add(1)

@@ -160,7 +160,7 @@ func (c *Client) readCA() error {
 	if err != nil {
 		return fmt.Errorf("read the CA: %w", err)
 	}
-	if bytes.Equal(text, c.ca) {
+	if c.ca != nil && bytes.Equal(text, c.ca) {
 		return nil
 	}
 	pool, err := WithRoots(c.settings.Roots, text)

@@ -32,6 +32,13 @@ func TestWaitsAreSpread(t *testing.T) {
 }
 
 func TestDoubled(t *testing.T) {
+	for n := range 100 {
+		for _, first := range []time.Duration{1, time.Second, 37 * time.Second, time.Hour, 100 * time.Hour} {
+			if got := Doubled(first, n, time.Hour); got <= 0 || got > time.Hour {
+				t.Fatalf("%s, doubled %d times: %s", first, n, got)
+			}
+		}
+	}
 	for n, want := range map[int]time.Duration{0: time.Second, 1: 2 * time.Second, 3: 8 * time.Second, 4: 10 * time.Second,
 		1000: 10 * time.Second} {
 		if got := Doubled(time.Second, n, 10*time.Second); got != want {

@@ -76,7 +76,7 @@ func (t *throttle) note(err error) {
 	defer t.mu.Unlock()
 	asked := min(failure.RetryAfter(err), LongestPause)
 	switch {
-	case err == nil && t.refusals == 0:
+	case err == nil && (t.refusals == 0 || time.Now().Before(t.until)): // the latter began before the pause
 	case err == nil:
 		t.refusals = 0
 		t.save()
