@@ -103,7 +103,7 @@ func (a *Agent) Init(ctx context.Context) error {
 	if before, err := loadSnapshot(a.doc.StateDir); err == nil && len(r.Values) == 0 {
 		r = before // complete: whatever ended the container before, KMS need not be asked again so soon
 	}
-	_, err = a.start(ctx, dirs, r)
+	_, _, err = a.start(ctx, dirs, r)
 	return err
 }
 
@@ -116,13 +116,18 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer dirs.close()
 
+	written := dirs.written()
 	held, err := a.takeOver(ctx, dirs)
 	if err != nil {
-		if held, err = a.start(ctx, dirs, a.loadRound()); err != nil {
+		var changed []string
+		if held, changed, err = a.start(ctx, dirs, a.loadRound()); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
+		}
+		if written { // the application has read the files before
+			a.changed(ctx, nil, held, changed)
 		}
 	}
 	a.giveBack()
@@ -163,8 +168,8 @@ func Passing(err error) bool {
 	return late || errors.Is(err, context.Canceled)
 }
 
-// start writes the first files. It fetches the secrets that r lacks.
-func (a *Agent) start(parent context.Context, dirs views, r snapshot) (snapshot, error) {
+// start writes the first files, and returns those that changed. It fetches the secrets that r lacks.
+func (a *Agent) start(parent context.Context, dirs views, r snapshot) (snapshot, []string, error) {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	begun, limit := time.Now(), a.startLimit
@@ -172,11 +177,11 @@ func (a *Agent) start(parent context.Context, dirs views, r snapshot) (snapshot,
 	defer end.Stop()
 	var last error
 	for attempt := 0; ; attempt++ {
-		held, _, err := a.refresh(ctx, dirs, &r)
+		held, changed, err := a.refresh(ctx, dirs, &r)
 		if err == nil {
 			a.saveReport()
 			a.log.Info("secrets ready", logkey.Files, len(a.doc.Files), logkey.Secrets, len(held.Values), logkey.Took, time.Since(begun).String())
-			return held, nil
+			return held, changed, nil
 		}
 		if ctx.Err() == nil {
 			last = err
@@ -186,7 +191,7 @@ func (a *Agent) start(parent context.Context, dirs views, r snapshot) (snapshot,
 			if !failure.Transient(err) {
 				a.failed(err, 0)
 				a.saveReport()
-				return snapshot{}, err
+				return snapshot{}, nil, err
 			}
 			wait := a.source.Remaining() // which has jitter of its own
 			if wait > 0 {
@@ -205,12 +210,12 @@ func (a *Agent) start(parent context.Context, dirs views, r snapshot) (snapshot,
 		}
 		switch {
 		case parent.Err() != nil:
-			return snapshot{}, parent.Err()
+			return snapshot{}, nil, parent.Err()
 		case ctx.Err() != nil:
 			if last == nil { // the first attempt was still under way
 				last = fmt.Errorf("STS and KMS are slow: they had given %d of %d by then", len(r.Values), len(a.refs()))
 			}
-			return snapshot{}, errors.Join(&lateError{min(limit, time.Since(begun))}, last)
+			return snapshot{}, nil, errors.Join(&lateError{min(limit, time.Since(begun))}, last)
 		}
 	}
 }
@@ -274,7 +279,6 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 	due := time.NewTimer(wait)
 	defer due.Stop()
 	var sweep <-chan time.Time
-	var paths []string // that changed since the last success: an attempt may fail after it wrote
 	for {
 		select {
 		case <-ctx.Done():
@@ -289,7 +293,6 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 		}
 		before := r.Got
 		next, changed, err := a.refresh(ctx, dirs, &r)
-		paths = append(paths, changed...)
 		if len(changed) > 0 {
 			sweep = time.After(sweepAfter)
 		}
@@ -308,7 +311,12 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			a.failed(err, wait)
 			a.keep(r)
 			a.plan(s.interval, wait) // before the log, so that what the log says is in the status
-			a.log.Error("refresh failed, the files stay as they are", logkey.Attempt, s.failures, logkey.In, wait.String(),
+			message := "refresh failed, the files stay as they are"
+			if len(changed) > 0 { // those of some directories have been written
+				message = "refresh failed, and not all files are new"
+				a.changed(ctx, held.Values, next, changed)
+			}
+			a.log.Error(message, logkey.Attempt, s.failures, logkey.In, wait.String(),
 				logkey.Interval, s.interval.String(), logkey.Fetched, held.At, logkey.Error, a.Explain(err))
 		default:
 			if s.failures > 0 {
@@ -316,8 +324,8 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			} else {
 				a.log.Debug("refreshed")
 			}
-			a.changed(ctx, held.Values, next, paths)
-			held, paths = next, nil
+			a.changed(ctx, held.Values, next, changed)
+			held = next
 			wait = s.succeeded(held, time.Now())
 			a.plan(s.interval, wait)
 		}

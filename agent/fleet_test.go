@@ -158,13 +158,13 @@ func (c *account) process(doc agentconfig.Config) *Agent {
 // Run does with the clock and the cloud, without a disk. It returns when the pod had its values.
 func (c *account) live(ctx context.Context, doc agentconfig.Config, dirs views) (fetched []time.Time) {
 	a := c.process(doc)
-	held, err := a.start(ctx, dirs, a.loadRound())
+	held, _, err := a.start(ctx, dirs, a.loadRound())
 	for restarts := 0; err != nil; restarts++ {
 		if pause.Sleep(ctx, min(10*time.Second<<restarts, 5*time.Minute)); ctx.Err() != nil {
 			return nil
 		}
 		a = c.process(doc)
-		held, err = a.start(ctx, dirs, a.loadRound())
+		held, _, err = a.start(ctx, dirs, a.loadRound())
 	}
 	fetched = append(fetched, time.Now())
 	a = c.process(doc)

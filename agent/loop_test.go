@@ -91,6 +91,35 @@ func runFor(t *testing.T, a *Agent, d time.Duration) {
 	}
 }
 
+// However long KMS refuses most calls, a pod whose secrets are fetched one by one has all of them at last, and the agent goes on.
+func TestRefusalsOfDaysEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		of, secrets int // one of so many calls succeeds
+	}{"all throttled": {0, 1}, "most throttled": {3, 20}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				cloud := &clockwork{}
+				cloud.answer = func(n int, ref kms.Ref) (kms.Secret, error) {
+					if time.Since(begun) > time.Minute && (c.of == 0 || n%c.of != 0) {
+						return kms.Secret{}, &kms.Error{Ref: ref, Status: 429, Code: "Rejected.Throttling"}
+					}
+					return kms.Secret{Name: ref.Name, VersionID: "v1", Data: []byte("x")}, nil
+				}
+				var names []string
+				for i := range c.secrets {
+					names = append(names, fmt.Sprint("s", i))
+				}
+				a := clockworkAgent(t, cloud, 5*time.Minute, names...)
+				runFor(t, a, 48*time.Hour)
+				if s := statusOf(t, a); c.of > 0 && s.Fetched.Before(begun.Add(time.Hour)) || c.of == 0 && s.LastError == nil {
+					t.Errorf("after two days: fetched at %s of %s, %+v", s.Fetched, begun, s.LastError)
+				}
+			})
+		})
+	}
+}
+
 func TestRefreshKeepsItsIntervalWithATenthOfJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &clockwork{}

@@ -84,7 +84,7 @@ func unasked(pod Pod) []string {
 
 // free are the members of a container that may have any value.
 var free = map[string]bool{
-	"resources": true, "resizePolicy": true, "imagePullPolicy": true, "terminationMessagePath": true,
+	"resources": true, "resizePolicy": true, "imagePullPolicy": true,
 	"securityContext.runAsUser": true, "securityContext.runAsGroup": true, "securityContext.seLinuxOptions": true,
 	"securityContext.appArmorProfile":     true,
 	"securityContext.capabilities.drop[]": true,
@@ -99,8 +99,10 @@ func mayAdd(rule, name, value string, mounts []any) bool {
 		return value == "Default"
 	case "env[]":
 		return !misleads(name)
-	case "volumeMounts[]":
-		return !hides(path.Clean(name), mounts)
+	case "volumeMounts[]": // the kubelet takes a relative path as one from the root
+		return !hides(path.Clean("/"+name), mounts)
+	case "terminationMessagePath": // the kubelet mounts a file there
+		return !hides(path.Clean("/"+value), mounts)
 	}
 	return free[rule]
 }

@@ -106,6 +106,9 @@ func (v *verification) container(c *Container, inits bool) {
 		},
 	}
 	found.value("", "", want, c.text)
+	if slices.ContainsFunc(c.Env, func(e Setting) bool { return e.Name == agentconfig.Env && e.Value == documentHole }) {
+		found.differs = append(found.differs, "env["+agentconfig.Env+"].value") // what stands for the document is none
+	}
 	fields := slices.DeleteFunc(found.differs, v.annotated)
 	for _, e := range c.Env {
 		if proxies(e.Name) && !slices.Contains(v.proxied, e.Name) {

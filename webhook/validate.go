@@ -75,7 +75,9 @@ func (a *admission) outside(
 	if len(own(pod)) == 0 {
 		return nil, review.Verdict{}, false
 	}
-	labels, err := a.metadata.labels(ctx, source, namespace, func(map[string]string) bool { return true })
+	labels, err := a.metadata.labels(ctx, source, namespace, func(cached map[string]string) bool {
+		return a.optedOut(namespace, cached) == ""
+	})
 	if err != nil {
 		return nil, review.Failed(reasonKube, err), true
 	}

@@ -112,11 +112,16 @@ func (c *ClientKeyClient) GetSecretValue(ctx context.Context, ref Ref) (Secret, 
 func (c *ClientKeyClient) currentKey(now time.Time) (*openedKey, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.reread(); err != nil && c.key == nil {
+	err := c.reread()
+	if err != nil && c.key == nil {
 		return nil, err
 	}
 	if end := c.key.certificate.Leaf.NotAfter; now.After(end) {
-		return nil, &KeyError{File: c.from.Name, Err: fmt.Errorf("%w on %s", ErrExpired, end.Format(time.DateOnly))}
+		expired := fmt.Errorf("%w on %s", ErrExpired, end.Format(time.DateOnly))
+		if err != nil {
+			expired = fmt.Errorf("%w, and the one that is there now cannot be used: %w", expired, err)
+		}
+		return nil, &KeyError{File: c.from.Name, Err: expired}
 	}
 	return c.key, nil
 }

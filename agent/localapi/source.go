@@ -92,7 +92,9 @@ func (s *Source) Watch(ctx context.Context, r httpapi.Request) <-chan *kms.Secre
 }
 
 // Put takes over what a refresh of the files fetched, so that the API does not fetch it again.
-func (s *Source) Put(ref kms.Ref, secret kms.Secret, at time.Time) { s.cache.Put(keyOf(ref), &secret, at) }
+func (s *Source) Put(ref kms.Ref, secret kms.Secret, at time.Time) {
+	s.cache.Put(keyOf(ref), &secret, at)
+}
 
 // Counts returns the reads that needed no request to KMS, and those that did.
 func (s *Source) Counts() (hits, misses uint64) {

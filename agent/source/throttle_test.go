@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -78,6 +79,21 @@ func TestThrottlingPausesAllSecrets(t *testing.T) {
 }
 
 // Calls that were under way together are one refusal.
+// A call that began before the pause and succeeds in it ends no pause, also not for the next process.
+func TestSuccessOfACallUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		directory := t.TempDir()
+		var before, after throttle
+		before.resume(directory, slog.New(slog.DiscardHandler))
+		before.note(asking{throttling, 4 * time.Minute})
+		before.note(nil)
+		after.resume(directory, slog.New(slog.DiscardHandler))
+		if before.Remaining() < 4*time.Minute || after.Remaining() < 4*time.Minute {
+			t.Errorf("%s, and %s of the next process", before.Remaining(), after.Remaining())
+		}
+	})
+}
+
 func TestThrottleCountsABurstOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := new(throttle)

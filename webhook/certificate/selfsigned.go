@@ -107,6 +107,9 @@ func soundPair(data map[string][]byte, now time.Time) (*tls.Certificate, error) 
 	if err != nil {
 		return nil, err
 	}
+	if now.Before(pair.Leaf.NotBefore) { // made by a clock that was ahead
+		return nil, fmt.Errorf("it begins at %s", pair.Leaf.NotBefore.Format(time.RFC3339))
+	}
 	if left, life := pair.Leaf.NotAfter.Sub(now), pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore); left < life/3 {
 		return nil, fmt.Errorf("it ends at %s", pair.Leaf.NotAfter.Format(time.RFC3339))
 	}

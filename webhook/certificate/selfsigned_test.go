@@ -157,6 +157,7 @@ func TestKeeperRenewsEarly(t *testing.T) {
 		after              time.Duration
 		authority, serving bool // still sound
 	}{
+		{-2 * time.Hour, false, false},  // made by a clock that was ahead
 		{-30 * time.Minute, true, true}, // to a clock that is behind
 		{0, true, true}, {4 * day, true, true}, {5 * day, true, false}, {8 * day, true, false}, {243 * day, true, false},
 		{244 * day, false, false},

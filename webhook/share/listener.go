@@ -125,6 +125,15 @@ func (l *Listener) forget(c *conn) {
 	}
 }
 
+// CloseWrite is for net/http, which ends the connection of a refusal so, and closes it half a second later.
+func (c *conn) CloseWrite() error {
+	err := c.flush()
+	if tcp, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		err = cmp.Or(err, tcp.CloseWrite())
+	}
+	return err
+}
+
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	c.listener.mu.Lock()
