@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -68,17 +67,19 @@ func (e *examination) webhookPath(ctx context.Context) {
 	e.certificate(ctx, webhook, all)
 }
 
-func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
-	of := maps.Clone(e.labels)
-	if of == nil {
-		of = map[string]string{}
-	}
-	of[podconfig.NamespaceLabel], of[corev1.LabelMetadataName] = "enabled", e.subject.namespace
+// selects reports whether the webhook is called in the namespace, provided that it is labelled.
+func (e *examination) selects(w *admissionv1.MutatingWebhook) bool {
 	selector, err := metav1.LabelSelectorAsSelector(w.NamespaceSelector)
+	return err == nil && selector.Matches(labels.Merge(e.labels, labels.Set{
+		podconfig.NamespaceLabel: podconfig.NamespaceLabelValue, corev1.LabelMetadataName: e.subject.namespace,
+	}))
+}
+
+func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
 	switch {
 	case w.FailurePolicy == nil || *w.FailurePolicy != admissionv1.Fail:
 		e.add(Webhook, Broken, "its failurePolicy is not Fail: while the webhook is away, pods start without their secrets", reinstall)
-	case err != nil || !selector.Matches(labels.Set(of)):
+	case !e.selects(w):
 		e.add(Webhook, Broken, fmt.Sprintf("its namespaceSelector leaves namespace %s out, whatever its label says", e.subject.namespace),
 			"move the pods to another namespace, or have the administrator take it out of excludedNamespaces")
 	default:

@@ -194,6 +194,10 @@ func TestChain(t *testing.T) {
 			selector := k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector
 			selector.MatchExpressions[1].Values = []string{"shop"}
 		}, "webhook", "excludedNamespaces"},
+		"excluded, where no dry run shows the certificate": {func(k *kube) {
+			selector := k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector
+			selector.MatchExpressions[1].Values = []string{"shop"}
+		}, "webhook", "the webhook is not called in this namespace"},
 		"lenient": {func(k *kube) {
 			ignore := admissionv1.Ignore
 			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].FailurePolicy = &ignore
