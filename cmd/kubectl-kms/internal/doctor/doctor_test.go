@@ -254,6 +254,14 @@ func TestChain(t *testing.T) {
 				}
 			}
 		}, "annotations token", "RAM takes sts.aliyuncs.com"},
+		"another audience beside": {func(k *kube) {
+			for _, v := range k.pod.Spec.Volumes {
+				if v.Name == agentconfig.TokenVolume {
+					v.Projected.Sources = append([]corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+						Audience: "other", Path: "other"}}}, v.Projected.Sources...)
+				}
+			}
+		}, "", "audience sts.aliyuncs.com"},
 		"another cluster": {func(k *kube) {
 			object(k, "/.well-known/openid-configuration")["issuer"] = "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/cafe"
 		}, "oidc-provider", "set clusterID"},
