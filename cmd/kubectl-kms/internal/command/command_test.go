@@ -51,6 +51,15 @@ func run(t *testing.T, stdin string, args ...string) (code int, stdout, stderr s
 }
 
 func TestValidate(t *testing.T) {
+	policy, err := os.ReadFile(operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byLabel := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(byLabel, append(policy, "namespaces:\n- selector: {matchLabels: {kubernetes.io/metadata.name: shop}}\n"+
+		"  allow: {secrets: [shop/*]}\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		manifest string
 		args     []string
@@ -85,6 +94,8 @@ func TestValidate(t *testing.T) {
 		"account unknown": {deployment, []string{"--config", operator}, 0, "warning: Deployment shop/web: its role was not checked"},
 		"not opted in": {"kind: Namespace\nmetadata: {name: shop}\n---\n" + account + deployment, []string{"--config", operator}, 0,
 			"kubectl label namespace shop kms.alibabacloud.com/injection=enabled"},
+		"a namespace by the label that it has from the API server": {"kind: Namespace\nmetadata: {name: shop}\n---\n" + account + deployment,
+			[]string{"--config", byLabel}, 1, "does not allow the secret"},
 		"not on the pod": {strings.ReplaceAll(deployment, "shop}",
 			"shop, annotations: {kms.alibabacloud.com/mode: init, kms.alibabacloud.com/inject: \"true\"}}"), []string{"--offline"}, 0,
 			"-:3: warning: Deployment shop/web: kms.alibabacloud.com/mode: has no effect here, only on pods; move it to " +

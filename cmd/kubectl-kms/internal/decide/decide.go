@@ -9,6 +9,9 @@ import (
 	"maps"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
@@ -102,7 +105,8 @@ func (w World) With(documents []*manifest.Document, defaultNamespace string) Wor
 			case "ServiceAccount":
 				m.accounts[[2]string{namespaceOf(o, defaultNamespace), o.Name}] = o.Annotations
 			case "Namespace":
-				m.namespaces[o.Name] = o.Labels
+				// The API server sets this one.
+				m.namespaces[o.Name] = labels.Merge(o.Labels, labels.Set{corev1.LabelMetadataName: o.Name})
 			}
 		}
 	}

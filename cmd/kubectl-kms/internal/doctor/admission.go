@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -68,17 +68,19 @@ func (e *examination) webhookPath(ctx context.Context) {
 	e.certificate(ctx, webhook, all)
 }
 
-func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
-	of := maps.Clone(e.labels)
-	if of == nil {
-		of = map[string]string{}
-	}
-	of[podconfig.NamespaceLabel], of[corev1.LabelMetadataName] = "enabled", e.subject.namespace
+// selects reports whether the webhook is called in the namespace, provided that it is labelled.
+func (e *examination) selects(w *admissionv1.MutatingWebhook) bool {
 	selector, err := metav1.LabelSelectorAsSelector(w.NamespaceSelector)
+	return err == nil && selector.Matches(labels.Merge(e.labels, labels.Set{
+		podconfig.NamespaceLabel: podconfig.NamespaceLabelValue, corev1.LabelMetadataName: e.subject.namespace,
+	}))
+}
+
+func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
 	switch {
 	case w.FailurePolicy == nil || *w.FailurePolicy != admissionv1.Fail:
 		e.add(Webhook, Broken, "its failurePolicy is not Fail: while the webhook is away, pods start without their secrets", reinstall)
-	case err != nil || !selector.Matches(labels.Set(of)):
+	case !e.selects(w):
 		e.add(Webhook, Broken, fmt.Sprintf("its namespaceSelector leaves namespace %s out, whatever its label says", e.subject.namespace),
 			"move the pods to another namespace, or have the administrator take it out of excludedNamespaces")
 	default:
@@ -126,21 +128,28 @@ func (e *examination) endpoints(ctx context.Context, namespace string) bool {
 	return true
 }
 
+// guard checks the policy and its binding, of which neither refuses a pod without the other.
 func (e *examination) guard(ctx context.Context) {
 	admission := e.Client.Kube.AdmissionregistrationV1()
-	_, err := admission.ValidatingAdmissionPolicyBindings().Get(ctx, cluster.Configuration, metav1.GetOptions{})
-	unbound := apierrors.IsNotFound(err)
-	if unbound {
-		_, err = admission.ValidatingAdmissionPolicies().Get(ctx, cluster.Configuration, metav1.GetOptions{})
-	}
+	binding, err := admission.ValidatingAdmissionPolicyBindings().Get(ctx, cluster.Configuration, metav1.GetOptions{})
+	_, policyErr := admission.ValidatingAdmissionPolicies().Get(ctx, cluster.Configuration, metav1.GetOptions{})
+	unbound, undefined := apierrors.IsNotFound(err), apierrors.IsNotFound(policyErr)
 	switch {
-	case unbound && err == nil:
+	case unbound && undefined:
+		e.add(Guard, Unneeded, "is off (guard.enabled of the chart): it would refuse pods that asked and were not injected", "")
+	case unbound && policyErr == nil:
 		e.add(Guard, Broken, fmt.Sprintf("the ValidatingAdmissionPolicy %[1]s is there, and its ValidatingAdmissionPolicyBinding %[1]s is "+
 			"missing: pods that asked and were not injected are let in", cluster.Configuration), reinstall)
-	case apierrors.IsNotFound(err):
-		e.add(Guard, Unneeded, "is off (guard.enabled of the chart): it would refuse pods that asked and were not injected", "")
-	case err != nil:
+	case err == nil && undefined:
+		e.add(Guard, Broken, fmt.Sprintf("the ValidatingAdmissionPolicyBinding %[1]s is there, and its ValidatingAdmissionPolicy %[1]s is "+
+			"missing: pods that asked and were not injected are let in", cluster.Configuration), reinstall)
+	case err == nil && !slices.Contains(binding.Spec.ValidationActions, admissionv1.Deny):
+		e.add(Guard, Broken, fmt.Sprintf("the validationActions of the ValidatingAdmissionPolicyBinding %s do not have Deny: pods that asked "+
+			"and were not injected are let in", cluster.Configuration), reinstall)
+	case err != nil && !unbound:
 		e.add(Guard, Unseen, err.Error(), "")
+	case policyErr != nil:
+		e.add(Guard, Unseen, policyErr.Error(), "")
 	default:
 		e.add(Guard, Good, "refuses pods that asked and were not injected", "")
 	}

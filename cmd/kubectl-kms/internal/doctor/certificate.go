@@ -44,6 +44,11 @@ func (e *examination) certificate(ctx context.Context, w *admissionv1.MutatingWe
 		e.add(Certificate, Unneeded, says+"whether the API server accepts the certificate shows in a labelled namespace", "")
 		return
 	}
+	if w != nil && !e.selects(w) {
+		e.add(Certificate, Unneeded, says+"the webhook is not called in this namespace; whether the API server accepts the certificate "+
+			"shows in a labelled namespace that is not left out", "")
+		return
+	}
 	dryRun := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
 	_, err := e.Client.Kube.CoreV1().Pods(e.subject.namespace).Create(ctx, bystander(), dryRun)
 	if err == nil {

@@ -39,6 +39,8 @@ const (
 	testdata  = "../../../../injector/testdata/"
 	webhooks  = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/kms-agent-injector"
 	endpoints = "/apis/discovery.k8s.io/v1/namespaces/kms-agent-injector/endpointslices"
+	policies  = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/kms-agent-injector"
+	bindings  = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/kms-agent-injector"
 	account   = "/api/v1/namespaces/shop/serviceaccounts/"
 )
 
@@ -180,6 +182,11 @@ func last(k *kube, message string) {
 		Message: message}}
 }
 
+// bound is a binding of the guard with these validationActions.
+func bound(actions ...admissionv1.ValidationAction) map[string]any {
+	return map[string]any{"spec": map[string]any{"validationActions": actions}}
+}
+
 func TestChain(t *testing.T) {
 	object := func(k *kube, path string) map[string]any { return k.Objects[path].(map[string]any) }
 	for name, c := range map[string]struct {
@@ -194,6 +201,10 @@ func TestChain(t *testing.T) {
 			selector := k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector
 			selector.MatchExpressions[1].Values = []string{"shop"}
 		}, "webhook", "excludedNamespaces"},
+		"excluded, where no dry run shows the certificate": {func(k *kube) {
+			selector := k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector
+			selector.MatchExpressions[1].Values = []string{"shop"}
+		}, "webhook", "the webhook is not called in this namespace"},
 		"lenient": {func(k *kube) {
 			ignore := admissionv1.Ignore
 			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].FailurePolicy = &ignore
@@ -243,6 +254,14 @@ func TestChain(t *testing.T) {
 				}
 			}
 		}, "annotations token", "RAM takes sts.aliyuncs.com"},
+		"another audience beside": {func(k *kube) {
+			for _, v := range k.pod.Spec.Volumes {
+				if v.Name == agentconfig.TokenVolume {
+					v.Projected.Sources = append([]corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+						Audience: "other", Path: "other"}}}, v.Projected.Sources...)
+				}
+			}
+		}, "", "audience sts.aliyuncs.com"},
 		"another cluster": {func(k *kube) {
 			object(k, "/.well-known/openid-configuration")["issuer"] = "https://oidc-ack-cn-hangzhou.oss-cn-hangzhou.aliyuncs.com/cafe"
 		}, "oidc-provider", "set clusterID"},
@@ -259,9 +278,20 @@ func TestChain(t *testing.T) {
 		"an agent that names no link": {func(k *kube) {
 			last(k, "get secret app/prod/db: Forbidden.NoPermission (HTTP 403): no (request R)\n  why: policy\n  fix: mend it")
 		}, "files", "? sts           the agent does not say which link"},
-		"unbound": {func(k *kube) {
-			k.Objects["/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/kms-agent-injector"] = map[string]any{}
-		}, "guard", "its ValidatingAdmissionPolicyBinding kms-agent-injector is missing"},
+		"guarded": {func(k *kube) {
+			k.Objects[policies], k.Objects[bindings] = map[string]any{}, bound(admissionv1.Deny, admissionv1.Audit)
+		},
+			"", "refuses pods that asked and were not injected"},
+		"unguarded": {func(*kube) {}, "", "is off (guard.enabled of the chart)"},
+		"unbound": {func(k *kube) { k.Objects[policies] = map[string]any{} }, "guard",
+			"its ValidatingAdmissionPolicyBinding kms-agent-injector is missing"},
+		"bound to nothing": {func(k *kube) { k.Objects[bindings] = bound(admissionv1.Deny) }, "guard",
+			"its ValidatingAdmissionPolicy kms-agent-injector is missing"},
+		"a guard that warns": {func(k *kube) { k.Objects[policies], k.Objects[bindings] = map[string]any{}, bound(admissionv1.Warn) }, "guard",
+			"do not have Deny"},
+		"a guard that may not be read": {func(k *kube) {
+			k.Objects[bindings], k.Forbids = bound(admissionv1.Deny), map[string]string{policies: "it is forbidden"}
+		}, "", "? guard         it is forbidden"},
 		"missing Secret": {func(k *kube) {
 			k.pod.Status.Phase = corev1.PodPending
 			k.pod.Status.InitContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{

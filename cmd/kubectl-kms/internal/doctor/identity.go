@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
 )
@@ -48,6 +50,7 @@ func (e *examination) token() {
 	if e.blame(Token) {
 		return
 	}
+	var foreign *corev1.ServiceAccountTokenProjection // which does no harm beside a right one
 	for _, v := range e.pod.Spec.Volumes {
 		if v.Name != agentconfig.TokenVolume || v.Projected == nil {
 			continue
@@ -57,9 +60,7 @@ func (e *examination) token() {
 			switch {
 			case t == nil:
 			case t.Audience != audience:
-				e.add(Token, Broken, fmt.Sprintf("the volume %s projects a token for the audience %q; RAM takes %s", v.Name, t.Audience, audience),
-					"remove that volume from the manifest: the webhook adds the right one")
-				return
+				foreign = t
 			default:
 				says := "audience " + t.Audience
 				if t.ExpirationSeconds != nil {
@@ -69,6 +70,12 @@ func (e *examination) token() {
 				return
 			}
 		}
+	}
+	if foreign != nil {
+		e.add(Token, Broken, fmt.Sprintf("the volume %s projects a token for the audience %q; RAM takes %s", agentconfig.TokenVolume,
+			foreign.Audience, audience),
+			"remove that volume from the manifest: the webhook adds the right one")
+		return
 	}
 	e.add(Token, Broken, "the pod has no projected token in a volume "+agentconfig.TokenVolume,
 		"remove a volume of that name from the manifest: the webhook adds the right one")
