@@ -311,13 +311,14 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 			a.failed(err, wait)
 			a.keep(r)
 			a.plan(s.interval, wait) // before the log, so that what the log says is in the status
-			message := "refresh failed, the files stay as they are"
+			about := []any{logkey.Attempt, s.failures, logkey.In, wait.String(), logkey.Interval, s.interval.String(), logkey.Fetched, held.At,
+				logkey.Error, a.Explain(err)}
 			if len(changed) > 0 { // those of some directories have been written
-				message = "refresh failed, and not all files are new"
 				a.changed(ctx, held.Values, next, changed)
+				a.log.Error("refresh failed, and not all files are new", about...)
+			} else {
+				a.log.Error("refresh failed, the files stay as they are", about...)
 			}
-			a.log.Error(message, logkey.Attempt, s.failures, logkey.In, wait.String(),
-				logkey.Interval, s.interval.String(), logkey.Fetched, held.At, logkey.Error, a.Explain(err))
 		default:
 			if s.failures > 0 {
 				a.log.Info("refreshed again", logkey.Failures, s.failures, logkey.Interval, s.interval.String())
