@@ -3,6 +3,7 @@ package sync
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -50,9 +51,10 @@ type secrets struct {
 
 // history is what is not worth a status: forgotten at a restart, it is only later than it would be.
 type history struct {
-	failures int       // in a row
-	gone     time.Time // when KMS first said, in a row, that it has none of the secrets; zero: it did not
-	waiting  attempt   // the one that waits for the budget of calls; zero: none does
+	failures int               // in a row
+	gone     time.Time         // when KMS first said, in a row, that it has none of the secrets; zero: it did not
+	about    [sha256.Size]byte // what it said that about, as round.asked returns it
+	waiting  attempt           // the one that waits for the budget of calls; zero: none does
 }
 
 // An attempt is one to read all secrets of an object: in several rounds, if it has to wait.
@@ -364,20 +366,31 @@ func priority(why when.Reason) cloud.Priority {
 	return cloud.Due
 }
 
+// asked returns a hash of what is asked for, by whom and where. Not every change of it is one of the spec: a store's is none.
+func (r *round) asked() [sha256.Size]byte {
+	var all []string
+	for ref, asker := range r.askers {
+		all = append(all, fmt.Sprintf("%#v %#v %q", ref, asker.Who, asker.Endpoint))
+	}
+	slices.Sort(all)
+	return sha256.Sum256(fmt.Appendf(nil, "%d %q", r.es.Generation, all))
+}
+
 // gone carries out the deletionPolicy when KMS itself has said twice, an interval apart and nothing else in between, that it has none of
-// the secrets.
+// the secrets: of the same ones, or a mistyped name would need no second word.
 func (r *round) gone(ctx context.Context, values map[content.Ref]value) error {
 	none := len(values) > 0
 	for _, v := range values {
 		var refused *kms.Error
 		none = none && errors.As(v.err, &refused) && refused.Class() == kms.NotFound
 	}
+	about := r.asked()
 	h := r.remember(r.es, func(h *history) {
 		switch {
 		case !none:
 			h.gone = time.Time{}
-		case h.gone.IsZero():
-			h.gone = r.now
+		case h.gone.IsZero() || h.about != about:
+			h.gone, h.about = r.now, about
 		}
 	})
 	if !none || !when.Confirmed(h.gone, r.now, cmp.Or(r.every(), r.PollingInterval)) {
