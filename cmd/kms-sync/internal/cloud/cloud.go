@@ -172,8 +172,8 @@ func (p *principal) close() {
 
 // Read returns a secret that is at most maxAge old, or was read since a time, or a version that never changes. A caller that has several
 // to read, and has had to wait for some, gives the time when it first asked: what was read since is kept for it, or it would read the first
-// again while it waits for the last; and so is why a call since failed. A call that takes longer than patience goes on while the caller does
-// other things: it is a *Wait. The errors are *kms.Error, *kms.KeyError, *identity.Error, *store.Refusal, those of the asker's token,
+// again while it waits for the last; and so is why a call since failed. A call that takes longer than patience goes on while the caller
+// does other things: it is a *Wait. The errors are *kms.Error, *kms.KeyError, *identity.Error, *store.Refusal, those of the asker's token,
 // or ctx's; and *Wait, maybe with one of these in it, if no call may be made now: the caller comes back.
 func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority, maxAge time.Duration, since time.Time,
 ) (kms.Secret, error) {
