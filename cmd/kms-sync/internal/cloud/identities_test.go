@@ -213,7 +213,8 @@ func TestSharedSecretsNameNoStore(t *testing.T) {
 		calls := cloud.New(cloud.Settings{KMS: w.kms})
 		for _, namespace := range []string{"shop", "stranger"} {
 			_, _, err := read(t.Context(), r, calls, object(namespace, "db"), v1alpha1.SecretStoreRef{Name: namespace + "s-own-name"})
-			if err == nil || !strings.Contains(err.Error(), "the Secret shop/"+missing+" does not exist") || strings.Contains(err.Error(), "own-name") {
+			if err == nil || !strings.Contains(err.Error(), "the Secret shop/"+missing+" does not exist") ||
+				strings.Contains(err.Error(), "own-name") {
 				t.Errorf("%s is told %v", namespace, err)
 			}
 		}
