@@ -259,8 +259,8 @@ func TestRemoteRoles(t *testing.T) {
 	})
 }
 
-// TestSlowGateway: nobody waits for a gateway that does not answer, and who comes back is told what its call was answered. When a rest is
-// over, one call is made, and its outcome counts for all.
+// TestSlowGateway: no caller waits for a gateway that does not answer, and one that comes back gets what its call was answered. When a rest
+// is over, one call is made, and its outcome counts for all.
 func TestSlowGateway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{kms: map[time.Time]int{}, sts: map[time.Time]int{}}

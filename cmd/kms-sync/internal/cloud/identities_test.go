@@ -199,7 +199,7 @@ func TestClientKey(t *testing.T) {
 	}
 }
 
-// TestSharedSecretsNameNoStore: stores of two namespaces with one Secret have one identity, and neither is told of the other's name.
+// TestSharedSecretsNameNoStore: stores of two namespaces with one Secret have one identity, and neither gets the other's name.
 func TestSharedSecretsNameNoStore(t *testing.T) {
 	w := start(t)
 	dedicated := w.dedicated()

@@ -392,7 +392,7 @@ func priority(why when.Reason) cloud.Priority {
 	return cloud.Due
 }
 
-// asked returns a hash of what is asked for, by whom and where. Not every change of it is one of the spec: a store's is none.
+// asked returns a hash of what is asked for, as which identity and where. Not every change of it is one of the spec: a store's is none.
 func (r *round) asked() [sha256.Size]byte {
 	var all []string
 	for ref, asker := range r.askers {
