@@ -258,3 +258,62 @@ func TestRemoteRoles(t *testing.T) {
 		}
 	})
 }
+
+// TestSlowGateway: no caller waits for a gateway that does not answer, and one that comes back gets what its call was answered. When a rest
+// is over, one call is made, and its outcome counts for all.
+func TestSlowGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{kms: map[time.Time]int{}, sts: map[time.Time]int{}}
+		c, a := w.cloud(), w.asker("shop", "web")
+		if err := c.Authenticate(t.Context(), a, Due); err != nil {
+			t.Fatal(err)
+		}
+		w.calls, w.down = 0, true
+		since := map[int]time.Time{}
+		read := func(i int) (wait *Wait, err error) {
+			begun := time.Now()
+			if since[i].IsZero() {
+				since[i] = begun
+			}
+			_, err = c.Read(t.Context(), a, kms.Ref{Name: fmt.Sprint(i)}, Due, 0, since[i])
+			if took := time.Since(begun); took > patience {
+				t.Errorf("a caller waited for %s", took)
+			}
+			if errors.As(err, &wait); wait == nil || wait.Err != nil {
+				delete(since, i)
+			}
+			return wait, err
+		}
+		var refusal *kms.Error
+		for i := range enough {
+			wait, err := read(i)
+			for ; wait != nil && wait.Err == nil; wait, err = read(i) {
+				time.Sleep(wait.After)
+			}
+			if !errors.As(err, &refusal) || w.calls != i+1 {
+				t.Fatalf("after %d calls: %v", w.calls, err)
+			}
+		}
+		for rests := range 10 {
+			time.Sleep(longestOutage)
+			w.calls = 0
+			for i := range 20 {
+				if wait, err := read(i); wait == nil || (wait.Err == nil) != (i == 0) {
+					t.Errorf("rest %d: caller %d is told %v", rests, i, err)
+				}
+			}
+			time.Sleep(10 * time.Second)
+			if w.calls != 1 {
+				t.Errorf("rest %d: %d calls when it is over", rests, w.calls)
+			}
+			clear(since)
+		}
+		time.Sleep(longestOutage)
+		w.down = false
+		for i := range 20 {
+			if _, err := read(i); err != nil {
+				t.Errorf("after the outage: %v", err)
+			}
+		}
+	})
+}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -31,6 +32,10 @@ const (
 	mostGateways   = 200
 	idle           = 2 * time.Hour
 	callTimeout    = 30 * time.Second // of a call, with a new session if it needs one
+	// patience is how long a caller waits for an answer: what waits is one of few workers, and the gateway may be one that a tenant chose.
+	patience = 2 * time.Second
+	// less is that for a call which another caller began, or the same one before it came back.
+	less = 200 * time.Millisecond
 	// refusalLife is how long a refusal of one secret is repeated to all that want it.
 	refusalLife = 30 * time.Second
 )
@@ -86,7 +91,8 @@ type Cloud struct {
 	identities recent[store.Who, *principal]
 	gateways   recent[string, *gateway]
 	budgets    recent[string, *budget]
-	rests      recent[restKey, *rest] // while one identity is to call less
+	rests      recent[restKey, *rest]                    // while one identity is to call less
+	failures   recent[valueKey, *atomic.Pointer[failed]] // of the last calls
 }
 
 // valueKey is what is read.
@@ -100,6 +106,12 @@ type valueKey struct {
 type answer struct {
 	secret kms.Secret
 	err    error // KMS's refusal
+}
+
+// failed is a call that brought no answer.
+type failed struct {
+	err error
+	at  time.Time
 }
 
 // principal is an identity with its credentials: one of the two.
@@ -139,6 +151,7 @@ func New(s Settings) *Cloud {
 		gateways:   recent[string, *gateway]{most: mostGateways, idle: idle, drop: func(g *gateway) { g.CloseIdleConnections() }},
 		budgets:    recent[string, *budget]{most: mostGateways, idle: idle},
 		rests:      recent[restKey, *rest]{most: 2 * mostIdentities, idle: idle},
+		failures:   recent[valueKey, *atomic.Pointer[failed]]{most: 2 * mostIdentities, idle: refusalLife},
 	}
 	c.sts = newBudget(rate.Limit(s.STSPerMinute/60), max(1, int(s.STSPerMinute)), func(d time.Duration) { s.Waited("sts", d) })
 	never := func(error) bool { return false }
@@ -159,7 +172,8 @@ func (p *principal) close() {
 
 // Read returns a secret that is at most maxAge old, or was read since a time, or a version that never changes. A caller that has several
 // to read, and has had to wait for some, gives the time when it first asked: what was read since is kept for it, or it would read the first
-// again while it waits for the last. The errors are *kms.Error, *kms.KeyError, *identity.Error, *store.Refusal, those of the asker's token,
+// again while it waits for the last; and so is why a call since failed. A call that takes longer than patience goes on while the caller
+// does other things: it is a *Wait. The errors are *kms.Error, *kms.KeyError, *identity.Error, *store.Refusal, those of the asker's token,
 // or ctx's; and *Wait, maybe with one of these in it, if no call may be made now: the caller comes back.
 func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority, maxAge time.Duration, since time.Time,
 ) (kms.Secret, error) {
@@ -169,17 +183,30 @@ func (c *Cloud) Read(ctx context.Context, a store.Asker, ref kms.Ref, p Priority
 	if ok && (got.err == nil && unchanging(ref, got.secret) || !at.Before(since) || age <= maxAge && (got.err == nil || age <= refusalLife)) {
 		return got.copy()
 	}
+	if last, ok := c.failures.find(key); ok { // it was called for while it was away
+		if f := last.Load(); f != nil && !f.at.Before(since) && begun.Sub(f.at) <= refusalLife {
+			return kms.Secret{}, f.err
+		}
+	}
 	// All that want it at the same time have one place in the budget, too.
 	read, err, _ := c.reads.Do(fmt.Sprintf("%#v", key), func() (any, error) {
 		if got, at, ok := c.values.Kept(key); ok && at.After(begun) { // another caller's call has just ended
 			return got, nil
 		}
+		limit := less
 		if !c.values.UnderWay(key) {
 			if err := c.admit(ctx, a, key, p); err != nil {
 				return answer{}, err
 			}
+			limit = patience
 		}
-		return c.values.Renew(ctx, key)
+		short, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		read, err := c.values.Renew(short, key)
+		if err != nil && short.Err() != nil && ctx.Err() == nil { // the call goes on
+			err = &Wait{After: patience, Why: "KMS has not answered yet"}
+		}
+		return read, err
 	})
 	if err != nil {
 		return kms.Secret{}, err
@@ -286,6 +313,9 @@ func (c *Cloud) admit(ctx context.Context, a store.Asker, key valueKey, p Priori
 	if wait := c.budget(a.Endpoint).take(key, a.Namespace, p); wait > 0 {
 		return &Wait{After: wait, Why: "the budget of calls to KMS is used up"}
 	}
+	if wait := g.enter("KMS does not answer"); wait != nil {
+		return wait.about(key.ref, "")
+	}
 	return nil
 }
 
@@ -316,8 +346,20 @@ func (c *Cloud) budget(host string) *budget {
 	return b
 }
 
-// fetch makes the call that was admitted.
+// fetch makes the call that was admitted. A failure of it is kept for callers that have not waited for it.
 func (c *Cloud) fetch(ctx context.Context, key valueKey) (answer, error) {
+	got, err := c.ask(ctx, key)
+	var wait *Wait
+	if err != nil && !errors.As(err, &wait) {
+		open := func() (*atomic.Pointer[failed], error) { return new(atomic.Pointer[failed]), nil }
+		if last, none := c.failures.get(key, open); none == nil {
+			last.Store(&failed{err, time.Now()})
+		}
+	}
+	return got, err
+}
+
+func (c *Cloud) ask(ctx context.Context, key valueKey) (answer, error) {
 	lost := func() (*principal, error) {
 		return nil, &Wait{After: time.Second, Why: "more identities are in use than are kept"}
 	}

@@ -199,6 +199,28 @@ func TestClientKey(t *testing.T) {
 	}
 }
 
+// TestSharedSecretsNameNoStore: stores of two namespaces with one Secret have one identity, and neither gets the other's name.
+func TestSharedSecretsNameNoStore(t *testing.T) {
+	w := start(t)
+	dedicated := w.dedicated()
+	dedicated.ClientKeyContent.Namespace, dedicated.Password.Namespace = "shop", "shop"
+	for missing, of := range map[string]*v1alpha1.KMS{"key": keyed(v1alpha1.Auth{}, "shop"), "client-key": {DedicatedKMSAuth: dedicated}} {
+		r := w.cluster(t, func(s *store.Settings) { s.Config.SharedSecrets = []string{"shop/*"} },
+			secretStore("shop", "shops-own-name", of), secretStore("stranger", "strangers-own-name", of))
+		if err := w.objects.Delete(t.Context(), secret("shop", missing, nil)); err != nil {
+			t.Fatal(err)
+		}
+		calls := cloud.New(cloud.Settings{KMS: w.kms})
+		for _, namespace := range []string{"shop", "stranger"} {
+			_, _, err := read(t.Context(), r, calls, object(namespace, "db"), v1alpha1.SecretStoreRef{Name: namespace + "s-own-name"})
+			if err == nil || !strings.Contains(err.Error(), "the Secret shop/"+missing+" does not exist") ||
+				strings.Contains(err.Error(), "own-name") {
+				t.Errorf("%s is told %v", namespace, err)
+			}
+		}
+	}
+}
+
 // TestAccessKeyChanges: an access key is read live, so that a new one counts, and a deleted one does too.
 func TestAccessKeyChanges(t *testing.T) {
 	w := start(t)

@@ -21,25 +21,44 @@ const (
 	enough        = 5
 	firstOutage   = time.Second
 	longestOutage = 30 * time.Second
+	// probe is how long the rest goes on for all others when it is over for one, whose call is to tell whether the outage is.
+	probe = 10 * time.Second
 )
 
 // A rest is a time without calls, and why. It is safe for concurrent use.
 type rest struct {
-	mu    sync.Mutex
-	until time.Time
-	times int // in a row
-	last  error
+	mu      sync.Mutex
+	until   time.Time
+	times   int // in a row
+	last    error
+	probing bool // one call is made while all others rest
 }
 
 // wait returns a Wait until the rest is over, nil afterwards.
 func (r *rest) wait(why string) *Wait {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.left(why)
+}
+
+// left is called with mu held.
+func (r *rest) left(why string) *Wait {
 	left := time.Until(r.until)
 	if left <= 0 {
 		return nil
 	}
 	return &Wait{After: left + pause.UpTo(time.Second), Why: why, Err: r.last}
+}
+
+// enter is wait for a call that is made if it returns nil: after an outage it is the only one until its outcome is known.
+func (r *rest) enter(why string) *Wait {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wait := r.left(why)
+	if wait == nil && r.times >= enough {
+		r.until, r.probing = time.Now().Add(probe), true
+	}
+	return wait
 }
 
 // about has a Wait say of the caller's own secret, or role, what the last call was answered: others share the rest, and what they read as
@@ -82,12 +101,16 @@ func (r *rest) answered(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !unanswered(err) {
-		r.times, r.last = 0, nil
+		r.times, r.last, r.until, r.probing = 0, nil, time.Time{}, false
 		return
 	}
 	r.times++
+	if r.probing {
+		r.times += enough - 1 // it stands for those that would have been made
+	}
 	r.last = err
-	if r.times >= enough && !time.Now().Before(r.until) {
+	if r.times >= enough && (r.probing || !time.Now().Before(r.until)) {
+		r.probing = false
 		r.until = time.Now().Add(pause.NearlyUpTo(pause.Doubled(firstOutage, (r.times-enough)/enough, longestOutage)))
 	}
 }

@@ -103,7 +103,7 @@ func (q *query) keyOf(auth *v1alpha1.Auth, o origin) (*accessKey, error) {
 	return &accessKey{name: first.String() + ", " + second.String(), read: func(ctx context.Context) (string, string, error) {
 		values, err := r.read(ctx, first, second)
 		if err != nil {
-			return "", "", at(o.where, err)
+			return "", "", err // which names no store: all that have an equal identity share it
 		}
 		// Values in a Secret often end in the newline of an editor or of echo.
 		return strings.TrimSpace(string(values[0])), strings.TrimSpace(string(values[1])), nil

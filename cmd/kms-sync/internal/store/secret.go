@@ -103,7 +103,7 @@ func (q *query) clientKey(auth *v1alpha1.ClientKeyAuth, o origin) (Asker, error)
 		defer cancel()
 		values, err := r.read(ctx, key, password)
 		if err != nil {
-			return nil, nil, at(o.where, err)
+			return nil, nil, err // which names no store: all that have an equal identity share it
 		}
 		return values[0], values[1], nil
 	})

@@ -3,6 +3,7 @@ package sync
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -50,9 +51,10 @@ type secrets struct {
 
 // history is what is not worth a status: forgotten at a restart, it is only later than it would be.
 type history struct {
-	failures int       // in a row
-	gone     time.Time // when KMS first said, in a row, that it has none of the secrets; zero: it did not
-	waiting  attempt   // the one that waits for the budget of calls; zero: none does
+	failures int               // in a row
+	gone     time.Time         // when KMS first said, in a row, that it has none of the secrets; zero: it did not
+	about    [sha256.Size]byte // what it said that about, as round.asked returns it
+	waiting  attempt           // the one that waits for the budget of calls; zero: none does
 }
 
 // An attempt is one to read all secrets of an object: in several rounds, if it has to wait.
@@ -146,8 +148,8 @@ func (r *round) run(ctx context.Context) (reconcile.Result, error) {
 		for _, m := range mistakes {
 			r.fail("", reasonInvalid, m.String())
 		}
-		r.es.Status.NextRefreshTime = nil // a change of the spec brings it back
-		return r.report(ctx, 0, false)
+		r.es.Status.NextRefreshTime = nil      // a change of the spec brings it back
+		return r.report(ctx, r.every(), false) // and says when the Secret is stale
 	}
 	if err := r.resolve(ctx); err != nil {
 		return reconcile.Result{}, err
@@ -257,6 +259,9 @@ func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result,
 	}
 	r.es.Status.ObservedRefresh = r.es.Annotations[v1alpha1.AnnotationRefresh]
 	r.es.Status.StoreGenerations = r.storeGenerations()
+	if len(r.problems) > 0 { // too much was read
+		return r.failed(ctx, values)
+	}
 	read := func(ref content.Ref) (kms.Secret, error) { return values[ref].secret, values[ref].err }
 	present, unread := sync.OnceValues(func() (map[string][]byte, error) { return r.writer.Present(ctx, r.es) }), error(nil)
 	result, mistakes := content.Render(r.es, r.Compat, read, func(key string) []byte {
@@ -271,10 +276,7 @@ func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result,
 		r.problems = append(r.problems, explained(m.Key, m.Err))
 	}
 	if len(r.problems) > 0 {
-		if err := r.gone(ctx, values); err != nil {
-			return reconcile.Result{}, err
-		}
-		return r.retry(ctx, values)
+		return r.failed(ctx, values)
 	}
 	outcome, err := r.writer.Apply(ctx, r.es, result)
 	var refused *target.Refused
@@ -291,22 +293,37 @@ func (r *round) refresh(ctx context.Context, why when.Reason) (reconcile.Result,
 	return r.succeeded(ctx, values, outcome)
 }
 
+// failed is the end of a round in which not all is there that the object asks for.
+func (r *round) failed(ctx context.Context, values map[content.Ref]value) (reconcile.Result, error) {
+	if err := r.gone(ctx, values); err != nil {
+		return reconcile.Result{}, err
+	}
+	return r.retry(ctx, values)
+}
+
 // A value is what KMS answered for a Ref.
 type value struct {
 	secret kms.Secret
 	err    error // an *askerError
 }
 
-// parallel is how many secrets of one object are read at a time.
-const parallel = 4
+const (
+	// parallel is how many secrets of one object are read at a time.
+	parallel = 4
+	// mostData is what the secrets of one object may have together. A Secret takes 1 MiB, maybe of parts of them, and several objects are
+	// in memory at a time.
+	mostData = 4 << 20
+)
 
-// read reads the distinct secrets. Its error is a *cloud.Wait, if some have to wait for the budget of calls, or the end of ctx.
+// read reads the distinct secrets; that they have too much together is a problem. Its error is a *cloud.Wait, if some have to wait for
+// the budget of calls or for an answer, or the end of ctx.
 func (r *round) read(ctx context.Context, why when.Reason) (map[content.Ref]value, error) {
 	var mu sync.Mutex
 	values := map[content.Ref]value{}
 	var group errgroup.Group
 	group.SetLimit(parallel)
 	var waits *cloud.Wait
+	size := 0
 	for ref, asker := range r.askers {
 		group.Go(func() error {
 			secret, err := r.cloud.Read(ctx, asker, ref.Ref, priority(why), r.maxAge(why), r.attempt.begun)
@@ -323,6 +340,9 @@ func (r *round) read(ctx context.Context, why when.Reason) (map[content.Ref]valu
 			case err != nil:
 				values[ref] = value{err: &askerError{asker, err}}
 			default:
+				if size += len(secret.Data); size > mostData {
+					secret.Data = nil
+				}
 				values[ref] = value{secret: secret}
 			}
 			return nil
@@ -334,16 +354,24 @@ func (r *round) read(ctx context.Context, why when.Reason) (map[content.Ref]valu
 	if waits != nil {
 		return nil, waits
 	}
+	if size > mostData {
+		r.fail("", reasonContent, fmt.Sprintf("the secrets of the object have more than %d MiB together; divide it into several", mostData>>20))
+	}
 	return values, nil
 }
 
 // maxAge is how old an answer of KMS may be that another object has brought, so that there is one call an interval however many objects
-// want a secret. A Secret that was changed by others gets back what it had.
+// want a secret. A Secret that was changed by others gets back what it had. A new one is as young as the controller's interval at least,
+// however long the object's own is.
 func (r *round) maxAge(why when.Reason) time.Duration {
 	switch why {
 	case when.Repair:
 		return max(r.every(), r.PollingInterval)
-	case when.Interval, when.New:
+	case when.New:
+		if age := min(r.every(), r.polling()) * 17 / 20; age > 0 {
+			return age
+		}
+	case when.Interval:
 		return r.every() * 17 / 20 // two refreshes of one object are nine tenths of it apart, or more
 	case when.Requested:
 		return 0
@@ -364,20 +392,31 @@ func priority(why when.Reason) cloud.Priority {
 	return cloud.Due
 }
 
+// asked returns a hash of what is asked for, as which identity and where. Not every change of it is one of the spec: a store's is none.
+func (r *round) asked() [sha256.Size]byte {
+	var all []string
+	for ref, asker := range r.askers {
+		all = append(all, fmt.Sprintf("%#v %#v %q", ref, asker.Who, asker.Endpoint))
+	}
+	slices.Sort(all)
+	return sha256.Sum256(fmt.Appendf(nil, "%d %q", r.es.Generation, all))
+}
+
 // gone carries out the deletionPolicy when KMS itself has said twice, an interval apart and nothing else in between, that it has none of
-// the secrets.
+// the secrets: of the same ones, or a mistyped name would need no second word.
 func (r *round) gone(ctx context.Context, values map[content.Ref]value) error {
 	none := len(values) > 0
 	for _, v := range values {
 		var refused *kms.Error
 		none = none && errors.As(v.err, &refused) && refused.Class() == kms.NotFound
 	}
+	about := r.asked()
 	h := r.remember(r.es, func(h *history) {
 		switch {
 		case !none:
 			h.gone = time.Time{}
-		case h.gone.IsZero():
-			h.gone = r.now
+		case h.gone.IsZero() || h.about != about:
+			h.gone, h.about = r.now, about
 		}
 	})
 	if !none || !when.Confirmed(h.gone, r.now, cmp.Or(r.every(), r.PollingInterval)) {

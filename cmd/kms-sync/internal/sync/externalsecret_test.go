@@ -24,6 +24,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/cloud"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/store"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/target"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/when"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -318,7 +319,7 @@ func TestObstacles(t *testing.T) {
 			if w.secret("db") != nil || string(w.secret("stranger")["value"]) != "own" {
 				t.Error("a Secret was written")
 			}
-			if (result.RequeueAfter == 0) != (tt.reason == "InvalidSpec") {
+			if result.RequeueAfter == 0 {
 				t.Errorf("comes back after %s", result.RequeueAfter)
 			}
 			if r := got.Status.DataSyncResults; len(r) == 0 || r[0].Status != "Failed" {
@@ -382,4 +383,68 @@ func TestWaitingIsSaid(t *testing.T) {
 	stale("db", true)
 	w.start()
 	stale("db", false)
+}
+
+// The secrets of an object are not held in memory whatever they have together.
+func TestTooMuch(t *testing.T) {
+	const secrets = mostData/(30<<10) + 1
+	w := newWorld(t, object("db", func(es *v1alpha1.ExternalSecret) {
+		es.Spec.Data = nil
+		for i := range secrets {
+			es.Spec.Data = append(es.Spec.Data, v1alpha1.DataSource{Key: fmt.Sprint("part-", i), Name: fmt.Sprint("part-", i)})
+		}
+	}))
+	for i := range secrets {
+		w.put(fmt.Sprint("part-", i), strings.Repeat("x", 30<<10))
+	}
+	w.secrets.cloud = cloud.New(cloud.Settings{KMS: w.resolver.KMS, SharedPerSecond: 10 * secrets})
+	es, result := w.reconcile("db")
+	if c := ready(es); c.Reason != reasonContent || !strings.Contains(c.Message, "divide it") || len(es.Status.DataSyncResults) != 1 ||
+		result.RequeueAfter == 0 || w.secret("db") != nil {
+		t.Errorf("%+v; %d results; %+v", c, len(es.Status.DataSyncResults), result)
+	}
+}
+
+// A new object gets no value that is as old as its long interval allows others to be.
+func TestNewGetsNoOldValue(t *testing.T) {
+	for _, tt := range []struct {
+		own             string
+		polling, oldest time.Duration
+		policy          v1alpha1.Policy
+	}{
+		{"24h", 2 * time.Minute, 102 * time.Second, ""},
+		{"1m", 2 * time.Minute, 51 * time.Second, ""},
+		{"", 2 * time.Minute, 102 * time.Second, ""},
+		{"24h", 0, justNow, ""},
+		{"", 2 * time.Minute, justNow, v1alpha1.RefreshOnChange},
+	} {
+		es := object("db")
+		es.Spec.RotationInterval, es.Spec.RefreshPolicy = tt.own, tt.policy
+		r := round{secrets: &secrets{Options: Options{PollingInterval: tt.polling}}, es: es}
+		if got := r.maxAge(when.New); got != tt.oldest {
+			t.Errorf("%+v: %s", tt, got)
+		}
+	}
+}
+
+// An object with a mistake says when its Secret is stale, although it is not read.
+func TestMistakesGetStale(t *testing.T) {
+	w := newWorld(t, object("db"))
+	w.put("db", "first")
+	es, _ := w.reconcile("db")
+	es.Spec.Provider, es.Generation = "oos", 2
+	if err := w.kube.Update(t.Context(), es); err != nil {
+		t.Fatal(err)
+	}
+	for _, stale := range []bool{false, false, true} {
+		es, result := w.reconcile("db")
+		if result.RequeueAfter != 2*time.Minute || meta.IsStatusConditionTrue(es.Status.Conditions, v1alpha1.ConditionStale) != stale {
+			t.Errorf("at %s: %+v; %+v", w.now, es.Status.Conditions, result)
+		}
+		w.now = w.now.Add(result.RequeueAfter + time.Second)
+	}
+	w.DisablePolling = true
+	if _, result := w.reconcile("db"); result.RequeueAfter != 0 || w.calls() != 1 {
+		t.Errorf("without polling: %+v, %d calls", result, w.calls())
+	}
 }

@@ -143,21 +143,36 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestGone: a secret that KMS no longer has is one only by KMS's own word, twice, a poll apart, and nothing else in between.
+// TestGone: a secret that KMS no longer has is one only by KMS's own word, twice, a poll apart, and nothing else in between; another name
+// needs two words of its own.
 func TestGone(t *testing.T) {
 	w := newWorld(t, object("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Target.DeletionPolicy = v1alpha1.DeletionDelete }))
 	w.put("db", "first")
 	w.reconcile("db")
+	named := func(name string) func() {
+		return func() {
+			es, _ := w.reconcile("db") // which is not due
+			es.Spec.Data[0].Key, es.Generation = name, es.Generation+1
+			if err := w.kube.Update(t.Context(), es); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	gone := emulator.Fault{Action: "GetSecretValue", Status: 404, Code: "Forbidden.ResourceNotFound"}
 	outage := emulator.Fault{Status: 503}
 	for i, step := range []struct {
-		fault emulator.Fault
-		after time.Duration
-		there bool
+		fault  emulator.Fault
+		after  time.Duration
+		there  bool
+		before func()
 	}{
-		{outage, time.Hour, true}, {outage, time.Hour, true}, {gone, time.Hour, true}, {gone, 20 * time.Second, true}, {outage, time.Hour, true},
-		{gone, time.Hour, true}, {gone, 3 * time.Minute, false},
+		{outage, time.Hour, true, nil}, {outage, time.Hour, true, nil}, {gone, time.Hour, true, nil}, {gone, 20 * time.Second, true, nil},
+		{outage, time.Hour, true, nil}, {gone, time.Hour, true, nil}, {gone, time.Hour, true, named("mistyped")},
+		{gone, time.Hour, true, named("db")}, {gone, time.Hour, false, nil},
 	} {
+		if step.before != nil {
+			step.before()
+		}
 		w.cloud.ClearFaults()
 		w.cloud.Fault(t, step.fault)
 		w.now = w.now.Add(step.after)

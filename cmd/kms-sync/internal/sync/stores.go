@@ -1,8 +1,10 @@
 package sync
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -64,8 +66,8 @@ func (s *stores) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	case err != nil:
 		return reconcile.Result{}, err
 	case user == nil:
-		ready, reason, message = metav1.ConditionUnknown, reasonUnused, "no ExternalSecret uses the store; who reads depends on its namespace"
-		again = checkSoon
+		ready, reason, again = metav1.ConditionUnknown, reasonUnused, checkSoon
+		message = "no ExternalSecret that may use the store does; who reads depends on its namespace"
 	default:
 		err = s.check(ctx, object, user)
 		var wait *cloud.Wait
@@ -101,18 +103,44 @@ func (s *stores) get(ctx context.Context, req reconcile.Request) (object client.
 	return object, status, nil
 }
 
-// user returns an ExternalSecret as which the store is tried: one of its own namespace, or the first that uses a ClusterSecretStore, nil
-// if none does.
+// user returns an ExternalSecret as which the store is tried: one of its own namespace, or the oldest that uses a ClusterSecretStore and
+// may, nil if none does. One that may not is no reason to call the store wrong, nor to name its namespace to all.
 func (s *stores) user(ctx context.Context, object client.Object) (*v1alpha1.ExternalSecret, error) {
 	if s.kind == content.KindSecretStore {
 		return &v1alpha1.ExternalSecret{ObjectMeta: metav1.ObjectMeta{Namespace: object.GetNamespace(), Name: object.GetName()}}, nil
 	}
 	var list v1alpha1.ExternalSecretList
-	err := s.client.List(ctx, &list, client.MatchingFields{storeIndex: storeKey(s.kind, "", object.GetName())}, client.Limit(1))
-	if err != nil || len(list.Items) == 0 {
+	err := s.client.List(ctx, &list, client.MatchingFields{storeIndex: storeKey(s.kind, "", object.GetName())})
+	if err != nil {
 		return nil, err
 	}
-	return &list.Items[0], nil
+	slices.SortFunc(list.Items, func(a, b v1alpha1.ExternalSecret) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	tried := map[string]bool{} // namespaces: what may be used depends on them
+	for _, es := range list.Items {
+		if s.excludes(es.Namespace) || tried[es.Namespace] {
+			continue
+		}
+		tried[es.Namespace] = true
+		user := &v1alpha1.ExternalSecret{ObjectMeta: metav1.ObjectMeta{Namespace: es.Namespace, Name: es.Name}}
+		_, err := s.resolve(ctx, object, user)
+		var refusal *store.Refusal
+		switch {
+		case errors.As(err, &refusal) && refusal.Reason == store.Forbidden:
+		case err != nil && refusal == nil:
+			return nil, err
+		default:
+			return user, nil
+		}
+	}
+	return nil, nil
+}
+
+func (s *stores) resolve(ctx context.Context, object client.Object, user *v1alpha1.ExternalSecret) (store.Asker, error) {
+	return s.resolver.Resolve(ctx, user, store.Entry{
+		Store: v1alpha1.SecretStoreRef{Kind: s.kind, Namespace: object.GetNamespace(), Name: object.GetName()},
+	})
 }
 
 // check gets a session of the store's identity, or takes the one in hand.
@@ -122,9 +150,7 @@ func (s *stores) check(ctx context.Context, object client.Object, user *v1alpha1
 			return &store.Refusal{Reason: store.NotReady, Message: mistakes.Line()}
 		}
 	}
-	asker, err := s.resolver.Resolve(ctx, user, store.Entry{
-		Store: v1alpha1.SecretStoreRef{Kind: s.kind, Namespace: object.GetNamespace(), Name: object.GetName()},
-	})
+	asker, err := s.resolve(ctx, object, user)
 	if err != nil {
 		return err
 	}

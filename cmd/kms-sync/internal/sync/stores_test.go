@@ -1,9 +1,12 @@
 package sync
 
 import (
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -74,6 +77,35 @@ func TestClusterSecretStore(t *testing.T) {
 	w.put("db", "value")
 	if es, _ := w.reconcile("db"); ready(es).Status != metav1.ConditionTrue || len(es.Status.StoreGenerations) != 1 {
 		t.Errorf("the object that uses it: %+v", es.Status)
+	}
+	// One of a namespace that the store does not admit, and one of a namespace that is left out, decide nothing, however old they are.
+	of.Spec.Conditions = []v1alpha1.NamespaceCondition{{Namespaces: []string{shop, "left-out"}}}
+	if err := w.kube.Update(t.Context(), of); err != nil {
+		t.Fatal(err)
+	}
+	w.Exclude = []string{"left-out"}
+	for _, name := range []string{"another", "left-out"} {
+		stranger := user.DeepCopy()
+		stranger.Namespace, stranger.ResourceVersion, stranger.UID = name, "", types.UID(name)
+		stranger.CreationTimestamp = metav1.NewTime(w.now.Add(-time.Hour))
+		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if err := errors.Join(w.kube.Create(t.Context(), ns), w.kube.Create(t.Context(), stranger)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.check(content.KindClusterSecretStore, of, &of.Status); got.Status != metav1.ConditionTrue {
+		t.Errorf("used by others, too: %+v", got)
+	}
+	if err := w.kube.Delete(t.Context(), user); err != nil {
+		t.Fatal(err)
+	}
+	w.reconcile("db")
+	if got := w.check(content.KindClusterSecretStore, of, &of.Status); got.Reason != reasonUnused || strings.Contains(got.Message, "another") {
+		t.Errorf("used only by others: %+v", got)
+	}
+	user.ResourceVersion = ""
+	if err := w.kube.Create(t.Context(), user); err != nil {
+		t.Fatal(err)
 	}
 	of.Spec.Conditions = []v1alpha1.NamespaceCondition{{NamespaceRegexes: []string{"("}}}
 	if err := w.kube.Update(t.Context(), of); err != nil {
