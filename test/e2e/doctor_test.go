@@ -150,7 +150,7 @@ func TestDoctor(t *testing.T) {
 			apply(t, strings.ReplaceAll(injected, "audience: sts.aliyuncs.com", "audience: other"))
 			kubectl(t, "label", "namespace", other, "kms.alibabacloud.com/injection=enabled")
 			return other + " " + pod
-		}, "annotations token", "RAM takes sts.aliyuncs.com"},
+		}, "annotations token", "must both be sts.aliyuncs.com"},
 		"audience": {func(t *testing.T, pod string) string {
 			other := namespace(t)
 			kubectl(t, "label", "namespace", other, "kms.alibabacloud.com/injection-")
