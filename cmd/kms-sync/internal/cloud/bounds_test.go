@@ -22,6 +22,14 @@ const (
 	stsQuota = 500 // a minute
 )
 
+// set starts or ends an outage, and returns how many calls there were since the last time.
+func (w *world) set(down bool) (calls int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	calls, w.calls, w.down = w.calls, 0, down
+	return calls
+}
+
 // life of sessions.
 const life = 15 * time.Minute
 
@@ -268,7 +276,7 @@ func TestSlowGateway(t *testing.T) {
 		if err := c.Authenticate(t.Context(), a, Due); err != nil {
 			t.Fatal(err)
 		}
-		w.calls, w.down = 0, true
+		w.set(true)
 		since := map[int]time.Time{}
 		read := func(i int) (wait *Wait, err error) {
 			begun := time.Now()
@@ -290,26 +298,26 @@ func TestSlowGateway(t *testing.T) {
 			for ; wait != nil && wait.Err == nil; wait, err = read(i) {
 				time.Sleep(wait.After)
 			}
-			if !errors.As(err, &refusal) || w.calls != i+1 {
-				t.Fatalf("after %d calls: %v", w.calls, err)
+			if calls := w.set(true); !errors.As(err, &refusal) || calls != 1 {
+				t.Fatalf("reading %d: %d calls, %v", i, calls, err)
 			}
 		}
 		for rests := range 10 {
 			time.Sleep(longestOutage)
-			w.calls = 0
+			w.set(true)
 			for i := range 20 {
 				if wait, err := read(i); wait == nil || (wait.Err == nil) != (i == 0) {
 					t.Errorf("rest %d: caller %d is told %v", rests, i, err)
 				}
 			}
 			time.Sleep(10 * time.Second)
-			if w.calls != 1 {
-				t.Errorf("rest %d: %d calls when it is over", rests, w.calls)
+			if calls := w.set(true); calls != 1 {
+				t.Errorf("rest %d: %d calls when it is over", rests, calls)
 			}
 			clear(since)
 		}
 		time.Sleep(longestOutage)
-		w.down = false
+		w.set(false)
 		for i := range 20 {
 			if _, err := read(i); err != nil {
 				t.Errorf("after the outage: %v", err)
