@@ -42,9 +42,12 @@ func TestAuthorityThatComesLater(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("no PEM")
-	if err := send(); !errors.As(err, &unusable) || errors.Is(unusable.CA, fs.ErrNotExist) {
-		t.Errorf("a file without a certificate: %v", err)
+	for _, text := range []string{"", "no PEM"} {
+		write(text)
+		unusable = new(CAError)
+		if err := send(); !errors.As(err, &unusable) || errors.Is(unusable.CA, fs.ErrNotExist) {
+			t.Errorf("a file of %q: %v", text, err)
+		}
 	}
 	write(string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
 	if err := send(); err != nil {
