@@ -5,7 +5,6 @@ package logkey
 const (
 	Address  = "address"
 	Attempt  = "attempt"
-	Attempts = "attempts"
 	Before   = "before"   // a version
 	Code     = "code"     // of a refusal
 	Command  = "command"  // of kms-agent

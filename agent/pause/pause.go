@@ -18,7 +18,7 @@ func NearlyUpTo(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // Doubled returns first, doubled n times, and at most limit.
 func Doubled(first time.Duration, n int, limit time.Duration) time.Duration {
-	if n < 63 && first <= limit>>n { // first<<n may overflow
+	if first <= limit>>n { // first<<n may overflow
 		return first << n
 	}
 	return limit
