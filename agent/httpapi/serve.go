@@ -60,25 +60,23 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 const mostStanding = 16
 
 // limited is a listener that bounds the connections of a server. Every container of the pod can connect, also one without the
-// token. So when MaxConn connections are open, a new one takes the place of the oldest that has not sent the token yet. Only where
-// all have sent it is the new one over MaxConn.
+// token. So at most MaxConn connections are served that have sent the token, and where there are mostStanding more, a new one takes
+// the place of the oldest that has not sent it.
 type limited struct {
 	net.Listener
 	most    int
 	closing <-chan struct{} // closed when the server ends
 
 	mu        sync.Mutex
-	open      int           // connections within most
-	strangers []*connection // those within most that have not sent the token, oldest first
-	standing  []*connection // those over most, oldest first
+	trusted   int           // connections that have sent the token, at most most
+	strangers []*connection // the others, oldest first
 }
 
 // connection is one that a limited listener has accepted.
 type connection struct {
 	net.Conn
-	server *limited
-	over   bool // over MaxConn
-	left   bool // guarded by mu
+	server  *limited
+	trusted bool // guarded by mu
 }
 
 type connectionKey struct{}
@@ -88,7 +86,7 @@ func connectionOf(r *http.Request) *connection {
 	if c, ok := r.Context().Value(connectionKey{}).(*connection); ok {
 		return c
 	}
-	return &connection{server: &limited{}}
+	return &connection{server: &limited{most: 1}}
 }
 
 // Accept implements net.Listener.
@@ -98,65 +96,49 @@ func (l *limited) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	c := &connection{Conn: accepted, server: l}
-	if oldest := l.enter(c); oldest != nil {
-		oldest.Conn.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trusted+len(l.strangers) == l.most+mostStanding {
+		l.strangers[0].Conn.Close()
+		l.strangers = l.strangers[1:]
 	}
+	l.strangers = append(l.strangers, c)
 	return c, nil
 }
 
-// enter counts a connection, and returns the one that it takes the place of, if any.
-func (l *limited) enter(c *connection) (oldest *connection) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.open < l.most:
-	case len(l.strangers) > 0:
-		oldest = l.strangers[0]
-	case len(l.standing) == mostStanding:
-		oldest = l.standing[0]
-	}
-	if oldest != nil {
-		oldest.leave()
-	}
-	if c.over = l.open >= l.most; c.over {
-		l.standing = append(l.standing, c)
-	} else {
-		l.strangers = append(l.strangers, c)
-		l.open++
-	}
-	return oldest
+// over reports whether as many others have sent the token as are served.
+func (c *connection) over() bool {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	return !c.trusted && c.server.trusted == c.server.most
 }
 
 // trust keeps the connection, which has sent the token, from making room for others.
 func (c *connection) trust() {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
-	c.unlist()
-}
-
-// leave is called with mu held.
-func (c *connection) leave() {
-	if c.left {
-		return
-	}
-	c.left = true
-	c.unlist()
-	if !c.over {
-		c.server.open--
+	if c.server.trusted < c.server.most && c.forget() {
+		c.trusted = true
+		c.server.trusted++
 	}
 }
 
-// unlist is called with mu held.
-func (c *connection) unlist() {
-	itself := func(other *connection) bool { return other == c }
-	c.server.strangers = slices.DeleteFunc(c.server.strangers, itself)
-	c.server.standing = slices.DeleteFunc(c.server.standing, itself)
+// forget is called with mu held. It reports whether the connection was a stranger's.
+func (c *connection) forget() bool {
+	i := slices.Index(c.server.strangers, c)
+	if i >= 0 {
+		c.server.strangers = slices.Delete(c.server.strangers, i, i+1)
+	}
+	return i >= 0
 }
 
 // Close implements net.Conn.
 func (c *connection) Close() error {
 	c.server.mu.Lock()
-	c.leave()
+	if c.forget(); c.trusted {
+		c.trusted = false
+		c.server.trusted--
+	}
 	c.server.mu.Unlock()
 	return c.Conn.Close()
 }

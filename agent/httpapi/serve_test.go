@@ -73,17 +73,24 @@ func TestTooManyConnections(t *testing.T) {
 	if status, _ := open[0].get("/v1/app/db"); status != 200 {
 		t.Errorf("one of the first: %d", status)
 	}
+	waiting := dial(t, address)
+	if status, kept := waiting.get("/ping"); status != 200 || !kept {
+		t.Errorf("ping: %d, kept %v", status, kept)
+	}
 	for _, c := range open {
 		c.net.Close()
 	}
 	for deadline := time.Now().Add(time.Minute); ; {
 		status, _ := dial(t, address).get("/v1/app/db")
 		if status == 200 {
-			return
+			break
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("%d after all have gone", status)
 		}
+	}
+	if status, _ := waiting.get("/v1/app/db"); status != 200 {
+		t.Errorf("by a connection that was one too many before the others had gone: %d", status)
 	}
 }
 
@@ -131,7 +138,7 @@ func TestStrangersDoNotLockOut(t *testing.T) {
 		}
 		fresh.net.Close()
 	}
-	for _, c := range strangers[:len(strangers)-maxConn] {
+	for _, c := range strangers[:len(strangers)-maxConn-mostStanding] {
 		c.closed()
 	}
 }

@@ -114,7 +114,7 @@ var forwardedHeaders = []string{"X-Forwarded-For", "Forwarded", "Via"}
 // admit checks what has nothing to do with the secret.
 func (s *Server) admit(r *http.Request, ping bool) *Error {
 	connection := connectionOf(r)
-	if connection.over && !ping {
+	if !ping && connection.over() {
 		return &Error{Status: http.StatusTooManyRequests, Code: CodeTooManyConnections, Message: fmt.Sprintf(
 			"connection limit exceeded: there are more than %d; keep connections open and use them again, or raise MaxConn", s.cfg.MaxConn)}
 	}
