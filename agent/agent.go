@@ -116,6 +116,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer dirs.close()
 
+	a.tellAgain(ctx)
 	written := dirs.written()
 	held, err := a.takeOver(ctx, dirs)
 	if err != nil {
@@ -302,6 +303,7 @@ func (a *Agent) loop(ctx context.Context, dirs views, held snapshot) {
 				a.keep(r)
 			}
 			a.saveReport()
+			a.changed(ctx, held.Values, next, changed)
 			return
 		case err != nil:
 			if r.Got.After(before) { // the rest may come soon

@@ -47,6 +47,25 @@ func (a *Agent) loadReport() {
 	a.report.Status = before
 }
 
+// tellAgain notifies the targets that the process before was to notify, and has not. What their files were before is not known any more.
+func (a *Agent) tellAgain(ctx context.Context) {
+	for _, n := range slices.Clone(a.report.Notifications) {
+		if n.Changed.IsZero() || !n.Told.IsZero() {
+			continue
+		}
+		change := notify.Change{At: n.Changed}
+		for _, f := range a.doc.Files {
+			for _, ref := range refsOf(f) {
+				i := slices.IndexFunc(n.Secrets, func(s status.Secret) bool { return s.Name == ref.Name })
+				if i >= 0 && a.notifier.Target(f.Path).String() == n.Target {
+					change.Files = append(change.Files, notify.File{Path: f.Path, Secret: ref.Name, Version: n.Secrets[i].Version})
+				}
+			}
+		}
+		a.tell(ctx, change)
+	}
+}
+
 // note changes the report, for the next save.
 func (r *report) note(change func(*status.Status)) {
 	r.Lock()

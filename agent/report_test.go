@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/notify"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 )
 
@@ -100,4 +103,53 @@ func TestProbeAsksForEverySecret(t *testing.T) {
 			t.Errorf("%+v of %q", problems, asked)
 		}
 	})
+}
+
+// What a process could not tell a target, because it failed or because the process ended, the next one tells.
+func TestTheNextProcessTells(t *testing.T) {
+	for name, ends := range map[string]bool{"the target is away": false, "the process ends as it writes": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, end := context.WithTimeout(t.Context(), 90*time.Second)
+				defer end()
+				a := clockworkAgent(t, &clockwork{answer: func(n int, _ kms.Ref) (kms.Secret, error) {
+					version := "v1"
+					if n > 2 { // of two secrets
+						version = "v2"
+					}
+					if n == 4 && ends {
+						end()
+					}
+					return kms.Secret{VersionID: version, Data: []byte(version)}, nil
+				}}, time.Minute, "other", "db")
+				a.doc.Files[1].OnChange = "signal:HUP:no-such-program"
+				var heard []notify.Change
+				next := func() {
+					var err error
+					if a, err = New(a.doc, a.source, metrics.New(), a.log); err != nil {
+						t.Fatal(err)
+					}
+				}
+				next()
+				if err := a.Run(ctx); err != nil {
+					t.Fatal(err)
+				}
+				untold := statusOf(t, a).Notifications
+				if len(untold) != 1 || untold[0].Changed.IsZero() || !untold[0].Told.IsZero() {
+					t.Fatalf("%+v", untold)
+				}
+				next()
+				a.tell = func(_ context.Context, c notify.Change) { heard = append(heard, c) }
+				runFor(t, a, time.Second)
+				want := notify.Change{At: untold[0].Changed, Files: []notify.File{{Path: "db", Secret: "db", Version: "v2"}}}
+				if len(heard) != 1 || !reflect.DeepEqual(heard[0], want) {
+					t.Fatalf("heard %+v", heard)
+				}
+				a.notified(a.notifier.Target("db"), want, 1, nil)
+				next()
+				a.tell = func(_ context.Context, c notify.Change) { t.Errorf("told again: %+v", c) }
+				runFor(t, a, time.Second)
+			})
+		})
+	}
 }

@@ -112,14 +112,19 @@ func (n *Notifier) Targets() []string {
 	return slices.Compact(all)
 }
 
+// Target returns what is notified of a file; zero: nothing.
+func (n *Notifier) Target(path string) config.Target {
+	if own, found := n.files[path]; found {
+		return own
+	}
+	return n.pod
+}
+
 // Tell notifies each target, once, of its files of a change. It returns at once.
 func (n *Notifier) Tell(ctx context.Context, change Change) {
 	parts := map[config.Target]*Change{}
 	for _, f := range change.Files {
-		target, own := n.files[f.Path]
-		if !own {
-			target = n.pod
-		}
+		target := n.Target(f.Path)
 		if target == (config.Target{}) {
 			continue
 		}
@@ -160,16 +165,16 @@ func (n *Notifier) Counts() (delivered, failed uint64) { return n.delivered.Load
 // serve delivers until nothing is left for the target, or ctx ends.
 func (n *Notifier) serve(ctx context.Context, target config.Target) {
 	var change Change
-	for tried := 0; ctx.Err() == nil; {
+	for tried := 0; ; {
 		switch added, left := n.next(target, &change); {
 		case !left:
 			return
 		case added:
 			tried = 0
-			n.noted(target, change, 0, nil)
+			n.noted(target, change, 0, nil) // also where there is no time left to tell it: the next process will
 		}
 		err := n.deliver(ctx, target, change)
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			break
 		}
 		tried++
