@@ -3,8 +3,11 @@
 package config
 
 import (
+	"fmt"
 	"path"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Resources are the resources of which the agent's containers have requests and limits.
@@ -40,6 +43,14 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(string(text))
 	*d = Duration(parsed)
 	return err
+}
+
+// UnmarshalYAML implements yaml.Unmarshaler, with an error for YAMLError.
+func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
+	if d.UnmarshalText([]byte(node.Value)) == nil {
+		return nil
+	}
+	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %q is not a duration; write for example 90s, 5m or 4h", node.Line, node.Value)}}
 }
 
 // APITokenDir is where the volume of the local API's token is, in the agent's container and in those that use the API.

@@ -92,10 +92,10 @@ func (f *flags) parse(args []string) (sync.Options, error) {
 	})
 	o.Watch, o.Exclude = list(*watch), list(*exclude)
 	switches := list(*compat)
-	if i := slices.Index(switches, unanchored); i >= 0 {
+	if i := slices.IndexFunc(switches, func(s string) bool { return strings.TrimPrefix(s, "compat.") == unanchored }); i >= 0 {
 		switches, o.Config.Compat.UnanchoredRegexes = slices.Delete(switches, i, i+1), true
 	}
-	if o.Compat, err = content.ParseCompat(switches); err != nil {
+	if o.Compat, err = content.ParseCompat(switches, unanchored); err != nil {
 		return o, err
 	}
 	document := map[string]any{

@@ -119,7 +119,7 @@ func TestConfiguration(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o, err := new(flags).parse([]string{"--config", file, "--region=cn-hangzhou", "--compat=replaceRuleValues,unanchoredRegexes"})
+	o, err := new(flags).parse([]string{"--config", file, "--region=cn-hangzhou", "--compat=replaceRuleValues,compat.unanchoredRegexes"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +134,9 @@ func TestConfiguration(t *testing.T) {
 		if _, err := new(flags).parse(args); err == nil {
 			t.Errorf("%q was accepted", args)
 		}
+	}
+	if _, err := new(flags).parse([]string{"--config", file, "--compat=unanchored"}); err == nil || !strings.Contains(err.Error(), unanchored) {
+		t.Errorf("of a wrong switch: %v", err)
 	}
 }
 

@@ -144,8 +144,10 @@ func TestReadMistakes(t *testing.T) {
 		document string
 		want     []string
 	}{
-		"empty":       {"", []string{"accountID: is missing", "region: is missing", "agent.image: is missing"}},
-		"not YAML":    {"a: [", []string{"not YAML"}},
+		"empty":    {"", []string{"accountID: is missing", "region: is missing", "agent.image: is missing"}},
+		"not YAML": {"a: [", []string{"not YAML"}},
+		"durations": {"sts: {sessionDuration: 1d}\nagent: {image: x, minRefreshInterval: 5}\n",
+			[]string{`line 1: "1d" is not a duration; write for example`, `line 2: "5" is not a duration`}},
 		"a typo":      {smallInjector + "acount: 1\n", []string{`there is no field "acount"`}},
 		"no cluster":  {"accountID: '1'\nregion: cn-hangzhou\nagent: {image: x}\n", []string{"clusterID: is missing"}},
 		"an endpoint": {smallInjector + "kms: {endpoint: 'https://kms'}\n", []string{"kms.endpoint"}},

@@ -151,10 +151,9 @@ var differences = []Difference{
 	},
 }
 
-// ParseCompat returns the Compat in which the switches of these names are on.
-func ParseCompat(names []string) (Compat, error) {
+// ParseCompat returns the Compat in which the switches of these names are on. Known are further names, for the error.
+func ParseCompat(names []string, known ...string) (Compat, error) {
 	var c Compat
-	var known []string
 	for _, d := range differences {
 		if d.Switch != "" {
 			known = append(known, d.Switch)
