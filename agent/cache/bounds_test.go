@@ -56,6 +56,13 @@ func TestWhatCameBeforeReplacesNothing(t *testing.T) {
 		c.Put("b", "older", before)
 		time.Sleep(c.cfg.TTL - time.Second) // as old as a value may be
 		want(t, c, "b", "b@1")
+		go func() {
+			time.Sleep(time.Second / 2)
+			c.Put("c", "newer", time.Now())
+		}()
+		want(t, c, "c", "newer") // although what was asked for before comes after it
+		time.Sleep(time.Second)
+		want(t, c, "c", "newer")
 	})
 }
 
@@ -164,21 +171,25 @@ func TestRefreshAsksOnceASecond(t *testing.T) {
 	}
 }
 
-func TestRefreshOfWhatIsRefusedAsksOnceASecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := &origin{err: errRefused}
-		c := newCache(o, func(cfg *Config[string, string]) { cfg.Lasting = func(error) bool { return true } })
-		for range 10 {
-			if _, err := c.Refresh(t.Context(), "a"); !errors.Is(err, errRefused) {
-				t.Error(err)
+func TestRefreshThatFailsAsksOnceASecond(t *testing.T) {
+	for _, lasting := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			o := &origin{version: 1}
+			c := newCache(o, func(cfg *Config[string, string]) { cfg.Lasting = func(error) bool { return lasting } })
+			want(t, c, "a", "a@1")
+			o.set(1, errRefused)
+			for range 10 {
+				if _, err := c.Refresh(t.Context(), "a"); !errors.Is(err, errRefused) {
+					t.Error(err)
+				}
 			}
-		}
-		if o.count() != 1 {
-			t.Errorf("%d fetches", o.count())
-		}
-		time.Sleep(refreshPause)
-		if _, err := c.Refresh(t.Context(), "a"); !errors.Is(err, errRefused) || o.count() != 2 {
-			t.Errorf("%v after %d fetches", err, o.count())
-		}
-	})
+			if o.count() != 2 {
+				t.Errorf("lasting %v: %d fetches", lasting, o.count())
+			}
+			time.Sleep(refreshPause)
+			if _, err := c.Refresh(t.Context(), "a"); !errors.Is(err, errRefused) || o.count() != 3 {
+				t.Errorf("lasting %v: %v after %d fetches", lasting, err, o.count())
+			}
+		})
+	}
 }

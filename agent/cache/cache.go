@@ -34,7 +34,7 @@ type Config[K comparable, V any] struct {
 	Bytes int
 	Weigh func(V) int
 	// Transient tells errors that may pass by themselves. After one, an expired value is served on; after any other it is
-	// forgotten.
+	// forgotten. After one that lasts, any value is.
 	Transient func(error) bool
 	Lasting   func(error) bool       // tells errors that are the same for some seconds, such as for a key that does not exist
 	Stale     func(key K, err error) // called when an expired value stays because of err
@@ -67,10 +67,11 @@ type entry[V any] struct {
 	asked time.Time // when the last fetch that Refresh caused began
 }
 
-// refusal is an error that lasts.
+// refusal is an error that lasts, or that of the last fetch that Refresh caused.
 type refusal struct {
-	err error
-	at  time.Time
+	err   error
+	at    time.Time
+	lasts bool
 }
 
 // New returns an empty Cache.
@@ -95,7 +96,7 @@ func (c *Cache[K, V]) get(ctx context.Context, key K, count *Stats) (V, error) {
 		c.mu.Unlock()
 		return value, nil
 	}
-	if r, ok := c.refusals[key]; ok && time.Since(r.at) < refusalPause {
+	if r, ok := c.refusals[key]; ok && r.lasts && time.Since(r.at) < refusalPause {
 		count.Hits++
 		c.mu.Unlock()
 		var none V
@@ -115,7 +116,7 @@ func (c *Cache[K, V]) get(ctx context.Context, key K, count *Stats) (V, error) {
 }
 
 // Refresh fetches the value whatever is kept, at most once a second: a call within that time gets what the one before
-// it got. A failure is an error, and what is kept stays as it is.
+// it got. A failure is an error, and what is kept stays as it is, unless the error lasts.
 func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (V, error) {
 	c.mu.Lock()
 	if r, ok := c.refusals[key]; ok && time.Since(r.at) < refreshPause {
@@ -129,7 +130,7 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (V, error) {
 		return value, nil
 	}
 	f := c.flights[key]
-	if f != nil && time.Since(f.asked) >= refreshPause {
+	if f != nil && (!f.forced || time.Since(f.begun) >= refreshPause) {
 		// That fetch may already have read what the caller knows to be old. All callers that wait here share the next one.
 		c.mu.Unlock()
 		select {
@@ -165,7 +166,7 @@ func (c *Cache[K, V]) UnderWay(key K) bool {
 }
 
 // Renew fetches the value whatever is kept, or waits for the fetch that is under way. A failure is an error, and what is kept stays as
-// it is.
+// it is, unless the error lasts.
 func (c *Cache[K, V]) Renew(ctx context.Context, key K) (V, error) {
 	c.mu.Lock()
 	f := c.flights[key]
@@ -235,21 +236,22 @@ func (c *Cache[K, V]) forget(key K) {
 }
 
 // refuse is called with mu held.
-func (c *Cache[K, V]) refuse(key K, err error) {
+func (c *Cache[K, V]) refuse(key K, err error, lasts bool) {
 	now := time.Now()
 	maps.DeleteFunc(c.refusals, func(_ K, r refusal) bool { return now.Sub(r.at) >= refusalPause })
 	if len(c.refusals) < mostRefusals {
-		c.refusals[key] = refusal{err, now}
+		c.refusals[key] = refusal{err, now, lasts}
 	}
 }
 
 // flight is one fetch, which any number of callers wait for.
 type flight[V any] struct {
-	asked time.Time     // when Refresh caused it; zero: it did not
-	done  chan struct{} // closed at the end; what is below is set before
-	value V
-	err   error
-	stale *V // to be served although err is not nil
+	begun  time.Time
+	forced bool          // a failure leaves what is kept as it is, unless it lasts
+	done   chan struct{} // closed at the end; what is below is set before
+	value  V
+	err    error
+	stale  *V // to be served although err is not nil
 }
 
 func (f *flight[V]) wait(ctx context.Context) (V, error) {
@@ -262,47 +264,49 @@ func (f *flight[V]) wait(ctx context.Context) (V, error) {
 	}
 }
 
-// launch is called with mu held. A forced flight that fails leaves what is kept as it is.
+// launch is called with mu held.
 func (c *Cache[K, V]) launch(key K, forced bool) *flight[V] {
-	f := &flight[V]{done: make(chan struct{})}
-	if forced {
-		f.asked = time.Now()
-	}
+	f := &flight[V]{begun: time.Now(), forced: forced, done: make(chan struct{})}
 	c.flights[key] = f
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeout)
 		defer cancel()
 		f.value, f.err = c.cfg.Fetch(ctx, key)
-		c.land(key, f, forced)
+		c.land(key, f)
 	}()
 	return f
 }
 
-func (c *Cache[K, V]) land(key K, f *flight[V], forced bool) {
+func (c *Cache[K, V]) land(key K, f *flight[V]) {
+	lasts := f.err != nil && c.cfg.Lasting(f.err)
 	transient := f.err != nil && c.cfg.Transient(f.err)
 	c.mu.Lock()
 	delete(c.flights, key)
-	if f.err != nil && c.cfg.Lasting(f.err) {
-		c.refuse(key, f.err)
+	if lasts || f.err != nil && f.forced {
+		c.refuse(key, f.err, lasts)
 	}
 	kept, ok := c.lookup(key)
 	switch {
 	case f.err == nil:
-		c.store(key, f.value, time.Now())
-		if e, kept := c.lookup(key); kept && forced {
-			e.asked = f.asked
+		if ok && kept.at.After(f.begun) { // it has been Put since
+			f.value = kept.value
+		} else {
+			c.store(key, f.value, time.Now())
+		}
+		if e, kept := c.lookup(key); kept && f.forced {
+			e.asked = f.begun
 		}
 	case ok && transient:
 		stale := kept.value
 		f.stale = &stale
-		if !forced {
+		if !f.forced {
 			kept.due = time.Now().Add(pause.Around(min(c.cfg.TTL, retryPause)))
 		}
-	case ok && !forced:
+	case ok && (lasts || !f.forced):
 		c.forget(key) // it was refused: an outage later must not bring it back
 	}
 	c.mu.Unlock()
-	if f.stale != nil && !forced {
+	if f.stale != nil && !f.forced {
 		c.cfg.Stale(key, f.err)
 	}
 	close(f.done)

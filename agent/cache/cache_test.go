@@ -189,12 +189,35 @@ func TestRefresh(t *testing.T) {
 				t.Errorf("%v, want %v", got, err)
 			}
 			want(t, c, "a", "a@1")
+			time.Sleep(refreshPause)
 		}
 		o.set(2, nil)
 		if v, err := c.Refresh(t.Context(), "a"); v != "a@2" || err != nil {
 			t.Errorf("%q, %v", v, err)
 		}
 		want(t, c, "a", "a@2")
+	})
+}
+
+// What Refresh is refused for good is not served any more, from then on and in an outage later.
+func TestARefusalOfARefreshForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &origin{version: 1}
+		c := newCache(o, func(cfg *Config[string, string]) {
+			cfg.Lasting = func(err error) bool { return errors.Is(err, errRefused) }
+		})
+		want(t, c, "a", "a@1")
+		o.set(1, errRefused)
+		if _, err := c.Refresh(t.Context(), "a"); !errors.Is(err, errRefused) {
+			t.Error(err)
+		}
+		for _, err := range []error{errRefused, errOutage} {
+			if v, got := c.Get(t.Context(), "a"); !errors.Is(got, err) {
+				t.Errorf("%q, %v; want %v", v, got, err)
+			}
+			o.set(1, errOutage)
+			time.Sleep(time.Hour)
+		}
 	})
 }
 
