@@ -3,7 +3,10 @@ package openapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	openapi "github.com/alibabacloud-go/darabonba-openapi/v2/client"
 	openapiutil "github.com/alibabacloud-go/darabonba-openapi/v2/utils"
@@ -16,8 +19,24 @@ import (
 //   - Its HTTP client is shared by all callers of a host with the same time limits, whatever CA they trust, and has no time limit by
 //     default. Ours is given to it (sender).
 //   - It loses the status of an answer that it does not understand. sender takes every answer away before it looks.
-//   - It prints tokens if DEBUG says so when the process starts. The agent's main refuses to start then.
+//   - It prints tokens if DEBUG says so when the process starts. Programs refuse to start then (RefuseLeaks).
 //   - Its own kinds of credentials link all of credentials-go, with the chain of fall-backs. signer has the one method that it calls.
+
+// RefuseLeaks returns an error if the SDKs would print tokens, or Go's HTTP/2 values: they read the environment when the process
+// starts, so unsetting it is too late.
+func RefuseLeaks(getenv func(string) string) error {
+	for part := range strings.SplitSeq(getenv("DEBUG"), ",") {
+		if slices.Contains([]string{"tea", "dara", "credential"}, part) {
+			return fmt.Errorf("DEBUG=%s makes the Alibaba Cloud SDK print credentials; remove %q from DEBUG in the container's environment",
+				getenv("DEBUG"), part)
+		}
+	}
+	if setting := getenv("GODEBUG"); strings.Contains(setting, "http2debug") {
+		return fmt.Errorf("GODEBUG=%s makes Go print credentials and secrets; remove http2debug from GODEBUG in the container's environment",
+			setting)
+	}
+	return nil
+}
 
 // Credentials sign a call. SecurityToken is that of an STS session.
 type Credentials struct {

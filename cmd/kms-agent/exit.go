@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 )
 
@@ -60,19 +59,4 @@ func terminationMessage(text string) string {
 	}
 	const more = "\n… (more in the container's log)"
 	return strings.ToValidUTF8(text[:maxTermination-len(more)], "") + more
-}
-
-// refuseLeaks stops before the SDKs print tokens, or Go's HTTP/2 prints values: they read the environment when the process
-// starts, so unsetting it is too late.
-func refuseLeaks(getenv func(string) string) error {
-	for part := range strings.SplitSeq(getenv("DEBUG"), ",") {
-		if slices.Contains([]string{"tea", "dara", "credential"}, part) {
-			return fmt.Errorf("DEBUG=%s makes the Alibaba Cloud SDK print credentials; remove %q from DEBUG in the agent's containers",
-				getenv("DEBUG"), part)
-		}
-	}
-	if setting := getenv("GODEBUG"); strings.Contains(setting, "http2debug") {
-		return fmt.Errorf("GODEBUG=%s makes Go print credentials and secrets; remove http2debug from GODEBUG in the agent's containers", setting)
-	}
-	return nil
 }

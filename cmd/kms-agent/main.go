@@ -20,6 +20,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kmsagent"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/logkey"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/metrics"
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/source"
 	"github.com/kms-agent-injector/kms-agent-injector/agent/status"
 	"github.com/kms-agent-injector/kms-agent-injector/config/agentconfig"
@@ -144,7 +145,7 @@ func run(ctx context.Context, args []string) (int, error) {
 
 // configured returns what this pod's agent is told.
 func configured() (agentconfig.Config, error) {
-	if err := refuseLeaks(os.Getenv); err != nil {
+	if err := openapi.RefuseLeaks(os.Getenv); err != nil {
 		return agentconfig.Config{}, err
 	}
 	return agentconfig.Read([]byte(os.Getenv(agentconfig.Env)))
@@ -162,7 +163,7 @@ func open(doc agentconfig.Config, log *slog.Logger) (*agent.Agent, error) {
 
 // runKMSAgent returns an error only if it ends a container: get is for people, in a container that goes on.
 func runKMSAgent(ctx context.Context, name string, args []string) (int, error) {
-	if err := refuseLeaks(os.Getenv); err != nil {
+	if err := openapi.RefuseLeaks(os.Getenv); err != nil {
 		return exitMisuse, err
 	}
 	err := kmsagent.Commands()[name](ctx, args, os.Getenv, os.Stdout, os.Stderr)

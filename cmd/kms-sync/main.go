@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/internal/incluster"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/sync"
 )
@@ -26,6 +27,9 @@ func main() {
 func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "admission" {
 		return admit(ctx, args[1:])
+	}
+	if err := openapi.RefuseLeaks(os.Getenv); err != nil {
+		return err
 	}
 	var f flags
 	o, err := f.parse(args)

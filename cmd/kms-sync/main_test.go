@@ -140,6 +140,13 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
+func TestNoSDKPrintsCredentials(t *testing.T) {
+	t.Setenv("DEBUG", "dara")
+	if err := run(t.Context(), []string{"--region=cn-hangzhou"}); err == nil || !strings.Contains(err.Error(), `remove "dara" from DEBUG`) {
+		t.Error(err)
+	}
+}
+
 func TestWrongFlagsOfAdmission(t *testing.T) {
 	t.Setenv("POD_NAMESPACE", "")
 	for args, want := range map[string]string{
