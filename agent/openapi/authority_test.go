@@ -7,7 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -59,5 +62,26 @@ func TestAuthorityThatComesLater(t *testing.T) {
 	client.CloseIdleConnections()
 	if err := send(); err != nil {
 		t.Errorf("the last authority does not stay in force: %v", err)
+	}
+}
+
+// The password of a proxy is in no error. The test runs in a process of its own: net/http reads the environment once.
+func TestProxyThatIsNoURL(t *testing.T) {
+	const variable = "HTTPS_PROXY=http://svc:S3cr%tPW@proxy.corp:3128"
+	if !slices.Contains(os.Environ(), variable) {
+		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$") //nolint:gosec // itself
+		cmd.Env = append(os.Environ(), variable)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s", out)
+		}
+		return
+	}
+	client, err := New(Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Call(t.Context(), nil, Action{Host: "kms.cn-hangzhou.aliyuncs.com"})
+	if err == nil || !strings.Contains(err.Error(), "HTTPS_PROXY") || strings.Contains(err.Error(), "S3cr") {
+		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -19,6 +20,7 @@ import (
 //   - Its HTTP client is shared by all callers of a host with the same time limits, whatever CA they trust, and has no time limit by
 //     default. Ours is given to it (sender).
 //   - It loses the status of an answer that it does not understand. sender takes every answer away before it looks.
+//   - Its error about an HTTPS_PROXY that is not a URL quotes it, password and all. Ours does not.
 //   - It prints tokens if DEBUG says so when the process starts. Programs refuse to start then (RefuseLeaks).
 //   - Its own kinds of credentials link all of credentials-go, with the chain of fall-backs. signer has the one method that it calls.
 
@@ -93,6 +95,10 @@ func (c *Client) Call(ctx context.Context, creds *Credentials, a Action) (Answer
 		return Answer{}, sent.err
 	case err == nil:
 		err = errors.New("the SDK sent no request")
+	default:
+		if _, parsed := errors.AsType[*url.Error](err); parsed {
+			err = errors.New("HTTPS_PROXY in the container's environment is not a URL; write special characters of a password as %XX")
+		}
 	}
 	return Answer{}, err
 }
