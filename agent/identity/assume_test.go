@@ -114,6 +114,7 @@ func TestAnswersThatAreRefusals(t *testing.T) {
 		{"throttled", 400, `{"Code":"Throttling.User","Message":"slow down","RequestId":"R1"}`, "Throttling.User", true},
 		{"broken", 503, `{"Code":"ServiceUnavailable","Message":"later","RequestId":"R1"}`, "ServiceUnavailable", true},
 		{"page of a proxy", 502, `<html>sentinel-body</html>`, "", true},
+		{"throttled by a proxy", 429, `<html>sentinel-body</html>`, "HTTP 429", true},
 		{"JSON of another service", 500, `{"error":"sentinel-body"}`, "", true},
 		{"success without expiration", 200,
 			`{"Credentials":{"AccessKeyId":"a","AccessKeySecret":"sentinel-body","SecurityToken":"sentinel-body"}}`, "", true},
@@ -133,8 +134,11 @@ func TestAnswersThatAreRefusals(t *testing.T) {
 			if refusal.Code != test.code || refusal.Retryable() != test.retryable {
 				t.Errorf("code %q, retryable %v: %v", refusal.Code, refusal.Retryable(), err)
 			}
-			if test.code != "" && refusal.RequestID != "R1" {
+			if strings.Contains(test.body, "R1") && refusal.RequestID != "R1" {
 				t.Errorf("request id %q", refusal.RequestID)
+			}
+			if status := fmt.Sprint("HTTP ", test.status); test.status != 200 && refusal.RequestID == "" && !strings.Contains(err.Error(), status) {
+				t.Errorf("%s is not in it: %v", status, err)
 			}
 			if refusal.Subject != "system:serviceaccount:shop:web" || refusal.Issuer != "https://issuer.example" ||
 				fmt.Sprint(refusal.Audience) != "[sts.aliyuncs.com]" {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/openapi"
@@ -91,11 +92,15 @@ var errNotSTS = errors.New("the answer was cut off or is not one of STS")
 
 // refused returns the Error for an answer other than 200. A body that is not STS's error document is left out: it is a proxy's,
 // and may hold anything.
-func (e Error) refused(doc openapi.Refusal) *Error {
-	if doc.Code == "" {
-		e.Err = errors.New("the answer is neither credentials nor an STS error")
-		return &e
+func (e Error) refused(answer openapi.Answer, doc openapi.Refusal) *Error {
+	const unknown = "the answer is not an error of STS; is there a proxy in between?"
+	switch {
+	case doc.Code != "":
+		e.Code, e.Message, e.RequestID = doc.Code, doc.Message, doc.RequestID
+	case answer.Status == http.StatusTooManyRequests:
+		e.Code, e.Message = "HTTP 429", unknown
+	default:
+		e.Err = fmt.Errorf("HTTP %d: %s", answer.Status, unknown)
 	}
-	e.Code, e.Message, e.RequestID = doc.Code, doc.Message, doc.RequestID
 	return &e
 }

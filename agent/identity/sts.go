@@ -107,7 +107,7 @@ func (s STS) exchange(
 		about.Err = err
 		return Credentials{}, &about
 	case answer.Status != http.StatusOK:
-		return Credentials{}, about.refused(answer.Refusal().Safe(secrets...))
+		return Credentials{}, about.refused(answer, answer.Refusal().Safe(secrets...))
 	}
 	var doc struct {
 		Credentials struct {
