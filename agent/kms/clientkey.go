@@ -65,6 +65,7 @@ type ClientKeyClient struct {
 	mu             sync.Mutex
 	text, password []byte // that key was opened from
 	key            *openedKey
+	wrong          error // why the newer one cannot be used
 }
 
 // NewClientKey returns a client for the instance with the Endpoint <id>.cryptoservice.kms.aliyuncs.com, once the client key
@@ -98,7 +99,11 @@ func (c *ClientKeyClient) GetSecretValue(ctx context.Context, ref Ref) (Secret, 
 	case err != nil:
 		return Secret{}, failure(ctx, ref, err)
 	case answer.Status != http.StatusOK:
-		return Secret{}, refusal(ref, answer, readProtobuf(answer.Body).Safe())
+		refused := refusal(ref, answer, readProtobuf(answer.Body).Safe())
+		if newer := c.unusable(); newer != nil && refused.Class() == Permanent {
+			refused.Message += fmt.Sprintf(" (the client key that is there now cannot be used: %v)", newer)
+		}
+		return Secret{}, refused
 	}
 	secret, err := decodeProtobuf(answer.Body)
 	if err != nil {
@@ -112,18 +117,24 @@ func (c *ClientKeyClient) GetSecretValue(ctx context.Context, ref Ref) (Secret, 
 func (c *ClientKeyClient) currentKey(now time.Time) (*openedKey, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := c.reread()
-	if err != nil && c.key == nil {
-		return nil, err
+	c.wrong = c.reread()
+	if c.wrong != nil && c.key == nil {
+		return nil, c.wrong
 	}
 	if end := c.key.certificate.Leaf.NotAfter; now.After(end) {
 		expired := fmt.Errorf("%w on %s", ErrExpired, end.Format(time.DateOnly))
-		if err != nil {
-			expired = fmt.Errorf("%w, and the one that is there now cannot be used: %w", expired, err)
+		if c.wrong != nil {
+			expired = fmt.Errorf("%w, and the one that is there now cannot be used: %w", expired, c.wrong)
 		}
 		return nil, &KeyError{File: c.from.Name, Err: expired}
 	}
 	return c.key, nil
+}
+
+func (c *ClientKeyClient) unusable() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wrong
 }
 
 // reread is called with mu held.

@@ -236,6 +236,10 @@ func TestClientKeyAndCAAreReadAgain(t *testing.T) {
 	if err := read(); err != nil {
 		t.Errorf("half replaced: %v", err)
 	}
+	in.Fault(t, emulator.Fault{Status: 403, Code: "Forbidden.InvalidClientKey", Count: 1})
+	if err := read(); err == nil || !strings.Contains(err.Error(), ErrPassword.Error()) {
+		t.Errorf("half replaced, and the key before is not valid any more: %v", err)
+	}
 	write(t, in.passwordFile, []byte(stranger.Password))
 	var e *Error
 	if err := read(); !errors.As(err, &e) || e.Code != "Forbidden.InvalidClientKey" {
