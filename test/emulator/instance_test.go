@@ -127,6 +127,22 @@ func TestInstanceByOpenAPI(t *testing.T) {
 	}
 	_, err := ask(client(userKey, userSecret, nil, emulatortest.InstanceCAPEM()), name)
 	refused(t, err, "Forbidden.NoPermission", 403)
+
+	role := s.Roles()[0]
+	for resource, allowed := range map[string]bool{"key/*": true, "secret/shop/*": false} { // kms:Decrypt is a right on keys
+		role.Policies = []string{`{"Version": "1", "Statement": [
+			{"Effect": "Allow", "Action": "kms:GetSecretValue", "Resource": "acs:kms:*:*:secret/shop/*"},
+			{"Effect": "Allow", "Action": "kms:Decrypt", "Resource": "acs:kms:*:*:` + resource + `"}]}`}
+		if err := s.PutRole(role); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ask(client(c.AccessKeyId, c.AccessKeySecret, &c.SecurityToken, emulatortest.InstanceCAPEM()), name)
+		if allowed && err != nil {
+			t.Errorf("kms:Decrypt on %s: %v", resource, err)
+		} else if !allowed {
+			refused(t, err, "Forbidden.NoPermission", 403)
+		}
+	}
 }
 
 func TestInstanceHasAnAuthorityOfItsOwn(t *testing.T) {

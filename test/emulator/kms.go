@@ -116,11 +116,13 @@ func (s *Secret) version(id, stage string) (Version, *problem) {
 	return s.Versions[i], nil
 }
 
+const actionDecrypt = "kms:Decrypt"
+
 // actions are what the caller must be allowed: the shared gateway asks for kms:GetSecretValue alone, that of an instance
 // for both.
 func (c *call) actions() []string {
 	if c.instance != "" {
-		return []string{"kms:GetSecretValue", "kms:Decrypt"}
+		return []string{"kms:GetSecretValue", actionDecrypt}
 	}
 	return []string{"kms:GetSecretValue"}
 }
@@ -133,7 +135,7 @@ func (e *Emulator) authorize(caller session, action string, s *Secret) *problem 
 		}
 		return noPermission(caller, action, policy.ImplicitDeny, "AccessPointPolicy")
 	}
-	request := policy.Request{Action: action, Resource: s.arn(), Context: map[string][]string{}}
+	request := policy.Request{Action: action, Resource: s.resource(action), Context: map[string][]string{}}
 	for key, value := range s.Tags {
 		request.Context["kms:tag/"+key] = []string{value}
 	}

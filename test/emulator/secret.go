@@ -31,13 +31,16 @@ var secretName = regexp.MustCompile(`^[A-Za-z0-9/_+=.@-]{1,192}$`)
 
 // Secret is a KMS secret. Its ARN is acs:kms:<region>:<account>:secret/<name>.
 type Secret struct {
-	Account  string            `yaml:"account" json:"account,omitempty"`
-	Region   string            `yaml:"region" json:"region,omitempty"`
-	Name     string            `yaml:"name" json:"name"`
-	Type     string            `yaml:"type" json:"type,omitempty"` // Generic (default), Rds, RAMCredentials, ECS, PolarDB or Redis
-	Tags     map[string]string `yaml:"tags" json:"tags,omitempty"` // what conditions on kms:tag/<key> look at; at most 20
-	Value    `yaml:",inline"`  // of the only version, v1, for a secret that lists none
-	Versions []Version         `yaml:"versions" json:"versions,omitempty"` // in the order of their creation
+	Account string            `yaml:"account" json:"account,omitempty"`
+	Region  string            `yaml:"region" json:"region,omitempty"`
+	Name    string            `yaml:"name" json:"name"`
+	Type    string            `yaml:"type" json:"type,omitempty"` // Generic (default), Rds, RAMCredentials, ECS, PolarDB or Redis
+	Tags    map[string]string `yaml:"tags" json:"tags,omitempty"` // what conditions on kms:tag/<key> look at; at most 20
+	// Key is the ID of the key that encrypts it, on which an instance's gateway asks for kms:Decrypt. Its tags are those of the secret.
+	// Default: key-secrets.
+	Key      string           `yaml:"key" json:"key,omitempty"`
+	Value    `yaml:",inline"` // of the only version, v1, for a secret that lists none
+	Versions []Version        `yaml:"versions" json:"versions,omitempty"` // in the order of their creation
 	// ExtendedConfig is JSON text, answered for managed secrets when FetchExtendedConfig is set.
 	ExtendedConfig string `yaml:"extendedConfig" json:"extendedConfig,omitempty"`
 	// AutomaticRotation of a managed secret: Enabled, Disabled (default) or Invalid.
@@ -106,6 +109,14 @@ func checkTags(tags map[string]string) error {
 
 func (s *Secret) arn() string {
 	return "acs:kms:" + s.Region + ":" + s.Account + ":secret/" + s.Name
+}
+
+// resource is what an action on the secret is asked for: kms:Decrypt is a right on keys.
+func (s *Secret) resource(action string) string {
+	if action == actionDecrypt {
+		return "acs:kms:" + s.Region + ":" + s.Account + ":key/" + cmp.Or(s.Key, "key-secrets")
+	}
+	return s.arn()
 }
 
 func (s *Secret) managed() bool { return s.Type != typeGeneric }
