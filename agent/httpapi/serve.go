@@ -36,6 +36,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		ConnContext: func(inner context.Context, c net.Conn) context.Context {
 			return context.WithValue(inner, connectionKey{}, c)
 		},
+		DisableGeneralOptionsHandler: true, // OPTIONS * needs the token, too
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(&limited{Listener: listener, most: s.cfg.MaxConn, closing: ctx.Done()}) }()

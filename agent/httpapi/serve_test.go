@@ -166,6 +166,21 @@ func TestConnectionsOverTheLimitAreFew(t *testing.T) {
 	}
 }
 
+// net/http answers OPTIONS * itself unless it is told not to.
+func TestOptionsNeedTheToken(t *testing.T) {
+	address, _ := start(t, Config{Source: newOrigin()})
+	c := dial(t, address)
+	fmt.Fprint(c.net, "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
+	res, err := http.ReadResponse(c.reader, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusForbidden {
+		t.Error(res.Status)
+	}
+}
+
 func TestHeadersAreSmall(t *testing.T) {
 	address, _ := start(t, Config{Source: newOrigin()})
 	c := dial(t, address)
