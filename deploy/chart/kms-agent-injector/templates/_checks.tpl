@@ -48,6 +48,11 @@ What a schema cannot say, or cannot say well. All mistakes are reported together
 {{- if and .Values.monitoring.podMonitor.enabled (not .Values.agent.metricsPort) }}
 {{- $mistakes = append $mistakes "monitoring.podMonitor needs agent.metricsPort: the port on which agents serve metrics, for example --set agent.metricsPort=9464" }}
 {{- end }}
+{{- with .Values.image }}
+{{- if and .digestTag (not .tag) (ne .digestTag $.Chart.AppVersion) }}
+{{- $mistakes = append $mistakes (printf "image.digestTag is %s, and the chart is of %s: the earlier images' digests in the values would run as the new version; write --reset-then-reuse-values instead of --reuse-values, or take image.digest, image.agentDigest and image.digestTag out of your values" .digestTag $.Chart.AppVersion) }}
+{{- end }}
+{{- end }}
 {{- with $mistakes }}
 {{- fail (printf "\n\n  - %s\n" (join "\n  - " .)) }}
 {{- end }}

@@ -90,6 +90,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $mistakes = append $mistakes (printf "podLabels has app.kubernetes.io/%s, which the chart sets itself; remove it" $label) }}
 {{- end }}
 {{- end }}
+{{- with .Values.image }}
+{{- if and .digestTag (not .tag) (ne .digestTag $.Chart.AppVersion) }}
+{{- $mistakes = append $mistakes (printf "image.digestTag is %s, and the chart is of %s: the earlier image's digest in the values would run as the new version; write --reset-then-reuse-values instead of --reuse-values, or take image.digest and image.digestTag out of your values" .digestTag $.Chart.AppVersion) }}
+{{- end }}
+{{- end }}
 {{- with $mistakes }}
 {{- fail (printf "\n\n  - %s\n" (join "\n  - " .)) }}
 {{- end }}
