@@ -216,11 +216,24 @@ func TestSyncChecksValues(t *testing.T) {
 		"config.namespaces[0].allow.regions={cn-beijing}":       "regions",
 		"config.controllerNamespaces[0].name=shop":              "name",
 		"compat={floatform}":                                    "/compat/0",
+		"command=null,budget=null,rbac=null":                    "missing properties 'command', 'budget', 'rbac'",
+		"config=null,crds=null,rrsa=null":                       "missing properties 'config', 'rrsa', 'crds'",
+		"command.pollingInterval=null":                          "at '/command': missing property 'pollingInterval'",
+		"monitoring.dashboard=null":                             "at '/monitoring': missing property 'dashboard'",
+		"caFiles=null,config.sts.caFile=ca.pem":                 "which is not in caFiles",
 	} {
 		_, err := helm(t, "template", "kms-sync", syncChart, "--set", requiredSync, "--set", args)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("--set %s: %v, want an error with %q", args, err, want)
 		}
+	}
+}
+
+// Lists, maps and names without a value are empty.
+func TestSyncEmptyValues(t *testing.T) {
+	o := renderSync(t, "--set", "podLabels=null,caFiles=null,command.watchNamespaces=null,command.excludeNamespaces=null")
+	if w := only[*admissionv1.ValidatingWebhookConfiguration](t, o).Webhooks[0]; w.NamespaceSelector != nil {
+		t.Errorf("the webhook is for %v", w.NamespaceSelector)
 	}
 }
 
