@@ -247,8 +247,9 @@ func TestSyncSchemaHasTheConfiguration(t *testing.T) {
 	if len(compat) == 0 {
 		t.Error("docs/secret-sync.md has no switches")
 	}
-	renderSync(t, "--set", "compat={"+strings.Join(compat, ",")+"}", "--set-json", `config={"network":"public","kms":{"endpoint":"kms.example.com",
-		"caFile":"/ca.pem"},"sts":{"sessionDuration":"1h30m"},"allow":{"roles":["*"],"secrets":["a/*"],"endpoints":["*.example.com"]},
+	renderSync(t, "--set", "compat={"+strings.Join(compat, ",")+"}", "--set-json", `config={"network":"public",
+		"kms":{"endpoint":"kms.example.com","caFile":"/ca.pem"},"sts":{"sessionDuration":"1h30m"},
+		"allow":{"roles":["*"],"secrets":["a/*"],"endpoints":["*.example.com"]},
 		"namespaces":[{"names":["a"],"selector":{"matchExpressions":[{"key":"a","operator":"Exists"}]},"allow":{"secrets":["*"]}}],
 		"controllerNamespaces":[{"selector":{"matchLabels":{"a":"b"}}}],"clusterServiceAccounts":["a/b"],"sharedSecrets":["a/b"]}`)
 }
