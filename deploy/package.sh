@@ -16,8 +16,9 @@ find "$folder/source/manifests" "$folder/source/$name/Chart.yaml" "$folder/sourc
   "s|$name/kms-webhook:dev|$images/kms-webhook:$version@$webhook|; s|$name/kms-agent:dev|$images/kms-agent:$version@$agent|; \
   s|$name/kms-sync:dev|$images/kms-sync:$version@$sync|; s|app.kubernetes.io/version: \"dev\"|app.kubernetes.io/version: \"$version\"|" {} +
 sed -i "s|^  registry: \"\"$|  registry: \"$registry\"|; s|^  digest: \"\"$|  digest: \"$webhook\"|; \
-  s|^  agentDigest: \"\"$|  agentDigest: \"$agent\"|" "$folder/source/$name/values.yaml"
-sed -i "s|^  registry: \"\"$|  registry: \"$registry\"|; s|^  digest: \"\"$|  digest: \"$sync\"|" "$folder/source/kms-sync/values.yaml"
+  s|^  agentDigest: \"\"$|  agentDigest: \"$agent\"|; s|^  digestTag: \"\"$|  digestTag: \"$version\"|" "$folder/source/$name/values.yaml"
+sed -i "s|^  registry: \"\"$|  registry: \"$registry\"|; s|^  digest: \"\"$|  digest: \"$sync\"|; \
+  s|^  digestTag: \"\"$|  digestTag: \"$version\"|" "$folder/source/kms-sync/values.yaml"
 find "$folder/source" -exec touch -d @0 {} + # equal sources give equal bytes
 test/tools/run.sh helm package "$folder/source/$name" "$folder/source/kms-sync" --version "${version#v}" --app-version "$version" --destination "$folder"
 mv "$folder/source/manifests" "$folder/$name"

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,6 +125,45 @@ func TestNoDigestNoRelease(t *testing.T) {
 		if dir, err := pack(t, "v1.2.3", "", digests[0], digests[1], digests[2]); err == nil {
 			found, _ := filepath.Glob(dir + "/*")
 			t.Errorf("%q: made %v", digests, found)
+		}
+	}
+}
+
+// helm upgrade --reuse-values keeps the default values of the chart that is installed: the digests of its images, under the tag of the new
+// version. Both charts refuse that.
+func TestDigestsOfAnotherVersion(t *testing.T) {
+	charts := map[string]string{}
+	for version, digit := range map[string]string{"v1.2.3": "3", "v1.2.4": "4"} {
+		digest := "sha256:" + strings.Repeat(digit, 64)
+		dir, err := pack(t, version, "", digest, digest, digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		charts[version] = dir
+	}
+	for name, args := range map[string][]string{"kms-agent-injector": required, "kms-sync": {"--set", requiredSync}} {
+		old := filepath.Join(t.TempDir(), "values.yaml")
+		text, err := exec.CommandContext(t.Context(), "tar", "-xOf", filepath.Join(charts["v1.2.3"], name+"-1.2.3.tgz"),
+			name+"/values.yaml").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(old, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		upgrade := func(more ...string) (string, error) {
+			return helm(t, slices.Concat([]string{"template", "x", filepath.Join(charts["v1.2.4"], name+"-1.2.4.tgz")}, args, more)...)
+		}
+		if text, err := upgrade(); err != nil || !strings.Contains(text, ":v1.2.4@sha256:4") {
+			t.Errorf("%s: the chart does not name its own images: %v", name, err)
+		}
+		if text, err := upgrade("--values", old); err == nil || !strings.Contains(err.Error(), "image.digestTag is v1.2.3") ||
+			!strings.Contains(err.Error(), "--reset-then-reuse-values") {
+			t.Errorf("%s: v1.2.4 with the values of v1.2.3 renders an image of v1.2.3: %t, and the error is %v", name,
+				strings.Contains(text, ":v1.2.4@sha256:3"), err)
+		}
+		if _, err := upgrade("--values", old, "--set", "image.tag=v1.2.3"); err != nil {
+			t.Errorf("%s: a tag of one's own is refused: %v", name, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -207,12 +208,50 @@ func TestSyncChecksValues(t *testing.T) {
 		"envVarsFromSecret.ACCESS_KEY_ID.secretKeyRef=a":        "key",
 		"config.agent.image=registry.example.com/kms-agent:v1":  "agent",
 		"image.digest=latest,image.tag=v1":                      "digest",
+		"config.kms.caConfigMap.name=kms-ca":                    "caConfigMap",
+		"config.sts.caConfigMap.name=kms-ca":                    "caConfigMap",
+		"config.sts.sessionDuration=1d":                         "sessionDuration",
+		"config.allow.podRoles=true":                            "podRoles",
+		"config.allow.identities={node-role}":                   "identities",
+		"config.namespaces[0].allow.regions={cn-beijing}":       "regions",
+		"config.controllerNamespaces[0].name=shop":              "name",
+		"compat={floatform}":                                    "/compat/0",
+		"command=null,budget=null,rbac=null":                    "missing properties 'command', 'budget', 'rbac'",
+		"config=null,crds=null,rrsa=null":                       "missing properties 'config', 'rrsa', 'crds'",
+		"command.pollingInterval=null":                          "at '/command': missing property 'pollingInterval'",
+		"monitoring.dashboard=null":                             "at '/monitoring': missing property 'dashboard'",
+		"caFiles=null,config.sts.caFile=ca.pem":                 "which is not in caFiles",
 	} {
 		_, err := helm(t, "template", "kms-sync", syncChart, "--set", requiredSync, "--set", args)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("--set %s: %v, want an error with %q", args, err, want)
 		}
 	}
+}
+
+// Lists, maps and names without a value are empty.
+func TestSyncEmptyValues(t *testing.T) {
+	o := renderSync(t, "--set", "podLabels=null,caFiles=null,command.watchNamespaces=null,command.excludeNamespaces=null")
+	if w := only[*admissionv1.ValidatingWebhookConfiguration](t, o).Webhooks[0]; w.NamespaceSelector != nil {
+		t.Errorf("the webhook is for %v", w.NamespaceSelector)
+	}
+}
+
+// The schema has what the program takes: these fields of config, and each switch of compat.
+func TestSyncSchemaHasTheConfiguration(t *testing.T) {
+	switches := regexp.MustCompile("`compat\\.(\\w+)`").FindAllStringSubmatch(read(t, "../docs/secret-sync.md"), -1)
+	compat := make([]string, len(switches))
+	for i, found := range switches {
+		compat[i] = found[1]
+	}
+	if len(compat) == 0 {
+		t.Error("docs/secret-sync.md has no switches")
+	}
+	renderSync(t, "--set", "compat={"+strings.Join(compat, ",")+"}", "--set-json", `config={"network":"public",
+		"kms":{"endpoint":"kms.example.com","caFile":"/ca.pem"},"sts":{"sessionDuration":"1h30m"},
+		"allow":{"roles":["*"],"secrets":["a/*"],"endpoints":["*.example.com"]},
+		"namespaces":[{"names":["a"],"selector":{"matchExpressions":[{"key":"a","operator":"Exists"}]},"allow":{"secrets":["*"]}}],
+		"controllerNamespaces":[{"selector":{"matchLabels":{"a":"b"}}}],"clusterServiceAccounts":["a/b"],"sharedSecrets":["a/b"]}`)
 }
 
 // The custom resource definitions are those of the Go types, and are kept by helm uninstall.

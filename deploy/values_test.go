@@ -4,6 +4,7 @@ package deploy_test
 
 import (
 	"encoding/pem"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -223,9 +224,33 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 		t.Errorf("account is %q", in.AccountID)
 	}
 
+	o, _ = render(t, "kms", "--set", "excludedNamespaces=null")
+	if got := pods(t, o).NamespaceSelector.MatchExpressions[1].Values; !slices.Equal(got, []string{"kms"}) {
+		t.Errorf("without excludedNamespaces, the excluded namespaces are %v", got)
+	}
+
+	// A staged introduction has a port in some namespaces only.
+	render(t, "kms", "--set", "monitoring.podMonitor.enabled=true", "--set-json",
+		`namespaces=[{"names":["a"]},{"names":["b"],"agent":{"metricsPort":9464}}]`)
+
 	o, _ = render(t, "kms", "--set", "guard.enabled=false")
 	if n := len(every[*admissionv1.ValidatingAdmissionPolicy](o)) + len(every[*admissionv1.ValidatingAdmissionPolicyBinding](o)); n != 0 {
 		t.Errorf("switched off, the guard has %d objects", n)
+	}
+}
+
+// TestSpread: a labelSelector of one's own stays as it is.
+func TestSpread(t *testing.T) {
+	const spread = `topologySpreadConstraints=[{"topologyKey":"a","maxSkew":1,"whenUnsatisfiable":"DoNotSchedule"},
+		{"topologyKey":"b","maxSkew":1,"whenUnsatisfiable":"DoNotSchedule","labelSelector":{"matchLabels":{"tier":"infra"}}}]`
+	injector, _ := render(t, "kms", "--set-json", spread)
+	for name, o := range map[string]objects{listening: injector, "kms-sync": renderSync(t, "--set-json", spread)} {
+		d := o.deployment(name)
+		got := d.Spec.Template.Spec.TopologySpreadConstraints
+		if len(got) != 2 || !maps.Equal(got[0].LabelSelector.MatchLabels, d.Spec.Selector.MatchLabels) ||
+			!maps.Equal(got[1].LabelSelector.MatchLabels, map[string]string{"tier": "infra"}) {
+			t.Errorf("%s: the constraints are %+v", name, got)
+		}
 	}
 }
 
@@ -281,7 +306,9 @@ func TestCallers(t *testing.T) {
 		t.Errorf("the policy is for %v, and the webhook's pods have %v", selector, of)
 	}
 	admission, metrics := policy.Spec.Ingress[0], policy.Spec.Ingress[1]
-	if len(admission.Ports) != 1 || admission.Ports[0].Port.String() != "https" || len(admission.From) != 3 ||
+	// The API server asks for /readyz, too, through its proxy of pods, as docs/runbooks.md does.
+	if len(admission.Ports) != 2 || admission.Ports[0].Port.String() != "https" || admission.Ports[1].Port.String() != "health" ||
+		len(admission.From) != 3 ||
 		admission.From[0].IPBlock.CIDR != "10.0.0.0/28" || admission.From[1].IPBlock.CIDR != "fd00::/64" || admission.From[2].PodSelector == nil {
 		t.Errorf("admission is open for %v", admission)
 	}
@@ -325,6 +352,15 @@ func TestMistakes(t *testing.T) {
 			[]string{"podLabels has app.kubernetes.io/component", "remove it"}},
 		"digest":        {[]string{"--set", "image.digest=abc,image.agentDigest=v1"}, []string{"/image/digest", "/image/agentDigest"}},
 		"issuer unused": {[]string{"--set", "certificates.certManager.issuerRef.name=corp"}, []string{"has no effect"}},
+		"issuer without a name": {[]string{"--set", "certificates.mode=cert-manager,certificates.certManager.issuerRef.kind=ClusterIssuer"},
+			[]string{"/certificates/certManager/issuerRef", "'name' required"}},
+		"days":         {[]string{"--set", "sts.sessionDuration=1d"}, []string{"/sts/sessionDuration"}},
+		"half a point": {[]string{"--set-string", "agent.minRefreshInterval=5."}, []string{"/agent/minRefreshInterval"}},
+		"no groups": {[]string{"--set", "networkPolicy=null,guard=null,podDisruptionBudget=null,monitoring=null"},
+			[]string{"missing properties 'networkPolicy', 'guard', 'podDisruptionBudget', 'monitoring'"}},
+		"no monitor": {[]string{"--set", "monitoring.podMonitor=null"}, []string{"at '/monitoring': missing property 'podMonitor'"}},
+		"no files": {[]string{"--set", "caFiles=null,kms.caFile=ca.pem,clientCAFile=clients.pem"},
+			[]string{`--set-file 'caFiles.ca\.pem=ca.pem'`, `--set-file 'caFiles.clients\.pem=clients.pem'`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := helm(t, slices.Concat([]string{"template", "kms-agent-injector", chart}, required, tt.args)...)

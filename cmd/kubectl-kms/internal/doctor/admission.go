@@ -17,7 +17,9 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
-const reinstall = "install it anew: helm upgrade --install, or kubectl apply -k, as it was installed"
+// reinstall restores what was deleted, and, by the flag that Helm 4 needs for it, what was changed by another than Helm.
+const reinstall = "install it anew, as it was installed: helm upgrade --install --force-conflicts (Helm 3 has no such flag, and does not " +
+	"need it), or kubectl apply -k"
 
 func (e *examination) namespaceLabel(ctx context.Context) {
 	name := e.subject.namespace

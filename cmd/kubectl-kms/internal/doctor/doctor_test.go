@@ -208,7 +208,7 @@ func TestChain(t *testing.T) {
 		"lenient": {func(k *kube) {
 			ignore := admissionv1.Ignore
 			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].FailurePolicy = &ignore
-		}, "webhook", "is not Fail"},
+		}, "webhook", "helm upgrade --install --force-conflicts"},
 		"no bundle": {func(k *kube) {
 			k.Objects[webhooks].(*admissionv1.MutatingWebhookConfiguration).Webhooks[0].ClientConfig.CABundle = nil
 		}, "certificate", "is empty"},

@@ -14,12 +14,12 @@ What a schema cannot say, or cannot say well. All mistakes are reported together
 {{- end }}
 {{- range $service := list "kms" "sts" }}
 {{- $file := (get $.Values $service).caFile }}
-{{- if and $file (not (isAbs $file)) (not (hasKey $.Values.caFiles $file)) }}
+{{- if and $file (not (isAbs $file)) (not (hasKey ($.Values.caFiles | default dict) $file)) }}
 {{- $mistakes = append $mistakes (printf "%s.caFile is %q, which is not in caFiles; add it, for example --set-file 'caFiles.%s=%s'" $service $file (replace "." "\\." $file) $file) }}
 {{- end }}
 {{- end }}
 {{- with .Values.clientCAFile }}
-{{- if and (not (isAbs .)) (not (hasKey $.Values.caFiles .)) }}
+{{- if and (not (isAbs .)) (not (hasKey ($.Values.caFiles | default dict) .)) }}
 {{- $mistakes = append $mistakes (printf "clientCAFile is %q, which is not in caFiles; add it, for example --set-file 'caFiles.%s=%s'" . (replace "." "\\." .) .) }}
 {{- end }}
 {{- end }}
@@ -45,8 +45,17 @@ What a schema cannot say, or cannot say well. All mistakes are reported together
 {{- if and .Values.certificates.certManager.issuerRef (ne .Values.certificates.mode "cert-manager") }}
 {{- $mistakes = append $mistakes (printf "certificates.certManager has no effect with certificates.mode %s; remove it or write mode: cert-manager" .Values.certificates.mode) }}
 {{- end }}
-{{- if and .Values.monitoring.podMonitor.enabled (not .Values.agent.metricsPort) }}
-{{- $mistakes = append $mistakes "monitoring.podMonitor needs agent.metricsPort: the port on which agents serve metrics, for example --set agent.metricsPort=9464" }}
+{{- $port := .Values.agent.metricsPort }}
+{{- range .Values.namespaces }}
+{{- $port = or $port (.agent | default dict).metricsPort }}
+{{- end }}
+{{- if and .Values.monitoring.podMonitor.enabled (not $port) }}
+{{- $mistakes = append $mistakes "monitoring.podMonitor needs agent.metricsPort, there or in an entry of namespaces: the port on which agents serve metrics, for example --set agent.metricsPort=9464" }}
+{{- end }}
+{{- with .Values.image }}
+{{- if and .digestTag (not .tag) (ne .digestTag $.Chart.AppVersion) }}
+{{- $mistakes = append $mistakes (printf "image.digestTag is %s, and the chart is of %s: the earlier images' digests in the values would run as the new version; write --reset-then-reuse-values instead of --reuse-values, or take image.digest, image.agentDigest and image.digestTag out of your values" .digestTag $.Chart.AppVersion) }}
+{{- end }}
 {{- end }}
 {{- with $mistakes }}
 {{- fail (printf "\n\n  - %s\n" (join "\n  - " .)) }}

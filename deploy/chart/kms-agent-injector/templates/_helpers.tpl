@@ -108,5 +108,5 @@ matchExpressions:
 {{- define "kms.notExcluded" -}}
 - key: kubernetes.io/metadata.name
   operator: NotIn
-  values: {{ append .Values.excludedNamespaces .Release.Namespace | uniq | sortAlpha | toJson }}
+  values: {{ append (.Values.excludedNamespaces | default list) .Release.Namespace | uniq | sortAlpha | toJson }}
 {{- end }}

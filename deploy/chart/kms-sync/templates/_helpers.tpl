@@ -58,7 +58,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "sync.names" -}}
 {{- $names := list }}
-{{- range splitList "," . }}
+{{- range splitList "," (. | default "") }}
 {{- with trim . }}{{ $names = append $names . }}{{ end }}
 {{- end }}
 {{- toJson $names }}
@@ -78,7 +78,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- range $service := list "kms" "sts" }}
 {{- $file := (get $.Values.config $service | default dict).caFile }}
-{{- if and $file (not (isAbs $file)) (not (hasKey $.Values.caFiles $file)) }}
+{{- if and $file (not (isAbs $file)) (not (hasKey ($.Values.caFiles | default dict) $file)) }}
 {{- $mistakes = append $mistakes (printf "config.%s.caFile is %q, which is not in caFiles; add it, for example --set-file 'caFiles.%s=%s'" $service $file (replace "." "\\." $file) $file) }}
 {{- end }}
 {{- end }}
@@ -86,8 +86,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $mistakes = append $mistakes "command.watchNamespaces and command.excludeNamespaces are both set; one of them says everything" }}
 {{- end }}
 {{- range $label := list "name" "component" "instance" }}
-{{- if hasKey $.Values.podLabels (printf "app.kubernetes.io/%s" $label) }}
+{{- if hasKey ($.Values.podLabels | default dict) (printf "app.kubernetes.io/%s" $label) }}
 {{- $mistakes = append $mistakes (printf "podLabels has app.kubernetes.io/%s, which the chart sets itself; remove it" $label) }}
+{{- end }}
+{{- end }}
+{{- with .Values.image }}
+{{- if and .digestTag (not .tag) (ne .digestTag $.Chart.AppVersion) }}
+{{- $mistakes = append $mistakes (printf "image.digestTag is %s, and the chart is of %s: the earlier image's digest in the values would run as the new version; write --reset-then-reuse-values instead of --reuse-values, or take image.digest and image.digestTag out of your values" .digestTag $.Chart.AppVersion) }}
 {{- end }}
 {{- end }}
 {{- with $mistakes }}
