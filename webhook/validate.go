@@ -204,9 +204,7 @@ func (w *workload) misplaced() []string {
 	if jobs := w.Spec.JobTemplate; jobs != nil {
 		keys = slices.AppendSeq(keys, maps.Keys(jobs.Metadata.Annotations))
 	}
-	above := slices.DeleteFunc(keys, func(key string) bool { return !strings.HasPrefix(key, podconfig.Prefix) })
-	slices.Sort(above)
-	stray := podconfig.Misplaced(above, w.template().Metadata.Annotations)
+	stray := podconfig.Misplaced(keys, w.template().Metadata.Annotations)
 	if len(stray) == 0 {
 		return nil
 	}

@@ -129,8 +129,7 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (V, error) {
 		c.mu.Unlock()
 		return value, nil
 	}
-	f := c.flights[key]
-	if f != nil && (!f.forced || time.Since(f.begun) >= refreshPause) {
+	if f := c.flights[key]; f != nil && (!f.forced || time.Since(f.begun) >= refreshPause) {
 		// That fetch may already have read what the caller knows to be old. All callers that wait here share the next one.
 		c.mu.Unlock()
 		select {
@@ -139,13 +138,8 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, key K) (V, error) {
 			return f.wait(ctx)
 		}
 		c.mu.Lock()
-		f = c.flights[key]
 	}
-	if f == nil {
-		f = c.launch(key, true)
-	}
-	c.mu.Unlock()
-	return f.wait(ctx)
+	return c.join(ctx, key)
 }
 
 // Kept returns the value that is kept, however old it is, and when it came.
@@ -169,6 +163,11 @@ func (c *Cache[K, V]) UnderWay(key K) bool {
 // it is, unless the error lasts.
 func (c *Cache[K, V]) Renew(ctx context.Context, key K) (V, error) {
 	c.mu.Lock()
+	return c.join(ctx, key)
+}
+
+// join waits for the fetch that is under way, or for a forced one. It is called with mu held, and gives it back.
+func (c *Cache[K, V]) join(ctx context.Context, key K) (V, error) {
 	f := c.flights[key]
 	if f == nil {
 		f = c.launch(key, true)
