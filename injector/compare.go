@@ -14,13 +14,15 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/injector/kubejson"
 )
 
-// A comparison finds where a JSON value differs from an expected one. Members with an empty value count as absent. Places are paths,
-// env[NAME].value, and rules are places without the names of items, env[].value.
+// A comparison finds where a JSON value differs from an expected one. Further members with an empty value count as absent, unless it is
+// exact: the agent takes a member in another case for its own. Places are paths, env[NAME].value, and rules are places without the names
+// of items, env[].value.
 type comparison struct {
 	keys     map[string]string                        // by the rule of a list whose items have names: the member with the name
 	besides  func(rule, name, value string) bool      // whether a further member, or a further item of that name, is allowed
 	same     func(place, rule, want, got string) bool // whether a scalar other than the expected one is as good; nil: none is
 	defaults map[string]any                           // what absent members mean
+	exact    bool
 
 	differs []string // places, at most maxPlaces
 	surplus []string // those of differs that are further members and items
@@ -77,7 +79,7 @@ func (c *comparison) object(place, rule string, want map[string]any, got map[str
 	for _, name := range slices.Sorted(maps.Keys(got)) {
 		if expected, found := want[name]; found {
 			c.value(dot(place, name), dot(rule, name), expected, got[name])
-		} else if value := written(got[name]); !empty(value) && !c.besides(dot(rule, name), "", value) {
+		} else if value := written(got[name]); (c.exact || !empty(value)) && !c.besides(dot(rule, name), "", value) {
 			c.addSurplus(dot(place, name))
 		}
 	}

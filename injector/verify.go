@@ -157,11 +157,19 @@ func (v *verification) document(where string, metricsPort int, told string) bool
 	problem := func(what string) {
 		v.mistakes.Add(where, "%s", agentconfig.Env+" "+what+cure)
 	}
-	if len(told) > maxDocument {
+	switch {
+	case len(told) > maxDocument:
 		problem("is longer than a variable can be")
+		return true
+	case strings.Contains(told, "$"): // which encode escapes
+		problem("has a $, for which the kubelet might put something else")
+		return true
+	case !jsontext.Value(told).IsValid(): // of a member that is there twice the agent takes both
+		problem("is not a document for the agent")
 		return true
 	}
 	found := comparison{
+		exact:    true,
 		keys:     map[string]string{"files": "path", "env": "name"},
 		besides:  func(string, string, string) bool { return false },
 		same:     v.sameMode,

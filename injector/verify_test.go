@@ -3,6 +3,7 @@ package injector_test
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,11 @@ func TestForged(t *testing.T) {
 						}
 						var told any
 						unmarshal(t, []byte(e.(object)["value"].(string)), &told)
+						for path, text := range retold(e.(object)["value"].(string)) {
+							copied := clone(container).(object)
+							items(copied["env"])[j].(object)["value"] = text
+							try(agentconfig.Env+path, copied)
+						}
 						for path, other := range changes(told) {
 							if path == ".metricsPort away" { // which is then none
 								continue
@@ -108,6 +114,49 @@ func TestForged(t *testing.T) {
 	}
 	if forged < 1000 {
 		t.Errorf("only %d forgeries", forged)
+	}
+}
+
+// member is the name of one in a document that the injector has encoded.
+var member = regexp.MustCompile(`[{,]"([a-zA-Z]+)":`)
+
+// retold are a document with a member before each that the agent takes for it: twice, or in another case.
+func retold(document string) map[string]string {
+	all := map[string]string{}
+	for _, at := range member.FindAllStringSubmatchIndex(document, -1) {
+		name := document[at[2]:at[3]]
+		for _, more := range []string{name, strings.ToUpper(name[:1]) + name[1:]} {
+			all[fmt.Sprintf(" with %s at %d", more, at[2])] = document[:at[0]+1] + `"` + more + `":null,` + document[at[0]+1:]
+		}
+	}
+	return all
+}
+
+// A dollar in the agent's document, for which the kubelet puts the value of a variable, is none that the injector writes.
+func TestForgedByTheKubelet(t *testing.T) {
+	in := administrator(t, "")
+	var pod object
+	unmarshal(t, forgeablePod(t, in, `"kms.alibabacloud.com/inject":"true","kms.alibabacloud.com/secret.z":"{format: template, `+
+		`from: {db: app/db}, template: \"$(X){{ .db }}\"}"`), &pod)
+	again := func() error {
+		_, _, err := inject(in, marshal(t, pod))
+		return err
+	}
+	if err := again(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range items(pod["spec"].(object)["initContainers"]) {
+		container := c.(object)
+		env := items(container["env"])
+		for _, e := range env {
+			if value, ok := e.(object)["value"].(string); ok {
+				e.(object)["value"] = strings.ReplaceAll(value, `\u0024(X)`, "$(X)")
+			}
+		}
+		container["env"] = append(array{object{"name": "X", "value": `"}],"sessionPolicy":false,"files":[{"template":"`}}, env...)
+	}
+	if err := again(); err == nil || !strings.Contains(err.Error(), "has a $") {
+		t.Error(err)
 	}
 }
 
