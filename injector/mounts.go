@@ -58,7 +58,7 @@ func (r *request) mountPoints(container string) []mountPoint {
 // are warnings.
 func conflicts(r *request, readers []*Container) (m config.Mistakes, warnings []string) {
 	for _, p := range r.mountPoints("")[1:] {
-		if below(p.MountPath, r.Spec.MountPath) || below(r.Spec.MountPath, p.MountPath) {
+		if one, other := throughLink(p.MountPath), throughLink(r.Spec.MountPath); below(one, other) || below(other, one) {
 			m.Add(mountPathAnnotation, "%s and %s, where the volume %s is, would be inside each other; choose another %s",
 				r.Spec.MountPath, p.MountPath, p.Name, mountPathAnnotation)
 		}
@@ -88,6 +88,15 @@ func (r *request) conflict(c *Container, p mountPoint) (m config.Mistakes, warni
 			m.Add(p.annotation, "container %s has the volume %s at %s, inside %s, which is read-only; %s", short(c.Name), mount.Name, at, target,
 				p.cure)
 		}
+	}
+	for _, device := range c.VolumeDevices {
+		if device.DevicePath == target {
+			m.Add(p.annotation, "container %s already has a device at %s; %s", short(c.Name), target, p.cure)
+		}
+	}
+	if at := path.Clean("/" + c.TerminationMessagePath); below(at, target) { // the runtime would have to make the file
+		m.Add(p.annotation, "container %s has its terminationMessagePath at %s, inside %s, which is read-only; write another", short(c.Name), at,
+			target)
 	}
 	inside := func(outer Mount, problem string) string {
 		return fmt.Sprintf("%s is inside the volume %s of container %s, at %s, %s; %s", target, outer.Name, c.Name, outer.path(), problem, p.cure)

@@ -40,3 +40,25 @@ func TestInsideVolumes(t *testing.T) {
 		t.Errorf("only %d kinds of volumes can be read-only by their source", stated)
 	}
 }
+
+// TestPlacesOfOtherThings has something that is no mount where the files would be.
+func TestPlacesOfOtherThings(t *testing.T) {
+	in := administrator(t, "")
+	for container, want := range map[string]string{
+		`"terminationMessagePath":"/var/run/kms/secrets/end"`:                      "has its terminationMessagePath at /var/run/kms/secrets/end",
+		`"terminationMessagePath":"var/run/kms/secrets/end"`:                       "has its terminationMessagePath at /var/run/kms/secrets/end",
+		`"terminationMessagePath":"/dev/termination-log"`:                          "",
+		`"volumeDevices":[{"name":"disk","devicePath":"/var/run/kms/secrets"}]`:    "already has a device at /var/run/kms/secrets",
+		`"volumeDevices":[{"name":"disk","devicePath":"/var/run/kms/secrets/db"}]`: "",
+	} {
+		_, _, err := inject(in, []byte(`{"metadata":{"annotations":{`+oneFile+`}},"spec":{"containers":[{"name":"web",`+container+`}]}}`))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", container, err, want)
+		}
+	}
+	_, _, err := inject(in, []byte(`{"metadata":{"annotations":{`+oneFile+`,"kms.alibabacloud.com/api":"true",`+
+		`"kms.alibabacloud.com/mount-path":"/run/kmstoken"}},"spec":{"containers":[{"name":"web"}]}}`))
+	if err == nil || !strings.Contains(err.Error(), "would be inside each other") {
+		t.Errorf("files in /run/kmstoken, which /var/run/kmstoken is where /var/run is a link: %v", err)
+	}
+}

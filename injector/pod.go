@@ -175,7 +175,11 @@ type Container struct {
 	Ports           []struct {
 		ContainerPort int `json:"containerPort"`
 	} `json:"ports"`
-	VolumeMounts []Mount `json:"volumeMounts"`
+	VolumeMounts  []Mount `json:"volumeMounts"`
+	VolumeDevices []struct {
+		DevicePath string `json:"devicePath"`
+	} `json:"volumeDevices"`
+	TerminationMessagePath string `json:"terminationMessagePath"`
 
 	start, end int64  // in the document
 	text       []byte // all of it, where it has a name of the agent's containers
