@@ -144,6 +144,12 @@ func balancer(t *testing.T, servers ...*apiServer) string {
 	return listener.Addr().String()
 }
 
+// reload has it store otherwise what it writes from now on.
+func (s *apiServer) reload(writes string) {
+	s.writes = writes
+	s.reloads++
+}
+
 // unconfigured makes it one without an encryption configuration.
 func (s *apiServer) unconfigured() {
 	s.silent, s.writes = true, plaintext

@@ -118,17 +118,21 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 		m.say("%s: there are none", name(resource))
 		return nil
 	}
-	if _, err := m.key(resource); err != nil {
+	if _, _, err := m.key(resource); err != nil {
 		return err
 	}
-	if err := m.agree(ctx, resource, objects[0]); err != nil {
+	if err := m.agree(ctx, resource, objects); err != nil {
 		return err
 	}
 	m.servers.look(ctx)
-	key, err := m.key(resource)
+	key, problem, err := m.key(resource)
+	if err == nil && problem != "" {
+		err = fmt.Errorf("%s; run it again", problem)
+	}
 	if err != nil {
 		return err
 	}
+	key = cmp.Or(key, "the API servers' key")
 	m.say("%s: all API servers write with %s", name(resource), short(key))
 	if strings.HasPrefix(key, kmsV1) && !m.Annotate {
 		m.say("%s: KMS v1 does not show its key: objects of other providers are rewritten; --annotate rewrites all", name(resource))
@@ -176,7 +180,7 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 
 // agree waits until all API servers write with the same key. The metrics show it for KMS v2 and, in newer versions, as a hash of the whole
 // configuration; for certain is only that an API server does not rewrite an object that another has just written with the same key.
-func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResource, o object) error {
+func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResource, objects []object) error {
 	deadline := time.Now().Add(m.Wait)
 	said := ""
 	for {
@@ -184,10 +188,24 @@ func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResou
 		if seen := len(m.servers.reached()); seen < m.servers.count {
 			problem = fmt.Sprintf("%d of %d API servers are seen", seen, m.servers.count)
 		}
+		if problem == "" {
+			var err error
+			if _, problem, err = m.key(resource); err != nil {
+				return err
+			}
+		}
 		if problem == "" && !m.DryRun {
 			var err error
-			if problem, err = m.same(ctx, resource, o); err != nil {
+			if problem, err = m.same(ctx, resource, objects[0]); err != nil {
 				return err
+			}
+			if problem == gone {
+				if objects, _, err = m.servers.all[0].list(ctx, resource); err != nil {
+					return err
+				}
+				if len(objects) == 0 {
+					return errors.New("all were deleted before the API servers could be compared; run it again")
+				}
 			}
 		}
 		if problem == "" {
@@ -209,6 +227,9 @@ func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResou
 	}
 }
 
+// gone is the problem that same has with an object that was deleted or recreated: it shows nothing about the API servers.
+const gone = "the object by which the API servers are compared was deleted"
+
 // same asks each API server in turn to rewrite one object, which it does if the object has another key.
 func (m *migration) same(ctx context.Context, resource schema.GroupVersionResource, o object) (problem string, err error) {
 	before := ""
@@ -216,7 +237,7 @@ func (m *migration) same(ctx context.Context, resource schema.GroupVersionResour
 	for i, s := range reached {
 		now, err := s.patch(ctx, resource, o, nil)
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			return "", nil // it was deleted
+			return gone, nil
 		}
 		if err != nil {
 			return "", refusal(err, "patch "+name(resource)+" in all namespaces")
@@ -230,19 +251,20 @@ func (m *migration) same(ctx context.Context, resource schema.GroupVersionResour
 	return "", nil
 }
 
-// key describes the key of new writes, as far as the metrics show it.
-func (m *migration) key(resource schema.GroupVersionResource) (string, error) {
-	key := "the API servers' key"
-	for _, s := range m.servers.seen() {
-		switch as := s.writes(name(resource)); {
-		case as == plaintext && !m.AllowPlaintext:
-			return "", errors.New("the API servers write them as plaintext: switch encryption at rest on first " +
-				"(docs/encryption-at-rest.md), or decrypt them with --allow-plaintext")
-		case as != "":
-			key = as
-		}
+// key returns the key of new writes, "" if the metrics do not show it, and how the API servers' keys differ.
+func (m *migration) key(resource schema.GroupVersionResource) (key, problem string, err error) {
+	by, _ := m.servers.writes(name(resource))
+	if by[plaintext] != nil && !m.AllowPlaintext {
+		return "", "", errors.New("the API servers write them as plaintext: switch encryption at rest on first " +
+			"(docs/encryption-at-rest.md), or decrypt them with --allow-plaintext")
 	}
-	return key, nil
+	if len(by) > 1 {
+		return "", "the API servers write with different keys: " + describeWrites(by), nil
+	}
+	for as := range by {
+		key = as
+	}
+	return key, "", nil
 }
 
 // fingerprint changes when an API server shows another configuration or key and, with processes, after a restart, which may have changed

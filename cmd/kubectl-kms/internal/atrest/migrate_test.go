@@ -140,14 +140,14 @@ func TestAgreement(t *testing.T) {
 	waiting := options()
 	waiting.Wait = 50 * time.Millisecond
 	err := c.Migrate(t.Context(), waiting)
-	if err == nil || !strings.Contains(err.Error(), two.address+" writes secrets with another key than "+one.address+", still after 50ms") ||
-		e.count()[key1] < 9 {
+	if err == nil || !strings.Contains(err.Error(), "the API servers write with different keys: ") ||
+		!strings.HasSuffix(err.Error(), ", still after 50ms") || e.count()[key1] < 9 {
 		t.Errorf("%v %v", err, e.count())
 	}
 	time.AfterFunc(100*time.Millisecond, func() {
 		e.Lock()
 		defer e.Unlock()
-		two.writes = key2
+		two.reload(key2)
 	})
 	if err := c.Migrate(t.Context(), options()); err != nil || e.count()[key2] != 10 || !strings.Contains(out.String(), "waiting: ") {
 		t.Errorf("%v %v\n%s", err, e.count(), out)
@@ -161,6 +161,50 @@ func TestAgreement(t *testing.T) {
 	one.status, two.status, one.config = nil, nil, "sha256:c"
 	if err := c.Migrate(t.Context(), waiting); err == nil || !strings.Contains(err.Error(), "different encryption configurations") {
 		t.Error(err)
+	}
+}
+
+// An object that is deleted or recreated while the API servers are compared shows nothing: another one is taken.
+func TestComparedObjectGone(t *testing.T) {
+	for _, recreated := range []bool{false, true} {
+		e := newEtcd(10, key1)
+		one, two := e.server(t, key2), e.server(t, key1)
+		e.slices = []string{one.address, two.address}
+		one.config, two.config = "sha256:c", "sha256:c" // so the metrics do not tell that two, which has written none, has another key
+		one.transform("secrets", write, key2)
+		patches := 0
+		e.patched = func(name string) int {
+			if patches++; patches == 2 && recreated {
+				e.version++
+				e.secrets[name] = &stored{uid: "other", version: e.version, as: key1}
+			} else if patches == 2 {
+				delete(e.secrets, name)
+			}
+			return 0
+		}
+		c, out := cluster(t, one.address)
+		o := options()
+		o.Wait = 200 * time.Millisecond
+		if err := c.Migrate(t.Context(), o); err == nil || patches < 4 || e.count()[key1] < 8 ||
+			!strings.Contains(out.String(), two.address+" writes secrets with another key than "+one.address) {
+			t.Errorf("recreated %v: %v after %d patches, %v\n%s", recreated, err, patches, e.count(), out)
+		}
+	}
+}
+
+// What the metrics show of writes is compared, too: an update without changes does not show a difference that an API server does not see.
+func TestDifferentWrites(t *testing.T) {
+	e := newEtcd(1, "k8s:enc:kms:v1:one:")
+	one, two := e.server(t, "k8s:enc:kms:v1:one:"), e.server(t, "k8s:enc:kms:v1:two:")
+	e.slices = []string{one.address, two.address}
+	for _, s := range []*apiServer{one, two} {
+		s.transform("secrets", write, s.writes)
+	}
+	c, out := cluster(t, one.address)
+	o := options()
+	o.Wait = 50 * time.Millisecond
+	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "the API servers write with different keys") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
@@ -181,10 +225,10 @@ func TestBehindLoadBalancer(t *testing.T) {
 		t.Error(err)
 	}
 	o.Servers = 2
-	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "with another key than") {
+	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "with different keys") {
 		t.Error(err)
 	}
-	two.writes = key2
+	two.reload(key2)
 	if err := c.Migrate(t.Context(), o); err != nil || e.count()[key2] != 10 {
 		t.Error(err, e.count())
 	}

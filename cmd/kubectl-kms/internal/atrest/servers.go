@@ -92,8 +92,8 @@ func (s *server) lookAt(ctx context.Context) {
 		s.problem = fmt.Errorf("read the metrics: %w", err)
 		return
 	}
-	if s.first.started != found.started {
-		s.first = found // after a restart too: the counters started at zero
+	if s.first.started != found.started || s.first.reloads["success"].count != found.reloads["success"].count {
+		s.first = found // after a restart, when the counters started at zero, and after a reload: earlier writes may have another key
 	}
 	s.last, s.problem = found, nil
 }
