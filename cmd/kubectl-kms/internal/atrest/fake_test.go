@@ -30,6 +30,7 @@ type etcd struct {
 	version int
 	secrets map[string]*stored // by namespace/name
 	svms    map[string]j
+	made    int                   // StorageVersionMigrations
 	leases  int                   // live API servers, by their Leases
 	served  bool                  // StorageVersionMigration
 	migrate func(*etcd, j)        // what stands for its controller
@@ -148,6 +149,16 @@ func balancer(t *testing.T, servers ...*apiServer) string {
 func (s *apiServer) reload(writes string) {
 	s.writes = writes
 	s.reloads++
+}
+
+// restart has it store otherwise after a restart.
+func (s *apiServer) restart(writes string) {
+	s.writes, s.reloads = writes, 0
+	s.started++
+	clear(s.metrics)
+	for _, stored := range s.secrets {
+		s.transform("", read, stored.as) // into its cache
+	}
 }
 
 // unconfigured makes it one without an encryption configuration.
@@ -363,8 +374,10 @@ func (s *apiServer) svm(w http.ResponseWriter, r *http.Request) {
 		if err := json.NewDecoder(r.Body).Decode(&made); err != nil {
 			panic(err)
 		}
-		made["metadata"].(j)["name"] = "one"
-		s.svms["one"] = made
+		s.made++
+		name := fmt.Sprintf("one-%d", s.made)
+		made["metadata"].(j)["name"] = name
+		s.svms[name] = made
 		answer(w, http.StatusCreated, made)
 	case r.Method == http.MethodDelete:
 		delete(s.svms, name)

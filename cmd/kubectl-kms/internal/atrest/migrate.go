@@ -164,7 +164,7 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 		m.say("if interrupted, the migration starts over: %v", err)
 	}
 	began := time.Now()
-	done, err := m.rewrite(ctx, resource, objects, left, begun.Version)
+	done, err := m.rewrite(ctx, resource, objects, left, begun)
 	if err != nil {
 		return err
 	}
@@ -286,10 +286,10 @@ func (m *migration) fingerprint(processes bool) string {
 }
 
 // rewrite has the remaining objects rewritten, and says how many were.
-func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionResource, objects, left []object, since string) (said string,
+func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionResource, objects, left []object, begun state) (said string,
 	err error) {
 	if m.Via != Updates && !m.Annotate && len(left) > 0 {
-		served, err := m.svm(ctx, resource, len(objects), since)
+		served, err := m.svm(ctx, resource, len(objects), begun)
 		if err != nil || served {
 			return "written again by a StorageVersionMigration", err
 		}

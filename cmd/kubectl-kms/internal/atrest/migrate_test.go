@@ -355,7 +355,7 @@ func TestStorageVersionMigration(t *testing.T) {
 	}
 	e.migrate = func(e *etcd, o j) { ended(e, o, "Succeeded") }
 	err := c.Migrate(t.Context(), options())
-	if err != nil || e.count()[key2] != 3 || len(e.svms) != 0 || !strings.Contains(out.String(), "StorageVersionMigration one continues") ||
+	if err != nil || e.count()[key2] != 3 || len(e.svms) != 0 || !strings.Contains(out.String(), "StorageVersionMigration one-1 continues") ||
 		!strings.Contains(out.String(), "written again by a StorageVersionMigration in ") {
 		t.Errorf("%v %v\n%s", err, e.count(), out)
 	}
@@ -365,8 +365,61 @@ func TestStorageVersionMigration(t *testing.T) {
 	}
 	s.writes, e.migrate, e.svms = key1, nil, map[string]j{}
 	if err := c.Migrate(t.Context(), options()); err != nil || e.count()[key1] != 3 || len(e.svms) != 0 ||
-		!strings.Contains(out.String(), "no controller handles StorageVersionMigration one; continuing with updates") {
+		!strings.Contains(out.String(), "no controller handles StorageVersionMigration one-3; continuing with updates") {
 		t.Errorf("%v %v\n%s", err, e.count(), out)
+	}
+}
+
+// A StorageVersionMigration that began with another key has rewritten objects with that one: a new one replaces it, with --again always.
+func TestStorageVersionMigrationOfAnotherKey(t *testing.T) {
+	const key3 = "k8s:enc:aescbc:v1:key3:"
+	for _, c := range []struct{ rotated, updates, again bool }{{rotated: true}, {rotated: true, again: true}, {rotated: true, updates: true},
+		{again: true}} {
+		e := newEtcd(6, key1)
+		e.leases, e.served = 1, true
+		s := e.server(t, key2)
+		cluster, out := cluster(t, s.address)
+		from := map[string]int{} // by name, where the controller continues
+		half := func(o j) {
+			name := o["metadata"].(j)["name"].(string)
+			for i := from[name]; i < from[name]+3; i++ {
+				e.version++
+				e.secrets[fmt.Sprintf("shop/s-%04d", i)].version, e.secrets[fmt.Sprintf("shop/s-%04d", i)].as = e.version, s.writes
+			}
+			if from[name] += 3; from[name] == 6 {
+				o["status"] = j{"resourceVersion": "1", "conditions": []j{{"type": "Succeeded", "status": "True"}}}
+			}
+		}
+		interrupted := func(o MigrateOptions) {
+			ctx, interrupt := context.WithCancel(t.Context())
+			e.migrate = func(_ *etcd, o j) { half(o); interrupt() }
+			patches := 0
+			e.patched = func(string) int {
+				if patches++; patches == 2 && o.Via == Updates { // the first compares the API servers
+					interrupt()
+				}
+				return 0
+			}
+			if err := cluster.Migrate(ctx, o); !errors.Is(err, errInterrupted) {
+				t.Errorf("%+v: %v", c, err)
+			}
+			e.patched = nil
+		}
+		interrupted(options())
+		if c.rotated {
+			s.restart(key3)
+		}
+		if o := options(); c.updates { // so that the file of the interrupted migration has the present key
+			o.Via = Updates
+			interrupted(o)
+		}
+		e.migrate = func(_ *etcd, o j) { half(o) }
+		o := options()
+		o.Again = c.again
+		if err := cluster.Migrate(t.Context(), o); err != nil || e.count()[s.writes] != 6 || len(e.svms) != 0 ||
+			!strings.Contains(out.String(), "a new StorageVersionMigration replaces one-1") {
+			t.Errorf("%+v: %v, %v\n%s", c, err, e.count(), out)
+		}
 	}
 }
 
