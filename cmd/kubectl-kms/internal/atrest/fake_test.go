@@ -247,7 +247,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, j{"kind": "EndpointSliceList", "apiVersion": "discovery.k8s.io/v1", "items": items})
 	case parts[0] == "apis" && parts[1] == svmGroup:
 		s.svm(w, r)
-	case r.URL.Path == "/api/v1/secrets":
+	case r.URL.Path == "/api/v1/secrets", r.URL.Path == "/api/v1/configmaps":
 		s.list(w, r)
 	case len(parts) > 4 && parts[4] == "secrets":
 		s.secret(w, r, parts[3], parts[5:])

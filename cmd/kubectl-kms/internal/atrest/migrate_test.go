@@ -22,7 +22,7 @@ import (
 )
 
 func options() MigrateOptions {
-	return MigrateOptions{Resources: []schema.GroupVersionResource{secrets}, Wait: 10 * time.Second, Via: Auto}
+	return MigrateOptions{Resources: []schema.GroupVersionResource{secrets}, Wait: 10 * time.Second, Via: Auto, Probe: "default"}
 }
 
 // marks are the files of interrupted migrations.
@@ -232,15 +232,44 @@ func TestBehindLoadBalancer(t *testing.T) {
 	if err := c.Migrate(t.Context(), o); err != nil || e.count()[key2] != 10 {
 		t.Error(err, e.count())
 	}
-	// Without metrics, of one API server nothing has to be known.
-	one.writes, two.writes = key1, key1
 	e.forbids = append(e.forbids, "GET /metrics")
 	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "you are not allowed to get /metrics") {
 		t.Error(err)
 	}
-	o.Servers = 1
-	if err := c.Migrate(t.Context(), o); err != nil || e.count()[key1] != 10 {
-		t.Error(err, e.count())
+}
+
+// Without metrics nothing shows that anything is encrypted: only a user who allows plaintext has objects rewritten, and that is no success.
+func TestUnproven(t *testing.T) {
+	e := newEtcd(10, key1)
+	e.leases, e.forbids = 1, []string{"GET /metrics"}
+	s := e.server(t, key2)
+	c, out := cluster(t, s.address)
+	o := options()
+	for _, o.DryRun = range []bool{true, false} {
+		if err := c.Migrate(t.Context(), o); err == nil || Failed(err) || e.count()[key1] != 10 || !strings.Contains(err.Error(),
+			s.address+": you are not allowed to get /metrics; without its metrics, nothing shows whether it encrypts") {
+			t.Errorf("%v %v", err, e.count())
+		}
+	}
+	o.AllowPlaintext = true
+	if err := c.Migrate(t.Context(), o); !Failed(err) || !strings.Contains(err.Error(), "keep the old key until kubectl kms at-rest status") ||
+		e.count()[key2] != 10 || !strings.Contains(out.String(), "nothing shows with which key the API servers write") {
+		t.Errorf("%v %v\n%s", err, e.count(), out)
+	}
+	// Nor is it one where the metrics do not show the key, because a probe is forbidden.
+	e.forbids = []string{"POST "}
+	s.reload(key1)
+	for _, stored := range e.secrets {
+		stored.as = key1
+	}
+	if err := c.Migrate(t.Context(), o); !Failed(err) {
+		t.Error(err)
+	}
+	// With metrics, plaintext is what was asked for.
+	e.forbids = nil
+	s.reload(plaintext)
+	if err := c.Migrate(t.Context(), o); err != nil || e.count()[plaintext] != 10 {
+		t.Errorf("%v %v", err, e.count())
 	}
 }
 
@@ -252,6 +281,23 @@ func TestRefused(t *testing.T) {
 		says string
 	}{
 		"plaintext": {(*apiServer).unconfigured, nil, "switch encryption at rest on first"},
+		"plaintext without metrics": {func(s *apiServer) { s.unconfigured(); s.forbids = []string{"GET /metrics"} }, nil,
+			"you are not allowed to get /metrics"},
+		"identity first": {func(s *apiServer) { s.writes = plaintext }, nil, "switch encryption at rest on first"},
+		"identity first since a reload": {func(s *apiServer) { s.transform("secrets", write, key1); s.reload(plaintext) }, nil,
+			"switch encryption at rest on first"},
+		"identity first, all plaintext": {func(s *apiServer) {
+			s.writes, s.config = plaintext, "sha256:c"
+			for _, stored := range s.secrets {
+				stored.as = plaintext
+			}
+		}, nil, "switch encryption at rest on first"},
+		"identity first without metrics": {func(s *apiServer) { s.writes, s.forbids = plaintext, []string{"GET /metrics"} }, nil,
+			"you are not allowed to get /metrics"},
+		"probe forbidden": {func(s *apiServer) { s.forbids = []string{"POST "} }, nil, " has written no secrets since it started or reloaded " +
+			"its configuration, so nothing shows whether it encrypts them, and it was not probed: you are not allowed to create secrets in " +
+			"namespace default; "},
+		"no write of another resource": {nil, func(o *MigrateOptions) { o.Resources[0].Resource = "configmaps" }, "only Secrets are probed"},
 		"one unseen": {func(s *apiServer) { s.leases = 2; s.slices = []string{"127.0.0.1:1"} }, nil,
 			"1 of 2 API servers were seen, and the others"},
 		"list forbidden": {func(s *apiServer) { s.forbids = []string{"GET /api/v1/secrets"} }, nil, "you are not allowed to list secrets"},
@@ -276,7 +322,11 @@ func TestRefused(t *testing.T) {
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v, want %q\n%s", err, c.says, out)
 			}
-			if e.version != 3 || c.says == "" && slices.ContainsFunc(s.requests, func(r string) bool { return !strings.HasPrefix(r, "GET ") }) {
+			written := e.secrets["default/probe"] != nil
+			for _, stored := range e.secrets {
+				written = written || stored.version > 3
+			}
+			if written || c.says == "" && slices.ContainsFunc(s.requests, func(r string) bool { return !strings.HasPrefix(r, "GET ") }) {
 				t.Errorf("something was written: %q", s.requests)
 			}
 		})

@@ -93,7 +93,9 @@ func (s *server) lookAt(ctx context.Context) {
 		return
 	}
 	if s.first.started != found.started || s.first.reloads["success"].count != found.reloads["success"].count {
-		s.first = found // after a restart, when the counters started at zero, and after a reload: earlier writes may have another key
+		// After a restart the counters start at zero; what was written before a reload may have another key.
+		s.first = found
+		clear(s.touched)
 	}
 	s.last, s.problem = found, nil
 }
