@@ -38,6 +38,7 @@ type etcd struct {
 	expire  int                   // lists whose next page comes too late
 	patched func(name string) int // status of the answer, 0 for the usual one
 	got     func(name string) int
+	probed  func()   // is called when a Secret has been created
 	forbids []string // prefixes of "METHOD /path"
 	slices  []string // addresses of the Service kubernetes
 }
@@ -309,6 +310,9 @@ func (s *apiServer) secret(w http.ResponseWriter, r *http.Request, namespace str
 		s.transform("secrets", write, s.writes)
 		s.version++
 		s.secrets[namespace+"/probe"] = &stored{uid: "probe", version: s.version, as: s.writes}
+		if s.probed != nil {
+			s.probed()
+		}
 		answer(w, http.StatusCreated, j{"kind": "Secret", "apiVersion": "v1", "metadata": j{"name": "probe", "namespace": namespace}})
 		return
 	}

@@ -132,11 +132,11 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 	}
 	m.servers.look(ctx)
 	key, problem, err := m.key(resource)
-	switch proven := m.DryRun || m.AllowPlaintext || key != ""; {
+	switch {
 	case err != nil:
 		return err
-	case problem != "" || !proven:
-		return fmt.Errorf("%s; run it again", cmp.Or(problem, m.blind(), "the API servers' key or configuration changed meanwhile"))
+	case problem != "":
+		return fmt.Errorf("%s; run it again", problem)
 	case key == "":
 		m.say("%s: nothing shows with which key the API servers write, or whether they encrypt", name(resource))
 	default:
@@ -198,9 +198,6 @@ func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResou
 		problem := differ(m.servers.seen())
 		if seen := len(m.servers.reached()); seen < m.servers.count {
 			problem = fmt.Sprintf("%d of %d API servers are seen", seen, m.servers.count)
-		}
-		if why := m.blind(); why != "" && !m.AllowPlaintext {
-			problem = why
 		}
 		if problem == "" && !m.DryRun {
 			if err := m.probe(ctx, resource); err != nil {
@@ -300,13 +297,13 @@ func (m *migration) probe(ctx context.Context, resource schema.GroupVersionResou
 	if len(silent) > 0 {
 		m.servers.look(ctx)
 	}
-	if _, silent = m.servers.writes(name(resource)); len(silent) > 0 && !m.AllowPlaintext {
-		return fmt.Errorf("the metrics of %s do not show how it stored the probe; run it again", silent[0].address)
+	if ctx.Err() != nil {
+		return errInterrupted
 	}
 	return nil
 }
 
-// key returns the key of new writes, "" if not all API servers show it, and how the API servers' keys differ.
+// key returns the key of new writes, "" if not all API servers show it and need not, and how the API servers' keys differ.
 func (m *migration) key(resource schema.GroupVersionResource) (key, problem string, err error) {
 	by, silent := m.servers.writes(name(resource))
 	if by[plaintext] != nil && !m.AllowPlaintext {
@@ -316,8 +313,13 @@ func (m *migration) key(resource schema.GroupVersionResource) (key, problem stri
 	if len(by) > 1 {
 		return "", "the API servers write with different keys: " + describeWrites(by), nil
 	}
-	if len(silent) > 0 || m.blind() != "" {
+	switch why := m.blind(); {
+	case (why != "" || len(silent) > 0) && (m.AllowPlaintext || m.DryRun):
 		return "", "", nil
+	case why != "":
+		return "", why, nil
+	case len(silent) > 0:
+		return "", fmt.Sprintf("the metrics of %s do not show how it stores new %s", silent[0].address, name(resource)), nil
 	}
 	for as := range by {
 		key = as

@@ -42,6 +42,9 @@ func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 			}
 			s.touched[name(secrets)] = true
 		}
+		if ctx.Err() != nil {
+			return Report{}, errInterrupted
+		}
 		servers.look(ctx)
 	}
 	reader := servers.all[0]
@@ -74,8 +77,16 @@ func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 // name returns the name of a resource in the metrics.
 func name(resource schema.GroupVersionResource) string { return resource.GroupResource().String() }
 
-// probe creates and deletes a Secret without content.
+// probeTimeout limits a probe, which an interrupt does not stop.
+const probeTimeout = 10 * time.Second
+
+// probe creates and deletes a Secret without content. It leaves none behind if ctx ends.
 func probe(ctx context.Context, kube kubernetes.Interface, namespace string) error {
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	ctx, end := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer end()
 	made, err := kube.CoreV1().Secrets(namespace).Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "kubectl-kms-at-rest-"}}, metav1.CreateOptions{})
 	if err != nil {
