@@ -79,6 +79,7 @@ type apiServer struct {
 	status   map[string]float64 // KMS v2: when which key was its provider's, by hash
 	reloads  int
 	metrics  map[string]float64 // by name and labels
+	now      time.Time          // by its clock; zero: it tells no time
 	silent   bool               // it counts nothing, as without a configuration
 	ready    string
 	requests []string
@@ -199,6 +200,10 @@ func (s *apiServer) transform(resource, direction, as string) {
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.Lock()
 	defer s.Unlock()
+	w.Header()["Date"] = nil
+	if !s.now.IsZero() {
+		w.Header().Set("Date", s.now.UTC().Format(http.TimeFormat))
+	}
 	called := r.Method + " " + r.URL.Path
 	s.requests = append(s.requests, called)
 	for _, f := range s.forbids {

@@ -208,6 +208,26 @@ func TestDifferentWrites(t *testing.T) {
 	}
 }
 
+// A KMS provider that a reload removed stays in an API server's metrics until its next start. One that reports its key is compared.
+func TestRemovedProvider(t *testing.T) {
+	e := newEtcd(5, key2)
+	one, two := e.server(t, key2), e.server(t, key2)
+	e.slices = []string{one.address, two.address}
+	now := time.Unix(1_800_000_000, 0)
+	one.now, two.now, one.reloads = now, now, 1
+	c, out := cluster(t, one.address)
+	o := options()
+	o.Wait = 50 * time.Millisecond
+	for ago, removed := range map[time.Duration]bool{72 * time.Hour: true, time.Minute: false} {
+		one.status = map[string]float64{"sha256:a": float64(now.Add(-ago).Unix())}
+		err := c.Migrate(t.Context(), o)
+		r, text := look1(t, one.address, StatusOptions{Resources: usual.Resources, Count: true, Probe: "default"})
+		if removed != (err == nil) || removed != (r.State() == Good) || removed == strings.Contains(text, "KMS providers have different keys") {
+			t.Errorf("%s ago: %v\n%s%s", ago, err, out, text)
+		}
+	}
+}
+
 // Behind a load balancer each connection is another API server: as many are looked for as there are.
 func TestBehindLoadBalancer(t *testing.T) {
 	e := newEtcd(10, key1)
