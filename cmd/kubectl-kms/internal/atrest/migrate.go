@@ -47,8 +47,8 @@ const fieldManager = "kubectl-kms-at-rest"
 var errFailed = errors.New("some objects could not be rewritten; run the same command to try them again")
 
 // errUnproven says that all objects were rewritten, with a key that the metrics do not show.
-var errUnproven = errors.New("the objects were rewritten, but nothing shows with which key, or whether they are encrypted; keep the old key " +
-	"until kubectl kms at-rest status ends with exit code 0")
+var errUnproven = errors.New("the objects were rewritten, but nothing shows with which key, or whether they are encrypted; keep the old " +
+	"key until kubectl kms at-rest status ends with exit code 0")
 
 // Failed reports whether Migrate finished, and not all objects have been shown to be stored with the present key.
 func Failed(err error) bool { return errors.Is(err, errFailed) || errors.Is(err, errUnproven) }
@@ -291,7 +291,8 @@ func (m *migration) probe(ctx context.Context, resource schema.GroupVersionResou
 			s.touched[name(resource)] = true
 		} else if !m.AllowPlaintext {
 			return fmt.Errorf("%s has written no %s since it started or reloaded its configuration, so nothing shows whether it encrypts them, "+
-				"and it was not probed: %w; create one through it, or rewrite them without proof with --allow-plaintext", s.address, name(resource), err)
+				"and it was not probed: %w; create one through it, or rewrite them without proof with --allow-plaintext", s.address,
+				name(resource), err)
 		}
 	}
 	if len(silent) > 0 {

@@ -173,8 +173,8 @@ func (sh *shell) atRestMigrate() *cobra.Command {
 	flags.StringVar(&o.Via, "via", atrest.Auto, "auto, updates or storageversionmigration")
 	flags.BoolVar(&o.Annotate, "annotate", false, "set the annotation "+atrest.Annotation+" to the present time, so that all are written")
 	flags.BoolVar(&o.Again, "again", false, "write everything, also what an interrupted migration has written")
-	flags.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "go on where the API servers write plaintext, to go back to it, or where nothing "+
-		"shows what they write")
+	flags.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "go on where the API servers write plaintext, to go back to it, or where "+
+		"nothing shows what they write")
 	ways := []string{atrest.Auto, atrest.Updates, atrest.SVM}
 	offer(cmd, "via", cobra.FixedCompletions(ways, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
