@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -29,6 +30,42 @@ func TestAlerts(t *testing.T) {
 		out, err := exec.CommandContext(t.Context(), "../test/tools/run.sh", append([]string{"promtool"}, args...)...).CombinedOutput()
 		if err != nil {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// The documented alert on an encryption configuration that an API server rejected fires also before the first one that it accepted.
+func TestRejectedEncryptionConfiguration(t *testing.T) {
+	const metric = "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds"
+	for _, page := range []string{"../docs/encryption-at-rest.md", "../docs/zh/encryption-at-rest.md"} {
+		alert := regexp.MustCompile("`(" + metric + ".*)` \\|").FindStringSubmatch(read(t, page))
+		if alert == nil {
+			t.Fatalf("%s has no alert by %s", page, metric)
+		}
+		series := func(status, instance, values string) map[string]any {
+			return map[string]any{"series": fmt.Sprintf("%s{instance=%q, status=%q}", metric, instance, status), "values": values}
+		}
+		fires := func(instance string) map[string]any {
+			return map[string]any{"labels": fmt.Sprintf("%s{instance=%q, status=\"failure\"}", metric, instance), "value": 200}
+		}
+		text, err := yaml.Marshal(map[string]any{"tests": []any{map[string]any{"interval": "1m",
+			"input_series": []any{
+				series("success", "failed last", "100x10"), series("failure", "failed last", "200x10"),
+				series("success", "succeeded last", "300x10"), series("failure", "succeeded last", "200x10"),
+				series("success", "never failed", "100x10"), series("failure", "never succeeded", "200x10"),
+			},
+			"promql_expr_test": []any{map[string]any{"expr": alert[1], "eval_time": "5m",
+				"exp_samples": []any{fires("failed last"), fires("never succeeded")}}},
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "alert.yaml")
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.CommandContext(t.Context(), "../test/tools/run.sh", "promtool", "test", "rules", path).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", page, err, out)
 		}
 	}
 }

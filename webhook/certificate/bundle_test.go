@@ -1,6 +1,8 @@
 package certificate
 
 import (
+	"crypto/x509"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +35,15 @@ func TestMerge(t *testing.T) {
 	}
 	if got := merge(bundle, a, commonName, now); !strings.Contains(string(got), string(a)) || len(parse(got)) != maxBundle {
 		t.Errorf("an authority that came back is not in the bundle: %s", got)
+	}
+	var current []byte // more than maxBundle
+	for range maxBundle + 2 {
+		next, _ := newTestAuthority(t)
+		current = append(current, next...)
+	}
+	if got := merge(bundle, current, commonName, now); len(parse(got)) != maxBundle+2 || len(parse(merge(got, current, commonName, now))) !=
+		maxBundle+2 || slices.ContainsFunc(parse(current), func(c *x509.Certificate) bool { return !slices.ContainsFunc(parse(got), c.Equal) }) {
+		t.Errorf("%d of %d current authorities are in the bundle", len(parse(got)), maxBundle+2)
 	}
 	if got := merge(a, b, "another name", now); string(got) != string(b) {
 		t.Errorf("got\n%s\nwant the authority that is used, whatever its name, and no other\n%s", got, b)

@@ -16,7 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// maxBundle is how many authorities a bundle holds at most: the current one and some that replicas may still be serving by.
+// maxBundle is how many authorities a bundle holds at most: the current ones, even if they are more, and some that replicas may still be
+// serving by.
 const maxBundle = 4
 
 // merge returns a bundle of ca and the newest valid authorities of the old bundle with the given common name, or with any if it is "".
@@ -28,7 +29,7 @@ func merge(bundle, ca []byte, commonName string, now time.Time) []byte {
 	})
 	slices.SortFunc(others, newestFirst)
 	all := slices.DeleteFunc(append(current, others...), func(c *x509.Certificate) bool { return now.After(c.NotAfter) })
-	all = all[:min(len(all), maxBundle)]
+	all = all[:min(len(all), max(maxBundle, len(current)))]
 	slices.SortFunc(all, newestFirst)
 	var out bytes.Buffer
 	for _, c := range slices.CompactFunc(all, (*x509.Certificate).Equal) {

@@ -30,6 +30,7 @@ type etcd struct {
 	version int
 	secrets map[string]*stored // by namespace/name
 	svms    map[string]j
+	made    int                   // StorageVersionMigrations
 	leases  int                   // live API servers, by their Leases
 	served  bool                  // StorageVersionMigration
 	migrate func(*etcd, j)        // what stands for its controller
@@ -37,6 +38,7 @@ type etcd struct {
 	expire  int                   // lists whose next page comes too late
 	patched func(name string) int // status of the answer, 0 for the usual one
 	got     func(name string) int
+	probed  func()   // is called when a Secret has been created
 	forbids []string // prefixes of "METHOD /path"
 	slices  []string // addresses of the Service kubernetes
 }
@@ -77,6 +79,7 @@ type apiServer struct {
 	status   map[string]float64 // KMS v2: when which key was its provider's, by hash
 	reloads  int
 	metrics  map[string]float64 // by name and labels
+	now      time.Time          // by its clock; zero: it tells no time
 	silent   bool               // it counts nothing, as without a configuration
 	ready    string
 	requests []string
@@ -144,6 +147,22 @@ func balancer(t *testing.T, servers ...*apiServer) string {
 	return listener.Addr().String()
 }
 
+// reload has it store otherwise what it writes from now on.
+func (s *apiServer) reload(writes string) {
+	s.writes = writes
+	s.reloads++
+}
+
+// restart has it store otherwise after a restart.
+func (s *apiServer) restart(writes string) {
+	s.writes, s.reloads = writes, 0
+	s.started++
+	clear(s.metrics)
+	for _, stored := range s.secrets {
+		s.transform("", read, stored.as) // into its cache
+	}
+}
+
 // unconfigured makes it one without an encryption configuration.
 func (s *apiServer) unconfigured() {
 	s.silent, s.writes = true, plaintext
@@ -181,6 +200,10 @@ func (s *apiServer) transform(resource, direction, as string) {
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.Lock()
 	defer s.Unlock()
+	w.Header()["Date"] = nil
+	if !s.now.IsZero() {
+		w.Header().Set("Date", s.now.UTC().Format(http.TimeFormat))
+	}
 	called := r.Method + " " + r.URL.Path
 	s.requests = append(s.requests, called)
 	for _, f := range s.forbids {
@@ -230,7 +253,7 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, j{"kind": "EndpointSliceList", "apiVersion": "discovery.k8s.io/v1", "items": items})
 	case parts[0] == "apis" && parts[1] == svmGroup:
 		s.svm(w, r)
-	case r.URL.Path == "/api/v1/secrets":
+	case r.URL.Path == "/api/v1/secrets", r.URL.Path == "/api/v1/configmaps":
 		s.list(w, r)
 	case len(parts) > 4 && parts[4] == "secrets":
 		s.secret(w, r, parts[3], parts[5:])
@@ -292,6 +315,9 @@ func (s *apiServer) secret(w http.ResponseWriter, r *http.Request, namespace str
 		s.transform("secrets", write, s.writes)
 		s.version++
 		s.secrets[namespace+"/probe"] = &stored{uid: "probe", version: s.version, as: s.writes}
+		if s.probed != nil {
+			s.probed()
+		}
 		answer(w, http.StatusCreated, j{"kind": "Secret", "apiVersion": "v1", "metadata": j{"name": "probe", "namespace": namespace}})
 		return
 	}
@@ -357,8 +383,10 @@ func (s *apiServer) svm(w http.ResponseWriter, r *http.Request) {
 		if err := json.NewDecoder(r.Body).Decode(&made); err != nil {
 			panic(err)
 		}
-		made["metadata"].(j)["name"] = "one"
-		s.svms["one"] = made
+		s.made++
+		name := fmt.Sprintf("one-%d", s.made)
+		made["metadata"].(j)["name"] = name
+		s.svms[name] = made
 		answer(w, http.StatusCreated, made)
 	case r.Method == http.MethodDelete:
 		delete(s.svms, name)

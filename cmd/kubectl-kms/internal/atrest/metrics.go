@@ -10,6 +10,7 @@ import (
 
 // A look is one reading of an API server's metrics. Its counters start at zero with the process.
 type look struct {
+	at      float64           // when, by the API server's clock; 0: not known
 	started float64           // of the process, in seconds since 1970; tells the API servers of a cluster apart
 	config  string            // hash of the encryption configuration in force, where it is served
 	reloads map[string]reload // of that configuration, by outcome: success, failure

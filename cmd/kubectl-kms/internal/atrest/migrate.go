@@ -31,7 +31,8 @@ type MigrateOptions struct {
 	Wait           time.Duration // until all API servers show the same key
 	DryRun         bool
 	Annotate       bool   // change an annotation, for providers with which an update without changes does not rewrite
-	AllowPlaintext bool   // rewrite even if the API servers write plaintext
+	AllowPlaintext bool   // rewrite even if the API servers write plaintext, or nothing shows what they write
+	Probe          string // namespace in which an API server that does not show what it writes creates and deletes an empty Secret
 	Via            string // Auto, Updates or SVM
 	Again          bool   // ignore the mark of an interrupted migration
 }
@@ -45,8 +46,12 @@ const fieldManager = "kubectl-kms-at-rest"
 // errFailed says that some objects could not be rewritten. The errors have been printed.
 var errFailed = errors.New("some objects could not be rewritten; run the same command to try them again")
 
-// Failed reports whether Migrate finished and some objects could not be rewritten.
-func Failed(err error) bool { return errors.Is(err, errFailed) }
+// errUnproven says that all objects were rewritten, with a key that the metrics do not show.
+var errUnproven = errors.New("the objects were rewritten, but nothing shows with which key, or whether they are encrypted; keep the old " +
+	"key until kubectl kms at-rest status ends with exit code 0")
+
+// Failed reports whether Migrate finished, and not all objects have been shown to be stored with the present key.
+func Failed(err error) bool { return errors.Is(err, errFailed) || errors.Is(err, errUnproven) }
 
 // A migration is one run.
 type migration struct {
@@ -66,7 +71,7 @@ func (c Cluster) Migrate(ctx context.Context, o MigrateOptions) error {
 	if err := m.all(); err != nil {
 		return err
 	}
-	failed := false
+	var failed error
 	for _, resource := range o.Resources {
 		err := m.resource(ctx, resource)
 		if ctx.Err() != nil && err == nil {
@@ -75,12 +80,9 @@ func (c Cluster) Migrate(ctx context.Context, o MigrateOptions) error {
 		if err != nil && !Failed(err) {
 			return fmt.Errorf("%s: %w", name(resource), err)
 		}
-		failed = failed || err != nil
+		failed = cmp.Or(failed, err)
 	}
-	if failed {
-		return errFailed
-	}
-	return nil
+	return failed
 }
 
 func (m *migration) say(format string, args ...any) { m.Aside.Printf(format+"\n", args...) }
@@ -118,18 +120,28 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 		m.say("%s: there are none", name(resource))
 		return nil
 	}
-	if _, err := m.key(resource); err != nil {
+	if why := m.blind(); why != "" && !m.AllowPlaintext {
+		return fmt.Errorf("%s; without its metrics, nothing shows whether it encrypts: grant the rights in docs/encryption-at-rest.md, or "+
+			"rewrite them without proof with --allow-plaintext", why)
+	}
+	if _, _, err := m.key(resource); err != nil {
 		return err
 	}
-	if err := m.agree(ctx, resource, objects[0]); err != nil {
+	if err := m.agree(ctx, resource, objects); err != nil {
 		return err
 	}
 	m.servers.look(ctx)
-	key, err := m.key(resource)
-	if err != nil {
+	key, problem, err := m.key(resource)
+	switch {
+	case err != nil:
 		return err
+	case problem != "":
+		return fmt.Errorf("%s; run it again", problem)
+	case key == "":
+		m.say("%s: nothing shows with which key the API servers write, or whether they encrypt", name(resource))
+	default:
+		m.say("%s: all API servers write with %s", name(resource), short(key))
 	}
-	m.say("%s: all API servers write with %s", name(resource), short(key))
 	if strings.HasPrefix(key, kmsV1) && !m.Annotate {
 		m.say("%s: KMS v1 does not show its key: objects of other providers are rewritten; --annotate rewrites all", name(resource))
 	}
@@ -153,14 +165,14 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 	}
 	if m.DryRun {
 		m.say("%s: %s objects would be rewritten with %s, except those that have it already (dry run)", name(resource),
-			thousands(len(left)), short(key))
+			thousands(len(left)), cmp.Or(short(key), "the API servers' key"))
 		return nil
 	}
 	if err := mark.write(begun); err != nil {
 		m.say("if interrupted, the migration starts over: %v", err)
 	}
 	began := time.Now()
-	done, err := m.rewrite(ctx, resource, objects, left, begun.Version)
+	done, err := m.rewrite(ctx, resource, objects, left, begun)
 	if err != nil {
 		return err
 	}
@@ -171,12 +183,15 @@ func (m *migration) resource(ctx context.Context, resource schema.GroupVersionRe
 	}
 	mark.remove()
 	m.say("%s: %s in %s", name(resource), done, time.Since(began).Round(100*time.Millisecond))
+	if key == "" {
+		return errUnproven
+	}
 	return nil
 }
 
 // agree waits until all API servers write with the same key. The metrics show it for KMS v2 and, in newer versions, as a hash of the whole
 // configuration; for certain is only that an API server does not rewrite an object that another has just written with the same key.
-func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResource, o object) error {
+func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResource, objects []object) error {
 	deadline := time.Now().Add(m.Wait)
 	said := ""
 	for {
@@ -185,9 +200,28 @@ func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResou
 			problem = fmt.Sprintf("%d of %d API servers are seen", seen, m.servers.count)
 		}
 		if problem == "" && !m.DryRun {
-			var err error
-			if problem, err = m.same(ctx, resource, o); err != nil {
+			if err := m.probe(ctx, resource); err != nil {
 				return err
+			}
+		}
+		if problem == "" {
+			var err error
+			if _, problem, err = m.key(resource); err != nil {
+				return err
+			}
+		}
+		if problem == "" && !m.DryRun {
+			var err error
+			if problem, err = m.same(ctx, resource, objects[0]); err != nil {
+				return err
+			}
+			if problem == gone {
+				if objects, _, err = m.servers.all[0].list(ctx, resource); err != nil {
+					return err
+				}
+				if len(objects) == 0 {
+					return errors.New("all were deleted before the API servers could be compared; run it again")
+				}
 			}
 		}
 		if problem == "" {
@@ -209,6 +243,9 @@ func (m *migration) agree(ctx context.Context, resource schema.GroupVersionResou
 	}
 }
 
+// gone is the problem that same has with an object that was deleted or recreated: it shows nothing about the API servers.
+const gone = "the object by which the API servers are compared was deleted"
+
 // same asks each API server in turn to rewrite one object, which it does if the object has another key.
 func (m *migration) same(ctx context.Context, resource schema.GroupVersionResource, o object) (problem string, err error) {
 	before := ""
@@ -216,7 +253,7 @@ func (m *migration) same(ctx context.Context, resource schema.GroupVersionResour
 	for i, s := range reached {
 		now, err := s.patch(ctx, resource, o, nil)
 		if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-			return "", nil // it was deleted
+			return gone, nil
 		}
 		if err != nil {
 			return "", refusal(err, "patch "+name(resource)+" in all namespaces")
@@ -230,19 +267,65 @@ func (m *migration) same(ctx context.Context, resource schema.GroupVersionResour
 	return "", nil
 }
 
-// key describes the key of new writes, as far as the metrics show it.
-func (m *migration) key(resource schema.GroupVersionResource) (string, error) {
-	key := "the API servers' key"
-	for _, s := range m.servers.seen() {
-		switch as := s.writes(name(resource)); {
-		case as == plaintext && !m.AllowPlaintext:
-			return "", errors.New("the API servers write them as plaintext: switch encryption at rest on first " +
-				"(docs/encryption-at-rest.md), or decrypt them with --allow-plaintext")
-		case as != "":
-			key = as
+// blind says which API server's metrics cannot be read, and why; "" if there is none.
+func (m *migration) blind() string {
+	for _, s := range m.servers.reached() {
+		if s.problem != nil {
+			return fmt.Sprintf("%s: %v", s.address, s.problem)
 		}
 	}
-	return key, nil
+	return ""
+}
+
+// probe has each API server that does not show how it stores new writes create and delete an empty Secret. Only then may it be asked to
+// rewrite an object, which could store that as plaintext.
+func (m *migration) probe(ctx context.Context, resource schema.GroupVersionResource) error {
+	_, silent := m.servers.writes(name(resource))
+	for _, s := range silent {
+		err := errors.New("only Secrets are probed")
+		if resource == secrets {
+			s.first = s.last // what it wrote with another key no longer counts
+			err = probe(ctx, s.kube, m.Probe)
+		}
+		if err == nil {
+			s.touched[name(resource)] = true
+		} else if !m.AllowPlaintext {
+			return fmt.Errorf("%s has written no %s since it started or reloaded its configuration, so nothing shows whether it encrypts them, "+
+				"and it was not probed: %w; create one through it, or rewrite them without proof with --allow-plaintext", s.address,
+				name(resource), err)
+		}
+	}
+	if len(silent) > 0 {
+		m.servers.look(ctx)
+	}
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	return nil
+}
+
+// key returns the key of new writes, "" if not all API servers show it and need not, and how the API servers' keys differ.
+func (m *migration) key(resource schema.GroupVersionResource) (key, problem string, err error) {
+	by, silent := m.servers.writes(name(resource))
+	if by[plaintext] != nil && !m.AllowPlaintext {
+		return "", "", errors.New("the API servers write them as plaintext: switch encryption at rest on first " +
+			"(docs/encryption-at-rest.md), or decrypt them with --allow-plaintext")
+	}
+	if len(by) > 1 {
+		return "", "the API servers write with different keys: " + describeWrites(by), nil
+	}
+	switch why := m.blind(); {
+	case (why != "" || len(silent) > 0) && (m.AllowPlaintext || m.DryRun):
+		return "", "", nil
+	case why != "":
+		return "", why, nil
+	case len(silent) > 0:
+		return "", fmt.Sprintf("the metrics of %s do not show how it stores new %s", silent[0].address, name(resource)), nil
+	}
+	for as := range by {
+		key = as
+	}
+	return key, "", nil
 }
 
 // fingerprint changes when an API server shows another configuration or key and, with processes, after a restart, which may have changed
@@ -264,10 +347,10 @@ func (m *migration) fingerprint(processes bool) string {
 }
 
 // rewrite has the remaining objects rewritten, and says how many were.
-func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionResource, objects, left []object, since string) (said string,
+func (m *migration) rewrite(ctx context.Context, resource schema.GroupVersionResource, objects, left []object, begun state) (said string,
 	err error) {
 	if m.Via != Updates && !m.Annotate && len(left) > 0 {
-		served, err := m.svm(ctx, resource, len(objects), since)
+		served, err := m.svm(ctx, resource, len(objects), begun)
 		if err != nil || served {
 			return "written again by a StorageVersionMigration", err
 		}

@@ -22,7 +22,7 @@ import (
 )
 
 func options() MigrateOptions {
-	return MigrateOptions{Resources: []schema.GroupVersionResource{secrets}, Wait: 10 * time.Second, Via: Auto}
+	return MigrateOptions{Resources: []schema.GroupVersionResource{secrets}, Wait: 10 * time.Second, Via: Auto, Probe: "default"}
 }
 
 // marks are the files of interrupted migrations.
@@ -140,14 +140,14 @@ func TestAgreement(t *testing.T) {
 	waiting := options()
 	waiting.Wait = 50 * time.Millisecond
 	err := c.Migrate(t.Context(), waiting)
-	if err == nil || !strings.Contains(err.Error(), two.address+" writes secrets with another key than "+one.address+", still after 50ms") ||
-		e.count()[key1] < 9 {
+	if err == nil || !strings.Contains(err.Error(), "the API servers write with different keys: ") ||
+		!strings.HasSuffix(err.Error(), ", still after 50ms") || e.count()[key1] < 9 {
 		t.Errorf("%v %v", err, e.count())
 	}
 	time.AfterFunc(100*time.Millisecond, func() {
 		e.Lock()
 		defer e.Unlock()
-		two.writes = key2
+		two.reload(key2)
 	})
 	if err := c.Migrate(t.Context(), options()); err != nil || e.count()[key2] != 10 || !strings.Contains(out.String(), "waiting: ") {
 		t.Errorf("%v %v\n%s", err, e.count(), out)
@@ -161,6 +161,70 @@ func TestAgreement(t *testing.T) {
 	one.status, two.status, one.config = nil, nil, "sha256:c"
 	if err := c.Migrate(t.Context(), waiting); err == nil || !strings.Contains(err.Error(), "different encryption configurations") {
 		t.Error(err)
+	}
+}
+
+// An object that is deleted or recreated while the API servers are compared shows nothing: another one is taken.
+func TestComparedObjectGone(t *testing.T) {
+	for _, recreated := range []bool{false, true} {
+		e := newEtcd(10, key1)
+		one, two := e.server(t, key2), e.server(t, key1)
+		e.slices = []string{one.address, two.address}
+		one.config, two.config = "sha256:c", "sha256:c" // so the metrics do not tell that two, which has written none, has another key
+		one.transform("secrets", write, key2)
+		patches := 0
+		e.patched = func(name string) int {
+			if patches++; patches == 2 && recreated {
+				e.version++
+				e.secrets[name] = &stored{uid: "other", version: e.version, as: key1}
+			} else if patches == 2 {
+				delete(e.secrets, name)
+			}
+			return 0
+		}
+		c, out := cluster(t, one.address)
+		o := options()
+		o.Wait = 200 * time.Millisecond
+		if err := c.Migrate(t.Context(), o); err == nil || patches < 4 || e.count()[key1] < 8 ||
+			!strings.Contains(out.String(), two.address+" writes secrets with another key than "+one.address) {
+			t.Errorf("recreated %v: %v after %d patches, %v\n%s", recreated, err, patches, e.count(), out)
+		}
+	}
+}
+
+// What the metrics show of writes is compared, too: an update without changes does not show a difference that an API server does not see.
+func TestDifferentWrites(t *testing.T) {
+	e := newEtcd(1, "k8s:enc:kms:v1:one:")
+	one, two := e.server(t, "k8s:enc:kms:v1:one:"), e.server(t, "k8s:enc:kms:v1:two:")
+	e.slices = []string{one.address, two.address}
+	for _, s := range []*apiServer{one, two} {
+		s.transform("secrets", write, s.writes)
+	}
+	c, out := cluster(t, one.address)
+	o := options()
+	o.Wait = 50 * time.Millisecond
+	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "the API servers write with different keys") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A KMS provider that a reload removed stays in an API server's metrics until its next start. One that reports its key is compared.
+func TestRemovedProvider(t *testing.T) {
+	e := newEtcd(5, key2)
+	one, two := e.server(t, key2), e.server(t, key2)
+	e.slices = []string{one.address, two.address}
+	now := time.Unix(1_800_000_000, 0)
+	one.now, two.now, one.reloads = now, now, 1
+	c, out := cluster(t, one.address)
+	o := options()
+	o.Wait = 50 * time.Millisecond
+	for ago, removed := range map[time.Duration]bool{72 * time.Hour: true, time.Minute: false} {
+		one.status = map[string]float64{"sha256:a": float64(now.Add(-ago).Unix())}
+		err := c.Migrate(t.Context(), o)
+		r, text := look1(t, one.address, StatusOptions{Resources: usual.Resources, Count: true, Probe: "default"})
+		if removed != (err == nil) || removed != (r.State() == Good) || removed == strings.Contains(text, "KMS providers have different keys") {
+			t.Errorf("%s ago: %v\n%s%s", ago, err, out, text)
+		}
 	}
 }
 
@@ -181,22 +245,51 @@ func TestBehindLoadBalancer(t *testing.T) {
 		t.Error(err)
 	}
 	o.Servers = 2
-	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "with another key than") {
+	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "with different keys") {
 		t.Error(err)
 	}
-	two.writes = key2
+	two.reload(key2)
 	if err := c.Migrate(t.Context(), o); err != nil || e.count()[key2] != 10 {
 		t.Error(err, e.count())
 	}
-	// Without metrics, of one API server nothing has to be known.
-	one.writes, two.writes = key1, key1
 	e.forbids = append(e.forbids, "GET /metrics")
 	if err := c.Migrate(t.Context(), o); err == nil || !strings.Contains(err.Error(), "you are not allowed to get /metrics") {
 		t.Error(err)
 	}
-	o.Servers = 1
-	if err := c.Migrate(t.Context(), o); err != nil || e.count()[key1] != 10 {
-		t.Error(err, e.count())
+}
+
+// Without metrics nothing shows that anything is encrypted: only a user who allows plaintext has objects rewritten, and that is no success.
+func TestUnproven(t *testing.T) {
+	e := newEtcd(10, key1)
+	e.leases, e.forbids = 1, []string{"GET /metrics"}
+	s := e.server(t, key2)
+	c, out := cluster(t, s.address)
+	o := options()
+	for _, o.DryRun = range []bool{true, false} {
+		if err := c.Migrate(t.Context(), o); err == nil || Failed(err) || e.count()[key1] != 10 || !strings.Contains(err.Error(),
+			s.address+": you are not allowed to get /metrics; without its metrics, nothing shows whether it encrypts") {
+			t.Errorf("%v %v", err, e.count())
+		}
+	}
+	o.AllowPlaintext = true
+	if err := c.Migrate(t.Context(), o); !Failed(err) || !strings.Contains(err.Error(), "keep the old key until kubectl kms at-rest status") ||
+		e.count()[key2] != 10 || !strings.Contains(out.String(), "nothing shows with which key the API servers write") {
+		t.Errorf("%v %v\n%s", err, e.count(), out)
+	}
+	// Nor is it one where the metrics do not show the key, because a probe is forbidden.
+	e.forbids = []string{"POST "}
+	s.reload(key1)
+	for _, stored := range e.secrets {
+		stored.as = key1
+	}
+	if err := c.Migrate(t.Context(), o); !Failed(err) {
+		t.Error(err)
+	}
+	// With metrics, plaintext is what was asked for.
+	e.forbids = nil
+	s.reload(plaintext)
+	if err := c.Migrate(t.Context(), o); err != nil || e.count()[plaintext] != 10 {
+		t.Errorf("%v %v", err, e.count())
 	}
 }
 
@@ -208,6 +301,23 @@ func TestRefused(t *testing.T) {
 		says string
 	}{
 		"plaintext": {(*apiServer).unconfigured, nil, "switch encryption at rest on first"},
+		"plaintext without metrics": {func(s *apiServer) { s.unconfigured(); s.forbids = []string{"GET /metrics"} }, nil,
+			"you are not allowed to get /metrics"},
+		"identity first": {func(s *apiServer) { s.writes = plaintext }, nil, "switch encryption at rest on first"},
+		"identity first since a reload": {func(s *apiServer) { s.transform("secrets", write, key1); s.reload(plaintext) }, nil,
+			"switch encryption at rest on first"},
+		"identity first, all plaintext": {func(s *apiServer) {
+			s.writes, s.config = plaintext, "sha256:c"
+			for _, stored := range s.secrets {
+				stored.as = plaintext
+			}
+		}, nil, "switch encryption at rest on first"},
+		"identity first without metrics": {func(s *apiServer) { s.writes, s.forbids = plaintext, []string{"GET /metrics"} }, nil,
+			"you are not allowed to get /metrics"},
+		"probe forbidden": {func(s *apiServer) { s.forbids = []string{"POST "} }, nil, " has written no secrets since it started or reloaded " +
+			"its configuration, so nothing shows whether it encrypts them, and it was not probed: you are not allowed to create secrets in " +
+			"namespace default; "},
+		"no write of another resource": {nil, func(o *MigrateOptions) { o.Resources[0].Resource = "configmaps" }, "only Secrets are probed"},
 		"one unseen": {func(s *apiServer) { s.leases = 2; s.slices = []string{"127.0.0.1:1"} }, nil,
 			"1 of 2 API servers were seen, and the others"},
 		"list forbidden": {func(s *apiServer) { s.forbids = []string{"GET /api/v1/secrets"} }, nil, "you are not allowed to list secrets"},
@@ -232,7 +342,11 @@ func TestRefused(t *testing.T) {
 			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v, want %q\n%s", err, c.says, out)
 			}
-			if e.version != 3 || c.says == "" && slices.ContainsFunc(s.requests, func(r string) bool { return !strings.HasPrefix(r, "GET ") }) {
+			written := e.secrets["default/probe"] != nil
+			for _, stored := range e.secrets {
+				written = written || stored.version > 3
+			}
+			if written || c.says == "" && slices.ContainsFunc(s.requests, func(r string) bool { return !strings.HasPrefix(r, "GET ") }) {
 				t.Errorf("something was written: %q", s.requests)
 			}
 		})
@@ -311,7 +425,7 @@ func TestStorageVersionMigration(t *testing.T) {
 	}
 	e.migrate = func(e *etcd, o j) { ended(e, o, "Succeeded") }
 	err := c.Migrate(t.Context(), options())
-	if err != nil || e.count()[key2] != 3 || len(e.svms) != 0 || !strings.Contains(out.String(), "StorageVersionMigration one continues") ||
+	if err != nil || e.count()[key2] != 3 || len(e.svms) != 0 || !strings.Contains(out.String(), "StorageVersionMigration one-1 continues") ||
 		!strings.Contains(out.String(), "written again by a StorageVersionMigration in ") {
 		t.Errorf("%v %v\n%s", err, e.count(), out)
 	}
@@ -321,8 +435,61 @@ func TestStorageVersionMigration(t *testing.T) {
 	}
 	s.writes, e.migrate, e.svms = key1, nil, map[string]j{}
 	if err := c.Migrate(t.Context(), options()); err != nil || e.count()[key1] != 3 || len(e.svms) != 0 ||
-		!strings.Contains(out.String(), "no controller handles StorageVersionMigration one; continuing with updates") {
+		!strings.Contains(out.String(), "no controller handles StorageVersionMigration one-3; continuing with updates") {
 		t.Errorf("%v %v\n%s", err, e.count(), out)
+	}
+}
+
+// A StorageVersionMigration that began with another key has rewritten objects with that one: a new one replaces it, with --again always.
+func TestStorageVersionMigrationOfAnotherKey(t *testing.T) {
+	const key3 = "k8s:enc:aescbc:v1:key3:"
+	for _, c := range []struct{ rotated, updates, again bool }{{rotated: true}, {rotated: true, again: true}, {rotated: true, updates: true},
+		{again: true}} {
+		e := newEtcd(6, key1)
+		e.leases, e.served = 1, true
+		s := e.server(t, key2)
+		cluster, out := cluster(t, s.address)
+		from := map[string]int{} // by name, where the controller continues
+		half := func(o j) {
+			name := o["metadata"].(j)["name"].(string)
+			for i := from[name]; i < from[name]+3; i++ {
+				e.version++
+				e.secrets[fmt.Sprintf("shop/s-%04d", i)].version, e.secrets[fmt.Sprintf("shop/s-%04d", i)].as = e.version, s.writes
+			}
+			if from[name] += 3; from[name] == 6 {
+				o["status"] = j{"resourceVersion": "1", "conditions": []j{{"type": "Succeeded", "status": "True"}}}
+			}
+		}
+		interrupted := func(o MigrateOptions) {
+			ctx, interrupt := context.WithCancel(t.Context())
+			e.migrate = func(_ *etcd, o j) { half(o); interrupt() }
+			patches := 0
+			e.patched = func(string) int {
+				if patches++; patches == 2 && o.Via == Updates { // the first compares the API servers
+					interrupt()
+				}
+				return 0
+			}
+			if err := cluster.Migrate(ctx, o); !errors.Is(err, errInterrupted) {
+				t.Errorf("%+v: %v", c, err)
+			}
+			e.patched = nil
+		}
+		interrupted(options())
+		if c.rotated {
+			s.restart(key3)
+		}
+		if o := options(); c.updates { // so that the file of the interrupted migration has the present key
+			o.Via = Updates
+			interrupted(o)
+		}
+		e.migrate = func(_ *etcd, o j) { half(o) }
+		o := options()
+		o.Again = c.again
+		if err := cluster.Migrate(t.Context(), o); err != nil || e.count()[s.writes] != 6 || len(e.svms) != 0 ||
+			!strings.Contains(out.String(), "a new StorageVersionMigration replaces one-1") {
+			t.Errorf("%+v: %v, %v\n%s", c, err, e.count(), out)
+		}
 	}
 }
 

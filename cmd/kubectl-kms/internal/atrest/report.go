@@ -226,11 +226,17 @@ func differ(servers []*server) string {
 	return ""
 }
 
+// removedAfter is how many seconds a KMS provider has reported no key when it counts as removed. Each reports its key once a minute, and
+// the metrics keep the last report of a provider that a reload removed.
+const removedAfter = 5 * 60
+
 // kms returns the present keys of the KMS v2 providers, as text.
 func (s *server) kms() string {
 	providers := map[string]bool{}
-	for key := range s.last.current {
-		providers[key.provider] = true
+	for key, said := range s.last.current {
+		if s.last.at-said < removedAfter {
+			providers[key.provider] = true
+		}
 	}
 	var keys []string
 	for _, provider := range slices.Sorted(maps.Keys(providers)) {

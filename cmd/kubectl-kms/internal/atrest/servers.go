@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -42,6 +44,7 @@ type server struct {
 	kube    kubernetes.Interface
 	objects metadata.Interface // metadata only: no value of a Secret leaves the API server
 
+	clock       atomic.Int64 // when it last answered, by its own clock, in seconds since 1970; 0: not known
 	first, last look
 	touched     map[string]bool // resources of which it certainly read or wrote an object
 	problem     error           // why there are no metrics
@@ -64,16 +67,34 @@ func (c Cluster) connect(host string, direct bool) (*server, error) {
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	config.Dial = dialer.DialContext
+	s := &server{address: host, touched: map[string]bool{}}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return dated{next, &s.clock} })
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{address: host, touched: map[string]bool{}}
 	if s.kube, err = kubernetes.NewForConfigAndClient(config, client); err != nil {
 		return nil, err
 	}
 	s.objects, err = metadata.NewForConfigAndClient(metadata.ConfigFor(config), client)
 	return s, err
+}
+
+// dated is a transport that stores the time of each answer.
+type dated struct {
+	http.RoundTripper
+	clock *atomic.Int64
+}
+
+func (d dated) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := d.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if at, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+		d.clock.Store(at.Unix())
+	}
+	return answer, nil
 }
 
 // lookAt reads the metrics.
@@ -92,8 +113,11 @@ func (s *server) lookAt(ctx context.Context) {
 		s.problem = fmt.Errorf("read the metrics: %w", err)
 		return
 	}
-	if s.first.started != found.started {
-		s.first = found // after a restart too: the counters started at zero
+	found.at = float64(s.clock.Load())
+	if s.first.started != found.started || s.first.reloads["success"].count != found.reloads["success"].count {
+		// After a restart the counters start at zero; what was written before a reload may have another key.
+		s.first = found
+		clear(s.touched)
 	}
 	s.last, s.problem = found, nil
 }

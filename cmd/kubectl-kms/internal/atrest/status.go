@@ -1,6 +1,7 @@
 package atrest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -41,6 +42,9 @@ func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 			}
 			s.touched[name(secrets)] = true
 		}
+		if ctx.Err() != nil {
+			return Report{}, errInterrupted
+		}
 		servers.look(ctx)
 	}
 	reader := servers.all[0]
@@ -73,8 +77,16 @@ func (c Cluster) Status(ctx context.Context, o StatusOptions) (Report, error) {
 // name returns the name of a resource in the metrics.
 func name(resource schema.GroupVersionResource) string { return resource.GroupResource().String() }
 
-// probe creates and deletes a Secret without content.
+// probeTimeout limits a probe, which an interrupt does not stop.
+const probeTimeout = 10 * time.Second
+
+// probe creates and deletes a Secret without content. It leaves none behind if ctx ends.
 func probe(ctx context.Context, kube kubernetes.Interface, namespace string) error {
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	ctx, end := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer end()
 	made, err := kube.CoreV1().Secrets(namespace).Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "kubectl-kms-at-rest-"}}, metav1.CreateOptions{})
 	if err != nil {
@@ -153,40 +165,49 @@ func (c Cluster) count(ctx context.Context, r *Report, s *server, resource schem
 
 // writes returns how the API servers store new writes of a resource, "" if they differ or it is not known.
 func (r *Report) writes(servers fleet, resource string) string {
-	byConfig, by := map[string]string{}, map[string][]string{}
-	var silent []*server
-	for _, s := range servers.seen() {
-		as := s.writes(resource)
-		if as == "" {
-			silent = append(silent, s)
-			continue
-		}
-		by[as] = append(by[as], s.address)
-		if s.last.config != "" {
-			byConfig[s.last.config] = as
-		}
-	}
+	by, silent := servers.writes(resource)
 	for _, s := range silent {
-		if as := byConfig[s.last.config]; as != "" {
-			by[as] = append(by[as], s.address)
-			continue
-		}
 		r.unknown("%s: the key with which %s writes is not known: it has written none since its start at %s or since it reloaded its "+
 			"configuration; --probe has it write one", resource, s.address, moment(s.last.started).Format(time.RFC3339))
-		by[""] = append(by[""], s.address)
+	}
+	if len(silent) > 0 {
+		return ""
 	}
 	if len(by) == 1 {
 		return slices.Collect(maps.Keys(by))[0]
 	}
-	if len(by) > 1 && by[""] == nil {
-		var each []string
-		for _, as := range slices.Sorted(maps.Keys(by)) {
-			each = append(each, strings.Join(by[as], ", ")+" writes "+short(as))
-		}
+	if len(by) > 1 {
 		r.broken("make their configurations equal, or wait until each has loaded it; do not remove a key before", "%s: the API servers write "+
-			"with different keys: %s", resource, strings.Join(each, "; "))
+			"with different keys: %s", resource, describeWrites(by))
 	}
 	return ""
+}
+
+// writes returns the API servers' addresses by how they store new writes of a resource, and the servers that do not show it. One that has
+// written none stores them as another does that has the same configuration.
+func (s fleet) writes(resource string) (by map[string][]string, silent []*server) {
+	by, byConfig := map[string][]string{}, map[string]string{}
+	for _, one := range s.seen() {
+		if as := one.writes(resource); as != "" && one.last.config != "" {
+			byConfig[one.last.config] = as
+		}
+	}
+	for _, one := range s.seen() {
+		if as := cmp.Or(one.writes(resource), byConfig[one.last.config]); as != "" {
+			by[as] = append(by[as], one.address)
+		} else {
+			silent = append(silent, one)
+		}
+	}
+	return by, silent
+}
+
+func describeWrites(by map[string][]string) string {
+	var each []string
+	for _, as := range slices.Sorted(maps.Keys(by)) {
+		each = append(each, strings.Join(by[as], ", ")+" writes "+short(as))
+	}
+	return strings.Join(each, "; ")
 }
 
 // writes returns how the API server stores new writes, "" if its counters do not show it.

@@ -2,6 +2,8 @@ package atrest
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -121,6 +123,32 @@ func TestStatus(t *testing.T) {
 				t.Errorf("%s, want %s and %q:\n%s", r.State(), c.state, c.says, text)
 			}
 		})
+	}
+}
+
+// An interrupt leaves no probe behind, whenever it comes, and ends the command.
+func TestProbeInterrupted(t *testing.T) {
+	for _, migrates := range []bool{false, true} {
+		e := newEtcd(3, key1)
+		e.leases = 1
+		s := e.server(t, key1)
+		ctx, interrupt := context.WithCancel(t.Context())
+		e.probed = func() {
+			interrupt()
+			time.Sleep(10 * time.Millisecond) // while the client waits for the answer
+		}
+		c, _ := cluster(t, s.address)
+		o := usual
+		o.Probe = "default"
+		var err error
+		if migrates {
+			err = c.Migrate(ctx, options())
+		} else {
+			_, err = c.Status(ctx, o)
+		}
+		if !errors.Is(err, errInterrupted) || e.secrets["default/probe"] != nil {
+			t.Errorf("migrate %v: %v; left behind: %v", migrates, err, e.secrets["default/probe"])
+		}
 	}
 }
 

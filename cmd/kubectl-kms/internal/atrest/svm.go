@@ -3,6 +3,7 @@ package atrest
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -18,14 +19,18 @@ const svmGroup = "storagemigration.k8s.io"
 // ownLabel marks the StorageVersionMigrations that Migrate creates, so that a later run finds one that is left over.
 const ownLabel = "app.kubernetes.io/managed-by"
 
+// keyAnnotation is the annotation with the key that the API servers had when Migrate created a StorageVersionMigration, as a hash.
+const keyAnnotation = "kms.alibabacloud.com/at-rest-key"
+
 const (
 	svmPatience = 60     // seconds until the controller must have started
 	mostListed  = 20_000 // objects for which progress is counted
 )
 
-// svm has the cluster rewrite the objects by a StorageVersionMigration, and follows it. It reports false if the API is not served, or no
-// controller handles it.
-func (m *migration) svm(ctx context.Context, resource schema.GroupVersionResource, total int, since string) (bool, error) {
+// svm has the cluster rewrite the objects by a StorageVersionMigration, and follows it. It continues one of an earlier run only if that
+// began with the same key: another has rewritten objects with another key. It reports false if the API is not served, or no controller
+// handles it.
+func (m *migration) svm(ctx context.Context, resource schema.GroupVersionResource, total int, begun state) (bool, error) {
 	given := m.servers.all[0]
 	groups, err := given.kube.Discovery().ServerGroups()
 	if err != nil {
@@ -49,8 +54,16 @@ func (m *migration) svm(ctx context.Context, resource schema.GroupVersionResourc
 	if err != nil {
 		return false, err
 	}
+	key := fmt.Sprintf("%x", sha256.Sum256([]byte(begun.Key)))
+	if made != nil && (m.Again || begun.Key == "" || made.GetAnnotations()[keyAnnotation] != key) {
+		m.say("%s: a new StorageVersionMigration replaces %s, which began before", name(resource), made.GetName())
+		if err := remove(ctx, migrations, made.GetName()); err != nil {
+			return false, err
+		}
+		made = nil
+	}
 	if made == nil {
-		made, err = migrations.Create(ctx, describe(kind, resource), metav1.CreateOptions{FieldManager: fieldManager})
+		made, err = migrations.Create(ctx, describe(kind, resource, key), metav1.CreateOptions{FieldManager: fieldManager})
 		if apierrors.IsForbidden(err) && m.Via == Auto {
 			m.say("%s: you are not allowed to create storageversionmigrations; continuing with updates", name(resource))
 			return false, nil
@@ -61,7 +74,7 @@ func (m *migration) svm(ctx context.Context, resource schema.GroupVersionResourc
 	} else {
 		m.say("%s: StorageVersionMigration %s continues", name(resource), made.GetName())
 	}
-	return m.follow(ctx, migrations, made.GetName(), resource, total, since)
+	return m.follow(ctx, migrations, made.GetName(), resource, total, begun.Version)
 }
 
 // own returns an unfinished migration of the resource that an earlier run created.
@@ -84,7 +97,7 @@ func own(ctx context.Context, migrations dynamic.ResourceInterface, resource sch
 	return nil, nil
 }
 
-func describe(kind, resource schema.GroupVersionResource) *unstructured.Unstructured {
+func describe(kind, resource schema.GroupVersionResource, key string) *unstructured.Unstructured {
 	named := map[string]any{"resource": resource.Resource}
 	if resource.Group != "" {
 		named["group"] = resource.Group
@@ -94,8 +107,9 @@ func describe(kind, resource schema.GroupVersionResource) *unstructured.Unstruct
 	}
 	return &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": kind.GroupVersion().String(), "kind": "StorageVersionMigration",
-		"metadata": map[string]any{"generateName": fieldManager + "-", "labels": map[string]any{ownLabel: fieldManager}},
-		"spec":     map[string]any{"resource": named},
+		"metadata": map[string]any{"generateName": fieldManager + "-", "labels": map[string]any{ownLabel: fieldManager},
+			"annotations": map[string]any{keyAnnotation: key}},
+		"spec": map[string]any{"resource": named},
 	}}
 }
 

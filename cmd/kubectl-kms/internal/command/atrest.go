@@ -143,11 +143,15 @@ func (sh *shell) atRestMigrate() *cobra.Command {
 			"cluster serves it, else by patches that change nothing: an API server writes again what is not stored as it would store it. No\n" +
 			"value leaves the API server, and what is stored with the key already stays as it is. An interrupted migration goes on by the same\n" +
 			"command: what was written after it began, which a file in your folder for caches says, is left out.\n\n" +
+			"An API server that has written no Secret since it started or reloaded its configuration first creates and deletes an empty one in\n" +
+			"the namespace of -n: its metrics show then how it stores what it writes. If that is plaintext, or if the metrics cannot be read,\n" +
+			"nothing is rewritten without --allow-plaintext.\n\n" +
 			"Afterwards etcd still has the old values, in revisions that are not compacted and pages that are not defragmented, and so have\n" +
 			"backups.\n\n" +
-			"Exit code: 0 all are stored with the present key; 1 some could not be written; 2 it could not be done, for example because not all\n" +
-			"API servers can be seen, or was interrupted. It takes these rights: get /metrics, list and patch secrets, list leases in\n" +
-			"kube-system.",
+			"Exit code: 0 all are stored with the key that all API servers show; 1 some could not be written, or with --allow-plaintext all\n" +
+			"were and nothing shows with which key; 2 it could not be done, for example because not all API servers can be seen, or was\n" +
+			"interrupted. It takes these rights: get /metrics, list and patch secrets, create and delete them in the namespace of -n, list\n" +
+			"leases in kube-system.",
 		Example: `  # After encryption was switched on, or a key was rotated
   kubectl kms at-rest migrate
 
@@ -169,7 +173,8 @@ func (sh *shell) atRestMigrate() *cobra.Command {
 	flags.StringVar(&o.Via, "via", atrest.Auto, "auto, updates or storageversionmigration")
 	flags.BoolVar(&o.Annotate, "annotate", false, "set the annotation "+atrest.Annotation+" to the present time, so that all are written")
 	flags.BoolVar(&o.Again, "again", false, "write everything, also what an interrupted migration has written")
-	flags.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "go on where plaintext is what the API servers write, to go back to it")
+	flags.BoolVar(&o.AllowPlaintext, "allow-plaintext", false, "go on where the API servers write plaintext, to go back to it, or where "+
+		"nothing shows what they write")
 	ways := []string{atrest.Auto, atrest.Updates, atrest.SVM}
 	offer(cmd, "via", cobra.FixedCompletions(ways, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -183,7 +188,7 @@ func (sh *shell) atRestMigrate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		o.Resources, o.Servers = resources, f.servers
+		o.Resources, o.Servers, o.Probe = resources, f.servers, sh.namespace()
 		err = cluster.Migrate(cmd.Context(), o)
 		if atrest.Failed(err) {
 			fmt.Fprintln(sh.Err, "error:", err)
