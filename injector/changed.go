@@ -117,9 +117,13 @@ func misleads(variable string) bool {
 // variables on purpose, and KMS and STS are recognized by their certificates through any proxy.
 func proxies(variable string) bool { return strings.HasSuffix(strings.ToUpper(variable), "_PROXY") }
 
-// hides reports whether a mount takes the place of the agent's program, of the certificates that it trusts, or of something in its
-// own mounts.
+// hides reports whether a mount takes the place of the agent's program, of the certificates that it trusts, of what the kernel says, or
+// of something in its own mounts, or is around one of these, where a link could lead it elsewhere.
 func hides(at string, mounts []any) bool {
-	inside := func(mount any) bool { return below(at, scalar(mount.(map[string]any)["mountPath"])) }
-	return below(agentBinary, at) || at == "/etc" || below(at, "/etc/ssl") || below(at, "/etc/pki") || slices.ContainsFunc(mounts, inside)
+	overlaps := func(mount any) bool {
+		own := scalar(mount.(map[string]any)["mountPath"])
+		return below(at, own) || below(own, at)
+	}
+	return below(agentBinary, at) || at == "/etc" || below(at, "/etc/ssl") || below(at, "/etc/pki") || below(at, "/proc") ||
+		slices.ContainsFunc(mounts, overlaps)
 }

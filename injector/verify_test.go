@@ -291,6 +291,8 @@ func TestAdded(t *testing.T) {
 		{"envFrom", object{"configMapRef": object{"name": "x"}}, "envFrom"},
 		{"volumeMounts", object{"name": "x", "mountPath": "/kms-agent", "subPath": "x"}, "volumeMounts[/kms-agent]"},
 		{"volumeMounts", object{"name": "x", "mountPath": "/etc/ssl/certs"}, "volumeMounts[/etc/ssl/certs]"},
+		{"volumeMounts", object{"name": "x", "mountPath": "/var/run/kms"}, "volumeMounts[/var/run/kms]"}, // with a link in it
+		{"volumeMounts", object{"name": "x", "mountPath": "/proc"}, "volumeMounts[/proc]"},
 		{"volumeMounts", object{"name": "x", "mountPath": "/etc/"}, "volumeMounts[/etc/]"},
 		{"volumeMounts", object{"name": "x", "mountPath": "/var/run/kms/secrets/"}, "volumeMounts[/var/run/kms/secrets/]"},
 		{"volumeMounts", object{"name": "x", "mountPath": "/var/run/kms/agent/x"}, "volumeMounts[/var/run/kms/agent/x]"},
