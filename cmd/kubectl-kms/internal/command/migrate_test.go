@@ -28,6 +28,9 @@ func beforeMigration(t *testing.T) string {
 func TestMigrate(t *testing.T) {
 	before := beforeMigration(t)
 	with := func(document string) string { return before + "---\n" + document }
+	admin := func(fields string) string { // a second container
+		return strings.Replace(before, "      volumes:\n", "        - {name: admin, "+fields+"}\n      volumes:\n", 1)
+	}
 	edited := func(oldNew ...string) string { return strings.NewReplacer(oldNew...).Replace(before) }
 	for name, c := range map[string]struct {
 		manifest string
@@ -65,6 +68,15 @@ func TestMigrate(t *testing.T) {
 		"another key": {edited("key: smtp}", "key: other}"), []string{"stays\n  Deployment web: the variable SMTP_PASSWORD is of the key other"}},
 		"dataProcess": {edited("  provider: kms\n", "  dataProcess: [{extract: {key: a}}]\n"), []string{"stays\n  it has dataProcess"}},
 		"a template":  {edited("  provider: kms\n", "  target: {template: {data: {a: b}}}\n"), []string{"stays\n  it has target.template.data"}},
+		"one variable of two keys": {admin("command: [a], env: [{name: SMTP_PASSWORD, valueFrom: {secretKeyRef: {name: shop-db, key: password}}}]"),
+			[]string{"stays\n  Deployment web: kms.alibabacloud.com/env.SMTP_PASSWORD would be shop/prod/smtp and shop/prod/db; give one of the two " +
+				"another name\n", "0 of 1"}},
+		"two paths of one annotation": {edited("{secretName: shop-db}", "{secretName: shop-db, items: [{key: password, path: conf/db}, "+
+			"{key: smtp, path: conf-db}]}"), []string{"stays\n  Deployment web: kms.alibabacloud.com/secret.conf-db would be ", "0 of 1"}},
+		"one file of two volumes": {strings.NewReplacer("{secretName: shop-db}", "{secretName: shop-db, items: [{key: password, path: cred}]}\n"+
+			"        - {name: other, secret: {secretName: shop-db, items: [{key: smtp, path: cred}]}}").Replace(
+			admin("volumeMounts: [{name: other, mountPath: /etc/web/db}]")), []string{
+			"stays\n  Deployment web: kms.alibabacloud.com/secret.cred would be shop/prod/db and shop/prod/smtp", "0 of 1"}},
 		"two of one workload": {with(strings.NewReplacer("shop-db", "shop-other", "name: web\n  namespace", "name: web\n  namespace",
 			"/etc/web/db", "/etc/other", "SMTP_PASSWORD", "OTHER").Replace(before)), []string{
 			"stays\n  Deployment web: kms.alibabacloud.com/mount-path would be /etc/web/db for it and /etc/other for ExternalSecret shop-other\n",

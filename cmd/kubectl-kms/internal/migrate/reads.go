@@ -79,6 +79,16 @@ type reader struct {
 
 func (r *reader) stay(format string, a ...any) { r.stays = append(r.stays, fmt.Sprintf(format, a...)) }
 
+// set writes an annotation, of which the pod can have one only.
+func (r *reader) set(key, value string) {
+	key = podconfig.Prefix + key
+	if before, written := r.annotations[key]; written && before != value {
+		r.stay("%s would be %s and %s; give one of the two another name", key, strings.TrimSpace(before), strings.TrimSpace(value))
+		return
+	}
+	r.annotations[key] = value
+}
+
 func (r *reader) volumes(spec *corev1.PodSpec) {
 	for _, v := range spec.Volumes {
 		if v.Secret == nil || v.Secret.SecretName != r.secret {
@@ -105,7 +115,7 @@ func (r *reader) mount(container string, m corev1.VolumeMount) {
 		r.stay("it is mounted at %s and at %s; mount-path is one for the whole pod", r.mountPath, at)
 	default:
 		r.mountPath = at
-		r.annotations[podconfig.Prefix+"mount-path"] = at
+		r.set("mount-path", at)
 	}
 }
 
@@ -168,7 +178,7 @@ func (r *reader) file(at string, from source, mode *int32) {
 		}
 		value = string(text)
 	}
-	r.annotations[podconfig.Prefix+"secret."+name] = value
+	r.set("secret."+name, value)
 }
 
 // stage is the version stage that has to be said.
@@ -213,8 +223,8 @@ func (r *reader) variable(c *corev1.Container, name, key string) {
 		r.stay("container %s takes the variable %s and has no command; the injector's variables need it: write the image's entry point there",
 			c.Name, name)
 	case from.path != "":
-		r.annotations[podconfig.Prefix+"env."+name] = from.entry.Key + "#" + from.path
+		r.set("env."+name, from.entry.Key+"#"+from.path)
 	default:
-		r.annotations[podconfig.Prefix+"env."+name] = from.entry.Key
+		r.set("env."+name, from.entry.Key)
 	}
 }
