@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
@@ -148,10 +146,12 @@ func workload(es *v1alpha1.ExternalSecret, secret string, keys map[string]source
 		return nil, stays
 	}
 	r.volumes(spec)
-	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
-		for i := range containers {
-			r.environment(&containers[i])
-		}
+	containers := slices.Concat(spec.InitContainers, spec.Containers)
+	for i := range containers {
+		r.environment(&containers[i])
+	}
+	for i := range containers {
+		r.start(&containers[i])
 	}
 	if stays = append(stays, r.stays...); len(r.remove) == 0 {
 		return nil, stays
@@ -160,7 +160,7 @@ func workload(es *v1alpha1.ExternalSecret, secret string, keys map[string]source
 	if es.Spec.RotationInterval != "" {
 		r.annotations[podconfig.Prefix+"refresh-interval"] = es.Spec.RotationInterval
 	}
-	if len(r.in) < len(spec.Containers)+len(spec.InitContainers) {
+	if len(r.in) < len(containers) {
 		r.annotations[podconfig.Prefix+"containers"] = strings.Join(slices.Sorted(maps.Keys(r.in)), ",")
 	}
 	_, mistakes := injector.Parse(r.annotations)

@@ -191,7 +191,7 @@ func stage(entry *v1alpha1.DataSource) string {
 
 func (r *reader) environment(c *corev1.Container) {
 	for _, e := range c.Env {
-		if e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil || e.ValueFrom.SecretKeyRef.Name != r.secret {
+		if !r.gives(e) {
 			continue
 		}
 		r.remove = append(r.remove, fmt.Sprintf("env %s of container %s", e.Name, c.Name))
@@ -208,6 +208,11 @@ func (r *reader) environment(c *corev1.Container) {
 	}
 }
 
+// gives reports whether the Secret gives a container a variable.
+func (r *reader) gives(e corev1.EnvVar) bool {
+	return e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && e.ValueFrom.SecretKeyRef.Name == r.secret
+}
+
 // variable writes the annotation of an environment variable.
 func (r *reader) variable(c *corev1.Container, name, key string) {
 	r.in[c.Name] = true
@@ -219,9 +224,6 @@ func (r *reader) variable(c *corev1.Container, name, key string) {
 		r.stay("the variable %s has a name that the injector does not set: letters, digits and _, no digit first", name)
 	case from.entry.VersionID+stage(from.entry) != "":
 		r.stay("the variable %s is of one version; the injector's variables are of the current one", name)
-	case len(c.Command) == 0:
-		r.stay("container %s takes the variable %s and has no command; the injector's variables need it: write the image's entry point there",
-			c.Name, name)
 	case from.path != "":
 		r.set("env."+name, from.entry.Key+"#"+from.path)
 	default:
