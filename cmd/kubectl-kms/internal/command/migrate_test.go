@@ -100,6 +100,13 @@ func TestMigrate(t *testing.T) {
 			"/etc/web/db", "/etc/other", "SMTP_PASSWORD", "OTHER").Replace(before)), []string{
 			"stays\n  Deployment web: kms.alibabacloud.com/mount-path would be /etc/web/db for it and /etc/other for ExternalSecret shop-other\n",
 			"0 of 2"}},
+		"two of one workload, one of them for one container": {strings.Replace(admin("command: [a], env: [{name: B, valueFrom: "+
+			"{secretKeyRef: {name: other, key: b}}}]"), "          env:\n", "          env:\n            - name: B\n"+
+			"              valueFrom: {secretKeyRef: {name: other, key: b}}\n", 1) +
+			"---\nkind: ExternalSecret\napiVersion: alibabacloud.com/v1alpha1\nmetadata: {name: other, namespace: shop}\n" +
+			"spec: {data: [{key: shop/prod/b, name: b}]}\n", []string{
+			"stays\n  Deployment web: kms.alibabacloud.com/containers would be web for it and absent for ExternalSecret other\n",
+			"stays\n  Deployment web: kms.alibabacloud.com/containers would be absent for it and web for ExternalSecret shop-db\n", "0 of 2"}},
 		"what a controller made": {with("kind: Pod\nmetadata: {name: web-1, namespace: shop, ownerReferences: [{name: web}]}\n" +
 			"spec: {imagePullSecrets: [{name: shop-db}], containers: [{name: a}]}\n"), []string{"1 of 1"}},
 		"unused": {"kind: ExternalSecret\napiVersion: alibabacloud.com/v1alpha1\nmetadata: {name: a}\nspec: {data: [{key: a}]}\n",

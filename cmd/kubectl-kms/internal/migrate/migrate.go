@@ -65,16 +65,28 @@ func contradict(plans []Plan) {
 					if i == j || plans[i].Namespace != plans[j].Namespace || w.Kind != other.Kind || w.Name != other.Name {
 						continue
 					}
-					for _, key := range slices.Sorted(maps.Keys(w.Annotations)) {
-						if value, both := other.Annotations[key]; both && value != w.Annotations[key] {
-							plans[i].Stays = append(plans[i].Stays, fmt.Sprintf("%s %s: %s would be %s for it and %s for ExternalSecret %s", w.Kind, w.Name,
-								key, w.Annotations[key], value, plans[j].Name))
-						}
+					for _, why := range w.contradictions(other) {
+						plans[i].Stays = append(plans[i].Stays, fmt.Sprintf("%s for ExternalSecret %s", why, plans[j].Name))
 					}
 				}
 			}
 		}
 	}
+}
+
+// contradictions are the annotations that cannot be for both. Without containers they are for all containers.
+func (w Workload) contradictions(other Workload) (found []string) {
+	const containers = podconfig.Prefix + "containers"
+	ours, theirs := maps.Clone(w.Annotations), maps.Clone(other.Annotations)
+	for _, a := range []map[string]string{ours, theirs} {
+		a[containers] = cmp.Or(a[containers], "absent")
+	}
+	for _, key := range slices.Sorted(maps.Keys(ours)) {
+		if value, both := theirs[key]; both && value != ours[key] {
+			found = append(found, fmt.Sprintf("%s %s: %s would be %s for it and %s", w.Kind, w.Name, key, ours[key], value))
+		}
+	}
+	return found
 }
 
 func planFor(es *v1alpha1.ExternalSecret, objects []manifest.Object, namespace string) Plan {
