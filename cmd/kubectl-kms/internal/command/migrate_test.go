@@ -2,6 +2,7 @@ package command
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -30,6 +31,14 @@ func TestMigrate(t *testing.T) {
 	with := func(document string) string { return before + "---\n" + document }
 	admin := func(fields string) string { // a second container
 		return strings.Replace(before, "      volumes:\n", "        - {name: admin, "+fields+"}\n      volumes:\n", 1)
+	}
+	made := func(kind, name, ownerVersion, owner, ownerName string) string { // an object whose pod needs the Secret
+		spec := "{volumes: [{name: c, csi: {driver: x, nodePublishSecretRef: {name: shop-db}}}], containers: [{name: a}]}"
+		if kind != "Pod" {
+			spec = "{template: {spec: " + spec + "}}"
+		}
+		return fmt.Sprintf("kind: %s\nmetadata: {name: %s, namespace: shop, ownerReferences: [{apiVersion: %s, kind: %s, name: %s, controller: true}]}\n"+
+			"spec: %s\n", kind, name, ownerVersion, owner, ownerName, spec)
 	}
 	edited := func(oldNew ...string) string { return strings.NewReplacer(oldNew...).Replace(before) }
 	for name, c := range map[string]struct {
@@ -107,8 +116,18 @@ func TestMigrate(t *testing.T) {
 			"spec: {data: [{key: shop/prod/b, name: b}]}\n", []string{
 			"stays\n  Deployment web: kms.alibabacloud.com/containers would be web for it and absent for ExternalSecret other\n",
 			"stays\n  Deployment web: kms.alibabacloud.com/containers would be absent for it and web for ExternalSecret shop-db\n", "0 of 2"}},
-		"what a controller made": {with("kind: Pod\nmetadata: {name: web-1, namespace: shop, ownerReferences: [{name: web}]}\n" +
-			"spec: {imagePullSecrets: [{name: shop-db}], containers: [{name: a}]}\n"), []string{"1 of 1"}},
+		"what a controller made": {with(made("Pod", "web-1", "apps/v1", "Deployment", "web")), []string{"1 of 1"}},
+		"what a controller made that is not there": {with(made("Pod", "db-0", "apps.kruise.io/v1alpha1", "CloneSet", "db")),
+			[]string{"stays\n  Pod db-0: spec.volumes[0].csi.nodePublishSecretRef.name\n", "0 of 1"}},
+		"what a controller of another group made": {with(made("Pod", "web-1", "example.com/v1", "Deployment", "web")), []string{"0 of 1"}},
+		"what a controller without a template made": {with("kind: Rollout\napiVersion: argoproj.io/v1alpha1\nmetadata: {name: web, namespace: shop}\n" +
+			"spec: {workloadRef: {kind: Deployment, name: web}}\n---\n" + made("ReplicaSet", "web-1", "argoproj.io/v1alpha1", "Rollout", "web")),
+			[]string{"stays\n  ReplicaSet web-1: spec.volumes[0].csi", "0 of 1"}},
+		"a workload that an operator made": {edited("  name: web\n  namespace: shop\n", "  name: web\n  namespace: shop\n  ownerReferences: "+
+			"[{apiVersion: example.com/v1, kind: Shop, name: shop, controller: true}]\n"), []string{
+			"stays\n  Deployment web: Shop shop makes it, and has no pod template among these manifests; add it, or", "0 of 1"}},
+		"what another only owns": {with(strings.Replace(made("Pod", "web-1", "apps/v1", "Deployment", "web"), "true", "false", 1)),
+			[]string{"0 of 1"}},
 		"unused": {"kind: ExternalSecret\napiVersion: alibabacloud.com/v1alpha1\nmetadata: {name: a}\nspec: {data: [{key: a}]}\n",
 			[]string{"ExternalSecret default/a, Secret a: nothing among these manifests reads it\n0 of 1"}},
 	} {

@@ -41,6 +41,7 @@ func Plans(documents []*manifest.Document, namespace string) ([]Plan, error) {
 		objects = append(objects, d.Objects()...)
 	}
 	var plans []Plan
+	readers := readers(objects, namespace)
 	for _, o := range objects {
 		if !o.IsExternalSecret() {
 			continue
@@ -50,10 +51,28 @@ func Plans(documents []*manifest.Document, namespace string) ([]Plan, error) {
 			return nil, fmt.Errorf("%s, line %d: %s: %w", o.Document.File, o.Document.Line, o, err)
 		}
 		es.Namespace = cmp.Or(o.Namespace, namespace)
-		plans = append(plans, planFor(es, objects, namespace))
+		plans = append(plans, planFor(es, readers, namespace))
 	}
 	contradict(plans)
 	return plans, nil
+}
+
+// readers returns the objects that may read Secrets. One whose controller has a pod template among them reads what that says.
+func readers(objects []manifest.Object, namespace string) []manifest.Object {
+	identity := func(o manifest.Object, in string) [4]string {
+		group, _, _ := strings.Cut(o.APIVersion, "/")
+		return [4]string{cmp.Or(in, namespace), group, o.Kind, o.Name}
+	}
+	templates := map[[4]string]bool{}
+	for _, o := range objects {
+		if _, ok := o.Pod(); ok {
+			templates[identity(o, o.Namespace)] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(objects), func(o manifest.Object) bool {
+		controller, made := o.Controller()
+		return o.IsSynced() || o.Kind == "Secret" || made && templates[identity(controller, o.Namespace)]
+	})
 }
 
 // contradict finds workloads that read several of the Secrets, and cannot have the annotations for both.
@@ -94,17 +113,16 @@ func planFor(es *v1alpha1.ExternalSecret, objects []manifest.Object, namespace s
 	keys, reasons := sourcesOf(es)
 	p.Stays = reasons
 	for _, o := range objects {
-		if cmp.Or(o.Namespace, namespace) != p.Namespace || o.IsSynced() || o.Kind == "Secret" || o.Owned() {
+		if cmp.Or(o.Namespace, namespace) != p.Namespace {
 			continue
 		}
-		pod, ok := o.Pod()
 		var others []string
-		if ok {
+		if pod, ok := o.Pod(); ok {
 			w, stays := workload(es, p.Secret, keys, pod)
-			if w != nil {
+			if others = stays; w != nil {
+				others = append(others, unmade(o)...)
 				p.Workloads = append(p.Workloads, *w)
 			}
-			others = stays
 		} else {
 			others = mentions(o.JSON(), p.Secret)
 		}
@@ -113,6 +131,16 @@ func planFor(es *v1alpha1.ExternalSecret, objects []manifest.Object, namespace s
 		}
 	}
 	return p
+}
+
+// unmade is why an object cannot be given annotations.
+func unmade(o manifest.Object) []string {
+	controller, made := o.Controller()
+	if !made {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s %s makes it, and has no pod template among these manifests; add it, or have it make pods without the Secret",
+		controller.Kind, controller.Name)}
 }
 
 // A source is what one key of the Secret is made of.
