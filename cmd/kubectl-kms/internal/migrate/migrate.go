@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/screen"
@@ -139,8 +141,8 @@ func unmade(o manifest.Object) []string {
 	if !made {
 		return nil
 	}
-	return []string{fmt.Sprintf("%s %s makes it, and has no pod template among these manifests; add it, or have it make pods without the Secret",
-		controller.Kind, controller.Name)}
+	return []string{fmt.Sprintf("%s %s makes it, and has no pod template among these manifests; add it, or have it make pods without "+
+		"the Secret", controller.Kind, controller.Name)}
 }
 
 // A source is what one key of the Secret is made of.
@@ -208,8 +210,9 @@ func workload(es *v1alpha1.ExternalSecret, secret string, keys map[string]source
 		stays = append(stays, "the injector would refuse "+m.Where+": "+m.Problem)
 	}
 	return &Workload{
-		Kind: pod.Object.Kind, Name: pod.Object.Name, ServiceAccount: cmp.Or(spec.ServiceAccountName, "default"),
-		Path: strings.TrimPrefix(pod.Path+".metadata", "."), Annotations: r.annotations, Remove: r.remove,
+		Kind: pod.Object.Kind, Name: pod.Object.Name,
+		ServiceAccount: cmp.Or(spec.ServiceAccountName, spec.DeprecatedServiceAccount, "default"),
+		Path:           strings.TrimPrefix(pod.Path+".metadata", "."), Annotations: r.annotations, Remove: r.remove,
 	}, stays
 }
 
@@ -254,10 +257,11 @@ func (w Workload) text(s screen.Screen) {
 	s.Printf("    ServiceAccount %s needs a RAM role that may read these secrets\n", screen.Line(w.ServiceAccount))
 }
 
-// quoted is a text as YAML reads it back as one.
+// quoted is a text as every version of YAML reads it back as one.
 func quoted(text string) string {
-	if text == "true" || text == "false" || strings.ContainsAny(text, ":#{}[],&*!|>'\"%@` ") {
+	scalar, err := yaml.Marshal(text)
+	if err != nil {
 		return fmt.Sprintf("%q", text)
 	}
-	return text
+	return strings.TrimSuffix(string(scalar), "\n")
 }

@@ -22,6 +22,9 @@ import (
 var replaceable = regexp.MustCompile(`^spec\.(volumes\[\d+\]\.secret\.secretName|(initC|c)ontainers\[\d+\]\.` +
 	`(env\[\d+\]\.valueFrom\.secretKeyRef|envFrom\[\d+\]\.secretRef)\.name)$`)
 
+// inside are the places of a pod's spec that name a key or a file of a Secret.
+var inside = regexp.MustCompile(`\.(secretKeyRef\.key|secret\.items\[\d+\]\.(key|path))$`)
+
 // podSpec returns the spec of a pod that reads the Secret; nil if none does. Other reads are reasons.
 func podSpec(pod manifest.Pod, secret string) (spec *corev1.PodSpec, reasons []string) {
 	var decoded corev1.Pod
@@ -29,9 +32,10 @@ func podSpec(pod manifest.Pod, secret string) (spec *corev1.PodSpec, reasons []s
 		return nil, []string{"Kubernetes would not read its pod: " + err.Error()}
 	}
 	for _, place := range mentions(pod.JSON, secret) {
-		if replaceable.MatchString(place) {
+		switch {
+		case replaceable.MatchString(place):
 			spec = &decoded.Spec
-		} else {
+		case !inside.MatchString(place):
 			reasons = append(reasons, place)
 		}
 	}
@@ -89,12 +93,20 @@ func (r *reader) set(key, value string) {
 	r.annotations[key] = value
 }
 
+// optional is for what Kubernetes starts a pod without.
+func (r *reader) optional(what string, optional *bool) {
+	if optional != nil && *optional {
+		r.stay("%s is optional, and without the secret in KMS the injector starts no pod; remove optional: true if it is always there", what)
+	}
+}
+
 func (r *reader) volumes(spec *corev1.PodSpec) {
 	for _, v := range spec.Volumes {
 		if v.Secret == nil || v.Secret.SecretName != r.secret {
 			continue
 		}
 		r.remove = append(r.remove, "volume "+v.Name+" and its volumeMounts")
+		r.optional("volume "+v.Name, v.Secret.Optional)
 		for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 			for _, m := range c.VolumeMounts {
 				if m.Name == v.Name {
@@ -195,6 +207,7 @@ func (r *reader) environment(c *corev1.Container) {
 			continue
 		}
 		r.remove = append(r.remove, fmt.Sprintf("env %s of container %s", e.Name, c.Name))
+		r.optional("the variable "+e.Name, e.ValueFrom.SecretKeyRef.Optional)
 		r.variable(c, e.Name, e.ValueFrom.SecretKeyRef.Key)
 	}
 	for _, e := range c.EnvFrom {
@@ -202,6 +215,7 @@ func (r *reader) environment(c *corev1.Container) {
 			continue
 		}
 		r.remove = append(r.remove, fmt.Sprintf("envFrom %s of container %s", r.secret, c.Name))
+		r.optional("envFrom "+r.secret, e.SecretRef.Optional)
 		for _, key := range slices.Sorted(maps.Keys(r.keys)) {
 			r.variable(c, e.Prefix+key, key)
 		}
