@@ -298,6 +298,7 @@ func TestCorpusStays(t *testing.T) {
 		"10b-list-in-a-list.yaml":               "items[0] is a list, and kubectl reads no list in a list",
 		"34-crlf-bom-and-document-markers.yaml": "document at line 1",
 		"34e-end-marker-more.yaml":              "another document follows without a separator",
+		"operator.yaml":                         "it has no kind",
 		"55-plain-duplicate-key.yaml":           `line 6: the key "serviceAccountName" is written twice, first in line 5`,
 	}
 	aliases := []string{"33-anchors-and-merges.yaml", "33b-aliases-only.yaml", "33c-merge-without-override.yaml"}
