@@ -24,7 +24,8 @@ type World struct {
 	Injector      *injector.Injector
 	PlainSidecars bool // see injector.Request
 	Cluster       injector.Cluster
-	RoleARN       string // of ServiceAccounts that exist neither in manifests nor in the cluster; "": they have none
+	Selects       func(namespace string, of map[string]string) bool // see cluster.Selects; nil: not known
+	RoleARN       string                                            // of ServiceAccounts that exist neither in manifests nor in the cluster; "": they have none
 }
 
 // ErrUnknown says that an object is in no manifest, and that no cluster may be asked.
@@ -132,7 +133,8 @@ func (m manifests) ServiceAccountAnnotations(ctx context.Context, namespace, nam
 	return annotations, err
 }
 
-// optedIn returns a warning if the cluster would leave all pods of a namespace as they are, and "" if it would not or cannot be asked.
+// optedIn returns a warning if the cluster would leave all pods of a namespace as they are, or does not say, and "" if it would not or no
+// cluster is asked.
 func (w World) optedIn(ctx context.Context, namespace string) string {
 	labels, err := w.Cluster.NamespaceLabels(ctx, namespace)
 	switch {
@@ -140,7 +142,13 @@ func (w World) optedIn(ctx context.Context, namespace string) string {
 	case errors.Is(err, config.ErrNotFound):
 		return fmt.Sprintf("namespace %s does not exist; nothing is injected in it unless it has the label %s=enabled", namespace,
 			podconfig.NamespaceLabel)
-	case err == nil && labels[podconfig.NamespaceLabel] != "enabled":
+	case err != nil:
+		return fmt.Sprintf("whether namespace %s has the label %s=enabled was not checked, without which nothing is injected in it: %v", namespace,
+			podconfig.NamespaceLabel, err)
+	case w.Selects != nil && !w.Selects(namespace, labels):
+		return fmt.Sprintf("the webhook's namespaceSelector leaves namespace %s out, whatever its label says, so that the cluster injects nothing "+
+			"in it; move the pods to another namespace, or have the administrator take it out of excludedNamespaces", namespace)
+	case labels[podconfig.NamespaceLabel] != "enabled":
 		return fmt.Sprintf("namespace %s does not have the label %s=enabled, so that the cluster injects nothing in it; kubectl label "+
 			"namespace %s %s=enabled",
 			namespace, podconfig.NamespaceLabel, namespace, podconfig.NamespaceLabel)
