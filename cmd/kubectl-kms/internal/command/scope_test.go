@@ -73,3 +73,35 @@ func TestScope(t *testing.T) {
 		})
 	}
 }
+
+// As kubectl apply leaves them, ServiceAccounts and namespaces keep what others wrote into them, and lose what an earlier manifest did.
+func TestAppliedOver(t *testing.T) {
+	const sa = "kind: ServiceAccount\nmetadata: {name: web, namespace: shop"
+	server := withWebhook(t)
+	server.Objects["/api/v1/namespaces/shop/serviceaccounts/applied"] = object{"metadata": object{"annotations": object{
+		"ack.alibabacloud.com/role-arn": "acs:ram::1234567890123456:role/shop",
+		"kubectl.kubernetes.io/last-applied-configuration": `{"metadata": {"annotations": {"ack.alibabacloud.com/role-arn": ` +
+			`"acs:ram::1234567890123456:role/shop"}}}`,
+	}}}
+	address := server.Start(t)
+	for name, c := range map[string]struct{ manifest, says string }{
+		"an annotation that the manifest does not have": {sa + "}\n---\n" + deployment, "0 mistakes, 0 warnings\n"},
+		"an annotation of both": {sa + ", annotations: {ack.alibabacloud.com/role-arn: 'acs:ram::1:role/b'}}\n---\n" + deployment,
+			"its pods will be refused"},
+		"an annotation that an earlier manifest had": {strings.NewReplacer("name: web", "name: applied", "Name: web", "Name: applied").Replace(
+			sa + "}\n---\n" + deployment), "its pods will be refused until this is put right: no RAM role is set for ServiceAccount shop/applied"},
+		"a label that the manifest does not have": {"kind: Namespace\nmetadata: {name: shop}\n---\n" + deployment, "0 mistakes, 0 warnings\n"},
+		"a label of both": {"kind: Namespace\nmetadata: {name: shop, labels: {kms.alibabacloud.com/injection: disabled}}\n---\n" + deployment,
+			"namespace shop does not have the label"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if code, stdout, stderr := run(t, c.manifest, "--server", address, "validate", "-f", "-"); code != 0 || !strings.Contains(stdout, c.says) {
+				t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+			}
+		})
+	}
+	if code, stdout, stderr := run(t, sa+"}\n---\n"+deployment, "--server", address, "inject", "-f", "-"); code != 0 ||
+		!strings.Contains(stdout, "acs:ram::1234567890123456:role/shop") {
+		t.Errorf("inject: exit code %d\n%s%s", code, stdout, stderr)
+	}
+}

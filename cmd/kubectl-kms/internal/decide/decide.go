@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
@@ -96,8 +97,8 @@ type manifests struct {
 	namespaces map[string]map[string]string    // labels
 }
 
-// With returns the world after the manifests were applied: their ServiceAccounts and namespaces take precedence. Objects
-// that name no namespace go to the default one.
+// With returns the world after the manifests were applied: what their ServiceAccounts and namespaces say takes precedence, and what else
+// those of the cluster have stays. Objects that name no namespace go to the default one.
 func (w World) With(documents []*manifest.Document, defaultNamespace string) World {
 	m := manifests{before: w, accounts: map[[2]string]map[string]string{}, namespaces: map[string]map[string]string{}}
 	for _, d := range documents {
@@ -116,21 +117,35 @@ func (w World) With(documents []*manifest.Document, defaultNamespace string) Wor
 }
 
 func (m manifests) NamespaceLabels(ctx context.Context, namespace string) (map[string]string, error) {
-	if labels, found := m.namespaces[namespace]; found {
-		return labels, nil
+	before, err := m.before.Cluster.NamespaceLabels(ctx, namespace)
+	if own, found := m.namespaces[namespace]; found {
+		return labels.Merge(before, own), nil
 	}
-	return m.before.Cluster.NamespaceLabels(ctx, namespace)
+	return before, err
 }
 
 func (m manifests) ServiceAccountAnnotations(ctx context.Context, namespace, name string, fresh bool) (map[string]string, error) {
-	if annotations, found := m.accounts[[2]string{namespace, name}]; found {
-		return annotations, nil
+	before, err := m.before.Cluster.ServiceAccountAnnotations(ctx, namespace, name, fresh)
+	if own, found := m.accounts[[2]string{namespace, name}]; found {
+		return labels.Merge(unapplied(before), own), nil
 	}
-	annotations, err := m.before.Cluster.ServiceAccountAnnotations(ctx, namespace, name, fresh)
 	if m.before.RoleARN != "" && errors.Is(err, config.ErrNotFound) {
 		return map[string]string{rrsa.RoleARNAnnotation: m.before.RoleARN}, nil
 	}
-	return annotations, err
+	return before, err
+}
+
+// unapplied returns annotations without those that kubectl has applied, and removes when a manifest no longer has them.
+func unapplied(annotations map[string]string) map[string]string {
+	var applied metav1.PartialObjectMetadata
+	if json.Unmarshal([]byte(annotations[corev1.LastAppliedConfigAnnotation]), &applied) != nil {
+		return annotations
+	}
+	kept := maps.Clone(annotations)
+	for key := range applied.Annotations {
+		delete(kept, key)
+	}
+	return kept
 }
 
 // optedIn returns a warning if the cluster would leave all pods of a namespace as they are, or does not say, and "" if it would not or no
