@@ -130,3 +130,14 @@ func TestHostileManifests(t *testing.T) {
 		}
 	}
 }
+
+// A line break in what others wrote makes no line of the report.
+func TestForgedLines(t *testing.T) {
+	const forged = "1 pod looked at: 0 mistakes"
+	manifest := strings.NewReplacer("serviceAccountName: web", `serviceAccountName: "web\n`+forged+`"`, "{name: web, image", `{name: "web\n`+
+		forged+`", image`, "secret.db: app/prod/db", "secret.db: app/prod/db\n        kms.alibabacloud.com/containers: other").Replace(deployment)
+	_, stdout, stderr := run(t, manifest, "validate", "-f", "-", "--config", operator)
+	if !strings.Contains(stdout, `\n`+forged) || strings.Contains(stdout, "\n"+forged) {
+		t.Errorf("%s%s", stdout, stderr)
+	}
+}
