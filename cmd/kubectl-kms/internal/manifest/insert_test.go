@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // additions are a patch as the injector makes it: lists grow, at their end or at an index, and those that are absent or null come.
@@ -87,6 +88,31 @@ func grownText(t *testing.T, text string) (after, lost string) {
 		t.Fatal(err)
 	}
 	return out.String(), lost
+}
+
+// A list on one line takes about as long as one with a line for each pod.
+func TestOneLine(t *testing.T) {
+	spliced := func(separator string) time.Duration {
+		pod := `{"kind": "Pod", "metadata": {"name": "名字"}, "spec": {"containers": [{"name": "a"}]}}`
+		d := read(t, `{"kind": "List", "items": [`+strings.Repeat(pod+","+separator, 1500)+pod+"]}")[0]
+		for _, o := range d.Objects() {
+			pod, _ := o.Pod()
+			if err := pod.Add(additions(t, pod)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tree, replaced, _ := grown(d.tree, d.added)
+		start := time.Now()
+		text := splice(d, tree, replaced, false)
+		took := time.Since(start)
+		if !d.says(text) {
+			t.Errorf("with %q between pods the text means something else", separator)
+		}
+		return took
+	}
+	if one, many := spliced(" "), spliced("\n"); one > 10*many+time.Second {
+		t.Errorf("on one line it takes %v, and on many %v", one, many)
+	}
 }
 
 // missing are the parts of a text, in its order, that another does not have in the same order.
