@@ -107,7 +107,8 @@ func TestHostileCluster(t *testing.T) {
 // YAML says the same as JSON, with escapes where a string would move a terminal.
 func TestUnmovingYAML(t *testing.T) {
 	for _, text := range []string{
-		hostile, "plain", "a: b\nc\n", "a\u202e\nb\n", "\u2028a\u2029\n\u0085 b", "\ufeffa", "'\u2066\"\\u202e", "on \u202e", "\u061c: #😀", "\x7f",
+		hostile, "plain", "a: b\nc\n", "a\u202e\nb\n", "\u2028a\u2029\n\u0085 b", "\ufeffa", "'\u2066\"\\u202e", "on \u202e", "\u061c: #😀",
+		"\x7f",
 	} {
 		want := map[string]any{"list": []any{text, "true", "1"}, text: 1.0}
 		var out bytes.Buffer

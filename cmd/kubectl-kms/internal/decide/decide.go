@@ -25,8 +25,9 @@ type World struct {
 	Injector      *injector.Injector
 	PlainSidecars bool // see injector.Request
 	Cluster       injector.Cluster
-	Selects       func(namespace string, of map[string]string) bool // see cluster.Selects; nil: not known
-	RoleARN       string                                            // of ServiceAccounts that exist neither in manifests nor in the cluster; "": they have none
+	RoleARN       string // of ServiceAccounts that exist neither in manifests nor in the cluster; "": they have none
+
+	Selects func(namespace string, of map[string]string) bool // see cluster.Selects; nil: not known
 }
 
 // ErrUnknown says that an object is in no manifest, and that no cluster may be asked.
@@ -158,11 +159,11 @@ func (w World) optedIn(ctx context.Context, namespace string) string {
 		return fmt.Sprintf("namespace %s does not exist; nothing is injected in it unless it has the label %s=enabled", namespace,
 			podconfig.NamespaceLabel)
 	case err != nil:
-		return fmt.Sprintf("whether namespace %s has the label %s=enabled was not checked, without which nothing is injected in it: %v", namespace,
-			podconfig.NamespaceLabel, err)
+		return fmt.Sprintf("whether namespace %s has the label %s=enabled, without which nothing is injected in it, was not checked: %v",
+			namespace, podconfig.NamespaceLabel, err)
 	case w.Selects != nil && !w.Selects(namespace, labels):
-		return fmt.Sprintf("the webhook's namespaceSelector leaves namespace %s out, whatever its label says, so that the cluster injects nothing "+
-			"in it; move the pods to another namespace, or have the administrator take it out of excludedNamespaces", namespace)
+		return fmt.Sprintf("the webhook's namespaceSelector leaves namespace %s out, whatever its label says, so that the cluster injects "+
+			"nothing in it; move the pods to another namespace, or have the administrator take it out of excludedNamespaces", namespace)
 	case labels[podconfig.NamespaceLabel] != "enabled":
 		return fmt.Sprintf("namespace %s does not have the label %s=enabled, so that the cluster injects nothing in it; kubectl label "+
 			"namespace %s %s=enabled",

@@ -219,8 +219,9 @@ func TestSources(t *testing.T) {
 			"items[0] is no object with a kind"},
 		"a word among items": {Source{Files: []string{Stdin}, In: strings.NewReader("kind: List\nitems: [{kind: Pod}, Pod]\n")}, "",
 			"items[1] is no object with a kind"},
-		"items of a kind": {Source{Files: []string{Stdin}, In: strings.NewReader("kind: ConfigMapList\nitems: [{metadata: {name: a}}]\n")}, "a", ""},
-		"only comments":   {Source{Files: []string{Stdin}, In: strings.NewReader("# a\n---\n# b\n")}, "", ""},
+		"items of a kind": {Source{Files: []string{Stdin}, In: strings.NewReader("kind: ConfigMapList\nitems: [{metadata: {name: a}}]\n")},
+			"a", ""},
+		"only comments": {Source{Files: []string{Stdin}, In: strings.NewReader("# a\n---\n# b\n")}, "", ""},
 	} {
 		documents, err := c.source.Read()
 		if c.err != "" {
@@ -249,8 +250,8 @@ func TestSources(t *testing.T) {
 
 // A mistake is found on its line of the file.
 func TestAnnotationLine(t *testing.T) {
-	documents := read(t, "# first\nkind: b\n---\n\n# second\nkind: Deployment\nspec:\n  template:\n    metadata:\n      annotations:\n        "+
-		"x: 1\n        y: 2\n    spec:\n      containers: []\n")
+	documents := read(t, "# first\nkind: b\n---\n\n# second\nkind: Deployment\nspec:\n  template:\n    metadata:\n      annotations:\n"+
+		"        x: 1\n        y: 2\n    spec:\n      containers: []\n")
 	pod, ok := documents[1].Objects()[0].Pod()
 	if !ok {
 		t.Fatal("no pod")
