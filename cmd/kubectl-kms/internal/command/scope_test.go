@@ -50,7 +50,7 @@ func TestScope(t *testing.T) {
 		"left out":     {"kube-system", "", "the webhook's namespaceSelector leaves namespace kube-system out, whatever its label says", ""},
 		"not labelled": {"plain", "", "namespace plain does not have the label kms.alibabacloud.com/injection=enabled", ""},
 		"labels that are not shown": {"shop", "/api/v1/namespaces/shop",
-			"whether namespace shop has the label kms.alibabacloud.com/injection=enabled, without which nothing is injected in it, "+
+			"whether namespace shop has the label kms.alibabacloud.com/injection=enabled, without which nothing is injected in it, " +
 				"was not checked: ", ""},
 		"a webhook that is not shown": {"shop", webhooks, "0 warnings\n",
 			"Note: whether the webhook's namespaceSelector leaves namespaces out was not checked: "},
