@@ -132,7 +132,7 @@ func warnReferences(r *request, readers []*Container) []string {
 		look := func(place string, texts ...string) {
 			found := false
 			for _, text := range texts {
-				for name := range references(text) {
+				for name := range References(text) {
 					if !ours[name] {
 						continue
 					}
@@ -168,8 +168,8 @@ func warnReferences(r *request, readers []*Container) []string {
 // https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/
 var reference = regexp.MustCompile(`\$\$|\$\(([^)]*)\)`)
 
-// references is for range, over the names in a text that Kubernetes would replace: one at a time, since there may be very many.
-func references(text string) iter.Seq[string] {
+// References is for range, over the names in a text that Kubernetes would replace: one at a time, since there may be very many.
+func References(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for at := reference.FindStringSubmatchIndex(text); at != nil; at = reference.FindStringSubmatchIndex(text) {
 			if at[2] >= 0 && !yield(text[at[2]:at[3]]) {

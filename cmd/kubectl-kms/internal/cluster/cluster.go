@@ -8,13 +8,17 @@ import (
 	"fmt"
 	"io/fs"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
 	"github.com/kms-agent-injector/kms-agent-injector/config/clusterconfig"
+	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
 )
 
 // Names of the chart's objects.
@@ -56,6 +60,25 @@ func (c Client) Release(ctx context.Context) string {
 		}
 	}
 	return usualNamespace
+}
+
+// Selects reports whether the webhook is called in a namespace with these labels, provided that it has the label of injection.
+func Selects(w *admissionv1.MutatingWebhook, namespace string, of map[string]string) bool {
+	selector, err := metav1.LabelSelectorAsSelector(w.NamespaceSelector)
+	return err == nil && selector.Matches(labels.Merge(of, labels.Set{
+		podconfig.NamespaceLabel: podconfig.NamespaceLabelValue, corev1.LabelMetadataName: namespace,
+	}))
+}
+
+// Scope returns Selects of the cluster's webhook.
+func (c Client) Scope(ctx context.Context) (selects func(namespace string, of map[string]string) bool, err error) {
+	all, err := c.Kube.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, Configuration, metav1.GetOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return func(namespace string, of map[string]string) bool {
+		return len(all.Webhooks) > 0 && Selects(&all.Webhooks[0], namespace, of)
+	}, nil
 }
 
 // Version returns the version of the webhook, from the label of its Deployment.

@@ -1,9 +1,11 @@
 package command
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode"
@@ -82,6 +84,7 @@ func TestHostileCluster(t *testing.T) {
 	for _, line := range []string{
 		"status", "status -o wide", "status -o json", "status secret", "status none\x1b[2J",
 		"doctor failing", "doctor talking", "doctor forged", "doctor deployment/web", "doctor talking -o json", "doctor secret", "doctor \x1b[2J",
+		"status -o yaml", "doctor talking -o yaml",
 	} {
 		t.Run(line, func(t *testing.T) {
 			_, stdout, stderr := run(t, "", append([]string{"--server", address, "--cache-dir", t.TempDir(), "-n", "shop"},
@@ -98,6 +101,26 @@ func TestHostileCluster(t *testing.T) {
 				t.Errorf("not valid, or not all of it:\n%s", stdout)
 			}
 		})
+	}
+}
+
+// YAML says the same as JSON, with escapes where a string would move a terminal.
+func TestUnmovingYAML(t *testing.T) {
+	for _, text := range []string{
+		hostile, "plain", "a: b\nc\n", "a\u202e\nb\n", "\u2028a\u2029\n\u0085 b", "\ufeffa", "'\u2066\"\\u202e", "on \u202e", "\u061c: #😀",
+		"\x7f",
+	} {
+		want := map[string]any{"list": []any{text, "true", "1"}, text: 1.0}
+		var out bytes.Buffer
+		sh := &shell{Streams: Streams{Out: &out}}
+		if err := sh.encode(want, "yaml"); err != nil {
+			t.Fatal(err)
+		}
+		quiet(t, "YAML", out.String())
+		var got map[string]any
+		if err := yaml.Unmarshal(out.Bytes(), &got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%v: got %q, want %q:\n%s", err, got, want, out.String())
+		}
 	}
 }
 
@@ -128,5 +151,16 @@ func TestHostileManifests(t *testing.T) {
 				t.Errorf("%s: %s says nothing", name, command)
 			}
 		}
+	}
+}
+
+// A line break in what others wrote makes no line of the report.
+func TestForgedLines(t *testing.T) {
+	const forged = "1 pod looked at: 0 mistakes"
+	manifest := strings.NewReplacer("serviceAccountName: web", `serviceAccountName: "web\n`+forged+`"`, "{name: web, image", `{name: "web\n`+
+		forged+`", image`, "secret.db: app/prod/db", "secret.db: app/prod/db\n        kms.alibabacloud.com/containers: other").Replace(deployment)
+	_, stdout, stderr := run(t, manifest, "validate", "-f", "-", "--config", operator)
+	if !strings.Contains(stdout, `\n`+forged) || strings.Contains(stdout, "\n"+forged) {
+		t.Errorf("%s%s", stdout, stderr)
 	}
 }

@@ -93,7 +93,8 @@ func (sh *shell) validate() *cobra.Command {
 		Short: "Say what is wrong with manifests before the cluster does",
 		Long: "Holds the pods of manifests to what the webhook would hold them to: all annotations, the administrator's policy, the pod's own " +
 			"content,\n" +
-			"the ServiceAccount's role, and the namespace's label. Without a cluster, or with --offline, the annotations and the pods alone.\n" +
+			"the ServiceAccount's role, and whether the webhook is called in the namespace. Without a cluster, or with --offline, the\n" +
+			"annotations and the pods alone.\n" +
 			"ExternalSecrets and stores (alibabacloud.com/v1alpha1) are held to what kms-sync holds them to.\n" +
 			"With --config and no manifests, the webhook's configuration itself is checked.\n\n" +
 			"Exit code: 0 nothing would be refused, 1 something would, 2 it could not be checked.",

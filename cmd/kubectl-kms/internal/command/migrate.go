@@ -16,7 +16,8 @@ func (sh *shell) migrate() *cobra.Command {
 			"environment variables, by workloads, and then the annotations that give them the same without a Secret; else what needs the\n" +
 			"Secret. Only what is in the manifests is looked at: give it all that the namespaces have. Nothing is changed.",
 		Example: `  # What a cluster has
-  kubectl get externalsecrets.alibabacloud.com,deployments,statefulsets,daemonsets,cronjobs,jobs,pods,ingresses,serviceaccounts -A -o yaml |
+  kubectl get externalsecrets.alibabacloud.com,deployments,statefulsets,daemonsets,replicasets,cronjobs,jobs,pods,\
+ingresses,serviceaccounts -A -o yaml |
     kubectl kms migrate -f -
 
   # What a repository has

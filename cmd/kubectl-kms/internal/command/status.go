@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	yamlv3 "go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -174,6 +175,9 @@ func (sh *shell) encode(value any, output string) error {
 		if written, err = yaml.JSONToYAML(written); err != nil {
 			return err
 		}
+		if written, err = unmovingYAML(written); err != nil {
+			return err
+		}
 	}
 	_, err := sh.Out.Write(written)
 	return err
@@ -190,4 +194,33 @@ func unmoving(text string) []byte {
 		}
 	}
 	return out
+}
+
+// unmovingYAML is YAML in which no string moves a terminal: those that would are in double quotes, where YAML has the escapes of JSON.
+func unmovingYAML(text []byte) ([]byte, error) {
+	if bytes.Equal(unmoving(string(text)), text) {
+		return text, nil
+	}
+	var tree yamlv3.Node
+	if err := yamlv3.Unmarshal(text, &tree); err != nil {
+		return nil, err
+	}
+	var quote func(n *yamlv3.Node)
+	quote = func(n *yamlv3.Node) {
+		if n.Kind == yamlv3.ScalarNode && string(unmoving(n.Value)) != n.Value {
+			n.Style = yamlv3.DoubleQuotedStyle
+		}
+		for _, child := range n.Content {
+			quote(child)
+		}
+	}
+	quote(&tree)
+	var out bytes.Buffer
+	enc := yamlv3.NewEncoder(&out)
+	enc.SetIndent(2)
+	enc.CompactSeqIndent()
+	if err := enc.Encode(&tree); err != nil {
+		return nil, err
+	}
+	return unmoving(out.String()), enc.Close()
 }

@@ -54,13 +54,22 @@ func (sh *shell) world(ctx context.Context, f *manifestFlags) (world decide.Worl
 	}
 	if err != nil {
 		if _, asked := client.Kube.Discovery().ServerVersion(); asked == nil { // it answers, but has or shows no document
-			world.Cluster = client
+			world.Cluster, world.Selects = client, sh.scope(ctx, client)
 		}
 		return world, "", err, nil
 	}
-	world.PlainSidecars, world.Cluster = !native, client
+	world.PlainSidecars, world.Cluster, world.Selects = !native, client, sh.scope(ctx, client)
 	world.Injector, err = injector.New(configuration, sh.version)
 	return world, "the cluster's", nil, err
+}
+
+// scope returns cluster.Selects of the cluster's webhook, and notes that it cannot be read.
+func (sh *shell) scope(ctx context.Context, client cluster.Client) func(namespace string, of map[string]string) bool {
+	selects, err := client.Scope(ctx)
+	if err != nil {
+		fmt.Fprintf(sh.Err, "Note: whether the webhook's namespaceSelector leaves namespaces out was not checked: %v\n", err)
+	}
+	return selects
 }
 
 // configured returns the injector of a webhook's configuration in a file. The error is a mistake in it.

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
@@ -25,6 +26,8 @@ type World struct {
 	PlainSidecars bool // see injector.Request
 	Cluster       injector.Cluster
 	RoleARN       string // of ServiceAccounts that exist neither in manifests nor in the cluster; "": they have none
+
+	Selects func(namespace string, of map[string]string) bool // see cluster.Selects; nil: not known
 }
 
 // ErrUnknown says that an object is in no manifest, and that no cluster may be asked.
@@ -95,8 +98,8 @@ type manifests struct {
 	namespaces map[string]map[string]string    // labels
 }
 
-// With returns the world after the manifests were applied: their ServiceAccounts and namespaces take precedence. Objects
-// that name no namespace go to the default one.
+// With returns the world after the manifests were applied: what their ServiceAccounts and namespaces say takes precedence, and what else
+// those of the cluster have stays. Objects that name no namespace go to the default one.
 func (w World) With(documents []*manifest.Document, defaultNamespace string) World {
 	m := manifests{before: w, accounts: map[[2]string]map[string]string{}, namespaces: map[string]map[string]string{}}
 	for _, d := range documents {
@@ -115,24 +118,39 @@ func (w World) With(documents []*manifest.Document, defaultNamespace string) Wor
 }
 
 func (m manifests) NamespaceLabels(ctx context.Context, namespace string) (map[string]string, error) {
-	if labels, found := m.namespaces[namespace]; found {
-		return labels, nil
+	before, err := m.before.Cluster.NamespaceLabels(ctx, namespace)
+	if own, found := m.namespaces[namespace]; found {
+		return labels.Merge(before, own), nil
 	}
-	return m.before.Cluster.NamespaceLabels(ctx, namespace)
+	return before, err
 }
 
 func (m manifests) ServiceAccountAnnotations(ctx context.Context, namespace, name string, fresh bool) (map[string]string, error) {
-	if annotations, found := m.accounts[[2]string{namespace, name}]; found {
-		return annotations, nil
+	before, err := m.before.Cluster.ServiceAccountAnnotations(ctx, namespace, name, fresh)
+	if own, found := m.accounts[[2]string{namespace, name}]; found {
+		return labels.Merge(unapplied(before), own), nil
 	}
-	annotations, err := m.before.Cluster.ServiceAccountAnnotations(ctx, namespace, name, fresh)
 	if m.before.RoleARN != "" && errors.Is(err, config.ErrNotFound) {
 		return map[string]string{rrsa.RoleARNAnnotation: m.before.RoleARN}, nil
 	}
-	return annotations, err
+	return before, err
 }
 
-// optedIn returns a warning if the cluster would leave all pods of a namespace as they are, and "" if it would not or cannot be asked.
+// unapplied returns annotations without those that kubectl has applied, and removes when a manifest no longer has them.
+func unapplied(annotations map[string]string) map[string]string {
+	var applied metav1.PartialObjectMetadata
+	if json.Unmarshal([]byte(annotations[corev1.LastAppliedConfigAnnotation]), &applied) != nil {
+		return annotations
+	}
+	kept := maps.Clone(annotations)
+	for key := range applied.Annotations {
+		delete(kept, key)
+	}
+	return kept
+}
+
+// optedIn returns a warning if the cluster would leave all pods of a namespace as they are, or does not say, and "" if it would not or no
+// cluster is asked.
 func (w World) optedIn(ctx context.Context, namespace string) string {
 	labels, err := w.Cluster.NamespaceLabels(ctx, namespace)
 	switch {
@@ -140,7 +158,13 @@ func (w World) optedIn(ctx context.Context, namespace string) string {
 	case errors.Is(err, config.ErrNotFound):
 		return fmt.Sprintf("namespace %s does not exist; nothing is injected in it unless it has the label %s=enabled", namespace,
 			podconfig.NamespaceLabel)
-	case err == nil && labels[podconfig.NamespaceLabel] != "enabled":
+	case err != nil:
+		return fmt.Sprintf("whether namespace %s has the label %s=enabled, without which nothing is injected in it, was not checked: %v",
+			namespace, podconfig.NamespaceLabel, err)
+	case w.Selects != nil && !w.Selects(namespace, labels):
+		return fmt.Sprintf("the webhook's namespaceSelector leaves namespace %s out, whatever its label says, so that the cluster injects "+
+			"nothing in it; move the pods to another namespace, or have the administrator take it out of excludedNamespaces", namespace)
+	case labels[podconfig.NamespaceLabel] != "enabled":
 		return fmt.Sprintf("namespace %s does not have the label %s=enabled, so that the cluster injects nothing in it; kubectl label "+
 			"namespace %s %s=enabled",
 			namespace, podconfig.NamespaceLabel, namespace, podconfig.NamespaceLabel)

@@ -154,7 +154,7 @@ func (r Report) Text(s screen.Screen) {
 		if f.Where != "" {
 			s.Printf("%s: ", screen.Line(f.Where))
 		}
-		s.Printf("%s\n", f.Problem)
+		s.Printf("%s\n", screen.Line(f.Problem))
 	}
 	mistakes := r.Mistakes()
 	asking := fmt.Sprintf("%d asking for injection", r.Asking)

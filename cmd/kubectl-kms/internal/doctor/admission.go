@@ -7,11 +7,9 @@ import (
 	"slices"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/cluster"
 	"github.com/kms-agent-injector/kms-agent-injector/config/podconfig"
@@ -70,19 +68,11 @@ func (e *examination) webhookPath(ctx context.Context) {
 	e.certificate(ctx, webhook, all)
 }
 
-// selects reports whether the webhook is called in the namespace, provided that it is labelled.
-func (e *examination) selects(w *admissionv1.MutatingWebhook) bool {
-	selector, err := metav1.LabelSelectorAsSelector(w.NamespaceSelector)
-	return err == nil && selector.Matches(labels.Merge(e.labels, labels.Set{
-		podconfig.NamespaceLabel: podconfig.NamespaceLabelValue, corev1.LabelMetadataName: e.subject.namespace,
-	}))
-}
-
 func (e *examination) configuration(w *admissionv1.MutatingWebhook) {
 	switch {
 	case w.FailurePolicy == nil || *w.FailurePolicy != admissionv1.Fail:
 		e.add(Webhook, Broken, "its failurePolicy is not Fail: while the webhook is away, pods start without their secrets", reinstall)
-	case !e.selects(w):
+	case !cluster.Selects(w, e.subject.namespace, e.labels):
 		e.add(Webhook, Broken, fmt.Sprintf("its namespaceSelector leaves namespace %s out, whatever its label says", e.subject.namespace),
 			"move the pods to another namespace, or have the administrator take it out of excludedNamespaces")
 	default:

@@ -44,7 +44,7 @@ func (e *examination) certificate(ctx context.Context, w *admissionv1.MutatingWe
 		e.add(Certificate, Unneeded, says+"whether the API server accepts the certificate shows in a labelled namespace", "")
 		return
 	}
-	if w != nil && !e.selects(w) {
+	if w != nil && !cluster.Selects(w, e.subject.namespace, e.labels) {
 		e.add(Certificate, Unneeded, says+"the webhook is not called in this namespace; whether the API server accepts the certificate "+
 			"shows in a labelled namespace that is not left out", "")
 		return

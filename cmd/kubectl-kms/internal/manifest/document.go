@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,7 +42,7 @@ func (d *Document) read() error {
 		d.root, err = d.meaning(d.text)
 	}
 	if err == nil {
-		err = d.nested()
+		err = d.refused()
 	}
 	if err != nil {
 		return fmt.Errorf("%s, document at line %d: %w", d.File, d.Line, err)
@@ -60,15 +61,27 @@ func (d *Document) meaning(text []byte) (any, error) {
 	return decode(text)
 }
 
-// nested rejects a list in a list, as kubectl does.
-func (d *Document) nested() error {
-	root, _ := d.root.(map[string]any)
+// refused rejects what kubectl refuses: a document that is no object, an object without a kind, and a list in a list.
+func (d *Document) refused() error {
+	if d.root == nil { // only comments
+		return nil
+	}
+	root, ok := d.root.(map[string]any)
+	if !ok {
+		return errors.New("it is no object, and kubectl refuses it; write objects, with --- between them, or leave the file out")
+	}
+	if kind, _ := root["kind"].(string); kind == "" && !strings.HasPrefix(filepath.Base(d.File), "kustomization.") { // which -R finds
+		return errors.New("it has no kind, and kubectl refuses it; write kind: with a small k, or leave the file out")
+	}
 	items, _ := root["items"].([]any)
+	objects := d.Objects()
 	for i, item := range items {
-		if o, _ := item.(map[string]any); o["items"] != nil {
-			if _, list := o["items"].([]any); list {
-				return fmt.Errorf("items[%d] is a list, and kubectl reads no list in a list; put its items into the outer one", i)
-			}
+		o, ok := item.(map[string]any)
+		if _, list := o["items"].([]any); list {
+			return fmt.Errorf("items[%d] is a list, and kubectl reads no list in a list; put its items into the outer one", i)
+		}
+		if !ok || objects[i].Kind == "" {
+			return fmt.Errorf("items[%d] is no object with a kind, and kubectl refuses it; write kind: with a small k", i)
 		}
 	}
 	return nil

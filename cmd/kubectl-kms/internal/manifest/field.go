@@ -18,10 +18,19 @@ func (o Object) JSON() []byte {
 	return text
 }
 
-// Owned reports whether a controller made the object, as Deployments make ReplicaSets.
-func (o Object) Owned() bool {
+// Controller returns what made the object, as Deployments make ReplicaSets, without its Namespace, which is the object's.
+func (o Object) Controller() (of Object, ok bool) {
 	owners, _ := path{"metadata", "ownerReferences"}.in(o.json).([]any)
-	return len(owners) > 0
+	for _, owner := range owners {
+		reference, _ := owner.(map[string]any)
+		if reference["controller"] == true {
+			of.APIVersion, _ = reference["apiVersion"].(string)
+			of.Kind, _ = reference["kind"].(string)
+			of.Name, _ = reference["name"].(string)
+			return of, true
+		}
+	}
+	return of, false
 }
 
 // Line returns the line, in its file, of a field as kubectl shows it, such as spec.data[0].name, or of what the field would be in.

@@ -21,7 +21,8 @@ type cut struct {
 // parses the edited text again and compares the result.
 type editor struct {
 	text     []byte
-	lines    []int // offset of each, and of the end
+	lines    []int         // offset of each, and of the end
+	columns  map[int][]int // by line: offset of each, as far as they were asked for
 	eol      string
 	json     bool
 	step     int // columns by which the author indents
@@ -33,7 +34,7 @@ type editor struct {
 
 // splice returns the document's text with the new nodes of its tree.
 func splice(d *Document, tree *yaml.Node, replaced map[*yaml.Node]*yaml.Node, blank bool) []byte {
-	e := &editor{text: d.text, lines: []int{0}, eol: "\n", json: d.json, blank: blank, replaced: replaced}
+	e := &editor{text: d.text, lines: []int{0}, columns: map[int][]int{}, eol: "\n", json: d.json, blank: blank, replaced: replaced}
 	e.step, e.compact = step(tree), compact(tree)
 	for _, at := range linebreak.FindAllIndex(d.text, -1) {
 		e.lines = append(e.lines, at[1])
@@ -60,18 +61,23 @@ var linebreak = regexp.MustCompile("\r\n|[\r\n\u0085\u2028\u2029]")
 
 // offset returns the offset of a node.
 func (e *editor) offset(n *yaml.Node) int {
-	if n.Line < 1 || n.Line > len(e.lines) {
+	if n.Line < 1 || n.Line > len(e.lines) || n.Column < 1 {
 		return len(e.text)
 	}
-	at := e.lines[n.Line-1]
-	if n.Line == 1 && bytes.HasPrefix(e.text, []byte("\ufeff")) {
-		at += len("\ufeff")
+	columns := e.columns[n.Line]
+	if columns == nil {
+		columns = []int{e.lines[n.Line-1]}
+		if n.Line == 1 && bytes.HasPrefix(e.text, []byte("\ufeff")) {
+			columns[0] += len("\ufeff")
+		}
 	}
-	for range n.Column - 1 {
-		_, size := utf8.DecodeRune(e.text[at:])
-		at += size
+	for len(columns) < n.Column {
+		last := columns[len(columns)-1]
+		_, size := utf8.DecodeRune(e.text[last:])
+		columns = append(columns, last+size)
 	}
-	return at
+	e.columns[n.Line] = columns
+	return columns[n.Column-1]
 }
 
 // lineOf returns the index of the line that contains an offset.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // additions are a patch as the injector makes it: lists grow, at their end or at an index, and those that are absent or null come.
@@ -87,6 +88,33 @@ func grownText(t *testing.T, text string) (after, lost string) {
 		t.Fatal(err)
 	}
 	return out.String(), lost
+}
+
+// A list on one line takes about as long as one with a line for each pod, and means the same.
+func TestOneLine(t *testing.T) {
+	spliced := func(separator string) (meaning any, took time.Duration) {
+		const pod, pods = `{"kind": "Pod", "metadata": {"name": "名字"}}`, 2000
+		d := read(t, `{"kind": "List", "items": [`+strings.Repeat(pod+","+separator, pods-1)+pod+"]}")[0]
+		var added []addition
+		for i := range pods {
+			added = append(added, addition{path{"items", i, "metadata", "labels"}, []byte(`{"a": "b"}`)},
+				addition{path{"items", i, "spec"}, []byte(`{"volumes": []}`)})
+		}
+		tree, replaced, _ := grown(d.tree, added)
+		start := time.Now()
+		text := splice(d, tree, replaced, false)
+		took = time.Since(start)
+		meaning, err := d.meaning(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return meaning, took
+	}
+	one, soon := spliced(" ")
+	many, usual := spliced("\n")
+	if !reflect.DeepEqual(one, many) || soon > 10*usual+time.Second {
+		t.Errorf("on one line it takes %v, and on many %v, or means something else", soon, usual)
+	}
 }
 
 // missing are the parts of a text, in its order, that another does not have in the same order.
@@ -298,6 +326,7 @@ func TestCorpusStays(t *testing.T) {
 		"10b-list-in-a-list.yaml":               "items[0] is a list, and kubectl reads no list in a list",
 		"34-crlf-bom-and-document-markers.yaml": "document at line 1",
 		"34e-end-marker-more.yaml":              "another document follows without a separator",
+		"operator.yaml":                         "it has no kind",
 		"55-plain-duplicate-key.yaml":           `line 6: the key "serviceAccountName" is written twice, first in line 5`,
 	}
 	aliases := []string{"33-anchors-and-merges.yaml", "33b-aliases-only.yaml", "33c-merge-without-override.yaml"}

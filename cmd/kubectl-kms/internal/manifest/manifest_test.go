@@ -53,6 +53,7 @@ func edited(t *testing.T, documents []*Document) string {
 // What is not touched stays byte for byte, what is keeps its comments, its quotes and its way of writing lists.
 func TestAuthorsText(t *testing.T) {
 	const before = `# the first
+kind: Odd
 a:   {odd:   spaces}
 
 ---
@@ -69,6 +70,7 @@ spec:
 # nothing but this
 `
 	const after = `# the first
+kind: Odd
 a:   {odd:   spaces}
 
 ---
@@ -206,9 +208,20 @@ func TestSources(t *testing.T) {
 		"missing":       {Source{Files: []string{dir + "/none.yaml"}}, "", "none.yaml"},
 		"no manifests":  {Source{Files: []string{dir + "/empty"}}, "", ".yaml"},
 		"address":       {Source{Files: []string{"https://example.com/web.yaml"}}, "", "curl"},
-		"not YAML":      {Source{Files: []string{Stdin}, In: strings.NewReader("a: b\n---\na: [\n")}, "", "line 3"},
+		"not YAML":      {Source{Files: []string{Stdin}, In: strings.NewReader("kind: a\n---\na: [\n")}, "", "line 3"},
 		"a key twice": {Source{Files: []string{Stdin}, In: strings.NewReader("a: b\na: c\n")}, "",
 			`line 2: the key "a" is written twice, first in line 1`},
+		"a list":      {Source{Files: []string{Stdin}, In: strings.NewReader("- kind: Pod\n")}, "", "-, document at line 1: it is no object"},
+		"a JSON list": {Source{Files: []string{Stdin}, In: strings.NewReader(`[{"kind": "Pod"}]`)}, "", "it is no object"},
+		"a word":      {Source{Files: []string{Stdin}, In: strings.NewReader("kind: A\n---\nPod\n")}, "", "document at line 3: it is no object"},
+		"a large K":   {Source{Files: []string{Stdin}, In: strings.NewReader("Kind: Pod\n")}, "", "it has no kind"},
+		"an item without a kind": {Source{Files: []string{Stdin}, In: strings.NewReader("kind: List\nitems: [{Kind: Pod}]\n")}, "",
+			"items[0] is no object with a kind"},
+		"a word among items": {Source{Files: []string{Stdin}, In: strings.NewReader("kind: List\nitems: [{kind: Pod}, Pod]\n")}, "",
+			"items[1] is no object with a kind"},
+		"items of a kind": {Source{Files: []string{Stdin}, In: strings.NewReader("kind: ConfigMapList\nitems: [{metadata: {name: a}}]\n")},
+			"a", ""},
+		"only comments": {Source{Files: []string{Stdin}, In: strings.NewReader("# a\n---\n# b\n")}, "", ""},
 	} {
 		documents, err := c.source.Read()
 		if c.err != "" {
@@ -237,8 +250,8 @@ func TestSources(t *testing.T) {
 
 // A mistake is found on its line of the file.
 func TestAnnotationLine(t *testing.T) {
-	documents := read(t, "# first\na: b\n---\n\n# second\nkind: Deployment\nspec:\n  template:\n    metadata:\n      annotations:\n        "+
-		"x: 1\n        y: 2\n    spec:\n      containers: []\n")
+	documents := read(t, "# first\nkind: b\n---\n\n# second\nkind: Deployment\nspec:\n  template:\n    metadata:\n      annotations:\n"+
+		"        x: 1\n        y: 2\n    spec:\n      containers: []\n")
 	pod, ok := documents[1].Objects()[0].Pod()
 	if !ok {
 		t.Fatal("no pod")

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kubectl-kms/internal/manifest"
@@ -43,6 +43,7 @@ func Plans(documents []*manifest.Document, namespace string) ([]Plan, error) {
 		objects = append(objects, d.Objects()...)
 	}
 	var plans []Plan
+	readers := readers(objects, namespace)
 	for _, o := range objects {
 		if !o.IsExternalSecret() {
 			continue
@@ -52,10 +53,28 @@ func Plans(documents []*manifest.Document, namespace string) ([]Plan, error) {
 			return nil, fmt.Errorf("%s, line %d: %s: %w", o.Document.File, o.Document.Line, o, err)
 		}
 		es.Namespace = cmp.Or(o.Namespace, namespace)
-		plans = append(plans, planFor(es, objects, namespace))
+		plans = append(plans, planFor(es, readers, namespace))
 	}
 	contradict(plans)
 	return plans, nil
+}
+
+// readers returns the objects that may read Secrets. One whose controller has a pod template among them reads what that says.
+func readers(objects []manifest.Object, namespace string) []manifest.Object {
+	identity := func(o manifest.Object, in string) [4]string {
+		group, _, _ := strings.Cut(o.APIVersion, "/")
+		return [4]string{cmp.Or(in, namespace), group, o.Kind, o.Name}
+	}
+	templates := map[[4]string]bool{}
+	for _, o := range objects {
+		if _, ok := o.Pod(); ok {
+			templates[identity(o, o.Namespace)] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(objects), func(o manifest.Object) bool {
+		controller, made := o.Controller()
+		return o.IsSynced() || o.Kind == "Secret" || made && templates[identity(controller, o.Namespace)]
+	})
 }
 
 // contradict finds workloads that read several of the Secrets, and cannot have the annotations for both.
@@ -67,11 +86,8 @@ func contradict(plans []Plan) {
 					if i == j || plans[i].Namespace != plans[j].Namespace || w.Kind != other.Kind || w.Name != other.Name {
 						continue
 					}
-					for _, key := range slices.Sorted(maps.Keys(w.Annotations)) {
-						if value, both := other.Annotations[key]; both && value != w.Annotations[key] {
-							plans[i].Stays = append(plans[i].Stays, fmt.Sprintf("%s %s: %s would be %s for it and %s for ExternalSecret %s", w.Kind, w.Name,
-								key, w.Annotations[key], value, plans[j].Name))
-						}
+					for _, why := range w.contradictions(other) {
+						plans[i].Stays = append(plans[i].Stays, fmt.Sprintf("%s for ExternalSecret %s", why, plans[j].Name))
 					}
 				}
 			}
@@ -79,22 +95,36 @@ func contradict(plans []Plan) {
 	}
 }
 
+// contradictions are the annotations that cannot be for both. Without containers they are for all containers.
+func (w Workload) contradictions(other Workload) (found []string) {
+	const containers = podconfig.Prefix + "containers"
+	ours, theirs := maps.Clone(w.Annotations), maps.Clone(other.Annotations)
+	for _, a := range []map[string]string{ours, theirs} {
+		a[containers] = cmp.Or(a[containers], "absent")
+	}
+	for _, key := range slices.Sorted(maps.Keys(ours)) {
+		if value, both := theirs[key]; both && value != ours[key] {
+			found = append(found, fmt.Sprintf("%s %s: %s would be %s for it and %s", w.Kind, w.Name, key, ours[key], value))
+		}
+	}
+	return found
+}
+
 func planFor(es *v1alpha1.ExternalSecret, objects []manifest.Object, namespace string) Plan {
 	p := Plan{Namespace: es.Namespace, Name: es.Name, Secret: cmp.Or(es.Spec.Target.Name, es.Name)}
 	keys, reasons := sourcesOf(es)
 	p.Stays = reasons
 	for _, o := range objects {
-		if cmp.Or(o.Namespace, namespace) != p.Namespace || o.IsSynced() || o.Kind == "Secret" || o.Owned() {
+		if cmp.Or(o.Namespace, namespace) != p.Namespace {
 			continue
 		}
-		pod, ok := o.Pod()
 		var others []string
-		if ok {
+		if pod, ok := o.Pod(); ok {
 			w, stays := workload(es, p.Secret, keys, pod)
-			if w != nil {
+			if others = stays; w != nil {
+				others = append(others, unmade(o)...)
 				p.Workloads = append(p.Workloads, *w)
 			}
-			others = stays
 		} else {
 			others = mentions(o.JSON(), p.Secret)
 		}
@@ -103,6 +133,16 @@ func planFor(es *v1alpha1.ExternalSecret, objects []manifest.Object, namespace s
 		}
 	}
 	return p
+}
+
+// unmade is why an object cannot be given annotations.
+func unmade(o manifest.Object) []string {
+	controller, made := o.Controller()
+	if !made {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s %s makes it, and has no pod template among these manifests; add it, or have it make pods without "+
+		"the Secret", controller.Kind, controller.Name)}
 }
 
 // A source is what one key of the Secret is made of.
@@ -148,10 +188,12 @@ func workload(es *v1alpha1.ExternalSecret, secret string, keys map[string]source
 		return nil, stays
 	}
 	r.volumes(spec)
-	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
-		for i := range containers {
-			r.environment(&containers[i])
-		}
+	containers := slices.Concat(spec.InitContainers, spec.Containers)
+	for i := range containers {
+		r.environment(&containers[i])
+	}
+	for i := range containers {
+		r.start(&containers[i])
 	}
 	if stays = append(stays, r.stays...); len(r.remove) == 0 {
 		return nil, stays
@@ -160,7 +202,7 @@ func workload(es *v1alpha1.ExternalSecret, secret string, keys map[string]source
 	if es.Spec.RotationInterval != "" {
 		r.annotations[podconfig.Prefix+"refresh-interval"] = es.Spec.RotationInterval
 	}
-	if len(r.in) < len(spec.Containers)+len(spec.InitContainers) {
+	if len(r.in) < len(containers) {
 		r.annotations[podconfig.Prefix+"containers"] = strings.Join(slices.Sorted(maps.Keys(r.in)), ",")
 	}
 	_, mistakes := injector.Parse(r.annotations)
@@ -168,8 +210,9 @@ func workload(es *v1alpha1.ExternalSecret, secret string, keys map[string]source
 		stays = append(stays, "the injector would refuse "+m.Where+": "+m.Problem)
 	}
 	return &Workload{
-		Kind: pod.Object.Kind, Name: pod.Object.Name, ServiceAccount: cmp.Or(spec.ServiceAccountName, "default"),
-		Path: strings.TrimPrefix(pod.Path+".metadata", "."), Annotations: r.annotations, Remove: r.remove,
+		Kind: pod.Object.Kind, Name: pod.Object.Name,
+		ServiceAccount: cmp.Or(spec.ServiceAccountName, spec.DeprecatedServiceAccount, "default"),
+		Path:           strings.TrimPrefix(pod.Path+".metadata", "."), Annotations: r.annotations, Remove: r.remove,
 	}, stays
 }
 
@@ -214,10 +257,11 @@ func (w Workload) text(s screen.Screen) {
 	s.Printf("    ServiceAccount %s needs a RAM role that may read these secrets\n", screen.Line(w.ServiceAccount))
 }
 
-// quoted is a text as YAML reads it back as one.
+// quoted is a text as every version of YAML reads it back as one.
 func quoted(text string) string {
-	if text == "true" || text == "false" || strings.ContainsAny(text, ":#{}[],&*!|>'\"%@` ") {
+	scalar, err := yaml.Marshal(text)
+	if err != nil {
 		return fmt.Sprintf("%q", text)
 	}
-	return text
+	return strings.TrimSuffix(string(scalar), "\n")
 }

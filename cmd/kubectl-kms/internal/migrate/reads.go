@@ -22,6 +22,9 @@ import (
 var replaceable = regexp.MustCompile(`^spec\.(volumes\[\d+\]\.secret\.secretName|(initC|c)ontainers\[\d+\]\.` +
 	`(env\[\d+\]\.valueFrom\.secretKeyRef|envFrom\[\d+\]\.secretRef)\.name)$`)
 
+// inside are the places of a pod's spec that name a key or a file of a Secret.
+var inside = regexp.MustCompile(`\.(secretKeyRef\.key|secret\.items\[\d+\]\.(key|path))$`)
+
 // podSpec returns the spec of a pod that reads the Secret; nil if none does. Other reads are reasons.
 func podSpec(pod manifest.Pod, secret string) (spec *corev1.PodSpec, reasons []string) {
 	var decoded corev1.Pod
@@ -29,9 +32,10 @@ func podSpec(pod manifest.Pod, secret string) (spec *corev1.PodSpec, reasons []s
 		return nil, []string{"Kubernetes would not read its pod: " + err.Error()}
 	}
 	for _, place := range mentions(pod.JSON, secret) {
-		if replaceable.MatchString(place) {
+		switch {
+		case replaceable.MatchString(place):
 			spec = &decoded.Spec
-		} else {
+		case !inside.MatchString(place):
 			reasons = append(reasons, place)
 		}
 	}
@@ -79,12 +83,30 @@ type reader struct {
 
 func (r *reader) stay(format string, a ...any) { r.stays = append(r.stays, fmt.Sprintf(format, a...)) }
 
+// set writes an annotation, of which the pod can have one only.
+func (r *reader) set(key, value string) {
+	key = podconfig.Prefix + key
+	if before, written := r.annotations[key]; written && before != value {
+		r.stay("%s would be %s and %s; give one of the two another name", key, strings.TrimSpace(before), strings.TrimSpace(value))
+		return
+	}
+	r.annotations[key] = value
+}
+
+// optional is for what Kubernetes starts a pod without.
+func (r *reader) optional(what string, optional *bool) {
+	if optional != nil && *optional {
+		r.stay("%s is optional, and without the secret in KMS the injector starts no pod; remove optional: true if it is always there", what)
+	}
+}
+
 func (r *reader) volumes(spec *corev1.PodSpec) {
 	for _, v := range spec.Volumes {
 		if v.Secret == nil || v.Secret.SecretName != r.secret {
 			continue
 		}
 		r.remove = append(r.remove, "volume "+v.Name+" and its volumeMounts")
+		r.optional("volume "+v.Name, v.Secret.Optional)
 		for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 			for _, m := range c.VolumeMounts {
 				if m.Name == v.Name {
@@ -105,7 +127,7 @@ func (r *reader) mount(container string, m corev1.VolumeMount) {
 		r.stay("it is mounted at %s and at %s; mount-path is one for the whole pod", r.mountPath, at)
 	default:
 		r.mountPath = at
-		r.annotations[podconfig.Prefix+"mount-path"] = at
+		r.set("mount-path", at)
 	}
 }
 
@@ -168,7 +190,7 @@ func (r *reader) file(at string, from source, mode *int32) {
 		}
 		value = string(text)
 	}
-	r.annotations[podconfig.Prefix+"secret."+name] = value
+	r.set("secret."+name, value)
 }
 
 // stage is the version stage that has to be said.
@@ -181,10 +203,11 @@ func stage(entry *v1alpha1.DataSource) string {
 
 func (r *reader) environment(c *corev1.Container) {
 	for _, e := range c.Env {
-		if e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil || e.ValueFrom.SecretKeyRef.Name != r.secret {
+		if !r.gives(e) {
 			continue
 		}
 		r.remove = append(r.remove, fmt.Sprintf("env %s of container %s", e.Name, c.Name))
+		r.optional("the variable "+e.Name, e.ValueFrom.SecretKeyRef.Optional)
 		r.variable(c, e.Name, e.ValueFrom.SecretKeyRef.Key)
 	}
 	for _, e := range c.EnvFrom {
@@ -192,10 +215,16 @@ func (r *reader) environment(c *corev1.Container) {
 			continue
 		}
 		r.remove = append(r.remove, fmt.Sprintf("envFrom %s of container %s", r.secret, c.Name))
+		r.optional("envFrom "+r.secret, e.SecretRef.Optional)
 		for _, key := range slices.Sorted(maps.Keys(r.keys)) {
 			r.variable(c, e.Prefix+key, key)
 		}
 	}
+}
+
+// gives reports whether the Secret gives a container a variable.
+func (r *reader) gives(e corev1.EnvVar) bool {
+	return e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && e.ValueFrom.SecretKeyRef.Name == r.secret
 }
 
 // variable writes the annotation of an environment variable.
@@ -209,12 +238,9 @@ func (r *reader) variable(c *corev1.Container, name, key string) {
 		r.stay("the variable %s has a name that the injector does not set: letters, digits and _, no digit first", name)
 	case from.entry.VersionID+stage(from.entry) != "":
 		r.stay("the variable %s is of one version; the injector's variables are of the current one", name)
-	case len(c.Command) == 0:
-		r.stay("container %s takes the variable %s and has no command; the injector's variables need it: write the image's entry point there",
-			c.Name, name)
 	case from.path != "":
-		r.annotations[podconfig.Prefix+"env."+name] = from.entry.Key + "#" + from.path
+		r.set("env."+name, from.entry.Key+"#"+from.path)
 	default:
-		r.annotations[podconfig.Prefix+"env."+name] = from.entry.Key
+		r.set("env."+name, from.entry.Key)
 	}
 }
