@@ -50,7 +50,8 @@ func (d *Duration) UnmarshalYAML(node *yaml.Node) error {
 	if d.UnmarshalText([]byte(node.Value)) == nil {
 		return nil
 	}
-	return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %q is not a duration; write for example 90s, 5m or 4h", node.Line, node.Value)}}
+	problem := fmt.Sprintf("line %d: %q is not a duration; write for example 90s, 5m or 4h", node.Line, node.Value)
+	return &yaml.TypeError{Errors: []string{problem}}
 }
 
 // APITokenDir is where the volume of the local API's token is, in the agent's container and in those that use the API.

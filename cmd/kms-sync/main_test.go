@@ -135,7 +135,8 @@ func TestConfiguration(t *testing.T) {
 			t.Errorf("%q was accepted", args)
 		}
 	}
-	if _, err := new(flags).parse([]string{"--config", file, "--compat=unanchored"}); err == nil || !strings.Contains(err.Error(), unanchored) {
+	_, err = new(flags).parse([]string{"--config", file, "--compat=unanchored"})
+	if err == nil || !strings.Contains(err.Error(), unanchored) {
 		t.Errorf("of a wrong switch: %v", err)
 	}
 }

@@ -100,8 +100,8 @@ func (c Config) aboutPods() error {
 		clusterconfig.Gateway
 	}{{"kms", c.KMS}, {"sts", c.STS.Gateway}} {
 		if g.CAConfigMap != (clusterconfig.ConfigMapKey{}) {
-			m.Add(g.name+".caConfigMap", "is in the namespaces of pods; write the certificates into the chart's value caFiles, and their file's name "+
-				"there into %s.caFile", g.name)
+			m.Add(g.name+".caConfigMap", "is in the namespaces of pods; write the certificates into the chart's value caFiles, and the "+
+				"name of their file there into %s.caFile", g.name)
 		}
 	}
 	return m.Err()
