@@ -731,32 +731,58 @@ func deleting(o client.Object, kind string, now *metav1.Time) error {
 	return nil
 }
 
-// TestValuesAreInNoError: API servers and webhooks quote what they refuse.
+// TestValuesAreInNoError: API servers, webhooks and policies quote what they refuse, in parts and in any form; who refuses is named.
 func TestValuesAreInNoError(t *testing.T) {
-	const value, encoded = "hunter2", "aHVudGVyMg=="
-	for name, refusal := range map[string]error{
-		"a webhook": apierrors.NewForbidden(corev1.Resource("secrets"), "db", errors.New("denied: password="+value)),
-		"in base64": apierrors.NewInternalError(errors.New("cannot parse " + encoded)),
-		"invalid":   apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Secret").GroupKind(), "db", nil),
-		"plain":     errors.New("dial tcp: connection refused"),
+	const value, encoded, before = "-----BEGIN\nhunter2\n", "LS0tLS1CRUdJTgpodW50ZXIyCg==", "hunter1"
+	forbidden := func(format string, args ...any) error {
+		return apierrors.NewForbidden(corev1.Resource("secrets"), "db", fmt.Errorf(format, args...))
+	}
+	denied := func(code int32, reason metav1.StatusReason) error {
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Code: code, Reason: reason, Message: fmt.Sprintf(`admission webhook "a.b.c" denied the request: data %q`, value),
+			Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Field: before, Type: value, Message: value}}},
+		}}
+	}
+	for name, of := range map[string]struct {
+		refusal error
+		says    string
+	}{
+		"a webhook":           {denied(403, value), `403 Forbidden, admission webhook "a.b.c" denied the request;`},
+		"a webhook, invalid":  {denied(422, metav1.StatusReasonInvalid), `admission webhook "a.b.c" denied the request;`},
+		"a webhook's failure": {apierrors.NewInternalError(errors.New(`failed calling webhook "a.b.c": ` + value)), `failed calling webhook "a.b.c";`},
+		"a policy": {forbidden("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: %s", value),
+			"ValidatingAdmissionPolicy 'p' with binding 'b' denied request;"},
+		"a quota":            {forbidden("exceeded quota: few, requested: count/secrets=1"), "exceeded quota: few;"},
+		"no right":           {forbidden(`User "system:serviceaccount:k:s" cannot create resource "secrets"`), `cannot create resource "secrets";`},
+		"a part":             {forbidden("denied: password=hunter2"), "403 Forbidden;"},
+		"what it has so far": {forbidden("denied: change of " + before), "403 Forbidden;"},
+		"in base64":          {apierrors.NewInternalError(errors.New("cannot parse " + encoded)), "500 Internal Server Error;"},
+		"invalid":            {apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Secret").GroupKind(), "db", nil), "invalid"},
+		"plain":              {errors.New("dial tcp: connection refused"), "connection refused"},
 	} {
-		c := newCluster(t)
-		es := c.add("db", nil)
-		c.breaks = func(verb string, o client.Object) error {
-			if verb == "create" {
-				return refusal
+		for _, verb := range []string{"create", "apply"} {
+			c := newCluster(t)
+			es := c.add("db", nil)
+			if verb == "apply" {
+				c.apply(es, map[string]string{"password": before})
 			}
-			return nil
-		}
-		_, err := c.writer().Apply(t.Context(), es, result(map[string]string{"password": value}))
-		if err == nil || strings.Contains(err.Error(), value) || strings.Contains(err.Error(), encoded) || !strings.Contains(err.Error(), "db") {
-			t.Errorf("%s: %v", name, err)
+			c.breaks = func(doing string, _ client.Object) error {
+				if doing == verb {
+					return of.refusal
+				}
+				return nil
+			}
+			_, err := c.writer().Apply(t.Context(), es, result(map[string]string{"password": value}))
+			if err == nil || strings.Contains(err.Error(), "hunter") || strings.Contains(err.Error(), encoded) ||
+				!strings.Contains(err.Error(), "the Secret db") || !strings.Contains(err.Error(), of.says) {
+				t.Errorf("%s, %s: %v", name, verb, err)
+			}
 		}
 	}
 	c := newCluster(t)
 	_, err := c.writer().Apply(t.Context(), c.add("db", nil),
 		content.Result{Type: corev1.SecretTypeTLS, Data: values(map[string]string{"tls.crt": value})})
-	if reason(err) != Rejected || strings.Contains(err.Error(), value) || !strings.Contains(err.Error(), "data[tls.key]") {
+	if reason(err) != Rejected || strings.Contains(err.Error(), "hunter") || !strings.Contains(err.Error(), "data[tls.key]") {
 		t.Error(err)
 	}
 	c = newCluster(t)
