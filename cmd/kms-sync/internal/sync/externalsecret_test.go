@@ -448,3 +448,27 @@ func TestMistakesGetStale(t *testing.T) {
 		t.Errorf("without polling: %+v, %d calls", result, w.calls())
 	}
 }
+
+// TestImmutable: an immutable Secret is never said to be what it is not, and its status has what it was made of.
+func TestImmutable(t *testing.T) {
+	w := newWorld(t, object("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Target.Immutable = true }))
+	w.put("db", "first")
+	w.put("other", "second")
+	es, _ := w.reconcile("db")
+	if c := ready(es); c.Reason != reasonSynced {
+		t.Fatalf("at first: %+v", c)
+	}
+	for _, key := range []string{"other", "db"} {
+		es.Spec.Data[0].Key = key
+		es.Generation++
+		if err := w.kube.Update(t.Context(), es); err != nil {
+			t.Fatal(err)
+		}
+		w.now = w.now.Add(time.Hour)
+		es, _ = w.reconcile("db")
+		want := map[string]string{"other": target.Immutable, "db": reasonSynced}[key]
+		if c := ready(es); c.Reason != want || es.Status.Secrets[0].Key != "db" || string(w.secret("db")["value"]) != "first" {
+			t.Errorf("of %s: %+v, %+v", key, c, es.Status.Secrets)
+		}
+	}
+}

@@ -177,12 +177,9 @@ func (w *Writer) try(ctx context.Context, es *v1alpha1.ExternalSecret, r content
 	if r.Type != live.Type {
 		return w.recreate(ctx, es, r, live, c)
 	}
-	if live.Immutable != nil && *live.Immutable {
-		if es.Spec.Target.Immutable && c.owner && !c.adopts {
-			r.Data = c.present(live) // it is written once
-		} else if !c.same(live, r.Data) {
-			return Outcome{}, refuse(Immutable, "the Secret %s is immutable and has other data: delete it, and it is made anew", live.Name)
-		}
+	if live.Immutable != nil && *live.Immutable && !c.same(live, r.Data) {
+		return Outcome{}, refuse(Immutable, "the Secret %s is immutable and has other data than the ExternalSecret gives it now: delete the "+
+			"Secret, and it is made anew, or set another target.name", live.Name)
 	}
 	return w.update(ctx, es, r, live, c)
 }

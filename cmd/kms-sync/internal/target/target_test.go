@@ -553,8 +553,13 @@ func TestImmutable(t *testing.T) {
 	if s := c.secret("db"); s.Immutable == nil || !*s.Immutable {
 		t.Error("not immutable")
 	}
-	if out := c.apply(es, map[string]string{"a": "2", "b": "3"}); out.Action != Unchanged || text(c.secret("db")) != "[a=1]" {
-		t.Error(out, text(c.secret("db")))
+	if out := c.apply(es, map[string]string{"a": "1"}); out.Action != Unchanged {
+		t.Error(out)
+	}
+	for _, other := range []map[string]string{{"a": "2"}, {"a": "1", "b": "3"}, {"b": "3"}} {
+		if _, err := c.writer().Apply(t.Context(), es, result(other)); reason(err) != Immutable || text(c.secret("db")) != "[a=1]" {
+			t.Error(other, err, text(c.secret("db")))
+		}
 	}
 	es.Spec.Target.Immutable = false
 	if _, err := c.writer().Apply(t.Context(), es, result(map[string]string{"a": "2"})); reason(err) != Immutable {
