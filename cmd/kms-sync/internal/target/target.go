@@ -228,15 +228,16 @@ func (w *Writer) update(ctx context.Context, es *v1alpha1.ExternalSecret, r cont
 		return wanted || !present
 	})
 	immutable := live.Immutable != nil && *live.Immutable
-	wants := es.Spec.Target.Immutable || immutable
+	wants := immutable || es.Spec.Target.Immutable && len(r.Data) > 0
 	if !c.adopts && stale.none() && wants == immutable && contains(live.Labels, labels) && contains(live.Annotations, annotations) &&
 		includes(live.Data, r.Data) {
 		return w.done(es, r, live, Unchanged)
 	}
 	if len(r.Data) == 0 {
 		// An apply without data gives up the map itself, and empties what others have in it.
-		patch := removal(live, stale.keys, nil, nil).with("replace", annotationPath(keysAnnotation(es)), keysValue(es, nil)).raw()
-		if err := w.Client.Patch(ctx, live, patch, client.FieldOwner(Manager(es))); err != nil {
+		patch := removal(live, stale.keys, stale.labels, stale.annotations).
+			with("replace", annotationPath(keysAnnotation(es)), keysValue(es, nil))
+		if err := w.Client.Patch(ctx, live, patch.raw(), client.FieldOwner(Manager(es))); err != nil {
 			return Outcome{}, err
 		}
 		return w.done(es, r, live, Updated)
@@ -255,10 +256,8 @@ func (w *Writer) update(ctx context.Context, es *v1alpha1.ExternalSecret, r cont
 	others := heldByOthers(live, Manager(es), stale.keys)
 	annotations[keysAnnotation(es)] = keysValue(es, append(slices.Collect(maps.Keys(r.Data)), others...))
 	ac := corev1ac.Secret(live.Name, live.Namespace).WithUID(live.UID).WithResourceVersion(live.ResourceVersion).
-		WithLabels(labels).WithAnnotations(annotations).WithData(r.Data)
-	if c.owner {
-		ac.WithType(live.Type)
-	}
+		WithLabels(labels).WithAnnotations(annotations).WithData(r.Data).
+		WithType(live.Type) // always: without it the API server takes Opaque, if nobody else has set the type
 	if wants && (immutable || len(others) == 0) { // else it is when they are removed
 		ac.WithImmutable(true)
 	}

@@ -546,6 +546,47 @@ func TestType(t *testing.T) {
 	}
 }
 
+// TestOwnerToMerge: a Secret keeps the type that its owner gave it when the owner becomes one that adds keys.
+func TestOwnerToMerge(t *testing.T) {
+	c := newCluster(t)
+	es := c.add("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Type = corev1.SecretTypeTLS })
+	for _, policy := range []v1alpha1.Policy{v1alpha1.CreateOwner, v1alpha1.CreateMerge} {
+		es.Spec.Target.CreationPolicy = policy
+		c.save(es)
+		for _, key := range []string{"1", "2"} {
+			r := content.Result{Type: corev1.SecretTypeTLS, Data: values(map[string]string{"tls.crt": string(policy), "tls.key": key})}
+			_, err := c.writer().Apply(t.Context(), es, r)
+			if s := c.secret("db"); err != nil || s.Type != r.Type || !includes(s.Data, r.Data) {
+				t.Errorf("%s, %s: %v: %s %s", policy, key, err, s.Type, text(s))
+			}
+		}
+	}
+}
+
+// TestGoneTwice: what deletionPolicy Merge removes is removed once, with the template's labels and annotations, and nothing is written
+// after it.
+func TestGoneTwice(t *testing.T) {
+	c := newCluster(t)
+	es := c.add("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Target.DeletionPolicy = v1alpha1.DeletionMerge })
+	r := result(map[string]string{"a": "1"})
+	r.Labels, r.Annotations = map[string]string{"team": "a"}, map[string]string{"note": "b"}
+	if _, err := c.writer().Apply(t.Context(), es, r); err != nil {
+		t.Fatal(err)
+	}
+	es.Spec.Target.Immutable = true // a Secret without data is none that is written once
+	c.save(es)
+	for _, want := range []Action{Updated, Unchanged} {
+		out, err := c.writer().Gone(t.Context(), es)
+		s := c.secret("db")
+		if err != nil || out.Action != want || text(s) != "[]" || s.Labels["team"]+s.Annotations["note"] != "" || !claimed(es, s).owner {
+			t.Errorf("%v %v, want %s: %s %v %v", out, err, want, text(s), s.Labels, s.Annotations)
+		}
+	}
+	if out, err := c.writer().Apply(t.Context(), es, r); err != nil || out.Action != Updated || c.secret("db").Labels["team"] != "a" {
+		t.Errorf("when KMS has it again: %v %v", out, err)
+	}
+}
+
 func TestImmutable(t *testing.T) {
 	c := newCluster(t)
 	es := c.add("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Target.Immutable = true })
