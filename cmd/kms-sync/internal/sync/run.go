@@ -115,7 +115,7 @@ func run(ctx context.Context, o Options, out outside) error {
 		Count:  func(service, code string) { counted.requests.WithLabelValues(service, code).Inc() },
 		Waited: func(service string, d time.Duration) { counted.waits.WithLabelValues(service).Observe(d.Seconds()) },
 	})
-	out.registry.MustRegister(objects{mgr.GetClient(), mgr.Elected()})
+	out.registry.MustRegister(objects{o, mgr.GetClient(), mgr.Elected()})
 	recorder := mgr.GetEventRecorder("kms-sync")
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ExternalSecret{}, storeIndex, storesOf); err != nil {
 		return fmt.Errorf("index the stores of ExternalSecrets: %w", err)
