@@ -103,8 +103,8 @@ func run(ctx context.Context, o Options, out outside) error {
 		return err
 	}
 	resolver, err := store.New(store.Settings{
-		Config: o.Config, Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Token: token.New(kube.CoreV1()).Token, Getenv: o.Getenv,
-		RRSA: out.rrsa,
+		Config: o.Config, Cached: mgr.GetClient(), Watch: o.Watch, Live: mgr.GetAPIReader(), Token: token.New(kube.CoreV1()).Token,
+		Getenv: o.Getenv, RRSA: out.rrsa,
 	})
 	if err != nil {
 		return err

@@ -1,7 +1,9 @@
 package sync
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -10,10 +12,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/content"
+	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/store"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 )
 
@@ -127,5 +131,37 @@ func TestFinalizerOfTheOriginal(t *testing.T) {
 	w.check(content.KindSecretStore, of, &of.Status)
 	if err := w.kube.Get(t.Context(), types.NamespacedName{Namespace: shop, Name: "store"}, of); err == nil {
 		t.Errorf("the store is still there: %+v", of.ObjectMeta)
+	}
+}
+
+// TestUnwatchedNamespaces: what a store or a ServiceAccount of a namespace outside the caches lacks, a condition says.
+func TestUnwatchedNamespaces(t *testing.T) {
+	elsewhere := &v1alpha1.ClusterSecretStore{ObjectMeta: metav1.ObjectMeta{Name: "all"}, Spec: v1alpha1.ClusterSecretStoreSpec{KMS: keys("app")}}
+	elsewhere.Spec.KMS.KMSAuth.ServiceAccountRef.Namespace = "platform"
+	own := &v1alpha1.SecretStore{Spec: v1alpha1.SecretStoreSpec{KMS: keys("app")}}
+	own.Namespace, own.Name = shop, "s"
+	for ref, want := range map[v1alpha1.SecretStoreRef]string{
+		{Name: "s", Namespace: "platform"}:                  "SecretStore platform/s is in namespace platform, which kms-sync does not watch",
+		{Name: "all", Kind: content.KindClusterSecretStore}: "ServiceAccount platform/app is in namespace platform, which kms-sync does not watch",
+		{Name: "s"}: "",
+	} {
+		w := newWorld(t, elsewhere.DeepCopy(), own.DeepCopy(),
+			object("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Data[0].SecretStoreRef = &ref }))
+		w.put("db", "value")
+		w.resolver.Config.CrossNamespaceStores, w.resolver.Config.ClusterServiceAccounts = true, []string{"platform/app"}
+		w.resolver.Watch = []string{shop}
+		w.resolver.Cached = interceptor.NewClient(w.kube, interceptor.Funcs{ // as a cache of some namespaces does
+			Get: func(ctx context.Context, in client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+				if key.Namespace != "" && key.Namespace != shop {
+					return fmt.Errorf("unable to get: %v because of unknown namespace for the cache", key)
+				}
+				return in.Get(ctx, key, o, opts...)
+			},
+		})
+		es, _ := w.reconcile("db")
+		if c := ready(es); want == "" && c.Reason != reasonSynced ||
+			want != "" && (c.Reason != store.NotReady || !strings.Contains(c.Message, want) || !strings.Contains(c.Message, "watchNamespaces")) {
+			t.Errorf("%+v: %+v", ref, c)
+		}
 	}
 }
