@@ -472,3 +472,22 @@ func TestImmutable(t *testing.T) {
 		}
 	}
 }
+
+// TestLongEvents: the API server drops an event with a longer note than it takes, so it gets the beginning of a long message.
+func TestLongEvents(t *testing.T) {
+	w := newWorld(t, object("db", func(es *v1alpha1.ExternalSecret) {
+		for range 40 {
+			es.Spec.Data = append(es.Spec.Data, v1alpha1.DataSource{Key: "db", Name: strings.Repeat("é", 30)})
+		}
+	}))
+	es, _ := w.reconcile("db")
+	message := ready(es).Message
+	got, ok := strings.CutPrefix(<-w.events.Events, "Warning InvalidSpec ")
+	begins, cut := strings.CutSuffix(got, "…")
+	if !ok || !cut || len(message) <= mostNote || len(got) > mostNote || len(got) < mostNote-2 || !strings.HasPrefix(message, begins) {
+		t.Errorf("a note of %d bytes of a message of %d: %s", len(got), len(message), got)
+	}
+	if note("short") != "short" {
+		t.Error("a short message is cut")
+	}
+}

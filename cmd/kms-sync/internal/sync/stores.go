@@ -80,7 +80,7 @@ func (s *stores) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 		}
 	}
 	if setReady(&status.Conditions, object.GetGeneration(), ready, reason, message) {
-		s.events.Eventf(object, nil, kind, reason, "Check", "%s", message)
+		s.events.Eventf(object, nil, kind, reason, "Check", "%s", note(message))
 	}
 	if equality.Semantic.DeepEqual(object, before) {
 		return reconcile.Result{RequeueAfter: again}, nil
