@@ -137,13 +137,14 @@ func TestFinalizerOfTheOriginal(t *testing.T) {
 
 // TestUnwatchedNamespaces: what a store or a ServiceAccount of a namespace outside the caches lacks, a condition says.
 func TestUnwatchedNamespaces(t *testing.T) {
-	elsewhere := &v1alpha1.ClusterSecretStore{ObjectMeta: metav1.ObjectMeta{Name: "all"}, Spec: v1alpha1.ClusterSecretStoreSpec{KMS: keys("app")}}
+	elsewhere := &v1alpha1.ClusterSecretStore{Spec: v1alpha1.ClusterSecretStoreSpec{KMS: keys("app")}}
+	elsewhere.Name = "all"
 	elsewhere.Spec.KMS.KMSAuth.ServiceAccountRef.Namespace = "platform"
 	own := &v1alpha1.SecretStore{Spec: v1alpha1.SecretStoreSpec{KMS: keys("app")}}
 	own.Namespace, own.Name = shop, "s"
 	for ref, want := range map[v1alpha1.SecretStoreRef]string{
-		{Name: "s", Namespace: "platform"}:                  "SecretStore platform/s is in namespace platform, which kms-sync does not watch",
-		{Name: "all", Kind: content.KindClusterSecretStore}: "ServiceAccount platform/app is in namespace platform, which kms-sync does not watch",
+		{Name: "s", Namespace: "platform"}:                  "SecretStore platform/s is in namespace platform, which",
+		{Name: "all", Kind: content.KindClusterSecretStore}: "ServiceAccount platform/app is in namespace platform, which",
 		{Name: "s"}: "",
 	} {
 		w := newWorld(t, elsewhere.DeepCopy(), own.DeepCopy(),

@@ -793,13 +793,14 @@ func TestValuesAreInNoError(t *testing.T) {
 		refusal error
 		says    string
 	}{
-		"a webhook":           {denied(403, value), `403 Forbidden, admission webhook "a.b.c" denied the request;`},
-		"a webhook, invalid":  {denied(422, metav1.StatusReasonInvalid), `admission webhook "a.b.c" denied the request;`},
-		"a webhook's failure": {apierrors.NewInternalError(errors.New(`failed calling webhook "a.b.c": ` + value)), `failed calling webhook "a.b.c";`},
+		"a webhook":          {denied(403, value), `403 Forbidden, admission webhook "a.b.c" denied the request;`},
+		"a webhook, invalid": {denied(422, metav1.StatusReasonInvalid), `admission webhook "a.b.c" denied the request;`},
+		"a webhook's failure": {apierrors.NewInternalError(errors.New(`failed calling webhook "a.b.c": ` + value)),
+			`failed calling webhook "a.b.c";`},
 		"a policy": {forbidden("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: %s", value),
 			"ValidatingAdmissionPolicy 'p' with binding 'b' denied request;"},
 		"a quota":            {forbidden("exceeded quota: few, requested: count/secrets=1"), "exceeded quota: few;"},
-		"no right":           {forbidden(`User "system:serviceaccount:k:s" cannot create resource "secrets"`), `cannot create resource "secrets";`},
+		"no right":           {forbidden(`User "system:serviceaccount:k:s" cannot patch resource "secrets"`), `cannot patch resource "secrets";`},
 		"a part":             {forbidden("denied: password=hunter2"), "403 Forbidden;"},
 		"what it has so far": {forbidden("denied: change of " + before), "403 Forbidden;"},
 		"in base64":          {apierrors.NewInternalError(errors.New("cannot parse " + encoded)), "500 Internal Server Error;"},
