@@ -170,6 +170,9 @@ func (q *query) serviceAccount(
 
 // roleOf returns the role of a ServiceAccount's annotation. Before it says that there is none it asks the API server itself.
 func (q *query) roleOf(ctx context.Context, key types.NamespacedName) (role string, refusal error) {
+	if err := q.watched("ServiceAccount "+key.String(), key.Namespace); err != nil {
+		return "", err
+	}
 	account := rrsa.ServiceAccount{Namespace: key.Namespace, Name: key.Name, Use: "as which the secret is to be read"}
 	for _, from := range []string{"cache", "server"} {
 		reader := q.Cached

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,8 @@ type Settings struct {
 	Config Config
 	// Cached reads stores, and the metadata of Namespaces and ServiceAccounts.
 	Cached client.Reader
+	// Watch are the namespaces that Cached has, without any all. Of another one it gives an error that says nothing of the object.
+	Watch []string
 	// Live reads Secrets, and once more the metadata of a ServiceAccount that has no role in the cache: from the API server itself.
 	Live client.Reader
 	// Token requests a token for a ServiceAccount.
@@ -171,6 +174,9 @@ func (q *query) stored(ctx context.Context, ref v1alpha1.SecretStoreRef) (Asker,
 			return Asker{}, refuse(Forbidden, "%s is of another namespace than the ExternalSecret; make a SecretStore in %s, or have the "+
 				"administrator make a ClusterSecretStore or set crossNamespaceStores", o.where, q.in.name)
 		}
+		if err := q.watched(o.where, key.Namespace); err != nil {
+			return Asker{}, err
+		}
 		var s v1alpha1.SecretStore
 		if err := q.Cached.Get(ctx, key, &s); err != nil {
 			return Asker{}, absent(o.where, err)
@@ -180,6 +186,15 @@ func (q *query) stored(ctx context.Context, ref v1alpha1.SecretStoreRef) (Asker,
 	a, err := q.from(ctx, spec, o)
 	a.Store, a.Generation = o.where, generation
 	return a, at(o.where, err)
+}
+
+// watched refuses what is in a namespace that the controller does not watch.
+func (r *Resolver) watched(what, namespace string) error {
+	if len(r.Watch) == 0 || slices.Contains(r.Watch, namespace) {
+		return nil
+	}
+	return refuse(NotReady, "%s is in namespace %s, which kms-sync does not watch; have the administrator add it to "+
+		"command.watchNamespaces of kms-sync's chart, or use one of a namespace that is watched", what, namespace)
 }
 
 func absent(where string, err error) error {

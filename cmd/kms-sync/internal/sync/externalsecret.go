@@ -160,11 +160,18 @@ func (r *round) run(ctx context.Context) (reconcile.Result, error) {
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	missing := !state.Exists || r.es.Status.SecretName != target.Name(r.es) // with another target.name what was written is not it
 	due := when.Next(r.es, when.Facts{
-		Now: r.now, Polling: r.polling(), Stores: r.storeGenerations(), Missing: !state.Exists, Drifted: state.Exists && !state.Intact,
+		Now: r.now, Polling: r.polling(), Stores: r.storeGenerations(), Missing: missing, Drifted: state.Exists && !state.Intact,
 	})
 	if wasRefused(r.es) {
 		due = when.Due{At: r.now, Why: when.Retry}
+	}
+	if due.Why == when.Never && r.es.Status.ObservedGeneration != r.es.Generation { // refreshPolicy CreatedOnce
+		r.es.Status.ObservedGeneration = r.es.Generation
+		setReady(&r.es.Status.Conditions, r.es.Generation, metav1.ConditionTrue, reasonSynced, "the Secret "+r.es.Status.SecretName+
+			" exists, and refreshPolicy CreatedOnce leaves it as it is; the spec has changed since: delete the Secret to have it made anew")
+		return reconcile.Result{}, r.save(ctx)
 	}
 	if !due.Is(r.now) {
 		return r.later(due), nil
@@ -426,7 +433,7 @@ func (r *round) report(ctx context.Context, wait time.Duration, written bool) (r
 	}
 	r.counters.refreshes.WithLabelValues(reason).Inc()
 	if setReady(&r.es.Status.Conditions, r.es.Generation, status, reason, message) {
-		r.events.Eventf(r.es, nil, kind, reason, "Sync", "%s", message)
+		r.events.Eventf(r.es, nil, kind, reason, "Sync", "%s", note(message))
 	}
 	r.es.Status.ObservedGeneration = r.es.Generation
 	next := when.Due{Why: when.Never}

@@ -448,3 +448,83 @@ func TestMistakesGetStale(t *testing.T) {
 		t.Errorf("without polling: %+v, %d calls", result, w.calls())
 	}
 }
+
+// TestImmutable: an immutable Secret is never said to be what it is not, and its status has what it was made of.
+func TestImmutable(t *testing.T) {
+	w := newWorld(t, object("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Target.Immutable = true }))
+	w.put("db", "first")
+	w.put("other", "second")
+	es, _ := w.reconcile("db")
+	if c := ready(es); c.Reason != reasonSynced {
+		t.Fatalf("at first: %+v", c)
+	}
+	for _, key := range []string{"other", "db"} {
+		es.Spec.Data[0].Key = key
+		es.Generation++
+		if err := w.kube.Update(t.Context(), es); err != nil {
+			t.Fatal(err)
+		}
+		w.now = w.now.Add(time.Hour)
+		es, _ = w.reconcile("db")
+		want := map[string]string{"other": target.Immutable, "db": reasonSynced}[key]
+		if c := ready(es); c.Reason != want || es.Status.Secrets[0].Key != "db" || string(w.secret("db")["value"]) != "first" {
+			t.Errorf("of %s: %+v, %+v", key, c, es.Status.Secrets)
+		}
+	}
+}
+
+// TestLongEvents: the API server drops an event with a longer note than it takes, so it gets the beginning of a long message.
+func TestLongEvents(t *testing.T) {
+	w := newWorld(t, object("db", func(es *v1alpha1.ExternalSecret) {
+		for range 40 {
+			es.Spec.Data = append(es.Spec.Data, v1alpha1.DataSource{Key: "db", Name: strings.Repeat("é", 30)})
+		}
+	}))
+	es, _ := w.reconcile("db")
+	message := ready(es).Message
+	got, ok := strings.CutPrefix(<-w.events.Events, "Warning InvalidSpec ")
+	begins, cut := strings.CutSuffix(got, "…")
+	if !ok || !cut || len(message) <= mostNote || len(got) > mostNote || len(got) < mostNote-2 || !strings.HasPrefix(message, begins) {
+		t.Errorf("a note of %d bytes of a message of %d: %s", len(got), len(message), got)
+	}
+	if note("short") != "short" {
+		t.Error("a short message is cut")
+	}
+}
+
+// TestCreatedOnce: a change of the spec is observed, for those who wait for it, and is not said to be in the Secret; another target.name is
+// one that does not exist yet.
+func TestCreatedOnce(t *testing.T) {
+	w := newWorld(t, object("db", func(es *v1alpha1.ExternalSecret) { es.Spec.RefreshPolicy = v1alpha1.RefreshCreatedOnce }),
+		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "stranger"}})
+	w.put("db", "first")
+	w.put("other", "second")
+	es, _ := w.reconcile("db")
+	for _, step := range []struct {
+		change       func(*v1alpha1.ExternalSecretSpec)
+		reason, says string
+		value        string
+		calls        int
+	}{
+		{func(s *v1alpha1.ExternalSecretSpec) { s.RotationInterval = "1h" }, reasonSynced, "CreatedOnce leaves it as it is", "first", 1},
+		{func(s *v1alpha1.ExternalSecretSpec) { s.Data[0].Key = "other" }, reasonSynced, "CreatedOnce leaves it as it is", "first", 1},
+		{func(s *v1alpha1.ExternalSecretSpec) { s.Target.Name = "stranger" }, target.NotOwned, "stranger", "", 1},
+		{func(s *v1alpha1.ExternalSecretSpec) { s.Target.Name = "new" }, reasonSynced, "new is as KMS has it", "second", 2},
+	} {
+		step.change(&es.Spec)
+		es.Generation++
+		if err := w.kube.Update(t.Context(), es); err != nil {
+			t.Fatal(err)
+		}
+		w.now = w.now.Add(time.Hour)
+		es, _ = w.reconcile("db")
+		c := ready(es)
+		if c.Reason != step.reason || !strings.Contains(c.Message, step.says) || w.calls() != step.calls ||
+			string(w.secret(target.Name(es))["value"]) != step.value {
+			t.Errorf("%+v: %d calls, %s", c, w.calls(), w.secret(target.Name(es)))
+		}
+		if es.Status.ObservedGeneration != es.Generation || c.ObservedGeneration != es.Generation {
+			t.Errorf("generation %d: observed are %d and %d", es.Generation, es.Status.ObservedGeneration, c.ObservedGeneration)
+		}
+	}
+}

@@ -63,6 +63,7 @@ var (
 
 // objects are the metrics of the ExternalSecrets themselves, read from the cache at each scrape, by the replica that works.
 type objects struct {
+	Options
 	reader  client.Reader
 	elected <-chan struct{}
 }
@@ -97,6 +98,9 @@ func (o objects) Collect(to chan<- prometheus.Metric) {
 	}
 	for i := range list.Items {
 		es := &list.Items[i]
+		if o.excludes(es.Namespace) { // what nobody looks at is not ready, and nobody's fault
+			continue
+		}
 		gauge(readyMetric, flag(es, v1alpha1.ConditionReady), es)
 		gauge(staleMetric, flag(es, v1alpha1.ConditionStale), es)
 		if es.Status.RefreshTime != nil {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
@@ -77,5 +79,21 @@ func TestNamespacesUnknown(t *testing.T) {
 	err := o.watchReadable(t.Context(), kube.AuthorizationV1().SelfSubjectAccessReviews(), nil)
 	if err == nil || !strings.Contains(err.Error(), "of the namespace a may be listed: the API server is away") {
 		t.Fatal(err)
+	}
+}
+
+// TestExcludedHaveNoMetrics: an object that is left out is in no alert.
+func TestExcludedHaveNoMetrics(t *testing.T) {
+	w := newWorld(t, object("db"))
+	w.Exclude = []string{shop}
+	w.reconcile("db")
+	elected := make(chan struct{})
+	close(elected)
+	for want, o := range []Options{w.Options, {}} {
+		r := prometheus.NewRegistry()
+		r.MustRegister(objects{o, w.kube, elected})
+		if n, err := testutil.GatherAndCount(r, "kms_sync_ready"); err != nil || n != want {
+			t.Errorf("%d objects (%v), want %d", n, err, want)
+		}
 	}
 }

@@ -103,8 +103,8 @@ func run(ctx context.Context, o Options, out outside) error {
 		return err
 	}
 	resolver, err := store.New(store.Settings{
-		Config: o.Config, Cached: mgr.GetClient(), Live: mgr.GetAPIReader(), Token: token.New(kube.CoreV1()).Token, Getenv: o.Getenv,
-		RRSA: out.rrsa,
+		Config: o.Config, Cached: mgr.GetClient(), Watch: o.Watch, Live: mgr.GetAPIReader(), Token: token.New(kube.CoreV1()).Token,
+		Getenv: o.Getenv, RRSA: out.rrsa,
 	})
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func run(ctx context.Context, o Options, out outside) error {
 		Count:  func(service, code string) { counted.requests.WithLabelValues(service, code).Inc() },
 		Waited: func(service string, d time.Duration) { counted.waits.WithLabelValues(service).Observe(d.Seconds()) },
 	})
-	out.registry.MustRegister(objects{mgr.GetClient(), mgr.Elected()})
+	out.registry.MustRegister(objects{o, mgr.GetClient(), mgr.Elected()})
 	recorder := mgr.GetEventRecorder("kms-sync")
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.ExternalSecret{}, storeIndex, storesOf); err != nil {
 		return fmt.Errorf("index the stores of ExternalSecrets: %w", err)

@@ -73,6 +73,18 @@ func setReady(conditions *[]metav1.Condition, generation int64, status metav1.Co
 	return changed
 }
 
+// mostNote is the longest note of an event that the API server takes, in bytes; a longer one is dropped without a word.
+const mostNote = 1024
+
+// note returns a condition's message as the note of an event.
+func note(message string) string {
+	const more = "…"
+	if len(message) <= mostNote {
+		return message
+	}
+	return strings.ToValidUTF8(message[:mostNote-len(more)], "") + more
+}
+
 // setFlag sets a condition that is there only while it is true.
 func setFlag(es *v1alpha1.ExternalSecret, condition string, on bool, reason, message string) {
 	if !on {

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -61,26 +63,24 @@ func (s *stores) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	}
 	ready, reason, message := metav1.ConditionTrue, reasonValid, "STS accepts the identity"
 	again, kind := checkAgain, corev1.EventTypeNormal
-	user, err := s.user(ctx, object)
-	switch {
-	case err != nil:
+	err = s.try(ctx, object)
+	var wait *cloud.Wait
+	switch of, cluster := object.(*v1alpha1.ClusterSecretStore); {
+	case err == nil && cluster && ofUsers(of.Spec.KMS):
+		message = "STS accepts the identity of a namespace that uses the store; what it says of others, their ExternalSecrets say"
+	case err == nil:
+	case errors.Is(err, errUnused):
+		ready, reason, message, again = metav1.ConditionUnknown, reasonUnused, err.Error(), checkSoon
+	case errors.As(err, &wait) && wait.Err == nil:
+		return reconcile.Result{RequeueAfter: max(wait.After, time.Millisecond)}, nil
+	case outage(err):
 		return reconcile.Result{}, err
-	case user == nil:
-		ready, reason, again = metav1.ConditionUnknown, reasonUnused, checkSoon
-		message = "no ExternalSecret that may use the store does; who reads depends on its namespace"
 	default:
-		err = s.check(ctx, object, user)
-		var wait *cloud.Wait
-		if errors.As(err, &wait) && wait.Err == nil {
-			return reconcile.Result{RequeueAfter: max(wait.After, time.Millisecond)}, nil
-		}
-		if err != nil {
-			p := explained("", err)
-			ready, reason, message, again, kind = metav1.ConditionFalse, p.reason, p.message, checkSoon, corev1.EventTypeWarning
-		}
+		p := explained("", err)
+		ready, reason, message, again, kind = metav1.ConditionFalse, p.reason, p.message, checkSoon, corev1.EventTypeWarning
 	}
 	if setReady(&status.Conditions, object.GetGeneration(), ready, reason, message) {
-		s.events.Eventf(object, nil, kind, reason, "Check", "%s", message)
+		s.events.Eventf(object, nil, kind, reason, "Check", "%s", note(message))
 	}
 	if equality.Semantic.DeepEqual(object, before) {
 		return reconcile.Result{RequeueAfter: again}, nil
@@ -103,54 +103,98 @@ func (s *stores) get(ctx context.Context, req reconcile.Request) (object client.
 	return object, status, nil
 }
 
-// user returns an ExternalSecret as which the store is tried: one of its own namespace, or the oldest that uses a ClusterSecretStore and
-// may, nil if none does. One that may not is no reason to call the store wrong, nor to name its namespace to all.
-func (s *stores) user(ctx context.Context, object client.Object) (*v1alpha1.ExternalSecret, error) {
-	if s.kind == content.KindSecretStore {
-		return &v1alpha1.ExternalSecret{ObjectMeta: metav1.ObjectMeta{Namespace: object.GetNamespace(), Name: object.GetName()}}, nil
+// errUnused says that a ClusterSecretStore cannot be tried.
+var errUnused = errors.New("no ExternalSecret that may use the store does; who reads depends on its namespace")
+
+// mostTried is how many namespaces without an identity that STS accepts are enough to call a ClusterSecretStore wrong.
+const mostTried = 10
+
+// try gets a session of a store's identity: for a ClusterSecretStore as the oldest ExternalSecret of each namespace that uses it and may,
+// until one gets a session. One that may not is no reason to call the store wrong. Everybody may read what a ClusterSecretStore says, so
+// that where the identity is the namespaces' own no error names one.
+func (s *stores) try(ctx context.Context, object client.Object) error {
+	of, cluster := object.(*v1alpha1.ClusterSecretStore)
+	if !cluster {
+		return s.check(ctx, object, types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()})
 	}
-	var list v1alpha1.ExternalSecretList
-	err := s.client.List(ctx, &list, client.MatchingFields{storeIndex: storeKey(s.kind, "", object.GetName())})
+	mistakes := storespec.Check(v1alpha1.SecretStoreSpec{KMS: of.Spec.KMS, OOS: of.Spec.OOS}, "")
+	if mistakes = append(mistakes, storespec.CheckConditions(of.Spec.Conditions)...); len(mistakes) > 0 {
+		return &store.Refusal{Reason: store.NotReady, Message: mistakes.Line()}
+	}
+	users, err := s.users(ctx, of)
 	if err != nil {
+		return err
+	}
+	var first error
+	failed := 0
+	for _, user := range users {
+		err := s.check(ctx, object, user)
+		var refusal *store.Refusal
+		var wait *cloud.Wait
+		switch {
+		case errors.As(err, &refusal) && refusal.Reason == store.Forbidden:
+			continue
+		case err == nil, !ofUsers(of.Spec.KMS), outage(err), errors.As(err, &wait) && wait.Err == nil:
+			return err
+		}
+		first = cmp.Or(first, err)
+		if failed++; failed == mostTried {
+			break
+		}
+	}
+	if first == nil {
+		return errUnused
+	}
+	return &store.Refusal{Reason: reasonOf(first), Message: fmt.Sprintf("the store's identity is that of the namespace that uses it, and "+
+		"none of the %d that were tried has one that STS accepts; the condition Ready of their ExternalSecrets says what to change", failed)}
+}
+
+// ofUsers reports whether the identity of a ClusterSecretStore is in the namespace that uses it.
+func ofUsers(kms *v1alpha1.KMS) bool {
+	if auth := kms.DedicatedKMSAuth; auth != nil {
+		return auth.ClientKeyContent.Namespace == "" || auth.Password.Namespace == ""
+	}
+	auth := kms.KMSAuth
+	if ref := auth.ServiceAccountRef; ref != nil {
+		return ref.Namespace == ""
+	}
+	return auth.AccessKey != nil && (auth.AccessKey.Namespace == "" || auth.AccessKeySecret.Namespace == "")
+}
+
+// outage reports whether an error is neither a refusal nor an answer of STS.
+func outage(err error) bool {
+	var refusal *store.Refusal
+	var by *askerError
+	return err != nil && !errors.As(err, &refusal) && !errors.As(err, &by)
+}
+
+// users returns the oldest ExternalSecret of each namespace that uses a ClusterSecretStore, the oldest first: what may be used depends on
+// the namespace.
+func (s *stores) users(ctx context.Context, of *v1alpha1.ClusterSecretStore) ([]types.NamespacedName, error) {
+	var list v1alpha1.ExternalSecretList
+	if err := s.client.List(ctx, &list, client.MatchingFields{storeIndex: storeKey(s.kind, "", of.Name)}); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(list.Items, func(a, b v1alpha1.ExternalSecret) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	tried := map[string]bool{} // namespaces: what may be used depends on them
+	var users []types.NamespacedName
+	listed := map[string]bool{}
 	for _, es := range list.Items {
-		if s.excludes(es.Namespace) || tried[es.Namespace] {
-			continue
-		}
-		tried[es.Namespace] = true
-		user := &v1alpha1.ExternalSecret{ObjectMeta: metav1.ObjectMeta{Namespace: es.Namespace, Name: es.Name}}
-		_, err := s.resolve(ctx, object, user)
-		var refusal *store.Refusal
-		switch {
-		case errors.As(err, &refusal) && refusal.Reason == store.Forbidden:
-		case err != nil && refusal == nil:
-			return nil, err
-		default:
-			return user, nil
+		if !s.excludes(es.Namespace) && !listed[es.Namespace] {
+			listed[es.Namespace] = true
+			users = append(users, types.NamespacedName{Namespace: es.Namespace, Name: es.Name})
 		}
 	}
-	return nil, nil
+	return users, nil
 }
 
-func (s *stores) resolve(ctx context.Context, object client.Object, user *v1alpha1.ExternalSecret) (store.Asker, error) {
-	return s.resolver.Resolve(ctx, user, store.Entry{
+// check gets a session of the store's identity as an ExternalSecret, or takes the one in hand.
+func (s *stores) check(ctx context.Context, object client.Object, user types.NamespacedName) error {
+	es := &v1alpha1.ExternalSecret{ObjectMeta: metav1.ObjectMeta{Namespace: user.Namespace, Name: user.Name}}
+	asker, err := s.resolver.Resolve(ctx, es, store.Entry{
 		Store: v1alpha1.SecretStoreRef{Kind: s.kind, Namespace: object.GetNamespace(), Name: object.GetName()},
 	})
-}
-
-// check gets a session of the store's identity, or takes the one in hand.
-func (s *stores) check(ctx context.Context, object client.Object, user *v1alpha1.ExternalSecret) error {
-	if of, ok := object.(*v1alpha1.ClusterSecretStore); ok {
-		if mistakes := storespec.CheckConditions(of.Spec.Conditions); len(mistakes) > 0 {
-			return &store.Refusal{Reason: store.NotReady, Message: mistakes.Line()}
-		}
-	}
-	asker, err := s.resolve(ctx, object, user)
 	if err != nil {
 		return err
 	}

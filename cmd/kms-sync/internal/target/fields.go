@@ -1,10 +1,7 @@
 package target
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 
@@ -154,14 +151,3 @@ func removal(s *corev1.Secret, keys, labels, annotations []string) operations {
 }
 
 func unique(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }
-
-// quotes reports whether a text has a value of the Secret in it. Values of one or two bytes are in every text.
-func quotes(text string, data map[string][]byte) bool {
-	for v := range maps.Values(data) {
-		if len(v) > 2 && (strings.Contains(text, string(v)) || strings.Contains(text, base64.StdEncoding.EncodeToString(v)) ||
-			strings.Contains(text, string(bytes.TrimSpace(v)))) {
-			return true
-		}
-	}
-	return false
-}

@@ -43,8 +43,7 @@ func TestStrangersKeepWhatIsTheirs(t *testing.T) {
 				if err != nil {
 					return
 				}
-				if s := c.secret(out.SecretName); s == nil || s.ResourceVersion != out.ResourceVersion ||
-					(s.Immutable == nil && !includes(s.Data, r.Data)) {
+				if s := c.secret(out.SecretName); s == nil || s.ResourceVersion != out.ResourceVersion || !includes(s.Data, r.Data) {
 					rt.Fatalf("%+v: %s", out, text(s))
 				}
 				if c.secret(out.SecretName).Annotations[v1alpha1.AnnotationAdopt] == "true" {

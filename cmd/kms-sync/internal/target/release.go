@@ -83,7 +83,7 @@ func (w *Writer) release(ctx context.Context, es *v1alpha1.ExternalSecret, name 
 	for range attempts {
 		var live *corev1.Secret
 		if live, err = w.get(ctx, es.Namespace, name); err != nil || live == nil || live.DeletionTimestamp != nil {
-			return false, explain(err, "read", name, nil)
+			return false, explain(err, "read", name)
 		}
 		c := claimed(es, live)
 		switch {
@@ -98,7 +98,7 @@ func (w *Writer) release(ctx context.Context, es *v1alpha1.ExternalSecret, name 
 			break
 		}
 	}
-	return true, explain(client.IgnoreNotFound(err), "release", name, nil)
+	return true, explain(client.IgnoreNotFound(err), "release", name)
 }
 
 // delete deletes exactly this Secret.
@@ -148,7 +148,7 @@ func (w *Writer) Gone(ctx context.Context, es *v1alpha1.ExternalSecret) (Outcome
 	case v1alpha1.DeletionMerge:
 		live, err := w.get(ctx, es.Namespace, name)
 		if err != nil || live == nil || !claimed(es, live).any() {
-			return Outcome{SecretName: name, Action: Unchanged}, explain(err, "read", name, nil)
+			return Outcome{SecretName: name, Action: Unchanged}, explain(err, "read", name)
 		}
 		return w.apply(ctx, es, content.Result{}) // of the type that it has
 	}

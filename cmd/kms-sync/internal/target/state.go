@@ -43,7 +43,7 @@ func (w *Writer) Current(ctx context.Context, es *v1alpha1.ExternalSecret) (Stat
 	}
 	live, err := w.get(ctx, key.Namespace, key.Name)
 	if live == nil || err != nil {
-		return State{}, explain(err, "read", key.Name, nil)
+		return State{}, explain(err, "read", key.Name)
 	}
 	state := State{Exists: true, ResourceVersion: live.ResourceVersion, live: live}
 	w.mu.Lock()
@@ -58,11 +58,11 @@ func (w *Writer) Current(ctx context.Context, es *v1alpha1.ExternalSecret) (Stat
 func (w *Writer) Present(ctx context.Context, es *v1alpha1.ExternalSecret) (map[string][]byte, error) {
 	live, err := w.get(ctx, es.Namespace, Name(es))
 	if live == nil || err != nil {
-		return nil, explain(err, "read", Name(es), nil)
+		return nil, explain(err, "read", Name(es))
 	}
 	c, err := w.claim(ctx, es, live, nil)
 	if err != nil {
-		return nil, explain(err, "read", Name(es), nil)
+		return nil, explain(err, "read", Name(es))
 	}
 	return c.present(live), nil
 }

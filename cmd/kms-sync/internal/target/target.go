@@ -18,6 +18,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -135,7 +137,7 @@ func (w *Writer) May(ctx context.Context, es *v1alpha1.ExternalSecret, s State) 
 	default:
 		_, err = w.claim(ctx, es, live, nil)
 	}
-	return explain(err, "look at", Name(es), nil)
+	return explain(err, "look at", Name(es))
 }
 
 func missing(es *v1alpha1.ExternalSecret) error {
@@ -149,7 +151,7 @@ func (w *Writer) apply(ctx context.Context, es *v1alpha1.ExternalSecret, r conte
 			break
 		}
 	}
-	return out, explain(err, "write", Name(es), r.Data)
+	return out, explain(err, "write", Name(es))
 }
 
 // try decides about the Secret as it is now, and writes.
@@ -175,12 +177,9 @@ func (w *Writer) try(ctx context.Context, es *v1alpha1.ExternalSecret, r content
 	if r.Type != live.Type {
 		return w.recreate(ctx, es, r, live, c)
 	}
-	if live.Immutable != nil && *live.Immutable {
-		if es.Spec.Target.Immutable && c.owner && !c.adopts {
-			r.Data = c.present(live) // it is written once
-		} else if !c.same(live, r.Data) {
-			return Outcome{}, refuse(Immutable, "the Secret %s is immutable and has other data: delete it, and it is made anew", live.Name)
-		}
+	if live.Immutable != nil && *live.Immutable && !c.same(live, r.Data) {
+		return Outcome{}, refuse(Immutable, "the Secret %s is immutable and has other data than the ExternalSecret gives it now: delete the "+
+			"Secret, and it is made anew, or set another target.name", live.Name)
 	}
 	return w.update(ctx, es, r, live, c)
 }
@@ -229,15 +228,16 @@ func (w *Writer) update(ctx context.Context, es *v1alpha1.ExternalSecret, r cont
 		return wanted || !present
 	})
 	immutable := live.Immutable != nil && *live.Immutable
-	wants := es.Spec.Target.Immutable || immutable
+	wants := immutable || es.Spec.Target.Immutable && len(r.Data) > 0
 	if !c.adopts && stale.none() && wants == immutable && contains(live.Labels, labels) && contains(live.Annotations, annotations) &&
 		includes(live.Data, r.Data) {
 		return w.done(es, r, live, Unchanged)
 	}
 	if len(r.Data) == 0 {
 		// An apply without data gives up the map itself, and empties what others have in it.
-		patch := removal(live, stale.keys, nil, nil).with("replace", annotationPath(keysAnnotation(es)), keysValue(es, nil)).raw()
-		if err := w.Client.Patch(ctx, live, patch, client.FieldOwner(Manager(es))); err != nil {
+		patch := removal(live, stale.keys, stale.labels, stale.annotations).
+			with("replace", annotationPath(keysAnnotation(es)), keysValue(es, nil))
+		if err := w.Client.Patch(ctx, live, patch.raw(), client.FieldOwner(Manager(es))); err != nil {
 			return Outcome{}, err
 		}
 		return w.done(es, r, live, Updated)
@@ -256,10 +256,8 @@ func (w *Writer) update(ctx context.Context, es *v1alpha1.ExternalSecret, r cont
 	others := heldByOthers(live, Manager(es), stale.keys)
 	annotations[keysAnnotation(es)] = keysValue(es, append(slices.Collect(maps.Keys(r.Data)), others...))
 	ac := corev1ac.Secret(live.Name, live.Namespace).WithUID(live.UID).WithResourceVersion(live.ResourceVersion).
-		WithLabels(labels).WithAnnotations(annotations).WithData(r.Data)
-	if c.owner {
-		ac.WithType(live.Type)
-	}
+		WithLabels(labels).WithAnnotations(annotations).WithData(r.Data).
+		WithType(live.Type) // always: without it the API server takes Opaque, if nobody else has set the type
 	if wants && (immutable || len(others) == 0) { // else it is when they are removed
 		ac.WithImmutable(true)
 	}
@@ -317,8 +315,16 @@ func (w *Writer) done(es *v1alpha1.ExternalSecret, r content.Result, s *corev1.S
 	return Outcome{SecretName: s.Name, ResourceVersion: s.ResourceVersion, Action: action}, nil
 }
 
-// explain says what failed, without any value of the Secret: API servers and webhooks quote what they refuse.
-func explain(err error, verb, name string, data map[string][]byte) error {
+// told is what the API server itself says of a refusal: who refuses, and no word of a webhook or of a policy's expression.
+var told = regexp.MustCompile(`^(?:Internal error occurred: |secrets (?:"[^"]*" )?is forbidden: )?(` +
+	`admission webhook "[a-z0-9.-]+" denied the request|failed calling webhook "[a-z0-9.-]+"|` +
+	`ValidatingAdmissionPolicy '[a-z0-9.-]+' with binding '[a-z0-9.-]+' denied request|` +
+	`User "[a-z0-9:.-]+" cannot [a-z]+ resource "secrets"|exceeded quota: [a-z0-9.-]+|` +
+	`unable to create new content in namespace [a-z0-9-]+ because it is being terminated)`)
+
+// explain says what failed, without any value of the Secret: API servers, webhooks and policies quote what they refuse, and in forms that
+// nobody can look for. So it takes the status code, and no text but what told allows.
+func explain(err error, verb, name string) error {
 	var refused *Refused
 	if err == nil || errors.As(err, &refused) {
 		return err
@@ -327,18 +333,26 @@ func explain(err error, verb, name string, data map[string][]byte) error {
 	if !errors.As(err, &status) {
 		return fmt.Errorf("%s the Secret %s: %w", verb, name, err)
 	}
-	if apierrors.IsInvalid(err) {
+	s := status.Status()
+	by := told.FindStringSubmatch(s.Message)
+	if apierrors.IsInvalid(err) && by == nil { // else the fields are a webhook's words, too
 		var fields []string
-		if d := status.Status().Details; d != nil {
-			for _, c := range d.Causes {
-				fields = append(fields, fmt.Sprintf("%s (%s)", c.Field, c.Type))
+		if s.Details != nil {
+			for _, c := range s.Details.Causes {
+				if c.Field != "" { // else it is a policy's
+					fields = append(fields, fmt.Sprintf("%s (%s)", c.Field, c.Type))
+				}
 			}
 		}
 		return refuse(Rejected, "the API server refuses the Secret %s as invalid: %s", name, strings.Join(fields, ", "))
 	}
-	if quotes(err.Error(), data) {
-		return fmt.Errorf("%s the Secret %s: the API server answered %s; its message quotes a value and is left out", verb, name,
-			status.Status().Reason)
+	why := fmt.Sprintf("the API server answers %d %s", s.Code, http.StatusText(int(s.Code)))
+	if by != nil {
+		why += ", " + by[1]
 	}
-	return fmt.Errorf("%s the Secret %s: %w", verb, name, err)
+	why += "; the rest of the answer may quote a value and is left out"
+	if apierrors.IsInvalid(err) {
+		return refuse(Rejected, "%s the Secret %s: %s", verb, name, why)
+	}
+	return fmt.Errorf("%s the Secret %s: %s", verb, name, why)
 }

@@ -546,6 +546,47 @@ func TestType(t *testing.T) {
 	}
 }
 
+// TestOwnerToMerge: a Secret keeps the type that its owner gave it when the owner becomes one that adds keys.
+func TestOwnerToMerge(t *testing.T) {
+	c := newCluster(t)
+	es := c.add("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Type = corev1.SecretTypeTLS })
+	for _, policy := range []v1alpha1.Policy{v1alpha1.CreateOwner, v1alpha1.CreateMerge} {
+		es.Spec.Target.CreationPolicy = policy
+		c.save(es)
+		for _, key := range []string{"1", "2"} {
+			r := content.Result{Type: corev1.SecretTypeTLS, Data: values(map[string]string{"tls.crt": string(policy), "tls.key": key})}
+			_, err := c.writer().Apply(t.Context(), es, r)
+			if s := c.secret("db"); err != nil || s.Type != r.Type || !includes(s.Data, r.Data) {
+				t.Errorf("%s, %s: %v: %s %s", policy, key, err, s.Type, text(s))
+			}
+		}
+	}
+}
+
+// TestGoneTwice: what deletionPolicy Merge removes is removed once, with the template's labels and annotations, and nothing is written
+// after it.
+func TestGoneTwice(t *testing.T) {
+	c := newCluster(t)
+	es := c.add("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Target.DeletionPolicy = v1alpha1.DeletionMerge })
+	r := result(map[string]string{"a": "1"})
+	r.Labels, r.Annotations = map[string]string{"team": "a"}, map[string]string{"note": "b"}
+	if _, err := c.writer().Apply(t.Context(), es, r); err != nil {
+		t.Fatal(err)
+	}
+	es.Spec.Target.Immutable = true // a Secret without data is none that is written once
+	c.save(es)
+	for _, want := range []Action{Updated, Unchanged} {
+		out, err := c.writer().Gone(t.Context(), es)
+		s := c.secret("db")
+		if err != nil || out.Action != want || text(s) != "[]" || s.Labels["team"]+s.Annotations["note"] != "" || !claimed(es, s).owner {
+			t.Errorf("%v %v, want %s: %s %v %v", out, err, want, text(s), s.Labels, s.Annotations)
+		}
+	}
+	if out, err := c.writer().Apply(t.Context(), es, r); err != nil || out.Action != Updated || c.secret("db").Labels["team"] != "a" {
+		t.Errorf("when KMS has it again: %v %v", out, err)
+	}
+}
+
 func TestImmutable(t *testing.T) {
 	c := newCluster(t)
 	es := c.add("db", func(es *v1alpha1.ExternalSecret) { es.Spec.Target.Immutable = true })
@@ -553,8 +594,13 @@ func TestImmutable(t *testing.T) {
 	if s := c.secret("db"); s.Immutable == nil || !*s.Immutable {
 		t.Error("not immutable")
 	}
-	if out := c.apply(es, map[string]string{"a": "2", "b": "3"}); out.Action != Unchanged || text(c.secret("db")) != "[a=1]" {
-		t.Error(out, text(c.secret("db")))
+	if out := c.apply(es, map[string]string{"a": "1"}); out.Action != Unchanged {
+		t.Error(out)
+	}
+	for _, other := range []map[string]string{{"a": "2"}, {"a": "1", "b": "3"}, {"b": "3"}} {
+		if _, err := c.writer().Apply(t.Context(), es, result(other)); reason(err) != Immutable || text(c.secret("db")) != "[a=1]" {
+			t.Error(other, err, text(c.secret("db")))
+		}
 	}
 	es.Spec.Target.Immutable = false
 	if _, err := c.writer().Apply(t.Context(), es, result(map[string]string{"a": "2"})); reason(err) != Immutable {
@@ -731,32 +777,59 @@ func deleting(o client.Object, kind string, now *metav1.Time) error {
 	return nil
 }
 
-// TestValuesAreInNoError: API servers and webhooks quote what they refuse.
+// TestValuesAreInNoError: API servers, webhooks and policies quote what they refuse, in parts and in any form; who refuses is named.
 func TestValuesAreInNoError(t *testing.T) {
-	const value, encoded = "hunter2", "aHVudGVyMg=="
-	for name, refusal := range map[string]error{
-		"a webhook": apierrors.NewForbidden(corev1.Resource("secrets"), "db", errors.New("denied: password="+value)),
-		"in base64": apierrors.NewInternalError(errors.New("cannot parse " + encoded)),
-		"invalid":   apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Secret").GroupKind(), "db", nil),
-		"plain":     errors.New("dial tcp: connection refused"),
+	const value, encoded, before = "-----BEGIN\nhunter2\n", "LS0tLS1CRUdJTgpodW50ZXIyCg==", "hunter1"
+	forbidden := func(format string, args ...any) error {
+		return apierrors.NewForbidden(corev1.Resource("secrets"), "db", fmt.Errorf(format, args...))
+	}
+	denied := func(code int32, reason metav1.StatusReason) error {
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Code: code, Reason: reason, Message: fmt.Sprintf(`admission webhook "a.b.c" denied the request: data %q`, value),
+			Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Field: before, Type: value, Message: value}}},
+		}}
+	}
+	for name, of := range map[string]struct {
+		refusal error
+		says    string
+	}{
+		"a webhook":          {denied(403, value), `403 Forbidden, admission webhook "a.b.c" denied the request;`},
+		"a webhook, invalid": {denied(422, metav1.StatusReasonInvalid), `admission webhook "a.b.c" denied the request;`},
+		"a webhook's failure": {apierrors.NewInternalError(errors.New(`failed calling webhook "a.b.c": ` + value)),
+			`failed calling webhook "a.b.c";`},
+		"a policy": {forbidden("ValidatingAdmissionPolicy 'p' with binding 'b' denied request: %s", value),
+			"ValidatingAdmissionPolicy 'p' with binding 'b' denied request;"},
+		"a quota":            {forbidden("exceeded quota: few, requested: count/secrets=1"), "exceeded quota: few;"},
+		"no right":           {forbidden(`User "system:serviceaccount:k:s" cannot patch resource "secrets"`), `cannot patch resource "secrets";`},
+		"a part":             {forbidden("denied: password=hunter2"), "403 Forbidden;"},
+		"what it has so far": {forbidden("denied: change of " + before), "403 Forbidden;"},
+		"in base64":          {apierrors.NewInternalError(errors.New("cannot parse " + encoded)), "500 Internal Server Error;"},
+		"invalid":            {apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Secret").GroupKind(), "db", nil), "invalid"},
+		"plain":              {errors.New("dial tcp: connection refused"), "connection refused"},
 	} {
-		c := newCluster(t)
-		es := c.add("db", nil)
-		c.breaks = func(verb string, o client.Object) error {
-			if verb == "create" {
-				return refusal
+		for _, verb := range []string{"create", "apply"} {
+			c := newCluster(t)
+			es := c.add("db", nil)
+			if verb == "apply" {
+				c.apply(es, map[string]string{"password": before})
 			}
-			return nil
-		}
-		_, err := c.writer().Apply(t.Context(), es, result(map[string]string{"password": value}))
-		if err == nil || strings.Contains(err.Error(), value) || strings.Contains(err.Error(), encoded) || !strings.Contains(err.Error(), "db") {
-			t.Errorf("%s: %v", name, err)
+			c.breaks = func(doing string, _ client.Object) error {
+				if doing == verb {
+					return of.refusal
+				}
+				return nil
+			}
+			_, err := c.writer().Apply(t.Context(), es, result(map[string]string{"password": value}))
+			if err == nil || strings.Contains(err.Error(), "hunter") || strings.Contains(err.Error(), encoded) ||
+				!strings.Contains(err.Error(), "the Secret db") || !strings.Contains(err.Error(), of.says) {
+				t.Errorf("%s, %s: %v", name, verb, err)
+			}
 		}
 	}
 	c := newCluster(t)
 	_, err := c.writer().Apply(t.Context(), c.add("db", nil),
 		content.Result{Type: corev1.SecretTypeTLS, Data: values(map[string]string{"tls.crt": value})})
-	if reason(err) != Rejected || strings.Contains(err.Error(), value) || !strings.Contains(err.Error(), "data[tls.key]") {
+	if reason(err) != Rejected || strings.Contains(err.Error(), "hunter") || !strings.Contains(err.Error(), "data[tls.key]") {
 		t.Error(err)
 	}
 	c = newCluster(t)
