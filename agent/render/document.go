@@ -87,17 +87,28 @@ func Search(doc any, paths []string) (values []any, errs []error) {
 	left := budget{bytes: maxOutput, steps: maxStepsOfFile}
 	left.values, left.text = measure(doc, math.MaxInt)
 	values, errs = make([]any, len(paths)), make([]error, len(paths))
+	var names string
 	for i, path := range paths {
 		value, err := search(path, doc, &left)
 		switch {
 		case err != nil:
 			errs[i] = fmt.Errorf("path %q: %w", path, err)
 		case value == nil:
-			errs[i] = fmt.Errorf("path %q is not in the secret, or is null; the secret has %s", path, Names(doc))
+			if names == "" {
+				names = Names(doc)
+			}
+			errs[i] = absent{path, names}
 		}
 		values[i] = value
 	}
 	return values, errs
+}
+
+// absent is the error of an expression that finds nothing. It is made a text only where it is read: there can be thousands.
+type absent struct{ path, names string }
+
+func (a absent) Error() string {
+	return fmt.Sprintf("path %q is not in the secret, or is null; the secret has %s", a.path, a.names)
 }
 
 // budget is the work that the expressions of a file may still do on its document.
@@ -138,19 +149,25 @@ func search(expression string, doc any, left *budget) (value any, err error) {
 
 var errCannotApply = errors.New("the expression cannot be applied to this secret: it expects another type, or has no result")
 
-// Names lists the names, never the values, at the top of a document.
+// Names lists the names, never the values, at the top of a document: the first of them, and the beginning of a long one.
 func Names(doc any) string {
 	switch doc := doc.(type) {
 	case map[string]any:
 		if len(doc) == 0 {
 			return "no keys"
 		}
-		const most = 20
+		const most, mostOfName = 20, 80
 		names := slices.Sorted(maps.Keys(doc))
-		if len(names) > most {
-			return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+		shown := names[:min(most, len(names))]
+		for i, name := range shown {
+			if len(name) > mostOfName {
+				shown[i] = strings.ToValidUTF8(name[:mostOfName], "") + "…"
+			}
 		}
-		return strings.Join(names, ", ")
+		if len(names) > most {
+			return strings.Join(shown, ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+		}
+		return strings.Join(shown, ", ")
 	case []any:
 		return fmt.Sprintf("a list of %d", len(doc))
 	}

@@ -214,13 +214,22 @@ func (r *renderer) pick(doc document, objects []v1alpha1.JMESPathObject) (picked
 			text, err = r.compat.picked(found[i], doc.yaml)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("jmesPath for %s: %w", excerpt(object.ObjectAlias), err))
+			errs = append(errs, pathError{object.ObjectAlias, err})
 			continue
 		}
 		picked = append(picked, field{object.ObjectAlias, text})
 	}
 	return picked, errs
 }
+
+// A pathError is the error of an expression. There can be thousands, of which only the first become a text.
+type pathError struct {
+	alias string
+	err   error
+}
+
+func (e pathError) Error() string { return fmt.Sprintf("jmesPath for %s: %v", excerpt(e.alias), e.err) }
+func (e pathError) Unwrap() error { return e.err }
 
 // maxKeys bounds the keys that one secret becomes.
 const maxKeys = 10_000
@@ -323,20 +332,24 @@ func (c Compat) rewrite(fields []field, rules []v1alpha1.ReplaceRule) ([]field, 
 	return fields, nil
 }
 
-// join makes one line of errors, for a status.
+// join makes one line of errors, for a status: of the first, if they are many or long.
 func join(errs []error) error {
-	var texts []string
-	var only error
-	for _, err := range errs {
-		if err != nil {
-			only = err
-			texts = append(texts, err.Error())
-		}
+	const most, mostText = 20, 4 << 10
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
 	}
-	if len(texts) <= 1 {
-		return only
+	text, shown := errs[0].Error(), 1
+	for ; shown < min(most, len(errs)) && len(text) < mostText; shown++ {
+		text += "; " + errs[shown].Error()
 	}
-	return errors.New(strings.Join(texts, "; "))
+	if shown < len(errs) {
+		text += fmt.Sprintf("; and %d more mistakes", len(errs)-shown)
+	}
+	return errors.New(text)
 }
 
 // excerpt quotes a name.
