@@ -33,7 +33,7 @@ func CheckKey(expression string) error {
 	if err != nil {
 		return fmt.Errorf("%w; a name with more than letters, digits and _ in it goes in double quotes: '\"api-key\"'", err)
 	}
-	_, err = affordable(compiled, 1, 0, maxStepsOfFile)
+	_, err = affordable(compiled, 1, 0, StepsOfFile)
 	return err
 }
 
@@ -66,7 +66,8 @@ func pick(doc any, keys []config.Key) ([]field, error) {
 	for _, key := range keys {
 		paths = append(paths, key.Path)
 	}
-	values, errs := Search(doc, paths)
+	steps := float64(StepsOfFile)
+	values, errs := Search(doc, paths, &steps)
 	picked := make([]field, 0, len(keys))
 	for i, key := range keys {
 		if errs[i] != nil {
@@ -80,11 +81,11 @@ func pick(doc any, keys []config.Key) ([]field, error) {
 	return picked, errors.Join(errs...)
 }
 
-// Search evaluates JMESPath expressions on a document of Decode, or one of its like. Together they do as much work, and pick as many
-// bytes, as those of a file may. An expression that finds nothing, or null, is an error; errs[i] is about paths[i].
-func Search(doc any, paths []string) (values []any, errs []error) {
+// Search evaluates JMESPath expressions on a document of Decode, or one of its like. Together they pick as many bytes as a file may have,
+// and take what they do off the steps. An expression that finds nothing, or null, is an error; errs[i] is about paths[i].
+func Search(doc any, paths []string, steps *float64) (values []any, errs []error) {
 	doc = numbers(doc)
-	left := budget{bytes: maxOutput, steps: maxStepsOfFile}
+	left := budget{bytes: maxOutput, steps: steps}
 	left.values, left.text = measure(doc, math.MaxInt)
 	values, errs = make([]any, len(paths)), make([]error, len(paths))
 	var names string
@@ -115,17 +116,20 @@ func (a absent) Error() string {
 type budget struct {
 	values, text int // of the document
 	bytes        int // of what they have picked
-	steps        float64
+	steps        *float64
 }
 
 // search evaluates an expression, and takes what it needs off the budget. The library's messages about arguments may quote a
 // value, so they are not passed on.
 func search(expression string, doc any, left *budget) (value any, err error) {
+	if left.bytes < 0 {
+		return nil, errLarge
+	}
 	compiled, err := compile(expression)
 	if err != nil {
 		return nil, err
 	}
-	if left.steps, err = affordable(compiled, left.values, left.text, left.steps); err != nil {
+	if *left.steps, err = affordable(compiled, left.values, left.text, *left.steps); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -224,5 +224,6 @@ func TestNamesAreShort(t *testing.T) {
 	for i := range paths {
 		paths[i] = fmt.Sprint("a", i)
 	}
-	bounds.Allocations(t, 100*len(paths), func() { _, _ = Search(doc, paths) })
+	steps := float64(StepsOfFile)
+	bounds.Allocations(t, 100*len(paths), func() { _, _ = Search(doc, paths, &steps) })
 }
