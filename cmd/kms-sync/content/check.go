@@ -138,7 +138,8 @@ func (c *checker) sizes() bool {
 		limit(fmt.Sprintf("spec.dataProcess[%d].replaceRule", i), "rules", len(spec.DataProcess[i].ReplaceRule), maxRules)
 	}
 	if t := spec.Target.Template; t != nil {
-		limit("spec.target.template", "templates in data and metadata", len(t.Data)+len(t.Metadata.Labels)+len(t.Metadata.Annotations), maxTemplates)
+		templates := len(t.Data) + len(t.Metadata.Labels) + len(t.Metadata.Annotations)
+		limit("spec.target.template", "templates in data and metadata", templates, maxTemplates)
 	}
 	return small
 }

@@ -256,8 +256,8 @@ func (r *renderer) extract(process *v1alpha1.DataProcess) error {
 		return err
 	}
 	if r.extracted > maxExtracted {
-		return errors.New("extract comes after too many others: the entries of dataProcess become too many keys and bytes together; remove those " +
-			"whose keys later entries replace, or divide the object into several")
+		return errors.New("extract comes after too many others: the entries of dataProcess become too many keys and bytes together; remove " +
+			"those whose keys later entries replace, or divide the object into several")
 	}
 	doc, err := r.reader.read(use{ref, false}, secret)
 	if err != nil {

@@ -125,7 +125,8 @@ func TestLargeObject(t *testing.T) {
 	}
 	es.Spec.Target.Template = &v1alpha1.Template{Data: map[string]string{}, MergePolicy: mergePolicyMerge}
 	for i := range 300 {
-		es.Spec.Target.Template.Data[fmt.Sprint("url-", i)] = fmt.Sprintf(`https://{{ index . "%d.user" | urlquery }}:{{ index . "%d.port" }}/x`, i, i)
+		key := fmt.Sprint("url-", i)
+		es.Spec.Target.Template.Data[key] = fmt.Sprintf(`https://{{ index . "%d.user" | urlquery }}:{{ index . "%d.port" }}/x`, i, i)
 	}
 	if mistakes := Check(es); len(mistakes) > 0 {
 		t.Fatal(mistakes)

@@ -111,8 +111,8 @@ const (
 	resultFailed    = "Failed"
 )
 
-// syncResults is ack-secret-manager's form of an outcome: one entry without a key for a success, else one for each failure, of very many for
-// the first, and one that counts the others. A time moves only when its result changes, or when the Secret is written.
+// syncResults is ack-secret-manager's form of an outcome: one entry without a key for a success, else one for each failure, of very
+// many for the first, and one that counts the others. A time moves only when its result changes, or when the Secret is written.
 func syncResults(before []v1alpha1.DataSyncResult, problems []problem, written bool, now time.Time) []v1alpha1.DataSyncResult {
 	results := []v1alpha1.DataSyncResult{{Status: resultSucceeded}}
 	if len(problems) > 0 {
