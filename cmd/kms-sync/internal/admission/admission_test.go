@@ -194,7 +194,8 @@ func TestLargeObjects(t *testing.T) {
 			return fmt.Sprintf(`{"path":"a.b[?c == 'd'].e | [0]","objectAlias":"%d"}`, i)
 		}) + `]}]`,
 		"rules": `"dataProcess":[` + repeated(100, func(int) string {
-			return `{"extract":{"key":"a"},"replaceRule":[` + repeated(100, func(int) string { return `{"source":"(a|x{0,300})y","target":""}` }) + `]}`
+			rules := repeated(100, func(int) string { return `{"source":"(a|x{0,300})y","target":""}` })
+			return `{"extract":{"key":"a"},"replaceRule":[` + rules + `]}`
 		}) + `]`,
 	} {
 		t.Run(name, func(t *testing.T) {
