@@ -33,7 +33,7 @@ func CheckKey(expression string) error {
 	if err != nil {
 		return fmt.Errorf("%w; a name with more than letters, digits and _ in it goes in double quotes: '\"api-key\"'", err)
 	}
-	_, err = affordable(compiled, 1, 0, maxStepsOfFile)
+	_, err = affordable(compiled, 1, 0, StepsOfFile)
 	return err
 }
 
@@ -66,7 +66,8 @@ func pick(doc any, keys []config.Key) ([]field, error) {
 	for _, key := range keys {
 		paths = append(paths, key.Path)
 	}
-	values, errs := Search(doc, paths)
+	steps := float64(StepsOfFile)
+	values, errs := Search(doc, paths, &steps)
 	picked := make([]field, 0, len(keys))
 	for i, key := range keys {
 		if errs[i] != nil {
@@ -80,41 +81,55 @@ func pick(doc any, keys []config.Key) ([]field, error) {
 	return picked, errors.Join(errs...)
 }
 
-// Search evaluates JMESPath expressions on a document of Decode, or one of its like. Together they do as much work, and pick as many
-// bytes, as those of a file may. An expression that finds nothing, or null, is an error; errs[i] is about paths[i].
-func Search(doc any, paths []string) (values []any, errs []error) {
+// Search evaluates JMESPath expressions on a document of Decode, or one of its like. Together they pick as many bytes as a file may have,
+// and take what they do off the steps. An expression that finds nothing, or null, is an error; errs[i] is about paths[i].
+func Search(doc any, paths []string, steps *float64) (values []any, errs []error) {
 	doc = numbers(doc)
-	left := budget{bytes: maxOutput, steps: maxStepsOfFile}
+	left := budget{bytes: maxOutput, steps: steps}
 	left.values, left.text = measure(doc, math.MaxInt)
 	values, errs = make([]any, len(paths)), make([]error, len(paths))
+	var names string
 	for i, path := range paths {
 		value, err := search(path, doc, &left)
 		switch {
 		case err != nil:
 			errs[i] = fmt.Errorf("path %q: %w", path, err)
 		case value == nil:
-			errs[i] = fmt.Errorf("path %q is not in the secret, or is null; the secret has %s", path, Names(doc))
+			if names == "" {
+				names = Names(doc)
+			}
+			errs[i] = absent{path, names}
 		}
 		values[i] = value
 	}
 	return values, errs
 }
 
+// absent is the error of an expression that finds nothing. It is made a text only where it is read: there can be thousands.
+type absent struct{ path, names string }
+
+func (a absent) Error() string {
+	return fmt.Sprintf("path %q is not in the secret, or is null; the secret has %s", a.path, a.names)
+}
+
 // budget is the work that the expressions of a file may still do on its document.
 type budget struct {
 	values, text int // of the document
 	bytes        int // of what they have picked
-	steps        float64
+	steps        *float64
 }
 
 // search evaluates an expression, and takes what it needs off the budget. The library's messages about arguments may quote a
 // value, so they are not passed on.
 func search(expression string, doc any, left *budget) (value any, err error) {
+	if left.bytes < 0 {
+		return nil, errLarge
+	}
 	compiled, err := compile(expression)
 	if err != nil {
 		return nil, err
 	}
-	if left.steps, err = affordable(compiled, left.values, left.text, left.steps); err != nil {
+	if *left.steps, err = affordable(compiled, left.values, left.text, *left.steps); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -138,19 +153,25 @@ func search(expression string, doc any, left *budget) (value any, err error) {
 
 var errCannotApply = errors.New("the expression cannot be applied to this secret: it expects another type, or has no result")
 
-// Names lists the names, never the values, at the top of a document.
+// Names lists the names, never the values, at the top of a document: the first of them, and the beginning of a long one.
 func Names(doc any) string {
 	switch doc := doc.(type) {
 	case map[string]any:
 		if len(doc) == 0 {
 			return "no keys"
 		}
-		const most = 20
+		const most, mostOfName = 20, 80
 		names := slices.Sorted(maps.Keys(doc))
-		if len(names) > most {
-			return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+		shown := names[:min(most, len(names))]
+		for i, name := range shown {
+			if len(name) > mostOfName {
+				shown[i] = strings.ToValidUTF8(name[:mostOfName], "") + "…"
+			}
 		}
-		return strings.Join(names, ", ")
+		if len(names) > most {
+			return strings.Join(shown, ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+		}
+		return strings.Join(shown, ", ")
 	case []any:
 		return fmt.Sprintf("a list of %d", len(doc))
 	}

@@ -14,8 +14,10 @@ import (
 const (
 	maxSteps = 1 << 16   // each allocates some ten bytes
 	maxText  = maxOutput // bytes written by to_string and join
-	// maxStepsOfFile limits all expressions of a file together.
-	maxStepsOfFile = 16 * maxSteps
+	// StepsOfFile limits all expressions of a file together.
+	StepsOfFile = 16 * maxSteps
+	// bytesOfStep is how many bytes to_string and join write in the time of a step.
+	bytesOfStep = 64
 )
 
 // An estimate is an upper bound of an expression's cost, whatever its input: the size of the result, the steps (each) and the bytes (text),
@@ -32,7 +34,7 @@ func affordable(expression *jmespath.JMESPath, values, text int, left float64) (
 		return left, errors.New("it takes too much work: it multiplies its input, or processes a large value many times; " +
 			"select less with a shorter expression")
 	}
-	return left - steps, nil
+	return left - steps - e.text*total/bytesOfStep, nil
 }
 
 // A node is a node of an expression; the library does not export its parts.

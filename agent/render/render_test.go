@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/kms-agent-injector/kms-agent-injector/config"
+	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 )
 
 var update = flag.Bool("update", false, "write docs/templates.md")
@@ -208,4 +209,21 @@ func TestCheckOfADeepKeyTakesLittleMemory(t *testing.T) {
 	if err := CheckKey(strings.Repeat("(", 2000) + "a" + strings.Repeat(")", 2000)); err != nil {
 		t.Error(err)
 	}
+}
+
+// An error that names the keys there are is short, however many and long they are, and paths that find nothing cost little.
+func TestNamesAreShort(t *testing.T) {
+	doc := map[string]any{}
+	for i := range 30 {
+		doc[fmt.Sprintf("%02d%s", i, strings.Repeat("é", 1000))] = ""
+	}
+	if got := Names(doc); len(got) > 2000 || !strings.HasPrefix(got, "00é") || !strings.HasSuffix(got, "é… and 10 more") {
+		t.Errorf("%d bytes: %s", len(got), got)
+	}
+	paths := make([]string, 2000)
+	for i := range paths {
+		paths[i] = fmt.Sprint("a", i)
+	}
+	steps := float64(StepsOfFile)
+	bounds.Allocations(t, 100*len(paths), func() { _, _ = Search(doc, paths, &steps) })
 }

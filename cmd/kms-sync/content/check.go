@@ -21,8 +21,13 @@ import (
 // endpoints are the hosts that an entry may name, as in ack-secret-manager.
 var endpoints = regexp.MustCompile(`^(kms(-vpc)?\.[a-z0-9-]+\.aliyuncs\.com|[a-z0-9-]+\.cryptoservice\.kms\.aliyuncs\.com)$`)
 
-// maxEntries bounds the secrets of an object.
-const maxEntries = 1000
+// Limits of an object: its secrets, the expressions of all of them, the rules of each, and its templates.
+const (
+	maxEntries   = 1000
+	maxPaths     = maxKeys
+	maxRules     = 100
+	maxTemplates = 1000
+)
 
 // CheckObject returns all mistakes of an ExternalSecret, a SecretStore or a ClusterSecretStore that can be known without a cluster and
 // without a secret's value; none of any other object.
@@ -44,7 +49,7 @@ func Check(es *v1alpha1.ExternalSecret) config.Mistakes {
 	c := checker{es: es}
 	c.metadata()
 	c.spec()
-	if len(es.Spec.Data)+len(es.Spec.DataProcess) > maxEntries {
+	if !c.sizes() {
 		return c.mistakes
 	}
 	for i := range es.Spec.Data {
@@ -97,11 +102,8 @@ func (c *checker) spec() {
 	default:
 		c.add("spec.provider", config.NotOneOf(spec.Provider, []string{providerKMS, providerOOS}).Error())
 	}
-	switch n := len(spec.Data) + len(spec.DataProcess); {
-	case n == 0:
+	if len(spec.Data)+len(spec.DataProcess) == 0 {
 		c.add("spec", "has neither data nor dataProcess, so that there is nothing to read")
-	case n > maxEntries:
-		c.add("spec", fmt.Sprintf("has %d entries; at most %d are allowed: divide them between several ExternalSecrets", n, maxEntries))
 	}
 	if text := spec.RotationInterval; text != "" {
 		interval, err := time.ParseDuration(text)
@@ -115,6 +117,31 @@ func (c *checker) spec() {
 	}
 	c.oneOf("spec.refreshPolicy", string(spec.RefreshPolicy), string(v1alpha1.RefreshPeriodic), string(v1alpha1.RefreshOnChange),
 		string(v1alpha1.RefreshCreatedOnce))
+}
+
+// sizes reports whether the object is small enough for its parts to be looked at.
+func (c *checker) sizes() bool {
+	spec, small := &c.es.Spec, true
+	limit := func(field, what string, n, most int) {
+		if n > most {
+			c.add(field, fmt.Sprintf("has %d %s; at most %d are allowed: divide them between several ExternalSecrets", n, what, most))
+			small = false
+		}
+	}
+	limit("spec", "entries", len(spec.Data)+len(spec.DataProcess), maxEntries)
+	paths := 0
+	for _, source := range sources(c.es) {
+		paths += len(source.JMESPath)
+	}
+	limit("spec", "expressions in the jmesPath of all entries", paths, maxPaths)
+	for i := range spec.DataProcess {
+		limit(fmt.Sprintf("spec.dataProcess[%d].replaceRule", i), "rules", len(spec.DataProcess[i].ReplaceRule), maxRules)
+	}
+	if t := spec.Target.Template; t != nil {
+		templates := len(t.Data) + len(t.Metadata.Labels) + len(t.Metadata.Annotations)
+		limit("spec.target.template", "templates in data and metadata", templates, maxTemplates)
+	}
+	return small
 }
 
 // The providers.

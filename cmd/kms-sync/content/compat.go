@@ -138,6 +138,12 @@ var differences = []Difference{
 		Why:      "Kubernetes puts a credential into the one and takes the other for one",
 	},
 	{
+		Field:    "data, dataProcess, replaceRule, jmesPath, target.template",
+		Original: "as many as the API server takes, as often as they like",
+		Ours:     "numbers and work are limited, by far more than a Secret needs",
+		Why:      "one tenant's object must not take the controller away from the others",
+	},
+	{
 		Field:    "rotationInterval",
 		Original: "any duration, also `1ms`",
 		Ours:     "at least `10s`",

@@ -101,7 +101,7 @@ const MaxSize = corev1.MaxSecretSize
 // Errors have names in them, never values. Present returns what the Secret has now under a key; it is called for hashes of passwords,
 // which stay if they fit.
 func Render(es *v1alpha1.ExternalSecret, compat Compat, values Values, present func(key string) []byte) (Result, []EntryError) {
-	r := renderer{es: es, compat: compat, values: values, present: present, data: map[string][]byte{}}
+	r := renderer{es: es, compat: compat, values: values, present: present, data: map[string][]byte{}, steps: maxSteps}
 	for i := range es.Spec.Data {
 		r.entry(es.Spec.Data[i].Key, func() error { return r.source(&es.Spec.Data[i]) })
 	}
@@ -132,7 +132,21 @@ type renderer struct {
 	data    map[string][]byte
 	size    int
 	errs    []EntryError
+
+	reader    reader
+	steps     float64 // that expressions may still take
+	extracted int     // bytes that extracts became, and the work of their fields
+	renaming  int     // the work of replaceRules
 }
+
+// Limits of an object's entries, all of them together, which may take one secret as often as they like.
+const (
+	maxSteps     = 8 * render.StepsOfFile
+	maxExtracted = 8 << 20  // bytes
+	bytesOfField = 256      // that are written in the time that a field takes
+	maxRenaming  = 64 << 20 // bytes of names, times the instructions of the rules
+	bytesOfRule  = 64       // of names that are renamed in the time in which the rule is compiled
+)
 
 func (r *renderer) entry(key string, do func() error) {
 	if err := do(); err != nil {
@@ -154,7 +168,8 @@ func (r *renderer) put(key string, value []byte) error {
 }
 
 func (r *renderer) source(source *v1alpha1.DataSource) error {
-	secret, err := r.values(refOf(r.es, source))
+	ref := refOf(r.es, source)
+	secret, err := r.values(ref)
 	if err != nil {
 		return err
 	}
@@ -162,9 +177,9 @@ func (r *renderer) source(source *v1alpha1.DataSource) error {
 	if len(source.JMESPath) == 0 {
 		return r.put(name, secret.Data)
 	}
-	doc, err := read(secret)
+	doc, err := r.reader.read(use{ref, true}, secret)
 	if err != nil {
-		if r.compat.JMESPathFallback {
+		if r.compat.JMESPathFallback && !errors.Is(err, errParsing) {
 			return r.put(name, secret.Data)
 		}
 		return fmt.Errorf("jmesPath %w", err)
@@ -203,7 +218,7 @@ func (r *renderer) pick(doc document, objects []v1alpha1.JMESPathObject) (picked
 	for _, object := range objects {
 		paths = append(paths, object.Path)
 	}
-	found, failed := render.Search(doc.root, paths)
+	found, failed := render.Search(doc.root, paths, &r.steps)
 	for i, object := range objects {
 		err := failed[i]
 		if err != nil && doc.line {
@@ -214,7 +229,7 @@ func (r *renderer) pick(doc document, objects []v1alpha1.JMESPathObject) (picked
 			text, err = r.compat.picked(found[i], doc.yaml)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("jmesPath for %s: %w", excerpt(object.ObjectAlias), err))
+			errs = append(errs, pathError{object.ObjectAlias, err})
 			continue
 		}
 		picked = append(picked, field{object.ObjectAlias, text})
@@ -222,15 +237,29 @@ func (r *renderer) pick(doc document, objects []v1alpha1.JMESPathObject) (picked
 	return picked, errs
 }
 
+// A pathError is the error of an expression. There can be thousands, of which only the first become a text.
+type pathError struct {
+	alias string
+	err   error
+}
+
+func (e pathError) Error() string { return fmt.Sprintf("jmesPath for %s: %v", excerpt(e.alias), e.err) }
+func (e pathError) Unwrap() error { return e.err }
+
 // maxKeys bounds the keys that one secret becomes.
 const maxKeys = 10_000
 
 func (r *renderer) extract(process *v1alpha1.DataProcess) error {
-	secret, err := r.values(refOf(r.es, process.Extract))
+	ref := refOf(r.es, process.Extract)
+	secret, err := r.values(ref)
 	if err != nil {
 		return err
 	}
-	doc, err := read(secret)
+	if r.extracted > maxExtracted {
+		return errors.New("extract comes after too many others: the entries of dataProcess become too many keys and bytes together; remove " +
+			"those whose keys later entries replace, or divide the object into several")
+	}
+	doc, err := r.reader.read(use{ref, false}, secret)
 	if err != nil {
 		return fmt.Errorf("extract %w", err)
 	}
@@ -242,11 +271,18 @@ func (r *renderer) extract(process *v1alpha1.DataProcess) error {
 	case len(object) > maxKeys:
 		return fmt.Errorf("extract finds %d keys in it; at most %d are allowed", len(object), maxKeys)
 	}
-	fields, errs := r.renamed(doc, object, process.Extract.JMESPath)
+	fields, expressions, errs := r.renamed(doc, object, process.Extract.JMESPath)
+	if len(expressions) > 0 {
+		if doc, err = r.reader.read(use{ref, true}, secret); err != nil {
+			return fmt.Errorf("extract %w", err)
+		}
+		picked, failed := r.pick(doc, expressions)
+		fields, errs = append(fields, picked...), append(errs, failed...)
+	}
 	if errs != nil {
 		return join(errs)
 	}
-	if fields, err = r.compat.rewrite(fields, process.ReplaceRule); err != nil {
+	if fields, err = r.rewrite(fields, process.ReplaceRule); err != nil {
 		return err
 	}
 	for _, field := range fields {
@@ -263,9 +299,10 @@ func (r *renderer) extract(process *v1alpha1.DataProcess) error {
 
 // renamed returns the object's fields, sorted: those whose name is a path have its alias. A path that is no name is an expression, and
 // what it picks is one more field.
-func (r *renderer) renamed(doc document, object map[string]any, objects []v1alpha1.JMESPathObject) (fields []field, errs []error) {
+func (r *renderer) renamed(doc document, object map[string]any, objects []v1alpha1.JMESPathObject) (
+	fields []field, expressions []v1alpha1.JMESPathObject, errs []error,
+) {
 	alias := map[string]string{}
-	var expressions []v1alpha1.JMESPathObject
 	for _, o := range objects {
 		if _, ok := object[o.Path]; ok {
 			alias[o.Path] = o.ObjectAlias
@@ -282,30 +319,48 @@ func (r *renderer) renamed(doc document, object map[string]any, objects []v1alph
 			name = as
 		}
 		fields = append(fields, field{name, text})
+		r.extracted += bytesOfField + len(text)
 	}
-	picked, failed := r.pick(doc, expressions)
-	return append(fields, picked...), append(errs, failed...)
+	return fields, expressions, errs
 }
 
 // rewrite applies rules to the names of fields, one rule after the other. Two names that become equal are an error: which of the values
 // would be lost is chance.
-func (c Compat) rewrite(fields []field, rules []v1alpha1.ReplaceRule) ([]field, error) {
+func (r *renderer) rewrite(fields []field, rules []v1alpha1.ReplaceRule) ([]field, error) {
 	original := make([]string, 0, len(fields))
 	for _, f := range fields {
 		original = append(original, f.name)
 	}
 	for _, rule := range rules {
+		instructions, err := pattern.Instructions(rule.Source)
+		if err != nil {
+			return nil, err
+		}
+		work := bytesOfRule
+		for _, f := range fields {
+			if len(f.name) > maxName {
+				return nil, fmt.Errorf("key %s has %d bytes; replaceRule is for names of at most %d", excerpt(f.name), len(f.name), maxName)
+			}
+			work += 1 + len(f.name)
+			if r.compat.ReplaceRuleValues {
+				work += len(f.value) / 8
+			}
+		}
+		if r.renaming += work * instructions; r.renaming > maxRenaming {
+			return nil, errors.New("replaceRule rewrites too much: the rules are too many, or too large, for the keys there are; write fewer and " +
+				"shorter rules, or divide the object into several")
+		}
 		expression, err := pattern.Compile(rule.Source)
 		if err != nil {
 			return nil, err
 		}
 		for i := range fields {
 			name := &fields[i].name
-			if len(*name) > maxName {
-				return nil, fmt.Errorf("key %s has %d bytes; replaceRule is for names of at most %d", excerpt(*name), len(*name), maxName)
-			}
 			*name = expression.ReplaceAllString(*name, rule.Target)
-			if c.ReplaceRuleValues && rule.Source != "" {
+			if len(*name) > maxName { // thousands of them could be any length
+				return nil, fmt.Errorf("replaceRule makes of key %s one of %d bytes; Kubernetes allows %d", excerpt(original[i]), len(*name), maxName)
+			}
+			if r.compat.ReplaceRuleValues && rule.Source != "" {
 				if fields[i].value, err = replaceAll(fields[i].value, rule.Source, rule.Target); err != nil {
 					return nil, err
 				}
@@ -323,20 +378,24 @@ func (c Compat) rewrite(fields []field, rules []v1alpha1.ReplaceRule) ([]field, 
 	return fields, nil
 }
 
-// join makes one line of errors, for a status.
+// join makes one line of errors, for a status: of the first, if they are many or long.
 func join(errs []error) error {
-	var texts []string
-	var only error
-	for _, err := range errs {
-		if err != nil {
-			only = err
-			texts = append(texts, err.Error())
-		}
+	const most, mostText = 20, 4 << 10
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
 	}
-	if len(texts) <= 1 {
-		return only
+	text, shown := errs[0].Error(), 1
+	for ; shown < min(most, len(errs)) && len(text) < mostText; shown++ {
+		text += "; " + errs[shown].Error()
 	}
-	return errors.New(strings.Join(texts, "; "))
+	if shown < len(errs) {
+		text += fmt.Sprintf("; and %d more mistakes", len(errs)-shown)
+	}
+	return errors.New(text)
 }
 
 // excerpt quotes a name.

@@ -1,6 +1,8 @@
 package content
 
 import (
+	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -8,6 +10,7 @@ import (
 
 	"github.com/kms-agent-injector/kms-agent-injector/agent/kms"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/api/v1alpha1"
+	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 )
 
 // What is read twice is one Ref, and a store has its whole name.
@@ -60,5 +63,32 @@ func TestOneLineIsInNoError(t *testing.T) {
 		if strings.Contains(err.Err.Error(), "s3nti") || strings.Contains(err.Err.Error(), "x9") {
 			t.Error(err.Err)
 		}
+	}
+}
+
+// Thousands of paths that find nothing make one short error, which says how many there are.
+func TestManyMistakesAreShort(t *testing.T) {
+	value := map[string]string{}
+	for i := range 20 {
+		value[fmt.Sprintf("%03d%s", i, strings.Repeat("k", 1400))] = ""
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	es := &v1alpha1.ExternalSecret{}
+	es.Spec.Data = []v1alpha1.DataSource{{Key: "a"}}
+	for i := range 3000 {
+		es.Spec.Data[0].JMESPath = append(es.Spec.Data[0].JMESPath, v1alpha1.JMESPathObject{Path: fmt.Sprint("a", i), ObjectAlias: fmt.Sprint(i)})
+	}
+	var errs []EntryError
+	bounds.Allocations(t, 100*3000+len(text), func() { _, errs = Render(es, Compat{}, constant(string(text)), nothing) })
+	if len(errs) != 1 {
+		t.Fatal(len(errs))
+	}
+	got := errs[0].Err.Error()
+	if len(got) > 8<<10 || !strings.HasPrefix(got, `jmesPath for "0": path "a0" is not in the secret`) ||
+		!strings.HasSuffix(got, "; and 2997 more mistakes") {
+		t.Errorf("%d bytes: %s", len(got), got)
 	}
 }

@@ -28,13 +28,61 @@ type document struct {
 // maxYAML bounds a document in YAML, in bytes: the parser takes up to two hundred times as much memory. KMS itself allows fewer.
 const maxYAML = 128 << 10
 
-// read reads a value as JSON, and else as YAML.
-func read(secret kms.Secret) (document, error) {
+// Limits of what is parsed for an object, in bytes. A document is kept for the entries that need it again, while few others come between:
+// in memory it is many times as long.
+const (
+	maxJSONs = 32 << 20
+	maxYAMLs = 2 << 20
+	maxKept  = 512 << 10
+)
+
+// errParsing fails also what could do without the document.
+var errParsing = errors.New("needs documents of the object's entries to be parsed too often; put the entries of each secret together, or " +
+	"divide the object into several")
+
+// A reader reads the documents of an object.
+type reader struct {
+	kept       map[use]parsed
+	keptBytes  int
+	json, yaml int // bytes that were parsed
+}
+
+// A use of a document is one in which it stays as it is: expressions change the notation of its numbers.
+type use struct {
+	ref      Ref
+	searched bool
+}
+
+type parsed struct {
+	doc document
+	err error
+}
+
+func (r *reader) read(u use, secret kms.Secret) (document, error) {
+	if p, ok := r.kept[u]; ok {
+		return p.doc, p.err
+	}
+	doc, err := r.parse(secret)
+	if r.keptBytes += len(secret.Data); r.kept == nil || r.keptBytes > maxKept {
+		r.kept, r.keptBytes = map[use]parsed{}, len(secret.Data)
+	}
+	r.kept[u] = parsed{doc, err}
+	return doc, err
+}
+
+// parse reads a value as JSON, and else as YAML.
+func (r *reader) parse(secret kms.Secret) (document, error) {
 	if secret.Binary {
 		return document{}, errors.New("needs a text, and this secret is binary; take it whole, as an entry of data without jmesPath")
 	}
+	if r.json += len(secret.Data); r.json > maxJSONs {
+		return document{}, errParsing
+	}
 	if root, err := render.Decode(secret.Data); err == nil {
 		return document{root: root}, nil
+	}
+	if r.yaml += len(secret.Data); r.yaml > maxYAMLs {
+		return document{}, errParsing
 	}
 	root, err := readYAML(secret.Data)
 	if err != nil {

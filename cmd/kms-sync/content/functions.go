@@ -363,7 +363,8 @@ func fromJSON(text string) (any, error) {
 	if err != nil {
 		return nil, problem("the value is not JSON")
 	}
-	found, _ := render.Search(doc, []string{"@"})
+	steps := float64(render.StepsOfFile)
+	found, _ := render.Search(doc, []string{"@"}, &steps)
 	return found[0], nil
 }
 

@@ -23,18 +23,24 @@ var ofBcrypt = regexp.MustCompile(`\$2[aby]\$10\$[./A-Za-z0-9]{53}`)
 // is taken whenever it fits the password.
 type hashes struct {
 	present func() []byte // the key's value; nil: the template makes no key of the Secret
-	others  []string      // texts with hashes that are not the templates' own
-	left    []string      // of the present value, those that no call has taken; nil: it was not looked at
+	text    string        // the template's, and the values that it sees: with hashes that are not the templates' own
+	values  map[string]any
+	left    []string // of the present value, those that no call has taken; nil: it was not looked at
 	made    []string
 }
 
 // own returns the hashes of a text that templates may have made.
 func (h hashes) own(text string) []string {
 	strange := map[string]bool{}
-	for _, other := range h.others {
-		for _, hash := range ofBcrypt.FindAllString(other, -1) {
+	note := func(text string) {
+		for _, hash := range ofBcrypt.FindAllString(text, -1) {
 			strange[hash] = true
 		}
+	}
+	note(h.text)
+	for _, value := range h.values {
+		text, _ := value.(string)
+		note(text)
 	}
 	own := []string{}
 	for _, hash := range ofBcrypt.FindAllString(text, -1) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/template"
 	"text/template/parse"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -20,6 +21,8 @@ import (
 const (
 	maxTemplate = 64 << 10 // bytes of text
 	maxWork     = 4 << 20  // nodes evaluated and bytes handled on the way
+	nodesOfText = 80       // whose work is that of parsing and starting a template, however short
+	maxErrors   = 50
 )
 
 // template puts the templates' results into the Secret.
@@ -36,7 +39,7 @@ func (r *renderer) template(result *Result) {
 	made := func(texts map[string]string, field string, check func(key, value string) error) map[string]string {
 		results := map[string]string{}
 		for _, key := range slices.Sorted(maps.Keys(texts)) {
-			e.hashes = hashes{}
+			e.hashes = hashes{values: dot}
 			if field == "data" {
 				e.hashes.present = func() []byte { return r.present(key) }
 			}
@@ -48,6 +51,9 @@ func (r *renderer) template(result *Result) {
 				results[key] = text
 			} else if !r.compat.FailedTemplates {
 				r.errs = append(r.errs, EntryError{Err: fmt.Errorf("target.template.%s[%s]: %w", field, excerpt(key), err)})
+			}
+			if errors.Is(err, tooMuch) || len(r.errs) >= maxErrors { // so would the others be, and longer texts are not read
+				break
 			}
 		}
 		return results
@@ -165,11 +171,10 @@ func (e *engine) render(text string, dot map[string]any) (result string, err err
 			result, err = "", problem("the template cannot be executed")
 		}
 	}()
-	e.hashes.others = []string{text}
-	for _, value := range dot {
-		value, _ := value.(string)
-		e.hashes.others = append(e.hashes.others, value)
+	if err := e.spend(len(dot)); err != nil {
+		return "", err
 	}
+	e.hashes.text = text
 	out := output{engine: e}
 	if err := t.Execute(&out, maps.Clone(dot)); err != nil { // a template may set keys of its own
 		return "", explain(err, dot)
@@ -208,7 +213,7 @@ func (e *engine) parse(text string) (*template.Template, error) {
 	if e.compat.MissingTemplateKeys {
 		option = "missingkey=default"
 	}
-	t, err := template.New(templateName).Option(option).Funcs(e.functions).Parse(text)
+	t, err := template.New(templateName).Option(option).Funcs(e.named(text)).Parse(text)
 	if err != nil {
 		return nil, parseError(err)
 	}
@@ -219,10 +224,27 @@ func (e *engine) parse(text string) (*template.Template, error) {
 			if m.err != nil {
 				return nil, m.err
 			}
-			defined.Root.Nodes = append([]parse.Node{tick(1000+m.nodes, 0)}, defined.Root.Nodes...)
+			defined.Root.Nodes = append([]parse.Node{tick(nodesOfText+m.nodes, 0)}, defined.Root.Nodes...)
 		}
 	}
 	return t, nil
+}
+
+// named returns the functions that a text may call: the library copies each that it is given.
+func (e *engine) named(text string) template.FuncMap {
+	functions := template.FuncMap{}
+	add := func(name string) {
+		if function, ok := e.functions[name]; ok {
+			functions[name] = function
+		}
+	}
+	for name := range strings.FieldsFuncSeq(text, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		add(name)
+	}
+	for _, name := range []string{tickCall, printCall, itemsCall, weighCall} {
+		add(name)
+	}
+	return functions
 }
 
 // templateName is what the library calls the template in its messages.

@@ -41,9 +41,11 @@ type ExternalSecretSpec struct {
 	Provider string `json:"provider,omitempty"`
 	// Data are secrets that become one key each, or several by jmesPath. Later entries replace equal keys of earlier ones.
 	// +optional
+	// +kubebuilder:validation:MaxItems=1000
 	Data []DataSource `json:"data,omitempty"`
 	// DataProcess are secrets whose top-level keys become keys.
 	// +optional
+	// +kubebuilder:validation:MaxItems=1000
 	DataProcess []DataProcess `json:"dataProcess,omitempty"`
 	// Type is that of the Secret, Opaque by default; target.template.type precedes it.
 	// +optional
@@ -100,6 +102,7 @@ type DataSource struct {
 	SecretStoreRef *SecretStoreRef `json:"secretStoreRef,omitempty"`
 	// JMESPath picks fields of a JSON or YAML value into keys of their own.
 	// +optional
+	// +kubebuilder:validation:MaxItems=10000
 	JMESPath []JMESPathObject `json:"jmesPath,omitempty"`
 }
 
@@ -130,6 +133,7 @@ type DataProcess struct {
 	Extract *DataSource `json:"extract,omitempty"`
 	// ReplaceRule rewrites the names of keys, in order.
 	// +optional
+	// +kubebuilder:validation:MaxItems=100
 	ReplaceRule []ReplaceRule `json:"replaceRule,omitempty"`
 }
 
@@ -167,6 +171,7 @@ type Target struct {
 type Template struct {
 	// Data are templates, by key of the Secret.
 	// +optional
+	// +kubebuilder:validation:MaxProperties=1000
 	Data map[string]string `json:"data,omitempty"`
 	// TemplateFrom is not supported yet; an object with it is refused.
 	// +optional
@@ -184,8 +189,10 @@ type Template struct {
 // TemplateMetadata are templates of the Secret's labels and annotations.
 type TemplateMetadata struct {
 	// +optional
+	// +kubebuilder:validation:MaxProperties=1000
 	Labels map[string]string `json:"labels,omitempty"`
 	// +optional
+	// +kubebuilder:validation:MaxProperties=1000
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 

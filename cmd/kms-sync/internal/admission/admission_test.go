@@ -174,6 +174,41 @@ func bounded(t *testing.T, warnings []string) {
 	}
 }
 
+// An object takes a turn only for as long as is in proportion to it, whatever it has many of.
+func TestLargeObjects(t *testing.T) {
+	repeated := func(n int, item func(i int) string) string {
+		var items []string
+		for i := range n {
+			items = append(items, item(i))
+		}
+		return strings.Join(items, ",")
+	}
+	templates := func(i int) string { return fmt.Sprintf(`"%d":""`, i) }
+	for name, spec := range map[string]string{
+		"templates": `"data":[{"key":"a"}],"target":{"template":{"data":{` + repeated(1000, templates) + `}}}`,
+		"too many":  `"data":[{"key":"a"}],"target":{"template":{"data":{` + repeated(60_000, templates) + `}}}`,
+		"templates of text": `"data":[{"key":"a"}],"target":{"template":{"data":{` + repeated(300, func(i int) string {
+			return fmt.Sprintf(`"%d":"{{ .a | b64enc | quote }}"`, i)
+		}) + `}}}`,
+		"expressions": `"data":[{"key":"a","jmesPath":[` + repeated(10_000, func(i int) string {
+			return fmt.Sprintf(`{"path":"a.b[?c == 'd'].e | [0]","objectAlias":"%d"}`, i)
+		}) + `]}]`,
+		"rules": `"dataProcess":[` + repeated(100, func(int) string {
+			rules := repeated(100, func(int) string { return `{"source":"(a|x{0,300})y","target":""}` })
+			return `{"extract":{"key":"a"},"replaceRule":[` + rules + `]}`
+		}) + `]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := admissionReview("shop", `{"kind":"ExternalSecret","spec":{`+spec+`}}`)
+			bounds.Review(t, body, func() {
+				if warnings, status, text := ask(t, body); status != http.StatusOK || (len(warnings) > 0) != (name == "too many") {
+					t.Errorf("%d %.300s", status, text)
+				}
+			})
+		})
+	}
+}
+
 func TestLongWarnings(t *testing.T) {
 	var data []string
 	for range 60 {

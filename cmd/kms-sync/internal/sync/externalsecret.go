@@ -404,12 +404,13 @@ func (r *round) retry(ctx context.Context, values map[content.Ref]value) (reconc
 	if values != nil {
 		r.es.Status.NextRefreshTime = when.Stamp(r.now.Add(wait))
 	}
-	for _, f := range r.problems {
-		for i := range r.es.Status.Secrets {
-			if of := &r.es.Status.Secrets[i]; of.Key == f.key {
-				of.Message = f.message
-			}
-		}
+	messages := map[string]string{}
+	for _, f := range r.problems[:min(mostProblems, len(r.problems))] {
+		messages[f.key] = clip(f.message, mostProblem)
+	}
+	for i := range r.es.Status.Secrets {
+		of := &r.es.Status.Secrets[i]
+		of.Message = messages[of.Key]
 	}
 	return r.report(ctx, wait, false)
 }
@@ -465,6 +466,6 @@ func (r *round) setBorrowed() {
 		}
 	}
 	slices.Sort(whose)
-	setFlag(r.es, v1alpha1.ConditionBorrowedIdentity, len(whose) > 0, "ControllerIdentity", strings.Join(whose, "; ")+
+	setFlag(r.es, v1alpha1.ConditionBorrowedIdentity, len(whose) > 0, "ControllerIdentity", clip(strings.Join(whose, "; "), mostMessage)+
 		": name a ServiceAccount by the annotation "+v1alpha1.AnnotationServiceAccount+", or a store with serviceAccountRef")
 }

@@ -2,11 +2,13 @@ package sync
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +27,7 @@ import (
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/store"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/target"
 	"github.com/kms-agent-injector/kms-agent-injector/cmd/kms-sync/internal/when"
+	"github.com/kms-agent-injector/kms-agent-injector/test/bounds"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator"
 	"github.com/kms-agent-injector/kms-agent-injector/test/emulator/emulatortest"
 )
@@ -402,6 +405,56 @@ func TestTooMuch(t *testing.T) {
 	if c := ready(es); c.Reason != reasonContent || !strings.Contains(c.Message, "divide it") || len(es.Status.DataSyncResults) != 1 ||
 		result.RequeueAfter == 0 || w.secret("db") != nil {
 		t.Errorf("%+v; %d results; %+v", c, len(es.Status.DataSyncResults), result)
+	}
+}
+
+// The status of an object whose thousand secrets are all absent is one that etcd takes, and says how many failures it leaves out.
+func TestStatusIsBounded(t *testing.T) {
+	const secrets, most = 1000, 512 << 10
+	w := newWorld(t, object("many", func(es *v1alpha1.ExternalSecret) {
+		es.Spec.Data = nil
+		for i := range secrets {
+			key := fmt.Sprintf("absent/%d/%s", i, strings.Repeat("x", 150))
+			es.Spec.Data = append(es.Spec.Data, v1alpha1.DataSource{Key: key, Name: fmt.Sprint(i)})
+			es.Status.Secrets = append(es.Status.Secrets, v1alpha1.SyncedSecret{Key: key, VersionID: "v1", Message: "of another time"})
+		}
+	}))
+	w.secrets.cloud = cloud.New(cloud.Settings{KMS: w.resolver.KMS, SharedPerSecond: 10 * secrets})
+	es, _ := w.reconcile("many")
+	status, err := json.Marshal(es.Status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, synced := es.Status.DataSyncResults, es.Status.Secrets
+	if c := ready(es); len(status) > most || c.Reason != reasonNotFound || es.Status.NextRefreshTime == nil || len(results) != mostProblems+1 {
+		t.Fatalf("%d bytes, %d results, Ready %+v", len(status), len(results), c)
+	}
+	if got := results[mostProblems].Reason; got != "… and 950 more failures" {
+		t.Error(got)
+	}
+	if !strings.Contains(synced[0].Message, "absent/0/") || synced[secrets-1].Message != "" {
+		t.Errorf("%+v\n%+v", synced[0], synced[secrets-1])
+	}
+}
+
+// A summary of any problems is short, and made in one pass.
+func TestSummaryIsBounded(t *testing.T) {
+	var problems []problem
+	for i := range 5000 {
+		problems = append(problems, problem{fmt.Sprint(i), reasonContent, fmt.Sprint(i) + strings.Repeat("é", 2000)})
+	}
+	bounds.Allocations(t, 100*len(problems), func() {
+		if _, message := summary(problems); len(message) > mostMessage+len("…") || !utf8.ValidString(message) {
+			t.Errorf("%d bytes", len(message))
+		}
+		for _, result := range syncResults(nil, problems, false, time.Now()) {
+			if len(result.Reason) > mostProblem+len("…") {
+				t.Errorf("%d bytes", len(result.Reason))
+			}
+		}
+	})
+	if _, message := summary([]problem{{"", reasonContent, "b"}, {"", reasonInvalid, "a"}, {"", reasonContent, "b"}}); message != "b\na" {
+		t.Errorf("%q", message)
 	}
 }
 

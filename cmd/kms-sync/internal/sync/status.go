@@ -33,8 +33,21 @@ type problem struct {
 	message string // with cause and cure
 }
 
-// mostMessage bounds a condition's message; Kubernetes takes 32 kB.
-const mostMessage = 4096
+// Limits of what a status says, which etcd takes up to 1.5 MB of with the spec: bytes of a condition's message, of which Kubernetes takes
+// 32 kB, problems that are listed with their secrets, and bytes of each.
+const (
+	mostMessage  = 4096
+	mostProblems = 50
+	mostProblem  = 1024
+)
+
+// clip leaves the beginning of a long text.
+func clip(text string, most int) string {
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
+}
 
 // urgency orders reasons: what a person has to change precedes what may pass by itself.
 var urgency = []string{
@@ -50,17 +63,14 @@ func summary(problems []problem) (reason, message string) {
 		return 0
 	}
 	first := slices.MinFunc(problems, func(a, b problem) int { return cmp.Compare(rank(a), rank(b)) })
-	var lines []string
+	said := map[string]bool{}
 	for _, f := range problems {
-		if !slices.Contains(lines, f.message) {
-			lines = append(lines, f.message)
+		if len(message) <= mostMessage && !said[f.message] {
+			message += f.message + "\n"
 		}
+		said[f.message] = true
 	}
-	message = strings.Join(lines, "\n")
-	if len(message) > mostMessage {
-		message = strings.ToValidUTF8(message[:mostMessage], "") + "…"
-	}
-	return first.reason, message
+	return first.reason, clip(strings.TrimSuffix(message, "\n"), mostMessage)
 }
 
 // setReady sets the condition Ready and reports whether its status or its reason changed, which is worth an event.
@@ -113,15 +123,21 @@ const (
 	resultFailed    = "Failed"
 )
 
-// syncResults is ack-secret-manager's form of an outcome: one entry without a key for a success, else one for each failure. A time moves
-// only when its result changes, or when the Secret is written.
+// syncResults is ack-secret-manager's form of an outcome: one entry without a key for a success, else one for each failure, of very
+// many for the first, and one that counts the others. A time moves only when its result changes, or when the Secret is written.
 func syncResults(before []v1alpha1.DataSyncResult, problems []problem, written bool, now time.Time) []v1alpha1.DataSyncResult {
 	results := []v1alpha1.DataSyncResult{{Status: resultSucceeded}}
 	if len(problems) > 0 {
 		results = nil
-		for _, f := range problems {
-			key := cmp.Or(f.key, "update_operation")
-			results = append(results, v1alpha1.DataSyncResult{ExternalSecretKey: key, Status: resultFailed, Reason: f.message})
+		add := func(key, reason string) {
+			key = cmp.Or(key, "update_operation")
+			results = append(results, v1alpha1.DataSyncResult{ExternalSecretKey: key, Status: resultFailed, Reason: reason})
+		}
+		for _, f := range problems[:min(mostProblems, len(problems))] {
+			add(f.key, clip(f.message, mostProblem))
+		}
+		if more := len(problems) - mostProblems; more > 0 {
+			add("", fmt.Sprintf("… and %d more failures", more))
 		}
 	}
 	for i := range results {
