@@ -98,7 +98,7 @@ func (o objects) Collect(to chan<- prometheus.Metric) {
 	}
 	for i := range list.Items {
 		es := &list.Items[i]
-		if o.excludes(es.Namespace) { // what nobody looks at is not ready, and nobody's fault
+		if o.excludes(es.Namespace) { // this controller does not look at it: it would never be ready
 			continue
 		}
 		gauge(readyMetric, flag(es, v1alpha1.ConditionReady), es)

@@ -257,7 +257,7 @@ func (w *Writer) update(ctx context.Context, es *v1alpha1.ExternalSecret, r cont
 	annotations[keysAnnotation(es)] = keysValue(es, append(slices.Collect(maps.Keys(r.Data)), others...))
 	ac := corev1ac.Secret(live.Name, live.Namespace).WithUID(live.UID).WithResourceVersion(live.ResourceVersion).
 		WithLabels(labels).WithAnnotations(annotations).WithData(r.Data).
-		WithType(live.Type) // always: without it the API server takes Opaque, if nobody else has set the type
+		WithType(live.Type) // always: without it the API server takes Opaque, unless another manager has set the type
 	if wants && (immutable || len(others) == 0) { // else it is when they are removed
 		ac.WithImmutable(true)
 	}
@@ -322,8 +322,8 @@ var told = regexp.MustCompile(`^(?:Internal error occurred: |secrets (?:"[^"]*" 
 	`User "[a-z0-9:.-]+" cannot [a-z]+ resource "secrets"|exceeded quota: [a-z0-9.-]+|` +
 	`unable to create new content in namespace [a-z0-9-]+ because it is being terminated)`)
 
-// explain says what failed, without any value of the Secret: API servers, webhooks and policies quote what they refuse, and in forms that
-// nobody can look for. So it takes the status code, and no text but what told allows.
+// explain says what failed, without any value of the Secret: API servers, webhooks and policies quote what they refuse, in any form. So
+// it takes the status code, and no text but what told allows.
 func explain(err error, verb, name string) error {
 	var refused *Refused
 	if err == nil || errors.As(err, &refused) {
