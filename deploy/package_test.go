@@ -163,7 +163,7 @@ func TestDigestsOfAnotherVersion(t *testing.T) {
 				strings.Contains(text, ":v1.2.4@sha256:3"), err)
 		}
 		if _, err := upgrade("--values", old, "--set", "image.tag=v1.2.3"); err != nil {
-			t.Errorf("%s: a tag of one's own is refused: %v", name, err)
+			t.Errorf("%s: the chart refuses a tag that the values have: %v", name, err)
 		}
 	}
 }

@@ -239,7 +239,7 @@ excludedNamespaces: [kube-system, cert-manager, istio-system]
 	}
 }
 
-// TestSpread: a labelSelector of one's own stays as it is.
+// TestSpread: the chart does not change a labelSelector that the values have.
 func TestSpread(t *testing.T) {
 	const spread = `topologySpreadConstraints=[{"topologyKey":"a","maxSkew":1,"whenUnsatisfiable":"DoNotSchedule"},
 		{"topologyKey":"b","maxSkew":1,"whenUnsatisfiable":"DoNotSchedule","labelSelector":{"matchLabels":{"tier":"infra"}}}]`

@@ -67,7 +67,7 @@ type entry[V any] struct {
 	asked time.Time // when the last fetch that Refresh caused began
 }
 
-// refusal is an error that lasts, or that of the last fetch that Refresh caused.
+// refusal is an error that lasts, or that of the last forced fetch.
 type refusal struct {
 	err   error
 	at    time.Time

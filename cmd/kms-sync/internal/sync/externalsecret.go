@@ -434,7 +434,7 @@ func (r *round) report(ctx context.Context, wait time.Duration, written bool) (r
 	}
 	r.counters.refreshes.WithLabelValues(reason).Inc()
 	if setReady(&r.es.Status.Conditions, r.es.Generation, status, reason, message) {
-		r.events.Eventf(r.es, nil, kind, reason, "Sync", "%s", note(message))
+		r.events.Eventf(r.es, nil, kind, reason, "Sync", "%s", clip(message, mostNote))
 	}
 	r.es.Status.ObservedGeneration = r.es.Generation
 	next := when.Due{Why: when.Never}

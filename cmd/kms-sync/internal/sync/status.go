@@ -34,19 +34,22 @@ type problem struct {
 }
 
 // Limits of what a status says, which etcd takes up to 1.5 MB of with the spec: bytes of a condition's message, of which Kubernetes takes
-// 32 kB, problems that are listed with their secrets, and bytes of each.
+// 32 kB, problems that are listed with their secrets, and bytes of each; and bytes of an event's note: the API server refuses a longer
+// one, and the library drops that without a word.
 const (
 	mostMessage  = 4096
 	mostProblems = 50
 	mostProblem  = 1024
+	mostNote     = 1024
 )
 
-// clip leaves the beginning of a long text.
+// clip leaves the beginning of a long text: at most so many bytes.
 func clip(text string, most int) string {
-	if len(text) > most {
-		return strings.ToValidUTF8(text[:most], "") + "…"
+	const more = "…"
+	if len(text) <= most {
+		return text
 	}
-	return text
+	return strings.ToValidUTF8(text[:most-len(more)], "") + more
 }
 
 // urgency orders reasons: what a person has to change precedes what may pass by itself.
@@ -81,18 +84,6 @@ func setReady(conditions *[]metav1.Condition, generation int64, status metav1.Co
 		Type: v1alpha1.ConditionReady, Status: status, Reason: reason, Message: message, ObservedGeneration: generation,
 	})
 	return changed
-}
-
-// mostNote is the longest note of an event that the API server takes, in bytes; a longer one is dropped without a word.
-const mostNote = 1024
-
-// note returns a condition's message as the note of an event.
-func note(message string) string {
-	const more = "…"
-	if len(message) <= mostNote {
-		return message
-	}
-	return strings.ToValidUTF8(message[:mostNote-len(more)], "") + more
 }
 
 // setFlag sets a condition that is there only while it is true.

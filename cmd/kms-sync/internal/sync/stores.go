@@ -80,7 +80,7 @@ func (s *stores) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 		ready, reason, message, again, kind = metav1.ConditionFalse, p.reason, p.message, checkSoon, corev1.EventTypeWarning
 	}
 	if setReady(&status.Conditions, object.GetGeneration(), ready, reason, message) {
-		s.events.Eventf(object, nil, kind, reason, "Check", "%s", note(message))
+		s.events.Eventf(object, nil, kind, reason, "Check", "%s", clip(message, mostNote))
 	}
 	if equality.Semantic.DeepEqual(object, before) {
 		return reconcile.Result{RequeueAfter: again}, nil
@@ -104,7 +104,7 @@ func (s *stores) get(ctx context.Context, req reconcile.Request) (object client.
 }
 
 // errUnused says that a ClusterSecretStore cannot be tried.
-var errUnused = errors.New("no ExternalSecret that may use the store does; who reads depends on its namespace")
+var errUnused = errors.New("no ExternalSecret that may use the store does; which identity reads depends on its namespace")
 
 // mostTried is how many namespaces without an identity that STS accepts are enough to call a ClusterSecretStore wrong.
 const mostTried = 10

@@ -219,8 +219,8 @@ func unmovingYAML(text []byte) ([]byte, error) {
 	enc := yamlv3.NewEncoder(&out)
 	enc.SetIndent(2)
 	enc.CompactSeqIndent()
-	if err := enc.Encode(&tree); err != nil {
+	if err := errors.Join(enc.Encode(&tree), enc.Close()); err != nil {
 		return nil, err
 	}
-	return unmoving(out.String()), enc.Close()
+	return unmoving(out.String()), nil
 }
